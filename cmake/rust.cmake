@@ -1,0 +1,1 @@
+# The Rust static library (tokenizers, minijinja, llguidance) is built by src/text.

@@ -1,0 +1,48 @@
+#include "base/error.h"
+
+#include <exception>
+
+namespace flagscale {
+
+int exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalidArgument:
+    case ErrorKind::kConfig: return 2;
+    case ErrorKind::kInterrupted: return 130;
+    default: return 1;
+  }
+}
+
+int http_status(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalidArgument:
+    case ErrorKind::kConfig:
+    case ErrorKind::kUnsupported: return 400;
+    case ErrorKind::kNotFound: return 404;
+    case ErrorKind::kResource: return 413;
+    default: return 500;
+  }
+}
+
+const char* name(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalidArgument: return "invalid argument";
+    case ErrorKind::kNotFound: return "not found";
+    case ErrorKind::kConfig: return "configuration";
+    case ErrorKind::kCorrupt: return "corrupt data";
+    case ErrorKind::kResource: return "resource";
+    case ErrorKind::kUnsupported: return "unsupported";
+    case ErrorKind::kInterrupted: return "interrupted";
+  }
+  return "error";
+}
+
+void rethrow_with(const std::string& context) {
+  try {
+    throw;
+  } catch (const Error& error) {
+    throw Error(error.kind(), context + ": " + error.what());
+  }
+}
+
+}  // namespace flagscale
