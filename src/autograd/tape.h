@@ -1,0 +1,109 @@
+#pragma once
+// Reverse-mode differentiation over ops; knows no op. Forward, an op calls record() with its inputs, outputs and a
+// closure; backward() walks the nodes in reverse and each closure launches the kernels of its gradient.
+//
+// A gradient has the geometry of its tensor's storage: columns() of a fused tensor (q, k, v of qkv) have as gradients the
+// same columns of one gradient, written in place by buffer(). Parameters are leaves: their gradients accumulate in
+// memory that the caller gives to watch() (flat buckets), across micro-batches too.
+
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "kernel/recorder.h"
+
+namespace flagscale {
+
+class Tape;
+
+// What a backward closure sees.
+class Backward {
+ public:
+  Recorder& recorder;
+
+  // The gradient of output i of the node; undefined when nothing depends on it.
+  Tensor grad(int i) const { return grads_[static_cast<size_t>(i)]; }
+  bool wants(const Tensor& input) const;
+
+  // A tensor of input's shape to write its gradient into; then give() it. For columns of a fused tensor it lies inside
+  // the fused gradient.
+  Tensor buffer(const Tensor& input);
+  // Adds gradient to what input has so far; takes it over when it is the first. No copy, so the same tensor may be
+  // given to several inputs.
+  void give(const Tensor& input, const Tensor& gradient);
+
+  // For a leaf: where to accumulate (never read before `*accumulate` != 0; accumulate null: always add).
+  struct Sink {
+    Tensor grad;  // undefined: frozen
+    const int64_t* accumulate = nullptr;
+  };
+  Sink sink(const Tensor& parameter);
+
+ private:
+  friend class Tape;
+  Backward(Recorder& r, Tape& tape, std::vector<Tensor> grads) : recorder(r), tape_(tape), grads_(std::move(grads)) {}
+  Tape& tape_;
+  std::vector<Tensor> grads_;
+};
+
+class Tape {
+ public:
+  using Closure = std::function<void(Backward&)>;
+
+  // Marks a tensor as wanting a gradient that the caller can read with grad() after backward().
+  void require(const Tensor& tensor);
+  // A parameter: its gradient accumulates into grad. accumulate, read when kernels run, is 0 in the first micro-batch
+  // of a step: then the first contribution overwrites.
+  void watch(const Tensor& parameter, const Tensor& grad, const int64_t* accumulate);
+
+  bool needs(const Tensor& tensor) const;  // some leaf or required tensor is below it
+  bool is_leaf(const Tensor& tensor) const;
+
+  // Records a node if any input needs a gradient; then the outputs need one too.
+  void record(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs, Closure closure);
+
+  // Runs every node in reverse, starting from gradients already given for some tensors.
+  void seed(const Tensor& tensor, const Tensor& gradient);
+  void backward(Recorder& recorder);
+  Tensor grad(const Tensor& tensor) const;
+
+  // How the tape adds two gradients of one tensor: set by the op layer. out = a + b.
+  using Add = void(Recorder&, const Tensor& a, const Tensor& b, const Tensor& out);
+  using Zero = void(Recorder&, const Tensor& out);
+  explicit Tape(Add* add, Zero* zero) : add_(add), zero_(zero) {}
+
+ private:
+  friend class Backward;
+  struct Node {
+    std::vector<Tensor> outputs;
+    Closure closure;
+  };
+  struct Region {
+    int64_t begin, end;  // columns of the last dim
+  };
+  struct Value {              // one storage that takes part
+    Tensor base;              // the whole, for the geometry of the gradient
+    Tensor gradient;          // undefined: none yet
+    bool owned = false;       // ours to write into
+    std::vector<Region> written;
+  };
+  struct Leaf {
+    Tensor grad;
+    const int64_t* accumulate;
+    int writes = 0;
+  };
+  Value* find(const Tensor& tensor);
+  const Value* find(const Tensor& tensor) const;
+  void add_value(const Tensor& tensor);
+  Tensor finished(Recorder& recorder, const Tensor& tensor);
+  static Region region(const Value& value, const Tensor& tensor);
+  static Tensor part(const Value& value, const Tensor& whole, const Tensor& like);
+
+  Add* add_;
+  Zero* zero_;
+  std::vector<Node> nodes_;
+  std::map<const Storage*, Value> values_;
+  std::map<std::pair<const Storage*, size_t>, Leaf> leaves_;
+};
+
+}  // namespace flagscale
