@@ -32,9 +32,10 @@ class Backward {
   // given to several inputs.
   void give(const Tensor& input, const Tensor& gradient);
 
-  // For a leaf: where to accumulate (never read before `*accumulate` != 0; accumulate null: always add).
+  // Where a weight's gradient accumulates: a leaf's memory, else a gradient that the tape owns. The kernel overwrites
+  // when *accumulate is 0 and adds when it is not, or when accumulate is null. undefined grad: frozen.
   struct Sink {
-    Tensor grad;  // undefined: frozen
+    Tensor grad;
     const int64_t* accumulate = nullptr;
   };
   Sink sink(const Tensor& parameter);
@@ -67,6 +68,10 @@ class Tape {
   void backward(Recorder& recorder);
   Tensor grad(const Tensor& tensor) const;
 
+  // Runs forward without a tape now and again with one when its gradient is wanted: only input and output are kept.
+  using Function = std::function<Tensor(Recorder&, Tape*, const Tensor&)>;
+  Tensor checkpoint(Recorder& recorder, const Tensor& input, Function forward);
+
   // How the tape adds two gradients of one tensor: set by the op layer. out = a + b.
   using Add = void(Recorder&, const Tensor& a, const Tensor& b, const Tensor& out);
   using Zero = void(Recorder&, const Tensor& out);
@@ -86,6 +91,10 @@ class Tape {
     Tensor gradient;          // undefined: none yet
     bool owned = false;       // ours to write into
     std::vector<Region> written;
+
+    Region region(const Tensor& tensor) const;   // which columns of base the tensor is
+    Tensor part(const Tensor& tensor) const;     // those columns of the gradient, in the tensor's shape
+    bool has(Region region) const;
   };
   struct Leaf {
     Tensor grad;
@@ -95,15 +104,16 @@ class Tape {
   Value* find(const Tensor& tensor);
   const Value* find(const Tensor& tensor) const;
   void add_value(const Tensor& tensor);
+  Leaf* leaf(const Tensor& tensor) const;
   Tensor finished(Recorder& recorder, const Tensor& tensor);
-  static Region region(const Value& value, const Tensor& tensor);
-  static Tensor part(const Value& value, const Tensor& whole, const Tensor& like);
+  void make_owned(Recorder& recorder, Value& value);
 
   Add* add_;
   Zero* zero_;
   std::vector<Node> nodes_;
   std::map<const Storage*, Value> values_;
-  std::map<std::pair<const Storage*, size_t>, Leaf> leaves_;
+  using Leaves = std::map<std::pair<const Storage*, size_t>, Leaf>;
+  std::shared_ptr<Leaves> leaves_ = std::make_shared<Leaves>();  // shared with the tapes of checkpoint()
 };
 
 }  // namespace flagscale

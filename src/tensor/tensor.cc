@@ -52,7 +52,8 @@ bool Tensor::contiguous() const {
 }
 
 void* Tensor::raw() const {
-  FLAGSCALE_CHECK(storage_ && storage_->data);
+  if (!storage_ || !storage_->data)
+    fail(ErrorKind::kInvalidArgument, "[tensor] {} has no value yet: it is being traced, not run", shape_.str());
   return static_cast<std::byte*>(storage_->data) + offset_;
 }
 
@@ -84,6 +85,13 @@ Tensor Tensor::rows(int64_t begin, int64_t count) const {
 Tensor Tensor::with_live(const int64_t* live) const {
   Tensor result = *this;
   result.live_ = live;
+  return result;
+}
+
+Tensor Tensor::moved_to(std::shared_ptr<Storage> storage, size_t base) const {
+  Tensor result = *this;
+  result.storage_ = std::move(storage);
+  result.offset_ += base;
   return result;
 }
 

@@ -83,7 +83,7 @@ class Tensor {
   bool contiguous() const;
   size_t bytes() const { return static_cast<size_t>(shape_.numel()) * size_of(dtype_); }
 
-  // The memory; only once it exists (allocated, or its plan bound).
+  // The memory. Throws Error while tracing: it exists once allocated, or once its plan is bound.
   template <class T>
   T* data() const { return static_cast<T*>(raw()); }
   void* raw() const;
@@ -92,6 +92,7 @@ class Tensor {
   Tensor columns(int64_t begin, int64_t count) const;           // of the last dim
   Tensor rows(int64_t begin, int64_t count) const;              // of the first dim
   Tensor with_live(const int64_t* live) const;
+  Tensor moved_to(std::shared_ptr<Storage> storage, size_t base) const;  // the same geometry `base` bytes into another
   TensorView view() const;
   operator TensorView() const { return view(); }  // NOLINT(google-explicit-constructor): kernels take views
 

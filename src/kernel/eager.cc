@@ -1,0 +1,22 @@
+#include "kernel/eager.h"
+
+#include <cstring>
+
+namespace flagscale {
+
+Tensor EagerRecorder::empty(const Shape& shape, DType dtype, const int64_t* live) {
+  const Tensor tensor = make_tensor(allocator_, shape, dtype);
+  std::memset(tensor.raw(), 0xff, tensor.bytes());  // NaN: what a kernel forgets to write shows
+  return tensor.with_live(live);
+}
+
+void EagerRecorder::launch(std::unique_ptr<Launch> launch) {
+  launch->resolve(DeviceKind::kCpu, isa_);
+  launch->bind();
+  const size_t bytes = launch->workspace(DeviceKind::kCpu, isa_, team_.size());
+  const auto memory = bytes ? allocator_.allocate(bytes) : nullptr;
+  KernelContext context{{DeviceKind::kCpu, 0}, isa_, team_, {static_cast<std::byte*>(memory.get()), bytes}};
+  launch->run(context);
+}
+
+}  // namespace flagscale
