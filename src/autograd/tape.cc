@@ -22,6 +22,7 @@ Tape::Region Tape::Value::region(const Tensor& tensor) const {
 }
 
 Tensor Tape::Value::part(const Tensor& tensor) const {
+  if (gradient.dtype() != base.dtype()) return gradient;  // a weight's gradient is summed in fp32
   return tensor.moved_to(gradient.storage(), gradient.offset() - base.offset());
 }
 
@@ -180,9 +181,14 @@ Backward::Sink Backward::sink(const Tensor& parameter) {
   Tape::Value* value = tape_.find(parameter);
   if (!value) return {};
   const bool first = !value->gradient.defined();
-  if (!value->owned) tape_.make_owned(recorder, *value);
-  value->written = {value->region(parameter)};
-  return {value->part(parameter), first ? &kOverwrite : nullptr};
+  if (first) {
+    const DType sums = parameter.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+    value->gradient = recorder.empty(value->base.shape(), sums);
+    value->owned = true;
+    value->written = {value->region(parameter)};
+  }
+  FLAGSCALE_CHECK(value->owned);  // weights get their gradients from sinks alone
+  return {value->gradient, first ? &kOverwrite : nullptr};
 }
 
 }  // namespace flagscale

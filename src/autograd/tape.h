@@ -63,6 +63,9 @@ class Tape {
   // Records a node if any input needs a gradient; then the outputs need one too.
   void record(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs, Closure closure);
 
+  // For an op that forms gradients during its forward pass.
+  Backward early(Recorder& recorder) { return Backward(recorder, *this, {}); }
+
   // Runs every node in reverse, starting from gradients already given for some tensors.
   void seed(const Tensor& tensor, const Tensor& gradient);
   void backward(Recorder& recorder);

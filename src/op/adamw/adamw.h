@@ -1,0 +1,43 @@
+#pragma once
+// AdamW (Loshchilov and Hutter, 2019) with decoupled weight decay, and the gradient's norm that clips it or skips the
+// step. Both read what varies from a slot at run time, so one plan serves every step.
+//
+//   g = grad * min(1, clip / (norm + 1e-6));  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+//   p -= lr * (m / bias1 / (sqrt(v / bias2) + eps) + weight_decay * p)
+
+#include <cstdint>
+#include <tuple>
+
+#include "autograd/context.h"
+
+namespace flagscale::op {
+
+// What varies from step to step.
+struct StepScalars {
+  float lr = 0;
+  float weight_decay = 0;
+  float bias1 = 1, bias2 = 1;  // 1 - beta^step
+  float clip = 0;              // 0: no clipping
+  int64_t skip = 0;            // not 0: nothing is updated (a spike)
+};
+
+struct GradNormArgs {
+  In grads;  // [n] fp32, one flat bucket
+  Out norm;  // [1] fp32: L2 norm, sums of blocks of 65536 in fp64 added in order
+  auto operands() { return std::tie(grads, norm); }
+};
+inline constinit KernelSlot<GradNormArgs> kGradNorm{"grad_norm"};
+
+struct AdamWArgs {
+  InOut param, m, v;  // [n] fp32
+  In grad;            // [n] fp32
+  In norm;            // [1] fp32; not finite: nothing is updated
+  Out copy;           // [n] bf16 working weights, or undefined
+  const StepScalars* step;
+  float beta1, beta2, eps;
+  bool decay;         // false for biases and norm weights
+  auto operands() { return std::tie(param, m, v, grad, norm, copy); }
+};
+inline constinit KernelSlot<AdamWArgs> kAdamW{"adamw"};
+
+}  // namespace flagscale::op

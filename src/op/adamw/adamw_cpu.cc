@@ -1,0 +1,75 @@
+// Bound by memory: 7 words of 4 bytes an element (4 read, 3 written), 2 more bytes for the bf16 copy.
+#include "op/adamw/adamw.h"
+
+#include "kernel/simd.h"
+
+namespace flagscale::op::FLAGSCALE_ISA {
+using namespace flagscale::FLAGSCALE_ISA;
+namespace {
+
+constexpr int64_t kNormBlock = 65536, kUpdateBlock = 16384;
+
+double squares(const float* x, int64_t n) {
+  double total = 0;
+  for (int64_t first = 0; first < n; first += 1024) {  // fp32 sums stay short
+    F32 sum = F32::zero();
+    for_lanes<F32>(n - first < 1024 ? n - first : 1024, [&](int64_t i, int64_t m) {
+      const F32 v = F32::load_n(x + first + i, m);
+      sum = F32::fma(v, v, sum);
+    });
+    total += static_cast<double>(sum.sum());
+  }
+  return total;
+}
+
+int64_t norm_blocks(const GradNormArgs& args) { return (args.grads.size() + kNormBlock - 1) / kNormBlock; }
+
+void grad_norm(KernelContext& context, const GradNormArgs& args) {
+  auto* partials = reinterpret_cast<double*>(context.workspace.data());
+  const int64_t n = args.grads.size(), blocks = norm_blocks(args);
+  context.team.for_each(blocks, [&](int64_t b) {
+    const int64_t first = b * kNormBlock;
+    partials[b] = squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
+  });
+  double total = 0;
+  for (int64_t b = 0; b < blocks; ++b) total += partials[b];
+  *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
+}
+
+size_t grad_norm_workspace(const GradNormArgs& args, int) { return static_cast<size_t>(norm_blocks(args)) * sizeof(double); }
+
+void adamw(KernelContext& context, const AdamWArgs& args) {
+  const StepScalars step = *args.step;
+  const float norm = *args.norm.ptr<const float>();
+  if (step.skip != 0 || !(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
+  const float clip = step.clip > 0 && step.clip < norm + 1e-6f ? step.clip / (norm + 1e-6f) : 1.f;
+  const F32 scale = F32::set(clip), b1 = F32::set(args.beta1), b2 = F32::set(args.beta2);
+  const F32 c1 = F32::set(1.f - args.beta1), c2 = F32::set(1.f - args.beta2), eps = F32::set(args.eps);
+  const F32 inv1 = F32::set(1.f / step.bias1), inv2 = F32::set(1.f / step.bias2), lr = F32::set(-step.lr);
+  const F32 keep = F32::set(args.decay ? 1.f - step.lr * step.weight_decay : 1.f);
+  float *p = args.param.ptr<float>(), *m = args.m.ptr<float>(), *v = args.v.ptr<float>();
+  const float* g = args.grad.ptr<const float>();
+  BF16* copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
+  const int64_t size = args.param.size();
+  context.team.for_each((size + kUpdateBlock - 1) / kUpdateBlock, [&](int64_t block) {
+    const int64_t first = block * kUpdateBlock, count = size - first < kUpdateBlock ? size - first : kUpdateBlock;
+    for_lanes<F32>(count, [&](int64_t j, int64_t n) {
+      const int64_t i = first + j;
+      const F32 gi = F32::load_n(g + i, n) * scale;
+      const F32 mi = F32::fma(b1, F32::load_n(m + i, n), c1 * gi);
+      const F32 vi = F32::fma(b2, F32::load_n(v + i, n), c2 * (gi * gi));
+      const F32 update = mi * inv1 / (F32::sqrt(vi * inv2) + eps);
+      const F32 pi = F32::fma(lr, update, F32::load_n(p + i, n) * keep);
+      mi.store_n(m + i, n);
+      vi.store_n(v + i, n);
+      pi.store_n(p + i, n);
+      if (copy) pi.store_n(copy + i, n);
+    });
+  });
+}
+
+const CpuKernel<GradNormArgs> kNormKernel{kGradNorm, kIsa, &grad_norm, &grad_norm_workspace};
+const CpuKernel<AdamWArgs> kUpdateKernel{kAdamW, kIsa, &adamw};
+
+}  // namespace
+}  // namespace flagscale::op::FLAGSCALE_ISA

@@ -1,0 +1,59 @@
+#include "op/adamw/adamw.h"
+
+#include "op/op_testing.h"
+
+namespace flagscale::op {
+namespace {
+
+using testing::random_tensor;
+
+struct State {
+  Tensor param, grad, m, v, norm, copy;
+  explicit State(int64_t n)
+      : param(random_tensor({n}, 1, DType::kF32)), grad(random_tensor({n}, 2, DType::kF32)),
+        m(random_tensor({n}, 3, DType::kF32)), v(random_tensor({n}, 4, DType::kF32)),
+        norm(make_tensor(testing::allocator(), {1}, DType::kF32)), copy(make_tensor(testing::allocator(), {n}, DType::kBF16)) {
+    for (int64_t i = 0; i < n; ++i) v.data<float>()[i] = std::fabs(v.data<float>()[i]);
+  }
+  void update(Isa isa, const StepScalars& step) const {
+    const Team team(2);
+    EagerRecorder recorder(testing::allocator(), team, isa);
+    recorder.launch(kGradNorm, {grad, norm});
+    recorder.launch(kAdamW, {param, m, v, grad, norm, copy, &step, 0.9f, 0.95f, 1e-8f, true});
+  }
+};
+
+TEST(AdamW, MatchesTheFormulaInDouble) {
+  const StepScalars step{1e-2f, 0.1f, 1 - 0.9f, 1 - 0.95f, 1.0f, 0};
+  for (const Isa isa : runnable_isas()) {
+    SCOPED_TRACE(name(isa));
+    const State before(70000), after(70000);
+    after.update(isa, step);
+    double squares = 0;
+    for (int64_t i = 0; i < 70000; ++i) squares += std::pow(testing::get(before.grad, i), 2);
+    EXPECT_NEAR(testing::get(after.norm, 0) / std::sqrt(squares), 1, 1e-6);
+    const double clip = 1 / (std::sqrt(squares) + 1e-6);
+    for (int64_t i = 0; i < 70000; i += 77) {
+      const double g = testing::get(before.grad, i) * clip, p = testing::get(before.param, i);
+      const double m = 0.9 * testing::get(before.m, i) + 0.1 * g, v = 0.95 * testing::get(before.v, i) + 0.05 * g * g;
+      const double expected = p - 1e-2 * (m / 0.1 / (std::sqrt(v / 0.05) + 1e-8) + 0.1 * p);
+      EXPECT_NEAR(testing::get(after.param, i), expected, 2e-5 * (1 + std::fabs(expected)));
+      EXPECT_EQ(after.copy.data<BF16>()[i].bits, to_bf16(after.param.data<float>()[i]).bits);
+    }
+  }
+}
+
+TEST(AdamW, ANormThatIsNotFiniteOrASkipChangesNothing) {
+  for (const bool spike : {false, true}) {
+    const State before(100), after(100);
+    if (!spike) after.grad.data<float>()[3] = INFINITY;
+    after.update(machine_isa(), {1e-2f, 0.1f, 0.1f, 0.05f, 1.0f, spike});
+    for (int64_t i = 0; i < 100; ++i) {
+      EXPECT_EQ(after.param.data<float>()[i], before.param.data<float>()[i]);
+      EXPECT_EQ(after.m.data<float>()[i], before.m.data<float>()[i]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flagscale::op

@@ -1,0 +1,137 @@
+#pragma once
+// Shared by the ops' tests: values against the scalar kernels in double, gradients against finite differences.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "kernel/eager.h"
+#include "op/elementwise/elementwise.h"
+
+namespace flagscale::op::testing {
+
+using Function = std::function<Tensor(Context&, const std::vector<Tensor>&)>;
+
+inline Allocator& allocator() {
+  static const auto cpu = make_cpu_allocator();
+  return *cpu;
+}
+
+inline double get(const Tensor& t, int64_t i) {
+  if (t.dtype() == DType::kF64) return t.data<double>()[i];
+  if (t.dtype() == DType::kF32) return static_cast<double>(t.data<float>()[i]);
+  return static_cast<double>(to_float(t.data<BF16>()[i]));
+}
+
+inline void set(const Tensor& t, int64_t i, double value) {
+  if (t.dtype() == DType::kF64) t.data<double>()[i] = value;
+  else if (t.dtype() == DType::kF32) t.data<float>()[i] = static_cast<float>(value);
+  else t.data<BF16>()[i] = to_bf16(static_cast<float>(value));
+}
+
+inline Tensor random_tensor(const Shape& shape, unsigned seed, DType dtype = DType::kF64) {
+  const Tensor t = make_tensor(allocator(), shape, dtype);
+  std::mt19937 engine(seed);
+  std::normal_distribution<double> normal;
+  for (int64_t i = 0; i < shape.numel(); ++i) set(t, i, normal(engine));
+  return t;
+}
+
+inline Tensor converted(const Tensor& from, DType dtype) {
+  const Tensor t = make_tensor(allocator(), from.shape(), dtype);
+  for (int64_t i = 0; i < from.shape().numel(); ++i) set(t, i, get(from, i));
+  return t;
+}
+
+inline Tensor int_tensor(const std::vector<int32_t>& values) {
+  const Tensor t = make_tensor(allocator(), {static_cast<int64_t>(values.size())}, DType::kI32);
+  std::copy(values.begin(), values.end(), t.data<int32_t>());
+  return t;
+}
+
+struct Result {
+  Tensor output;
+  std::vector<Tensor> grads;
+};
+
+// Runs forward, and backward from a fixed random gradient of the output.
+inline Result run(const Function& function, const std::vector<Tensor>& inputs, Isa isa, int threads = 2) {
+  const Team team(threads);
+  EagerRecorder recorder(allocator(), team, isa);
+  Tape tape = make_tape();
+  for (const Tensor& input : inputs) tape.require(input);
+  Context context{recorder, &tape};
+  Result result;
+  result.output = function(context, inputs);
+  tape.seed(result.output, converted(random_tensor(result.output.shape(), 99), result.output.dtype()));
+  tape.backward(recorder);
+  for (const Tensor& input : inputs) result.grads.push_back(tape.grad(input));
+  return result;
+}
+
+// max |a - b| / max |b|
+inline double relative_error(const Tensor& a, const Tensor& b) {
+  double difference = 0, scale = 0;
+  EXPECT_EQ(a.shape().str(), b.shape().str());
+  for (int64_t i = 0; i < b.shape().numel(); ++i) {
+    const double d = std::fabs(get(a, i) - get(b, i));
+    difference = std::isnan(d) ? INFINITY : std::max(difference, d);
+    scale = std::max(scale, std::fabs(get(b, i)));
+  }
+  return difference / std::max(scale, 1e-30);
+}
+
+// Gradients of sum(output * r) by central differences, for up to 200 elements of each fp64 input.
+inline void expect_gradients(const Function& function, const std::vector<Tensor>& inputs, double tolerance = 1e-6) {
+  const Result exact = run(function, inputs, Isa::kScalar);
+  const Tensor r = random_tensor(exact.output.shape(), 99);
+  const auto objective = [&] {
+    const Team team(1);
+    EagerRecorder recorder(allocator(), team, Isa::kScalar);
+    Context context{recorder, nullptr};
+    const Tensor out = function(context, inputs);
+    double sum = 0;
+    for (int64_t i = 0; i < out.shape().numel(); ++i) sum += get(out, i) * get(r, i);
+    return sum;
+  };
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    ASSERT_TRUE(exact.grads[k].defined()) << "input " << k << " has no gradient";
+    const int64_t n = inputs[k].shape().numel(), step = std::max<int64_t>(1, n / 200);
+    for (int64_t i = 0; i < n; i += step) {
+      const double x = get(inputs[k], i), h = 1e-5;
+      set(inputs[k], i, x + h);
+      const double up = objective();
+      set(inputs[k], i, x - h);
+      const double down = objective();
+      set(inputs[k], i, x);
+      ASSERT_NEAR(get(exact.grads[k], i), (up - down) / (2 * h), tolerance * (1 + std::fabs(up - down) / h))
+          << "input " << k << " element " << i;
+    }
+  }
+}
+
+// Output and gradients of every instruction set of this machine against the scalar kernels in double. The sets that the
+// machine lacks are recorded as not run.
+inline void expect_sets_agree(const Function& function, const std::vector<Tensor>& inputs, double fp32 = 1e-5,
+                              double bf16 = 3e-2) {
+  const Result exact = run(function, inputs, Isa::kScalar);
+  const std::vector<Isa> sets = runnable_isas();
+  for (int i = static_cast<int>(sets.size()); i < kNumIsas; ++i)
+    ::testing::Test::RecordProperty(name(static_cast<Isa>(i)), "not run: this machine lacks it");
+  for (const Isa isa : sets) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(std::string(name(isa)) + " " + std::string(flagscale::name(dtype)));
+      std::vector<Tensor> narrow;
+      for (const Tensor& input : inputs) narrow.push_back(converted(input, dtype));
+      const Result got = run(function, narrow, isa);
+      const double tolerance = dtype == DType::kF32 ? fp32 : bf16;
+      EXPECT_LT(relative_error(got.output, exact.output), tolerance);
+      for (size_t k = 0; k < inputs.size(); ++k) EXPECT_LT(relative_error(got.grads[k], exact.grads[k]), tolerance) << "gradient " << k;
+    }
+  }
+}
+
+}  // namespace flagscale::op::testing
