@@ -40,11 +40,14 @@ static inline float as_float(BF16 x) {
 }
 static inline void put(float* p, float x) { *p = x; }
 static inline void put(double* p, double x) { *p = x; }
+static inline void put(float* p, double x) { *p = static_cast<float>(x); }
 static inline void put(BF16* p, float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
   p->bits = static_cast<uint16_t>(x != x ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
+
+static inline void put(BF16* p, double x) { put(p, static_cast<float>(x)); }
 
 // One lane of S (float or double).
 template <class S>

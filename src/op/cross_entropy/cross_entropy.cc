@@ -1,0 +1,64 @@
+#include "op/cross_entropy/cross_entropy.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "op/matmul/matmul.h"
+
+namespace flagscale::op {
+
+int64_t head_loss_rows(int64_t tokens, int64_t vocab) {
+  // 8M logits (32 MB) keep the products large enough to run at full speed; below 64 rows they do not.
+  const int64_t rows = (int64_t{8} << 20) / std::max<int64_t>(vocab, 1) / 64 * 64;
+  return std::clamp<int64_t>(rows, 64, std::max<int64_t>(tokens, 1));
+}
+
+namespace {
+
+void check_shapes(const Tensor& hidden, const Tensor& weight, const Tensor& labels, const Tensor& mask) {
+  const bool good = hidden.shape().rank() == 2 && weight.shape().rank() == 2 && hidden.dim(1) == weight.dim(1) &&
+                    labels.dtype() == DType::kI32 && labels.shape() == Shape{hidden.dim(0)} &&
+                    mask.dtype() == DType::kF32 && mask.shape() == labels.shape() && !hidden.live();
+  if (!good)
+    fail(ErrorKind::kInvalidArgument, "[head_loss] hidden {}, weight {}, labels {} {}, mask {} do not fit",
+         hidden.shape().str(), weight.shape().str(), name(labels.dtype()), labels.shape().str(), mask.shape().str());
+}
+
+}  // namespace
+
+Tensor head_loss(Context& c, const Tensor& hidden, const Tensor& weight, const Tensor& labels, const Tensor& mask,
+                 const float* grad_scale) {
+  check_shapes(hidden, weight, labels, mask);
+  const int64_t tokens = hidden.dim(0), vocab = weight.dim(0), chunk = head_loss_rows(tokens, vocab);
+  const DType sums = hidden.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+  const bool learn = c.tape && grad_scale;
+  const bool narrow = learn && hidden.dtype() != sums;  // the products take dlogits in hidden's type
+  Recorder& r = c.recorder;
+
+  const Tensor loss = r.empty({tokens}, sums);
+  const Tensor logits_memory = r.empty({chunk, vocab}, sums);
+  const Tensor narrow_memory = narrow ? r.empty({chunk, vocab}, hidden.dtype()) : Tensor();
+  const Tensor dhidden = learn && c.tape->needs(hidden) ? r.empty(hidden.shape(), hidden.dtype()) : Tensor();
+
+  for (int64_t first = 0; first < tokens; first += chunk) {
+    const int64_t rows = std::min(chunk, tokens - first);
+    const Tensor logits = logits_memory.rows(0, rows), h = hidden.rows(first, rows);
+    launch_matmul(r, {h, weight, logits, {}, false, true, nullptr, {}});
+    const Tensor dnarrow = narrow ? narrow_memory.rows(0, rows) : Tensor();
+    const double bytes = static_cast<double>(logits.bytes());
+    r.launch(kCrossEntropy,
+             {logits, labels.rows(first, rows), mask.rows(first, rows), loss.rows(first, rows), dnarrow,
+              learn ? grad_scale : nullptr},
+             {4.0 * static_cast<double>(logits.shape().numel()), bytes * (learn ? 3 : 2)});
+    if (!learn) continue;
+    const Tensor dlogits = narrow ? dnarrow : logits;
+    if (dhidden.defined()) launch_matmul(r, {dlogits, weight, dhidden.rows(first, rows), {}, false, false, nullptr, {}});
+    Backward back = c.tape->early(r);
+    const auto sink = back.sink(weight);
+    if (sink.grad.defined()) launch_matmul(r, {dlogits, h, {}, sink.grad, true, false, sink.accumulate, {}});
+  }
+  if (dhidden.defined()) c.tape->early(r).give(hidden, dhidden);
+  return loss;
+}
+
+}  // namespace flagscale::op

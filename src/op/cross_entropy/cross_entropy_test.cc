@@ -1,0 +1,97 @@
+#include "op/cross_entropy/cross_entropy.h"
+
+#include "op/op_testing.h"
+
+namespace flagscale::op {
+namespace {
+
+using testing::random_tensor;
+
+struct Learned {
+  Tensor loss, dhidden, dweight;
+};
+
+Tensor ones_but(int64_t n, int64_t zero) {
+  const Tensor mask = make_tensor(testing::allocator(), {n}, DType::kF32);
+  for (int64_t i = 0; i < n; ++i) mask.data<float>()[i] = i == zero ? 0.f : 1.f;
+  return mask;
+}
+
+std::vector<int32_t> labels_of(int64_t n, int64_t vocab) {
+  std::vector<int32_t> labels;
+  for (int64_t i = 0; i < n; ++i) labels.push_back(static_cast<int32_t>(i * 37 % vocab));
+  return labels;
+}
+
+Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* scale) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, isa);
+  Tape tape = make_tape();
+  tape.require(hidden);
+  tape.require(weight);
+  Context context{recorder, scale ? &tape : nullptr};
+  const int64_t n = hidden.dim(0);
+  const Tensor loss = head_loss(context, hidden, weight, testing::int_tensor(labels_of(n, weight.dim(0))), ones_but(n, 3), scale);
+  return {loss, tape.grad(hidden), tape.grad(weight)};
+}
+
+double plain_loss(const Tensor& hidden, const Tensor& weight, int64_t row, int64_t label) {
+  const int64_t n = hidden.dim(1);
+  double sum = 0, at_label = 0;
+  for (int64_t v = 0; v < weight.dim(0); ++v) {
+    double x = 0;
+    for (int64_t i = 0; i < n; ++i) x += testing::get(hidden, row * n + i) * testing::get(weight, v * n + i);
+    sum += std::exp(x);
+    if (v == label) at_label = x;
+  }
+  return std::log(sum) - at_label;
+}
+
+TEST(HeadLoss, ValuesAndGradientsInDouble) {
+  const float scale = 0.25f;
+  const Tensor hidden = random_tensor({130, 6}, 1), weight = random_tensor({19, 6}, 2);
+  const Learned got = learn(hidden, weight, Isa::kScalar, &scale);
+  const auto labels = labels_of(130, 19);
+  for (int64_t row : {0, 3, 64, 129})
+    EXPECT_NEAR(testing::get(got.loss, row), row == 3 ? 0 : plain_loss(hidden, weight, row, labels[static_cast<size_t>(row)]), 1e-10);
+  const auto total = [&] {
+    const Tensor loss = learn(hidden, weight, Isa::kScalar, nullptr).loss;
+    double sum = 0;
+    for (int64_t i = 0; i < 130; ++i) sum += testing::get(loss, i);
+    return sum * 0.25;
+  };
+  for (const auto& [tensor, grad] : {std::pair{hidden, got.dhidden}, std::pair{weight, got.dweight}})
+    for (int64_t i = 0; i < tensor.shape().numel(); i += 11) {
+      const double x = testing::get(tensor, i);
+      testing::set(tensor, i, x + 1e-5);
+      const double up = total();
+      testing::set(tensor, i, x - 1e-5);
+      const double down = total();
+      testing::set(tensor, i, x);
+      ASSERT_NEAR(testing::get(grad, i), (up - down) / 2e-5, 1e-6);
+    }
+}
+
+TEST(HeadLoss, EverySet) {
+  const float scale = 1.f;
+  const Tensor hidden = random_tensor({70, 32}, 1), weight = random_tensor({301, 32}, 2);
+  const Learned exact = learn(hidden, weight, Isa::kScalar, &scale);
+  for (const Isa isa : runnable_isas())
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(name(isa));
+      const Learned got = learn(testing::converted(hidden, dtype), testing::converted(weight, dtype), isa, &scale);
+      const double tolerance = dtype == DType::kF32 ? 1e-5 : 3e-2;
+      EXPECT_LT(testing::relative_error(got.loss, exact.loss), tolerance);
+      EXPECT_LT(testing::relative_error(got.dhidden, exact.dhidden), tolerance);
+      EXPECT_LT(testing::relative_error(got.dweight, exact.dweight), tolerance);
+    }
+}
+
+TEST(HeadLoss, LogitsOfAMillionTokensWouldNotBeStored) {
+  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, 32000), 256);
+  EXPECT_EQ(head_loss_rows(16, 32000), 16);
+  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, int64_t{1} << 20), 64);
+}
+
+}  // namespace
+}  // namespace flagscale::op
