@@ -18,6 +18,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/weights.h"
@@ -94,6 +95,9 @@ class Checkpoint {
   void read(std::string_view name, std::span<const int64_t> start, std::span<const int64_t> size,
             std::span<std::byte> out) const;
   void read(std::string_view name, std::span<std::byte> out) const;  // the whole tensor
+
+  // The whole tensor where it is mapped, when one shard holds it; else empty.
+  std::span<const std::byte> mapped(std::string_view name) const;
 
   void verify() const;  // every shard's checksum; throws kCorrupt naming the file
 

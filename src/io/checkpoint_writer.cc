@@ -1,0 +1,209 @@
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "io/atomic_file.h"
+#include "io/checkpoint.h"
+#include "io/manifest.h"
+#include "io/safetensors_writer.h"
+#include "io/xxh64.h"
+
+namespace flagscale::io {
+
+namespace fs = std::filesystem;
+
+namespace {
+constexpr size_t kChunk = size_t{1} << 20;  // hashed, then written while still in the cache
+
+std::string folder_name(int64_t iteration) { return fmt::format("iter_{:07}", iteration); }
+
+// In a shard's file a whole tensor has its own name, a slice its start beside it.
+std::string name_in_file(const TensorSlice& slice) {
+  return slice.size == slice.global_shape ? slice.name
+                                          : fmt::format("{}@{}", slice.name, fmt::join(slice.start, ","));
+}
+
+ManifestShard write_slice(AtomicFile& file, const std::string& file_name, const TensorSlice& slice) {
+  ManifestShard shard{slice.start, slice.size, file_name, file.written(), slice.data.size(), 0};
+  Xxh64 hash;
+  for (size_t at = 0; at < slice.data.size(); at += kChunk) {
+    const auto chunk = slice.data.subspan(at, std::min(kChunk, slice.data.size() - at));
+    hash.update(chunk);
+    file.write(chunk);
+  }
+  shard.checksum = hash.digest();
+  return shard;
+}
+
+void add_shard(Manifest& manifest, std::map<std::string, size_t>& index, const TensorSlice& slice,
+               ManifestShard shard) {
+  const auto [it, fresh] = index.emplace(slice.name, manifest.tensors.size());
+  if (fresh) manifest.tensors.push_back({slice.name, slice.dtype, slice.global_shape, {}});
+  manifest.tensors[it->second].shards.push_back(std::move(shard));
+}
+
+// Cuts the snapshot into files of about `max_bytes`.
+std::vector<std::vector<TensorSlice>> cut(std::vector<TensorSlice> snapshot, uint64_t max_bytes) {
+  std::vector<std::vector<TensorSlice>> files(1);
+  uint64_t in_file = 0;
+  for (TensorSlice& slice : snapshot) {
+    if (!files.back().empty() && in_file + slice.data.size() > max_bytes) files.emplace_back(), in_file = 0;
+    in_file += slice.data.size();
+    files.back().push_back(std::move(slice));
+  }
+  return files;
+}
+
+Manifest write_files(const std::string& folder, TrainingState state, std::vector<TensorSlice> snapshot,
+                     uint64_t max_bytes) {
+  Manifest manifest;
+  manifest.state = std::move(state);
+  std::map<std::string, size_t> index;
+  auto files = cut(std::move(snapshot), max_bytes);
+  for (size_t i = 0; i < files.size(); ++i) {
+    auto& slices = files[i];
+    std::stable_sort(slices.begin(), slices.end(),
+                     [](const auto& a, const auto& b) { return size_of(a.dtype) > size_of(b.dtype); });
+    std::vector<OutputTensor> header;
+    for (const TensorSlice& slice : slices)
+      header.push_back({name_in_file(slice), slice.dtype, slice.size, {}});
+    const std::string name = fmt::format("rank_00000_{:05}.safetensors", i);
+    AtomicFile file(folder + "/" + name);
+    file.write(safetensors_header(header, {{"format", "pt"}}));
+    for (const TensorSlice& slice : slices) add_shard(manifest, index, slice, write_slice(file, name, slice));
+    manifest.files[name] = file.written();
+    file.commit();
+  }
+  return manifest;
+}
+
+// Gives `from` the name `to`. Where a checkpoint has that name already, the two change places in one step.
+void publish(const std::string& from, const std::string& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
+  if (errno == EEXIST && renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    fs::remove_all(from);
+    return;
+  }
+  if (errno == EINVAL ||
+      errno == ENOSYS) {  // a file system without either: not one step, but the tracker still waits
+    fs::remove_all(to);
+    if (rename(from.c_str(), to.c_str()) == 0) return;
+  }
+  fail(ErrorKind::kResource, "{}: cannot rename to {}: {}", from, to, std::strerror(errno));
+}
+
+// Removed by way of another name, so that a kill halfway leaves no half checkpoint.
+void retire(const std::string& folder) {
+  const std::string aside = folder + ".tmp";
+  fs::remove_all(aside);
+  fs::rename(folder, aside);
+  fs::remove_all(aside);
+}
+
+void apply_retention(const std::string& dir, const std::string& written, int keep_last) {
+  if (keep_last <= 0) return;
+  std::vector<std::string> all = list_checkpoints(dir);
+  const auto self = std::find(all.begin(), all.end(), written);
+  if (self == all.end()) return;
+  const auto older = self - all.begin() - (keep_last - 1);
+  for (ptrdiff_t i = 0; i < older; ++i) retire(all[static_cast<size_t>(i)]);
+}
+
+void write_checkpoint(const std::string& dir, const SaveOptions& options, TrainingState state,
+                      std::vector<TensorSlice> snapshot) {
+  const int64_t iteration = state.iteration;
+  const std::string target = dir + "/" + folder_name(iteration), aside = target + ".tmp";
+  try {
+    fs::create_directories(dir);
+    fs::remove_all(aside);
+    fs::create_directory(aside);
+    const Manifest manifest =
+        write_files(aside, std::move(state), std::move(snapshot), options.max_file_bytes);
+    write_file(aside + "/manifest.json", to_json(manifest));
+    publish(aside, target);
+    sync_folder(dir);
+    write_file(dir + "/latest_checkpointed_iteration.txt", fmt::format("{}\n", iteration));
+    apply_retention(dir, target, options.keep_last);
+  } catch (const fs::filesystem_error& error) {
+    std::error_code ignored;
+    fs::remove_all(aside, ignored);
+    fail(ErrorKind::kResource, "cannot save checkpoint {}: {}", target, error.what());
+  } catch (const Error&) {
+    std::error_code ignored;
+    fs::remove_all(aside, ignored);
+    rethrow_with("cannot save checkpoint " + target);
+  }
+}
+}  // namespace
+
+struct CheckpointWriter::State {
+  std::string dir;
+  SaveOptions options;
+  std::thread thread;
+  std::atomic<bool> running = false;
+  std::exception_ptr error;  // read after the join
+};
+
+CheckpointWriter::CheckpointWriter(std::string dir, SaveOptions options) : state_(std::make_unique<State>()) {
+  state_->dir = std::move(dir);
+  state_->options = options;
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  try {
+    wait();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "flagscale: %s\n", error.what());
+  }
+}
+
+void CheckpointWriter::start(TrainingState state, std::vector<TensorSlice> snapshot) {
+  wait();
+  for (const TensorSlice& slice : snapshot) {
+    uint64_t bytes = size_of(slice.dtype);
+    for (const int64_t dim : slice.size) bytes *= static_cast<uint64_t>(dim);
+    FLAGSCALE_CHECK(bytes == slice.data.size() && slice.size.size() == slice.global_shape.size() &&
+                    slice.start.size() == slice.size.size());
+  }
+  state_->running = true;
+  state_->thread = std::thread([this, state = std::move(state), snapshot = std::move(snapshot)]() mutable {
+    try {
+      write_checkpoint(state_->dir, state_->options, std::move(state), std::move(snapshot));
+    } catch (...) {
+      state_->error = std::current_exception();
+    }
+    state_->running = false;
+  });
+}
+
+void CheckpointWriter::wait() {
+  if (state_->thread.joinable()) state_->thread.join();
+  if (const auto error = std::exchange(state_->error, nullptr)) std::rethrow_exception(error);
+}
+
+bool CheckpointWriter::busy() const { return state_->running; }
+
+void CheckpointWriter::save(TrainingState state, std::vector<TensorSlice> snapshot) {
+  start(std::move(state), std::move(snapshot));
+  wait();
+}
+
+TensorSlice whole_tensor(std::string name, DType dtype, std::vector<int64_t> shape,
+                         std::span<const std::byte> data) {
+  std::vector<int64_t> start(shape.size(), 0);
+  return {std::move(name), dtype, shape, std::move(start), shape, data};
+}
+
+}  // namespace flagscale::io

@@ -1,0 +1,147 @@
+#include "io/weights.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "io/checkpoint_weights.h"
+#include "io/gguf_weights.h"
+#include "io/safetensors.h"
+
+namespace flagscale::io {
+
+namespace {
+// Levenshtein distance, for "did you mean".
+size_t distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string nearest(const std::vector<TensorInfo>& tensors, std::string_view wanted) {
+  size_t best = std::numeric_limits<size_t>::max();
+  std::string result;
+  for (const TensorInfo& info : tensors) {
+    if (info.name.size() > 256) continue;
+    const size_t d = distance(info.name, wanted);
+    if (d < best) best = d, result = info.name;
+  }
+  return result;
+}
+}  // namespace
+
+int64_t TensorInfo::numel() const {
+  int64_t n = 1;
+  for (const int64_t dim : shape) n *= dim;
+  return n;
+}
+
+void WeightSet::add(TensorInfo info) {
+  if (!by_name_.emplace(info.name, tensors_.size()).second)
+    fail(ErrorKind::kCorrupt, "{}: tensor '{}' is there twice", info.file, info.name);
+  tensors_.push_back(std::move(info));
+}
+
+const TensorInfo* WeightSet::find(std::string_view name) const {
+  const auto it = by_name_.find(name);
+  return it == by_name_.end() ? nullptr : &tensors_[it->second];
+}
+
+const TensorInfo& WeightSet::info(std::string_view name) const {
+  if (const TensorInfo* found = find(name)) return *found;
+  const std::string file = tensors_.empty() ? "the weight file" : tensors_[0].file;
+  if (tensors_.empty())
+    fail(ErrorKind::kNotFound, "tensor '{}' is not there: the file holds no tensors", name);
+  fail(ErrorKind::kNotFound, "{}: tensor '{}' is not there; the nearest name is '{}'", file, name,
+       nearest(tensors_, name));
+}
+
+size_t WeightSet::index_of(const TensorInfo& info) const {
+  const auto index = static_cast<size_t>(&info - tensors_.data());
+  FLAGSCALE_CHECK(index < tensors_.size());  // an info of another set
+  return index;
+}
+
+std::span<const std::byte> WeightSet::row(const TensorInfo& info, int64_t i) const {
+  const size_t index = index_of(info);
+  FLAGSCALE_CHECK(i >= 0 && i < info.rows());
+  const BlockSize block = block_size(info.encoding, info.dtype);
+  if (info.row_elements() % block.elements != 0)
+    fail(ErrorKind::kUnsupported, "{}: a row of tensor '{}' is not whole {} blocks", info.file, info.name,
+         io::name(info.encoding));
+  const int64_t bytes = info.row_elements() / block.elements * block.bytes;
+  return stored(index).subspan(static_cast<size_t>(stored_row(index, i) * bytes), static_cast<size_t>(bytes));
+}
+
+std::span<const std::byte> WeightSet::bytes(const TensorInfo& info) const {
+  const size_t index = index_of(info);
+  return in_order(index) ? stored(index) : std::span<const std::byte>{};
+}
+
+void WeightSet::read_f32(std::string_view name, int64_t begin, int64_t rows, std::span<float> out) const {
+  const TensorInfo& tensor = info(name);
+  if (begin < 0 || rows < 0 || begin > tensor.rows() - rows)
+    fail(ErrorKind::kInvalidArgument, "{}: tensor '{}' has {} rows, asked for {} from {}", tensor.file, name,
+         tensor.rows(), rows, begin);
+  const int64_t width = tensor.row_elements();
+  FLAGSCALE_CHECK(static_cast<int64_t>(out.size()) == rows * width);
+  const size_t index = index_of(tensor);
+  const auto data = stored(index);
+  if (in_order(index)) return decode_f32(tensor.encoding, tensor.dtype, data, begin * width, out);
+  for (int64_t i = 0; i < rows; ++i)
+    decode_f32(tensor.encoding, tensor.dtype, data, stored_row(index, begin + i) * width,
+               out.subspan(static_cast<size_t>(i * width), static_cast<size_t>(width)));
+}
+
+void WeightSet::read(std::string_view name, int64_t begin, int64_t rows, DType dtype,
+                     std::span<std::byte> out) const {
+  const TensorInfo& tensor = info(name);
+  const int64_t width = tensor.row_elements();
+  FLAGSCALE_CHECK(out.size() == static_cast<size_t>(rows * width) * size_of(dtype));
+  const size_t index = index_of(tensor);
+  if (tensor.encoding == Encoding::kPlain && tensor.dtype == dtype && in_order(index) && begin >= 0 &&
+      rows >= 0 && begin <= tensor.rows() - rows) {
+    const auto from = stored(index).subspan(static_cast<size_t>(begin * width) * size_of(dtype), out.size());
+    std::copy(from.begin(), from.end(), out.begin());
+    return;
+  }
+  // Through fp32, some rows at a time: what is read may be far larger than what memory is left.
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(1, width));
+  std::vector<float> wide;
+  for (int64_t i = 0; i < rows; i += step) {
+    const int64_t count = std::min(step, rows - i);
+    wide.resize(static_cast<size_t>(count * width));
+    read_f32(name, begin + i, count, wide);
+    encode_plain(wide, dtype,
+                 out.subspan(static_cast<size_t>(i * width) * size_of(dtype), wide.size() * size_of(dtype)));
+  }
+}
+
+std::vector<float> WeightSet::read_f32(std::string_view name) const {
+  const TensorInfo& tensor = info(name);
+  std::vector<float> result(static_cast<size_t>(tensor.numel()));
+  read_f32(name, 0, tensor.rows(), result);
+  return result;
+}
+
+std::unique_ptr<WeightSet> open_weights(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
+  if (is_checkpoint(path)) return open_checkpoint_weights(path);
+  if (path.ends_with(".gguf")) return open_gguf_weights(path);
+  return open_safetensors(path);
+}
+
+}  // namespace flagscale::io
