@@ -1,0 +1,77 @@
+#include "op/attention/attention.h"
+
+#include "op/op_testing.h"
+
+namespace flagscale::op {
+namespace {
+
+using testing::random_tensor;
+
+testing::Function attend(const std::vector<int32_t>& cu_seqlens, AttentionShape shape) {
+  return [=](Context& c, const std::vector<Tensor>& in) {
+    return attention(c, in[0], in[1], in[2], testing::int_tensor(cu_seqlens), nullptr, shape);
+  };
+}
+
+std::vector<Tensor> inputs(int64_t tokens, const AttentionShape& s) {
+  return {random_tensor({tokens, int64_t{s.heads} * s.head_dim}, 1), random_tensor({tokens, int64_t{s.kv_heads} * s.head_dim}, 2),
+          random_tensor({tokens, int64_t{s.kv_heads} * s.head_dim}, 3)};
+}
+
+double plain(const std::vector<Tensor>& in, const AttentionShape& s, int64_t begin, int64_t query, int64_t head, int64_t i) {
+  const int64_t d = s.head_dim, kv = head / (s.heads / s.kv_heads), low = s.window > 0 ? std::max(begin, query - s.window + 1) : begin;
+  double total = 0, mixed = 0;
+  for (int64_t key = low; key <= query; ++key) {
+    double dot = 0;
+    for (int64_t j = 0; j < d; ++j)
+      dot += testing::get(in[0], (query * s.heads + head) * d + j) * testing::get(in[1], (key * s.kv_heads + kv) * d + j);
+    const double p = std::exp(dot * static_cast<double>(s.scale));
+    total += p;
+    mixed += p * testing::get(in[2], (key * s.kv_heads + kv) * d + i);
+  }
+  return mixed / total;
+}
+
+TEST(Attention, MatchesThePlainSum) {
+  for (const int64_t window : {0, 5, 70}) {
+    const AttentionShape shape{6, 2, 5, 0.4f, window};
+    const std::vector<int32_t> ends{0, 1, 38, 200};
+    const auto in = inputs(200, shape);
+    const Tensor out = testing::run(attend(ends, shape), in, Isa::kScalar).output;
+    for (size_t sequence = 0; sequence < 3; ++sequence)
+      for (int64_t query = ends[sequence]; query < ends[sequence + 1]; query += 7)
+        for (int64_t head = 0; head < 6; ++head)
+          EXPECT_NEAR(testing::get(out, (query * 6 + head) * 5 + 2), plain(in, shape, ends[sequence], query, head, 2), 1e-12);
+  }
+}
+
+TEST(Attention, Gradients) {
+  testing::expect_gradients(attend({0, 1, 12}, {4, 2, 3, 0.5f, 0}), inputs(12, {4, 2, 3, 0, 0}));
+  testing::expect_gradients(attend({0, 70}, {2, 1, 2, 0.5f, 0}), inputs(70, {2, 1, 2, 0, 0}));
+  testing::expect_gradients(attend({0, 70}, {1, 1, 2, 0.5f, 9}), inputs(70, {1, 1, 2, 0, 9}));
+}
+
+TEST(Attention, EverySet) {
+  testing::expect_sets_agree(attend({0, 3, 150, 187}, {6, 2, 24, 0.2f, 0}), inputs(187, {6, 2, 24, 0, 0}), 2e-5, 4e-2);
+  testing::expect_sets_agree(attend({0, 187}, {3, 3, 64, 0.125f, 33}), inputs(187, {3, 3, 64, 0, 0}), 2e-5, 4e-2);
+}
+
+TEST(Attention, ThreadsChangeNothing) {
+  const auto in = inputs(300, {4, 2, 16, 0, 0});
+  const auto function = attend({0, 100, 300}, {4, 2, 16, 0.25f, 0});
+  const auto one = testing::run(function, in, Isa::kScalar, 1), two = testing::run(function, in, Isa::kScalar, 2);
+  EXPECT_EQ(testing::relative_error(one.output, two.output), 0);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(one.grads[i], two.grads[i]), 0);
+}
+
+// q, k and v as columns of one product: the gradient is one tensor, written in place.
+TEST(Attention, GradientsOfAFusedProduct) {
+  const testing::Function fused = [](Context& c, const std::vector<Tensor>& in) {
+    return attention(c, in[0].columns(0, 6), in[0].columns(6, 3), in[0].columns(9, 3), testing::int_tensor({0, 11}), nullptr,
+                     {2, 1, 3, 0.5f, 0});
+  };
+  testing::expect_gradients(fused, {random_tensor({11, 12}, 1)});
+}
+
+}  // namespace
+}  // namespace flagscale::op
