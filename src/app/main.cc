@@ -1,1 +1,81 @@
-int main() { return 0; }
+// The `flagscale` program: collects the registered commands, parses, runs one, and maps errors to messages
+// and exit codes.
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+
+#include "app/command.h"
+#include "app/suggest.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/progress.h"
+
+namespace flagscale {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  flagscale data train-tokenizer --input book.txt --vocab-size 8192 --output tokenizer
+  flagscale data preprocess --input book.txt --plain-text --tokenizer tokenizer --output-prefix book
+  flagscale train aquila tiny data_path=book_text_document
+  flagscale generate MODEL --prompt "In the beginning" --max-tokens 64
+  flagscale config explain train.model.rotary_base
+
+Every command has --help with its own examples.)";
+
+int complain(const char* message, int code) {
+  Progress::clear_line();
+  fmt::print(stderr, "flagscale: error: {}\n", message);
+  return code;
+}
+
+// CLI11 answers --help and --version by exceptions too: those print to stdout and return 0.
+int report_parse_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  const Suggestion suggestion = suggest(app, {argv + 1, argv + argc});
+  const std::string message = suggestion.message.empty() ? error.what() : suggestion.message;
+  return complain(fmt::format("{}\nRun `{} --help` for what it takes.", message, suggestion.command).c_str(),
+                  2);
+}
+
+void build(CLI::App& app) {
+  app.set_version_flag("--version", "flagscale " FLAGSCALE_VERSION);
+  app.require_subcommand(1);
+  app.footer(kExamples);
+  const auto& commands = Registry<Command>::instance();
+  for (const std::string& name : commands.names()) {
+    const Command* command = commands.find(name);
+    command->setup(*app.add_subcommand(name, command->summary));
+  }
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Configures, trains and runs large language models: one native program.", "flagscale"};
+  try {
+    build(app);
+    if (argc == 1) {
+      fmt::print("{}", app.help());
+      return 0;
+    }
+    app.parse(argc, argv);
+    return std::fflush(stdout) == 0 ? 0 : complain("cannot write the output: is the disk full?", 1);
+  } catch (const CLI::ParseError& error) {
+    return report_parse_error(app, error, argc, argv);
+  } catch (const Error& error) {
+    return complain(error.what(), exit_code(error.kind()));
+  } catch (const std::bad_alloc&) {
+    return complain("out of memory", 1);
+  } catch (const std::exception& error) {
+    return complain(error.what(), 1);
+  }
+}
+
+}  // namespace
+}  // namespace flagscale
+
+int main(int argc, char** argv) {
+  flagscale::install_interrupt_handler();
+  return flagscale::run(argc, argv);
+}
