@@ -1,0 +1,149 @@
+#include "model/decoder/config.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/registry.h"
+
+namespace flagscale::model {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// json[key] as T; `fallback` where it is absent or null.
+template <class T>
+T value_or(const nlohmann::json& json, const char* key, T fallback) {
+  const auto it = json.find(key);
+  if (it == json.end() || it->is_null()) return fallback;
+  try {
+    return it->get<T>();
+  } catch (const nlohmann::json::exception&) {
+    fail(ErrorKind::kCorrupt, "config.json: {} is {}, which is not of the expected type", key, it->dump());
+  }
+}
+
+template <class T>
+T required(const nlohmann::json& json, const char* key) {
+  if (!json.contains(key)) fail(ErrorKind::kCorrupt, "config.json has no {}", key);
+  return value_or<T>(json, key, T{});
+}
+
+int small_int(const nlohmann::json& json, const char* key, int64_t value, int64_t most) {
+  if (value < 1 || value > most) fail(ErrorKind::kCorrupt, "config.json: {} is {}, expected 1..{}", key, json.contains(key) ? json[key].dump() : "?", most);
+  return static_cast<int>(value);
+}
+
+// Both spellings: rope_theta + rope_scaling{type|rope_type}, and transformers 5's rope_parameters.
+void read_rope(const nlohmann::json& json, DecoderConfig& config) {
+  op::RopeSpec& rope = config.rope;
+  rope.head_dim = config.head_dim;
+  rope.theta = value_or<double>(json, "rope_theta", 10000.0);
+  rope.max_positions = config.max_positions;
+  nlohmann::json scaling = nlohmann::json::object();
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (json.contains(key) && json[key].is_object()) scaling.update(json[key]);
+  rope.theta = value_or<double>(scaling, "rope_theta", rope.theta);
+  const auto partial = value_or<double>(scaling, "partial_rotary_factor", value_or<double>(json, "partial_rotary_factor", 1.0));
+  if (partial != 1.0) fail(ErrorKind::kUnsupported, "config.json: partial_rotary_factor {} is not supported; only 1 is", partial);
+  const auto type = value_or<std::string>(scaling, "rope_type", value_or<std::string>(scaling, "type", "default"));
+  op::RopeScalingValues values;
+  values.factor = value_or<double>(scaling, "factor", 1.0);
+  values.low_freq_factor = value_or<double>(scaling, "low_freq_factor", 1.0);
+  values.high_freq_factor = value_or<double>(scaling, "high_freq_factor", 4.0);
+  values.original_max_positions = value_or<int64_t>(scaling, "original_max_position_embeddings", config.max_positions);
+  values.beta_fast = value_or<double>(scaling, "beta_fast", 32.0);
+  values.beta_slow = value_or<double>(scaling, "beta_slow", 1.0);
+  values.mscale = value_or<double>(scaling, "mscale", 0.0);
+  values.mscale_all_dim = value_or<double>(scaling, "mscale_all_dim", 0.0);
+  values.attention_factor = value_or<double>(scaling, "attention_factor", 0.0);
+  op::set_rope_scaling(rope, type, values);
+}
+
+void read_ids(const nlohmann::json& json, DecoderConfig& config) {
+  config.bos_id = json.contains("bos_token_id") && json["bos_token_id"].is_number_integer() ? json["bos_token_id"].get<int>() : -1;
+  if (!json.contains("eos_token_id")) return;
+  const auto& eos = json["eos_token_id"];
+  if (eos.is_number_integer()) config.eos_ids = {eos.get<int>()};
+  if (eos.is_array())
+    for (const auto& id : eos)
+      if (id.is_number_integer()) config.eos_ids.push_back(id.get<int>());
+}
+
+const ModelFamily& family_of(const std::string& model_type) {
+  if (const auto* family = Registry<ModelFamily>::instance().find(model_type)) return *family;
+  fail(ErrorKind::kUnsupported, "model_type '{}' is not supported; supported: {}", model_type,
+       fmt::join(Registry<ModelFamily>::instance().names(), ", "));
+}
+
+}  // namespace
+
+DecoderConfig parse_config(const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) fail(ErrorKind::kCorrupt, "config.json is not a JSON object");
+  DecoderConfig config;
+  config.source_json = text;
+  config.model_type = required<std::string>(json, "model_type");
+  const ModelFamily& family = family_of(config.model_type);
+  config.vocab_size = required<int64_t>(json, "vocab_size");
+  config.hidden_size = required<int64_t>(json, "hidden_size");
+  config.intermediate_size = required<int64_t>(json, "intermediate_size");
+  config.num_layers = small_int(json, "num_hidden_layers", required<int64_t>(json, "num_hidden_layers"), 10000);
+  config.num_heads = small_int(json, "num_attention_heads", required<int64_t>(json, "num_attention_heads"), 65536);
+  config.num_kv_heads = small_int(json, "num_key_value_heads", value_or<int64_t>(json, "num_key_value_heads", config.num_heads), 65536);
+  config.head_dim = small_int(json, "head_dim", value_or<int64_t>(json, "head_dim", config.hidden_size / config.num_heads), 1024);
+  config.max_positions = value_or<int64_t>(json, "max_position_embeddings", 2048);
+  config.rms_norm_eps = value_or<float>(json, "rms_norm_eps", 1e-6f);
+  config.tie_embeddings = value_or<bool>(json, "tie_word_embeddings", false);
+  const auto activation = value_or<std::string>(json, "hidden_act", "silu");
+  if (activation != "silu") fail(ErrorKind::kUnsupported, "config.json: hidden_act '{}' is not supported; only silu is", activation);
+  read_ids(json, config);
+  read_rope(json, config);
+  family.read(json, config);
+  validate(config);
+  return config;
+}
+
+std::string write_config(const DecoderConfig& c, const std::string& dtype) {
+  auto json = nlohmann::json::object();
+  if (!c.source_json.empty()) json = nlohmann::json::parse(c.source_json, nullptr, false);
+  json["model_type"] = c.model_type;
+  json["vocab_size"] = c.vocab_size;
+  json["hidden_size"] = c.hidden_size;
+  json["intermediate_size"] = c.intermediate_size;
+  json["num_hidden_layers"] = c.num_layers;
+  json["num_attention_heads"] = c.num_heads;
+  json["num_key_value_heads"] = c.num_kv_heads;
+  json["head_dim"] = c.head_dim;
+  json["max_position_embeddings"] = c.max_positions;
+  json["rms_norm_eps"] = static_cast<double>(std::stod(fmt::format("{:g}", c.rms_norm_eps)));
+  json["tie_word_embeddings"] = c.tie_embeddings;
+  json["hidden_act"] = "silu";
+  json["dtype"] = dtype;
+  json["torch_dtype"] = dtype;
+  if (!json.contains("rope_parameters")) {
+    json["rope_theta"] = c.rope.theta;
+    if (!json.contains("rope_scaling")) json["rope_scaling"] = nullptr;
+  }
+  if (c.bos_id >= 0) json["bos_token_id"] = c.bos_id;
+  if (c.eos_ids.size() == 1) json["eos_token_id"] = c.eos_ids[0];
+  if (c.eos_ids.size() > 1) json["eos_token_id"] = c.eos_ids;
+  family_of(c.model_type).write(c, json);
+  return json.dump(2) + "\n";
+}
+
+void validate(const DecoderConfig& c) {
+  const auto bad = [](const std::string& what) { fail(ErrorKind::kInvalidArgument, "model configuration: {}", what); };
+  if (c.vocab_size < 1 || c.vocab_size > (int64_t{1} << 31)) bad(fmt::format("vocab_size is {}", c.vocab_size));
+  if (c.hidden_size < 1 || c.hidden_size > (1 << 20)) bad(fmt::format("hidden_size is {}", c.hidden_size));
+  if (c.intermediate_size < 1 || c.intermediate_size > (1 << 24)) bad(fmt::format("intermediate_size is {}", c.intermediate_size));
+  if (c.num_layers < 1) bad(fmt::format("num_layers is {}", c.num_layers));
+  if (c.num_heads < 1 || c.num_kv_heads < 1 || c.num_heads % c.num_kv_heads != 0)
+    bad(fmt::format("{} attention heads cannot share {} key-value heads evenly", c.num_heads, c.num_kv_heads));
+  if (c.head_dim < 2 || c.head_dim % 2 != 0) bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
+  if (c.max_positions < 1 || c.max_positions > (1 << 24)) bad(fmt::format("max_position_embeddings is {}", c.max_positions));
+}
+
+}  // namespace flagscale::model

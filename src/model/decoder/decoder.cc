@@ -1,0 +1,160 @@
+#include "model/decoder/decoder.h"
+
+#include <fmt/core.h>
+
+#include <cmath>
+
+#include "op/cross_entropy/cross_entropy.h"
+#include "op/elementwise/elementwise.h"
+#include "op/embedding/embedding.h"
+#include "op/matmul/matmul.h"
+#include "op/rms_norm/rms_norm.h"
+#include "op/swiglu/swiglu.h"
+
+namespace flagscale::model {
+
+using nn::Init;
+using nn::Part;
+using nn::Shard;
+
+namespace {
+Init normal(float std) { return {Init::Kind::kNormal, std}; }
+constexpr Init kOnes{Init::Kind::kOnes, 0}, kZeros{Init::Kind::kZeros, 0};
+}  // namespace
+
+Decoder::Decoder(DecoderConfig config, nn::Partition& partition) : config_(std::move(config)), partition_(partition) {
+  validate(config_);
+  const auto& c = config_;
+  embedding_ = &list_.add(nn::Parameter{"model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, Shard::kVocabulary,
+                                        normal(c.init_std), true, {}, {}, {}});
+  const Shape angles{c.max_positions, c.head_dim / 2};
+  cos_ = &list_.add(nn::Constant{"rope.cos", angles, [this](float* p) { op::fill_rope_cos(config_.rope, config_.max_positions, p); }, {}});
+  sin_ = &list_.add(nn::Constant{"rope.sin", angles, [this](float* p) { op::fill_rope_sin(config_.rope, config_.max_positions, p); }, {}});
+  for (int i = 0; i < c.num_layers; ++i) declare_layer(i);
+  norm_ = &list_.add(nn::Parameter{"model.norm.weight", {c.hidden_size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
+  head_ = c.tie_embeddings ? embedding_
+                           : &list_.add(nn::Parameter{"lm_head.weight", {c.vocab_size, c.hidden_size},
+                                                      Shard::kVocabulary, normal(c.init_std), true, {}, {}, {}});
+}
+
+nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string& name, std::vector<Part> parts,
+                                   int64_t in, bool bias, Shard shard, float std) {
+  int64_t out = 0;
+  std::vector<Part> weights, biases;
+  for (const Part& part : parts) {
+    out += part.rows;
+    weights.push_back({prefix + part.name + ".weight", part.rows});
+    biases.push_back({prefix + part.name + ".bias", part.rows});
+  }
+  nn::Parameter& weight =
+      list_.add(nn::Parameter{prefix + name + ".weight", {out, in}, shard, normal(std), true, weights, {}, {}});
+  nn::Parameter* b = nullptr;
+  if (bias)  // a row-sharded product adds its bias once, after the ranks' sum
+    b = &list_.add(nn::Parameter{prefix + name + ".bias", {out}, shard == Shard::kRow ? Shard::kReplicated : shard, kZeros,
+                                 false, biases, {}, {}});
+  return {weight, b};
+}
+
+void Decoder::declare_layer(int index) {
+  const auto& c = config_;
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  const auto norm = [&](const std::string& name, int64_t size) {
+    return &list_.add(nn::Parameter{prefix + name + ".weight", {size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
+  };
+  const int64_t q = int64_t{c.num_heads} * c.head_dim, kv = int64_t{c.num_kv_heads} * c.head_dim;
+  const float out_std = c.init_std / std::sqrt(2.f * static_cast<float>(c.num_layers));  // Megatron's scaled init
+
+  nn::Parameter* input_norm = norm("input_layernorm", c.hidden_size);
+  const auto qkv = declare_linear(prefix + "self_attn.", "qkv_proj", {{"q_proj", q}, {"k_proj", kv}, {"v_proj", kv}},
+                                  c.hidden_size, c.qkv_bias, Shard::kColumn, c.init_std);
+  nn::Parameter* q_norm = c.qk_norm ? norm("self_attn.q_norm", c.head_dim) : nullptr;
+  nn::Parameter* k_norm = c.qk_norm ? norm("self_attn.k_norm", c.head_dim) : nullptr;
+  const auto o = declare_linear(prefix + "self_attn.", "o_proj", {{"o_proj", c.hidden_size}}, q, c.o_bias, Shard::kRow, out_std);
+  nn::Parameter* post_norm = norm("post_attention_layernorm", c.hidden_size);
+  const auto gate_up = declare_linear(prefix + "mlp.", "gate_up_proj",
+                                      {{"gate_proj", c.intermediate_size}, {"up_proj", c.intermediate_size}},
+                                      c.hidden_size, c.mlp_bias, Shard::kColumn, c.init_std);
+  const auto down = declare_linear(prefix + "mlp.", "down_proj", {{"down_proj", c.hidden_size}}, c.intermediate_size,
+                                   c.mlp_bias, Shard::kRow, out_std);
+
+  nn::AttentionSpec spec{index, c.num_heads, c.num_kv_heads, c.head_dim,
+                         1.f / std::sqrt(static_cast<float>(c.head_dim)),
+                         index >= c.first_window_layer ? c.sliding_window : 0, false, cos_, sin_};
+  layers_.push_back({input_norm, post_norm, q_norm, k_norm, qkv, o, gate_up, down, spec});
+}
+
+Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& normed, nn::AttentionContext& attention) {
+  const auto& c = config_;
+  const int64_t q_size = int64_t{c.num_heads} * c.head_dim, kv_size = int64_t{c.num_kv_heads} * c.head_dim;
+  const Tensor qkv = layer.qkv(context, partition_.enter_column(context, normed));
+  Tensor q = qkv.columns(0, q_size), k = qkv.columns(q_size, kv_size);
+  const Tensor v = qkv.columns(q_size + kv_size, kv_size);
+  if (layer.q_norm) {
+    q = op::rms_norm(context, q, layer.q_norm->value, c.rms_norm_eps);
+    k = op::rms_norm(context, k, layer.k_norm->value, c.rms_norm_eps);
+  }
+  const Tensor mixed = attention.attend(context, layer.attention, q, k, v);
+  return partition_.exit_row(context, layer.o(context, mixed));
+}
+
+Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention) {
+  const float eps = config_.rms_norm_eps;
+  Tensor normed;
+  if (stream.delta.defined()) {
+    const auto n = op::add_rms_norm(context, stream.x, stream.delta, layer.input_norm->value, eps);
+    stream.x = n.sum;
+    normed = n.y;
+  } else {
+    normed = op::rms_norm(context, stream.x, layer.input_norm->value, eps);
+  }
+  const Tensor attended = attend(context, layer, normed, attention);
+  const auto n = op::add_rms_norm(context, stream.x, attended, layer.post_norm->value, eps);
+  const Tensor gate_up = layer.gate_up(context, partition_.enter_column(context, n.y));
+  const int64_t size = config_.intermediate_size;
+  const Tensor gated = op::swiglu(context, gate_up.columns(0, size), gate_up.columns(size, size));
+  return {n.sum, partition_.exit_row(context, layer.down(context, gated))};
+}
+
+Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute) {
+  Stream stream{partition_.exit_vocabulary(context, op::embedding(context, ids, embedding_->value)), {}};
+  for (int i = 0; i < config_.num_layers; ++i) {
+    const Layer& layer = layers_[static_cast<size_t>(i)];
+    const bool again = recompute.granularity == Recompute::kFull && context.tape &&
+                       (recompute.first_layers < 0 || i < recompute.first_layers);
+    if (!again) {
+      stream = run_layer(context, layer, stream, attention);
+      continue;
+    }
+    // Only the sum is kept, so the block ends with its own addition.
+    const Tensor x = stream.delta.defined() ? op::add(context, stream.x, stream.delta) : stream.x;
+    const auto block = [this, &layer, &attention](Recorder& recorder, Tape* tape, const Tensor& in) {
+      Context inner{recorder, tape};
+      const Stream out = run_layer(inner, layer, {in, {}}, attention);
+      return op::add(inner, out.x, out.delta);
+    };
+    stream = {context.tape->checkpoint(context.recorder, x, block), {}};
+  }
+  if (!stream.delta.defined()) return op::rms_norm(context, stream.x, norm_->value, config_.rms_norm_eps);
+  return op::add_rms_norm(context, stream.x, stream.delta, norm_->value, config_.rms_norm_eps).y;
+}
+
+Tensor Decoder::logits(Context& context, const Tensor& rows) {
+  return nn::Linear(*head_, nullptr)(context, partition_.enter_vocabulary(context, rows), DType::kF32);
+}
+
+Tensor Decoder::loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
+                     const float* grad_scale) {
+  return op::head_loss(context, partition_.enter_vocabulary(context, hidden), head_->value, labels, mask, grad_scale);
+}
+
+double Decoder::train_flops_per_token(int64_t length) const {
+  const auto& c = config_;
+  double weights = static_cast<double>(c.vocab_size * c.hidden_size);
+  for (const nn::Parameter& p : list_.parameters())
+    if (p.shape.rank() == 2 && p.shard != Shard::kVocabulary) weights += static_cast<double>(p.shape.numel());
+  // q k^T and p v: 2 products of 2 * d a pair of tokens, half of the pairs are masked; backward costs twice forward.
+  const double attention = 6.0 * c.num_layers * c.num_heads * c.head_dim * static_cast<double>(length);
+  return 6 * weights + attention;
+}
+
+}  // namespace flagscale::model

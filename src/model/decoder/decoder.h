@@ -1,0 +1,65 @@
+#pragma once
+// The decoder, written once: training gives it packed sequences and a tape, serving pages and no tape, estimating the
+// null device.
+
+#include <deque>
+
+#include "model/decoder/config.h"
+#include "nn/attention.h"
+#include "nn/linear.h"
+#include "nn/parameter.h"
+#include "nn/partition.h"
+
+namespace flagscale::model {
+
+// Which layers run their forward pass again during backward instead of keeping its activations.
+enum class Recompute { kNone, kFull };
+struct RecomputeSpec {
+  Recompute granularity = Recompute::kNone;
+  int first_layers = -1;  // only this many from the front (Megatron's block method); -1: all
+};
+
+class Decoder {
+ public:
+  Decoder(DecoderConfig config, nn::Partition& partition);
+  Decoder(const Decoder&) = delete;
+
+  const DecoderConfig& config() const { return config_; }
+  nn::ParameterList& parameters() { return list_; }
+
+  // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or head_loss().
+  Tensor hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute = {});
+
+  // Rows of hidden -> [rows, vocab] fp32.
+  Tensor logits(Context& context, const Tensor& rows);
+
+  // The loss of every token [tokens] fp32; see op::head_loss.
+  Tensor loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask, const float* grad_scale);
+
+  // Floating-point operations to train one token of a sequence of `length`: 6 a weight, causal attention halved.
+  double train_flops_per_token(int64_t length) const;
+
+ private:
+  struct Layer {
+    nn::Parameter *input_norm, *post_norm, *q_norm, *k_norm;
+    nn::Linear qkv, o, gate_up, down;
+    nn::AttentionSpec attention;
+  };
+  struct Stream {  // the residual stream and what the last block adds to it
+    Tensor x, delta;
+  };
+  void declare_layer(int index);
+  nn::Linear declare_linear(const std::string& prefix, const std::string& name, std::vector<nn::Part> parts,
+                            int64_t in, bool bias, nn::Shard shard, float std);
+  Stream run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention);
+  Tensor attend(Context& context, const Layer& layer, const Tensor& normed, nn::AttentionContext& attention);
+
+  DecoderConfig config_;
+  nn::Partition& partition_;
+  nn::ParameterList list_;
+  nn::Parameter *embedding_, *norm_, *head_;
+  nn::Constant *cos_, *sin_;
+  std::deque<Layer> layers_;
+};
+
+}  // namespace flagscale::model

@@ -1,0 +1,26 @@
+#pragma once
+// A model's weights in and out of files, by Hugging Face names, and made anew.
+
+#include <string>
+
+#include "base/parallel.h"
+#include "io/weights.h"
+#include "nn/parameter.h"
+
+namespace flagscale::model {
+
+// Fills parameter.value (memory must exist) from the file, converting to its dtype, part by part. Throws Error naming
+// the tensor that is missing or has another shape; tensors that the model has no use for are named by unused_tensors().
+void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team);
+
+// Names in the file that no parameter reads, but for rotary tables and a tied head's copy.
+std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list, bool tied);
+
+// Initial values by Megatron's rules into fp32 memory: normal matrices, norms at norm_init, biases at zero. Keyed by
+// (seed, parameter name, element): the same whatever the layout.
+void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out, const Team& team);
+
+// Fills the constants (rotary tables); memory must exist.
+void fill_constants(nn::ParameterList& list);
+
+}  // namespace flagscale::model

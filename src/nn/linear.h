@@ -1,0 +1,24 @@
+#pragma once
+// y = x W^T + b over whichever copy of the weight there is: dense (training) or packed (serving).
+
+#include <optional>
+
+#include "autograd/context.h"
+#include "nn/parameter.h"
+
+namespace flagscale::nn {
+
+class Linear {
+ public:
+  // bias null: none.
+  Linear(Parameter& weight, Parameter* bias) : weight_(&weight), bias_(bias) {}
+  // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model).
+  Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
+  const Parameter& weight() const { return *weight_; }
+
+ private:
+  Parameter* weight_;
+  Parameter* bias_;
+};
+
+}  // namespace flagscale::nn

@@ -1,0 +1,64 @@
+#pragma once
+// What a model declares about its weights, once for training, serving and estimating: names as in Hugging Face files,
+// shapes, how they shard, how they start. Memory is given later by whoever runs the model.
+
+#include <deque>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace flagscale::nn {
+
+// How a weight divides over tensor- and expert-parallel ranks.
+enum class Shard { kReplicated, kColumn, kRow, kVocabulary, kExpert };
+
+// Initial values, by Megatron's rules.
+struct Init {
+  enum class Kind { kNormal, kOnes, kZeros } kind = Kind::kNormal;
+  float std = 0;  // kNormal
+};
+
+// Rows of a fused weight that a file stores under a name of their own.
+struct Part {
+  std::string name;
+  int64_t rows;
+};
+
+struct Parameter {
+  std::string name;         // of the fused whole; logical name in checkpoints and in randomness
+  Shape shape;              // [out, in] or [n]
+  Shard shard;
+  Init init;
+  bool decay;               // weight decay applies: matrices yes, biases and norms no
+  std::vector<Part> parts;  // in row order; one part of the same name where nothing is fused
+
+  Tensor value;             // dense weights
+  Tensor packed;            // or the serving copy, in op/packed_linear's layout
+};
+
+// A table computed from the configuration (rotary angles), not learned and not stored.
+struct Constant {
+  std::string name;
+  Shape shape;  // fp32
+  std::function<void(float*)> fill;
+  Tensor value;
+};
+
+// Owns a model's parameters and constants at fixed addresses, in order of declaration.
+class ParameterList {
+ public:
+  Parameter& add(Parameter parameter);
+  Constant& add(Constant constant);
+  std::deque<Parameter>& parameters() { return parameters_; }
+  const std::deque<Parameter>& parameters() const { return parameters_; }
+  std::deque<Constant>& constants() { return constants_; }
+  int64_t numel() const;
+
+ private:
+  std::deque<Parameter> parameters_;
+  std::deque<Constant> constants_;
+};
+
+}  // namespace flagscale::nn
