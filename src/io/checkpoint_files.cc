@@ -12,11 +12,11 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 CheckpointFiles::CheckpointFiles(std::string folder) : folder_(std::move(folder)) {
-  const std::string path = folder_ + "/manifest_.json";
+  const std::string path = folder_ + "/manifest.json";
   if (!fs::is_directory(folder_)) fail(ErrorKind::kNotFound, "{}: no such folder", folder_);
   if (!fs::exists(path))
     fail(ErrorKind::kCorrupt,
-         "{}: manifest_.json is missing: not a checkpoint of flagscale, or not a whole one", folder_);
+         "{}: manifest.json is missing: not a checkpoint of flagscale, or not a whole one", folder_);
   manifest_ = parse_manifest(path, read_file(path));
   for (const auto& [name, bytes] : manifest_.files) {
     const auto [it, fresh] = files_.emplace(name, MmapFile(folder_ + "/" + name));

@@ -1,0 +1,183 @@
+"""Makes tests/golden/io with other people's writers: `gguf`, `safetensors`, `xxhash` and numpy from PyPI.
+
+  pip install numpy gguf safetensors xxhash
+  python tests/oracle/io/make_goldens.py
+
+blocks.safetensors   per block format: random blocks and what gguf's quants.dequantize makes of them
+llama.gguf           a tiny llama file (q and k permuted, llama3 rope_freqs, a small BPE vocabulary, every metadata type)
+llama.safetensors    the tensors of llama.gguf as Hugging Face names and orders them, fp32
+checkpoints/         a version 1 checkpoint written from the format's description alone, one tensor cut in four shards
+xxh64.json           digests of XXH64
+"""
+
+import json
+import pathlib
+import shutil
+
+import gguf
+import numpy as np
+import safetensors.numpy
+import xxhash
+from gguf import GGMLQuantizationType as T
+
+OUT = pathlib.Path(__file__).parents[2] / "golden" / "io"
+FORMATS = [T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K]
+# Where the fp16 scales lie in a block: random bits there would give infinities.
+SCALES = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q8_0: [0], T.Q2_K: [80, 82], T.Q3_K: [108],
+          T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+HEADS, KV_HEADS, HEAD_DIM, HIDDEN, FFN, VOCAB, THETA = 4, 2, 16, 64, 96, 40, 10000.0
+
+
+def random_blocks(rng, kind, count):
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
+    for at in SCALES[kind]:
+        halves = rng.normal(0, 0.05, count).astype(np.float16)
+        halves[0] = np.float16(3e-6)  # a subnormal scale
+        blocks[:, at:at + 2] = halves.view(np.uint8).reshape(count, 2)
+    return blocks
+
+
+def make_blocks(rng):
+    tensors = {}
+    for kind in FORMATS:
+        blocks = random_blocks(rng, kind, 6)
+        tensors[f"{kind.name}.blocks"] = blocks
+        tensors[f"{kind.name}.values"] = gguf.quants.dequantize(blocks, kind).astype(np.float32).reshape(-1)
+    safetensors.numpy.save_file(tensors, OUT / "blocks.safetensors")
+
+
+def permute(weight, heads):  # as llama.cpp's converter does
+    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def llama3_divisors(factor=8.0, low=1.0, high=4.0, original=64):
+    wave = 2 * np.pi * THETA ** (np.arange(0, HEAD_DIM, 2) / HEAD_DIM)
+    smooth = (original / wave - low) / (high - low)
+    blend = 1 / ((1 - smooth) / factor + smooth)
+    return np.where(wave < original / high, 1.0, np.where(wave > original / low, factor, blend)).astype(np.float32)
+
+
+def make_llama(rng):
+    weights = {
+        "model.embed_tokens.weight": ("token_embd.weight", (VOCAB, HIDDEN), T.Q8_0),
+        "model.norm.weight": ("output_norm.weight", (HIDDEN,), T.F32),
+        "model.layers.0.input_layernorm.weight": ("blk.0.attn_norm.weight", (HIDDEN,), T.F32),
+        "model.layers.0.post_attention_layernorm.weight": ("blk.0.ffn_norm.weight", (HIDDEN,), T.F32),
+        "model.layers.0.self_attn.q_proj.weight": ("blk.0.attn_q.weight", (HEADS * HEAD_DIM, HIDDEN), T.Q4_0),
+        "model.layers.0.self_attn.k_proj.weight": ("blk.0.attn_k.weight", (KV_HEADS * HEAD_DIM, HIDDEN), T.F16),
+        "model.layers.0.self_attn.v_proj.weight": ("blk.0.attn_v.weight", (KV_HEADS * HEAD_DIM, HIDDEN), T.BF16),
+        "model.layers.0.self_attn.o_proj.weight": ("blk.0.attn_output.weight", (HIDDEN, HEADS * HEAD_DIM), T.Q4_1),
+        "model.layers.0.mlp.gate_proj.weight": ("blk.0.ffn_gate.weight", (FFN, HIDDEN), T.Q5_0),
+        "model.layers.0.mlp.up_proj.weight": ("blk.0.ffn_up.weight", (FFN, HIDDEN), T.Q5_1),
+        "model.layers.0.mlp.down_proj.weight": ("blk.0.ffn_down.weight", (HIDDEN, FFN), T.F32),
+    }
+    writer = gguf.GGUFWriter(OUT / "llama.gguf", "llama")
+    add_metadata(writer)
+    expected = {}
+    for name, (stored, shape, kind) in weights.items():
+        value = rng.normal(0, 0.1, shape).astype(np.float32)
+        heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(stored.split(".")[-2])
+        data = gguf.quants.quantize(permute(value, heads) if heads else value, kind)
+        exact = gguf.quants.dequantize(data, kind).reshape(shape).astype(np.float32)
+        if heads:  # back, from the same quantised numbers
+            exact = exact.reshape(heads, HEAD_DIM // 2, 2, -1).swapaxes(1, 2).reshape(shape)
+        expected[name] = np.ascontiguousarray(exact)
+        writer.add_tensor(stored, data, raw_dtype=kind)
+    writer.add_tensor("rope_freqs.weight", llama3_divisors())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    safetensors.numpy.save_file(expected, OUT / "llama.safetensors")
+
+
+def add_metadata(writer):
+    writer.add_context_length(512)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_rope_dimension_count(HEAD_DIM)
+    writer.add_rope_freq_base(THETA)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [chr(33 + i) for i in range(VOCAB - 4)] + ["!\""]
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, 3] + [1] * (VOCAB - 3))
+    writer.add_token_merges(["! \""])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template("{{ messages[0].content }}")
+    writer.add_uint8("test.u8", 200)
+    writer.add_int8("test.i8", -100)
+    writer.add_uint16("test.u16", 60000)
+    writer.add_int16("test.i16", -30000)
+    writer.add_uint64("test.u64", 1 << 40)
+    writer.add_int64("test.i64", -(1 << 40))
+    writer.add_float64("test.f64", 0.1)
+    writer.add_array("test.floats", [0.5, -1.25])
+    writer.add_array("test.bools", [True, False])
+
+
+def checksum(data):
+    return "xxh64:" + xxhash.xxh64(data).hexdigest()
+
+
+def make_checkpoint(rng):
+    """Two files; "cut" [4, 6] lies in four quarters over both, the others are whole."""
+    folder = OUT / "checkpoints" / "iter_0000007"
+    folder.mkdir(parents=True)
+    cut = rng.normal(size=(4, 6)).astype(np.float32)
+    norm = rng.normal(size=5).astype(np.float32)
+    moment = rng.normal(size=(3, 2)).astype(np.float32)
+    steps = np.array(12, dtype=np.int64)
+    quarters = {f"cut@{r},{c}": cut[r:r + 2, c:c + 3].copy() for r in (0, 2) for c in (0, 3)}
+    files = {"rank_00000_00000.safetensors": {"norm": norm, "cut@0,0": quarters["cut@0,0"], "cut@2,0": quarters["cut@2,0"]},
+             "rank_00001_00000.safetensors": {"cut@0,3": quarters["cut@0,3"], "cut@2,3": quarters["cut@2,3"],
+                                              "exp_avg:norm": moment, "steps": steps}}
+    shapes = {"cut": [4, 6], "norm": [5], "exp_avg:norm": [3, 2], "steps": []}
+    tensors = {name: {"name": name, "dtype": "int64" if name == "steps" else "float32", "shape": shape, "shards": []}
+               for name, shape in shapes.items()}
+    sizes = {}
+    for file, held in files.items():
+        safetensors.numpy.save_file(held, folder / file)
+        data = (folder / file).read_bytes()
+        sizes[file] = len(data)
+        length = int.from_bytes(data[:8], "little")
+        for key, entry in json.loads(data[8:8 + length]).items():
+            name, _, start = key.partition("@")
+            begin, end = (8 + length + at for at in entry["data_offsets"])
+            tensors[name]["shards"].append({
+                "start": [int(n) for n in start.split(",")] if start else [0] * len(shapes[name]),
+                "size": entry["shape"], "file": file, "offset": begin, "bytes": end - begin,
+                "checksum": checksum(data[begin:end])})
+    manifest = {"format": "flagscale-checkpoint", "version": 1, "checksum": "xxh64:" + "0" * 16,
+                "state": {"iteration": 7, "consumed_samples": 448, "threads": 2, "instruction_set": "avx2",
+                          "config": "train:\n  model:\n    seed: 42\n", "extra": {"loss": "0x1.8p+1"}},
+                "files": sizes, "tensors": list(tensors.values())}
+    text = json.dumps(manifest, indent=1) + "\n"
+    (folder / "manifest.json").write_text(text.replace("xxh64:" + "0" * 16, checksum(text.encode()), 1))
+    (folder.parent / "latest_checkpointed_iteration.txt").write_text("7\n")
+    safetensors.numpy.save_file({"cut": cut, "norm": norm, "exp_avg:norm": moment}, OUT / "checkpoint.safetensors")
+
+
+def main():
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    make_blocks(rng)
+    make_llama(rng)
+    make_checkpoint(rng)
+    data = bytes(i * 7 % 251 for i in range(1000))
+    digests = [[n, seed, xxhash.xxh64(data[:n], seed=seed).hexdigest()]
+               for n in (0, 1, 3, 4, 8, 31, 32, 33, 63, 64, 100, 1000) for seed in (0, 20260101)]
+    (OUT / "xxh64.json").write_text(json.dumps(digests) + "\n")
+
+
+if __name__ == "__main__":
+    main()
