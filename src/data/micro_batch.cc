@@ -1,0 +1,93 @@
+// Samples to packed batches: tokens, labels, loss mask, positions, boundaries (Megatron's
+// _get_ltor_masks_and_position_ids).
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "data/train_data.h"
+
+namespace flagscale::data {
+namespace {
+
+void check_shapes(const MicroBatch& batch, size_t length) {
+  const size_t count = batch.tokens.size();
+  FLAGSCALE_CHECK(length > 0 && count % length == 0);
+  FLAGSCALE_CHECK(batch.labels.size() == count && batch.loss_mask.size() == count &&
+                  batch.position_ids.size() == count);
+}
+
+// tokens and labels hold the sample's ids; padding still stands in them.
+void fill_masks(const MaskOptions& options, std::span<const int32_t> tokens, std::span<const int32_t> labels,
+                std::span<float> loss_mask, std::span<int32_t> position_ids) {
+  int32_t position = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const bool eod = tokens[i] == options.eod_token && tokens[i] != kPadToken;
+    const bool padding = labels[i] == kPadToken || labels[i] == options.pad_token;
+    loss_mask[i] = padding || (options.eod_mask_loss && eod) ? 0.0f : 1.0f;
+    position_ids[i] = position;
+    position = options.reset_position_ids && eod ? 0 : position + 1;
+  }
+}
+
+// The embedding can look 0 up; the loss mask already leaves these out.
+void replace_padding(std::span<int32_t> ids, int32_t pad_token) {
+  for (int32_t& id : ids)
+    if (id == kPadToken || id == pad_token) id = 0;
+}
+
+// Collects boundaries; complains when the caller's memory is too small for them.
+class Boundaries {
+ public:
+  explicit Boundaries(std::span<int32_t> out) : out_(out) { push(0); }
+  void push(size_t boundary) {
+    const auto value = static_cast<int32_t>(boundary);
+    if (count_ > 0 && out_[count_ - 1] == value) return;
+    if (count_ == out_.size())
+      fail(ErrorKind::kInvalidArgument,
+           "the micro-batch has more than {} documents, which is what cu_seqlens was planned for",
+           out_.size() - 1);
+    out_[count_++] = value;
+  }
+  int64_t finish() {
+    std::fill(out_.begin() + static_cast<std::ptrdiff_t>(count_), out_.end(), out_[count_ - 1]);
+    return static_cast<int64_t>(count_);
+  }
+
+ private:
+  std::span<int32_t> out_;
+  size_t count_ = 0;
+};
+
+}  // namespace
+
+int64_t max_cu_seqlens(int64_t sequences, int64_t sequence_length, const MaskOptions& options) {
+  return sequences * (options.reset_attention_mask ? sequence_length : 1) + 1;
+}
+
+int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOptions& options,
+                         const MicroBatch& batch) {
+  const auto length = static_cast<size_t>(source.sequence_length());
+  check_shapes(batch, length);
+  FLAGSCALE_CHECK(!batch.cu_seqlens.empty());
+  Boundaries boundaries(batch.cu_seqlens);
+  thread_local std::vector<int32_t> sample;  // kept, so that a training step allocates nothing
+  sample.resize(length + 1);
+  for (size_t at = 0; at < batch.tokens.size(); at += length) {
+    source.sample(first + static_cast<int64_t>(at / length), sample);
+    const auto tokens = batch.tokens.subspan(at, length), labels = batch.labels.subspan(at, length);
+    std::copy_n(sample.begin(), length, tokens.begin());
+    std::copy_n(sample.begin() + 1, length, labels.begin());
+    fill_masks(options, tokens, labels, batch.loss_mask.subspan(at, length),
+               batch.position_ids.subspan(at, length));
+    if (options.reset_attention_mask)
+      for (size_t i = 0; i + 1 < length; ++i)
+        if (tokens[i] == options.eod_token && tokens[i] != kPadToken) boundaries.push(at + i + 1);
+    boundaries.push(at + length);
+    replace_padding(tokens, options.pad_token);
+    replace_padding(labels, options.pad_token);
+  }
+  return boundaries.finish();
+}
+
+}  // namespace flagscale::data
