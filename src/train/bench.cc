@@ -1,0 +1,146 @@
+#include "train/bench.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <random>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "kernel/eager.h"
+#include "op/matmul/matmul.h"
+#include "train/step.h"
+
+namespace flagscale::train {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Seconds since this process started: field 22 of /proc/self/stat is its start in clock ticks after boot.
+double process_age() {
+  std::ifstream stat("/proc/self/stat"), uptime("/proc/uptime");
+  std::string text;
+  std::getline(stat, text);
+  std::string field;
+  std::istringstream fields(text.substr(text.rfind(')') + 2));
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  double up = 0;
+  uptime >> up;
+  return up - std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t pages = 0, resident = 0;
+  file >> pages >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// GFLOP/s of a 2048^3 product: the best of five.
+double product_ceiling(DType dtype, const Team& team) {
+  const auto allocator = make_cpu_allocator();
+  EagerRecorder recorder(*allocator, team);
+  constexpr int64_t n = 2048;
+  const Tensor a = make_tensor(*allocator, {n, n}, dtype), b = make_tensor(*allocator, {n, n}, dtype);
+  const Tensor c = make_tensor(*allocator, {n, n}, DType::kF32);
+  double best = 0;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    op::launch_matmul(recorder, {a, b, c, {}, false, true, nullptr, {}});
+    best = std::max(best, 2.0 * n * n * n / seconds_since(start) * 1e-9);
+  }
+  return best;
+}
+
+void fill_random(const data::MicroBatch& batch, int64_t sequences, int64_t vocab, unsigned seed) {
+  std::mt19937 random(seed);
+  const auto per_sequence = static_cast<int64_t>(batch.tokens.size()) / sequences;
+  for (size_t i = 0; i < batch.tokens.size(); ++i) {
+    batch.tokens[i] = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
+    batch.labels[i] = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
+    batch.loss_mask[i] = 1;
+    batch.position_ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % per_sequence);
+  }
+  for (int64_t s = 0; s <= sequences; ++s) batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * per_sequence);
+}
+
+}  // namespace
+
+model::DecoderConfig named_shape(const std::string& name) {
+  struct Named {
+    int layers;
+    int64_t hidden;
+    int heads, kv_heads;
+    int64_t ffn, vocab;
+  };
+  static const std::map<std::string, Named> kShapes{{"15m", {6, 288, 6, 6, 768, 32000}},
+                                                    {"124m", {12, 768, 12, 12, 2048, 50304}},
+                                                    {"135m", {30, 576, 9, 3, 1536, 49152}},
+                                                    {"1b", {16, 2048, 32, 8, 8192, 128256}}};
+  const auto it = kShapes.find(name);
+  if (it == kShapes.end()) fail(ErrorKind::kInvalidArgument, "--shape {} is not known; known: 15m, 124m, 135m (SmolLM2), 1b", name);
+  const Named& n = it->second;
+  model::DecoderConfig c;
+  c.num_layers = n.layers, c.hidden_size = n.hidden, c.num_heads = n.heads, c.num_kv_heads = n.kv_heads;
+  c.intermediate_size = n.ffn, c.vocab_size = n.vocab, c.tie_embeddings = true;
+  c.head_dim = static_cast<int>(n.hidden / n.heads);
+  c.rope.head_dim = c.head_dim;
+  return c;
+}
+
+BenchResult bench_train(const BenchOptions& o) {
+  model::DecoderConfig config = named_shape(o.shape);
+  config.max_positions = o.sequence_length;
+  BenchResult result;
+  StepOptions options;
+  options.compute = o.dtype;
+  options.micro_batch_size = o.batch;
+  options.sequence_length = o.sequence_length;
+  options.evaluation = false;
+  options.threads = o.threads;
+  TrainStep step(config, options);
+  const auto allocator = make_cpu_allocator();
+  step.allocate(*allocator);
+  step.initialise(1234);
+  fill_random(step.inputs(), o.batch, config.vocab_size, 1);
+  result.first_step_start_s = process_age();
+
+  std::vector<double> times;
+  op::StepScalars scalars{1e-4f, 0.01f, 1, 1, 1, 0};
+  float power1 = 1, power2 = 1;
+  for (int i = 0; i < o.steps + 2; ++i) {
+    throw_if_interrupted();
+    const auto start = std::chrono::steady_clock::now();
+    const auto sums = step.micro_batch(o.batch, true, 1);
+    step.gradient_norm();
+    scalars.bias1 = 1 - (power1 *= 0.9f);
+    scalars.bias2 = 1 - (power2 *= 0.999f);
+    step.update(scalars);
+    result.loss = sums.loss / sums.tokens;
+    if (i == 0) result.first_step_s = seconds_since(start);
+    if (i >= 2) times.push_back(seconds_since(start));
+  }
+  std::sort(times.begin(), times.end());
+  result.step_s = times[times.size() / 2];
+  const auto tokens = static_cast<double>(o.batch * o.sequence_length);
+  result.tokens_per_s = tokens / result.step_s;
+  result.gflops = step.decoder().train_flops_per_token(o.sequence_length) * result.tokens_per_s * 1e-9;
+  result.planned_bytes = step.bytes();
+  result.peak_bytes = allocator->peak();
+  result.resident_bytes = resident_bytes();
+  if (o.profile) {
+    for (const auto& [name, seconds] : step.profile(o.batch)) result.profile.emplace_back(name, seconds / result.step_s);
+    std::sort(result.profile.begin(), result.profile.end(), [](auto& a, auto& b) { return a.second > b.second; });
+  }
+  result.ceiling = product_ceiling(o.dtype, step.team());
+  return result;
+}
+
+}  // namespace flagscale::train

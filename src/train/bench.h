@@ -1,0 +1,36 @@
+#pragma once
+// Training speed of named shapes on random tokens, against what the machine can do.
+
+#include <string>
+#include <vector>
+
+#include "model/decoder/config.h"
+#include "tensor/dtype.h"
+
+namespace flagscale::train {
+
+struct BenchOptions {
+  std::string shape = "15m";
+  int64_t batch = 8, sequence_length = 256;
+  DType dtype = DType::kF32;
+  int steps = 10;
+  int threads = 0;
+  bool profile = false;
+};
+
+struct BenchResult {
+  double tokens_per_s = 0;          // median step
+  double gflops = 0, ceiling = 0;   // achieved; of a large product in the same dtype on the same threads
+  double first_step_start_s = 0;    // from process start to the start of step 1
+  double first_step_s = 0, step_s = 0;
+  size_t planned_bytes = 0, peak_bytes = 0, resident_bytes = 0;
+  double loss = 0;
+  std::vector<std::pair<std::string, double>> profile;  // share of a step by op, largest first
+};
+
+// "15m", "124m", "135m", "1b": the shapes of the peer comparison. Throws Error naming them.
+model::DecoderConfig named_shape(const std::string& name);
+
+BenchResult bench_train(const BenchOptions& options);
+
+}  // namespace flagscale::train

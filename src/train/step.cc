@@ -1,0 +1,227 @@
+#include "train/step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "model/weights.h"
+#include "op/elementwise/elementwise.h"
+
+namespace flagscale::train {
+
+TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
+    : options_(options), team_(options.threads), decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)) {
+  if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
+  place_parameters();
+  const int64_t tokens = options_.micro_batch_size * options_.sequence_length;
+  tokens_ = arena_.persistent("tokens", {tokens}, DType::kI32);
+  labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
+  mask_ = arena_.persistent("loss_mask", {tokens}, DType::kF32);
+  positions_ = arena_.persistent("position_ids", {tokens}, DType::kI32);
+  cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
+  trace_micro_batch();
+  trace_update();
+  if (options_.evaluation) trace_evaluation();
+}
+
+TrainStep::~TrainStep() = default;
+
+// Parameters are segments of flat buckets in reverse order of use: gradients are ready front to back.
+void TrainStep::place_parameters() {
+  auto& parameters = decoder_->parameters().parameters();
+  offsets_.resize(parameters.size());
+  for (size_t i = parameters.size(); i-- > 0;) {
+    offsets_[i] = bucket_size_;
+    bucket_size_ += (parameters[i].shape.numel() + 15) / 16 * 16;
+  }
+  master_ = arena_.persistent("weights", {bucket_size_}, DType::kF32);
+  if (options_.compute == DType::kBF16) working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
+  grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
+  exp_avg_ = arena_.persistent("exp_avg", {bucket_size_}, DType::kF32);
+  exp_avg_sq_ = arena_.persistent("exp_avg_sq", {bucket_size_}, DType::kF32);
+  norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
+  const Tensor& weights = working_.defined() ? working_ : master_;
+  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = piece(weights, i, parameters[i].shape);
+  for (nn::Constant& constant : decoder_->parameters().constants())
+    constant.value = arena_.persistent(constant.name, constant.shape, DType::kF32);
+}
+
+Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) const {
+  return {bucket.storage(), static_cast<size_t>(offsets_[index]) * size_of(bucket.dtype()), bucket.dtype(), shape};
+}
+
+Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
+  nn::PackedAttention attention({positions_, cu_seqlens_, &num_seqs_});
+  const Tensor hidden = decoder_->hidden(context, tokens_, attention, recompute);
+  return decoder_->loss(context, hidden, labels_, mask_, grad_scale);
+}
+
+void TrainStep::trace_micro_batch() {
+  Tape tape = op::make_tape();
+  const auto& parameters = decoder_->parameters().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    tape.watch(parameters[i].value, piece(grads_, i, parameters[i].shape), &accumulate_);
+  Tracer tracer(micro_);
+  Context context{tracer, &tape};
+  micro_loss_ = forward(context, &grad_scale_, options_.recompute);
+  tape.backward(tracer);
+  micro_.keep(micro_loss_);
+  micro_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
+  arena_.add(micro_);
+}
+
+void TrainStep::trace_evaluation() {
+  Tracer tracer(evaluation_);
+  Context context{tracer, nullptr};
+  evaluation_loss_ = forward(context, nullptr, {});
+  evaluation_.keep(evaluation_loss_);
+  evaluation_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
+  arena_.add(evaluation_);
+}
+
+void TrainStep::trace_update() {
+  Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_}, {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
+  Tracer tracer(update_);
+  const auto& parameters = decoder_->parameters().parameters();
+  for (size_t i = parameters.size(); i-- > 0;) {
+    const Shape flat{parameters[i].shape.numel()};
+    const auto elements = static_cast<double>(flat.numel());
+    op::AdamWArgs args{piece(master_, i, flat), piece(exp_avg_, i, flat), piece(exp_avg_sq_, i, flat), piece(grads_, i, flat),
+                       norm_value_, {}, &scalars_, options_.beta1, options_.beta2, options_.eps, parameters[i].decay};
+    if (working_.defined()) args.copy = piece(working_, i, flat);
+    tracer.launch(op::kAdamW, args, {12 * elements, (working_.defined() ? 30 : 28) * elements});
+  }
+  for (Program* program : {&norm_, &update_}) {
+    program->plan(DeviceKind::kCpu, machine_isa(), team_.size());
+    arena_.add(*program);
+  }
+}
+
+MemoryUse TrainStep::memory() const {
+  MemoryUse use;
+  for (const auto& [name, bytes] : arena_.persistent()) {
+    const size_t rounded = (bytes + 63) & ~size_t{63};
+    if (name == "gradients" || name == "gradient norm") use.gradients += rounded;
+    else if (name.starts_with("exp_avg")) use.optimizer += rounded;
+    else if (name.ends_with("weights") || name.starts_with("rope")) use.weights += rounded;
+    else use.inputs += rounded;
+  }
+  use.activations = arena_.transient_bytes();
+  return use;
+}
+
+void TrainStep::allocate(Allocator& allocator) {
+  arena_.bind(allocator);
+  model::fill_constants(decoder_->parameters());
+}
+
+void TrainStep::initialise(uint64_t seed) {
+  const auto& parameters = decoder_->parameters().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    model::initialise(parameters[i], seed, decoder_->config().norm_init, piece(master_, i, {parameters[i].shape.numel()}), team_);
+  weights_changed();
+}
+
+void TrainStep::load(const io::WeightSet& weights) {
+  // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
+  auto& parameters = decoder_->parameters().parameters();
+  std::vector<Tensor> values;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    values.push_back(parameters[i].value);
+    parameters[i].value = piece(master_, i, parameters[i].shape);
+  }
+  model::load_weights(weights, decoder_->parameters(), team_);
+  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
+  weights_changed();
+}
+
+void TrainStep::weights_changed() {
+  if (!working_.defined()) return;
+  KernelContext context{{DeviceKind::kCpu, 0}, machine_isa(), team_, {}};
+  const op::CastArgs args{master_.reshape({bucket_size_ / 16, 16}), working_.reshape({bucket_size_ / 16, 16})};
+  op::kCast.kernel(DeviceKind::kCpu, machine_isa())(context, args);
+}
+
+data::MicroBatch TrainStep::inputs() {
+  const auto n = static_cast<size_t>(tokens_.dim(0));
+  return {{tokens_.data<int32_t>(), n}, {labels_.data<int32_t>(), n}, {mask_.data<float>(), n},
+          {positions_.data<int32_t>(), n}, {cu_seqlens_.data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
+}
+
+double TrainStep::live_tokens() const {
+  const float* mask = mask_.data<float>();
+  double tokens = 0;
+  for (int64_t i = 0; i < mask_.dim(0); ++i) tokens += static_cast<double>(mask[i]);
+  return tokens;
+}
+
+TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) const {
+  Sums result{0, tokens};
+  for (int64_t i = 0; i < loss.dim(0); ++i) result.loss += static_cast<double>(loss.data<float>()[i]);
+  return result;
+}
+
+TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches) {
+  const double tokens = live_tokens();
+  num_seqs_ = num_seqs;
+  accumulate_ = first ? 0 : 1;
+  grad_scale_ = static_cast<float>(1.0 / (std::max(tokens, 1.0) * static_cast<double>(micro_batches)));
+  micro_.run(team_);
+  return sums(micro_loss_, tokens);
+}
+
+TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
+  FLAGSCALE_CHECK(options_.evaluation);
+  num_seqs_ = num_seqs;
+  evaluation_.run(team_);
+  return sums(evaluation_loss_, live_tokens());
+}
+
+float TrainStep::gradient_norm() {
+  norm_.run(team_);
+  return *norm_value_.data<float>();
+}
+
+void TrainStep::update(const op::StepScalars& step) {
+  scalars_ = step;
+  update_.run(team_);
+}
+
+double TrainStep::parameters_norm() const {
+  double sum = 0;
+  const float* w = master_.data<float>();
+  for (int64_t i = 0; i < bucket_size_; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
+  return std::sqrt(sum);
+}
+
+double TrainStep::flops_per_step() const { return micro_.cost().flops; }
+
+std::vector<TrainStep::State> TrainStep::states() const {
+  std::vector<State> result;
+  const auto& parameters = decoder_->parameters().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const nn::Parameter& p = parameters[i];
+    const int64_t columns = p.shape.numel() / p.shape[0];
+    int64_t at = offsets_[i];
+    for (const nn::Part& part : p.parts) {
+      std::vector<int64_t> shape{part.rows};
+      if (p.shape.rank() == 2) shape.push_back(columns);
+      result.push_back({&p, part.name, shape, master_.data<float>() + at, exp_avg_.data<float>() + at,
+                        exp_avg_sq_.data<float>() + at, grads_.data<float>() + at, part.rows * columns});
+      at += part.rows * columns;
+    }
+  }
+  return result;
+}
+
+std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {
+  std::unordered_map<std::string, double> seconds;
+  num_seqs_ = num_seqs;
+  accumulate_ = 0;
+  micro_.profile(team_, seconds);
+  norm_.profile(team_, seconds);
+  update_.profile(team_, seconds);
+  return seconds;
+}
+
+}  // namespace flagscale::train

@@ -1,0 +1,115 @@
+#pragma once
+// One training step as planned programs over flat buckets: micro-batches accumulate gradients, an update applies them,
+// an evaluation forms losses alone. Everything is traced and laid out before any memory exists; TrainStep::bytes() is
+// then the exact peak, and a step allocates nothing.
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "data/train_data.h"
+#include "io/weights.h"
+#include "model/decoder/decoder.h"
+#include "op/adamw/adamw.h"
+#include "plan/program.h"
+
+namespace flagscale::train {
+
+struct StepOptions {
+  DType compute = DType::kF32;  // kBF16: bf16 weights and activations, fp32 master weights, moments and gradients
+  int64_t micro_batch_size = 1, sequence_length = 1024;
+  int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
+  model::RecomputeSpec recompute;
+  bool evaluation = true;           // plan the evaluation program too
+  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
+  int threads = 0;                  // 0: Team's choice
+};
+
+// What a plan needs, before anything is allocated.
+struct MemoryUse {
+  size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
+  size_t total() const { return weights + gradients + optimizer + inputs + activations; }
+};
+
+class TrainStep {
+ public:
+  // Traces and plans. No memory is taken.
+  TrainStep(model::DecoderConfig config, const StepOptions& options);
+  ~TrainStep();
+
+  MemoryUse memory() const;
+  size_t bytes() const { return arena_.bytes(); }
+  // Takes the memory. Throws Error{kResource} when there is none.
+  void allocate(Allocator& allocator);
+
+  // Weights from nothing (seeded) or from files; then allocate() has been called.
+  void initialise(uint64_t seed);
+  void load(const io::WeightSet& weights);
+
+  // Where the next micro-batch's data goes.
+  data::MicroBatch inputs();
+  // After filling inputs: forward and backward. num_seqs: entries of cu_seqlens in use, less one. The gradient is that
+  // of sum(loss * mask) / (sum(mask) * micro_batches). Returns the micro-batch's sum of losses and of mask.
+  struct Sums {
+    double loss = 0, tokens = 0;
+  };
+  Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches);
+  Sums evaluate(int64_t num_seqs);
+
+  // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in between.
+  float gradient_norm();
+  void update(const op::StepScalars& step);
+
+  double parameters_norm() const;
+
+  model::Decoder& decoder() { return *decoder_; }
+  const Team& team() const { return team_; }
+  const StepOptions& options() const { return options_; }
+  double flops_per_step() const;  // of one micro-batch, as traced
+
+  // fp32 memory of a parameter (or of one of its parts, by Hugging Face name) in each bucket.
+  struct State {
+    const nn::Parameter* parameter;
+    std::string name;
+    std::vector<int64_t> shape;
+    float *weight, *exp_avg, *exp_avg_sq, *grad;
+    int64_t size;
+  };
+  std::vector<State> states() const;
+  // After weights changed from outside: refreshes the bf16 copies.
+  void weights_changed();
+
+  // Seconds an op's launches took in a micro-batch and an update.
+  std::unordered_map<std::string, double> profile(int64_t num_seqs);
+
+ private:
+  void place_parameters();
+  void trace_micro_batch();
+  void trace_evaluation();
+  void trace_update();
+  Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
+  Sums sums(const Tensor& loss, double tokens) const;
+  double live_tokens() const;
+  Tensor piece(const Tensor& bucket, size_t index, const Shape& shape) const;
+
+  StepOptions options_;
+  Team team_;
+  nn::Partition partition_;
+  std::unique_ptr<model::Decoder> decoder_;
+  Arena arena_;
+  Program micro_{"micro_batch"}, norm_{"gradient_norm"}, update_{"update"}, evaluation_{"evaluation"};
+
+  std::vector<int64_t> offsets_;  // of each parameter in the buckets, in elements
+  int64_t bucket_size_ = 0;
+  Tensor master_, working_, grads_, exp_avg_, exp_avg_sq_, norm_value_;
+  Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
+  Tensor micro_loss_, evaluation_loss_;
+
+  // Read by kernels when they run.
+  int64_t num_seqs_ = 0, accumulate_ = 0;
+  float grad_scale_ = 1;
+  op::StepScalars scalars_;
+};
+
+}  // namespace flagscale::train
