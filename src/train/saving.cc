@@ -1,0 +1,92 @@
+#include "train/saving.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "kernel/isa.h"
+
+namespace flagscale::train {
+
+namespace {
+
+std::span<const std::byte> bytes_of(const float* data, int64_t size) {
+  return {reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size) * sizeof(float)};
+}
+
+void read(const io::Checkpoint& checkpoint, const std::string& name, const TrainStep::State& state, float* out) {
+  const io::TensorInfo* info = checkpoint.find(name);
+  if (!info) fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it", checkpoint.folder(), name);
+  if (info->shape != state.shape || info->dtype != DType::kF32)
+    fail(ErrorKind::kInvalidArgument, "{}: {} has another shape or type than this model's; check train.model against the checkpoint's",
+         checkpoint.folder(), name);
+  checkpoint.read(name, {reinterpret_cast<std::byte*>(out), static_cast<size_t>(state.size) * sizeof(float)});
+}
+
+int64_t integer(const io::TrainingState& state, const char* key) {
+  const auto it = state.extra.find(key);
+  return it == state.extra.end() ? 0 : std::stoll(it->second);
+}
+
+void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
+  const std::string isa = name(machine_isa());
+  if (state.threads != step.team().size() || state.instruction_set != isa)
+    warn("the checkpoint was made with {} threads and {}, this run has {} and {}: it goes on correctly, not bit for bit",
+                            state.threads, state.instruction_set, step.team().size(), isa);
+}
+
+}  // namespace
+
+std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
+  std::vector<io::TensorSlice> slices;
+  for (const auto& state : step.states()) {
+    slices.push_back(io::whole_tensor(state.name, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
+    if (!optimizer) continue;
+    slices.push_back(io::whole_tensor("exp_avg:" + state.name, DType::kF32, state.shape, bytes_of(state.exp_avg, state.size)));
+    slices.push_back(io::whole_tensor("exp_avg_sq:" + state.name, DType::kF32, state.shape, bytes_of(state.exp_avg_sq, state.size)));
+  }
+  return slices;
+}
+
+io::TrainingState training_state(const TrainOptions& options, const TrainStep& step, const Progression& p) {
+  io::TrainingState state;
+  state.iteration = p.iteration;
+  state.consumed_samples = p.consumed_samples;
+  state.threads = step.team().size();
+  state.instruction_set = name(machine_isa());
+  state.config = options.config_text;
+  state.extra = {{"hf_config", model::write_config(options.model, "float32")},
+                 {"tokenizer", options.tokenizer},
+                 {"seed", std::to_string(options.seed)},
+                 {"updates", std::to_string(p.updates)},
+                 {"schedule_samples", std::to_string(p.schedule_samples)},
+                 {"skipped_samples", std::to_string(p.skipped_samples)},
+                 {"skipped_iterations", std::to_string(p.skipped_iterations)},
+                 {"nan_iterations", std::to_string(p.nan_iterations)},
+                 {"last_loss", io::exact_text(p.last_loss)}};
+  return state;
+}
+
+Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step) {
+  const bool moments = !options.finetune && !options.no_load_optim;
+  for (const auto& state : step.states()) {
+    read(checkpoint, state.name, state, state.weight);
+    if (!moments) continue;
+    read(checkpoint, "exp_avg:" + state.name, state, state.exp_avg);
+    read(checkpoint, "exp_avg_sq:" + state.name, state, state.exp_avg_sq);
+  }
+  step.weights_changed();
+  if (options.finetune) return {};
+  const io::TrainingState& saved = checkpoint.state();
+  warn_if_not_exact(saved, step);
+  Progression p;
+  p.iteration = saved.iteration;
+  p.consumed_samples = saved.consumed_samples;
+  p.updates = moments ? integer(saved, "updates") : 0;
+  p.schedule_samples = integer(saved, "schedule_samples");
+  p.skipped_samples = integer(saved, "skipped_samples");
+  p.skipped_iterations = integer(saved, "skipped_iterations");
+  p.nan_iterations = integer(saved, "nan_iterations");
+  if (const auto it = saved.extra.find("last_loss"); it != saved.extra.end()) p.last_loss = io::parse_exact(it->second);
+  return p;
+}
+
+}  // namespace flagscale::train

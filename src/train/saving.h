@@ -1,0 +1,27 @@
+#pragma once
+// Between a TrainStep's buckets and checkpoints.
+
+#include "io/checkpoint.h"
+#include "train/options.h"
+#include "train/step.h"
+
+namespace flagscale::train {
+
+// Where a run stands, beside tensors.
+struct Progression {
+  int64_t iteration = 0, consumed_samples = 0, skipped_samples = 0;
+  int64_t schedule_samples = 0;  // what the learning rate has seen: skipped iterations do not count
+  int64_t updates = 0;           // Adam's step count: updates that were applied
+  double last_loss = 0;          // of the last accepted iteration, for spike detection; 0: none yet
+  int64_t skipped_iterations = 0, nan_iterations = 0;
+};
+
+// Slices of the live buckets: weights and, unless no_save_optim, both moments.
+std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
+io::TrainingState training_state(const TrainOptions& options, const TrainStep& step, const Progression& progression);
+
+// Loads weights, and moments and progression unless `finetune` (or no_load_optim for the moments). Warns on stderr where
+// thread count or instruction set differ from the saved run's: then the continuation is not bit-exact.
+Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step);
+
+}  // namespace flagscale::train

@@ -1,0 +1,277 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "train/log_line.h"
+#include "train/memory.h"
+#include "train/saving.h"
+#include "train/tensorboard.h"
+
+namespace flagscale::train {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool inside(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first, int64_t last) {
+  return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) { return first <= r.second && r.first <= last; });
+}
+
+StepOptions step_options(const TrainOptions& o, bool evaluation) {
+  StepOptions s;
+  s.compute = o.compute;
+  s.micro_batch_size = o.micro_batch_size;
+  s.sequence_length = o.seq_length;
+  s.cu_seqlens_capacity = data::max_cu_seqlens(o.micro_batch_size, o.seq_length, o.mask);
+  s.recompute = o.recompute;
+  s.evaluation = evaluation;
+  s.beta1 = static_cast<float>(o.adam_beta1);
+  s.beta2 = static_cast<float>(o.adam_beta2);
+  s.eps = static_cast<float>(o.adam_eps);
+  s.threads = o.threads;
+  return s;
+}
+
+}  // namespace
+
+struct Trainer::Run {
+  TrainOptions options;
+  int64_t iterations;
+  std::unique_ptr<Allocator> allocator = make_cpu_allocator();
+  std::unique_ptr<TrainStep> step;
+  data::DatasetSplits data;
+  Progression at;
+  std::unique_ptr<io::CheckpointWriter> writer;
+  std::unique_ptr<EventWriter> events;
+  std::FILE* out = nullptr;
+  TrainResult result;
+
+  // Of the iterations since the last log line.
+  double interval_loss = 0;
+  int64_t interval_losses = 0, interval_iterations = 0, interval_skipped = 0, interval_nan = 0;
+  Clock::time_point interval_start;
+
+  explicit Run(TrainOptions o) : options(std::move(o)), iterations(0) {
+    validate(options);
+    iterations = total_iterations(options);
+    const bool evaluates = options.eval_iters > 0;
+    const StepOptions wanted = step_options(options, evaluates);
+    step = std::make_unique<TrainStep>(options.model, wanted);
+    require_memory(options.model, wanted, step->memory(), available_memory());
+    info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6, describe(step->memory()));
+    data = data::build_datasets(options.data);
+    if (!data[data::kTrain]) fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
+    if (evaluates && !data[data::kValid]) fail(ErrorKind::kConfig, "eval_iters is {}, the validation split has no data; check split or set eval_iters=0", options.eval_iters);
+    step->allocate(*allocator);
+    start_weights();
+    if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
+    if (!options.save.empty()) writer = std::make_unique<io::CheckpointWriter>(options.save, io::SaveOptions{.keep_last = options.keep_last});
+  }
+
+  void start_weights() {
+    if (!options.load.empty() && io::is_checkpoint(options.load)) {
+      const io::Checkpoint checkpoint(options.load);
+      at = restore(checkpoint, options, *step);
+      info("loaded {} (iteration {})", checkpoint.folder(), at.iteration);
+    } else if (!options.init_from.empty()) {
+      step->load(*io::open_weights(options.init_from));
+    } else {
+      step->initialise(static_cast<uint64_t>(options.seed));
+    }
+  }
+
+  // The gradients of the next global batch, and its mean loss. False when interrupted.
+  bool accumulate(int64_t micro_batches, double& loss) {
+    TrainStep::Sums total;
+    const data::MicroBatch inputs = step->inputs();
+    for (int64_t m = 0; m < micro_batches; ++m) {
+      if (interrupted()) return false;
+      const int64_t first = at.consumed_samples + m * options.micro_batch_size;
+      const int64_t entries = data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs);
+      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches);
+      total.loss += sums.loss;
+      total.tokens += sums.tokens;
+    }
+    loss = total.loss / std::max(total.tokens, 1.0);
+    return true;
+  }
+
+  // Megatron's rule for auto_skip_spiky_loss: a jump of more than the threshold after warm-up.
+  bool is_spike(double loss) const {
+    if (!options.skip_spiky_loss || at.last_loss <= 0 || at.schedule_samples < options.lr.warmup_samples) return false;
+    return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
+  }
+
+  void apply(double loss, float norm, int64_t samples) {
+    op::StepScalars scalars;
+    const auto power = static_cast<double>(at.updates + 1);
+    scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
+    scalars.weight_decay = static_cast<float>(weight_decay(options.weight_decay, at.schedule_samples));
+    scalars.bias1 = static_cast<float>(1 - std::pow(options.adam_beta1, power));
+    scalars.bias2 = static_cast<float>(1 - std::pow(options.adam_beta2, power));
+    scalars.clip = static_cast<float>(options.clip_grad);
+    scalars.skip = is_spike(loss);
+    const bool nan = !std::isfinite(norm) || std::isnan(loss);
+    if (nan) scalars.skip = 1;
+    if (writer) writer->wait();  // a save may still read the weights
+    step->update(scalars);
+    if (scalars.skip) {
+      ++at.skipped_iterations, ++interval_skipped;
+      if (nan) ++at.nan_iterations, ++interval_nan;
+      return;
+    }
+    ++at.updates;
+    at.schedule_samples += samples;
+    at.last_loss = loss;
+    interval_loss += loss;
+    ++interval_losses;
+    result.lm_loss = loss;
+  }
+
+  void log(int64_t batch, float norm) {
+    if (at.iteration % options.log_interval != 0 && at.iteration != iterations) return;
+    StepReport r;
+    r.iteration = at.iteration, r.train_iters = iterations;
+    r.consumed_samples = at.consumed_samples, r.skipped_samples = at.skipped_samples;
+    const double seconds = seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
+    r.ms_per_iteration = seconds * 1e3;
+    if (options.log_throughput)
+      r.tflops = step->decoder().train_flops_per_token(options.seq_length) * static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
+    r.learning_rate = learning_rate(options.lr, at.schedule_samples);
+    r.global_batch_size = batch;
+    if (interval_losses > 0) r.lm_loss = interval_loss / static_cast<double>(interval_losses);
+    r.grad_norm = static_cast<double>(norm);
+    if (options.log_params_norm) r.params_norm = step->parameters_norm();
+    r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
+    print(log_line(r, time_now()));
+    if (events) write_events(r);
+    interval_loss = 0;
+    interval_losses = interval_iterations = interval_skipped = interval_nan = 0;
+    interval_start = Clock::now();
+  }
+
+  void write_events(const StepReport& r) {
+    if (at.iteration % options.tensorboard_log_interval != 0) return;
+    events->scalar("learning-rate", r.learning_rate, r.iteration);
+    events->scalar("batch-size", static_cast<double>(r.global_batch_size), r.iteration);
+    if (r.lm_loss) {
+      events->scalar("lm loss", *r.lm_loss, r.iteration);
+      events->scalar("lm loss vs samples", *r.lm_loss, r.consumed_samples);
+    }
+    if (r.grad_norm) events->scalar("grad-norm", *r.grad_norm, r.iteration);
+    if (r.params_norm) events->scalar("params-norm", *r.params_norm, r.iteration);
+    events->scalar("iteration-time", r.ms_per_iteration * 1e-3, r.iteration);
+    events->flush();
+  }
+
+  void print(const std::string& line) {
+    Progress::clear_line();
+    fmt::print(out, "{}\n", line);
+    std::fflush(out);
+  }
+
+  // Mean loss of eval_iters global batches of a split; none when interrupted.
+  std::optional<double> evaluate(data::Split split) {
+    const data::SampleSource& source = *data[split];
+    const int64_t samples = options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
+    int64_t first = split == data::kValid ? std::max<int64_t>(at.iteration / options.eval_interval - 1, 0) * samples : 0;
+    if (first + samples > source.size()) first = 0;
+    TrainStep::Sums total;
+    for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size(); s += options.micro_batch_size) {
+      if (interrupted()) return {};
+      const int64_t entries = data::fill_micro_batch(source, first + s, options.mask, step->inputs());
+      const auto sums = step->evaluate(entries - 1);
+      total.loss += sums.loss;
+      total.tokens += sums.tokens;
+    }
+    if (total.tokens == 0) return {};
+    return total.loss / total.tokens;
+  }
+
+  void evaluate_and_print(data::Split split, const std::string& prefix) {
+    const auto loss = evaluate(split);
+    if (!loss) return;
+    print(validation_line(prefix, *loss));
+    if (split == data::kValid) result.validation_loss = *loss;
+    if (events && split == data::kValid) events->scalar("lm loss validation", *loss, at.iteration);
+  }
+
+  void save() {
+    if (!writer) return;
+    writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
+    if (!options.async_save) writer->wait();
+    saved_iteration = at.iteration;
+  }
+  int64_t saved_iteration = -1;
+
+  // One iteration; false to stop before it is done.
+  bool iterate() {
+    const int64_t batch = global_batch_at(options, at.consumed_samples);
+    const int64_t next = at.iteration + 1;
+    if (inside(options.skip_iters, next, next) ||
+        inside(options.skip_samples, at.consumed_samples + 1, at.consumed_samples + batch)) {
+      at.skipped_samples += batch;
+      at.consumed_samples += batch;
+      at.iteration = next;
+      return true;
+    }
+    double loss = 0;
+    if (!accumulate(batch / options.micro_batch_size, loss)) return false;
+    const float norm = step->gradient_norm();
+    apply(loss, norm, batch);
+    at.consumed_samples += batch;
+    at.iteration = next;
+    ++interval_iterations;
+    log(batch, norm);
+    return true;
+  }
+
+  void loop() {
+    Progress progress("train", iterations, "it");
+    progress.resume_at(at.iteration);
+    interval_start = Clock::now();
+    while (at.iteration < iterations) {
+      if (!iterate()) {
+        result.interrupted = true;
+        break;
+      }
+      if (result.lm_loss) progress.note(fmt::format("loss {:.4f}", *result.lm_loss));
+      progress.set(at.iteration);
+      if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0 && at.iteration < iterations)
+        evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
+      if (options.save_interval > 0 && at.iteration % options.save_interval == 0) save();
+      if (options.exit_interval > 0 && at.iteration % options.exit_interval == 0) break;
+    }
+    progress.finish();
+  }
+
+  TrainResult run(std::FILE* to) {
+    out = to;
+    loop();
+    if (saved_iteration != at.iteration && at.iteration > 0) save();
+    if (!result.interrupted && options.eval_iters > 0) {
+      evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration));
+      if (data[data::kTest]) evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration));
+    }
+    if (writer) writer->wait();
+    if (writer && at.iteration > 0) result.checkpoint = options.save;
+    result.iteration = at.iteration;
+    result.consumed_samples = at.consumed_samples;
+    return result;
+  }
+};
+
+Trainer::Trainer(TrainOptions options) : run_(std::make_unique<Run>(std::move(options))) {}
+Trainer::~Trainer() = default;
+TrainResult Trainer::run(std::FILE* out) { return run_->run(out); }
+const TrainStep& Trainer::step() const { return *run_->step; }
+const TrainOptions& Trainer::options() const { return run_->options; }
+
+}  // namespace flagscale::train

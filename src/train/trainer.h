@@ -1,0 +1,40 @@
+#pragma once
+// A training run: data in, log lines, checkpoints and a trained model out. Bit-exact on resume at the same thread count
+// and instruction set.
+
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include "train/options.h"
+#include "train/step.h"
+
+namespace flagscale::train {
+
+struct TrainResult {
+  int64_t iteration = 0, consumed_samples = 0;
+  std::optional<double> lm_loss;          // of the last iteration
+  std::optional<double> validation_loss;  // of the last evaluation
+  std::string checkpoint;                 // folder of the last save; empty: none
+  bool interrupted = false;
+};
+
+class Trainer {
+ public:
+  // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not suffice.
+  explicit Trainer(TrainOptions options);
+  ~Trainer();
+
+  // Runs to the end, or until Ctrl-C or SIGTERM: then saves (where `save` is set) and returns interrupted.
+  // out: Megatron's log lines; progress goes to stderr.
+  TrainResult run(std::FILE* out);
+
+  const TrainStep& step() const;
+  const TrainOptions& options() const;
+
+ private:
+  struct Run;
+  std::unique_ptr<Run> run_;
+};
+
+}  // namespace flagscale::train
