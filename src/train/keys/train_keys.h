@@ -1,0 +1,45 @@
+#pragma once
+// The train schema: every Megatron-named key that FlagScale's train configurations use, each in exactly one
+// class (config/schema.h), and how a composed configuration becomes a TrainConfig and then TrainOptions.
+//
+// FlagScale flattens train.{system,model,data}: sections are only for the eye, a key is its last name (dashes
+// are underscores), and of two keys of one name the later wins in the order system, model, data. Flags have
+// presence semantics: `false` and absent are the same.
+
+#include <string>
+#include <vector>
+
+#include "train/keys/train_config.h"
+#include "train/options.h"
+
+namespace flagscale::config {
+class Composed;
+template <class Target>
+class Schema;
+}  // namespace flagscale::config
+
+namespace flagscale::train {
+
+// The table. Made once.
+const config::Schema<TrainConfig>& train_schema();
+
+struct TrainReading {
+  TrainConfig config;
+  std::vector<std::string> ignored;  // names given that change nothing here: speed, logging elsewhere
+  std::vector<std::string> notes;    // lines for the user: fp16 trains in bf16, a `false` that does nothing
+};
+
+// Reads `train` and `experiment` of a composed configuration. Throws Error{kConfig} naming file, line and key
+// for an unknown key (with the nearest name), a wrong type, a value out of range, a required value not set;
+// Error{kUnsupported} naming every refused key at once.
+TrainReading read_train_config(const config::Composed& composed);
+
+// What the trainer runs on. end_of_document: the tokenizer's id that ends a document, -1 when it has none; it
+// and the vocabulary come from the tokenizer, which this layer does not see. Throws Error{kConfig}.
+struct TokenizerFacts {
+  int64_t vocab_size = 0;        // 0: only the key vocab_size is known
+  int32_t end_of_document = -1;  // -1: none
+};
+TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer);
+
+}  // namespace flagscale::train
