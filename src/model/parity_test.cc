@@ -1,0 +1,185 @@
+// Every family against transformers: tests/golden/model/, made by tests/oracle/model/make_models.py.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "io/weights.h"
+#include "kernel/eager.h"
+#include "model/decoder/decoder.h"
+#include "model/weights.h"
+#include "op/elementwise/elementwise.h"
+
+namespace flagscale::model {
+namespace {
+
+const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
+
+std::string text_of(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+double relative_error(const float* got, const std::vector<float>& want) {
+  double difference = 0, scale = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    difference = std::max(difference, std::fabs(static_cast<double>(got[i]) - static_cast<double>(want[i])));
+    scale = std::max(scale, std::fabs(static_cast<double>(want[i])));
+  }
+  return difference / scale;
+}
+
+// A model with memory of its own for weights and gradients, run eagerly.
+struct Loaded {
+  std::unique_ptr<Allocator> allocator = make_cpu_allocator();
+  Team team{2};
+  nn::Partition partition;
+  Decoder decoder;
+  std::vector<Tensor> grads;
+
+  Loaded(const std::string& name, DType dtype)
+      : decoder(parse_config(text_of(kGolden + name + "/config.json")), partition) {
+    for (auto& p : decoder.parameters().parameters()) {
+      p.value = make_tensor(*allocator, p.shape, dtype);
+      grads.push_back(make_tensor(*allocator, p.shape, DType::kF32));
+    }
+    for (auto& c : decoder.parameters().constants()) c.value = make_tensor(*allocator, c.shape, DType::kF32);
+    fill_constants(decoder.parameters());
+    const auto weights = io::open_weights(kGolden + name);
+    load_weights(*weights, decoder.parameters(), team);
+    EXPECT_TRUE(unused_tensors(*weights, decoder.parameters(), decoder.config().tie_embeddings).empty());
+  }
+
+  Tensor ints(const std::vector<int32_t>& values) {
+    const Tensor t = make_tensor(*allocator, {static_cast<int64_t>(values.size())}, DType::kI32);
+    std::copy(values.begin(), values.end(), t.data<int32_t>());
+    return t;
+  }
+};
+
+struct Output {
+  std::vector<float> logits;
+  double loss = 0;
+};
+
+// ids [sequences, length] packed; the loss of the next token within each sequence, as transformers forms it.
+Output run(Loaded& m, const std::vector<int32_t>& ids, int32_t sequences, RecomputeSpec recompute = {}) {
+  const auto tokens = static_cast<int32_t>(ids.size()), length = tokens / sequences;
+  std::vector<int32_t> positions, labels, cu_seqlens{0};
+  const Tensor mask = make_tensor(*m.allocator, {tokens}, DType::kF32);
+  for (int32_t i = 0; i < tokens; ++i) {
+    const bool last = i % length == length - 1;
+    positions.push_back(i % length);
+    labels.push_back(last ? 0 : ids[static_cast<size_t>(i) + 1]);
+    mask.data<float>()[i] = last ? 0.f : 1.f;
+    if (last) cu_seqlens.push_back(i + 1);
+  }
+  EagerRecorder recorder(*m.allocator, m.team);
+  Tape tape = op::make_tape();
+  const int64_t accumulate = 0;
+  auto& parameters = m.decoder.parameters().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) tape.watch(parameters[i].value, m.grads[i], &accumulate);
+  Context context{recorder, &tape};
+  nn::PackedAttention attention({m.ints(positions), m.ints(cu_seqlens), nullptr});
+  const Tensor hidden = m.decoder.hidden(context, m.ints(ids), attention, recompute);
+  Context plain{recorder, nullptr};
+  const Tensor logits = m.decoder.logits(plain, hidden);
+  const float scale = 1.f / static_cast<float>(tokens - sequences);
+  const Tensor loss = m.decoder.loss(context, hidden, m.ints(labels), mask, &scale);
+  tape.backward(recorder);
+
+  Output out;
+  out.logits.assign(logits.data<float>(), logits.data<float>() + logits.shape().numel());
+  for (int32_t i = 0; i < tokens; ++i) out.loss += static_cast<double>(loss.data<float>()[i]) * static_cast<double>(scale);
+  return out;
+}
+
+std::vector<int32_t> ids_of(const io::WeightSet& oracle, const char* name) {
+  const io::TensorInfo& info = oracle.info(name);
+  std::vector<int64_t> wide(static_cast<size_t>(info.numel()));
+  oracle.read(name, 0, info.rows(), DType::kI64, std::as_writable_bytes(std::span(wide)));
+  return {wide.begin(), wide.end()};
+}
+
+class Parity : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::unique_ptr<io::WeightSet> oracle = io::open_weights(kGolden + GetParam() + "/oracle.safetensors");
+
+  // Largest relative error of any gradient less what `allowed` says for it.
+  template <class Allowed>
+  void expect_gradients(Loaded& m, Allowed allowed) {
+    const auto& parameters = m.decoder.parameters().parameters();
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const float* grad = m.grads[i].data<float>();
+      for (const nn::Part& part : parameters[i].parts) {
+        EXPECT_LE(relative_error(grad, oracle->read_f32("grad." + part.name)), allowed(part.name)) << part.name;
+        grad += part.rows * (parameters[i].shape.numel() / parameters[i].shape[0]);
+      }
+    }
+  }
+};
+
+TEST_P(Parity, LogitsLossAndEveryGradientInFp32) {
+  Loaded m(GetParam(), DType::kF32);
+  const auto ids = ids_of(*oracle, "input_ids");
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+    const Output out = run(m, ids, 2, {recompute, -1});
+    EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")), 1e-5);
+    EXPECT_NEAR(out.loss, static_cast<double>(oracle->read_f32("loss")[0]), 1e-5);
+    expect_gradients(m, [](const std::string&) { return 1e-4; });
+  }
+}
+
+// No worse than PyTorch's own bf16: its errors against fp32 are in the golden files. The largest of few elements varies,
+// so a tensor may reach three times its PyTorch error.
+TEST_P(Parity, Bf16ErrsAsPyTorchsDoes) {
+  Loaded m(GetParam(), DType::kBF16);
+  const Output out = run(m, ids_of(*oracle, "input_ids"), 2);
+  EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")), 1.5 * static_cast<double>(oracle->read_f32("bf16.logits_error")[0]));
+  expect_gradients(m, [&](const std::string& name) {
+    // Softmax cancels all of this gradient but what rotation leaves: rounding is most of it, in PyTorch too.
+    if (name.ends_with("k_proj.bias")) return 0.3;
+    return 3 * static_cast<double>(oracle->read_f32("bf16.grad_error." + name)[0]);
+  });
+}
+
+TEST_P(Parity, GreedyTokens) {
+  Loaded m(GetParam(), DType::kF32);
+  auto ids = ids_of(*oracle, "prompt_ids");
+  const auto vocab = static_cast<size_t>(m.decoder.config().vocab_size);
+  for (const int32_t expected : ids_of(*oracle, "greedy_ids")) {
+    const Output out = run(m, ids, 1);
+    const auto last = out.logits.end() - static_cast<std::ptrdiff_t>(vocab);
+    const auto best = static_cast<int32_t>(std::max_element(last, out.logits.end()) - last);
+    ASSERT_EQ(best, expected);
+    ids.push_back(best);
+  }
+}
+
+// config.json written by us says what the one that was read says.
+TEST_P(Parity, ConfigurationSurvivesARoundTrip) {
+  const DecoderConfig a = parse_config(text_of(kGolden + GetParam() + "/config.json"));
+  const DecoderConfig b = parse_config(write_config(a, "float32"));
+  EXPECT_EQ(write_config(a, "float32"), write_config(b, "float32"));
+  EXPECT_EQ(a.head_dim, b.head_dim);
+  EXPECT_EQ(op::rope_frequencies(a.rope), op::rope_frequencies(b.rope));
+  EXPECT_EQ(a.sliding_window, b.sliding_window);
+}
+
+std::vector<std::string> goldens() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kGolden))
+    if (std::filesystem::exists(entry.path() / "oracle.safetensors")) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Parity, ::testing::ValuesIn(goldens()), [](const auto& test) { return test.param; });
+
+TEST(Goldens, ThereIsOneForEachFamily) { EXPECT_GE(goldens().size(), 11u); }
+
+}  // namespace
+}  // namespace flagscale::model
