@@ -2,45 +2,15 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <limits>
-#include <numeric>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/nearest.h"
 #include "io/checkpoint_weights.h"
 #include "io/gguf_weights.h"
 #include "io/safetensors.h"
 
 namespace flagscale::io {
-
-namespace {
-// Levenshtein distance, for "did you mean".
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-std::string nearest(const std::vector<TensorInfo>& tensors, std::string_view wanted) {
-  size_t best = std::numeric_limits<size_t>::max();
-  std::string result;
-  for (const TensorInfo& info : tensors) {
-    if (info.name.size() > 256) continue;
-    const size_t d = distance(info.name, wanted);
-    if (d < best) best = d, result = info.name;
-  }
-  return result;
-}
-}  // namespace
 
 int64_t TensorInfo::numel() const {
   int64_t n = 1;
@@ -61,11 +31,13 @@ const TensorInfo* WeightSet::find(std::string_view name) const {
 
 const TensorInfo& WeightSet::info(std::string_view name) const {
   if (const TensorInfo* found = find(name)) return *found;
-  const std::string file = tensors_.empty() ? "the weight file" : tensors_[0].file;
   if (tensors_.empty())
     fail(ErrorKind::kNotFound, "tensor '{}' is not there: the file holds no tensors", name);
-  fail(ErrorKind::kNotFound, "{}: tensor '{}' is not there; the nearest name is '{}'", file, name,
-       nearest(tensors_, name));
+  std::vector<std::string> names;
+  for (const TensorInfo& tensor : tensors_) names.push_back(tensor.name);
+  const std::string near = nearest(name, names);
+  fail(ErrorKind::kNotFound, "{}: tensor '{}' is not there{}", tensors_[0].file, name,
+       near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
 }
 
 size_t WeightSet::index_of(const TensorInfo& info) const {
@@ -117,6 +89,8 @@ void WeightSet::read(std::string_view name, int64_t begin, int64_t rows, DType d
     std::copy(from.begin(), from.end(), out.begin());
     return;
   }
+  if (dtype == DType::kF32 && reinterpret_cast<uintptr_t>(out.data()) % alignof(float) == 0)
+    return read_f32(name, begin, rows, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
   // Through fp32, some rows at a time: what is read may be far larger than what memory is left.
   const int64_t step = std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(1, width));
   std::vector<float> wide;

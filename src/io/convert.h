@@ -1,0 +1,30 @@
+#pragma once
+// A model from one file format to a Hugging Face folder, some rows at a time: memory stays flat whatever its
+// size.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace flagscale::io {
+
+struct ConvertOptions {
+  DType dtype = DType::kF32;  // of every weight in the folder: float32, bfloat16 or float16
+  uint64_t max_shard_bytes = uint64_t{5'000'000'000};
+  std::function<void(uint64_t bytes)> progress;  // called as bytes of `total` are written; may be empty
+};
+
+// Bytes of weights that a conversion of `path` to `dtype` writes.
+uint64_t converted_bytes(const std::string& path, DType dtype);
+
+// A GGUF file (llama, qwen2 or qwen3) to config.json, generation_config.json, tokenizer_config.json and
+// model*.safetensors. tokenizer.json is text's to write, from gguf_tokenizer().
+void import_gguf(const std::string& file, const std::string& folder, const ConvertOptions& options);
+
+// One of our checkpoints, which carries its config.json in TrainingState::extra["config.json"], or a Hugging
+// Face folder, to config.json and model*.safetensors.
+void export_weights(const std::string& path, const std::string& folder, const ConvertOptions& options);
+
+}  // namespace flagscale::io
