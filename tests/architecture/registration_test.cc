@@ -1,0 +1,54 @@
+// What registers itself by a static object is there: an archive instead of OBJECT libraries would drop it in
+// silence.
+
+#include <gtest/gtest.h>
+
+#include <regex>
+
+#include "base/registry.h"
+#include "kernel/kernel.h"
+#include "model/decoder/config.h"
+#include "tests/architecture/source_tree.h"
+
+namespace flagscale::architecture {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string text_of(const fs::path& file) {
+  std::string text;
+  for (const std::string& line : lines(file)) text += line + "\n";
+  return text;
+}
+
+// All first groups of `pattern` in the sources of a folder.
+std::set<std::string> named(const std::string& folder, const std::string& extension,
+                            const std::string& pattern) {
+  const std::regex expression(pattern);
+  std::set<std::string> names;
+  for (const fs::path& file : files(folder, {extension})) {
+    const std::string text = text_of(file);
+    for (std::sregex_iterator it(text.begin(), text.end(), expression), end; it != end; ++it)
+      names.insert((*it)[1]);
+  }
+  return names;
+}
+
+TEST(Registration, EveryKernelSlotHasAScalarKernel) {
+  std::set<std::string> filled;
+  for (const KernelSlotBase* slot : coverage())
+    if (slot->has(DeviceKind::kCpu, Isa::kScalar)) filled.insert(slot->name());
+  const auto declared = named("src/op", ".h", "KernelSlot<\\w+>\\s+k\\w+\\{\\s*\"([^\"]+)\"");
+  ASSERT_GT(declared.size(), 5u);
+  for (const std::string& name : declared) EXPECT_TRUE(filled.contains(name)) << name;
+}
+
+TEST(Registration, EveryModelFamilyIsThere) {
+  const auto declared = named("src/model", ".cc", "Registration<ModelFamily>\\s+k\\w+\\{\\s*\"([^\"]+)\"");
+  ASSERT_GE(declared.size(), 3u);
+  for (const std::string& name : declared)
+    EXPECT_NE(Registry<model::ModelFamily>::instance().find(name), nullptr) << name;
+}
+
+}  // namespace
+}  // namespace flagscale::architecture

@@ -1,0 +1,114 @@
+// The command line itself: help, versions, mistakes, completion.
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+
+#include "tests/e2e/program.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The commands that the sources register.
+std::vector<std::string> registered() {
+  static const std::regex kCommand("Registration<Command>\\s+k\\w+\\{\\s*\"([^\"]+)\"");
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(FLAGSCALE_SOURCE_DIR "/src/app")) {
+    if (!entry.path().filename().string().ends_with("_command.cc")) continue;
+    std::ifstream in(entry.path());
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    std::smatch match;
+    EXPECT_TRUE(std::regex_search(text, match, kCommand)) << entry.path() << " registers no command";
+    if (!match.empty()) names.push_back(match[1]);
+  }
+  return names;
+}
+
+// `flagscale WORDS --help`, and that of every nested command.
+void expect_examples(const std::vector<std::string>& words, int depth = 0) {
+  std::vector<std::string> help = words;
+  help.push_back("--help");
+  const Result result = run(help);
+  std::string name = "flagscale";
+  for (const std::string& word : words) name += " " + word;
+  EXPECT_EQ(result.code, 0) << name << result.err;
+  EXPECT_NE(result.out.find("Examples:"), std::string::npos) << name << " --help shows no example";
+  const size_t nested = result.out.find("\nSubcommands:\n");
+  if (nested == std::string::npos || depth > 3) return;
+  std::istringstream lines(result.out.substr(nested + 14));
+  for (std::string line; std::getline(lines, line) && line.starts_with("  ");) {
+    if (line[2] == ' ') continue;  // a description that goes on
+    std::vector<std::string> below = words;
+    below.push_back(line.substr(2, line.find(' ', 2) - 2));
+    expect_examples(below, depth + 1);
+  }
+}
+
+TEST(CommandLine, ListsEveryRegisteredCommand) {
+  const Result result = run({"--help"});
+  ASSERT_EQ(result.code, 0);
+  ASSERT_FALSE(registered().empty());
+  for (const std::string& name : registered())
+    EXPECT_NE(result.out.find("\n  " + name + " "), std::string::npos) << name << " in\n" << result.out;
+}
+
+TEST(CommandLine, EveryHelpHasExamples) { expect_examples({}); }
+
+TEST(CommandLine, AnswersHelpAtOnce) {
+  run({"--help"});
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    run({"--help"});
+    best = std::min(
+        best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+  EXPECT_LT(best, 200) << "milliseconds; 20 on a machine with nothing else to do";
+}
+
+TEST(CommandLine, PrintsItsVersion) {
+  const Result result = run({"--version"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_TRUE(std::regex_match(result.out, std::regex("flagscale \\d+\\.\\d+\\.\\d+\n"))) << result.out;
+}
+
+TEST(CommandLine, NamesTheNearestCommandAndOption) {
+  Result result = run({"compeltion"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("did you mean \"completion\"?"), std::string::npos) << result.err;
+  result = run({"completion", "--hlep"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("did you mean \"--help\"?"), std::string::npos) << result.err;
+}
+
+TEST(CommandLine, CompletesInBash) {
+  const std::string script = "source <(flagscale completion bash)\n";
+  Result result =
+      shell(script + "COMP_WORDS=(flagscale compl) COMP_CWORD=1; _flagscale; echo ${COMPREPLY[@]}");
+  EXPECT_EQ(result.out, "completion\n") << result.err;
+  result =
+      shell(script + "COMP_WORDS=(flagscale completion --h) COMP_CWORD=2; _flagscale; echo ${COMPREPLY[@]}");
+  EXPECT_EQ(result.out, "--help\n") << result.err;
+}
+
+TEST(CommandLine, RefusesAnUnknownShell) {
+  const Result result = run({"completion", "tcsh"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("bash, zsh and fish"), std::string::npos) << result.err;
+}
+
+TEST(CommandLine, SaysThatTheOutputCouldNotBeWritten) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  const Result result = shell("flagscale completion bash >/dev/full");
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("cannot write"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
