@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
@@ -23,12 +24,12 @@ void write_weights(const WeightSet& weights, const std::string& folder, const Co
   std::vector<OutputTensor> tensors;
   for (const TensorInfo& info : weights.tensors()) {
     OutputTensor tensor = from_weights(weights, info, options.dtype);
-    if (options.progress)
-      tensor.fill = [fill = std::move(tensor.fill), &options](int64_t begin, int64_t rows,
-                                                              std::span<std::byte> out) {
-        fill(begin, rows, out);
-        options.progress(out.size());
-      };
+    tensor.fill = [fill = std::move(tensor.fill), &options](int64_t begin, int64_t rows,
+                                                            std::span<std::byte> out) {
+      throw_if_interrupted();
+      fill(begin, rows, out);
+      if (options.progress) options.progress(out.size());
+    };
     tensors.push_back(std::move(tensor));
   }
   write_model_folder(folder, std::move(tensors), options.max_shard_bytes);

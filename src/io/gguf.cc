@@ -2,150 +2,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
-#include <type_traits>
 
 #include "base/error.h"
+#include "io/gguf_cursor.h"
 
 namespace flagscale::io {
 
 namespace {
-enum ValueType : uint32_t {
-  kU8,
-  kI8,
-  kU16,
-  kI16,
-  kU32,
-  kI32,
-  kF32,
-  kBool,
-  kString,
-  kArray,
-  kU64,
-  kI64,
-  kF64
-};
-
-// Reads little-endian values in order; every step is checked against the end.
-class Cursor {
- public:
-  Cursor(const std::string& path, std::span<const std::byte> bytes) : path_(path), bytes_(bytes) {}
-
-  template <class T>
-  T take() {
-    T value;
-    std::memcpy(&value, need(sizeof(T)), sizeof(T));
-    return value;
-  }
-  std::string_view take_string() {
-    const auto length = take<uint64_t>();
-    return {reinterpret_cast<const char*>(need(length)), static_cast<size_t>(length)};
-  }
-  // A count of items of at least `item_bytes` each: bounded by what is left, so nobody allocates more than
-  // the file.
-  uint64_t take_count(uint64_t item_bytes, const char* what) {
-    const auto count = take<uint64_t>();
-    if (count > left() / item_bytes)
-      fail(ErrorKind::kCorrupt, "{}: says it has {} {}, more than {} bytes can hold", path_, count, what,
-           left());
-    return count;
-  }
-  uint64_t at() const { return at_; }
-  uint64_t left() const { return bytes_.size() - at_; }
-
- private:
-  const std::byte* need(uint64_t count) {
-    if (count > left())
-      fail(ErrorKind::kCorrupt, "{}: the GGUF header is cut off at byte {}", path_, bytes_.size());
-    const std::byte* from = bytes_.data() + at_;
-    at_ += count;
-    return from;
-  }
-  const std::string& path_;
-  std::span<const std::byte> bytes_;
-  uint64_t at_ = 0;
-};
-
-template <class List, class T>
-GgufValue take_list(Cursor& cursor, uint64_t count) {
-  List list;
-  list.reserve(count);
-  for (uint64_t i = 0; i < count; ++i)
-    list.push_back(static_cast<typename List::value_type>(cursor.take<T>()));
-  return list;
-}
-
-GgufValue take_array(const std::string& path, const std::string& key, Cursor& cursor) {
-  const auto type = cursor.take<uint32_t>();
-  constexpr uint64_t kItemBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
-  if (type > kF64) fail(ErrorKind::kCorrupt, "{}: '{}' is an array of unknown type {}", path, key, type);
-  if (type == kArray) fail(ErrorKind::kUnsupported, "{}: '{}' is an array of arrays", path, key);
-  const uint64_t count = cursor.take_count(kItemBytes[type], "array items");
-  switch (type) {
-    case kU8:
-    case kBool:
-      return take_list<GgufInts, uint8_t>(cursor, count);
-    case kI8:
-      return take_list<GgufInts, int8_t>(cursor, count);
-    case kU16:
-      return take_list<GgufInts, uint16_t>(cursor, count);
-    case kI16:
-      return take_list<GgufInts, int16_t>(cursor, count);
-    case kU32:
-      return take_list<GgufInts, uint32_t>(cursor, count);
-    case kI32:
-      return take_list<GgufInts, int32_t>(cursor, count);
-    case kU64:
-      return take_list<GgufInts, uint64_t>(cursor, count);
-    case kI64:
-      return take_list<GgufInts, int64_t>(cursor, count);
-    case kF32:
-      return take_list<GgufFloats, float>(cursor, count);
-    case kF64:
-      return take_list<GgufFloats, double>(cursor, count);
-    default:
-      break;
-  }
-  GgufStrings strings;
-  strings.reserve(count);
-  for (uint64_t i = 0; i < count; ++i) strings.push_back(cursor.take_string());
-  return strings;
-}
-
-GgufValue take_value(const std::string& path, const std::string& key, Cursor& cursor) {
-  const auto type = cursor.take<uint32_t>();
-  switch (type) {
-    case kU8:
-      return int64_t{cursor.take<uint8_t>()};
-    case kI8:
-      return int64_t{cursor.take<int8_t>()};
-    case kU16:
-      return int64_t{cursor.take<uint16_t>()};
-    case kI16:
-      return int64_t{cursor.take<int16_t>()};
-    case kU32:
-      return int64_t{cursor.take<uint32_t>()};
-    case kI32:
-      return int64_t{cursor.take<int32_t>()};
-    case kU64:
-      return static_cast<int64_t>(cursor.take<uint64_t>());
-    case kI64:
-      return cursor.take<int64_t>();
-    case kF32:
-      return double{cursor.take<float>()};
-    case kF64:
-      return cursor.take<double>();
-    case kBool:
-      return cursor.take<uint8_t>() != 0;
-    case kString:
-      return cursor.take_string();
-    case kArray:
-      return take_array(path, key, cursor);
-    default:
-      fail(ErrorKind::kCorrupt, "{}: '{}' has unknown type {}", path, key, type);
-  }
-}
-
 struct StoredType {
   uint32_t id;
   Encoding encoding;
@@ -228,7 +91,7 @@ void set_shape(const std::string& path, TensorInfo& info, std::span<const uint64
   for (size_t i = dims.size(); i-- > 0;) info.shape.push_back(static_cast<int64_t>(dims[i]));
 }
 
-GgufTensor take_tensor(const std::string& path, Cursor& cursor) {
+GgufTensor take_tensor(const std::string& path, GgufCursor& cursor) {
   GgufTensor tensor;
   tensor.info.file = path;
   tensor.info.name = std::string(cursor.take_string().substr(0, 256));
@@ -242,7 +105,7 @@ GgufTensor take_tensor(const std::string& path, Cursor& cursor) {
   return tensor;
 }
 
-uint32_t check_start(const std::string& path, Cursor& cursor) {
+uint32_t check_start(const std::string& path, GgufCursor& cursor) {
   if (cursor.left() < 24) fail(ErrorKind::kCorrupt, "{}: too short for a GGUF file", path);
   if (cursor.take<uint32_t>() != 0x46554747) fail(ErrorKind::kCorrupt, "{}: not a GGUF file", path);
   const auto version = cursor.take<uint32_t>();
@@ -277,13 +140,13 @@ void place(const std::string& path, std::vector<GgufTensor>& tensors, uint64_t d
 }  // namespace
 
 GgufFile::GgufFile(const std::string& path) : file_(path) {
-  Cursor cursor(path, file_.bytes());
+  GgufCursor cursor(path, file_.bytes());
   version_ = check_start(path, cursor);
   const uint64_t tensors = cursor.take<uint64_t>();
   const uint64_t keys = cursor.take_count(13, "metadata keys");
   for (uint64_t i = 0; i < keys; ++i) {
     const std::string key(cursor.take_string().substr(0, 65536));
-    if (!metadata_.emplace(key, take_value(path, key, cursor)).second)
+    if (!metadata_.emplace(key, take_gguf_value(path, key, cursor)).second)
       fail(ErrorKind::kCorrupt, "{}: metadata key '{}' is there twice", path, key);
   }
   if (tensors > cursor.left() / 24)

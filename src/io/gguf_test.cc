@@ -94,7 +94,7 @@ TEST(Gguf, RefusesDamage) {
   const TemporaryFolder folder;
   const std::string path = folder.path + "/x.gguf", good = read_file(golden("llama.gguf"));
   const auto refused = [&](std::string text) {
-    write_file(path, text);
+    put(path, text);
     return error_of([&] { open_weights(path); });
   };
   const auto with = [&](size_t at, const std::string& bytes) {

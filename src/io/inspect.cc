@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "io/checkpoint.h"
 #include "io/gguf.h"
 
@@ -135,6 +136,7 @@ size_t verify(const std::string& path) {
     const int64_t width = std::max<int64_t>(1, info.row_elements()),
                   step = std::max<int64_t>(1, (int64_t{1} << 20) / width);
     for (int64_t begin = 0; begin < info.rows(); begin += step) {
+      throw_if_interrupted();
       const int64_t rows = std::min(step, info.rows() - begin);
       values.resize(static_cast<size_t>(rows * info.row_elements()));
       weights->read_f32(info.name, begin, rows, values);

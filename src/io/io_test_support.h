@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "base/error.h"
@@ -28,6 +29,11 @@ struct TemporaryFolder {
 #ifdef FLAGSCALE_SOURCE_DIR
 inline std::string golden(const std::string& file) { return FLAGSCALE_SOURCE_DIR "/tests/golden/io/" + file; }
 #endif
+
+// Writes without flushing to disk: tests damage hundreds of files.
+inline void put(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 // "kind: message" of the Error that body() throws; "" when it throws none.
 template <class Body>

@@ -4,7 +4,6 @@
 
 #include <cstring>
 
-#include "io/atomic_file.h"
 #include "io/io_test_support.h"
 #include "io/safetensors_writer.h"
 
@@ -15,8 +14,7 @@ namespace {
 std::string file_of(const TemporaryFolder& folder, const std::string& header, size_t data_bytes) {
   const uint64_t length = header.size();
   const std::string path = folder.path + "/model.safetensors";
-  write_file(path,
-             std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data_bytes, 'x'));
+  put(path, std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data_bytes, 'x'));
   return path;
 }
 
@@ -72,9 +70,9 @@ TEST(Safetensors, RefusesDamageByFileAndTensor) {
   expect(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12, "4 bytes before tensor 'a'");
   expect("[1]", 0, "not a JSON object");
   expect("{\"a\xff\":1}", 0, "not a JSON object");
-  write_file(folder.path + "/model.safetensors", std::string(8, '\xff') + "{}");
+  put(folder.path + "/model.safetensors", std::string(8, '\xff') + "{}");
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("cut off"), std::string::npos);
-  write_file(folder.path + "/model.safetensors", "");
+  put(folder.path + "/model.safetensors", "");
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("too short"), std::string::npos);
 }
 
@@ -82,7 +80,7 @@ TEST(Safetensors, FoldersWithoutWeightsSaySo) {
   const TemporaryFolder folder;
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("neither model.safetensors nor"),
             std::string::npos);
-  write_file(folder.path + "/pytorch_model.bin", "x");
+  put(folder.path + "/pytorch_model.bin", "x");
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("pickle"), std::string::npos);
   EXPECT_NE(error_of([&] { open_weights(folder.path + "/absent"); }).find("no such file"), std::string::npos);
 }
@@ -119,10 +117,10 @@ TEST(SafetensorsWriter, MixedTypesStayAligned) {
 
 TEST(Safetensors, AnIndexMayNotLeaveItsFolder) {
   const TemporaryFolder folder;
-  write_file(folder.path + "/model.safetensors.index.json", R"({"weight_map":{"a":"../x.safetensors"}})");
+  put(folder.path + "/model.safetensors.index.json", R"({"weight_map":{"a":"../x.safetensors"}})");
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("expected one in this folder"),
             std::string::npos);
-  write_file(folder.path + "/model.safetensors.index.json", R"({"weight_map":{"a":"gone.safetensors"}})");
+  put(folder.path + "/model.safetensors.index.json", R"({"weight_map":{"a":"gone.safetensors"}})");
   EXPECT_NE(error_of([&] { open_weights(folder.path); }).find("gone.safetensors"), std::string::npos);
 }
 

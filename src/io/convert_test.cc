@@ -1,0 +1,90 @@
+#include "io/convert.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/atomic_file.h"
+#include "io/checkpoint.h"
+#include "io/inspect.h"
+#include "io/io_test_support.h"
+#include "io/weights.h"
+
+namespace flagscale::io {
+namespace {
+
+TEST(Convert, ImportsGgufAsItsExactFp32) {
+  const TemporaryFolder folder;
+  uint64_t written = 0;
+  ConvertOptions options;
+  options.max_shard_bytes = 20'000;
+  options.progress = [&](uint64_t bytes) { written += bytes; };
+  import_gguf(golden("llama.gguf"), folder.path + "/hf", options);
+  EXPECT_EQ(written, converted_bytes(golden("llama.gguf"), DType::kF32));
+  const auto imported = open_weights(folder.path + "/hf"),
+             expected = open_weights(golden("llama.safetensors"));
+  EXPECT_EQ(imported->tensors().size(), expected->tensors().size());
+  for (const TensorInfo& info : expected->tensors())
+    EXPECT_EQ(imported->read_f32(info.name), expected->read_f32(info.name)) << info.name;
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json"})
+    EXPECT_TRUE(nlohmann::json::accept(read_file(folder.path + "/hf/" + name))) << name;
+}
+
+TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
+  const TemporaryFolder folder;
+  const std::vector<float> values{1, 2, 3, 4.0001f};
+  TrainingState state;
+  state.iteration = 3;
+  const std::vector<TensorSlice> snapshot{
+      whole_tensor("w", DType::kF32, {2, 2}, std::as_bytes(std::span(values))),
+      whole_tensor("exp_avg:w", DType::kF32, {2, 2}, std::as_bytes(std::span(values)))};
+  CheckpointWriter writer(folder.path + "/run");
+  writer.save(state, snapshot);
+  ConvertOptions options;
+  options.dtype = DType::kBF16;
+  EXPECT_NE(error_of([&] {
+              export_weights(folder.path + "/run", folder.path + "/hf", options);
+            }).find("no config.json"),
+            std::string::npos);
+  state.iteration = 4;
+  state.extra["config.json"] = R"({"model_type":"llama","dtype":"float32"})";
+  writer.save(state, snapshot);
+  export_weights(folder.path + "/run", folder.path + "/hf", options);
+  const auto exported = open_weights(folder.path + "/hf");
+  ASSERT_EQ(exported->tensors().size(), 1u);
+  EXPECT_EQ(exported->tensors()[0].dtype, DType::kBF16);
+  EXPECT_EQ(exported->read_f32("w"), (std::vector<float>{1, 2, 3, 4}));
+  const auto config = nlohmann::json::parse(read_file(folder.path + "/hf/config.json"));
+  EXPECT_EQ(config["torch_dtype"], "bfloat16");
+  EXPECT_FALSE(config.contains("dtype"));
+  export_weights(folder.path + "/hf", folder.path + "/again", {});  // a folder is a source too
+  EXPECT_EQ(open_weights(folder.path + "/again")->tensors()[0].dtype, DType::kF32);
+}
+
+TEST(Inspect, EveryFormat) {
+  const Inspection gguf = inspect(golden("llama.gguf"));
+  EXPECT_EQ(gguf.format, "GGUF version 3");
+  EXPECT_EQ(gguf.tensors.size(), 12u);
+  EXPECT_NE(to_text(gguf).find("general.architecture: llama"), std::string::npos);
+  const Inspection checkpoint = inspect(golden("checkpoints"));
+  EXPECT_EQ(checkpoint.format, "checkpoint version 1");
+  EXPECT_EQ(checkpoint.parameters(), 24 + 5 + 1);  // the moment does not count
+  const auto json = nlohmann::json::parse(to_json(checkpoint));
+  EXPECT_EQ(json["facts"]["iteration"], "7");
+  EXPECT_EQ(json["tensors"].size(), 4u);
+  const Inspection plain = inspect(golden("llama.safetensors"));
+  EXPECT_EQ(plain.bytes(), static_cast<uint64_t>(plain.parameters()) * 4);
+}
+
+TEST(Inspect, VerifyFindsNaN) {
+  const TemporaryFolder folder;
+  EXPECT_EQ(verify(golden("llama.gguf")), 11u);
+  EXPECT_EQ(verify(golden("checkpoints")), 4u);
+  std::string text = read_file(golden("checkpoint.safetensors"));
+  text.replace(text.size() - 4, 4, "\xff\xff\xff\xff");
+  put(folder.path + "/x.safetensors", text);
+  EXPECT_NE(error_of([&] { verify(folder.path + "/x.safetensors"); }).find("holds NaN"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace flagscale::io
