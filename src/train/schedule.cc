@@ -44,13 +44,14 @@ double stablelm2_lr(const LrSchedule& s, int64_t samples) {
     const double low = 0.1 * t.cosine_max_lr;
     return low + (t.cosine_max_lr - low) * 0.5 * (std::cos(2 * pi * ratio(samples, period)) + 1);
   }
-  if (samples <= t.rsqrt_samples) return rsqrt_lr(s, samples);
+  const int64_t rsqrt_end = t.cosine_samples + t.rsqrt_samples;
+  if (samples <= rsqrt_end) return rsqrt_lr(s, samples);
   // The rate of the last whole batch in the rsqrt phase, which FlagScale remembers and loses on resume.
-  const double from = rsqrt_lr(s, t.rsqrt_samples / s.global_batch_size * s.global_batch_size);
-  if (t.decay_samples <= 0) return from * (1 - ratio(samples - t.rsqrt_samples, s.decay_samples - t.rsqrt_samples));
-  const int64_t end = std::min(s.decay_samples, t.rsqrt_samples + t.decay_samples);
+  const double from = rsqrt_lr(s, rsqrt_end / s.global_batch_size * s.global_batch_size);
+  if (t.decay_samples <= 0) return from * (1 - ratio(samples - rsqrt_end, s.decay_samples - rsqrt_end));
+  const int64_t end = std::min(s.decay_samples, rsqrt_end + t.decay_samples);
   if (samples > end) return s.min_lr;
-  return s.min_lr + (from - s.min_lr) * (1 - ratio(samples - t.rsqrt_samples, end - t.rsqrt_samples));
+  return s.min_lr + (from - s.min_lr) * (1 - ratio(samples - rsqrt_end, end - rsqrt_end));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   mask_ = arena_.persistent("loss_mask", {tokens}, DType::kF32);
   positions_ = arena_.persistent("position_ids", {tokens}, DType::kI32);
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
+  attention_ = std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
   trace_micro_batch();
   trace_update();
   if (options_.evaluation) trace_evaluation();
@@ -51,8 +52,7 @@ Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) 
 }
 
 Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
-  nn::PackedAttention attention({positions_, cu_seqlens_, &num_seqs_});
-  const Tensor hidden = decoder_->hidden(context, tokens_, attention, recompute);
+  const Tensor hidden = decoder_->hidden(context, tokens_, *attention_, recompute);
   return decoder_->loss(context, hidden, labels_, mask_, grad_scale);
 }
 

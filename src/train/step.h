@@ -97,6 +97,7 @@ class TrainStep {
   Team team_;
   nn::Partition partition_;
   std::unique_ptr<model::Decoder> decoder_;
+  std::unique_ptr<nn::PackedAttention> attention_;
   Arena arena_;
   Program micro_{"micro_batch"}, norm_{"gradient_norm"}, update_{"update"}, evaluation_{"evaluation"};
 

@@ -27,7 +27,8 @@ class Decoder {
   const DecoderConfig& config() const { return config_; }
   nn::ParameterList& parameters() { return list_; }
 
-  // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or head_loss().
+  // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute, `attention` must
+  // live until the tape's backward() has run.
   Tensor hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute = {});
 
   // Rows of hidden -> [rows, vocab] fp32.

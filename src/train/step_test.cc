@@ -1,0 +1,184 @@
+// Training by the step: losses, norms and weights against PyTorch (tests/golden/train/), planned against measured memory,
+// and what one plan serves without a second trace.
+#include "train/step.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "train/schedule.h"
+
+namespace flagscale::train {
+namespace {
+
+const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
+
+nlohmann::json json_of(const std::string& path) { return nlohmann::json::parse(std::ifstream(kGolden + path)); }
+
+model::DecoderConfig config_of(const std::string& name) {
+  std::ostringstream text;
+  text << std::ifstream(kGolden + "model/" + name + "/config.json").rdbuf();
+  return model::parse_config(text.str());
+}
+
+StepOptions options_for(DType compute, int64_t micro_batch, int64_t length) {
+  StepOptions o;
+  o.compute = compute;
+  o.micro_batch_size = micro_batch;
+  o.sequence_length = length;
+  o.beta2 = 0.95f;
+  o.threads = 2;
+  return o;
+}
+
+// rows[first ..]: sequences of length + 1 tokens.
+void fill(const data::MicroBatch& batch, const nlohmann::json& rows, size_t first, int64_t length) {
+  const size_t n = batch.tokens.size() / static_cast<size_t>(length);
+  for (size_t s = 0; s < n; ++s)
+    for (size_t i = 0; i < static_cast<size_t>(length); ++i) {
+      const size_t at = s * static_cast<size_t>(length) + i;
+      batch.tokens[at] = rows[first + s][i];
+      batch.labels[at] = rows[first + s][i + 1];
+      batch.loss_mask[at] = 1;
+      batch.position_ids[at] = static_cast<int32_t>(i);
+    }
+  for (size_t s = 0; s <= n; ++s) batch.cu_seqlens[s] = static_cast<int32_t>(s * static_cast<size_t>(length));
+}
+
+struct History {
+  std::vector<double> loss, norm;
+  std::vector<TrainStep::State> states;
+};
+
+History train(TrainStep& step, const nlohmann::json& settings, const nlohmann::json& tokens, int steps) {
+  LrSchedule lr;
+  lr.style = "cosine", lr.lr = settings["lr"], lr.min_lr = settings["min_lr"];
+  lr.warmup_samples = settings["lr_warmup_samples"], lr.decay_samples = settings["lr_decay_samples"];
+  const int64_t batch = settings["global_batch_size"], micro = settings["micro_batch_size"], length = settings["seq_length"];
+  History history;
+  for (int s = 0; s < steps; ++s) {
+    TrainStep::Sums total;
+    for (int64_t m = 0; m < batch / micro; ++m) {
+      fill(step.inputs(), tokens[static_cast<size_t>(s)], static_cast<size_t>(m * micro), length);
+      const auto sums = step.micro_batch(micro, m == 0, batch / micro);
+      total.loss += sums.loss, total.tokens += sums.tokens;
+    }
+    history.loss.push_back(total.loss / total.tokens);
+    history.norm.push_back(static_cast<double>(step.gradient_norm()));
+    op::StepScalars scalars;
+    scalars.lr = static_cast<float>(learning_rate(lr, s * batch));
+    scalars.weight_decay = settings["weight_decay"];
+    scalars.bias1 = static_cast<float>(1 - std::pow(0.9, s + 1));
+    scalars.bias2 = static_cast<float>(1 - std::pow(0.95, s + 1));
+    scalars.clip = settings["clip_grad"];
+    step.update(scalars);
+  }
+  history.states = step.states();
+  return history;
+}
+
+class TrainParity : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(TrainParity, TwentyStepsEqualPyTorchs) {
+  const auto golden = json_of("train/" + GetParam() + ".json"), tokens = json_of("train/tokens.json");
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(name(dtype));
+    const auto allocator = make_cpu_allocator();
+    TrainStep step(config_of(GetParam()), options_for(dtype, 4, 32));
+    const size_t planned = step.bytes();
+    step.allocate(*allocator);
+    step.load(*io::open_weights(kGolden + "model/" + GetParam()));
+    const History got = train(step, golden["settings"], tokens, 20);
+    EXPECT_EQ(allocator->peak(), planned);
+    const auto& want = golden[dtype == DType::kF32 ? "fp32" : "bf16"];
+    for (size_t i = 0; i < 20; ++i) {
+      const double loss = want["loss"][i], norm = want["grad_norm"][i];
+      EXPECT_NEAR(got.loss[i] / loss, 1, dtype == DType::kF32 ? 1e-5 : 5e-3) << "step " << i;
+      EXPECT_NEAR(got.norm[i] / norm, 1, dtype == DType::kF32 ? 1e-3 : 5e-2) << "step " << i;
+    }
+    if (dtype != DType::kF32) continue;
+    for (const auto& state : got.states) {
+      double squares = 0;
+      for (int64_t i = 0; i < state.size; ++i) squares += static_cast<double>(state.weight[i]) * static_cast<double>(state.weight[i]);
+      EXPECT_NEAR(std::sqrt(squares) / want["final"][state.name]["norm"].get<double>(), 1, 2e-5) << state.name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2", "qwen3_tied"),
+                         [](const auto& test) { return test.param; });
+
+// The same four sequences as one micro-batch of four or four of one; with and without recompute.
+TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
+  const auto tokens = json_of("train/tokens.json");
+  std::vector<double> norms, losses;
+  std::vector<size_t> bytes;
+  for (const int64_t micro : {4, 1})
+    for (const auto recompute : {model::Recompute::kNone, model::Recompute::kFull}) {
+      const auto allocator = make_cpu_allocator();
+      auto options = options_for(DType::kF32, micro, 32);
+      options.recompute = {recompute, -1};
+      options.evaluation = false;
+      TrainStep step(config_of("qwen3_tied"), options);
+      step.allocate(*allocator);
+      step.initialise(7);
+      double loss = 0;
+      for (int64_t m = 0; m < 4 / micro; ++m) {
+        fill(step.inputs(), tokens[0], static_cast<size_t>(m * micro), 32);
+        loss += step.micro_batch(micro, m == 0, 4 / micro).loss;
+      }
+      losses.push_back(loss);
+      norms.push_back(static_cast<double>(step.gradient_norm()));
+      bytes.push_back(step.memory().activations);
+    }
+  for (size_t i = 1; i < 4; ++i) {
+    EXPECT_NEAR(losses[i] / losses[0], 1, 1e-6);
+    EXPECT_NEAR(norms[i] / norms[0], 1, 1e-6);
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+  EXPECT_EQ(norms[0], norms[1]);
+  EXPECT_LT(bytes[1], bytes[0]);
+  EXPECT_LT(bytes[2], bytes[0]);
+}
+
+// Repeats to the bit; an evaluation in between, other sequence lengths and a skipped update need no new plan.
+TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) {
+  const auto golden = json_of("train/llama3.json"), tokens = json_of("train/tokens.json");
+  std::vector<History> runs;
+  for (const bool disturbed : {false, true}) {
+    const auto allocator = make_cpu_allocator();
+    auto options = options_for(DType::kF32, 4, 32);
+    options.cu_seqlens_capacity = 129;
+    TrainStep step(config_of("llama3"), options);
+    step.allocate(*allocator);
+    step.initialise(7);
+    if (disturbed) {
+      fill(step.inputs(), tokens[3], 0, 32);
+      const double whole = step.evaluate(4).loss;
+      for (int32_t i = 0; i <= 128; ++i) step.inputs().cu_seqlens[static_cast<size_t>(i)] = i;  // 128 sequences of one token
+      EXPECT_NE(step.evaluate(128).loss, whole);
+      step.micro_batch(128, true, 1);
+      step.gradient_norm();
+      op::StepScalars skipped;
+      skipped.lr = 1, skipped.skip = 1;
+      step.update(skipped);
+    }
+    runs.push_back(train(step, golden["settings"], tokens, 3));
+  }
+  EXPECT_EQ(runs[0].loss, runs[1].loss);
+  EXPECT_EQ(runs[0].norm, runs[1].norm);
+}
+
+TEST(TrainStep, APlanOfSeventyBillionParametersTakesNoMemory) {
+  model::DecoderConfig c;
+  c.num_layers = 80, c.hidden_size = 8192, c.num_heads = 64, c.num_kv_heads = 8, c.head_dim = 128;
+  c.intermediate_size = 28672, c.vocab_size = 100096, c.max_positions = 4096, c.rope.head_dim = 128;
+  const TrainStep step(c, options_for(DType::kBF16, 1, 4096));
+  EXPECT_GT(step.memory().total(), size_t{1} << 40);
+}
+
+}  // namespace
+}  // namespace flagscale::train
