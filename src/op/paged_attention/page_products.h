@@ -1,7 +1,7 @@
 #pragma once
-// The two products of paged attention over the pages of one chunk, for *_cpu.cc files. Every output is one chain of
-// fused multiply-adds in the order of its sum, whatever the tile that it is in: so a row's numbers do not depend on the
-// rows beside it.
+// The two products of paged attention over the pages of one chunk, for *_cpu.cc files. Every output is one
+// chain of fused multiply-adds in the order of its sum, whatever the tile that it is in: so a row's numbers
+// do not depend on the rows beside it.
 
 #include "kernel/simd.h"
 
@@ -11,12 +11,14 @@ using namespace flagscale::FLAGSCALE_ISA;
 constexpr int64_t kPage = 16;  // tokens
 // Accumulators that fit the registers beside the operands.
 template <class V>
-constexpr int kAccumulators = V::kLanes == 16 ? 24 : V::kLanes == 8 ? 12 : 16;
+constexpr int kAccumulators = V::kLanes == 16  ? 24
+                              : V::kLanes == 8 ? 12
+                                               : 16;
 
 // scores[r][page * kPage + t] = sum over i of q[r][i] * k[page][i][t], for kRows rows and kPages pages.
 template <class V, class C, int kRows, int kPages>
-static inline void score_tile(const typename V::Scalar* q, int64_t depth, const C* const* k, typename V::Scalar* scores,
-                              int64_t pitch) {
+static inline void score_tile(const typename V::Scalar* q, int64_t depth, const C* const* k,
+                              typename V::Scalar* scores, int64_t pitch) {
   constexpr int kWide = static_cast<int>(kPage) / V::kLanes;
   V sum[kRows][kPages * kWide];
 #pragma GCC unroll 8
@@ -26,7 +28,8 @@ static inline void score_tile(const typename V::Scalar* q, int64_t depth, const 
   for (int64_t i = 0; i < depth; ++i) {
     V key[kPages * kWide];
 #pragma GCC unroll 16
-    for (int j = 0; j < kPages * kWide; ++j) key[j] = V::load(k[j / kWide] + i * kPage + j % kWide * V::kLanes);
+    for (int j = 0; j < kPages * kWide; ++j)
+      key[j] = V::load(k[j / kWide] + i * kPage + j % kWide * V::kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V query = V::set(q[r * depth + i]);
@@ -40,7 +43,8 @@ static inline void score_tile(const typename V::Scalar* q, int64_t depth, const 
     for (int j = 0; j < kPages * kWide; ++j) sum[r][j].store(scores + r * pitch + j * V::kLanes);
 }
 
-// out[r][i] = sum over keys of p[r][key] * v[key][i], for kRows rows and kWide vectors of columns; keys [begin, end).
+// out[r][i] = sum over keys of p[r][key] * v[key][i], for kRows rows and kWide vectors of columns; keys
+// [begin, end).
 template <class V, class C, int kRows, int kWide>
 static inline void mix_tile(const typename V::Scalar* p, int64_t p_pitch, const C* const* v, int64_t column,
                             int64_t begin, int64_t end, typename V::Scalar* out, int64_t pitch) {
@@ -71,8 +75,8 @@ static inline void mix_tile(const typename V::Scalar* p, int64_t p_pitch, const 
 }
 
 template <class V, class C, int kRows>
-static inline void score_rows(const typename V::Scalar* q, int64_t depth, const C* const* k, int64_t first, int64_t last,
-                              typename V::Scalar* scores, int64_t pitch) {
+static inline void score_rows(const typename V::Scalar* q, int64_t depth, const C* const* k, int64_t first,
+                              int64_t last, typename V::Scalar* scores, int64_t pitch) {
   constexpr int kFit = kAccumulators<V> / (kRows * static_cast<int>(kPage) / V::kLanes);
   constexpr int kPages = kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
   int64_t page = first;
@@ -82,10 +86,10 @@ static inline void score_rows(const typename V::Scalar* q, int64_t depth, const 
 }
 
 template <class V, class C, int kRows>
-static inline void mix_rows(const typename V::Scalar* p, int64_t p_pitch, const C* const* v, int64_t begin, int64_t end,
-                            typename V::Scalar* out, int64_t pitch) {
+static inline void mix_rows(const typename V::Scalar* p, int64_t p_pitch, const C* const* v, int64_t begin,
+                            int64_t end, typename V::Scalar* out, int64_t pitch) {
   constexpr int kFit = kAccumulators<V> / kRows;
-  constexpr int kWide = kFit >= 8 ? 8 : kFit >= 4 ? 4 : 2;
+  constexpr int kWide = kFit >= 4 ? 4 : 2;
   int64_t i = 0;
   for (; i + kWide * V::kLanes <= pitch; i += kWide * V::kLanes)
     mix_tile<V, C, kRows, kWide>(p, p_pitch, v, i, begin, end, out, pitch);
@@ -98,12 +102,18 @@ static inline void for_row_tiles(int64_t rows, Body&& body) {
   int64_t r = 0;
   for (; r + 6 <= rows; r += 6) body.template operator()<6>(r);
   switch (rows - r) {
-    case 5: return body.template operator()<5>(r);
-    case 4: return body.template operator()<4>(r);
-    case 3: return body.template operator()<3>(r);
-    case 2: return body.template operator()<2>(r);
-    case 1: return body.template operator()<1>(r);
-    default: return;
+    case 5:
+      return body.template operator()<5>(r);
+    case 4:
+      return body.template operator()<4>(r);
+    case 3:
+      return body.template operator()<3>(r);
+    case 2:
+      return body.template operator()<2>(r);
+    case 1:
+      return body.template operator()<1>(r);
+    default:
+      return;
   }
 }
 

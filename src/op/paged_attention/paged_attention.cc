@@ -4,24 +4,84 @@
 
 namespace flagscale::op {
 
-Shape k_cache_shape(int64_t pages, const AttentionShape& s) { return {pages, s.kv_heads, s.head_dim, kPageTokens}; }
-Shape v_cache_shape(int64_t pages, const AttentionShape& s) { return {pages, s.kv_heads, kPageTokens, s.head_dim}; }
+namespace {
 
-Tensor paged_attention(Context& c, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& k_cache,
-                       const Tensor& v_cache, const PagedStep& step, const AttentionShape& s) {
-  const int64_t tokens = q.dim(0);
-  const bool good = q.shape() == Shape{tokens, int64_t{s.heads} * s.head_dim} && k.shape() == Shape{tokens, int64_t{s.kv_heads} * s.head_dim} &&
-                    v.shape() == k.shape() && k_cache.shape() == k_cache_shape(k_cache.dim(0), s) &&
-                    v_cache.shape() == v_cache_shape(k_cache.dim(0), s) && q.dtype() == DType::kF32 && s.head_dim <= 512 &&
-                    step.block_table.shape().rank() == 2;
+bool is_ints(const Tensor& x, const Shape& shape) { return x.dtype() == DType::kI32 && x.shape() == shape; }
+
+// kv_heads, head_dim of the pages; checks that both tensors agree.
+std::pair<int, int> check_pages(const char* op, const Tensor& q, const Tensor& k_pages,
+                                const Tensor& v_pages) {
+  const bool floats = k_pages.dtype() == DType::kF32 || k_pages.dtype() == DType::kBF16;
+  const bool types = k_pages.dtype() == v_pages.dtype() &&
+                     (k_pages.dtype() == q.dtype() || (floats && q.dtype() != DType::kF64));
+  if (k_pages.shape().rank() == 4 && k_pages.contiguous() && v_pages.contiguous() && types) {
+    const auto kv_heads = static_cast<int>(k_pages.dim(1)), head_dim = static_cast<int>(k_pages.dim(2));
+    if (k_pages.shape() == k_pages_shape(k_pages.dim(0), kv_heads, head_dim) &&
+        v_pages.shape() == v_pages_shape(k_pages.dim(0), kv_heads, head_dim) && head_dim <= 512)
+      return {kv_heads, head_dim};
+  }
+  fail(ErrorKind::kInvalidArgument, "[{}] k_pages {} {}, v_pages {} {}, q {}: not a paged cache", op,
+       k_pages.shape().str(), name(k_pages.dtype()), v_pages.shape().str(), name(v_pages.dtype()),
+       name(q.dtype()));
+}
+
+}  // namespace
+
+Shape k_pages_shape(int64_t pages, int kv_heads, int head_dim) {
+  return {pages, kv_heads, head_dim, kPageTokens};
+}
+Shape v_pages_shape(int64_t pages, int kv_heads, int head_dim) {
+  return {pages, kv_heads, kPageTokens, (int64_t{head_dim} + 15) / 16 * 16};
+}
+
+Tensor rope_append(Context& c, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& positions,
+                   const Tensor& slots, const Tensor& cos, const Tensor& sin, bool interleaved,
+                   const Tensor& k_pages, const Tensor& v_pages) {
+  const auto [kv_heads, head_dim] = check_pages("rope_append", q, k_pages, v_pages);
+  const Shape kv{q.dim(0), int64_t{kv_heads} * head_dim}, token{q.dim(0)};
+  const bool good = q.shape().rank() == 2 && q.dim(1) % head_dim == 0 && k.shape() == kv && v.shape() == kv &&
+                    k.dtype() == q.dtype() && v.dtype() == q.dtype() && is_ints(positions, token) &&
+                    is_ints(slots, token) && cos.shape() == sin.shape() &&
+                    cos.shape() == Shape{cos.dim(0), head_dim / 2} && head_dim % 2 == 0 &&
+                    cos.dtype() == DType::kF32 && sin.dtype() == DType::kF32;
   if (!good)
-    fail(ErrorKind::kInvalidArgument, "[paged_attention] q is {}, k {}, cache {}: expected {} and {} heads of {}", q.shape().str(),
-         k.shape().str(), k_cache.shape().str(), s.heads, s.kv_heads, s.head_dim);
-  c.recorder.launch(kCacheAppend, {k, v, step.slots, k_cache, v_cache, s}, {0, 4.0 * static_cast<double>(k.bytes())});
-  const Tensor out = c.recorder.empty(q.shape(), DType::kF32, q.live());
-  const auto context = static_cast<double>(step.block_table.dim(1) * kPageTokens);
-  c.recorder.launch(kPagedAttention, {q, k_cache, v_cache, step.positions, step.sequence, step.block_table, out, s},
-                    {4 * context * static_cast<double>(q.shape().numel()), 2.0 * static_cast<double>(q.bytes())});
+    fail(ErrorKind::kInvalidArgument,
+         "[rope_append] q {}, k {}, v {}, positions {}, slots {}, cos {}: expected {} kv heads of {}",
+         q.shape().str(), k.shape().str(), v.shape().str(), positions.shape().str(), slots.shape().str(),
+         cos.shape().str(), kv_heads, head_dim);
+  const Tensor rotated = c.recorder.empty(q.shape(), q.dtype(), q.live());
+  c.recorder.launch(kRopeAppend,
+                    {q, k, v, positions, slots, cos, sin, rotated, k_pages, v_pages, interleaved},
+                    {3.0 * static_cast<double>(q.shape().numel() + k.shape().numel()),
+                     2.0 * static_cast<double>(q.bytes() + k.bytes() + v.bytes())});
+  return rotated;
+}
+
+Tensor paged_attention(Context& c, const Tensor& q, const Tensor& k_pages, const Tensor& v_pages,
+                       const Tensor& block_tables, const Tensor& cu_seqlens, const Tensor& context_lens,
+                       const int64_t* sequences, const AttentionShape& shape) {
+  const auto [kv_heads, head_dim] = check_pages("paged_attention", q, k_pages, v_pages);
+  const int64_t count = context_lens.dim(0);
+  const bool good = shape.kv_heads == kv_heads && shape.head_dim == head_dim && shape.heads % kv_heads == 0 &&
+                    q.shape() == Shape{q.dim(0), int64_t{shape.heads} * head_dim} &&
+                    is_ints(context_lens, {count}) && is_ints(cu_seqlens, {count + 1}) &&
+                    is_ints(block_tables, {count, block_tables.dim(-1)});
+  if (!good)
+    fail(ErrorKind::kInvalidArgument,
+         "[paged_attention] q {}, k_pages {}, block_tables {}, cu_seqlens {}, context_lens {}: expected {} "
+         "and {} heads of {}",
+         q.shape().str(), k_pages.shape().str(), block_tables.shape().str(), cu_seqlens.shape().str(),
+         context_lens.shape().str(), shape.heads, shape.kv_heads, shape.head_dim);
+  const Tensor out = c.recorder.empty(q.shape(), q.dtype(), q.live());
+  // Every query row with the longest context that a block table can hold: an upper bound.
+  const double keys = static_cast<double>(block_tables.dim(1) * kPageTokens),
+               heads = static_cast<double>(shape.heads);
+  const double cache = 2.0 * keys * static_cast<double>(count * kv_heads * head_dim) *
+                       static_cast<double>(size_of(k_pages.dtype()));
+  c.recorder.launch(kPagedAttention,
+                    {q, k_pages, v_pages, block_tables, cu_seqlens, context_lens, out, sequences, shape},
+                    {4.0 * static_cast<double>(q.dim(0)) * keys * heads * head_dim,
+                     cache + 2.0 * static_cast<double>(q.bytes())});
   return out;
 }
 

@@ -1,11 +1,15 @@
 #pragma once
-// Attention of serving, over a cache of pages (Kwon et al., "PagedAttention", 2023). A page holds kPageTokens positions
-// of one layer: keys transposed, so that a vector runs over positions, values by rows.
+// Attention over a paged cache of keys and values, for serving: chunked prefill and decode in one kernel.
 //
-//   k_cache [pages, kv_heads, head_dim, kPageTokens],  v_cache [pages, kv_heads, kPageTokens, head_dim]
+// The cache of one layer is two tensors of pages of kPageTokens tokens, fp32 or bf16 (fp64 in tests):
+//   k_pages [pages, kv_heads, head_dim, kPageTokens]   keys transposed: the scores of a page are one vector
+//   v_pages [pages, kv_heads, kPageTokens, pitch]      pitch = head_dim rounded up to 16, padded with zeros
+// A slot is page * kPageTokens + offset. Row s of block_tables names the pages of sequence s in order of
+// position.
 //
-// A query's softmax runs over its keys page by page from position 0, whatever else is in the batch and however the
-// prompt was cut: its result is the same to the bit.
+// What a query row gets is bitwise the same alone, in a batch, in chunks of any size, after a prefix hit, and
+// at any thread count: keys are cut into chunks at fixed positions, and the results of chunks are combined in
+// their order.
 
 #include <tuple>
 
@@ -15,38 +19,43 @@ namespace flagscale::op {
 
 constexpr int64_t kPageTokens = 16;
 
-struct CacheAppendArgs {
-  In k, v;             // [tokens, kv_heads * head_dim] fp32, row-strided; k rotated
-  In slots;            // [tokens] int32: page * kPageTokens + place
-  Out k_cache, v_cache;  // fp32 or bf16; other places stay as they are
-  AttentionShape shape;
-  auto operands() { return std::tie(k, v, slots, k_cache, v_cache); }
+Shape k_pages_shape(int64_t pages, int kv_heads, int head_dim);
+Shape v_pages_shape(int64_t pages, int kv_heads, int head_dim);
+
+struct RopeAppendArgs {
+  In q, k, v;    // [tokens, heads * head_dim], [tokens, kv_heads * head_dim] twice; row-strided, unrotated
+  In positions;  // [tokens] int32
+  In slots;      // [tokens] int32: where k and v go; negative: nowhere
+  In cos, sin;   // fp32 [positions, head_dim / 2]
+  Out rotated;   // [tokens, heads * head_dim]: q rotated
+  InOut k_pages, v_pages;
+  bool interleaved = false;
+  auto operands() { return std::tie(q, k, v, positions, slots, cos, sin, rotated, k_pages, v_pages); }
 };
-inline constinit KernelSlot<CacheAppendArgs> kCacheAppend{"cache_append"};
+inline constinit KernelSlot<RopeAppendArgs> kRopeAppend{"rope_append"};
+
+// Rotates q and k (op/rope), writes k and v to their slots, returns the rotated q. No gradient: serving only.
+Tensor rope_append(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+                   const Tensor& positions, const Tensor& slots, const Tensor& cos, const Tensor& sin,
+                   bool interleaved, const Tensor& k_pages, const Tensor& v_pages);
 
 struct PagedAttentionArgs {
-  In q;             // [tokens, heads * head_dim] fp32, row-strided; rotated
-  In k_cache, v_cache;
-  In positions;     // [tokens] int32: keys 0 .. position are seen
-  In sequence;      // [tokens] int32: row of block_table
-  In block_table;   // [sequences, pages a sequence] int32
-  Out out;          // [tokens, heads * head_dim] fp32
+  In q;                 // [tokens, heads * head_dim], rotated
+  In k_pages, v_pages;  // as above
+  In block_tables;      // [sequences, max_pages] int32; pages that no visible key lies on are not looked at
+  In cu_seqlens;        // [sequences + 1] int32: first query row of each sequence, then the end
+  In context_lens;      // [sequences] int32: keys in the cache, the sequence's query rows' own included
+  Out out;              // [tokens, heads * head_dim]
+  const int64_t* sequences;  // live count; null: all of context_lens
   AttentionShape shape;
-  auto operands() { return std::tie(q, k_cache, v_cache, positions, sequence, block_table, out); }
+  auto operands() { return std::tie(q, k_pages, v_pages, block_tables, cu_seqlens, context_lens, out); }
 };
 inline constinit KernelSlot<PagedAttentionArgs> kPagedAttention{"paged_attention"};
 
-Shape k_cache_shape(int64_t pages, const AttentionShape& shape);
-Shape v_cache_shape(int64_t pages, const AttentionShape& shape);
-
-// What the tokens of a step need beside q, k, v.
-struct PagedStep {
-  Tensor positions, sequence, slots;  // [tokens] int32
-  Tensor block_table;                 // [sequences, pages] int32
-};
-
-// Appends k and v, then attends: [tokens, heads * head_dim].
-Tensor paged_attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& k_cache,
-                       const Tensor& v_cache, const PagedStep& step, const AttentionShape& shape);
+// The i-th of n query rows of a sequence is at position context_len - n + i and sees the keys up to its own
+// (from shape.window keys back, where set). No gradient.
+Tensor paged_attention(Context& context, const Tensor& q, const Tensor& k_pages, const Tensor& v_pages,
+                       const Tensor& block_tables, const Tensor& cu_seqlens, const Tensor& context_lens,
+                       const int64_t* sequences, const AttentionShape& shape);
 
 }  // namespace flagscale::op

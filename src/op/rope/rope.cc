@@ -4,9 +4,11 @@
 
 namespace flagscale::op {
 
-Tensor rope(Context& c, const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin, bool interleaved) {
-  const bool good = x.shape().rank() == 2 && positions.dtype() == DType::kI32 && positions.shape() == Shape{x.dim(0)} &&
-                    cos.shape() == sin.shape() && cos.dtype() == DType::kF32 && x.dim(1) % (2 * cos.dim(1)) == 0;
+Tensor rope(Context& c, const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+            bool interleaved) {
+  const bool good = x.shape().rank() == 2 && positions.dtype() == DType::kI32 &&
+                    positions.shape() == Shape{x.dim(0)} && cos.shape() == sin.shape() &&
+                    cos.dtype() == DType::kF32 && x.dim(1) % (2 * cos.dim(1)) == 0;
   if (!good)
     fail(ErrorKind::kInvalidArgument, "[rope] x is {}, positions {} {}, tables {}", x.shape().str(),
          name(positions.dtype()), positions.shape().str(), cos.shape().str());

@@ -18,6 +18,7 @@ struct RopeArgs {
 };
 inline constinit KernelSlot<RopeArgs> kRope{"rope"};
 
-Tensor rope(Context& context, const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin, bool interleaved);
+Tensor rope(Context& context, const Tensor& x, const Tensor& positions, const Tensor& cos, const Tensor& sin,
+            bool interleaved);
 
 }  // namespace flagscale::op

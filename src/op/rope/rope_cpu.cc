@@ -1,6 +1,5 @@
 // Bound by memory: x is read and y written once; the tables' rows stay in L1 across heads.
 #include "op/rope/rope.h"
-
 #include "op/rope/rotate.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
@@ -15,8 +14,8 @@ void run(KernelContext& context, const RopeArgs& args) {
       const T* x = args.x.ptr<const T>() + token * args.x.row_stride();
       T* y = args.y.ptr<T>() + token * args.y.row_stride();
       for (int64_t head = 0; head < heads; ++head, x += 2 * half, y += 2 * half)
-        rotate<V>(x, y, args.cos.ptr<const float>() + row, args.sin.ptr<const float>() + row, half, args.interleaved,
-                  args.backwards);
+        rotate<V>(x, y, args.cos.ptr<const float>() + row, args.sin.ptr<const float>() + row, half,
+                  args.interleaved, args.backwards);
     };
     context.team.for_each(args.x.rows(), token_of, 16);
   });

@@ -12,7 +12,9 @@ namespace {
 
 using std::numbers::pi;
 
-double yarn_mscale(double scale, double mscale) { return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0; }
+double yarn_mscale(double scale, double mscale) {
+  return scale <= 1 ? 1.0 : 0.1 * mscale * std::log(scale) + 1.0;
+}
 
 // Long wavelengths are stretched, short ones kept, those between blended (Llama 3.1).
 double llama3(const RopeSpec& spec, double frequency) {
@@ -20,7 +22,8 @@ double llama3(const RopeSpec& spec, double frequency) {
   const double wavelength = 2 * pi / frequency;
   if (wavelength < original / spec.high_freq_factor) return frequency;
   if (wavelength > original / spec.low_freq_factor) return frequency / spec.factor;
-  const double smooth = (original / wavelength - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
+  const double smooth =
+      (original / wavelength - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
   return (1 - smooth) * frequency / spec.factor + smooth * frequency;
 }
 
@@ -54,8 +57,10 @@ void set_rope_scaling(RopeSpec& spec, const std::string& type, const RopeScaling
   spec.type = type;
   if (type == "default" || type == "mrope") return void(spec.type = "default");
   if (type != "linear" && type != "llama3" && type != "yarn")
-    fail(ErrorKind::kUnsupported, "rope_scaling type '{}' is not supported; supported: default, linear, llama3, yarn", type);
-  if (!(v.factor >= 1)) fail(ErrorKind::kCorrupt, "rope_scaling: factor is {}, expected at least 1", v.factor);
+    fail(ErrorKind::kUnsupported,
+         "rope_scaling type '{}' is not supported; supported: default, linear, llama3, yarn", type);
+  if (!(v.factor >= 1))
+    fail(ErrorKind::kCorrupt, "rope_scaling: factor is {}, expected at least 1", v.factor);
   spec.factor = v.factor;
   spec.low_freq_factor = v.low_freq_factor;
   spec.high_freq_factor = v.high_freq_factor;
@@ -63,13 +68,18 @@ void set_rope_scaling(RopeSpec& spec, const std::string& type, const RopeScaling
   spec.beta_fast = v.beta_fast;
   spec.beta_slow = v.beta_slow;
   if (type != "linear" && v.original_max_positions <= 0)
-    fail(ErrorKind::kCorrupt, "rope_scaling: original_max_position_embeddings is {}", v.original_max_positions);
+    fail(ErrorKind::kCorrupt, "rope_scaling: original_max_position_embeddings is {}",
+         v.original_max_positions);
   if (type == "llama3" && !(v.high_freq_factor > v.low_freq_factor && v.low_freq_factor > 0))
-    fail(ErrorKind::kCorrupt, "rope_scaling: high_freq_factor {} must be above low_freq_factor {}", v.high_freq_factor, v.low_freq_factor);
+    fail(ErrorKind::kCorrupt, "rope_scaling: high_freq_factor {} must be above low_freq_factor {}",
+         v.high_freq_factor, v.low_freq_factor);
   if (type != "yarn") return;
-  if (v.attention_factor > 0) spec.attention_factor = v.attention_factor;
-  else if (v.mscale > 0 && v.mscale_all_dim > 0) spec.attention_factor = yarn_mscale(v.factor, v.mscale) / yarn_mscale(v.factor, v.mscale_all_dim);
-  else spec.attention_factor = yarn_mscale(v.factor, 1);
+  if (v.attention_factor > 0)
+    spec.attention_factor = v.attention_factor;
+  else if (v.mscale > 0 && v.mscale_all_dim > 0)
+    spec.attention_factor = yarn_mscale(v.factor, v.mscale) / yarn_mscale(v.factor, v.mscale_all_dim);
+  else
+    spec.attention_factor = yarn_mscale(v.factor, 1);
 }
 
 std::vector<double> rope_frequencies(const RopeSpec& spec) {

@@ -1,6 +1,6 @@
 #pragma once
-// Rotary position tables (Su et al., "RoFormer", 2021) with the scalings that Hugging Face's configurations name. The
-// formulas are those of transformers' modeling_rope_utils.py.
+// Rotary position tables (Su et al., "RoFormer", 2021) with the scalings that Hugging Face's configurations
+// name. The formulas are those of transformers' modeling_rope_utils.py.
 
 #include <cstdint>
 #include <string>
@@ -14,10 +14,10 @@ struct RopeSpec {
   int64_t max_positions = 2048;
   std::string type = "default";  // default, linear, dynamic, llama3, yarn
   double factor = 1;
-  double low_freq_factor = 1, high_freq_factor = 4;         // llama3
-  int64_t original_max_positions = 0;                       // llama3, yarn
-  double beta_fast = 32, beta_slow = 1;                     // yarn
-  double attention_factor = 1;                              // yarn: multiplies cos and sin
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  int64_t original_max_positions = 0;                // llama3, yarn
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  double attention_factor = 1;                       // yarn: multiplies cos and sin
 };
 
 // The keys of rope_scaling or rope_parameters; 0 where absent.
@@ -27,14 +27,15 @@ struct RopeScalingValues {
   double beta_fast = 32, beta_slow = 1, mscale = 0, mscale_all_dim = 0, attention_factor = 0;
 };
 
-// Throws Error{kUnsupported} naming a type that is not done here, Error{kCorrupt} for values that make no sense.
+// Throws Error{kUnsupported} naming a type that is not done here, Error{kCorrupt} for values that make no
+// sense.
 void set_rope_scaling(RopeSpec& spec, const std::string& type, const RopeScalingValues& values);
 
 // Radians a position, [head_dim / 2].
 std::vector<double> rope_frequencies(const RopeSpec& spec);
 
-// cos and sin of position * frequency, times the attention factor: fp32 [positions, head_dim / 2]. Angles are formed in
-// fp32, as transformers forms them.
+// cos and sin of position * frequency, times the attention factor: fp32 [positions, head_dim / 2]. Angles are
+// formed in fp32, as transformers forms them.
 void fill_rope_cos(const RopeSpec& spec, int64_t positions, float* out);
 void fill_rope_sin(const RopeSpec& spec, int64_t positions, float* out);
 

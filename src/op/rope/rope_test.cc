@@ -32,8 +32,10 @@ TEST(Rope, RotatesPairsByPositionTimesFrequency) {
     const Tensor y = testing::run(rotate(8, interleaved), {x}, Isa::kScalar).output;
     for (int64_t head = 0; head < 2; ++head)
       for (int64_t j = 0; j < 4; ++j) {
-        const int64_t ia = 16 + head * 8 + (interleaved ? 2 * j : j), ib = 16 + head * 8 + (interleaved ? 2 * j + 1 : j + 4);
-        const double angle = 5 * std::pow(10000.0, -static_cast<double>(j) / 4), a = testing::get(x, ia), b = testing::get(x, ib);
+        const int64_t ia = 16 + head * 8 + (interleaved ? 2 * j : j),
+                      ib = 16 + head * 8 + (interleaved ? 2 * j + 1 : j + 4);
+        const double angle = 5 * std::pow(10000.0, -static_cast<double>(j) / 4), a = testing::get(x, ia),
+                     b = testing::get(x, ib);
         EXPECT_NEAR(testing::get(y, ia), a * std::cos(angle) - b * std::sin(angle), 2e-6);
         EXPECT_NEAR(testing::get(y, ib), b * std::cos(angle) + a * std::sin(angle), 2e-6);
       }
