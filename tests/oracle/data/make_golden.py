@@ -53,6 +53,27 @@ def write_pair(name, dtype, seed, documents, longest, sentences=1, multimodal=Fa
     builder.finalize(str(GOLDEN / f"{name}.idx"))
 
 
+def write_text(name, eod=256):
+    """A JSONL file and what tools/preprocess_data.py --append-eod makes of it when ids are UTF-8 bytes."""
+    texts = ["In the beginning", "", "naïve café ☕ 日本語", ["two", "", "pieces"], [], "tab\t\"quoted\"\nline", "x"]
+    with open(GOLDEN / f"{name}.jsonl", "w", encoding="utf-8") as out:
+        for i, text in enumerate(texts):
+            out.write(json.dumps({"id": i, "text": text, "more": {"text": "no"}}, ensure_ascii=i % 2 == 0) + "\n")
+    builder = IndexedDatasetBuilder(str(GOLDEN / f"{name}_text_document.bin"), dtype=numpy.uint16)
+    for text in texts:
+        ids, lengths = [], []
+        for piece in text if isinstance(text, list) else [text]:
+            piece_ids = list(piece.encode("utf-8"))
+            if piece_ids:
+                ids.extend(piece_ids)
+                lengths.append(len(piece_ids))
+        if ids:
+            ids.append(eod)
+            lengths[-1] += 1
+        builder.add_document(ids, lengths)
+    builder.finalize(str(GOLDEN / f"{name}_text_document.idx"))
+
+
 def fnv(array):
     """FNV-1a, 64 bits, over little-endian bytes."""
     value = 0xCBF29CE484222325
@@ -175,6 +196,7 @@ def main():
     write_pair("a", numpy.uint16, 1, 60, 30, empty=(0, 7, 59))
     write_pair("b", numpy.int32, 2, 23, 50, sentences=3)
     write_pair("c", numpy.int32, 3, 5, 9, sentences=2, multimodal=True, empty=(2,))
+    write_text("lines")
     cases = [
         case("one epoch, default split", data_path=["a"]),
         case("one sequence, shares 98,2", data_path=["a"], split="98,2", seq=8, seed=7),

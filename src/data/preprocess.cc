@@ -1,0 +1,271 @@
+#include "data/preprocess.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "data/indexed_writer.h"
+#include "data/journal.h"
+#include "data/ordered_workers.h"
+
+namespace flagscale::data {
+namespace {
+
+constexpr int kBrokenShown = 10;
+
+struct Encoded {
+  struct Key {
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> lengths;    // of sequences
+    std::vector<int32_t> sequences;  // of documents
+  };
+  struct Broken {
+    int64_t line;
+    std::string why;
+  };
+  InputPosition begin, end;
+  std::vector<Key> keys;
+  std::vector<Broken> broken;
+  int64_t documents = 0;
+};
+
+void append_document(const PreprocessOptions& options, const Encoder& encode, const Document& document,
+                     size_t key, Encoded::Key& out) {
+  const size_t first = out.lengths.size();
+  for (const std::string_view piece : document.texts[key]) {
+    const size_t before = out.tokens.size();
+    encode(piece, out.tokens);
+    if (out.tokens.size() > before) out.lengths.push_back(static_cast<int32_t>(out.tokens.size() - before));
+  }
+  if (options.append_eod && out.lengths.size() > first) {
+    out.tokens.push_back(options.eod);
+    ++out.lengths.back();
+  }
+  out.sequences.push_back(static_cast<int32_t>(out.lengths.size() - first));
+}
+
+// Encodes all keys of a document or, when one of them fails, none.
+std::string encode_document(const PreprocessOptions& options, const Encoder& encode, const Document& document,
+                            Encoded& out) {
+  std::vector<std::pair<size_t, size_t>> before;
+  for (const auto& key : out.keys) before.emplace_back(key.tokens.size(), key.lengths.size());
+  try {
+    for (size_t k = 0; k < out.keys.size(); ++k) append_document(options, encode, document, k, out.keys[k]);
+  } catch (const Error& error) {
+    for (size_t k = 0; k < out.keys.size(); ++k) {
+      out.keys[k].tokens.resize(before[k].first);
+      out.keys[k].lengths.resize(before[k].second);
+      out.keys[k].sequences.resize(static_cast<size_t>(out.documents));
+    }
+    return error.what();
+  }
+  ++out.documents;
+  return {};
+}
+
+Encoded encode_block(const PreprocessOptions& options, DocumentParser& parser, const Encoder& encode,
+                     const Block& block) {
+  Encoded out;
+  out.begin = block.begin;
+  out.end = block.end;
+  out.keys.resize(options.keys.size());
+  const auto broken = [&](int64_t line, const std::string& why) {
+    out.broken.push_back({line, why});
+    return options.skip_broken;
+  };
+  bool stopped = false;
+  parser.parse(
+      block,
+      [&](const Document& document) {
+        if (stopped) return;
+        const std::string why = encode_document(options, encode, document, out);
+        if (!why.empty()) stopped = !broken(document.line, why);
+      },
+      [&](int64_t line, const std::string& why) { return !stopped && broken(line, why); });
+  return out;
+}
+
+// All that decides the output's bytes, as text.
+std::string describe_job(const PreprocessOptions& options) {
+  nlohmann::json files = nlohmann::json::array();
+  for (const auto& path : options.inputs) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0) fail(ErrorKind::kNotFound, "input file {} is not there", path);
+    if (!S_ISREG(status.st_mode)) fail(ErrorKind::kInvalidArgument, "input {} is not a regular file", path);
+    files.push_back({path, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
+  }
+  const nlohmann::json job = {
+      {"files", files},
+      {"format", static_cast<int>(options.format)},
+      {"keys", options.keys},
+      {"tokenizer", options.tokenizer_id},
+      {"vocab_size", options.vocab_size},
+      {"eod", options.append_eod ? options.eod : -1},
+  };
+  return job.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+void check_options(const PreprocessOptions& options) {
+  if (options.inputs.empty()) fail(ErrorKind::kInvalidArgument, "no input files");
+  if (options.keys.empty()) fail(ErrorKind::kInvalidArgument, "no JSON keys to take");
+  if (std::set<std::string>(options.keys.begin(), options.keys.end()).size() != options.keys.size())
+    fail(ErrorKind::kInvalidArgument, "a JSON key is given twice");
+  if (options.format != InputFormat::kJsonLines && options.keys.size() != 1)
+    fail(ErrorKind::kInvalidArgument, "plain text has no JSON keys to choose from");
+  if (options.append_eod && (options.eod < 0 || options.eod >= options.vocab_size))
+    fail(ErrorKind::kInvalidArgument, "the tokenizer has no end-of-document token to append");
+  FLAGSCALE_CHECK(options.make_encoder != nullptr && options.vocab_size > 0);
+}
+
+// One run: the writers, the journal, and what is reported in the end.
+class Run {
+ public:
+  explicit Run(const PreprocessOptions& options)
+      : options_(options), journal_path_(options.output_prefix + ".preprocess.json") {
+    check_options(options);
+    journal_.job = describe_job(options);
+    journal_.writers.resize(options.keys.size());
+    resume();
+    for (size_t k = 0; k < options.keys.size(); ++k) {
+      const std::string prefix = fmt::format("{}_{}_document", options.output_prefix, options.keys[k]);
+      report_.prefixes.push_back(prefix);
+      try {
+        writers_.push_back(std::make_unique<IndexedWriter>(prefix, smallest_type(options.vocab_size), false,
+                                                           journal_.writers[k]));
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::kCorrupt)
+          rethrow_with(fmt::format("cannot go on; delete {} to start over", journal_path_));
+        throw;
+      }
+    }
+    for (const auto& path : options.inputs)
+      report_.input_bytes += static_cast<int64_t>(std::filesystem::file_size(path));
+  }
+
+  PreprocessReport execute() {
+    Progress progress("preprocess", report_.input_bytes, "B");
+    progress.resume_at(bytes_before(journal_.position));
+    const int threads = options_.workers > 0 ? options_.workers : available_cores();
+    BlockReader reader(options_.inputs, options_.format, journal_.position, options_.block_bytes);
+    OrderedWorkers<Block, Encoded> workers(
+        threads, [&](Block& block) { return reader.next(block); },
+        [this] {
+          auto parser = std::make_shared<DocumentParser>(options_.format, options_.keys);
+          return [this, parser, encode = options_.make_encoder()](const Block& block) {
+            return encode_block(options_, *parser, encode, block);
+          };
+        });
+    auto saved = std::chrono::steady_clock::now();
+    try {
+      while (const auto block = workers.next()) {
+        write(*block);
+        progress.set(bytes_before(journal_.position));
+        const auto now = std::chrono::steady_clock::now();
+        if (std::chrono::duration<double>(now - saved).count() >= options_.seconds_between_checkpoints) {
+          checkpoint();
+          saved = now;
+        }
+        throw_if_interrupted();
+      }
+    } catch (const Error& error) {
+      Progress::clear_line();
+      if (error.kind() != ErrorKind::kResource) checkpoint();  // a full disk has no room for a journal either
+      throw;
+    }
+    progress.finish();
+    finish();
+    return report_;
+  }
+
+ private:
+  void resume() {
+    auto found = load_journal(journal_path_);
+    if (!found) return;
+    if (found->job != journal_.job || found->writers.size() != options_.keys.size()) {
+      warn("{} is of other inputs or settings: starting over", journal_path_);
+      return;
+    }
+    journal_ = std::move(*found);
+    report_.resumed = true;
+    info("going on after {} documents, {} read", journal_.documents,
+         format_amount(static_cast<double>(bytes_before(journal_.position)), "B"));
+  }
+
+  int64_t bytes_before(const InputPosition& position) const {
+    int64_t bytes = static_cast<int64_t>(position.offset);
+    for (size_t f = 0; f < position.file; ++f)
+      bytes += static_cast<int64_t>(std::filesystem::file_size(options_.inputs[f]));
+    return bytes;
+  }
+
+  void write(const Encoded& block) {
+    if (!block.broken.empty() && !options_.skip_broken) {
+      // Nothing of this block is kept: after the line is mended or skipped, the run goes on at the block's
+      // start.
+      const auto& first = block.broken.front();
+      fail(ErrorKind::kInvalidArgument, "{}:{}: {}; --on-error skip passes over such documents",
+           options_.inputs[block.begin.file], first.line, first.why);
+    }
+    for (const auto& broken : block.broken)
+      if (++journal_.skipped <= kBrokenShown) {
+        Progress::clear_line();
+        warn("{}:{}: {}: skipped", options_.inputs[block.begin.file], broken.line, broken.why);
+      }
+    for (size_t k = 0; k < writers_.size(); ++k) write_key(block.keys[k], *writers_[k]);
+    journal_.documents += block.documents;
+    journal_.position = block.end;
+  }
+
+  static void write_key(const Encoded::Key& key, IndexedWriter& writer) {
+    const std::span<const int32_t> tokens(key.tokens);
+    size_t token = 0, sequence = 0;
+    for (const int32_t sequences : key.sequences) {
+      for (int32_t i = 0; i < sequences; ++i) {
+        const auto length = static_cast<size_t>(key.lengths[sequence++]);
+        writer.add_sequence(tokens.subspan(token, length));
+        token += length;
+      }
+      writer.end_document();
+    }
+  }
+
+  void checkpoint() {
+    for (size_t k = 0; k < writers_.size(); ++k) journal_.writers[k] = writers_[k]->sync();
+    save_journal(journal_path_, journal_);
+  }
+
+  void finish() {
+    if (journal_.documents == 0)
+      fail(ErrorKind::kInvalidArgument, "no documents in the input ({} skipped)", journal_.skipped);
+    checkpoint();
+    for (const auto& writer : writers_) writer->commit();
+    std::remove(journal_path_.c_str());
+    for (const auto& writer : writers_) writer->remove_parts();
+    for (const auto& writer : writers_) report_.tokens.push_back(writer->position().tokens);
+    report_.documents = journal_.documents;
+    report_.skipped = journal_.skipped;
+  }
+
+  const PreprocessOptions& options_;
+  std::string journal_path_;
+  Journal journal_;
+  PreprocessReport report_;
+  std::vector<std::unique_ptr<IndexedWriter>> writers_;
+};
+
+}  // namespace
+
+PreprocessReport preprocess(const PreprocessOptions& options) { return Run(options).execute(); }
+
+}  // namespace flagscale::data

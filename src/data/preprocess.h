@@ -1,0 +1,50 @@
+#pragma once
+// Text in, .bin/.idx out: what Megatron's tools/preprocess_data.py does, resumable and in bounded memory.
+//
+// A document becomes one sequence for each of its pieces that has tokens; the end-of-document token, where
+// wanted, ends its last one. A document without tokens is kept as a document without sequences. Output is
+// PREFIX_KEY_document.{bin,idx} (for plain text the key is "text"), u16 below 65500 ids and i32 from there
+// on. The same bytes whatever the number of workers and however often the run was killed and started again.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/documents.h"
+
+namespace flagscale::data {
+
+// Appends the ids of a text. Used by one thread at a time; throws Error for a text that cannot be encoded.
+using Encoder = std::function<void(std::string_view text, std::vector<int32_t>& ids)>;
+
+struct PreprocessOptions {
+  std::vector<std::string> inputs;  // files, read in this order
+  std::string output_prefix;
+  InputFormat format = InputFormat::kJsonLines;
+  std::vector<std::string> keys{"text"};
+  std::function<Encoder()> make_encoder;  // called once a worker
+  std::string tokenizer_id;  // differs when the tokenizer does: a journal of another one is not continued
+  int64_t vocab_size = 0;    // chooses u16 or i32
+  bool append_eod = false;
+  int32_t eod = -1;
+  int workers = 0;  // 0: every core this process may use
+  bool skip_broken =
+      false;  // pass over documents that cannot be read, counting them; else the first one stops the run
+  size_t block_bytes = size_t{4} << 20;
+  double seconds_between_checkpoints = 2;
+};
+
+struct PreprocessReport {
+  std::vector<std::string> prefixes;  // one a key
+  std::vector<int64_t> tokens;        // one a key
+  int64_t documents = 0, skipped = 0, input_bytes = 0;
+  bool resumed = false;
+};
+
+// Runs to the end, or throws and leaves PREFIX.preprocess.json, from which the same call goes on:
+// kInvalidArgument naming FILE:LINE for a broken document, kInterrupted on Ctrl-C, kResource for a full disk.
+PreprocessReport preprocess(const PreprocessOptions& options);
+
+}  // namespace flagscale::data
