@@ -14,14 +14,6 @@ namespace flagscale::model {
 
 namespace {
 
-void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part) {
-  std::vector<int64_t> expected{part.rows};
-  if (parameter.shape.rank() == 2) expected.push_back(parameter.shape[1]);
-  if (info.shape != expected)
-    fail(ErrorKind::kCorrupt, "{}: {} is [{}], the configuration expects [{}]", info.file, info.name,
-         fmt::join(info.shape, ", "), fmt::join(expected, ", "));
-}
-
 // Rows are read in pieces, so that decoding a large tensor uses every thread.
 struct Piece {
   const nn::Part* part;
@@ -50,6 +42,14 @@ std::vector<Piece> pieces_of(const io::WeightSet& weights, nn::ParameterList& li
 }
 
 }  // namespace
+
+void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part) {
+  std::vector<int64_t> expected{part.rows};
+  if (parameter.shape.rank() == 2) expected.push_back(parameter.shape[1]);
+  if (info.shape != expected)
+    fail(ErrorKind::kCorrupt, "{}: {} is [{}], the configuration expects [{}]", info.file, info.name,
+         fmt::join(info.shape, ", "), fmt::join(expected, ", "));
+}
 
 void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team) {
   const std::vector<Piece> pieces = pieces_of(weights, list);

@@ -13,6 +13,9 @@ namespace flagscale::model {
 // the tensor that is missing or has another shape; tensors that the model has no use for are named by unused_tensors().
 void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team);
 
+// Throws Error{kCorrupt} naming the tensor when the file's shape is not the part's.
+void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part);
+
 // Names in the file that no parameter reads, but for rotary tables and a tied head's copy.
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list, bool tied);
 

@@ -53,7 +53,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   state.threads = step.team().size();
   state.instruction_set = name(machine_isa());
   state.config = options.config_text;
-  state.extra = {{"hf_config", model::write_config(options.model, "float32")},
+  state.extra = {{"config.json", model::write_config(options.model, "float32")},
                  {"tokenizer", options.tokenizer},
                  {"seed", std::to_string(options.seed)},
                  {"updates", std::to_string(p.updates)},

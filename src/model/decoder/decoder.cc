@@ -7,7 +7,7 @@
 #include "op/cross_entropy/cross_entropy.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
-#include "op/matmul/matmul.h"
+#include "op/packed_linear/packed_linear.h"
 #include "op/rms_norm/rms_norm.h"
 #include "op/swiglu/swiglu.h"
 
@@ -116,7 +116,10 @@ Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream 
 }
 
 Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute) {
-  Stream stream{partition_.exit_vocabulary(context, op::embedding(context, ids, embedding_->value)), {}};
+  const Tensor embedded = embedding_->packed.defined()
+                              ? op::packed_rows(context, ids, embedding_->packed, config_.vocab_size)
+                              : op::embedding(context, ids, embedding_->value);
+  Stream stream{partition_.exit_vocabulary(context, embedded), {}};
   for (int i = 0; i < config_.num_layers; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     const bool again = recompute.granularity == Recompute::kFull && context.tape &&
