@@ -33,9 +33,11 @@ struct TrainingState {
   int64_t iteration = 0;
   int64_t consumed_samples = 0;
   int threads = 0;
-  std::string instruction_set;               // "avx512"
-  std::string config;                        // the resolved configuration, YAML
-  std::map<std::string, std::string> extra;  // RNG, schedule and loss state; exact_text() for numbers
+  std::string instruction_set;  // "avx512"
+  std::string config;           // the resolved configuration, YAML
+  // RNG, schedule and loss state; exact_text() for numbers. "config.json" (the model, as Hugging Face writes
+  // it) and "tokenizer" (a path) let export and generation know the model.
+  std::map<std::string, std::string> extra;
 };
 std::string exact_text(
     double value);  // hexadecimal, so that parse_exact() gives the same bits (NaN and inf too)

@@ -13,10 +13,12 @@
 
 namespace flagscale::io {
 
+namespace fs = std::filesystem;
+
 namespace {
 void make_folder(const std::string& folder) {
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
+  fs::create_directories(folder, error);
   if (error) fail(ErrorKind::kResource, "{}: cannot make the folder: {}", folder, error.message());
 }
 
@@ -35,14 +37,42 @@ void write_weights(const WeightSet& weights, const std::string& folder, const Co
   write_model_folder(folder, std::move(tensors), options.max_shard_bytes);
 }
 
-std::string config_of(const std::string& path) {
-  if (!is_checkpoint(path)) return read_file(path + "/config.json");
+struct Model {
+  std::string config, tokenizer;
+};
+Model model_of(const std::string& path) {
+  if (!is_checkpoint(path)) return {read_file(path + "/config.json"), path};
   const Checkpoint checkpoint(path);
-  const auto it = checkpoint.state().extra.find("config.json");
-  if (it == checkpoint.state().extra.end())
+  const auto& extra = checkpoint.state().extra;
+  const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
+  if (config == extra.end())
     fail(ErrorKind::kNotFound, "{}: the checkpoint carries no config.json: its model cannot be exported",
          checkpoint.folder());
-  return it->second;
+  return {config->second, tokenizer == extra.end() ? "" : tokenizer->second};
+}
+
+// Copies what of a tokenizer lies at `from` (a folder, or one of its files).
+std::vector<std::string> copy_tokenizer(const std::string& from, const std::string& folder) {
+  constexpr const char* kFiles[] = {"tokenizer.json",
+                                    "tokenizer_config.json",
+                                    "special_tokens_map.json",
+                                    "vocab.json",
+                                    "merges.txt",
+                                    "special_tokens.txt",
+                                    "tokenizer.model",
+                                    "chat_template.jinja",
+                                    "generation_config.json"};
+  std::error_code error;
+  if (from.empty()) return {};
+  const std::string source = fs::is_directory(from, error) ? from : fs::path(from).parent_path().string();
+  std::vector<std::string> copied;
+  for (const char* name : kFiles) {
+    const fs::path file = fs::path(source) / name;
+    if (!fs::is_regular_file(file, error)) continue;
+    if (!fs::equivalent(source, folder, error)) write_file(folder + "/" + name, read_file(file.string()));
+    copied.emplace_back(name);
+  }
+  return copied;
 }
 
 std::string with_dtype(const std::string& where, const std::string& config, DType dtype) {
@@ -78,12 +108,16 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
   write_file(folder + "/config.json", config);
 }
 
-void export_weights(const std::string& path, const std::string& folder, const ConvertOptions& options) {
-  const std::string config = with_dtype(path, config_of(path), options.dtype);
+std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
+                                        const ConvertOptions& options) {
+  const Model model = model_of(path);
+  const std::string config = with_dtype(path, model.config, options.dtype);
   const auto weights = open_weights(path);
   make_folder(folder);
   write_weights(*weights, folder, options);
+  const auto copied = copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, folder);
   write_file(folder + "/config.json", config);
+  return copied;
 }
 
 }  // namespace flagscale::io

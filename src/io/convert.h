@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tensor/dtype.h"
 
@@ -13,6 +14,7 @@ namespace flagscale::io {
 struct ConvertOptions {
   DType dtype = DType::kF32;  // of every weight in the folder: float32, bfloat16 or float16
   uint64_t max_shard_bytes = uint64_t{5'000'000'000};
+  std::string tokenizer;  // export: a folder or file with the tokenizer; "": the checkpoint's own
   std::function<void(uint64_t bytes)> progress;  // called as bytes of `total` are written; may be empty
 };
 
@@ -24,7 +26,10 @@ uint64_t converted_bytes(const std::string& path, DType dtype);
 void import_gguf(const std::string& file, const std::string& folder, const ConvertOptions& options);
 
 // One of our checkpoints, which carries its config.json in TrainingState::extra["config.json"], or a Hugging
-// Face folder, to config.json and model*.safetensors.
-void export_weights(const std::string& path, const std::string& folder, const ConvertOptions& options);
+// Face folder, to config.json, model*.safetensors and the tokenizer's files. The tokenizer is
+// options.tokenizer, else the checkpoint's extra["tokenizer"], else what lies in the folder. Returns the
+// tokenizer files written: none when there is no tokenizer to be found.
+std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
+                                        const ConvertOptions& options);
 
 }  // namespace flagscale::io

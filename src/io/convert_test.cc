@@ -48,8 +48,13 @@ TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
             std::string::npos);
   state.iteration = 4;
   state.extra["config.json"] = R"({"model_type":"llama","dtype":"float32"})";
+  std::filesystem::create_directory(folder.path + "/tokenizer");
+  put(folder.path + "/tokenizer/tokenizer.json", "{}");
+  state.extra["tokenizer"] = folder.path + "/tokenizer";
   writer.save(state, snapshot);
-  export_weights(folder.path + "/run", folder.path + "/hf", options);
+  EXPECT_EQ(export_weights(folder.path + "/run", folder.path + "/hf", options),
+            std::vector<std::string>{"tokenizer.json"});
+  EXPECT_EQ(read_file(folder.path + "/hf/tokenizer.json"), "{}");
   const auto exported = open_weights(folder.path + "/hf");
   ASSERT_EQ(exported->tensors().size(), 1u);
   EXPECT_EQ(exported->tensors()[0].dtype, DType::kBF16);

@@ -36,6 +36,19 @@ struct GgufTokenizer {
   int64_t bos = -1, eos = -1, unk = -1, pad = -1;
   bool add_bos = false, add_eos = false, add_space_prefix = true;
   std::string_view chat_template;
+
+  // The same members in another layer's struct, which io does not see:
+  // gguf_tokenizer(file).as<text::GgufVocab>().
+  template <class Vocab>
+  Vocab as() const {
+    Vocab vocab;
+    vocab.model = model, vocab.pre = pre;
+    vocab.tokens = tokens, vocab.merges = merges, vocab.types = types, vocab.scores = scores;
+    vocab.bos = bos, vocab.eos = eos, vocab.unk = unk, vocab.pad = pad;
+    vocab.add_bos = add_bos, vocab.add_eos = add_eos, vocab.add_space_prefix = add_space_prefix;
+    vocab.chat_template = chat_template;
+    return vocab;
+  }
 };
 GgufTokenizer gguf_tokenizer(const GgufFile& file);
 
