@@ -47,4 +47,6 @@ struct PreprocessReport {
 // kInvalidArgument naming FILE:LINE for a broken document, kInterrupted on Ctrl-C, kResource for a full disk.
 PreprocessReport preprocess(const PreprocessOptions& options);
 
+std::string to_json(const PreprocessReport& report);  // one line
+
 }  // namespace flagscale::data

@@ -219,7 +219,8 @@ int kill_until_done(const PreprocessOptions& job, std::mt19937& random) {
         ::_exit(1);
       }
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution(500, 150000)(random)));
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(std::uniform_int_distribution(500, 150000)(random)));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);

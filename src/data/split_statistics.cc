@@ -40,13 +40,14 @@ std::vector<SplitStatistics> split_statistics(const IndexedReader& reader, const
     const auto& share = shares[static_cast<size_t>(which)];
     if (!share) continue;
     const auto [first, end] = split_range(*share, reader.index().sequences());
-    SplitStatistics statistics{name(static_cast<Split>(which)), end - first, 0, 0, 0};
+    SplitStatistics statistics{name(static_cast<Split>(which)), end - first, 0, 0, 0, 0};
     std::vector<int64_t> counts;
     for (int64_t sequence = first; sequence < end; ++sequence) {
       throw_if_interrupted();
       count(reader, sequence, counts);
       statistics.tokens += reader.index().length(sequence);
     }
+    if (!counts.empty()) statistics.largest_token = static_cast<int32_t>(counts.size() - 1);
     for (const int64_t n : counts) {
       if (n == 0) continue;
       const double p = static_cast<double>(n) / static_cast<double>(statistics.tokens);

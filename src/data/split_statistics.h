@@ -13,6 +13,7 @@ namespace flagscale::data {
 struct SplitStatistics {
   std::string name;  // "train", "valid", "test"
   int64_t sequences = 0, tokens = 0, distinct_tokens = 0;
+  int32_t largest_token = 0;
   // -sum p ln p over the split's own token frequencies, nats a token; 0 for no tokens. The loss that the best
   // prediction without context reaches on the split.
   double unigram_entropy = 0;

@@ -1,0 +1,36 @@
+#pragma once
+// What is in a .bin/.idx pair: the facts that `flagscale data inspect` prints.
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/split_statistics.h"
+
+namespace flagscale::data {
+
+struct DatasetFacts {
+  std::string prefix, type;
+  int64_t sequences = 0, documents = 0, empty_documents = 0, tokens = 0;
+  int64_t shortest = 0, longest = 0;  // sequences
+  int64_t distinct_ids = 0;
+  int32_t largest_id = 0;
+  double unigram_entropy = 0;                    // of all tokens
+  uint64_t bin_bytes = 0, unused_bin_bytes = 0;  // unused: past what the .idx names
+  bool modes = false;
+  std::vector<SplitStatistics> splits;  // where they were asked for
+};
+
+// Reads everything once. split: shares as in train.data.split, or empty.
+DatasetFacts inspect_dataset(const std::string& prefix, const std::string& split = "");
+
+std::string to_text(const DatasetFacts& facts);
+std::string to_json(const DatasetFacts& facts);  // one line
+
+// The first `count` documents, a line each, at most `max_tokens` of each: "0: It was a ...".
+std::string show_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
+                           const std::function<std::string(std::span<const int32_t>)>& decode);
+
+}  // namespace flagscale::data

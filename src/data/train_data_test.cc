@@ -1,0 +1,113 @@
+#include "data/train_data.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "data/blend.h"
+#include "data/sample_index.h"
+
+namespace flagscale::data {
+namespace {
+
+const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+
+std::string error_of(const DatasetOptions& options) {
+  try {
+    build_datasets(options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+DatasetOptions options_of(std::vector<std::string> data_path) {
+  DatasetOptions options;
+  options.data_path = std::move(data_path);
+  options.sequence_length = 16;
+  return options;
+}
+
+TEST(BuildDatasets, SaysWhatIsWrong) {
+  const std::string a = kGolden + "a";
+  EXPECT_EQ(error_of(options_of({})), "required value train.data.data_path is not set");
+  EXPECT_NE(error_of(options_of({kGolden + "none"})).find("none.idx"), std::string::npos);
+  EXPECT_NE(error_of(options_of({"0.5", a, "x", a})).find("\"x\" should be a weight"), std::string::npos);
+  EXPECT_NE(error_of(options_of({"-1", a, "2", a})).find("weight -1"), std::string::npos);
+  EXPECT_NE(error_of(options_of({"0", a, "0", a})).find("add up to 0"), std::string::npos);
+  EXPECT_NE(error_of(options_of({"1", a, "2", a})).find("needs a number of train samples"),
+            std::string::npos);
+  auto both = options_of({a});
+  both.split_data_path[kValid] = {a};
+  EXPECT_NE(error_of(both).find("exclude each other"), std::string::npos);
+  auto long_sample = options_of({a});
+  long_sample.samples[kTrain] = int64_t{1} << 58;
+  EXPECT_NE(error_of(long_sample).find("epochs"), std::string::npos) << error_of(long_sample);
+  auto wrong_split = options_of({a});
+  for (const char* split : {"", "a", "1,2,3,4", "0,0", "1.2.3", "-1,2"}) {
+    wrong_split.split = split;
+    EXPECT_NE(error_of(wrong_split).find("split"), std::string::npos)
+        << split << ": " << error_of(wrong_split);
+  }
+}
+
+TEST(BuildDatasets, TokensOutsideTheVocabularyStopTheSample) {
+  auto options = options_of({kGolden + "a"});
+  options.vocab_size = 5;
+  const auto splits = build_datasets(options);
+  std::vector<int32_t> tokens(17);
+  EXPECT_THROW(splits[kTrain]->sample(0, tokens), Error);
+  EXPECT_THROW(splits[kTrain]->sample(splits[kTrain]->size(), tokens), Error);
+  EXPECT_THROW(splits[kTrain]->sample(-1, tokens), Error);
+}
+
+TEST(RequestedSamples, FollowMegatron) {
+  const auto by_iterations = requested_samples(1000, 0, 32, 100, 10);
+  EXPECT_EQ(by_iterations[kTrain], 32000);
+  EXPECT_EQ(by_iterations[kValid], 11 * 10 * 32);
+  EXPECT_EQ(by_iterations[kTest], 320);
+  const auto by_samples = requested_samples(0, 1000, 8, 50, 2);
+  EXPECT_EQ(by_samples[kTrain], 1000);
+  EXPECT_EQ(by_samples[kValid], (125 / 50 + 1) * 2 * 8);
+}
+
+TEST(SampleOrder, DealsBlocksAndDropsTheRest) {
+  SampleOrder order{20, 2, 0, 3};  // blocks of 6
+  EXPECT_EQ(order.start(0, 0), 0);
+  EXPECT_EQ(order.start(0, 1), 6);
+  EXPECT_EQ(order.start(6, 1), 12);
+  EXPECT_EQ(order.start(0, 3), std::nullopt) << "2 samples are left, a block takes 6";
+  order.data_parallel_rank = 2;
+  EXPECT_EQ(order.start(6, 0), 10);
+}
+
+TEST(FillMicroBatch, ComplainsWhenBoundariesDoNotFit) {
+  auto options = options_of({kGolden + "a"});
+  options.sequence_length = 64;
+  const auto splits = build_datasets(options);
+  MaskOptions masks;
+  masks.eod_token = 0;
+  masks.reset_attention_mask = true;
+  std::vector<int32_t> tokens(64), labels(64), positions(64), cu(2);
+  std::vector<float> mask(64);
+  EXPECT_THROW(fill_micro_batch(*splits[kTrain], 0, masks, {tokens, labels, mask, positions, cu}), Error);
+  cu.resize(static_cast<size_t>(max_cu_seqlens(1, 64, masks)));
+  const int64_t live = fill_micro_batch(*splits[kTrain], 0, masks, {tokens, labels, mask, positions, cu});
+  EXPECT_GT(live, 2);
+  EXPECT_EQ(cu.back(), 64) << "entries past the live ones repeat the last boundary";
+}
+
+TEST(SampleIndex, AMillionDocuments) {
+  constexpr int64_t kDocuments = 1000000;
+  SampleIndexOptions options{0, kDocuments, 512, 400000, 1234, true};
+  const auto index = build_sample_index(options, [](int64_t s) { return static_cast<int32_t>(s % 401); });
+  EXPECT_EQ(index.epochs, 2);
+  EXPECT_EQ(static_cast<int64_t>(index.documents.size()), 2 * kDocuments);
+  std::vector<uint32_t> sorted = index.shuffle;
+  std::sort(sorted.begin(), sorted.end());
+  for (size_t i = 0; i < sorted.size(); ++i) ASSERT_EQ(sorted[i], i);
+}
+
+}  // namespace
+}  // namespace flagscale::data
