@@ -15,4 +15,14 @@ static inline void for_units(const KernelContext& context, int64_t n, Body&& bod
   });
 }
 
+// starts[s] is the number of units before owner s, ascending: who owns a unit, of `owners`.
+static inline int64_t owner_of(const int64_t* starts, int64_t owners, int64_t unit) {
+  int64_t low = 0, high = owners;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (starts[middle] <= unit ? low : high) = middle;
+  }
+  return low;
+}
+
 }  // namespace flagscale::FLAGSCALE_ISA

@@ -229,18 +229,8 @@ struct Task {
   int64_t index, count;  // of the block's chunks
 };
 
-// starts[s]: the tasks before sequence s. Finds the sequence of a task.
-int64_t sequence_of(const int64_t* starts, int64_t sequences, int64_t task) {
-  int64_t low = 0, high = sequences;
-  while (high - low > 1) {
-    const int64_t middle = (low + high) / 2;
-    (starts[middle] <= task ? low : high) = middle;
-  }
-  return low;
-}
-
 Task task_of(const Cut& cut, const int64_t* starts, int64_t task) {
-  const int64_t s = sequence_of(starts, cut.sequences, task), count = cut.chunks(s), index = task - starts[s];
+  const int64_t s = owner_of(starts, cut.sequences, task), count = cut.chunks(s), index = task - starts[s];
   return {block_of(cut, s, index / count), index % count, count};
 }
 
@@ -318,7 +308,7 @@ void run_typed(KernelContext& context, const Cut& cut) {
     blocks[s + 1] = blocks[s] + cut.prefill_tasks(s);
   }
   for_units(context, blocks[cut.sequences], [&](int64_t i, int thread) {
-    const int64_t s = sequence_of(blocks, cut.sequences, i);
+    const int64_t s = owner_of(blocks, cut.sequences, i);
     prefill<V, T, C>(cut, block_of(cut, s, i - blocks[s]),
                      {scratch + thread * Scratch<S>::elements(d, cut.pitch), d, cut.pitch});
   });
