@@ -27,7 +27,6 @@ struct ModelKeys {
   int64_t seq_length = 0;
   int64_t max_position_embeddings = 0;
   double norm_epsilon = 1e-5;
-  std::optional<double> norm_init_weight;  // none: norms start at one
   std::string normalization = "LayerNorm";
   std::string position_embedding_type = "learned_absolute";
   bool use_rotary_position_embeddings = false;
@@ -69,8 +68,6 @@ struct ScheduleKeys {
   int64_t lr_decay_stablelm2_rsqrt_samples = 0;
   double lr_decay_stablelm2_alpha = 1, lr_decay_stablelm2_beta = 0;
   int64_t lr_decay_stablelm2_decay_samples = 0;
-  bool override_opt_param_scheduler = false;
-  bool use_checkpoint_opt_param_scheduler = false;
 };
 
 struct BatchKeys {
@@ -108,10 +105,10 @@ struct TokenizerKeys {
 
 struct CheckpointKeys {
   std::string save, load;  // empty: FlagScale's <exp_dir>/checkpoints for both
-  std::optional<int64_t> save_interval, rampup_save_interval;
+  std::optional<int64_t> save_interval;
   std::string pretrained_checkpoint;  // weights to start from when there is nothing to resume
   bool finetune = false;
-  bool no_load_optim = false, no_load_rng = false, no_save_optim = false, no_save_rng = false;
+  bool no_load_optim = false, no_save_optim = false;
   bool async_save = false;
   int64_t keep_last = 0;  // ours: older checkpoints are removed; 0 keeps all
 };
@@ -120,13 +117,8 @@ struct LoggingKeys {
   int64_t log_interval = 100;
   bool log_throughput = false;
   bool log_params_norm = false;
-  bool log_num_zeros_in_grad = false;
   std::string tensorboard_dir;  // empty: FlagScale's <exp_dir>/tensorboard
   int64_t tensorboard_log_interval = 1;
-  bool log_timers_to_tensorboard = false;
-  bool log_memory_to_tensorboard = false;
-  bool log_validation_ppl_to_tensorboard = false;
-  bool no_log_learnig_rate_to_tensorboard = false, no_log_loss_scale_to_tensorboard = false;
 };
 
 struct PrecisionKeys {

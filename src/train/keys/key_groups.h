@@ -1,0 +1,25 @@
+#pragma once
+// The parts of the train schema, one file each.
+
+#include "config/schema.h"
+#include "train/keys/train_config.h"
+
+namespace flagscale::train {
+
+using TrainSchema = config::Schema<TrainConfig>;
+
+void add_model_keys(TrainSchema& keys);
+void add_optimizer_keys(TrainSchema& keys);
+void add_batch_keys(TrainSchema& keys);
+void add_data_keys(TrainSchema& keys);
+void add_checkpoint_keys(TrainSchema& keys);
+void add_precision_keys(TrainSchema& keys);
+void add_logging_keys(TrainSchema& keys);
+void add_parallel_keys(TrainSchema& keys);      // more than one rank, mixtures of experts
+void add_other_family_keys(TrainSchema& keys);  // images, adapters, latent attention
+
+// A field of one of TrainConfig's parts: FIELD(model, num_layers).
+#define FLAGSCALE_FIELD(part, field) \
+  [](TrainConfig & c) -> auto& { return c.part.field; }
+
+}  // namespace flagscale::train

@@ -1,0 +1,86 @@
+#include "train/keys/key_groups.h"
+
+namespace flagscale::train {
+namespace {
+
+void add_schedule(TrainSchema& keys) {
+  keys.acts("lr", FLAGSCALE_FIELD(optimizer, lr),
+            {.doc = "highest learning rate", .above = 0, .required = true});
+  keys.acts("min_lr", FLAGSCALE_FIELD(schedule, min_lr),
+            {.doc = "learning rate at the end of the decay and after it", .least = 0});
+  keys.acts(
+      "lr_decay_style", FLAGSCALE_FIELD(schedule, lr_decay_style),
+      {.doc = "how the learning rate falls after the warmup",
+       .choices = {"constant", "linear", "cosine", "inverse-square-root", "WSD", "stablelm2-scheduler"}});
+  keys.acts("lr_warmup_init", FLAGSCALE_FIELD(schedule, lr_warmup_init),
+            {.doc = "learning rate at the start of the warmup", .least = 0});
+  keys.acts("lr_warmup_fraction", FLAGSCALE_FIELD(schedule, lr_warmup_fraction),
+            {.doc = "length of the warmup as a part of the decay", .least = 0, .most = 1});
+  keys.acts("lr_warmup_iters", FLAGSCALE_FIELD(schedule, lr_warmup_iters),
+            {.doc = "length of the warmup with train_iters", .least = 0});
+  keys.acts("lr_warmup_samples", FLAGSCALE_FIELD(schedule, lr_warmup_samples),
+            {.doc = "length of the warmup with train_samples", .least = 0});
+  keys.acts("lr_decay_iters", FLAGSCALE_FIELD(schedule, lr_decay_iters),
+            {.doc = "where the decay ends, with train_iters; none: with the training", .least = 1});
+  keys.acts("lr_decay_samples", FLAGSCALE_FIELD(schedule, lr_decay_samples),
+            {.doc = "where the decay ends, with train_samples; none: with the training", .least = 1});
+  keys.acts(
+      "lr_wsd_decay_style", FLAGSCALE_FIELD(schedule, lr_wsd_decay_style),
+      {.doc = "shape of WSD's last part", .choices = {"linear", "cosine", "exponential", "minus_sqrt"}});
+  keys.acts("lr_wsd_decay_iters", FLAGSCALE_FIELD(schedule, lr_wsd_decay_iters),
+            {.doc = "length of WSD's last part, with train_iters", .least = 1});
+  keys.acts("lr_wsd_decay_samples", FLAGSCALE_FIELD(schedule, lr_wsd_decay_samples),
+            {.doc = "length of WSD's last part, with train_samples", .least = 1});
+}
+
+void add_stablelm2(TrainSchema& keys) {
+  const auto samples = [](const char* doc) { return config::Limits{.doc = doc, .least = 0}; };
+  keys.acts("lr_decay_stablelm2_cosine_samples", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_cosine_samples),
+            samples("stablelm2-scheduler: samples of the cosine part"));
+  keys.acts("lr_decay_stablelm2_cosine_max_lr", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_cosine_max_lr),
+            samples("stablelm2-scheduler: highest rate of the cosine part"));
+  keys.acts("lr_decay_stablelm2_cosine_period_samples",
+            FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_cosine_period_samples),
+            samples("stablelm2-scheduler: period of the cosine; 0: the decay's length"));
+  keys.acts("lr_decay_stablelm2_rsqrt_samples", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_rsqrt_samples),
+            samples("stablelm2-scheduler: samples of the inverse-square-root part"));
+  keys.acts("lr_decay_stablelm2_alpha", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_alpha),
+            samples("stablelm2-scheduler: numerator of the inverse square root"));
+  keys.acts("lr_decay_stablelm2_beta", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_beta),
+            samples("stablelm2-scheduler: shift below the root"));
+  keys.acts("lr_decay_stablelm2_decay_samples", FLAGSCALE_FIELD(schedule, lr_decay_stablelm2_decay_samples),
+            samples("stablelm2-scheduler: samples of the last, linear part; 0: to the end of the training"));
+}
+
+}  // namespace
+
+void add_optimizer_keys(TrainSchema& keys) {
+  keys.acts("optimizer", FLAGSCALE_FIELD(optimizer, optimizer),
+            {.doc = "AdamW: weight decay apart from the gradient", .choices = {"adam"}});
+  keys.acts("adam_beta1", FLAGSCALE_FIELD(optimizer, adam_beta1),
+            {.doc = "decay of the first moment", .least = 0, .most = 1});
+  keys.acts("adam_beta2", FLAGSCALE_FIELD(optimizer, adam_beta2),
+            {.doc = "decay of the second moment", .least = 0, .most = 1});
+  keys.acts("adam_eps", FLAGSCALE_FIELD(optimizer, adam_eps),
+            {.doc = "added to the root of the second moment", .above = 0});
+  keys.acts("clip_grad", FLAGSCALE_FIELD(optimizer, clip_grad),
+            {.doc = "highest norm of all gradients together; 0: no clipping", .least = 0});
+  keys.acts("weight_decay", FLAGSCALE_FIELD(optimizer, weight_decay),
+            {.doc = "of matrices; biases and norms have none", .least = 0});
+  keys.acts("start_weight_decay", FLAGSCALE_FIELD(optimizer, start_weight_decay),
+            {.doc = "weight decay at the start, when weight_decay_incr_style is not constant", .least = 0});
+  keys.acts("end_weight_decay", FLAGSCALE_FIELD(optimizer, end_weight_decay),
+            {.doc = "weight decay at the end, when weight_decay_incr_style is not constant", .least = 0});
+  keys.acts("weight_decay_incr_style", FLAGSCALE_FIELD(optimizer, weight_decay_incr_style),
+            {.doc = "how weight decay goes from start to end", .choices = {"constant", "linear", "cosine"}});
+  add_schedule(keys);
+  add_stablelm2(keys);
+  keys.ignored("override_opt_param_scheduler",
+               "the configuration's schedule always holds: it is a function of the samples consumed");
+  keys.refused("use_checkpoint_opt_param_scheduler",
+               "taking the schedule from the checkpoint instead of the configuration");
+  keys.refused("decoupled_lr", "another learning rate for embeddings");
+  keys.refused("decoupled_min_lr", "another learning rate for embeddings");
+}
+
+}  // namespace flagscale::train

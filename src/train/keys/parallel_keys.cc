@@ -1,0 +1,62 @@
+#include "train/keys/key_groups.h"
+
+namespace flagscale::train {
+namespace {
+
+void add_layouts(TrainSchema& keys) {
+  for (const char* key :
+       {"tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size",
+        "expert_model_parallel_size", "expert_tensor_parallel_size"})
+    keys.refused(key, "more than one rank", {"1"});
+  for (const char* key :
+       {"num_layers_per_virtual_pipeline_stage", "num_virtual_stages_per_pipeline_rank",
+        "virtual_pipeline_model_parallel_size", "decoder_first_pipeline_num_layers",
+        "decoder_last_pipeline_num_layers", "pipeline_model_parallel_layout", "use_dualpipev"})
+    keys.refused(key, "layers on several ranks");
+  for (const char* key :
+       {"enable_hetero", "hetero_current_device_type", "hetero_device_types", "hetero_pipeline_layer_split",
+        "hetero_process_meshes", "hetero_use_cpu_communication", "standalone_embedding_stage",
+        "use_partial_reduce_for_shared_embedding", "expert_tensor_parallel_size_per_process_mesh"})
+    keys.refused(key, "training across unlike chips");
+  keys.ignored("sequence_parallel", "it concerns several tensor-parallel ranks, and memory only");
+  for (const char* key :
+       {"use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather", "tp_comm_overlap",
+        "distributed_backend", "distributed_timeout_minutes", "ddp_bucket_size", "align_grad_reduce",
+        "moe_fb_overlap", "moe_shared_expert_overlap"})
+    keys.ignored(key, "it concerns how ranks exchange data, not the result");
+}
+
+}  // namespace
+
+void add_parallel_keys(TrainSchema& keys) {
+  add_layouts(keys);
+  for (const char* key : {"num_experts", "moe_aux_loss_coeff", "moe_ffn_hidden_size", "moe_layer_freq",
+                          "moe_router_bias_update_rate", "moe_router_enable_expert_bias",
+                          "moe_router_group_topk", "moe_router_load_balancing_type", "moe_router_num_groups",
+                          "moe_router_score_function", "moe_router_topk", "moe_router_topk_scaling_factor",
+                          "moe_shared_expert_intermediate_size", "moe_router_dtype", "moe_z_loss_coeff"})
+    keys.refused(key, "a mixture of experts");
+  for (const char* key : {"moe_grouped_gemm", "moe_token_dispatcher_type", "moe_permute_fusion"})
+    keys.ignored(key, "speed of a mixture of experts");
+}
+
+void add_other_family_keys(TrainSchema& keys) {
+  for (const char* key : {"multi_latent_attention", "kv_lora_rank", "q_lora_rank", "qk_head_dim",
+                          "qk_pos_emb_head_dim", "v_head_dim", "rope_type"})
+    keys.refused(key, "latent attention");
+  for (const char* key : {"mtp_num_layers", "mtp_loss_scaling_factor"})
+    keys.refused(key, "predicting several tokens");
+  for (const char* key : {"peft_type", "lora_alpha", "lora_dim", "lora_dropout", "lora_dropout_position",
+                          "lora_in_init_method", "lora_out_init_method", "lora_target_modules"})
+    keys.refused(key, "adapters");
+  for (const char* key :
+       {"allow_missing_vision_projection_checkpoint", "disable_vision_class_token", "freeze_LM", "freeze_ViT",
+        "image_aspect_ratio", "image_grid_pinpoints", "img_h", "img_w", "interleaved_dataset",
+        "language_model_type", "mm_patch_merge_type", "mrope_section", "patch_dim", "prompt_path",
+        "training_dataset_only", "valid_path", "vision_model_type", "vision_root"})
+    keys.refused(key, "images beside text");
+  for (const char* key : {"enable_variable_seq_lengths", "max_padding_length"})
+    keys.refused(key, "samples of several lengths");
+}
+
+}  // namespace flagscale::train

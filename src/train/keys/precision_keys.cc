@@ -1,0 +1,39 @@
+#include "train/keys/key_groups.h"
+
+namespace flagscale::train {
+
+void add_precision_keys(TrainSchema& keys) {
+  keys.acts("bf16", FLAGSCALE_FIELD(precision, bf16),
+            {.doc = "products in bf16, weights and moments in fp32; without it and fp16: fp32"});
+  keys.acts("fp16", FLAGSCALE_FIELD(precision, fp16),
+            {.doc = "trains in bf16, which needs no loss scale, and says so"});
+  keys.acts("recompute_granularity", FLAGSCALE_FIELD(recompute, recompute_granularity),
+            {.doc = "what is computed again in the backward pass to save memory",
+             .choices = {"full", "selective"}});
+  keys.acts("recompute_method", FLAGSCALE_FIELD(recompute, recompute_method),
+            {.doc = "with full: uniform recomputes all layers, block the first recompute_num_layers",
+             .choices = {"uniform", "block"}});
+  keys.acts(
+      "recompute_num_layers", FLAGSCALE_FIELD(recompute, recompute_num_layers),
+      {.doc = "with block: how many layers; with uniform each layer is a chunk of its own", .least = 1});
+  for (const char* key :
+       {"initial_loss_scale", "min_loss_scale", "loss_scale", "loss_scale_window", "hysteresis"})
+    keys.ignored(key, "bf16 and fp32 need no loss scale");
+  for (const char* key : {"accumulate_allreduce_grads_in_fp32", "attention_softmax_in_fp32"})
+    keys.ignored(key, "always so");
+  for (const char* key :
+       {"recompute_granularity_per_stage_micro_batch", "recompute_method_per_stage_micro_batch",
+        "recompute_num_layers_per_stage_micro_batch"})
+    keys.ignored(key, "it concerns several pipeline stages, and memory only");
+  keys.ignored("recompute_modules", "attention's scores are never kept, so there is nothing to choose");
+  for (const char* key :
+       {"transformer_impl", "attention_backend", "use_flash_attn", "use_mcore_models", "use_te",
+        "no_masked_softmax_fusion", "no_rope_fusion", "no_bias_swiglu_fusion",
+        "no_gradient_accumulation_fusion", "cross_entropy_loss_fusion", "manual_gc", "manual_gc_interval"})
+    keys.ignored(key, "chooses Megatron's code, not the result");
+  keys.ignored("deterministic_mode", "always so at one layout, thread count and instruction set");
+  keys.refused("fp8_format", "products in fp8");
+  keys.refused("fp8", "products in fp8");
+}
+
+}  // namespace flagscale::train

@@ -1,0 +1,167 @@
+#include "train/keys/train_keys.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "config/compose.h"
+#include "config/resolve.h"
+#include "config/schema.h"
+#include "train/keys/key_groups.h"
+
+namespace flagscale::train {
+namespace {
+
+const std::vector<std::string> kSections{"train.system", "train.model", "train.data"};
+
+TrainSchema make_schema() {
+  TrainSchema keys;
+  add_model_keys(keys);
+  add_optimizer_keys(keys);
+  add_batch_keys(keys);
+  add_data_keys(keys);
+  add_checkpoint_keys(keys);
+  add_precision_keys(keys);
+  add_logging_keys(keys);
+  add_parallel_keys(keys);
+  add_other_family_keys(keys);
+  return keys;
+}
+
+std::string place(const config::FlatKey& key) {
+  const std::string where = describe(key.node->origin);
+  return where.empty() ? key.path : where + ": " + key.path;
+}
+
+[[noreturn]] void unknown(const config::FlatKey& key) {
+  const std::string near = train_schema().nearest_name(key.name);
+  fail(ErrorKind::kConfig, "{} is no key of a training run{}", place(key),
+       near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+// FlagScale's files mark what a user must fill in by "${data_path:??}" and the like, which never resolve.
+[[noreturn]] void not_set(const config::FlatKey& key, const config::ResolutionError& error) {
+  const std::string& text = key.node->text;
+  const bool placeholder = text == "???" || (text.starts_with("${") &&
+                                             (text.find("??}") != std::string::npos || text.ends_with(":}")));
+  if (placeholder || error.exception() == "InterpolationToMissingValueError" ||
+      error.exception() == "MissingMandatoryValue")
+    fail(ErrorKind::kConfig, "required value {} is not set ({}); give it as an override: {}=VALUE", key.path,
+         describe(key.node->origin), key.path);
+  fail(ErrorKind::kConfig, "{}: {}", place(key), error.what());
+}
+
+class Reader {
+ public:
+  explicit Reader(TrainReading& reading) : reading_(reading) {}
+
+  void read(const config::FlatKey& flat) {
+    seen_.push_back(flat.name);
+    const config::KeyInfo* key = train_schema().find(flat.name);
+    if (key == nullptr) unknown(flat);
+    if (key->key_class == config::KeyClass::kIgnored) return reading_.ignored.push_back(flat.name);
+    const config::NodePtr value = value_of(flat);
+    if (key->key_class == config::KeyClass::kRefused) {
+      if (!config::KeyTable::is_harmless(*key, *value))
+        refused_.push_back(fmt::format("{} ({})", place(flat), key->doc));
+      return;
+    }
+    if (value->kind == config::Kind::kNull) return;
+    given_.push_back(key->name);
+    try {
+      train_schema().read(*key, *value, reading_.config);
+    } catch (const Error& error) {
+      fail(ErrorKind::kConfig, "{} {}", place(flat), error.what());
+    }
+  }
+
+  bool seen(const std::string& name) const { return std::count(seen_.begin(), seen_.end(), name) > 0; }
+  bool given(const std::string& name) const { return std::count(given_.begin(), given_.end(), name) > 0; }
+
+  void finish() const {
+    if (!refused_.empty())
+      fail(ErrorKind::kUnsupported, "this configuration needs what is not supported yet:\n  {}",
+           fmt::join(refused_, "\n  "));
+    for (const config::KeyInfo& key : train_schema().keys())
+      if (key.required && !given(key.name))
+        fail(ErrorKind::kConfig, "required value {} is not set: {}", key.name, key.doc);
+    const DataKeys& data = reading_.config.data;
+    if (data.data_path.empty() && data.split_data_path[0].empty())
+      fail(ErrorKind::kConfig,
+           "required value train.data.data_path is not set; give it as an override: "
+           "train.data.data_path=PREFIX");
+  }
+
+ private:
+  static config::NodePtr value_of(const config::FlatKey& flat) {
+    try {
+      return config::resolve(flat.node);
+    } catch (const config::ResolutionError& error) {
+      not_set(flat, error);
+    }
+  }
+
+  TrainReading& reading_;
+  std::vector<std::string> refused_, given_, seen_;
+};
+
+void read_experiment(const config::Composed& composed, ExperimentKeys& experiment) {
+  if (const config::NodePtr name = composed.value("experiment.exp_name"))
+    experiment.exp_name = python_str(*name);
+  if (const config::NodePtr folder = composed.value("experiment.exp_dir"))
+    experiment.exp_dir = python_str(*folder);
+}
+
+// FlagScale's own defaults: everything below exp_dir.
+void fill_folders(TrainConfig& config) {
+  const std::string& base = config.experiment.exp_dir;
+  if (base.empty()) return;
+  if (config.checkpoint.save.empty()) config.checkpoint.save = base + "/checkpoints";
+  if (config.checkpoint.load.empty()) config.checkpoint.load = base + "/checkpoints";
+  if (config.logging.tensorboard_dir.empty()) config.logging.tensorboard_dir = base + "/tensorboard";
+}
+
+void add_notes(const Reader& reader, TrainReading& reading) {
+  const TrainConfig& config = reading.config;
+  std::vector<std::string>& notes = reading.notes;
+  if (config.precision.fp16) notes.push_back("fp16: true trains in bf16, which needs no loss scale");
+  if (reader.given("num_query_groups") && !config.model.group_query_attention &&
+      config.model.num_query_groups != config.model.num_attention_heads)
+    notes.push_back(
+        "num_query_groups changes nothing without group_query_attention: true (as in Megatron): every head "
+        "has its own keys and values");
+  if (reader.given("start_weight_decay") && config.optimizer.weight_decay_incr_style == "constant")
+    notes.push_back("start_weight_decay changes nothing while weight_decay_incr_style is constant");
+  for (const char* dropout : {"attention_dropout", "hidden_dropout"})
+    if (!reader.seen(dropout))
+      notes.push_back(fmt::format("{} is not set: Megatron's default is 0.1, here there is none", dropout));
+}
+
+}  // namespace
+
+const config::Schema<TrainConfig>& train_schema() {
+  static const TrainSchema kSchema = make_schema();
+  return kSchema;
+}
+
+TrainReading read_train_config(const config::Composed& composed) {
+  const config::NodePtr train = composed.value("train");
+  if (!train || train->kind != config::Kind::kMap)
+    fail(ErrorKind::kConfig, "the configuration has no 'train' mapping, so there is nothing to train");
+  for (const config::Entry& entry : train->entries) {
+    const std::string& name = entry.key.text;
+    if (name != "system" && name != "model" && name != "data")
+      fail(ErrorKind::kConfig,
+           "{}: train.{} is unknown; training keys stand below train.system, train.model and train.data",
+           describe(entry.value->origin), name);
+  }
+  TrainReading reading;
+  Reader reader(reading);
+  for (const config::FlatKey& key : config::flatten_keys(composed.root(), kSections)) reader.read(key);
+  reader.finish();
+  read_experiment(composed, reading.config.experiment);
+  fill_folders(reading.config);
+  add_notes(reader, reading);
+  return reading;
+}
+
+}  // namespace flagscale::train

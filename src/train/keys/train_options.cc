@@ -1,0 +1,266 @@
+// From the keys' units to the trainer's: everything in samples, sizes worked out, Megatron's derivations.
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "train/keys/train_keys.h"
+
+namespace flagscale::train {
+namespace {
+
+[[noreturn]] void unsupported(const char* what) { fail(ErrorKind::kUnsupported, "{}", what); }
+
+// FlagScale's rule for the LLaMA-like width; without multiple_of Megatron's.
+int64_t ffn_width(const ModelKeys& m) {
+  if (m.ffn_hidden_size) return *m.ffn_hidden_size;
+  auto width = static_cast<int64_t>(static_cast<double>(4 * m.hidden_size) * 2 / 3);
+  if (!m.multiple_of) {
+    if (m.hidden_dim_multiplier) fail(ErrorKind::kConfig, "hidden_dim_multiplier needs multiple_of");
+    return std::max<int64_t>(64, width / 64 * 64);
+  }
+  if (m.hidden_dim_multiplier)
+    width = static_cast<int64_t>(static_cast<double>(width) * *m.hidden_dim_multiplier);
+  return (width + *m.multiple_of - 1) / *m.multiple_of * *m.multiple_of;
+}
+
+void check_family(const ModelKeys& m) {
+  if (m.normalization != "RMSNorm")
+    unsupported(
+        "normalization is LayerNorm (Megatron's default), which is not supported yet: set normalization: "
+        "RMSNorm");
+  if (!m.swiglu)
+    unsupported("swiglu is not set, and other feed-forward layers are not supported yet: set swiglu: true");
+  if (!m.use_rotary_position_embeddings && m.position_embedding_type != "rope")
+    fail(ErrorKind::kUnsupported,
+         "position_embedding_type is {}, which is not supported yet: set position_embedding_type: rope",
+         m.position_embedding_type);
+}
+
+int as_int(const char* key, int64_t value) {
+  if (value > 1 << 20) fail(ErrorKind::kConfig, "{} is {}, expected at most {}", key, value, 1 << 20);
+  return static_cast<int>(value);
+}
+
+std::string family(const ModelKeys& m) {
+  if (!m.hf_model_type.empty()) return m.hf_model_type;
+  if (m.qk_layernorm) return "qwen3";
+  return m.add_qkv_bias && m.disable_bias_linear ? "qwen2" : "llama";
+}
+
+void set_rope(const ModelKeys& m, model::DecoderConfig& out) {
+  out.rope.head_dim = out.head_dim;
+  out.rope.theta = m.rotary_base;
+  out.rope.max_positions = out.max_positions;
+  if (!m.use_rope_scaling) return;
+  op::RopeScalingValues values;  // LLaMA 3.1's, which Megatron has built in
+  values.factor = m.rope_scaling_factor;
+  values.original_max_positions = 8192;
+  op::set_rope_scaling(out.rope, "llama3", values);
+}
+
+int64_t padded_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
+  const int64_t size = t.vocab_size.value_or(tokenizer_size);
+  if (size < 1)
+    fail(ErrorKind::kConfig, "the size of the vocabulary is not known: set vocab_size or a tokenizer");
+  if (size > int64_t{1} << 24)
+    fail(ErrorKind::kConfig, "vocab_size is {}, expected at most {}", size, 1 << 24);
+  if (tokenizer_size > size)
+    fail(ErrorKind::kConfig,
+         "vocab_size is {}, but the tokenizer has {} tokens: set vocab_size to at least that", size,
+         tokenizer_size);
+  const int64_t multiple = t.make_vocab_size_divisible_by;
+  return (size + multiple - 1) / multiple * multiple;
+}
+
+model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokenizer) {
+  const ModelKeys& m = c.model;
+  check_family(m);
+  model::DecoderConfig out;
+  out.model_type = family(m);
+  out.vocab_size = padded_vocabulary(c.tokenizer, tokenizer.vocab_size);
+  out.hidden_size = m.hidden_size;
+  out.intermediate_size = ffn_width(m);
+  out.num_layers = as_int("num_layers", m.num_layers);
+  out.num_heads = as_int("num_attention_heads", m.num_attention_heads);
+  out.num_kv_heads = m.group_query_attention ? as_int("num_query_groups", m.num_query_groups) : out.num_heads;
+  if (!m.kv_channels && m.hidden_size % m.num_attention_heads != 0)
+    fail(ErrorKind::kConfig, "hidden_size {} is no multiple of num_attention_heads {}: set kv_channels",
+         m.hidden_size, m.num_attention_heads);
+  out.head_dim = as_int("kv_channels", m.kv_channels.value_or(m.hidden_size / m.num_attention_heads));
+  out.max_positions = m.max_position_embeddings;
+  out.rms_norm_eps = static_cast<float>(m.norm_epsilon);
+  out.tie_embeddings = !m.untie_embeddings_and_output_weights;
+  out.qkv_bias = m.add_qkv_bias || !m.disable_bias_linear;
+  out.o_bias = out.mlp_bias = !m.disable_bias_linear;
+  out.qk_norm = m.qk_layernorm;
+  out.init_std = static_cast<float>(m.init_method_std);
+  if (tokenizer.end_of_document >= 0) out.eos_ids = {tokenizer.end_of_document};
+  set_rope(m, out);
+  return out;
+}
+
+std::vector<std::pair<int64_t, int64_t>> ranges(const char* key, const std::vector<int64_t>& values) {
+  if (values.size() % 2 != 0)
+    fail(ErrorKind::kConfig, "{} has {} numbers, expected pairs of first and last", key, values.size());
+  std::vector<std::pair<int64_t, int64_t>> result;
+  for (size_t i = 0; i < values.size(); i += 2) {
+    if (values[i] > values[i + 1])
+      fail(ErrorKind::kConfig, "{}: {} comes after {}", key, values[i], values[i + 1]);
+    result.emplace_back(values[i], values[i + 1]);
+  }
+  return result;
+}
+
+void set_batch(const TrainConfig& c, TrainOptions& out) {
+  const BatchKeys& b = c.batch;
+  out.seq_length = c.model.seq_length;
+  out.micro_batch_size = b.micro_batch_size;
+  out.global_batch_size = b.global_batch_size.value_or(b.micro_batch_size);
+  if (!b.rampup_batch_size.empty()) {
+    if (b.rampup_batch_size.size() != 3)
+      fail(ErrorKind::kConfig,
+           "rampup_batch_size has {} numbers, expected first batch, increment and samples",
+           b.rampup_batch_size.size());
+    out.rampup = BatchRampup{b.rampup_batch_size[0], b.rampup_batch_size[1], b.rampup_batch_size[2]};
+  }
+  out.train_iters = b.train_iters.value_or(0);
+  out.train_samples = b.train_samples.value_or(0);
+  if (out.rampup && out.train_samples == 0)
+    fail(ErrorKind::kConfig, "rampup_batch_size needs train_samples instead of train_iters");
+  out.seed = b.seed;
+  out.eval_interval = b.eval_interval;
+  out.eval_iters = b.eval_iters;
+  out.exit_interval = b.exit_interval.value_or(0);
+  out.skip_iters = ranges("skip_iters_range", b.skip_iters_range);
+  out.skip_samples = ranges("skip_samples_range", b.skip_samples_range);
+  out.skip_spiky_loss = b.auto_skip_spiky_loss;
+  out.spiky_loss_threshold = b.spiky_loss_threshold;
+}
+
+// Megatron's get_optimizer_param_scheduler: lengths in samples, from iterations or samples as the training's
+// own is.
+void set_schedule(const TrainConfig& c, TrainOptions& out) {
+  const ScheduleKeys& s = c.schedule;
+  const bool by_iters = out.train_iters > 0;
+  const int64_t batch = out.global_batch_size;
+  const auto samples = [&](const std::optional<int64_t>& iters, const std::optional<int64_t>& samples_key,
+                           int64_t fallback) {
+    return by_iters ? (iters ? *iters * batch : fallback) : samples_key.value_or(fallback);
+  };
+  const int64_t length = by_iters ? out.train_iters * batch : out.train_samples;
+  LrSchedule& lr = out.lr;
+  lr.style = s.lr_decay_style;
+  lr.lr = c.optimizer.lr;
+  lr.min_lr = s.min_lr;
+  lr.warmup_init = s.lr_warmup_init;
+  lr.global_batch_size = batch;
+  lr.decay_samples = samples(s.lr_decay_iters, s.lr_decay_samples, length);
+  lr.wsd_style = s.lr_wsd_decay_style;
+  lr.wsd_decay_samples = samples(s.lr_wsd_decay_iters, s.lr_wsd_decay_samples, 0);
+  if (s.lr_warmup_fraction && (s.lr_warmup_iters > 0 || s.lr_warmup_samples > 0))
+    fail(ErrorKind::kConfig, "set one of lr_warmup_fraction, lr_warmup_iters and lr_warmup_samples");
+  if (by_iters && s.lr_warmup_samples > 0)
+    fail(ErrorKind::kConfig,
+         "lr_warmup_samples goes with train_samples; with train_iters set lr_warmup_iters");
+  if (!by_iters && s.lr_warmup_iters > 0)
+    fail(ErrorKind::kConfig,
+         "lr_warmup_iters goes with train_iters; with train_samples set lr_warmup_samples");
+  lr.warmup_samples = by_iters ? s.lr_warmup_iters * batch : s.lr_warmup_samples;
+  if (s.lr_warmup_fraction)
+    lr.warmup_samples = static_cast<int64_t>(*s.lr_warmup_fraction * static_cast<double>(lr.decay_samples));
+  lr.stablelm2.cosine_samples = s.lr_decay_stablelm2_cosine_samples;
+  lr.stablelm2.cosine_max_lr = s.lr_decay_stablelm2_cosine_max_lr;
+  lr.stablelm2.cosine_period_samples = s.lr_decay_stablelm2_cosine_period_samples;
+  lr.stablelm2.rsqrt_samples = s.lr_decay_stablelm2_rsqrt_samples;
+  lr.stablelm2.alpha = s.lr_decay_stablelm2_alpha;
+  lr.stablelm2.beta = s.lr_decay_stablelm2_beta;
+  lr.stablelm2.decay_samples = s.lr_decay_stablelm2_decay_samples;
+
+  const OptimizerKeys& o = c.optimizer;
+  WeightDecaySchedule& decay = out.weight_decay;
+  decay.style = o.weight_decay_incr_style;
+  const bool constant = decay.style == "constant";
+  if (!constant && (!o.start_weight_decay || !o.end_weight_decay))
+    fail(ErrorKind::kConfig, "weight_decay_incr_style: {} needs start_weight_decay and end_weight_decay",
+         decay.style);
+  decay.start = constant ? o.weight_decay : *o.start_weight_decay;
+  decay.end = constant ? o.weight_decay : *o.end_weight_decay;
+  decay.increase_samples = length;
+  out.adam_beta1 = o.adam_beta1;
+  out.adam_beta2 = o.adam_beta2;
+  out.adam_eps = o.adam_eps;
+  out.clip_grad = o.clip_grad;
+}
+
+void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOptions& out) {
+  const DataKeys& d = c.data;
+  out.data.data_path = d.data_path;
+  out.data.split_data_path = d.split_data_path;
+  out.data.split = d.split;
+  out.data.sequence_length = out.seq_length;
+  out.data.seed = static_cast<uint32_t>(out.seed);
+  out.data.mmap_bin_files = !d.no_mmap_bin_files;
+  out.data.cache_path = d.data_cache_path;
+  out.data.vocab_size = out.model.vocab_size;
+  const bool needs_end = d.reset_position_ids || d.reset_attention_mask || d.eod_mask_loss;
+  if (needs_end && tokenizer.end_of_document < 0)
+    fail(ErrorKind::kConfig,
+         "reset_position_ids, reset_attention_mask and eod_mask_loss need a tokenizer that has an "
+         "end-of-document token: set tokenizer_path");
+  out.mask.eod_token = tokenizer.end_of_document;
+  out.mask.reset_position_ids = d.reset_position_ids;
+  out.mask.reset_attention_mask = d.reset_attention_mask;
+  out.mask.eod_mask_loss = d.eod_mask_loss;
+  const TokenizerKeys& t = c.tokenizer;
+  out.tokenizer = !t.tokenizer_path.empty()    ? t.tokenizer_path
+                  : !t.tokenizer_model.empty() ? t.tokenizer_model
+                                               : t.vocab_file;
+}
+
+void set_files(const TrainConfig& c, TrainOptions& out) {
+  out.log_interval = c.logging.log_interval;
+  out.log_throughput = c.logging.log_throughput;
+  out.log_params_norm = c.logging.log_params_norm;
+  out.tensorboard_dir = c.logging.tensorboard_dir;
+  out.tensorboard_log_interval = c.logging.tensorboard_log_interval;
+  out.save = c.checkpoint.save;
+  out.load = c.checkpoint.load;
+  out.save_interval = c.checkpoint.save_interval.value_or(0);
+  out.keep_last = static_cast<int>(c.checkpoint.keep_last);
+  out.init_from = c.checkpoint.pretrained_checkpoint;
+  out.finetune = c.checkpoint.finetune;
+  out.no_load_optim = c.checkpoint.no_load_optim;
+  out.no_save_optim = c.checkpoint.no_save_optim;
+  out.async_save = c.checkpoint.async_save;
+}
+
+void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
+  if (r.recompute_granularity == "full") {
+    out.recompute.granularity = model::Recompute::kFull;
+    if (r.recompute_method.empty())
+      fail(ErrorKind::kConfig, "recompute_granularity: full needs recompute_method: uniform or block");
+    if (r.recompute_method == "block") {
+      if (!r.recompute_num_layers)
+        fail(ErrorKind::kConfig, "recompute_method: block needs recompute_num_layers");
+      out.recompute.first_layers = as_int("recompute_num_layers", *r.recompute_num_layers);
+    }
+  }  // selective recomputes the scores of attention, which our kernel never keeps: nothing to do
+}
+
+}  // namespace
+
+TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer) {
+  TrainOptions out;
+  out.model = decoder(config, tokenizer);
+  out.compute = config.precision.bf16 || config.precision.fp16 ? DType::kBF16 : DType::kF32;
+  set_batch(config, out);
+  set_schedule(config, out);
+  set_data(config, tokenizer, out);
+  set_files(config, out);
+  set_recompute(config.recompute, out);
+  validate(out);
+  return out;
+}
+
+}  // namespace flagscale::train
