@@ -8,7 +8,7 @@ folder=$1
 shift
 mkdir -p "$folder"
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 show() { printf '\n$ %s\n' "$*"; "$@"; }
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
