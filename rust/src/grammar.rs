@@ -1,0 +1,102 @@
+//! Constrained decoding: which tokens may come next under a JSON schema, a regular expression or a Lark grammar.
+
+use crate::ffi::*;
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use std::sync::Arc;
+
+const MAX_GRAMMAR: usize = 4 << 20;
+
+pub struct FsGrammarVocab {
+    factory: ParserFactory,
+    size: u32,
+}
+pub struct FsGrammar {
+    matcher: Matcher,
+    size: u32,
+}
+
+/// blob: for each of count tokens its bytes (offsets[i] to offsets[i + 1]); special tokens start with a byte 0xff.
+/// # Safety
+/// offsets points at count + 1 entries into blob; handle and error are writable.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_vocab_new(
+    blob: *const u8, offsets: *const u32, count: u32, eos: u32, handle: *mut *mut FsGrammarVocab,
+    error: *mut FsBuffer,
+) -> FsStatus {
+    guard_new(handle, error, || {
+        if eos >= count {
+            return Err(invalid(format!("the end token is {eos}, beyond the {count} tokens")));
+        }
+        let offsets = unsafe { std::slice::from_raw_parts(offsets, count as usize + 1) };
+        let blob = unsafe { bytes(blob, offsets[count as usize] as usize) };
+        let words: Vec<Vec<u8>> =
+            offsets.windows(2).map(|pair| blob[pair[0] as usize..pair[1] as usize].to_vec()).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(count, eos), &words);
+        let environment: llguidance::toktrie::TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;
+        factory.quiet();
+        Ok(FsGrammarVocab { factory, size: count })
+    })
+}
+
+/// # Safety
+/// handle came from fs_grammar_vocab_new.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_vocab_free(handle: *mut FsGrammarVocab) {
+    guard_free(handle);
+}
+
+/// kind: "json_schema", "regex" or "lark".
+/// # Safety
+/// kind and grammar point at their sizes; handle and error are writable.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_new(
+    vocab: *const FsGrammarVocab, kind: *const u8, kind_size: usize, grammar: *const u8, grammar_size: usize,
+    handle: *mut *mut FsGrammar, error: *mut FsBuffer,
+) -> FsStatus {
+    guard_new(handle, error, || {
+        if grammar_size > MAX_GRAMMAR {
+            return Err(Failure(FsStatus::Budget, format!("{grammar_size} bytes: at most {MAX_GRAMMAR}")));
+        }
+        let (kind, grammar) = unsafe { (text(kind, kind_size)?, text(grammar, grammar_size)?) };
+        let grammar = TopLevelGrammar::from_tagged_str(kind, grammar).map_err(invalid)?;
+        let vocab = unsafe { &*vocab };
+        let parser = vocab.factory.create_parser(grammar).map_err(invalid)?;
+        Ok(FsGrammar { matcher: Matcher::new(Ok(parser)), size: vocab.size })
+    })
+}
+
+/// # Safety
+/// handle came from fs_grammar_new.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_free(handle: *mut FsGrammar) {
+    guard_free(handle);
+}
+
+/// *out: a bit for each token, lowest first, in 32-bit words: those that may come next. Only the end token once stopped.
+/// # Safety
+/// out is writable; one thread at a time.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_mask(handle: *mut FsGrammar, out: *mut FsBuffer) -> FsStatus {
+    guard(out, || {
+        let mask = unsafe { &mut *handle }.matcher.compute_mask_or_eos().map_err(invalid)?;
+        Ok(ids_to_bytes(mask.as_slice()))
+    })
+}
+
+/// Goes on with a token that the mask allowed.
+/// # Safety
+/// out is writable; one thread at a time.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_accept(handle: *mut FsGrammar, token: u32, out: *mut FsBuffer) -> FsStatus {
+    guard(out, || {
+        let grammar = unsafe { &mut *handle };
+        if token >= grammar.size {
+            return Err(invalid(format!("token {token} is beyond the {} tokens", grammar.size)));
+        }
+        grammar.matcher.consume_token(token).map_err(invalid)?;
+        Ok(Vec::new())
+    })
+}
