@@ -5,29 +5,40 @@
 #include <string>
 
 #include "app/command.h"
-#include "config/compose.h"
+#include "base/log.h"
+#include "config/explain.h"
+#include "config/schema.h"
 #include "config/show.h"
+#include "train/keys/train_keys.h"
 
 namespace flagscale {
 namespace {
 
 struct Options {
   config::ComposeRequest request;
-  bool flat = false, json = false;
+  std::string key;
+  bool flat = false, json = false, markdown = false;
 };
+using Shared = std::shared_ptr<Options>;
 
-void add_source(CLI::App& app, const std::shared_ptr<Options>& options, bool required) {
+void add_source(CLI::App& app, const Shared& options, bool required) {
   auto* path = app.add_option("--config-path", options->request.folder, "folder of the configuration");
   auto* name = app.add_option("--config-name", options->request.name, "file in it, without .yaml");
+  app.add_option("overrides", options->request.overrides,
+                 "key=value, +key=value, ++key=value, ~key, group=option");
+  path->needs(name);
+  name->needs(path);
   if (required) path->required(), name->required();
 }
 
 void setup_show(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_source(app, options, true);
-  app.add_option("overrides", options->request.overrides, "key=value, +key=value, ~key, group=option");
   app.add_flag("--flat", options->flat, "one JSON object from dotted key to value");
   app.add_flag("--json", options->json, "nested JSON");
+  app.footer(
+      "Examples:\n  flagscale config show --config-path examples/aquila/conf --config-name train\n"
+      "  flagscale config show --config-path examples/aquila/conf --config-name train --flat train=7b");
   app.callback([=] {
     const config::NodePtr root = config::compose(options->request).root();
     fmt::print("{}", options->flat   ? config::to_flat_json(root)
@@ -36,9 +47,56 @@ void setup_show(CLI::App& app) {
   });
 }
 
+void setup_explain(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("key", options->key, "a key, with or without its path")->required();
+  add_source(app, options, false);
+  app.add_flag("--json", options->json, "one JSON object");
+  app.footer(
+      "Examples:\n  flagscale config explain train.model.rotary_base\n"
+      "  flagscale config explain lr --config-path examples/aquila/conf --config-name train");
+  app.callback([=] {
+    std::unique_ptr<config::Composed> composed;
+    if (!options->request.folder.empty())
+      composed = std::make_unique<config::Composed>(config::compose(options->request));
+    const auto result =
+        config::explain(train::train_schema(), train::train_sections(), options->key, composed.get());
+    fmt::print("{}", options->json ? config::to_json(result) : config::to_text(result));
+  });
+}
+
+void setup_validate(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  add_source(app, options, true);
+  app.footer(
+      "Examples:\n  flagscale config validate --config-path examples/aquila/conf --config-name train "
+      "data_path=book tokenizer_path=tok");
+  app.callback([=] {
+    const train::TrainReading reading = train::read_train_config(config::compose(options->request));
+    train::check_train_config(reading.config);
+    for (const std::string& note : reading.notes) info("{}", note);
+    if (!reading.ignored.empty()) info("{}", reading.ignored_line());
+    fmt::print("{} is a valid training configuration\n", options->request.name);
+  });
+}
+
+void setup_keys(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_flag("--markdown", options->markdown, "as the page docs/keys.md");
+  app.callback([=] {
+    if (options->markdown) return fmt::print("{}", train::train_keys_page());
+    for (const config::KeyInfo& key : train::train_schema().keys())
+      fmt::print("{:<44} {:<8} {}\n", key.name, name(key.key_class), key.doc);
+  });
+}
+
 void setup(CLI::App& app) {
   app.require_subcommand(1);
   setup_show(*app.add_subcommand("show", "print a configuration, composed and resolved"));
+  setup_explain(*app.add_subcommand("explain", "what a key means, and where its value came from"));
+  setup_validate(*app.add_subcommand("validate", "check a training configuration without starting it"));
+  setup_keys(*app.add_subcommand("keys", "list every key that a training configuration may have"));
+  app.footer("Examples:\n  flagscale config explain train.model.rotary_base\n  flagscale config keys");
 }
 
 const Registration<Command> kConfig{"config", {"compose, check and explain configurations", &setup}};

@@ -11,8 +11,6 @@
 namespace flagscale::train {
 namespace {
 
-const std::vector<std::string> kSections{"train.system", "train.model", "train.data"};
-
 TrainSchema make_schema() {
   TrainSchema keys;
   add_model_keys(keys);
@@ -138,6 +136,29 @@ void add_notes(const Reader& reader, TrainReading& reading) {
 
 }  // namespace
 
+const std::vector<std::string>& train_sections() {
+  static const std::vector<std::string> kSections{"train.system", "train.model", "train.data"};
+  return kSections;
+}
+
+std::string TrainReading::ignored_line() const {
+  if (ignored.empty()) return "";
+  return fmt::format("these keys change nothing here (speed, or logging elsewhere): {}",
+                     fmt::join(ignored, ", "));
+}
+
+std::string train_keys_page() {
+  return "# Keys of a training run\n\n"
+         "Written by `flagscale config keys --markdown`. `flagscale config explain KEY` tells the same about "
+         "one key, and "
+         "where its value came from in a configuration. Names are Megatron-LM's, dashes and underscores are "
+         "alike, and only "
+         "the last part of a path counts: `train.model.lr` and `train.model.optimizer.lr_scheduler.lr` are "
+         "one key. A flag "
+         "that is `false` is as good as absent.\n\n" +
+         config::to_markdown(train_schema());
+}
+
 const config::Schema<TrainConfig>& train_schema() {
   static const TrainSchema kSchema = make_schema();
   return kSchema;
@@ -156,7 +177,7 @@ TrainReading read_train_config(const config::Composed& composed) {
   }
   TrainReading reading;
   Reader reader(reading);
-  for (const config::FlatKey& key : config::flatten_keys(composed.root(), kSections)) reader.read(key);
+  for (const config::FlatKey& key : config::flatten_keys(composed.root(), train_sections())) reader.read(key);
   reader.finish();
   read_experiment(composed, reading.config.experiment);
   fill_folders(reading.config);

@@ -20,13 +20,17 @@ class Schema;
 
 namespace flagscale::train {
 
+// Where the keys stand in a configuration, in the order in which a later one of the same name wins.
+const std::vector<std::string>& train_sections();
+
 // The table. Made once.
 const config::Schema<TrainConfig>& train_schema();
 
 struct TrainReading {
   TrainConfig config;
   std::vector<std::string> ignored;  // names given that change nothing here: speed, logging elsewhere
-  std::vector<std::string> notes;    // lines for the user: fp16 trains in bf16, a `false` that does nothing
+  std::vector<std::string> notes;    // lines for the user: fp16 trains in bf16, a key that does nothing
+  std::string ignored_line() const;  // "" when there are none
 };
 
 // Reads `train` and `experiment` of a composed configuration. Throws Error{kConfig} naming file, line and key
@@ -41,5 +45,11 @@ struct TokenizerFacts {
   int32_t end_of_document = -1;  // -1: none
 };
 TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer);
+
+// What can be checked of a configuration without its tokenizer and data. Throws as train_options() does.
+void check_train_config(const TrainConfig& config);
+
+// docs/keys.md.
+std::string train_keys_page();
 
 }  // namespace flagscale::train

@@ -250,6 +250,13 @@ void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
 
 }  // namespace
 
+void check_train_config(const TrainConfig& config) {
+  TokenizerFacts assumed;
+  assumed.vocab_size = config.tokenizer.vocab_size.value_or(1);
+  assumed.end_of_document = 0;
+  train_options(config, assumed);
+}
+
 TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer) {
   TrainOptions out;
   out.model = decoder(config, tokenizer);

@@ -1,0 +1,135 @@
+#include "config/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "config/resolve.h"
+
+namespace flagscale::config {
+namespace {
+
+constexpr int kMaxSteps = 20;
+
+std::string last_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+// Where the table's key stands in the configuration: the one that counts.
+NodePtr find_flat(const Composed& composed, const std::vector<std::string>& sections, const KeyInfo& key,
+                  std::string& path) {
+  for (const FlatKey& flat : flatten_keys(composed.root(), sections)) {
+    const bool same =
+        flat.name == key.name || std::count(key.aliases.begin(), key.aliases.end(), flat.name) > 0;
+    if (!same) continue;
+    path = flat.path;
+    return flat.node;
+  }
+  return nullptr;
+}
+
+// "${a.b}" alone is followed to a.b; anything else ends the chain.
+NodePtr next_step(const Composed& composed, const Node& node) {
+  const Pieces pieces = parse_interpolation(node.text);
+  if (pieces.size() != 1 || !pieces[0].interpolation || pieces[0].interpolation->path.empty()) return nullptr;
+  std::string target;
+  for (const Piece& piece : pieces[0].interpolation->path) {
+    if (piece.interpolation) return nullptr;
+    target += piece.text;
+  }
+  if (target.starts_with('.')) return nullptr;
+  try {
+    return select_raw(composed.root(), target);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+void follow(const Composed& composed, NodePtr node, Explanation& result) {
+  try {
+    result.value = python_str(*resolve(node));
+  } catch (const ResolutionError& error) {
+    result.unresolved = error.what();
+  }
+  for (int i = 0; node && i < kMaxSteps; ++i) {
+    result.steps.push_back({python_str(*node), describe(node->origin)});
+    if (!node->is_interpolation()) break;
+    node = next_step(composed, *node);
+  }
+}
+
+[[noreturn]] void not_found(const KeyTable& table, const std::string& key) {
+  const std::string near = table.nearest_name(last_name(key));
+  fail(ErrorKind::kNotFound, "there is no key '{}'{}", key,
+       near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+}
+
+std::string type_line(const KeyInfo& key) {
+  std::string text = key.type.empty() ? "" : key.type + ", ";
+  if (!key.range.empty()) text += key.range + ", ";
+  if (key.required)
+    text += "required, ";
+  else if (!key.default_text.empty())
+    text += "default " + key.default_text + ", ";
+  else if (key.key_class == KeyClass::kActs)
+    text += "no default, ";
+  return text + name(key.key_class);
+}
+
+}  // namespace
+
+Explanation explain(const KeyTable& table, const std::vector<std::string>& sections, const std::string& key,
+                    const Composed* composed) {
+  Explanation result;
+  result.path = key;
+  const bool in_sections = key.find('.') == std::string::npos ||
+                           std::any_of(sections.begin(), sections.end(),
+                                       [&](const std::string& s) { return key.starts_with(s + "."); });
+  if (in_sections) result.key = table.find(last_name(key));
+  NodePtr node;
+  if (composed != nullptr) {
+    if (result.key != nullptr) node = find_flat(*composed, sections, *result.key, result.path);
+    if (!node) node = select_raw(composed->root(), key);
+  }
+  if (result.key == nullptr && !node) not_found(table, key);
+  if (node) follow(*composed, node, result);
+  return result;
+}
+
+std::string to_text(const Explanation& e) {
+  std::string text = e.path + "\n";
+  if (e.key != nullptr) {
+    text += fmt::format("  {}\n", type_line(*e.key));
+    text += fmt::format("  {}\n", e.key->doc);
+    if (!e.key->harmless.empty())
+      text += fmt::format("  fine where it is {}\n", fmt::join(e.key->harmless, ", "));
+    if (!e.key->aliases.empty()) text += fmt::format("  also called {}\n", fmt::join(e.key->aliases, ", "));
+  }
+  for (const Step& step : e.steps) text += fmt::format("  {}  ({})\n", step.text, step.where);
+  if (!e.unresolved.empty())
+    text += fmt::format("  does not resolve: {}\n", e.unresolved);
+  else if (!e.steps.empty() && e.steps.back().text != e.value)
+    text += fmt::format("  = {}\n", e.value);
+  return text;
+}
+
+std::string to_json(const Explanation& e) {
+  nlohmann::ordered_json json{{"key", e.path}};
+  if (e.key != nullptr) {
+    json["class"] = name(e.key->key_class);
+    json["type"] = e.key->type;
+    json["default"] = e.key->default_text;
+    json["required"] = e.key->required;
+    json["range"] = e.key->range;
+    json["doc"] = e.key->doc;
+    json["aliases"] = e.key->aliases;
+  }
+  if (!e.steps.empty()) {
+    json["value"] = e.value;
+    for (const Step& step : e.steps) json["from"].push_back({{"text", step.text}, {"where", step.where}});
+  }
+  if (!e.unresolved.empty()) json["unresolved"] = e.unresolved;
+  return json.dump(2) + "\n";
+}
+
+}  // namespace flagscale::config
