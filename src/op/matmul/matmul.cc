@@ -11,14 +11,15 @@ struct Size {
 };
 
 Size size_of_product(const MatmulArgs& args) {
-  const TensorView &a = args.a, &b = args.b, &c = args.out.defined() ? static_cast<const TensorView&>(args.out) : args.sum;
+  const TensorView &a = args.a, &b = args.b,
+                   &c = args.out.defined() ? static_cast<const TensorView&>(args.out) : args.sum;
   const bool flat = a.rank == 2 && b.rank == 2 && c.rank == 2 && args.out.defined() != args.sum.defined();
   const int64_t m = a.dims[args.trans_a ? 1 : 0], ka = a.dims[args.trans_a ? 0 : 1];
   const int64_t kb = b.dims[args.trans_b ? 1 : 0], n = b.dims[args.trans_b ? 0 : 1];
   if (!flat || ka != kb || c.dims[0] != m || c.dims[1] != n || a.dtype != b.dtype)
-    fail(ErrorKind::kInvalidArgument, "[matmul] {} [{}, {}]{} times {} [{}, {}]{} does not give [{}, {}]", name(a.dtype),
-         a.dims[0], a.dims[1], args.trans_a ? "^T" : "", name(b.dtype), b.dims[0], b.dims[1], args.trans_b ? "^T" : "",
-         c.dims[0], c.dims[1]);
+    fail(ErrorKind::kInvalidArgument, "[matmul] {} [{}, {}]{} times {} [{}, {}]{} does not give [{}, {}]",
+         name(a.dtype), a.dims[0], a.dims[1], args.trans_a ? "^T" : "", name(b.dtype), b.dims[0], b.dims[1],
+         args.trans_b ? "^T" : "", c.dims[0], c.dims[1]);
   return {m, n, ka};
 }
 
@@ -42,8 +43,8 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
 Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out) {
   if (x.shape().rank() != 2 || weight.shape().rank() != 2 || x.dim(1) != weight.dim(1) ||
       (bias.defined() && bias.shape() != Shape{weight.dim(0)}))
-    fail(ErrorKind::kInvalidArgument, "[linear] x is {}, weight {}, bias {}", x.shape().str(), weight.shape().str(),
-         bias.defined() ? bias.shape().str() : "absent");
+    fail(ErrorKind::kInvalidArgument, "[linear] x is {}, weight {}, bias {}", x.shape().str(),
+         weight.shape().str(), bias.defined() ? bias.shape().str() : "absent");
   const Tensor y = c.recorder.empty({x.dim(0), weight.dim(0)}, out, x.live());
   MatmulArgs forward{x, weight, y, {}, false, true, nullptr, {}};
   if (bias.defined()) forward.bias = bias;
@@ -54,10 +55,12 @@ Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& b
   c.tape->record(inputs, {y}, [=](Backward& b) {
     const Tensor dy = b.grad(0);
     const auto dweight = b.sink(weight);
-    if (dweight.grad.defined()) launch_matmul(b.recorder, {dy, x, {}, dweight.grad, true, false, dweight.accumulate, {}});
+    if (dweight.grad.defined())
+      launch_matmul(b.recorder, {dy, x, {}, dweight.grad, true, false, dweight.accumulate, {}});
     if (bias.defined())
       if (const auto dbias = b.sink(bias); dbias.grad.defined())
-        b.recorder.launch(kBiasGrad, {dy, dbias.grad, dbias.accumulate}, {0, static_cast<double>(dy.bytes())});
+        b.recorder.launch(kBiasGrad, {dy, dbias.grad, dbias.accumulate},
+                          {0, static_cast<double>(dy.bytes())});
     if (!b.wants(x)) return;
     const Tensor dx = b.buffer(x);
     launch_matmul(b.recorder, {dy, weight, dx, {}, false, false, nullptr, {}});

@@ -1,6 +1,7 @@
 #pragma once
-// Matrix products of training: out = op(a) op(b), or sum (+)= op(a) op(b), where op transposes or not. Sums in fp32 (fp64
-// for fp64). The order of each sum depends on its length and type alone, never on the other dimensions or on threads.
+// Matrix products of training: out = op(a) op(b), or sum (+)= op(a) op(b), where op transposes or not. Sums
+// in fp32 (fp64 for fp64). The order of each sum depends on its length and type alone, never on the other
+// dimensions or on threads.
 
 #include <tuple>
 
@@ -9,12 +10,12 @@
 namespace flagscale::op {
 
 struct MatmulArgs {
-  In a, b;      // 2-D, row-strided, both of one float type
-  Out out;      // [m, n] of the inputs' type or fp32; or
-  InOut sum;    // [m, n] fp32 (fp64): exactly one of the two is defined
+  In a, b;    // 2-D, row-strided, both of one float type
+  Out out;    // [m, n] of the inputs' type or fp32; or
+  InOut sum;  // [m, n] fp32 (fp64): exactly one of the two is defined
   bool trans_a = false, trans_b = false;
   const int64_t* accumulate = nullptr;  // sum: null or not 0 adds, 0 overwrites
-  In bias;      // [n] added to every row of out, or undefined
+  In bias;                              // [n] added to every row of out, or undefined
   auto operands() { return std::tie(a, b, out, sum, bias); }
 };
 inline constinit KernelSlot<MatmulArgs> kMatmul{"matmul"};
@@ -22,7 +23,8 @@ inline constinit KernelSlot<MatmulArgs> kMatmul{"matmul"};
 // Checks the shapes and records the launch.
 void launch_matmul(Recorder& recorder, const MatmulArgs& args);
 
-// y = x W^T + bias: x [rows, in], weight [out, in], bias [out] or undefined. y has x's type unless out says otherwise.
+// y = x W^T + bias: x [rows, in], weight [out, in], bias [out] or undefined. y has x's type unless out says
+// otherwise.
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias);
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out);
 

@@ -1,202 +1,350 @@
-// Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008: blocks of kDepth along k are packed
-// into panels of kRows of a and kLanes * 2 columns of b, and register tiles run over them. bf16 is widened to fp32 while
-// packing. Each output is summed along k in order, block after block.
+// The matrix c [m, n] is cut into strips of rows and groups of columns, one task each. A task walks along k
+// in blocks: it packs its columns of b into panels (they stay in L2), then, kRows rows of a at a time, runs
+// register tiles of kRows x kColumns over all panels. a is read where it lies, unless it must be widened or
+// paired: copying it cost 14 % (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
+// 2008). Threads share nothing but the read of a and b. bf16 is multiplied in pairs where the CPU can, else
+// widened while packing. Each output is a sum over k in order inside a block, and the blocks' sums are added
+// in order; where blocks end depends on k and the type alone.
+//
+// Packing costs 16 / rows of a strip (16 / columns of a group) of the multiplications' time for each element
+// copied, a third of that in practice, so strips and groups are no smaller than balance between threads asks.
 #include "op/matmul/matmul.h"
-
-#include "kernel/simd.h"
+#include "op/matmul/panels_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
-using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
-constexpr int64_t kDepth = 384;
+constexpr int64_t kMostDepth = 1024;  // units of k in a block
+constexpr int64_t kPitch =
+    kMostDepth + 16;  // of a row of a's buffer: odd in cache lines, so rows spread over the sets
+constexpr int64_t kGroupBytes = 512 << 10;  // of b's panels, half of a usual L2
+constexpr int64_t kStripRows = 512;
 
 template <class V>
 struct Tile {
   // Accumulators fill the registers: 14 x 2 of 32, or 6 x 2 of 16.
-  static constexpr int kRows = V::kLanes == 16 ? 14 : 6;
-  static constexpr int kColumns = 2 * V::kLanes;
+  static constexpr int kRows = V::kLanes == 16 ? 14 : V::kLanes == 8 ? 6 : 4;
+  static constexpr int kColumns = (V::kLanes == 1 ? 4 : 2) * V::kLanes;
+  static constexpr int kVectors = kColumns / V::kLanes;
+  static constexpr int kBufferRows = V::kLanes == 16  ? 16
+                                     : V::kLanes == 8 ? 8
+                                                      : 4;  // kRows rounded up to kLanes
 };
 
-struct Product {
-  int64_t m, n, k;
-  int64_t row_panels, column_panels;
-};
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-template <class V>
-Product product_of(const MatmulArgs& args, bool capacity) {
-  const TensorView& a = args.a;
-  const int64_t rows = capacity ? a.dims[0] : a.rows();
-  Product p{};
-  p.m = args.trans_a ? a.dims[1] : rows;
-  p.k = args.trans_a ? rows : a.dims[1];
-  p.n = args.b.dims[args.trans_b ? 0 : 1];
-  p.row_panels = (p.m + Tile<V>::kRows - 1) / Tile<V>::kRows;
-  p.column_panels = (p.n + Tile<V>::kColumns - 1) / Tile<V>::kColumns;
-  return p;
-}
-
-// panel[k][width] from `width` columns of x (k along rows), zero-padded past `columns`.
-template <class S, class T>
-void pack_columns(const T* x, int64_t stride, int64_t depth, int64_t columns, int width, S* panel) {
-  for (int64_t k = 0; k < depth; ++k, x += stride, panel += width) {
-    for (int64_t j = 0; j < columns; ++j) panel[j] = as_float(x[j]);
-    for (int64_t j = columns; j < width; ++j) panel[j] = 0;
-  }
-}
-
-// The same from rows of x (k along columns).
-template <class S, class T>
-void pack_rows(const T* x, int64_t stride, int64_t depth, int64_t rows, int width, S* panel) {
-  constexpr int64_t kStep = 16;  // a cache line of each row at a time
-  for (int64_t k0 = 0; k0 < depth; k0 += kStep) {
-    const int64_t end = k0 + kStep < depth ? k0 + kStep : depth;
-    for (int64_t j = 0; j < rows; ++j)
-      for (int64_t k = k0; k < end; ++k) panel[k * width + j] = as_float(x[j * stride + k]);
-    for (int64_t j = rows; j < width; ++j)
-      for (int64_t k = k0; k < end; ++k) panel[k * width + j] = 0;
-  }
-}
-
+// Whether a's memory can be multiplied as it is: along k it already holds units (pairs only of an even k), or
+// across k.
 template <class V, class T>
-void pack(const TensorView& x, bool along_columns, int64_t k0, int64_t depth, int64_t first, int64_t total, int width,
-          typename V::Scalar* panel) {
-  const int64_t count = total - first < width ? total - first : width;
-  const T* p = x.ptr<const T>();
-  if (along_columns) pack_rows(p + first * x.row_stride() + k0, x.row_stride(), depth, count, width, panel);
-  else pack_columns(p + k0 * x.row_stride() + first, x.row_stride(), depth, count, width, panel);
+bool reads_in_place(const MatmulArgs& args) {
+  using U = Units<V, T>;
+  return args.trans_a
+             ? U::kElements == 1 && U::kIsUnit
+             : U::kIsUnit && args.a.dims[1] % U::kElements == 0 && args.a.row_stride() % U::kElements == 0;
 }
 
-// tile[kRows][kColumns] = a panel (depth x kRows) times b panel (depth x kColumns)
-template <class V>
-void multiply(const typename V::Scalar* a, const typename V::Scalar* b, int64_t depth, typename V::Scalar* tile) {
-  constexpr int kRows = Tile<V>::kRows;
-  V left[kRows], right[kRows];
+// How a product is cut; from its sizes and type alone.
+template <class V, class T>
+struct Grid {
+  int64_t m, n, k;
+  int64_t units, depth;               // of k, and of its blocks
+  int64_t strip_rows, group_columns;  // multiples of the tile's
+  int64_t strips, groups;
+  bool keeps_sums;  // a bf16 result in several blocks: its fp32 sums wait beside it
+
+  Grid(const MatmulArgs& args, bool capacity) {
+    const int64_t rows = capacity ? args.a.dims[0] : args.a.rows();
+    m = args.trans_a ? args.a.dims[1] : rows;
+    k = args.trans_a ? rows : args.a.dims[1];
+    n = args.b.dims[args.trans_b ? 0 : 1];
+    units = divide_up(k, Units<V, T>::kElements);
+    depth = divide_up(divide_up(units, most(1, divide_up(units, kMostDepth))), 16) * 16;
+    keeps_sums = args.out.defined() && args.out.dtype == DType::kBF16 && units > depth;
+
+    constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
+    const int64_t row_tiles = divide_up(m, kRows), column_tiles = divide_up(n, kColumns);
+    // A task of 2^22 multiplications takes tens of microseconds. Beyond 32 tasks balance gains nothing.
+    const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / (1 << 22);
+    const double tasks = work < 1 ? 1 : work > 32 ? 32 : work;
+    // b is packed once a strip, a read (or packed) once a group.
+    const double cost = reads_in_place<V, T>(args) ? 0.25 : 1;
+    const double strips_wanted =
+        std::sqrt(tasks * cost * static_cast<double>(m) / static_cast<double>(most(1, n)));
+    const int64_t strip = cut(row_tiles, strips_wanted, kStripRows / kRows);
+    strips = divide_up(row_tiles, strip);
+    strip_rows = strip * kRows;
+    const int64_t tile_bytes = depth * kColumns * static_cast<int64_t>(sizeof(typename V::Scalar));
+    const int64_t group =
+        cut(column_tiles, tasks / static_cast<double>(most(1, strips)), kGroupBytes / most(1, tile_bytes));
+    groups = divide_up(column_tiles, group);
+    group_columns = group * kColumns;
+  }
+
+  // Tiles in a piece: about `pieces` even ones, at most `largest` each.
+  static int64_t cut(int64_t tiles, double pieces, int64_t largest) {
+    const int64_t count = most(1, static_cast<int64_t>(pieces + 0.5));
+    return most(1, least(largest, divide_up(tiles, count)));
+  }
+
+  // One thread's workspace in scalars: a's buffer, b's panels, sums. Bounds, since live counts cut otherwise.
+  static constexpr int64_t kPanelsAt = Tile<V>::kBufferRows * kPitch;
+  static constexpr int64_t kSumsAt =
+      kPanelsAt + kGroupBytes / static_cast<int64_t>(sizeof(typename V::Scalar));
+  static constexpr int64_t kMostSumColumns =
+      2 * kGroupBytes / (kMostDepth * static_cast<int64_t>(sizeof(typename V::Scalar)));
+  int64_t scratch() const { return kSumsAt + (keeps_sums ? kStripRows * kMostSumColumns : 0); }
+};
+
+// kRows rows of a: unit (i, k) at data[i * row_step + k] or data[i + k * unit_step].
+template <class S>
+struct Rows {
+  const S* data;
+  int64_t row_step;   // 0: across
+  int64_t unit_step;  // 0: along
+};
+
+// Five pointers and one step reach 14 rows: the barrier keeps the compiler from making 14 pointers of them
+// and spilling.
+template <class S, int kRows>
+struct Along {
+  const S *p0, *p1, *p2, *p3, *p4;
+  int64_t step;
+  explicit Along(const Rows<S>& a)
+      : p0(a.data),
+        p1(p0 + (kRows > 3 ? 3 : 0) * a.row_step),
+        p2(p0 + (kRows > 6 ? 6 : 0) * a.row_step),
+        p3(p0 + (kRows > 9 ? 9 : 0) * a.row_step),
+        p4(p0 + (kRows > 12 ? 12 : 0) * a.row_step),
+        step(a.row_step) {}
+  S operator[](int i) const {
+    const S* const p = i < 3 ? p0 : i < 6 ? p1 : i < 9 ? p2 : i < 12 ? p3 : p4;
+    return p[i % 3 * step];
+  }
+  void next() {
+    ++p0, ++p1, ++p2, ++p3, ++p4;
+    asm("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(p3), "+r"(p4));
+  }
+};
+template <class S>
+struct Across {
+  const S* p;
+  int64_t step;
+  explicit Across(const Rows<S>& a) : p(a.data), step(a.unit_step) {}
+  S operator[](int i) const { return p[i]; }
+  void next() { p += step; }
+};
+
+// tile[kRows][kColumns] = rows of a times a panel of b.
+template <class V, class T, class A, int kRows>
+[[gnu::noinline]] void multiply(const Rows<typename V::Scalar>& rows, const typename V::Scalar* b,
+                                int64_t depth, typename V::Scalar* tile) {
+  constexpr int kVectors = Tile<V>::kVectors;
+  V sum[kRows][kVectors];
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) left[i] = right[i] = V::zero();
-  for (int64_t k = 0; k < depth; ++k, a += kRows, b += Tile<V>::kColumns) {
-    const V b0 = V::load(b), b1 = V::load(b + V::kLanes);
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = V::zero();
+  A a(rows);
+  for (const auto* const end = b + depth * Tile<V>::kColumns; b < end; a.next(), b += Tile<V>::kColumns) {
+    V right[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) right[j] = V::load(b + j * V::kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const V ai = V::set(a[i]);
-      left[i] = V::fma(ai, b0, left[i]);
-      right[i] = V::fma(ai, b1, right[i]);
+      const V left = V::set(a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = Units<V, T>::multiply_add(left, right[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-    left[i].store(tile + i * Tile<V>::kColumns);
-    right[i].store(tile + i * Tile<V>::kColumns + V::kLanes);
-  }
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sum[i][j].store(tile + i * Tile<V>::kColumns + j * V::kLanes);
 }
 
-// c (+)= tile, clipped to the matrix; bias is added with the first block.
+template <class V, class T, int kRows>
+void multiply_in_order(const Rows<typename V::Scalar>& a, const typename V::Scalar* b, int64_t depth,
+                       typename V::Scalar* tile) {
+  using S = typename V::Scalar;
+  if (a.unit_step == 0)
+    multiply<V, T, Along<S, kRows>, kRows>(a, b, depth, tile);
+  else
+    multiply<V, T, Across<S>, kRows>(a, b, depth, tile);
+}
+
+// The smallest tile that holds `count` rows.
+template <class V, class T>
+void multiply_rows(int64_t count, const Rows<typename V::Scalar>& a, const typename V::Scalar* b,
+                   int64_t depth, typename V::Scalar* tile) {
+  constexpr int kRows = Tile<V>::kRows;
+  if (count == 1) return multiply_in_order<V, T, 1>(a, b, depth, tile);
+  if (count <= 4 && kRows > 4) return multiply_in_order<V, T, 4>(a, b, depth, tile);
+  if constexpr (kRows > 8) {
+    if (count <= 8) return multiply_in_order<V, T, 8>(a, b, depth, tile);
+  }
+  multiply_in_order<V, T, kRows>(a, b, depth, tile);
+}
+
+// Where a tile goes: c (+)= tile + bias.
+template <class S>
+struct Store {
+  bool add;
+  const S* bias;  // of the tile's columns, or null
+};
+
 template <class V, class C>
-void put_tile(const typename V::Scalar* tile, C* c, int64_t stride, int64_t rows, int64_t columns, bool add,
-              const typename V::Scalar* bias) {
-  for (int64_t i = 0; i < rows; ++i)
-    for_lanes<V>(columns, [&](int64_t j, int64_t n) {
-      V x = V::load(tile + i * Tile<V>::kColumns + j);
-      if (add) x = x + V::load_n(c + i * stride + j, n);
-      if (bias) x = x + V::load_n(bias + j, n);
-      x.store_n(c + i * stride + j, n);
-    });
+void put_row(const typename V::Scalar* tile, C* c, int64_t columns, Store<typename V::Scalar> store) {
+  for_lanes<V>(columns, [&](int64_t j, int64_t n) {
+    V x = V::load(tile + j);
+    if (store.add) x = V::load_n(c + j, n) + x;
+    if (store.bias) x = x + V::load_n(store.bias + j, n);
+    x.store_n(c + j, n);
+  });
+}
+
+template <class V, class C>
+[[gnu::noinline]] void put_tile(const typename V::Scalar* tile, C* c, int64_t stride, int64_t rows,
+                                int64_t columns, Store<typename V::Scalar> store) {
+  for (int64_t i = 0; i < rows; ++i) put_row<V>(tile + i * Tile<V>::kColumns, c + i * stride, columns, store);
 }
 
 template <class V, class T>
-struct Runner {
+class Task {
+ public:
   using S = typename V::Scalar;
-  const KernelContext& context;
-  const MatmulArgs& args;
-  Product p;
-  S *packed_a, *packed_b, *sums;  // sums: fp32 [m, n] where the result is narrower and k has several blocks
+  Task(const MatmulArgs& args, const Grid<V, T>& grid, int64_t index, S* scratch)
+      : args_(args),
+        g_(grid),
+        a_{args.a.ptr<const T>(), args.a.row_stride(), !args.trans_a, g_.k, g_.m},
+        b_{args.b.ptr<const T>(), args.b.row_stride(), args.trans_b, g_.k, g_.n},
+        in_place_(reads_in_place<V, T>(args)),
+        buffer_(scratch),
+        panels_(scratch + Grid<V, T>::kPanelsAt),
+        sums_(scratch + Grid<V, T>::kSumsAt) {
+    row_ = index % g_.strips * g_.strip_rows;
+    column_ = index / g_.strips * g_.group_columns;
+    row_end_ = least(row_ + g_.strip_rows, g_.m);
+    column_end_ = least(column_ + g_.group_columns, g_.n);
+  }
 
   void run() {
-    for (int64_t k0 = 0; k0 < p.k; k0 += kDepth) block(k0, p.k - k0 < kDepth ? p.k - k0 : kDepth);
+    if (g_.units == 0) return block(0, 0);  // an empty sum is zero
+    for (int64_t u = 0; u < g_.units; u += g_.depth) block(u, least(g_.depth, g_.units - u));
   }
 
-  void block(int64_t k0, int64_t depth) {
-    constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
-    context.team.for_each(p.row_panels + p.column_panels, [&](int64_t i) {
-      if (i < p.row_panels) {
-        pack<V, T>(args.a, !args.trans_a, k0, depth, i * kRows, p.m, kRows, packed_a + i * kRows * depth);
-      } else {
-        const int64_t j = i - p.row_panels;
-        pack<V, T>(args.b, args.trans_b, k0, depth, j * kColumns, p.n, kColumns, packed_b + j * kColumns * depth);
+ private:
+  static constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
+
+  // units: of k in this block; packed, they are rounded up.
+  void block(int64_t u, int64_t units) {
+    const int64_t depth = divide_up(units, V::kLanes) * V::kLanes;
+    for (int64_t c = column_; c < column_end_; c += kColumns)
+      pack_by_unit<V, T, kColumns>(b_, c, u, units, panels_ + (c - column_) * depth);
+    for (int64_t r = row_; r < row_end_; r += kRows) {
+      const int64_t rows = least(kRows, row_end_ - r);
+      const Rows<S> a = rows_of_a(r, rows, u, units);
+      for (int64_t c = column_; c < column_end_; c += kColumns) {
+        alignas(64) S tile[kRows * kColumns];
+        prefetch(r, c, rows, u, units);
+        multiply_rows<V, T>(rows, a, panels_ + (c - column_) * depth, units, tile);
+        put(tile, r, c, rows, least(kColumns, column_end_ - c), u == 0, u + units >= g_.units);
       }
-    }, 4);
-    // A strip of a stays in L2 while the panels of b stream past it.
-    constexpr int64_t kStrip = 8, kGroup = 16;
-    const int64_t strips = (p.row_panels + kStrip - 1) / kStrip, groups = (p.column_panels + kGroup - 1) / kGroup;
-    context.team.for_each(strips * groups, [&](int64_t i) {
-      const int64_t r0 = i % strips * kStrip, c0 = i / strips * kGroup;
-      for (int64_t c = c0; c < c0 + kGroup && c < p.column_panels; ++c)
-        for (int64_t r = r0; r < r0 + kStrip && r < p.row_panels; ++r) tile(r, c, k0, depth);
-    });
+    }
   }
 
-  void tile(int64_t r, int64_t c, int64_t k0, int64_t depth) {
-    constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
-    alignas(64) S buffer[kRows * kColumns];
-    multiply<V>(packed_a + r * kRows * depth, packed_b + c * kColumns * depth, depth, buffer);
-    const int64_t row = r * kRows, column = c * kColumns;
-    const int64_t rows = p.m - row < kRows ? p.m - row : kRows, columns = p.n - column < kColumns ? p.n - column : kColumns;
-    const bool first = k0 == 0, last = k0 + depth == p.k;
-    S bias_block[kColumns];
-    const S* bias = nullptr;
-    if (args.bias.defined() && first) {
-      for (int64_t j = 0; j < columns; ++j) bias_block[j] = as_float(args.bias.ptr<const T>()[column + j]);
-      bias = bias_block;
+  Rows<S> rows_of_a(int64_t r, int64_t rows, int64_t u, int64_t units) {
+    if (in_place_ && rows == kRows) {
+      const T* const p =
+          args_.trans_a ? a_.data + u * a_.stride + r : a_.data + r * a_.stride + u * Units<V, T>::kElements;
+      const int64_t step = a_.stride / Units<V, T>::kElements;
+      return {reinterpret_cast<const S*>(p), args_.trans_a ? 0 : step, args_.trans_a ? step : 0};
     }
-    if (args.sum.defined()) {
-      const bool overwrite = first && args.accumulate && *args.accumulate == 0;
-      S* out = args.sum.ptr<S>() + row * args.sum.row_stride() + column;
-      put_tile<V>(buffer, out, args.sum.row_stride(), rows, columns, !overwrite, bias);
-    } else if (args.out.dtype != DType::kBF16) {
-      S* out = args.out.ptr<S>() + row * args.out.row_stride() + column;
-      put_tile<V>(buffer, out, args.out.row_stride(), rows, columns, !first, bias);
+    if (args_.trans_a) {
+      pack_by_unit<V, T, Tile<V>::kBufferRows>(a_, r, u, units, buffer_);
+      return {buffer_, 0, Tile<V>::kBufferRows};
+    }
+    pack_by_row<V, T>(a_, r, rows_packed(rows), u, units, buffer_, kPitch);
+    return {buffer_, kPitch, 0};
+  }
+
+  // What multiply_rows() may read.
+  static int64_t rows_packed(int64_t rows) {
+    return rows == 1 ? 1 : rows <= 4 ? 4 : rows <= 8 && kRows > 8 ? 8 : kRows;
+  }
+
+  // Asks for the tile's place in c, else storing waits for it, and for a slice of the next rows of a.
+  void prefetch(int64_t r, int64_t c, int64_t rows, int64_t u, int64_t units) const {
+    prefetch_rows<V, T>(a_, r + kRows, kRows, u, units, (c - column_) / kColumns,
+                        divide_up(column_end_ - column_, kColumns));
+    const TensorView& to = args_.sum.defined() ? static_cast<const TensorView&>(args_.sum) : args_.out;
+    const int64_t size = to.dtype == DType::kBF16 ? 2 : sizeof(S), stride = to.row_stride() * size;
+    const char* p = to.ptr<const char>() + r * stride + c * size;
+    for (int64_t i = 0; i < rows; ++i, p += stride)
+      for (int64_t j = 0; j < kColumns * size; j += 64) __builtin_prefetch(p + j, 1);
+  }
+
+  void put(const S* tile, int64_t r, int64_t c, int64_t rows, int64_t columns, bool first, bool last) {
+    alignas(64) S bias[kColumns];
+    Store<S> store{!first, nullptr};
+    if (args_.bias.defined() && last) {
+      for (int64_t j = 0; j < columns; ++j) bias[j] = as_float(args_.bias.template ptr<const T>()[c + j]);
+      store.bias = bias;
+    }
+    if (args_.sum.defined()) {
+      store.add = !first || !args_.accumulate || *args_.accumulate != 0;
+      put_tile<V>(tile, args_.sum.template ptr<S>() + r * args_.sum.row_stride() + c, args_.sum.row_stride(),
+                  rows, columns, store);
+    } else if (args_.out.dtype != DType::kBF16) {
+      put_tile<V>(tile, args_.out.template ptr<S>() + r * args_.out.row_stride() + c, args_.out.row_stride(),
+                  rows, columns, store);
     } else {
-      if (!(first && last)) put_tile<V>(buffer, sums + row * p.n + column, p.n, rows, columns, !first, bias);
-      if (!last) return;
-      BF16* out = args.out.ptr<BF16>() + row * args.out.row_stride() + column;
-      if (first) put_tile<V>(buffer, out, args.out.row_stride(), rows, columns, false, bias);
-      else
-        for (int64_t i = 0; i < rows; ++i)
-          for_lanes<V>(columns, [&](int64_t j, int64_t n) {
-            V::load_n(sums + (row + i) * p.n + column + j, n).store_n(out + i * args.out.row_stride() + j, n);
-          });
+      put_narrow(tile, r, c, rows, columns, store, last);
     }
   }
-};
 
-template <class V>
-struct Workspace {
-  size_t a, b, total;
-  explicit Workspace(const MatmulArgs& args) {
-    const Product p = product_of<V>(args, true);
-    const int64_t depth = p.k < kDepth ? p.k : kDepth;
-    const auto rounded = [](int64_t n) { return static_cast<size_t>((n + 15) / 16 * 16) * sizeof(typename V::Scalar); };
-    a = rounded(p.row_panels * Tile<V>::kRows * depth);
-    b = rounded(p.column_panels * Tile<V>::kColumns * depth);
-    const bool keeps = args.out.defined() && args.out.dtype == DType::kBF16 && p.k > kDepth;
-    total = a + b + (keeps ? rounded(p.m * p.n) : 0);
+  // A bf16 result: rounded once, when its sum is complete.
+  void put_narrow(const S* tile, int64_t r, int64_t c, int64_t rows, int64_t columns, Store<S> store,
+                  bool last) {
+    BF16* out = args_.out.template ptr<BF16>() + r * args_.out.row_stride() + c;
+    if (!g_.keeps_sums) return put_tile<V>(tile, out, args_.out.row_stride(), rows, columns, store);
+    S* sums = sums_ + (r - row_) * g_.group_columns + (c - column_);
+    put_tile<V>(tile, sums, g_.group_columns, rows, columns, store);
+    if (!last) return;
+    for (int64_t i = 0; i < rows; ++i)
+      put_row<V>(sums + i * g_.group_columns, out + i * args_.out.row_stride(), columns, {false, nullptr});
   }
+
+  const MatmulArgs& args_;
+  const Grid<V, T>& g_;
+  Source<T> a_, b_;
+  const bool in_place_;
+  S *buffer_, *panels_, *sums_;
+  int64_t row_, column_, row_end_, column_end_;
 };
 
 void run(KernelContext& context, const MatmulArgs& args) {
   for_float_type(args.a.dtype, [&]<class V, class T>(V, T) {
     using S = typename V::Scalar;
-    const Workspace<V> w(args);
-    std::byte* base = context.workspace.data();
-    Runner<V, T>{context, args, product_of<V>(args, false), reinterpret_cast<S*>(base), reinterpret_cast<S*>(base + w.a),
-                 reinterpret_cast<S*>(base + w.a + w.b)}.run();
+    const Grid<V, T> grid(args, false);
+    const int64_t each = Grid<V, T>(args, true).scratch();
+    S* const scratch = reinterpret_cast<S*>(context.workspace.data());
+    int64_t next = 0;
+    context.team.run([&](int thread) {
+      S* const mine = scratch + thread * each;
+      for (int64_t i; (i = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < grid.strips * grid.groups;)
+        Task<V, T>(args, grid, i, mine).run();
+    });
   });
 }
 
-size_t workspace(const MatmulArgs& args, int) {
-  size_t bytes = 0;
-  for_float_type(args.a.dtype, [&]<class V, class T>(V, T) { bytes = Workspace<V>(args).total; });
-  return bytes;
+size_t workspace(const MatmulArgs& args, int threads) {
+  int64_t bytes = 0;
+  for_float_type(args.a.dtype, [&]<class V, class T>(V, T) {
+    bytes = Grid<V, T>(args, true).scratch() * static_cast<int64_t>(sizeof(typename V::Scalar));
+  });
+  return static_cast<size_t>(bytes) * static_cast<size_t>(threads);
 }
 
 void bias_grad(KernelContext& context, const BiasGradArgs& args) {

@@ -8,10 +8,15 @@ namespace {
 
 using testing::random_tensor;
 
-const testing::Function kLinear = [](Context& c, const std::vector<Tensor>& in) { return linear(c, in[0], in[1], Tensor()); };
-const testing::Function kBiased = [](Context& c, const std::vector<Tensor>& in) { return linear(c, in[0], in[1], in[2]); };
+const testing::Function kLinear = [](Context& c, const std::vector<Tensor>& in) {
+  return linear(c, in[0], in[1], Tensor());
+};
+const testing::Function kBiased = [](Context& c, const std::vector<Tensor>& in) {
+  return linear(c, in[0], in[1], in[2]);
+};
 
-Tensor product(Isa isa, const Tensor& a, const Tensor& b, bool trans_a, bool trans_b, DType out, int threads = 2) {
+Tensor product(Isa isa, const Tensor& a, const Tensor& b, bool trans_a, bool trans_b, DType out,
+               int threads = 2) {
   const Team team(threads);
   EagerRecorder recorder(testing::allocator(), team, isa);
   const Tensor c = recorder.empty({a.dim(trans_a ? 1 : 0), b.dim(trans_b ? 0 : 1)}, out);
@@ -23,16 +28,19 @@ TEST(Matmul, EverySetTypeAndTranspositionAgainstThePlainSum) {
   const int64_t m = 45, n = 83, k = 401;
   for (const bool trans_a : {false, true})
     for (const bool trans_b : {false, true}) {
-      const Tensor a = random_tensor(trans_a ? Shape{k, m} : Shape{m, k}, 1), b = random_tensor(trans_b ? Shape{n, k} : Shape{k, n}, 2);
+      const Tensor a = random_tensor(trans_a ? Shape{k, m} : Shape{m, k}, 1),
+                   b = random_tensor(trans_b ? Shape{n, k} : Shape{k, n}, 2);
       const Tensor want = make_tensor(testing::allocator(), {m, n}, DType::kF64);
       for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) {
           double sum = 0;
           for (int64_t l = 0; l < k; ++l)
-            sum += testing::get(a, trans_a ? l * m + i : i * k + l) * testing::get(b, trans_b ? j * k + l : l * n + j);
+            sum += testing::get(a, trans_a ? l * m + i : i * k + l) *
+                   testing::get(b, trans_b ? j * k + l : l * n + j);
           testing::set(want, i * n + j, sum);
         }
-      EXPECT_LT(testing::relative_error(product(Isa::kScalar, a, b, trans_a, trans_b, DType::kF64), want), 1e-13);
+      EXPECT_LT(testing::relative_error(product(Isa::kScalar, a, b, trans_a, trans_b, DType::kF64), want),
+                1e-13);
       for (const Isa isa : runnable_isas()) {
         SCOPED_TRACE(name(isa));
         const Tensor fa = testing::converted(a, DType::kF32), fb = testing::converted(b, DType::kF32);
@@ -46,20 +54,24 @@ TEST(Matmul, EverySetTypeAndTranspositionAgainstThePlainSum) {
 
 TEST(Matmul, Gradients) {
   testing::expect_gradients(kLinear, {random_tensor({9, 7}, 1), random_tensor({5, 7}, 2)});
-  testing::expect_gradients(kBiased, {random_tensor({9, 7}, 1), random_tensor({5, 7}, 2), random_tensor({5}, 3)});
+  testing::expect_gradients(kBiased,
+                            {random_tensor({9, 7}, 1), random_tensor({5, 7}, 2), random_tensor({5}, 3)});
 }
 
 TEST(Matmul, EverySet) {
-  testing::expect_sets_agree(kBiased, {random_tensor({77, 100}, 1), random_tensor({65, 100}, 2), random_tensor({65}, 3)});
+  testing::expect_sets_agree(
+      kBiased, {random_tensor({77, 100}, 1), random_tensor({65, 100}, 2), random_tensor({65}, 3)});
 }
 
 TEST(Matmul, ASumDependsOnItsLengthAlone) {
   const int64_t k = 1000;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Tensor a = testing::converted(random_tensor({60, k}, 1), dtype), b = testing::converted(random_tensor({100, k}, 2), dtype);
+    const Tensor a = testing::converted(random_tensor({60, k}, 1), dtype),
+                 b = testing::converted(random_tensor({100, k}, 2), dtype);
     for (const Isa isa : runnable_isas()) {
       SCOPED_TRACE(name(isa));
-      const Tensor all = product(isa, a, b, false, true, DType::kF32), one_thread = product(isa, a, b, false, true, DType::kF32, 1);
+      const Tensor all = product(isa, a, b, false, true, DType::kF32),
+                   one_thread = product(isa, a, b, false, true, DType::kF32, 1);
       for (int64_t row : {0, 13, 14, 59}) {
         const Tensor alone = product(isa, a.rows(row, 1), b, false, true, DType::kF32);
         for (int64_t j = 0; j < 100; ++j) {
@@ -83,7 +95,9 @@ TEST(Matmul, AccumulatesOrOverwritesAsTheSlotSays) {
 }
 
 TEST(Matmul, RefusesShapesThatDoNotFit) {
-  EXPECT_THROW(product(machine_isa(), random_tensor({2, 3}, 1), random_tensor({4, 5}, 2), false, false, DType::kF64), Error);
+  EXPECT_THROW(
+      product(machine_isa(), random_tensor({2, 3}, 1), random_tensor({4, 5}, 2), false, false, DType::kF64),
+      Error);
 }
 
 }  // namespace
