@@ -122,6 +122,8 @@ TEST(Checkpoint, ShardsAreCutBySizeAndSlicesJoin) {
 
 TEST(Checkpoint, KeepsTheLast) {
   const TemporaryFolder folder;
+  fs::create_directories(folder.path + "/iter_0000003.tmp");  // a killed process left it
+  put(folder.path + "/iter_0000003.tmp/rank_00000_00000.safetensors", "half");
   CheckpointWriter writer(folder.path, {.keep_last = 2});
   for (const int64_t i : {5, 10, 15, 20}) {
     const Content content(i);
@@ -131,6 +133,7 @@ TEST(Checkpoint, KeepsTheLast) {
   ASSERT_EQ(left.size(), 2u);
   expect_content(left[0], 15);
   expect_content(left[1], 20);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path), {}), 3);
 }
 
 TEST(Checkpoint, NamesTheDamagedFileAndOffersTheNewestWholeOne) {

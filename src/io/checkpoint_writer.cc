@@ -25,6 +25,7 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 namespace {
+constexpr const char* kTracker = "latest_checkpointed_iteration.txt";
 constexpr size_t kChunk = size_t{1} << 20;  // hashed, then written while still in the cache
 
 std::string folder_name(int64_t iteration) { return fmt::format("iter_{:07}", iteration); }
@@ -112,6 +113,17 @@ void retire(const std::string& folder) {
   fs::remove_all(aside);
 }
 
+// What a killed process left aside in `dir`.
+void remove_leftovers(const std::string& dir) {
+  std::vector<fs::path> left;
+  for (const auto& entry : fs::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".tmp") && (name.starts_with("iter_") || name.starts_with(kTracker)))
+      left.push_back(entry.path());
+  }
+  for (const fs::path& path : left) fs::remove_all(path);
+}
+
 void apply_retention(const std::string& dir, const std::string& written, int keep_last) {
   if (keep_last <= 0) return;
   std::vector<std::string> all = list_checkpoints(dir);
@@ -134,7 +146,8 @@ void write_checkpoint(const std::string& dir, const SaveOptions& options, Traini
     write_file(aside + "/manifest.json", to_json(manifest));
     publish(aside, target);
     sync_folder(dir);
-    write_file(dir + "/latest_checkpointed_iteration.txt", fmt::format("{}\n", iteration));
+    write_file(dir + "/" + kTracker, fmt::format("{}\n", iteration));
+    remove_leftovers(dir);
     apply_retention(dir, target, options.keep_last);
   } catch (const fs::filesystem_error& error) {
     std::error_code ignored;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
+#include <fstream>
 
 #include "base/error.h"
 #include "io/gguf_cursor.h"
@@ -207,6 +209,12 @@ int64_t GgufFile::required(std::string_view key) const {
   const auto value = integer(key);
   if (!value) fail(ErrorKind::kCorrupt, "{}: '{}' is missing", path(), key);
   return *value;
+}
+
+bool is_gguf(const std::string& path) {
+  char mark[4] = {};
+  return std::filesystem::is_regular_file(path) && std::ifstream(path, std::ios::binary).read(mark, 4) &&
+         std::string_view(mark, 4) == "GGUF";
 }
 
 std::string GgufFile::architecture() const { return std::string(text("general.architecture").value_or("")); }

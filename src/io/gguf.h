@@ -61,4 +61,6 @@ class GgufFile {
   std::map<std::string, size_t, std::less<>> by_name_;
 };
 
+bool is_gguf(const std::string& path);  // a file that starts with GGUF's mark
+
 }  // namespace flagscale::io

@@ -71,7 +71,7 @@ Json llama3_scaling(const GgufFile& file, std::span<const float> divisors, doubl
     const auto [x0, y0] = blend.front();
     const auto [x1, y1] = blend.back();
     const double slope = (y1 - y0) / (x1 - x0), offset = slope * x0 - y0;
-    high = 1 + 1 / offset;
+    high = std::round((1 + 1 / offset) * 1e4) / 1e4;
     original = std::round(slope / offset);
     if (!fits(low, high, original))
       fail(ErrorKind::kUnsupported, "{}: rope_freqs is not a llama3 scaling", file.path());

@@ -90,6 +90,32 @@ TEST(Gguf, ConfigAndTokenizer) {
   EXPECT_EQ(nlohmann::json::parse(gguf_generation_config_json(file))["eos_token_id"], 2);
 }
 
+TEST(Gguf, QwenFilesKeepTheirRowsBiasesAndNorms) {
+  const GgufFile stored(golden("qwen2.gguf"));
+  const auto weights = open_weights(golden("qwen2.gguf"));
+  const TensorInfo& q = weights->info("model.layers.1.self_attn.q_proj.weight");
+  const auto raw = stored.bytes(*stored.find("blk.1.attn_q.weight")), mapped = weights->bytes(q);
+  EXPECT_TRUE(std::equal(raw.begin(), raw.end(), mapped.begin(), mapped.end()));
+  EXPECT_EQ(weights->info("model.layers.0.self_attn.k_proj.bias").shape, (std::vector<int64_t>{16}));
+  EXPECT_NE(weights->find("lm_head.weight"), nullptr);
+  auto config = nlohmann::json::parse(gguf_config_json(stored, DType::kF32));
+  EXPECT_EQ(config["model_type"], "qwen2");
+  EXPECT_EQ(config["tie_word_embeddings"], false);
+  EXPECT_EQ(config["rope_scaling"]["rope_type"], "yarn");
+  EXPECT_EQ(config["rope_scaling"]["factor"], 4.0);
+  EXPECT_EQ(config["rope_scaling"]["original_max_position_embeddings"], 64);
+  config = nlohmann::json::parse(gguf_config_json(GgufFile(golden("qwen3.gguf")), DType::kF32));
+  EXPECT_EQ(config["head_dim"], 128);
+  EXPECT_EQ(config["tie_word_embeddings"], true);
+  EXPECT_NE(open_weights(golden("qwen3.gguf"))->find("model.layers.0.self_attn.q_norm.weight"), nullptr);
+}
+
+TEST(Gguf, IsKnownByItsMarkWhateverItsName) {
+  const TemporaryFolder folder;
+  std::filesystem::copy(golden("qwen2.gguf"), folder.path + "/blob");
+  EXPECT_NE(open_weights(folder.path + "/blob")->find("model.norm.weight"), nullptr);
+}
+
 TEST(Gguf, RefusesDamage) {
   const TemporaryFolder folder;
   const std::string path = folder.path + "/x.gguf", good = read_file(golden("llama.gguf"));

@@ -20,8 +20,6 @@ std::string type_of(const TensorInfo& info) {
                                                        : io::name(info.encoding));
 }
 
-bool is_gguf(const std::string& path) { return path.ends_with(".gguf"); }
-
 void require(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
@@ -88,7 +86,7 @@ Inspection inspect(const std::string& path) {
   result.path = path;
   if (is_checkpoint(path)) {
     inspect_checkpoint(result);
-  } else if (is_gguf(path)) {
+  } else if (is_gguf(path) || path.ends_with(".gguf")) {
     inspect_gguf(result);
   } else {
     result.format = "safetensors";

@@ -68,6 +68,8 @@ TEST(Safetensors, RefusesDamageByFileAndTensor) {
       R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
       8, "tensor 'b' overlaps");
   expect(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12, "4 bytes before tensor 'a'");
+  expect(std::string(1'000'000, '['), 0, "not a JSON object");  // no recursion
+  expect("{\"a\":" + std::string(200'000, '[') + std::string(200'000, ']') + "}", 0, "'a' is not described");
   expect("[1]", 0, "not a JSON object");
   expect("{\"a\xff\":1}", 0, "not a JSON object");
   put(folder.path + "/model.safetensors", std::string(8, '\xff') + "{}");

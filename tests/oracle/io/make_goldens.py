@@ -5,6 +5,8 @@
 
 blocks.safetensors   per block format: random blocks and what gguf's quants.dequantize makes of them
 llama.gguf           a tiny llama file (q and k permuted, llama3 rope_freqs, a small BPE vocabulary, every metadata type)
+qwen2.gguf           q, k, v biases, an output matrix of its own, yarn
+qwen3.gguf           q and k norms, heads that are not hidden/heads wide, tied
 llama.safetensors    the tensors of llama.gguf as Hugging Face names and orders them, fp32
 checkpoints/         a version 1 checkpoint written from the format's description alone, one tensor cut in four shards
 xxh64.json           digests of XXH64
@@ -58,6 +60,48 @@ def llama3_divisors(factor=8.0, low=1.0, high=4.0, original=64):
     return np.where(wave < original / high, 1.0, np.where(wave > original / low, factor, blend)).astype(np.float32)
 
 
+def make_qwen(rng, arch, layers, heads, kv_heads, head_dim):
+    hidden, ffn = 32, 48
+    q, kv = heads * head_dim, kv_heads * head_dim
+    shapes = {"token_embd.weight": (VOCAB, hidden), "output_norm.weight": (hidden,)}
+    for i in range(layers):
+        block = {"attn_norm.weight": (hidden,), "ffn_norm.weight": (hidden,), "attn_q.weight": (q, hidden),
+                 "attn_k.weight": (kv, hidden), "attn_v.weight": (kv, hidden), "attn_output.weight": (hidden, q),
+                 "ffn_gate.weight": (ffn, hidden), "ffn_up.weight": (ffn, hidden), "ffn_down.weight": (hidden, ffn)}
+        if arch == "qwen2":
+            block |= {"attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,)}
+        else:
+            block |= {"attn_q_norm.weight": (head_dim,), "attn_k_norm.weight": (head_dim,)}
+        shapes |= {f"blk.{i}.{name}": shape for name, shape in block.items()}
+    writer = gguf.GGUFWriter(OUT / f"{arch}.gguf", arch)
+    writer.add_context_length(256)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_freq_base(1e6)
+    writer.add_layer_norm_rms_eps(1e-6)
+    if arch == "qwen2":
+        shapes["output.weight"] = (VOCAB, hidden)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(4.0)
+        writer.add_rope_scaling_orig_ctx_len(64)
+    add_tokenizer(writer, "qwen2")
+    for name, shape in shapes.items():
+        writer.add_tensor(name, rng.normal(1 if "norm" in name else 0, 0.2, shape).astype(np.float32))
+    finish(writer)
+
+
+def finish(writer):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def make_llama(rng):
     weights = {
         "model.embed_tokens.weight": ("token_embd.weight", (VOCAB, HIDDEN), T.Q8_0),
@@ -85,10 +129,7 @@ def make_llama(rng):
         expected[name] = np.ascontiguousarray(exact)
         writer.add_tensor(stored, data, raw_dtype=kind)
     writer.add_tensor("rope_freqs.weight", llama3_divisors())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     safetensors.numpy.save_file(expected, OUT / "llama.safetensors")
 
 
@@ -102,17 +143,7 @@ def add_metadata(writer):
     writer.add_rope_dimension_count(HEAD_DIM)
     writer.add_rope_freq_base(THETA)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [chr(33 + i) for i in range(VOCAB - 4)] + ["!\""]
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3, 3] + [1] * (VOCAB - 3))
-    writer.add_token_merges(["! \""])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(2)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template("{{ messages[0].content }}")
+    add_tokenizer(writer, "smollm")
     writer.add_uint8("test.u8", 200)
     writer.add_int8("test.i8", -100)
     writer.add_uint16("test.u16", 60000)
@@ -122,6 +153,20 @@ def add_metadata(writer):
     writer.add_float64("test.f64", 0.1)
     writer.add_array("test.floats", [0.5, -1.25])
     writer.add_array("test.bools", [True, False])
+
+
+def add_tokenizer(writer, pre):
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [chr(33 + i) for i in range(VOCAB - 4)] + ["!\""]
+    writer.add_token_list(tokens)
+    writer.add_token_types([3, 3, 3] + [1] * (VOCAB - 3))
+    writer.add_token_merges(["! \""])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template("{{ messages[0].content }}")
 
 
 def checksum(data):
@@ -173,6 +218,8 @@ def main():
     make_blocks(rng)
     make_llama(rng)
     make_checkpoint(rng)
+    make_qwen(rng, "qwen2", layers=2, heads=4, kv_heads=2, head_dim=8)
+    make_qwen(rng, "qwen3", layers=1, heads=2, kv_heads=1, head_dim=128)  # transformers reads no other head_dim
     data = bytes(i * 7 % 251 for i in range(1000))
     digests = [[n, seed, xxhash.xxh64(data[:n], seed=seed).hexdigest()]
                for n in (0, 1, 3, 4, 8, 31, 32, 33, 63, 64, 100, 1000) for seed in (0, 20260101)]
