@@ -103,8 +103,10 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
            info.name, gguf.architecture());
   make_folder(folder);
   write_weights(*weights, folder, options);
-  write_file(folder + "/generation_config.json", gguf_generation_config_json(gguf));
-  write_file(folder + "/tokenizer_config.json", gguf_tokenizer_config_json(gguf));
+  if (gguf.strings("tokenizer.ggml.tokens")) {
+    write_file(folder + "/generation_config.json", gguf_generation_config_json(gguf));
+    write_file(folder + "/tokenizer_config.json", gguf_tokenizer_config_json(gguf));
+  }
   write_file(folder + "/config.json", config);
 }
 

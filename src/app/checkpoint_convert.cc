@@ -1,0 +1,88 @@
+#include "app/checkpoint_convert.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "io/atomic_file.h"
+#include "io/convert.h"
+#include "io/gguf_weights.h"
+#include "text/gguf_vocab.h"
+#include "text/tokenizer.h"
+
+namespace flagscale {
+namespace {
+
+struct Options {
+  std::string path, folder, tokenizer, dtype = "float32";
+};
+
+// What import and export share: the target, the type, a progress bar around convert().
+template <class Convert>
+void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Convert convert) {
+  command->add_option("folder", options->folder, "Hugging Face folder to write")->required();
+  command->add_option("--dtype", options->dtype, "type of the weights")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  command->callback([options, convert] {
+    io::ConvertOptions settings;
+    settings.dtype = parse_dtype(options->dtype);
+    settings.tokenizer = options->tokenizer;
+    const uint64_t bytes = io::converted_bytes(options->path, settings.dtype);
+    Progress progress("convert", static_cast<int64_t>(bytes), "B");
+    settings.progress = [&](uint64_t written) { progress.advance(static_cast<int64_t>(written)); };
+    convert(*options, settings);
+    progress.finish();
+    fmt::print(stderr, "wrote {}\n", options->folder);
+  });
+}
+
+struct TokenizerFile {
+  std::string name, text;
+};
+TokenizerFile tokenizer_file(const std::string& path) {
+  const io::GgufFile file(path);
+  if (!file.strings("tokenizer.ggml.tokens")) return {};
+  const auto vocab = io::gguf_tokenizer(file).as<text::GgufVocab>();
+  const std::string json = text::tokenizer_json(vocab, path);
+  if (!json.empty()) return {"tokenizer.json", json};
+  return {"tokenizer.model", text::sentencepiece_model(vocab, path)};
+}
+
+}  // namespace
+
+void add_import(CLI::App& checkpoint) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = checkpoint.add_subcommand("import", "make a Hugging Face folder of a GGUF file");
+  command->add_option("file", options->path, "a .gguf file (llama, qwen2, qwen3)")->required();
+  command->footer(
+      "Examples:\n"
+      "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
+      "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2 --dtype bfloat16");
+  conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
+    const TokenizerFile tokenizer = tokenizer_file(o.path);  // before the weights: it may be refused
+    io::import_gguf(o.path, o.folder, settings);
+    if (!tokenizer.name.empty()) io::write_file(o.folder + "/" + tokenizer.name, tokenizer.text);
+  });
+}
+
+void add_export(CLI::App& checkpoint) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = checkpoint.add_subcommand("export", "make a Hugging Face folder of a checkpoint");
+  command->add_option("checkpoint", options->path, "a checkpoint's folder")->required();
+  command->add_option("--tokenizer", options->tokenizer, "its tokenizer (default: the one it trained with)");
+  command->footer(
+      "Examples:\n"
+      "  flagscale checkpoint export outputs/checkpoints exported\n"
+      "  flagscale checkpoint export outputs/checkpoints/iter_0000100 exported --dtype bfloat16");
+  conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
+    if (io::export_weights(o.path, o.folder, settings).empty())
+      warn("no tokenizer was found to go with the weights; name it with --tokenizer");
+  });
+}
+
+}  // namespace flagscale

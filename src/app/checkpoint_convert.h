@@ -1,0 +1,13 @@
+#pragma once
+// `flagscale checkpoint import` and `export`.
+
+namespace CLI {
+class App;
+}
+
+namespace flagscale {
+
+void add_import(CLI::App& checkpoint);
+void add_export(CLI::App& checkpoint);
+
+}  // namespace flagscale
