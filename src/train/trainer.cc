@@ -24,22 +24,22 @@ bool inside(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t firs
   return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) { return first <= r.second && r.first <= last; });
 }
 
-StepOptions step_options(const TrainOptions& o, bool evaluation) {
+}  // namespace
+
+StepOptions step_options(const TrainOptions& o) {
   StepOptions s;
   s.compute = o.compute;
   s.micro_batch_size = o.micro_batch_size;
   s.sequence_length = o.seq_length;
   s.cu_seqlens_capacity = data::max_cu_seqlens(o.micro_batch_size, o.seq_length, o.mask);
   s.recompute = o.recompute;
-  s.evaluation = evaluation;
+  s.evaluation = o.eval_iters > 0;
   s.beta1 = static_cast<float>(o.adam_beta1);
   s.beta2 = static_cast<float>(o.adam_beta2);
   s.eps = static_cast<float>(o.adam_eps);
   s.threads = o.threads;
   return s;
 }
-
-}  // namespace
 
 struct Trainer::Run {
   TrainOptions options;
@@ -62,7 +62,7 @@ struct Trainer::Run {
     validate(options);
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
-    const StepOptions wanted = step_options(options, evaluates);
+    const StepOptions wanted = step_options(options);
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory());
     info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6, describe(step->memory()));

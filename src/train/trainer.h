@@ -19,6 +19,9 @@ struct TrainResult {
   bool interrupted = false;
 };
 
+// How a step is planned for these options.
+StepOptions step_options(const TrainOptions& options);
+
 class Trainer {
  public:
   // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not suffice.

@@ -1,0 +1,35 @@
+#pragma once
+// The options that generate and score share, and the engine that they give.
+
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/load.h"
+
+namespace CLI {
+class App;
+}
+
+namespace flagscale {
+
+struct EngineOptions {
+  std::string model, tokenizer, dtype = "auto", prompts;
+  int64_t max_model_len = 0;  // 0: as long as the longest request
+  int threads = 0;
+  bool json = false;
+};
+
+void add_engine_options(CLI::App& app, EngineOptions& options);
+
+// The model with its tokenizer; throws Error when it brings none.
+engine::LoadedModel open_model(const EngineOptions& options);
+
+// An engine whose sequences hold `longest` tokens (or --max-model-len).
+std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& options,
+                                            int64_t longest, int64_t sequences);
+
+// Steps until nothing is left or the user interrupts (Error{kInterrupted}).
+void run_engine(engine::Engine& engine);
+
+}  // namespace flagscale

@@ -1,0 +1,80 @@
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "app/command.h"
+#include "app/engine_options.h"
+#include "base/error.h"
+#include "engine/prompts.h"
+
+namespace flagscale {
+namespace {
+
+struct Options {
+  EngineOptions engine;
+  engine::SamplingParams sampling;
+  std::string prompt, message, system;
+};
+
+std::vector<engine::Prompt> prompts_of(const Options& o) {
+  const int given = !o.engine.prompts.empty() + !o.prompt.empty() + !o.message.empty();
+  if (given != 1) fail(ErrorKind::kInvalidArgument, "give one of --prompt TEXT, --chat TEXT and --prompts FILE.jsonl");
+  if (!o.engine.prompts.empty()) return engine::read_prompts(o.engine.prompts);
+  if (!o.message.empty()) return {engine::chat_prompt(o.message, o.system)};
+  return {{o.prompt, {}, "--prompt"}};
+}
+
+// Prints a single answer as it comes.
+void stream(engine::Engine& engine, const text::Tokenizer& tokenizer, const engine::Sequence& wanted) {
+  text::StreamDecoder decoder(tokenizer, wanted.request.prompt);
+  engine.on_token = [&](const engine::Sequence& sequence, int32_t token) {
+    if (sequence.finished == engine::FinishReason::kStop) return;
+    fmt::print("{}", decoder.put(token));
+    std::fflush(stdout);
+  };
+  run_engine(engine);
+  fmt::print("{}\n", decoder.finish());
+}
+
+void generate(const Options& o) {
+  const auto prompts = prompts_of(o);
+  const engine::LoadedModel model = open_model(o.engine);
+  std::vector<engine::Request> requests;
+  size_t longest = 0;
+  for (const engine::Prompt& prompt : prompts) {
+    requests.push_back({engine::encode(prompt, *model.tokenizer), o.sampling});
+    requests.back().sampling.stop_ids = model.stop_ids;
+    longest = std::max(longest, requests.back().prompt.size());
+  }
+  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens, static_cast<int64_t>(requests.size()));
+  std::vector<const engine::Sequence*> sequences;
+  for (engine::Request& request : requests) sequences.push_back(&engine->add(std::move(request)));
+  if (sequences.size() == 1 && !o.engine.json) return stream(*engine, *model.tokenizer, *sequences[0]);
+  run_engine(*engine);
+  for (const engine::Sequence* sequence : sequences)
+    fmt::print("{}\n", o.engine.json ? engine::generated_json(*sequence, *model.tokenizer) : engine::output_text(*sequence, *model.tokenizer));
+}
+
+void setup(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  o->sampling.max_tokens = 128;
+  add_engine_options(app, o->engine);
+  app.add_option("--prompt", o->prompt, "a text to continue");
+  app.add_option("--chat", o->message, "a user's message, through the model's chat template");
+  app.add_option("--system", o->system, "a system message before --chat");
+  app.add_option("--max-tokens", o->sampling.max_tokens, "tokens to generate at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--temperature", o->sampling.temperature, "0: always the likeliest token")->check(CLI::Range(0.f, 100.f))->capture_default_str();
+  app.add_option("--top-k", o->sampling.top_k, "draw from the k likeliest; 0: all")->check(CLI::Range(0, 1 << 24))->capture_default_str();
+  app.add_option("--top-p", o->sampling.top_p, "draw from the likeliest that hold this share")->check(CLI::Range(1e-6f, 1.f))->capture_default_str();
+  app.add_option("--min-p", o->sampling.min_p, "drop what is less likely than this share of the likeliest")->check(CLI::Range(0.f, 1.f))->capture_default_str();
+  app.add_option("--seed", o->sampling.seed, "of the draws")->capture_default_str();
+  app.footer("Examples:\n  flagscale generate SmolLM2.gguf --chat 'What is the capital of France?' --temperature 0\n"
+             "  flagscale generate outputs/hf --prompts prompts.jsonl --max-tokens 32 --temperature 0 --json");
+  app.callback([o] { generate(*o); });
+}
+
+const Registration<Command> kGenerate{"generate", {"continue prompts or answer messages with a model", &setup}};
+
+}  // namespace
+}  // namespace flagscale

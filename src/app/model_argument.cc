@@ -1,0 +1,66 @@
+#include "app/model_argument.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "base/error.h"
+#include "config/compose.h"
+
+namespace flagscale {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// ./examples, then the ones installed beside the program.
+std::vector<fs::path> example_folders() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error).parent_path();
+  return {"examples", program / "../share/flagscale/examples", program / "../examples"};
+}
+
+std::string known_examples() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : example_folders()) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error))
+      if (fs::exists(entry.path() / "conf")) names.push_back(entry.path().filename());
+    if (!names.empty()) break;
+  }
+  std::sort(names.begin(), names.end());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+std::string example_conf(const std::string& name) {
+  if (name.find('/') != std::string::npos) return {};
+  for (const fs::path& folder : example_folders())
+    if (fs::exists(folder / name / "conf")) return (folder / name / "conf").lexically_normal();
+  return {};
+}
+
+void unknown_model(const std::string& model) {
+  fail(ErrorKind::kNotFound,
+       "MODEL '{}' is none of: an existing path (Hugging Face folder, checkpoint, .gguf file); the name of an example ({}); "
+       "a hub's owner/name, which this version does not fetch: download it and give its folder", model, known_examples());
+}
+
+std::string model_path(const std::string& model) {
+  if (fs::exists(model)) return model;
+  const std::string conf = example_conf(model);
+  if (conf.empty()) unknown_model(model);
+  config::ComposeRequest request;
+  request.folder = conf;
+  request.name = "train";
+  const config::NodePtr exp_dir = config::compose(request).value("experiment.exp_dir");
+  const std::string checkpoints = (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
+  if (!fs::exists(checkpoints))
+    fail(ErrorKind::kNotFound, "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model, checkpoints, model);
+  return checkpoints;
+}
+
+}  // namespace flagscale

@@ -1,0 +1,87 @@
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include "app/command.h"
+#include "app/engine_options.h"
+#include "base/error.h"
+#include "engine/prompts.h"
+
+namespace flagscale {
+namespace {
+
+struct Options {
+  EngineOptions engine;
+  std::string text;
+};
+
+// The tokens of a text file in pieces of at most `length`: each piece is scored on its own.
+std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text::Tokenizer& tokenizer, int64_t length) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
+  std::ostringstream text;
+  text << in.rdbuf();
+  const std::vector<int32_t> ids = tokenizer.encode(text.str(), true);
+  std::vector<std::vector<int32_t>> pieces;
+  for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(length))
+    pieces.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(first),
+                        ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), first + static_cast<size_t>(length))));
+  if (pieces.empty()) fail(ErrorKind::kInvalidArgument, "{} is empty", file);
+  return pieces;
+}
+
+void print_total(const std::vector<const engine::Sequence*>& sequences, bool json) {
+  double sum = 0;
+  size_t count = 0;
+  for (const engine::Sequence* s : sequences) {
+    for (const float p : s->prompt_logprobs) sum += static_cast<double>(p);
+    count += s->prompt_logprobs.size();
+  }
+  const double loss = count ? -sum / static_cast<double>(count) : 0;
+  if (json) fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
+  else fmt::print("{} tokens scored: {:.4f} nats a token, perplexity {:.3f}\n", count, loss, std::exp(loss));
+}
+
+void score(const Options& o) {
+  if (o.text.empty() == o.engine.prompts.empty()) fail(ErrorKind::kInvalidArgument, "give one of --text FILE and --prompts FILE.jsonl");
+  const engine::LoadedModel model = open_model(o.engine);
+  std::vector<std::vector<int32_t>> texts;
+  if (o.text.empty()) {
+    for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) texts.push_back(engine::encode(prompt, *model.tokenizer));
+  } else {
+    texts = pieces_of(o.text, *model.tokenizer, o.engine.max_model_len > 0 ? o.engine.max_model_len : std::min<int64_t>(model.config.max_positions, 2048));
+  }
+  size_t longest = 0;
+  for (const auto& ids : texts) longest = std::max(longest, ids.size());
+  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()));
+  std::vector<const engine::Sequence*> sequences;
+  for (auto& ids : texts) {
+    engine::Request request{std::move(ids), {}};
+    request.sampling.max_tokens = 0;
+    request.sampling.prompt_logprobs = true;
+    sequences.push_back(&engine->add(std::move(request)));
+  }
+  run_engine(*engine);
+  if (!o.text.empty()) return print_total(sequences, o.engine.json);
+  for (const engine::Sequence* s : sequences) {
+    if (o.engine.json) fmt::print("{}\n", engine::scored_json(*s));
+    else print_total({s}, false);
+  }
+}
+
+void setup(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  add_engine_options(app, o->engine);
+  app.add_option("--text", o->text, "a text file, scored in pieces of --max-model-len (at most 2048) tokens");
+  app.footer("Examples:\n  flagscale score outputs/hf --text book.txt\n  flagscale score SmolLM2.gguf --prompts prompts.jsonl --json");
+  app.callback([o] { score(*o); });
+}
+
+const Registration<Command> kScore{"score", {"log-probabilities and perplexity of texts under a model", &setup}};
+
+}  // namespace
+}  // namespace flagscale

@@ -1,0 +1,20 @@
+#pragma once
+// From a composed configuration to a trained model: what `train` and `run` share.
+
+#include <string>
+
+#include "config/compose.h"
+
+namespace flagscale {
+
+struct TrainingRequest {
+  config::ComposeRequest configuration;
+  std::string init_from;  // a Hugging Face folder or GGUF whose weights and shape to start from; empty: the configuration's
+  std::string action;     // run, dryrun or test; empty: the configuration's
+  bool json = false;      // the result as one JSON object, log lines to stderr
+};
+
+// Throws Error; Error{kInterrupted} after a clean stop.
+void run_training(const TrainingRequest& request);
+
+}  // namespace flagscale

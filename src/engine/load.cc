@@ -1,0 +1,100 @@
+#include "engine/load.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "io/checkpoint.h"
+#include "io/gguf_weights.h"
+#include "text/gguf_vocab.h"
+
+namespace flagscale::engine {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(ErrorKind::kNotFound, "cannot read {}", path.string());
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void add_stop(LoadedModel& model, int64_t id) {
+  if (id >= 0 && std::find(model.stop_ids.begin(), model.stop_ids.end(), id) == model.stop_ids.end())
+    model.stop_ids.push_back(static_cast<int32_t>(id));
+}
+
+// eos_token_id of generation_config.json: a number or a list.
+void add_generation_stops(LoadedModel& model, const std::string& text) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("eos_token_id")) return;
+  const auto& eos = json["eos_token_id"];
+  if (eos.is_number_integer()) add_stop(model, eos.get<int64_t>());
+  if (eos.is_array())
+    for (const auto& id : eos)
+      if (id.is_number_integer()) add_stop(model, id.get<int64_t>());
+}
+
+void load_gguf(LoadedModel& model) {
+  const io::GgufFile file(model.path);
+  model.config = model::parse_config(io::gguf_config_json(file, DType::kF32));
+  add_generation_stops(model, io::gguf_generation_config_json(file));
+  model.tokenizer = text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
+}
+
+void load_checkpoint(LoadedModel& model) {
+  const io::Checkpoint checkpoint(model.path);
+  const auto& extra = checkpoint.state().extra;
+  const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
+  if (config == extra.end()) fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
+  model.config = model::parse_config(config->second);
+  if (tokenizer != extra.end() && !tokenizer->second.empty() && fs::exists(tokenizer->second))
+    model.tokenizer = text::load_tokenizer(tokenizer->second);
+}
+
+bool has_tokenizer(const fs::path& folder) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "vocab.json"})
+    if (fs::exists(folder / name)) return true;
+  return false;
+}
+
+void load_folder(LoadedModel& model) {
+  const fs::path folder(model.path);
+  if (!fs::exists(folder / "config.json"))
+    fail(ErrorKind::kNotFound, "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no latest_checkpointed_iteration.txt)", model.path);
+  model.config = model::parse_config(read_text(folder / "config.json"));
+  if (fs::exists(folder / "generation_config.json")) add_generation_stops(model, read_text(folder / "generation_config.json"));
+  if (has_tokenizer(folder)) model.tokenizer = text::load_tokenizer(model.path);
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
+  LoadedModel model;
+  model.path = path;
+  if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{} does not exist", path);
+  if (fs::is_regular_file(path)) load_gguf(model);
+  else if (io::is_checkpoint(path)) load_checkpoint(model);
+  else load_folder(model);
+  if (!tokenizer.empty()) model.tokenizer = text::load_tokenizer(tokenizer);
+  for (const int id : model.config.eos_ids) add_stop(model, id);
+  if (model.tokenizer) add_stop(model, model.tokenizer->eos());
+  model.weights = io::open_weights(path);
+  return model;
+}
+
+DType natural_dtype(const io::WeightSet& weights) {
+  const auto& all = weights.tensors();
+  const bool narrow = !all.empty() && std::all_of(all.begin(), all.end(), [](const io::TensorInfo& t) {
+    return t.encoding == io::Encoding::kPlain && t.dtype == DType::kBF16;
+  });
+  return narrow ? DType::kBF16 : DType::kF32;
+}
+
+}  // namespace flagscale::engine

@@ -1,0 +1,116 @@
+// A step allocates nothing: malloc and mmap are counted while it runs. Resident memory stays near the plan.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <fstream>
+
+#include "train/step.h"
+
+namespace {
+std::atomic<bool> counting{false};
+std::atomic<int> allocations{0};
+void count() {
+  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1, std::memory_order_relaxed);
+}
+}  // namespace
+
+#ifndef FLAGSCALE_SANITIZED
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+
+void* malloc(size_t size) { return count(), __libc_malloc(size); }
+void* calloc(size_t n, size_t size) { return count(), __libc_calloc(n, size); }
+void* realloc(void* p, size_t size) { return count(), __libc_realloc(p, size); }
+void* aligned_alloc(size_t alignment, size_t size) { return count(), __libc_memalign(alignment, size); }
+void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) noexcept {
+  count();
+  return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, protection, flags, fd, offset));
+}
+}
+#endif
+
+namespace flagscale::train {
+namespace {
+
+size_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t pages = 0, resident = 0;
+  file >> pages >> resident;
+  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+void fill(const data::MicroBatch& batch, int64_t sequences) {
+  const auto length = static_cast<int64_t>(batch.tokens.size()) / sequences;
+  for (size_t i = 0; i < batch.tokens.size(); ++i) {
+    batch.tokens[i] = batch.labels[i] = static_cast<int32_t>(i * 7 % 1000);
+    batch.loss_mask[i] = 1;
+    batch.position_ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length);
+  }
+  for (int64_t s = 0; s <= sequences; ++s) batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * length);
+}
+
+model::DecoderConfig small() {
+  model::DecoderConfig c;
+  c.num_layers = 4, c.hidden_size = 256, c.num_heads = 8, c.num_kv_heads = 4, c.head_dim = 32;
+  c.intermediate_size = 512, c.vocab_size = 8000, c.max_positions = 128, c.rope.head_dim = 32;
+  c.qk_norm = c.qkv_bias = c.tie_embeddings = true;
+  return c;
+}
+
+TEST(Allocation, AStepAllocatesNothingAndStaysInThePlan) {
+#ifdef FLAGSCALE_SANITIZED
+  GTEST_SKIP() << "sanitizers have an allocator of their own";
+#endif
+  for (const DType compute : {DType::kF32, DType::kBF16})
+    for (const auto recompute : {model::Recompute::kNone, model::Recompute::kFull}) {
+      const size_t before = resident_bytes();
+      StepOptions options;
+      options.compute = compute;
+      options.micro_batch_size = 4, options.sequence_length = 128, options.threads = 2;
+      options.recompute = {recompute, -1};
+      TrainStep step(small(), options);
+      const auto allocator = make_cpu_allocator();
+      step.allocate(*allocator);
+      step.initialise(1);
+      fill(step.inputs(), 4);
+      op::StepScalars scalars{1e-3f, 0.1f, 0.1f, 0.001f, 1, 0};
+      for (int i = 0; i < 3; ++i) {
+        allocations = 0;
+        counting = i > 0;  // the first step starts the team's threads
+        step.micro_batch(4, true, 2);
+        step.micro_batch(4, false, 2);
+        const float norm = step.gradient_norm();
+        step.update(scalars);
+        const auto evaluated = step.evaluate(4);
+        counting = false;
+        EXPECT_EQ(allocations, 0) << "step " << i;
+        EXPECT_TRUE(std::isfinite(norm) && std::isfinite(evaluated.loss));
+      }
+      EXPECT_EQ(allocator->peak(), step.bytes());
+      EXPECT_EQ(allocator->peak(), step.memory().total());
+      EXPECT_LE(resident_bytes(), before + step.bytes() + (size_t{32} << 20));
+    }
+}
+
+TEST(Allocation, TheCounterCounts) {
+#ifdef FLAGSCALE_SANITIZED
+  GTEST_SKIP() << "sanitizers have an allocator of their own";
+#endif
+  allocations = 0;
+  counting = true;
+  void* volatile p = std::malloc(100);
+  counting = false;
+  std::free(p);
+  EXPECT_EQ(allocations, 1);
+}
+
+}  // namespace
+}  // namespace flagscale::train
