@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "io/io_test_support.h"
 #include "io/weights.h"
@@ -56,6 +57,27 @@ TEST(Encoding, PlainTypesGoThroughFp32AndBack) {
   }
   std::vector<std::byte> out(values.size() * 8);
   EXPECT_NE(error_of([&] { encode_plain(values, DType::kI64, out); }), "");
+}
+
+TEST(Encoding, HalvesWidenAsTensorsDo) {
+  std::vector<uint16_t> all(65536);
+  std::iota(all.begin(), all.end(), uint16_t{0});
+  std::vector<float> bf16(all.size()), f16(all.size());
+  decode_f32(Encoding::kPlain, DType::kBF16, std::as_bytes(std::span(all)), 0, bf16);
+  decode_f32(Encoding::kPlain, DType::kF16, std::as_bytes(std::span(all)), 0, f16);
+  for (const uint16_t bits : all) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(bf16[bits]), std::bit_cast<uint32_t>(to_float(BF16{bits}))) << bits;
+    ASSERT_EQ(std::bit_cast<uint32_t>(f16[bits]), std::bit_cast<uint32_t>(to_float(F16{bits}))) << bits;
+  }
+}
+
+TEST(Encoding, Bf16RoundsAsTensorsDo) {
+  std::vector<float> values;
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 9973)
+    values.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
+  std::vector<uint16_t> out(values.size());
+  encode_plain(values, DType::kBF16, std::as_writable_bytes(std::span(out)));
+  for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(out[i], to_bf16(values[i]).bits) << values[i];
 }
 
 }  // namespace
