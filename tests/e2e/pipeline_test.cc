@@ -1,0 +1,192 @@
+// The whole way on a small text: tokenizer, data, training, resume, export, generation, scores; and what goes
+// wrong on it.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+
+#include "tests/e2e/program.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder with a text (this project's own pages and sources), a tokenizer and a dataset of it; made once.
+class Pipeline : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = fs::temp_directory_path() / ("flagscale-pipeline-" + std::to_string(getpid()));
+    fs::create_directories(folder_);
+    write_text(folder_ / "text.txt");
+    must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "512", "--output", "tokenizer"});
+    must({"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "tokenizer",
+          "--append-eod", "--output-prefix", "text"});
+  }
+  static void TearDownTestSuite() { fs::remove_all(folder_); }
+
+  // Every source file a document.
+  static void write_text(const fs::path& file) {
+    std::ofstream out(file);
+    std::vector<fs::path> sources;
+    for (const auto& entry : fs::recursive_directory_iterator(FLAGSCALE_SOURCE_DIR "/src"))
+      if (entry.path().extension() == ".h") sources.push_back(entry.path());
+    std::sort(sources.begin(), sources.end());
+    for (const fs::path& source : sources) {
+      std::ifstream in(source);
+      for (std::string line; std::getline(in, line);)
+        if (!line.empty()) out << line << '\n';
+      out << '\n';
+    }
+  }
+
+  static Result must(const std::vector<std::string>& words) {
+    const Result result = run(words, folder_);
+    std::string command = "flagscale";
+    for (const std::string& word : words) command += " " + word;
+    EXPECT_EQ(result.code, 0) << command << "\n" << result.out << result.err;
+    return result;
+  }
+
+  // `flagscale train` on the folder's data, small; `name` keeps runs apart.
+  static std::vector<std::string> training(const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> words{"train", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"};
+    words = {"train",
+             "aquila",
+             FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml",
+             "data_path=text_text_document",
+             "tokenizer_path=tokenizer",
+             "experiment.exp_dir=" + name,
+             "train.model.num_layers=2",
+             "train.model.hidden_size=64",
+             "train.model.ffn_hidden_size=160",
+             "train.model.num_attention_heads=4",
+             "train.model.seq_length=64",
+             "train.model.max_position_embeddings=64",
+             "train.model.train_iters=20",
+             "train.model.eval_interval=20",
+             "train.model.eval_iters=2",
+             "train.system.logging.log_interval=5",
+             "train.system.checkpoint.save_interval=10"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+
+  static double number_after(const std::string& text, const std::string& label) {
+    const size_t at = text.rfind(label);
+    return at == std::string::npos ? -1 : std::strtod(text.c_str() + at + label.size(), nullptr);
+  }
+
+  static inline fs::path folder_;
+};
+
+TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
+  const Result trained = must(training("run", {}));
+  const double loss = number_after(trained.out, "lm loss value: ");
+  EXPECT_GT(loss, 0) << trained.out;
+  EXPECT_LT(loss, std::log(512.0)) << "not better than a uniform guess";
+  must({"checkpoint", "export", "run/checkpoints", "exported"});
+  EXPECT_TRUE(fs::exists(folder_ / "exported/config.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "exported/tokenizer.json"));
+
+  // The checkpoint and its export are one model.
+  std::ofstream(folder_ / "prompts.jsonl") << R"({"prompt": "namespace flagscale"})"
+                                           << "\n"
+                                           << R"({"prompt": "// The"})"
+                                           << "\n";
+  const std::vector<std::string> flags{"--prompts", "prompts.jsonl", "--max-tokens", "8", "--temperature",
+                                       "0",         "--json"};
+  std::vector<std::string> words{"generate", "run/checkpoints"};
+  words.insert(words.end(), flags.begin(), flags.end());
+  const Result from_checkpoint = must(words);
+  words[1] = "exported";
+  const Result from_export = must(words);
+  EXPECT_EQ(from_checkpoint.out, from_export.out);
+  std::istringstream lines(from_export.out);
+  int count = 0;
+  for (std::string line; std::getline(lines, line); ++count) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_EQ(json.at("token_ids").size(), 8u);
+    EXPECT_FALSE(json.at("prompt_token_ids").empty());
+    EXPECT_TRUE(json.at("text").is_string());
+    EXPECT_EQ(json.at("finish_reason"), "length");
+  }
+  EXPECT_EQ(count, 2);
+  const Result scored = must({"score", "exported", "--prompts", "prompts.jsonl", "--json"});
+  const auto first = nlohmann::json::parse(scored.out.substr(0, scored.out.find('\n')));
+  EXPECT_EQ(first.at("logprobs").size() + 1, first.at("prompt_token_ids").size());
+  EXPECT_GT(first.at("perplexity").get<double>(), 1.0);
+}
+
+TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
+  const Result whole = must(training("whole", {}));
+  must(training("halves", {"train.model.exit_interval=10"}));
+  const Result second = must(training("halves", {}));
+  static const std::regex kIteration("iteration +(15|20)/ +20 .*lm loss: ([0-9.E+-]+)");
+  const auto losses = [](const std::string& text) {
+    std::vector<std::string> found;
+    for (std::sregex_iterator it(text.begin(), text.end(), kIteration), end; it != end; ++it)
+      found.push_back((*it)[2]);
+    return found;
+  };
+  ASSERT_EQ(losses(whole.out).size(), 2u) << whole.out;
+  EXPECT_EQ(losses(whole.out), losses(second.out)) << second.out;
+}
+
+TEST_F(Pipeline, RefusesWhatCannotBe) {
+  struct Case {
+    std::vector<std::string> words;
+    int code;
+    std::string says;
+  };
+  const std::vector<Case> cases = {
+      {{"train", "nosuchmodel"}, 1, "nosuchmodel"},
+      {training("bad", {"data_path=absent"}), 1, "absent"},
+      {training("bad", {"train.model.nun_layers=3"}), 2, "num_layers"},
+      {training("bad", {"train.model.num_attention_heads=7"}), 2, "num_attention_heads"},
+      {training("bad", {"train.model.micro_batch_size=3", "train.model.global_batch_size=4"}), 2,
+       "micro_batch_size"},
+      {{"generate", "text.txt", "--prompt", "x"}, 1, "text.txt"},
+      {{"generate", "tokenizer", "--prompt", "x"}, 1, "tokenizer"},
+      {{"checkpoint", "inspect", "tokenizer/tokenizer.json"}, 1, "tokenizer.json"},
+      {{"data", "inspect", "absent"}, 1, "absent"},
+  };
+  for (const Case& c : cases) {
+    const Result result = run(c.words, folder_);
+    const std::string what = c.words[0] + " " + c.words.back();
+    EXPECT_TRUE(result.code == 1 || result.code == 2) << what << " ended with " << result.code << "\n"
+                                                      << result.err;
+    EXPECT_EQ(result.code, c.code) << what << "\n" << result.err;
+    EXPECT_NE(result.err.find("flagscale: error:"), std::string::npos) << what << "\n" << result.err;
+    EXPECT_NE(result.err.find(c.says), std::string::npos) << what << "\n" << result.err;
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "bad/checkpoints")) << "a refused run left something behind";
+}
+
+TEST_F(Pipeline, NamesTheRequiredValueThatIsNotSet) {
+  const Result result =
+      run({"train", "aquila", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"}, folder_);
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("train.data.data_path is not set"), std::string::npos) << result.err;
+}
+
+// Aquila-7B with Adam in fp32 masters wants over 100 GB: said before anything is allocated.
+TEST_F(Pipeline, RefusesAPlanLargerThanMemory) {
+  const Result result =
+      shell("ulimit -v unlimited; flagscale train aquila " FLAGSCALE_SOURCE_DIR
+            "/examples/aquila/conf/train.yaml train=7b data_path=text_text_document tokenizer_path=tokenizer "
+            "experiment.exp_dir=huge train.model.train_samples=100000 train.model.seq_length=64",
+            folder_);
+  if (result.code == 0) GTEST_SKIP() << "this machine has the memory for 7 billion parameters";
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("GB"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("free"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
