@@ -9,40 +9,31 @@
 // Packing costs 16 / rows of a strip (16 / columns of a group) of the multiplications' time for each element
 // copied, a third of that in practice, so strips and groups are no smaller than balance between threads asks.
 #include "op/matmul/matmul.h"
-#include "op/matmul/panels_simd.h"
+#include "op/matmul/tile_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 namespace {
 
-constexpr int64_t kMostDepth = 1024;  // units of k in a block
+constexpr int64_t kMostDepth = 768;  // units of k in a block
 constexpr int64_t kPitch =
     kMostDepth + 16;  // of a row of a's buffer: odd in cache lines, so rows spread over the sets
-constexpr int64_t kGroupBytes = 512 << 10;  // of b's panels, half of a usual L2
+constexpr int64_t kGroupBytes = 768 << 10;  // of b's panels, of a usual L2 of 1 MB
+constexpr double kMostTasks = 16;
 constexpr int64_t kStripRows = 512;
-
-template <class V>
-struct Tile {
-  // Accumulators fill the registers: 14 x 2 of 32, or 6 x 2 of 16.
-  static constexpr int kRows = V::kLanes == 16 ? 14 : V::kLanes == 8 ? 6 : 4;
-  static constexpr int kColumns = (V::kLanes == 1 ? 4 : 2) * V::kLanes;
-  static constexpr int kVectors = kColumns / V::kLanes;
-  static constexpr int kBufferRows = V::kLanes == 16  ? 16
-                                     : V::kLanes == 8 ? 8
-                                                      : 4;  // kRows rounded up to kLanes
-};
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Whether a's memory can be multiplied as it is: along k it already holds units (pairs only of an even k), or
-// across k.
+// Whether a's memory can be multiplied as it is: it already holds units along k (pairs only of an even k), or
+// numbers across k. Rows a multiple of 2 kB apart would fall on one another in L1.
 template <class V, class T>
 bool reads_in_place(const MatmulArgs& args) {
   using U = Units<V, T>;
-  return args.trans_a
-             ? U::kElements == 1 && U::kIsUnit
-             : U::kIsUnit && args.a.dims[1] % U::kElements == 0 && args.a.row_stride() % U::kElements == 0;
+  const int64_t stride = args.a.row_stride();
+  if (args.trans_a) return U::kIsUnit && U::kElements == 1;
+  return U::kIsUnit && args.a.dims[1] % U::kElements == 0 && stride % U::kElements == 0 &&
+         stride * static_cast<int64_t>(sizeof(T)) % 2048 != 0;
 }
 
 // How a product is cut; from its sizes and type alone.
@@ -65,11 +56,11 @@ struct Grid {
 
     constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
     const int64_t row_tiles = divide_up(m, kRows), column_tiles = divide_up(n, kColumns);
-    // A task of 2^22 multiplications takes tens of microseconds. Beyond 32 tasks balance gains nothing.
+    // A task of 2^22 multiplications takes tens of microseconds. More of them balance better and pack more.
     const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / (1 << 22);
-    const double tasks = work < 1 ? 1 : work > 32 ? 32 : work;
+    const double tasks = work < 1 ? 1 : work > kMostTasks ? kMostTasks : work;
     // b is packed once a strip, a read (or packed) once a group.
-    const double cost = reads_in_place<V, T>(args) ? 0.25 : 1;
+    const double cost = !reads_in_place<V, T>(args) ? 1 : 0.25;
     const double strips_wanted =
         std::sqrt(tasks * cost * static_cast<double>(m) / static_cast<double>(most(1, n)));
     const int64_t strip = cut(row_tiles, strips_wanted, kStripRows / kRows);
@@ -96,96 +87,6 @@ struct Grid {
       2 * kGroupBytes / (kMostDepth * static_cast<int64_t>(sizeof(typename V::Scalar)));
   int64_t scratch() const { return kSumsAt + (keeps_sums ? kStripRows * kMostSumColumns : 0); }
 };
-
-// kRows rows of a: unit (i, k) at data[i * row_step + k] or data[i + k * unit_step].
-template <class S>
-struct Rows {
-  const S* data;
-  int64_t row_step;   // 0: across
-  int64_t unit_step;  // 0: along
-};
-
-// Five pointers and one step reach 14 rows: the barrier keeps the compiler from making 14 pointers of them
-// and spilling.
-template <class S, int kRows>
-struct Along {
-  const S *p0, *p1, *p2, *p3, *p4;
-  int64_t step;
-  explicit Along(const Rows<S>& a)
-      : p0(a.data),
-        p1(p0 + (kRows > 3 ? 3 : 0) * a.row_step),
-        p2(p0 + (kRows > 6 ? 6 : 0) * a.row_step),
-        p3(p0 + (kRows > 9 ? 9 : 0) * a.row_step),
-        p4(p0 + (kRows > 12 ? 12 : 0) * a.row_step),
-        step(a.row_step) {}
-  S operator[](int i) const {
-    const S* const p = i < 3 ? p0 : i < 6 ? p1 : i < 9 ? p2 : i < 12 ? p3 : p4;
-    return p[i % 3 * step];
-  }
-  void next() {
-    ++p0, ++p1, ++p2, ++p3, ++p4;
-    asm("" : "+r"(p0), "+r"(p1), "+r"(p2), "+r"(p3), "+r"(p4));
-  }
-};
-template <class S>
-struct Across {
-  const S* p;
-  int64_t step;
-  explicit Across(const Rows<S>& a) : p(a.data), step(a.unit_step) {}
-  S operator[](int i) const { return p[i]; }
-  void next() { p += step; }
-};
-
-// tile[kRows][kColumns] = rows of a times a panel of b.
-template <class V, class T, class A, int kRows>
-[[gnu::noinline]] void multiply(const Rows<typename V::Scalar>& rows, const typename V::Scalar* b,
-                                int64_t depth, typename V::Scalar* tile) {
-  constexpr int kVectors = Tile<V>::kVectors;
-  V sum[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sum[i][j] = V::zero();
-  A a(rows);
-  for (const auto* const end = b + depth * Tile<V>::kColumns; b < end; a.next(), b += Tile<V>::kColumns) {
-    V right[kVectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) right[j] = V::load(b + j * V::kLanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const V left = V::set(a[i]);
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = Units<V, T>::multiply_add(left, right[j], sum[i][j]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sum[i][j].store(tile + i * Tile<V>::kColumns + j * V::kLanes);
-}
-
-template <class V, class T, int kRows>
-void multiply_in_order(const Rows<typename V::Scalar>& a, const typename V::Scalar* b, int64_t depth,
-                       typename V::Scalar* tile) {
-  using S = typename V::Scalar;
-  if (a.unit_step == 0)
-    multiply<V, T, Along<S, kRows>, kRows>(a, b, depth, tile);
-  else
-    multiply<V, T, Across<S>, kRows>(a, b, depth, tile);
-}
-
-// The smallest tile that holds `count` rows.
-template <class V, class T>
-void multiply_rows(int64_t count, const Rows<typename V::Scalar>& a, const typename V::Scalar* b,
-                   int64_t depth, typename V::Scalar* tile) {
-  constexpr int kRows = Tile<V>::kRows;
-  if (count == 1) return multiply_in_order<V, T, 1>(a, b, depth, tile);
-  if (count <= 4 && kRows > 4) return multiply_in_order<V, T, 4>(a, b, depth, tile);
-  if constexpr (kRows > 8) {
-    if (count <= 8) return multiply_in_order<V, T, 8>(a, b, depth, tile);
-  }
-  multiply_in_order<V, T, kRows>(a, b, depth, tile);
-}
 
 // Where a tile goes: c (+)= tile + bias.
 template <class S>

@@ -1,5 +1,7 @@
 #include "op/matmul/matmul.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "op/op_testing.h"
 
@@ -64,7 +66,7 @@ TEST(Matmul, EverySet) {
 }
 
 TEST(Matmul, ASumDependsOnItsLengthAlone) {
-  const int64_t k = 1000;
+  const int64_t k = 1602;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const Tensor a = testing::converted(random_tensor({60, k}, 1), dtype),
                  b = testing::converted(random_tensor({100, k}, 2), dtype);
@@ -72,7 +74,7 @@ TEST(Matmul, ASumDependsOnItsLengthAlone) {
       SCOPED_TRACE(name(isa));
       const Tensor all = product(isa, a, b, false, true, DType::kF32),
                    one_thread = product(isa, a, b, false, true, DType::kF32, 1);
-      for (int64_t row : {0, 13, 14, 59}) {
+      for (int64_t row : {0, 13, 14, 41, 42, 56, 59}) {
         const Tensor alone = product(isa, a.rows(row, 1), b, false, true, DType::kF32);
         for (int64_t j = 0; j < 100; ++j) {
           ASSERT_EQ(alone.data<float>()[j], all.data<float>()[row * 100 + j]);
@@ -92,6 +94,71 @@ TEST(Matmul, AccumulatesOrOverwritesAsTheSlotSays) {
   int64_t accumulate = 0;
   for (; accumulate < 3; ++accumulate) launch_matmul(recorder, {a, b, {}, sum, true, false, &accumulate, {}});
   for (int64_t i = 0; i < 1200; ++i) ASSERT_NEAR(testing::get(sum, i), 3 * testing::get(once, i), 1e-4);
+}
+
+// What a kernel reads in place, copies, widens or pairs depends on strides, alignment and the length of k.
+TEST(Matmul, ViewsOddLengthsAndSeveralBlocksOfK) {
+  for (const int64_t k : {1, 33, 2048, 2051}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      const Tensor wide = testing::converted(random_tensor({31, k + 7}, 1), dtype);
+      const Tensor weights = testing::converted(random_tensor({k, 90}, 2), dtype);
+      const Tensor a = wide.columns(3, k), b = weights.columns(5, 70);
+      const Tensor want = make_tensor(testing::allocator(), {31, 70}, DType::kF64);
+      for (int64_t i = 0; i < 31; ++i)
+        for (int64_t j = 0; j < 70; ++j) {
+          double sum = 0;
+          for (int64_t l = 0; l < k; ++l)
+            sum += testing::get(wide, i * (k + 7) + 3 + l) * testing::get(weights, l * 90 + 5 + j);
+          testing::set(want, i * 70 + j, sum);
+        }
+      for (const Isa isa : runnable_isas()) {
+        SCOPED_TRACE(fmt::format("{} {} k {}", name(isa), flagscale::name(dtype), k));
+        EXPECT_LT(testing::relative_error(product(isa, a, b, false, false, DType::kF32), want), 3e-6);
+        EXPECT_LT(testing::relative_error(product(isa, a, b, false, false, dtype), want),
+                  dtype == DType::kF32 ? 3e-6 : 5e-3);
+      }
+    }
+  }
+}
+
+TEST(Matmul, LiveRowsAlone) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const Isa isa : runnable_isas()) {
+      SCOPED_TRACE(name(isa));
+      const Tensor dy = testing::converted(random_tensor({700, 50}, 1), dtype);
+      const Tensor x = testing::converted(random_tensor({700, 40}, 2), dtype);
+      const Tensor w = testing::converted(random_tensor({50, 40}, 3), dtype);
+      for (const int64_t live : {0, 1, 27, 700}) {
+        // Along the rows: those in use, and no other is written.
+        const Tensor dx = product(isa, dy.with_live(&live), w, false, false, DType::kF32);
+        const Tensor all = product(isa, dy, w, false, false, DType::kF32);
+        for (int64_t i = 0; i < 700 * 40; ++i) {
+          if (i < live * 40) {
+            ASSERT_EQ(testing::get(dx, i), testing::get(all, i));
+          } else {
+            ASSERT_TRUE(std::isnan(testing::get(dx, i)));
+          }
+        }
+        // Along k: as a product of the shorter matrices; of none it is zero.
+        const Tensor dw = product(isa, dy.with_live(&live), x.with_live(&live), true, false, DType::kF32);
+        const Tensor part =
+            live == 0 ? Tensor() : product(isa, dy.rows(0, live), x.rows(0, live), true, false, DType::kF32);
+        for (int64_t i = 0; i < 50 * 40; ++i)
+          ASSERT_EQ(testing::get(dw, i), part.defined() ? testing::get(part, i) : 0);
+      }
+    }
+}
+
+TEST(Matmul, ManyBlocksOfSeveralTasks) {
+  const Tensor a = random_tensor({520, 900}, 1, DType::kF32), b = random_tensor({640, 900}, 2, DType::kF32);
+  const Tensor want = product(Isa::kScalar, a, b, false, true, DType::kF32, 2);
+  for (const Isa isa : runnable_isas())
+    EXPECT_LT(testing::relative_error(product(isa, a, b, false, true, DType::kF32), want), 2e-6) << name(isa);
+  const Tensor dw =
+      product(machine_isa(), a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
+  const Tensor plain =
+      product(Isa::kScalar, a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
+  EXPECT_LT(testing::relative_error(dw, plain), 2e-6);
 }
 
 TEST(Matmul, RefusesShapesThatDoNotFit) {

@@ -117,24 +117,34 @@ struct Source {
 // Packing walks many rows at once, more than the hardware follows: it asks for memory ahead itself.
 constexpr int64_t kAhead = 256;  // bytes along a row
 
-// A square of kLanes x kLanes units at unit u and column i, one vector a unit.
-template <class V, class T>
-static inline void load_square(const Source<T>& x, int64_t u, int64_t i, V (&square)[V::kLanes]) {
+// to[unit][pitch] = a square of kLanes units and columns at unit u and column i. kWhole: all of it exists.
+template <class V, class T, bool kWhole>
+static inline void pack_square(const Source<T>& x, int64_t u, int64_t i, typename V::Scalar* to,
+                               int64_t pitch) {
   using U = Units<V, T>;
+  constexpr int64_t kMany = 1 << 20;
   const int64_t k = u * U::kElements;
-  for (int j = 0; j < V::kLanes; ++j) {
-    if (x.k_contiguous) {
-      const T* p = x.data + (i + j) * x.stride + k;
-      if (i + j < x.count) __builtin_prefetch(p + kAhead / static_cast<int64_t>(sizeof(T)));
-      square[j] = i + j < x.count ? U::along(p, x.length - k) : V::zero();
-    } else {
-      const int64_t kj = k + j * U::kElements;
-      const T* p = x.data + kj * x.stride + i;
-      if (kj < x.length) __builtin_prefetch(p + V::kLanes * U::kElements * x.stride);
-      square[j] = kj < x.length ? U::across(p, x.stride, x.length - kj, x.count - i) : V::zero();
+  if (!x.k_contiguous) {
+    const T* p = x.data + k * x.stride + i;
+    for (int j = 0; j < V::kLanes; ++j, p += U::kElements * x.stride) {
+      const int64_t left = kWhole ? kMany : x.length - k - j * U::kElements;
+      if (left > 0) __builtin_prefetch(p + V::kLanes * U::kElements * x.stride);
+      const V v = left > 0 ? U::across(p, x.stride, left, kWhole ? kMany : x.count - i) : V::zero();
+      v.store(to + j * pitch);
     }
+    return;
   }
-  if (x.k_contiguous) transpose(square);
+  V square[V::kLanes];
+#pragma GCC unroll 16
+  for (int j = 0; j < V::kLanes; ++j) {
+    const T* p = x.data + (i + j) * x.stride + k;
+    const bool exists = kWhole || i + j < x.count;
+    if (exists) __builtin_prefetch(p + kAhead / static_cast<int64_t>(sizeof(T)));
+    square[j] = exists ? U::along(p, kWhole ? kMany : x.length - k) : V::zero();
+  }
+  transpose(square);
+#pragma GCC unroll 16
+  for (int j = 0; j < V::kLanes; ++j) square[j].store(to + j * pitch);
 }
 
 // to[unit][kWidth]: columns [first, first + kWidth) and units [u0, u0 + units) of x, units rounded up to
@@ -142,13 +152,15 @@ static inline void load_square(const Source<T>& x, int64_t u, int64_t i, V (&squ
 template <class V, class T, int kWidth>
 [[gnu::noinline]] static void pack_by_unit(const Source<T>& x, int64_t first, int64_t u0, int64_t units,
                                            typename V::Scalar* to) {
-  V square[V::kLanes];
+  const int64_t whole = x.length / Units<V, T>::kElements - u0;  // units without padding
   for (int i = 0; i < kWidth; i += V::kLanes)
     for (int64_t u = 0; u < units; u += V::kLanes) {
       typename V::Scalar* const p = to + u * kWidth + i;
       for (int j = 0; j < V::kLanes; ++j) __builtin_prefetch(p + (V::kLanes + j) * kWidth, 1);
-      load_square<V, T>(x, u0 + u, first + i, square);
-      for (int j = 0; j < V::kLanes; ++j) square[j].store(p + j * kWidth);
+      if (u + V::kLanes <= whole && first + i + V::kLanes <= x.count)
+        pack_square<V, T, true>(x, u0 + u, first + i, p, kWidth);
+      else
+        pack_square<V, T, false>(x, u0 + u, first + i, p, kWidth);
     }
 }
 
