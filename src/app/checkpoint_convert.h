@@ -1,9 +1,7 @@
 #pragma once
 // `flagscale checkpoint import` and `export`.
 
-namespace CLI {
-class App;
-}
+#include "app/command.h"
 
 namespace flagscale {
 
