@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "data/blend.h"
 #include "data/gpt_dataset.h"
+#include "data/index_cache.h"
 #include "data/train_data.h"
 
 namespace flagscale::data {
@@ -13,6 +14,18 @@ namespace {
 
 using Reader = std::shared_ptr<const IndexedReader>;
 using Source = std::unique_ptr<SampleSource>;
+
+// All that decides the indices, as text: the name of a cache entry.
+std::string describe(const std::string& prefix, const SampleIndexOptions& wanted) {
+  const std::filesystem::path file = std::filesystem::absolute(prefix + ".idx");
+  std::error_code ignored;
+  return fmt::format(
+      "file {}\nbytes {}\ntime {}\nsequences {}..{}\nsequence_length {}\nsamples {}\nseed {}\ndrop_last {}\n",
+      file.string(), std::filesystem::file_size(file, ignored),
+      std::filesystem::last_write_time(file, ignored).time_since_epoch().count(), wanted.first_sequence,
+      wanted.end_sequence, wanted.sequence_length, wanted.samples.value_or(-1), wanted.seed,
+      wanted.drop_last_partial);
+}
 
 // One split of one file; null when the split has no sequence.
 Source open_split(const DatasetOptions& options, const Reader& reader, Split split,
@@ -27,7 +40,9 @@ Source open_split(const DatasetOptions& options, const Reader& reader, Split spl
   wanted.seed = options.seed;
   wanted.drop_last_partial = split != kValid || options.drop_last_partial_validation_sequence;
   try {
-    auto index = build_sample_index(wanted, [&](int64_t s) { return reader->index().length(s); });
+    auto index = cached_sample_index(
+        options.cache_path, name(split), describe(reader->prefix(), wanted), wanted,
+        [&] { return build_sample_index(wanted, [&](int64_t s) { return reader->index().length(s); }); });
     return std::make_unique<GptDataset>(reader, std::move(index), options.sequence_length);
   } catch (const Error&) {
     rethrow_with(fmt::format("{} (split {}, sequences {}..{})", reader->prefix(), name(split), first, end));

@@ -1,12 +1,16 @@
 #include "data/train_data.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "data/blend.h"
 #include "data/sample_index.h"
+#include "io/atomic_file.h"
 
 namespace flagscale::data {
 namespace {
@@ -60,6 +64,44 @@ TEST(BuildDatasets, TokensOutsideTheVocabularyStopTheSample) {
   EXPECT_THROW(splits[kTrain]->sample(0, tokens), Error);
   EXPECT_THROW(splits[kTrain]->sample(splits[kTrain]->size(), tokens), Error);
   EXPECT_THROW(splits[kTrain]->sample(-1, tokens), Error);
+}
+
+// Tokens of every training sample.
+std::vector<int32_t> all_tokens(const DatasetOptions& options) {
+  const auto splits = build_datasets(options);
+  const auto length = static_cast<size_t>(options.sequence_length) + 1;
+  std::vector<int32_t> tokens(static_cast<size_t>(splits[kTrain]->size()) * length);
+  for (size_t i = 0; i * length < tokens.size(); ++i)
+    splits[kTrain]->sample(static_cast<int64_t>(i), std::span(tokens).subspan(i * length, length));
+  return tokens;
+}
+
+TEST(IndexCache, GivesWhatWasBuiltAndSurvivesDamage) {
+  set_log_level(LogLevel::kQuiet);
+  auto options = options_of({kGolden + "a"});
+  options.samples[kTrain] = 75;
+  const auto wanted = all_tokens(options);
+  options.cache_path = testing::TempDir() + "index-cache-" + std::to_string(::getpid()) + "/new";
+  EXPECT_EQ(all_tokens(options), wanted) << "built and stored";
+  EXPECT_EQ(all_tokens(options), wanted) << "loaded";
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(options.cache_path))
+    files.push_back(entry.path());
+  EXPECT_EQ(files.size(), 8u) << "four files for train and for valid";
+  for (const auto& file : files) {
+    const std::string whole = io::read_file(file.string());
+    for (const size_t at : {size_t{0}, size_t{20}, whole.size() - 3}) {
+      std::string damaged = whole;
+      damaged[at] = '\x7f';
+      io::write_file(file.string(), damaged);
+      EXPECT_EQ(all_tokens(options), wanted) << file << " byte " << at;
+    }
+  }
+  options.seed = 1;
+  EXPECT_NE(all_tokens(options), wanted) << "another seed is another entry";
+  options.cache_path = "/proc/nowhere";
+  all_tokens(options);  // a cache that cannot be written only warns
+  set_log_level(LogLevel::kInfo);
 }
 
 TEST(RequestedSamples, FollowMegatron) {
