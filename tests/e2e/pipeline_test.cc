@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -55,26 +57,27 @@ class Pipeline : public testing::Test {
 
   // `flagscale train` on the folder's data, small; `name` keeps runs apart.
   static std::vector<std::string> training(const std::string& name, std::vector<std::string> more) {
-    std::vector<std::string> words{"train", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"};
-    words = {"train",
-             "aquila",
-             FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml",
-             "data_path=text_text_document",
-             "tokenizer_path=tokenizer",
-             "experiment.exp_dir=" + name,
-             "train.model.num_layers=2",
-             "train.model.hidden_size=64",
-             "train.model.ffn_hidden_size=160",
-             "train.model.num_attention_heads=4",
-             "train.model.seq_length=64",
-             "train.model.max_position_embeddings=64",
-             "train.model.train_iters=20",
-             "train.model.eval_interval=20",
-             "train.model.eval_iters=2",
-             "train.system.logging.log_interval=5",
-             "train.system.checkpoint.save_interval=10"};
-    words.insert(words.end(), more.begin(), more.end());
+    std::vector<std::string> words = configured();
+    const std::vector<std::string> small{"data_path=text_text_document",
+                                         "tokenizer_path=tokenizer",
+                                         "experiment.exp_dir=" + name,
+                                         "train.model.num_layers=2",
+                                         "train.model.hidden_size=64",
+                                         "train.model.ffn_hidden_size=160",
+                                         "train.model.num_attention_heads=4",
+                                         "train.model.seq_length=64",
+                                         "train.model.max_position_embeddings=64",
+                                         "train.model.train_iters=20",
+                                         "train.model.eval_interval=20",
+                                         "train.model.eval_iters=2",
+                                         "train.system.logging.log_interval=5",
+                                         "train.system.checkpoint.save_interval=10"};
+    for (const auto* list : {&small, &more}) words.insert(words.end(), list->begin(), list->end());
     return words;
+  }
+
+  static std::vector<std::string> configured() {
+    return {"run", "--config-path", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf", "--config-name", "train"};
   }
 
   static double number_after(const std::string& text, const std::string& label) {
@@ -169,19 +172,18 @@ TEST_F(Pipeline, RefusesWhatCannotBe) {
 }
 
 TEST_F(Pipeline, NamesTheRequiredValueThatIsNotSet) {
-  const Result result =
-      run({"train", "aquila", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"}, folder_);
+  const Result result = run(configured(), folder_);
   EXPECT_EQ(result.code, 2);
   EXPECT_NE(result.err.find("train.data.data_path is not set"), std::string::npos) << result.err;
 }
 
 // Aquila-7B with Adam in fp32 masters wants over 100 GB: said before anything is allocated.
 TEST_F(Pipeline, RefusesAPlanLargerThanMemory) {
-  const Result result =
-      shell("ulimit -v unlimited; flagscale train aquila " FLAGSCALE_SOURCE_DIR
-            "/examples/aquila/conf/train.yaml train=7b data_path=text_text_document tokenizer_path=tokenizer "
-            "experiment.exp_dir=huge train.model.train_samples=100000 train.model.seq_length=64",
-            folder_);
+  std::vector<std::string> words = configured();
+  for (const char* override :
+       {"train=7b", "data_path=text_text_document", "tokenizer_path=tokenizer", "experiment.exp_dir=huge"})
+    words.emplace_back(override);
+  const Result result = run(words, folder_);
   if (result.code == 0) GTEST_SKIP() << "this machine has the memory for 7 billion parameters";
   EXPECT_EQ(result.code, 1) << result.err;
   EXPECT_NE(result.err.find("GB"), std::string::npos) << result.err;
