@@ -15,10 +15,15 @@ constexpr int kAccumulators = V::kLanes == 16  ? 24
                               : V::kLanes == 8 ? 12
                                                : 16;
 
-// scores[r][page * kPage + t] = sum over i of q[r][i] * k[page][i][t], for kRows rows and kPages pages.
+// Few rows wait for memory: they ask for lines ahead of their use, since pages are too short for the hardware
+// to do it.
+constexpr int kFewRows = 4, kPagesAhead = 4;
+
+// scores[r][page * kPage + t] = sum over i of q[r][i] * k[page][i][t], for kRows rows and kPages pages. k has
+// kPagesAhead entries more, and v the pages of the values: both are only fetched.
 template <class V, class C, int kRows, int kPages>
 static inline void score_tile(const typename V::Scalar* q, int64_t depth, const C* const* k,
-                              typename V::Scalar* scores, int64_t pitch) {
+                              const C* const* v, typename V::Scalar* scores, int64_t pitch) {
   constexpr int kWide = static_cast<int>(kPage) / V::kLanes;
   V sum[kRows][kPages * kWide];
 #pragma GCC unroll 8
@@ -30,6 +35,13 @@ static inline void score_tile(const typename V::Scalar* q, int64_t depth, const 
 #pragma GCC unroll 16
     for (int j = 0; j < kPages * kWide; ++j)
       key[j] = V::load(k[j / kWide] + i * kPage + j % kWide * V::kLanes);
+    if constexpr (kRows <= kFewRows && V::kLanes > 1) {
+#pragma GCC unroll 4
+      for (int page = 0; page < kPages; ++page) {
+        _mm_prefetch(k[page + kPages] + i * kPage, _MM_HINT_T0);
+        _mm_prefetch(v[page] + i * kPage, _MM_HINT_T1);
+      }
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const V query = V::set(q[r * depth + i]);
@@ -75,14 +87,16 @@ static inline void mix_tile(const typename V::Scalar* p, int64_t p_pitch, const 
 }
 
 template <class V, class C, int kRows>
-static inline void score_rows(const typename V::Scalar* q, int64_t depth, const C* const* k, int64_t first,
-                              int64_t last, typename V::Scalar* scores, int64_t pitch) {
+static inline void score_rows(const typename V::Scalar* q, int64_t depth, const C* const* k,
+                              const C* const* v, int64_t first, int64_t last, typename V::Scalar* scores,
+                              int64_t pitch) {
   constexpr int kFit = kAccumulators<V> / (kRows * static_cast<int>(kPage) / V::kLanes);
   constexpr int kPages = kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
   int64_t page = first;
   for (; page + kPages <= last; page += kPages)
-    score_tile<V, C, kRows, kPages>(q, depth, k + page, scores + page * kPage, pitch);
-  for (; page < last; ++page) score_tile<V, C, kRows, 1>(q, depth, k + page, scores + page * kPage, pitch);
+    score_tile<V, C, kRows, kPages>(q, depth, k + page, v + page, scores + page * kPage, pitch);
+  for (; page < last; ++page)
+    score_tile<V, C, kRows, 1>(q, depth, k + page, v + page, scores + page * kPage, pitch);
 }
 
 template <class V, class C, int kRows>

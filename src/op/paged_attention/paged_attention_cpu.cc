@@ -187,7 +187,7 @@ void attend_chunk(const Cut& cut, const Block& block, int64_t chunk, Scratch<typ
   const int64_t begin = inside(cut.low(position)), end = inside(position + block.tokens);
   const int64_t first_page = begin / kPageTokens, last_page = ceil_div(end, kPageTokens);
 
-  const C *k[kChunkPages], *v[kChunkPages];
+  const C *k[kChunkPages + kPagesAhead], *v[kChunkPages];
   const int32_t* table = args.block_tables.ptr<const int32_t>() + block.sequence * args.block_tables.dim(1) +
                          chunk * kChunkPages;
   for (int64_t p = first_page; p < last_page; ++p) {
@@ -196,8 +196,9 @@ void attend_chunk(const Cut& cut, const Block& block, int64_t chunk, Scratch<typ
     k[p] = args.k_pages.ptr<const C>() + (page * args.shape.kv_heads + block.kv) * d * kPageTokens;
     v[p] = args.v_pages.ptr<const C>() + (page * args.shape.kv_heads + block.kv) * cut.pitch * kPageTokens;
   }
+  for (int64_t p = last_page; p < last_page + kPagesAhead; ++p) k[p] = k[last_page - 1];
   for_row_tiles(rows, [&]<int kTile>(int64_t r) {
-    score_rows<V, C, kTile>(w.q + r * d, d, k, first_page, last_page, w.scores + r * kChunk, kChunk);
+    score_rows<V, C, kTile>(w.q + r * d, d, k, v, first_page, last_page, w.scores + r * kChunk, kChunk);
   });
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t query = position + r / block.heads;
