@@ -11,8 +11,6 @@
 namespace flagscale::config {
 namespace {
 
-bool is_hydra(const std::string& key) { return key == "hydra" || key.starts_with("hydra."); }
-
 // hydra.searchpath of the command line, else of the primary file: more folders to look in.
 void add_search_path(Repository& repository, const std::string& name,
                      const std::vector<Override>& overrides) {
@@ -66,15 +64,10 @@ void apply_delete(const NodePtr& root, const Override& override_) {
     fail(ErrorKind::kConfig, "'{}' is an item of a list, which cannot be deleted", override_.key);
 }
 
-void check_hydra_override(const Override& override_) {
-  const bool add = override_.type == Override::Type::kAdd || override_.type == Override::Type::kForceAdd;
-  if (override_.key.starts_with("hydra.") && !is_hydra_key(override_.key, add))
-    fail(ErrorKind::kConfig, "Hydra has no setting '{}'", override_.key);
-}
-
 void apply(const NodePtr& root, const Override& override_) {
   if (override_.has_package) fail(ErrorKind::kConfig, "there is no configuration group '{}'", override_.key);
-  if (is_hydra(override_.key)) check_hydra_override(override_);
+  const bool add = override_.type == Override::Type::kAdd || override_.type == Override::Type::kForceAdd;
+  if (override_.key.starts_with("hydra.")) check_hydra_override(override_.key, override_.value.get(), add);
   switch (override_.type) {
     case Override::Type::kDelete:
       return apply_delete(root, override_);

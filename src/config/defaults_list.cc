@@ -79,9 +79,9 @@ struct Place {
   }
 };
 
+// A header is counted from the root, whatever list names the file.
 std::optional<std::string> absolute_header(const std::optional<std::string>& header) {
-  if (!header || *header == "_group_" || *header == "_global_" || header->starts_with("_global_."))
-    return header == "_group_" ? std::nullopt : header;
+  if (!header || *header == "_global_" || header->starts_with("_global_.")) return header;
   return "_global_." + *header;
 }
 

@@ -94,11 +94,14 @@ void merge_hydra_settings(Node& settings, const Node& src) {
   merge(settings, src, Mode::kOpen);
 }
 
-bool is_hydra_key(const std::string& path, bool add) {
-  const std::string inner = path.substr(std::min(path.size(), std::string("hydra.").size()));
-  if (add && is_open(inner)) return true;
+void check_hydra_override(const std::string& path, const Node* value, bool add) {
   static const NodePtr kTree = hydra_settings();
-  return select_raw(kTree, inner) != nullptr || is_open(inner.substr(0, inner.rfind('.')));
+  const std::string inner = path.substr(std::min(path.size(), std::string("hydra.").size()));
+  const NodePtr known = select_raw(kTree, inner);
+  if (!known && !add && !is_open(inner.substr(0, inner.rfind('.'))))
+    fail(ErrorKind::kConfig, "Hydra has no setting '{}'", path);
+  if (known && value != nullptr && value->is_container() && !known->is_container())
+    fail(ErrorKind::kConfig, "'{}' cannot be a {}", path, name(value->kind));
 }
 
 bool is_hydra_group(const std::string& group) { return groups().contains(group); }

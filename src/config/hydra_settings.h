@@ -14,8 +14,9 @@ NodePtr hydra_settings();  // with Hydra's defaults, as far as they matter
 // Merges a file's `hydra` node. Throws Error{kConfig} naming a key that Hydra does not have.
 void merge_hydra_settings(Node& settings, const Node& src);
 
-// False for a key ("hydra.run.dir") that no override may set. add: it has + before it.
-bool is_hydra_key(const std::string& path, bool add);
+// For an override of a key below `hydra.`. value: null for a deletion. add: it has + before it. Throws
+// Error{kConfig}.
+void check_hydra_override(const std::string& path, const Node* value, bool add);
 
 bool is_hydra_group(const std::string& group);  // "hydra/launcher"
 const std::vector<std::string>& hydra_options(const std::string& group);

@@ -40,8 +40,13 @@ class Constructor {
     return key.kind == YamlNode::Kind::kScalar && (key.tag == "merge" || (key.plain && key.text == "<<"));
   }
 
+  // YAML 1.1 has a type of its own for it.
+  static bool is_equal_sign(const YamlNode& node) {
+    return node.plain && node.tag.empty() && node.text == "=";
+  }
+
   bool is_string(const YamlNode& node) const {
-    if (node.kind != YamlNode::Kind::kScalar || is_merge(node)) return false;
+    if (node.kind != YamlNode::Kind::kScalar || is_merge(node) || is_equal_sign(node)) return false;
     return convert_scalar(node)->kind == Kind::kString;
   }
 
@@ -114,7 +119,7 @@ class Constructor {
 
   Key convert_key(const YamlNode& node) const {
     if (node.kind != YamlNode::Kind::kScalar) stop(node, "has a key that is no scalar");
-    if (node.plain && node.tag.empty() && node.text == "=") return Key("=");
+    if (is_equal_sign(node)) return Key("=");
     const NodePtr value = convert_scalar(node);
     if (value->kind == Kind::kNull) stop(node, "has a null key");
     if (value->kind == Kind::kString) return Key(value->text);

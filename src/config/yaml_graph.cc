@@ -7,6 +7,7 @@
 #include <yaml-cpp/parser.h>
 
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
@@ -27,6 +28,9 @@ class Builder : public YAML::EventHandler {
     if (graph_.root != nullptr) stop(mark, "holds a second document, expected one");
   }
   void OnDocumentEnd() override {}
+  void OnAnchor(const YAML::Mark& mark, const std::string& anchor_name) override {
+    if (!anchor_names_.insert(anchor_name).second) stop(mark, "has an anchor of the same name as another");
+  }
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     YamlNode* node = add(YamlNode::Kind::kScalar, mark, "?", anchor);
     place(node, mark);
@@ -40,16 +44,19 @@ class Builder : public YAML::EventHandler {
                 const std::string& value) override {
     YamlNode* node = add(YamlNode::Kind::kScalar, mark, tag, anchor);
     node->text = value;
+    // YAML 1.1 takes the colon for a separator, yaml-cpp for text.
+    if (node->plain && in_flow() && value.starts_with(':'))
+      stop(mark, "has a colon where a value should start; quote it");
     place(node, mark);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                       YAML::EmitterStyle::value) override {
-    open(add(YamlNode::Kind::kSequence, mark, tag, anchor), mark);
+                       YAML::EmitterStyle::value style) override {
+    open(add(YamlNode::Kind::kSequence, mark, tag, anchor), mark, style);
   }
   void OnSequenceEnd() override { open_.pop_back(); }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
-    open(add(YamlNode::Kind::kMapping, mark, tag, anchor), mark);
+                  YAML::EmitterStyle::value style) override {
+    open(add(YamlNode::Kind::kMapping, mark, tag, anchor), mark, style);
   }
   void OnMapEnd() override {
     if (open_.back().key != nullptr) stop({}, "has a mapping key without a value");
@@ -59,6 +66,7 @@ class Builder : public YAML::EventHandler {
  private:
   struct Open {
     YamlNode* node;
+    bool flow;                // in [] or {}
     YamlNode* key = nullptr;  // of a mapping: waits for its value
   };
 
@@ -98,16 +106,19 @@ class Builder : public YAML::EventHandler {
     }
   }
 
-  void open(YamlNode* node, const YAML::Mark& mark) {
+  bool in_flow() const { return !open_.empty() && open_.back().flow; }
+
+  void open(YamlNode* node, const YAML::Mark& mark, YAML::EmitterStyle::value style) {
     if (open_.size() >= static_cast<size_t>(kMaxDepth)) stop(mark, "is nested too deeply");
     place(node, mark);
-    open_.push_back({node});
+    open_.push_back({node, style == YAML::EmitterStyle::Flow || in_flow()});
   }
 
   YamlGraph& graph_;
   const std::string& source_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, YamlNode*> anchors_;
+  std::set<std::string> anchor_names_;
 };
 
 }  // namespace
