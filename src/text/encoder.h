@@ -22,7 +22,10 @@ class Encoder {
   virtual std::string id_to_token(int32_t id) const = 0;  // "" if there is none
   virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
   virtual bool is_special(int32_t id) const = 0;
-  virtual const char* kind() const = 0;  // "bpe", "sentencepiece", "tokenizers", "numbers"
+  // The bytes that an id adds to a text wherever it stands; nullopt where neighbours decide.
+  virtual std::optional<std::string> token_bytes(int32_t id, bool skip_special) const = 0;
+  virtual bool drops_first_space() const { return false; }  // of a text that starts with one
+  virtual const char* kind() const = 0;                     // "bpe", "sentencepiece", "tokenizers", "numbers"
 };
 
 }  // namespace flagscale::text

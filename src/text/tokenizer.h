@@ -76,10 +76,13 @@ class StreamDecoder {
   std::string finish();  // what was held back; bytes that never became a character are U+FFFD
 
  private:
-  std::string window_text(size_t end) const;
+  std::string put_bytes(std::string_view bytes);
+  std::string put_in_window(int32_t id);
+
   const Tokenizer& tokenizer_;
-  bool skip_special_;
-  std::vector<int32_t> ids_;  // the window: what is shown already, then what is held back
+  bool skip_special_, at_start_;
+  std::string held_;             // bytes of an unfinished character
+  std::vector<int32_t> window_;  // ids shown last, then those not shown yet
   size_t shown_ = 0;
 };
 

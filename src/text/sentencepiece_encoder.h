@@ -1,0 +1,28 @@
+#pragma once
+// SentencePiece models (BPE with byte fallback, unigram), through libsentencepiece.
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/added_tokens.h"
+#include "text/encoder.h"
+
+namespace flagscale::text {
+
+struct SentencePieceOptions {
+  bool add_bos = true, add_eos = false;  // where the model has them
+  std::vector<AddedToken> added;         // beyond the model's own control tokens
+};
+
+// proto: a .model file's bytes. Errors: kCorrupt with the library's words. bos and eos are the model's own
+// ids.
+struct SentencePieceModel {
+  std::unique_ptr<const Encoder> encoder;
+  int32_t bos, eos, pad, unk;  // -1: none
+};
+SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePieceOptions& options,
+                                      const std::string& source);
+
+}  // namespace flagscale::text

@@ -1,0 +1,57 @@
+#pragma once
+// The tokens of a vocabulary: id to text by an array, text to id by a hash table; no string of its own for
+// each.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace flagscale::text {
+
+// More ids than any model has; a bound on what a file may make us allocate.
+inline constexpr uint64_t kMaxTokenId = (uint64_t{1} << 24) - 1;
+
+class TokenTable {
+ public:
+  class Builder {
+   public:
+    // Error{kCorrupt} naming `file` for an id past kMaxTokenId. A second text for an id replaces the first.
+    void add(uint64_t id, std::string_view token, std::string_view file);
+    void reserve(size_t tokens) { entries_.reserve(tokens); }
+    TokenTable build();
+
+   private:
+    struct Entry {
+      uint32_t id;
+      uint32_t size;
+      uint64_t begin;
+    };
+    std::string blob_;
+    std::vector<Entry> entries_;
+  };
+
+  int32_t size() const { return static_cast<int32_t>(spans_.size()); }  // largest id + 1
+  int32_t count() const { return count_; }                              // different texts
+  bool unique() const { return unique_; }                               // no id had two texts
+  std::string_view text(int32_t id) const;                              // "" where there is none
+  std::optional<int32_t> find(std::string_view token) const;
+
+ private:
+  struct Span {
+    uint64_t begin = 0;
+    uint32_t size = 0;
+    bool present = false;
+  };
+  void insert(uint32_t id, std::string_view token);
+  size_t slot(std::string_view token) const;
+
+  std::string blob_;
+  std::vector<Span> spans_;
+  std::vector<int32_t> slots_;  // id, or -1
+  int32_t count_ = 0;
+  bool unique_ = true;
+};
+
+}  // namespace flagscale::text

@@ -1,0 +1,58 @@
+#pragma once
+// What a word became the last time: a table with one place for each hash, a cache line an entry, for words of
+// up to 24 bytes and 8 ids. Text of any language repeats most of its words.
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace flagscale::text {
+
+class WordCache {
+ public:
+  static constexpr size_t kMostBytes = 24, kMostIds = 8;
+
+  struct alignas(64) Entry {
+    uint64_t key[3] = {};
+    uint32_t size = 0;  // bytes of the word; 0: empty
+    uint32_t count = 0;
+    int32_t ids[kMostIds] = {};
+  };
+  struct Key {
+    uint64_t word[3];
+  };
+
+  WordCache() : entries_(size_t{1} << kBits) {}
+
+  // size <= kMostBytes. readable: bytes from p that may be read, at least size.
+  static Key key(const char* p, size_t size, size_t readable) {
+    Key key{};
+    if (readable >= kMostBytes) {
+      std::memcpy(key.word, p, kMostBytes);
+      key.word[0] &= mask(size);
+      key.word[1] &= mask(size > 8 ? size - 8 : 0);
+      key.word[2] &= mask(size > 16 ? size - 16 : 0);
+    } else {
+      std::memcpy(key.word, p, size);
+    }
+    return key;
+  }
+  Entry& at(const Key& key, size_t size) {
+    uint64_t hash = (key.word[0] ^ size) * 0x9e3779b97f4a7c15u;
+    hash = (hash ^ hash >> 32 ^ key.word[1]) * 0xff51afd7ed558ccdu;
+    hash = (hash ^ hash >> 32 ^ key.word[2]) * 0xc4ceb9fe1a85ec53u;
+    return entries_[hash >> (64 - kBits)];
+  }
+  static bool holds(const Entry& entry, const Key& key, size_t size) {
+    return ((entry.key[0] ^ key.word[0]) | (entry.key[1] ^ key.word[1]) | (entry.key[2] ^ key.word[2]) |
+            (entry.size ^ size)) == 0;
+  }
+
+ private:
+  static constexpr int kBits = 14;  // 1 MB
+  static uint64_t mask(size_t bytes) { return bytes >= 8 ? ~uint64_t{0} : (uint64_t{1} << bytes * 8) - 1; }
+  std::vector<Entry> entries_;
+};
+
+}  // namespace flagscale::text
