@@ -5,17 +5,15 @@
 //   matmul_bench --benchmark_filter=f32 ; FLAGSCALE_THREADS=1 OMP_NUM_THREADS=1 for one thread
 
 #include <benchmark/benchmark.h>
-#include <time.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <random>
 #include <string>
 
+#include "bench/op/measure.h"
 #include "bench/op/product_peer.h"
 #include "op/matmul/matmul.h"
 
-namespace flagscale {
+namespace flagscale::bench {
 namespace {
 
 enum class Use { kForward, kInput, kWeight };
@@ -24,40 +22,6 @@ struct Case {
   DType dtype;
   int64_t tokens, out, in;
 };
-
-Allocator& memory() {
-  static const auto cpu = make_cpu_allocator();
-  return *cpu;
-}
-
-Tensor filled(const Shape& shape, DType dtype) {
-  const Tensor t = make_tensor(memory(), shape, dtype);
-  std::minstd_rand random(1);
-  for (int64_t i = 0; i < shape.numel(); ++i) {
-    const float x = static_cast<float>(random() % 2048) / 1024.f - 1.f;
-    if (dtype == DType::kF32)
-      t.data<float>()[i] = x;
-    else
-      t.data<BF16>()[i] = to_bf16(x);
-  }
-  return t;
-}
-
-// FLAGSCALE_BENCH_CLOCK=cpu counts the time that the process had, per thread: on a machine that others keep
-// busy.
-double now(int threads) {
-  static const char* const clock = std::getenv("FLAGSCALE_BENCH_CLOCK");
-  const bool cpu = clock && std::string(clock) == "cpu";
-  timespec t{};
-  clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-  return (static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec)) / (cpu ? threads : 1);
-}
-
-double seconds(int threads, const auto& body) {
-  const double start = now(threads);
-  body();
-  return now(threads) - start;
-}
 
 void product(benchmark::State& state, const Case& c) {
   const Tensor x = filled({c.tokens, c.in}, c.dtype), w = filled({c.out, c.in}, c.dtype),
@@ -75,25 +39,20 @@ void product(benchmark::State& state, const Case& c) {
   args.accumulate = &overwrite;
 
   const Team team;
-  const Isa isa = machine_isa();
-  const Tensor room = make_tensor(
-      memory(), {static_cast<int64_t>(op::kMatmul.workspace(DeviceKind::kCpu, isa, args, team.size()))},
-      DType::kU8);
-  KernelContext context{{DeviceKind::kCpu, 0}, isa, team, {room.data<std::byte>(), room.bytes()}};
-  const auto kernel = op::kMatmul.kernel(DeviceKind::kCpu, isa);
-  const bench::ProductPeer peer(a, b, out, weight, forward);
+  const Call<op::MatmulArgs> call(op::kMatmul, args, team);
+  const ProductPeer peer(a, b, out, weight, forward);
 
   double ours = 1e9, theirs = 1e9;
   for (auto _ : state) {
-    const double time = seconds(team.size(), [&] { kernel(context, args); });
+    const double time = seconds(team.size(), [&] { call.run(); });
     ours = std::min(ours, time);
-    if (bench::ProductPeer::available()) theirs = std::min(theirs, seconds(team.size(), [&] { peer.run(); }));
+    if (ProductPeer::available()) theirs = std::min(theirs, seconds(team.size(), [&] { peer.run(); }));
     state.SetIterationTime(time);
   }
   const double flops =
       2e-9 * static_cast<double>(c.tokens) * static_cast<double>(c.out) * static_cast<double>(c.in);
   state.counters["GFLOP/s"] = flops / ours;
-  if (!bench::ProductPeer::available()) return;
+  if (!ProductPeer::available()) return;
   state.counters["oneDNN"] = flops / theirs;
   state.counters["share"] = theirs / ours;
 }
@@ -123,4 +82,4 @@ constexpr Layer kLayers[] = {{2048, 288, 288},  {2048, 768, 288}, {2048, 288, 76
 }();
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::bench

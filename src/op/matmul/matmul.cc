@@ -1,6 +1,7 @@
 #include "op/matmul/matmul.h"
 
 #include "base/error.h"
+#include "op/matmul/matmul_onednn.h"
 
 namespace flagscale::op {
 
@@ -31,9 +32,12 @@ void launch_matmul(Recorder& recorder, const MatmulArgs& args) {
     return static_cast<double>(t.dims[0] * t.dims[1]) * static_cast<double>(flagscale::size_of(t.dtype));
   };
   const double out = args.out.defined() ? bytes(args.out) : 2 * bytes(args.sum);
-  recorder.launch(kMatmul, args,
-                  {2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k),
-                   bytes(args.a) + bytes(args.b) + out});
+  const Cost cost{2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k),
+                  bytes(args.a) + bytes(args.b) + out};
+  std::unique_ptr<Launch> other = onednn_product(args);
+  if (!other) return recorder.launch(kMatmul, args, cost);
+  other->cost = cost;
+  recorder.launch(std::move(other));
 }
 
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "op/matmul/matmul_onednn.h"
 #include "op/op_testing.h"
 
 namespace flagscale::op {
@@ -159,6 +160,41 @@ TEST(Matmul, ManyBlocksOfSeveralTasks) {
   const Tensor plain =
       product(Isa::kScalar, a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
   EXPECT_LT(testing::relative_error(dw, plain), 2e-6);
+}
+
+// The other provider gives the same products, within rounding.
+TEST(Matmul, OneDnn) {
+  struct Provider {
+    explicit Provider(const char* name) { setenv("FLAGSCALE_MATMUL", name, 1); }
+    ~Provider() { unsetenv("FLAGSCALE_MATMUL"); }
+  };
+  const Tensor a = random_tensor({40, 60}, 1, DType::kF32), b = random_tensor({50, 60}, 2, DType::kF32);
+  const Tensor bias = random_tensor({50}, 3, DType::kF32);
+  if (!has_onednn()) {
+    const Provider provider("onednn");
+    EXPECT_THROW(product(machine_isa(), a, b, false, true, DType::kF32), Error);
+    GTEST_SKIP() << "built without oneDNN: its products are not tested";
+  }
+  const auto forward_and_gradients = [&](const char* name) {
+    const Provider provider(name);
+    return testing::run(kBiased, {a, b, bias}, machine_isa());
+  };
+  const testing::Result own = forward_and_gradients("own"), other = forward_and_gradients("onednn");
+  EXPECT_LT(testing::relative_error(other.output, own.output), 1e-5);
+  for (size_t i = 0; i < 3; ++i) EXPECT_LT(testing::relative_error(other.grads[i], own.grads[i]), 1e-5) << i;
+  const Provider provider("onednn");
+  const int64_t live = 7;
+  const Tensor part = product(machine_isa(), a.with_live(&live), b, false, true, DType::kF32);
+  EXPECT_TRUE(std::isnan(testing::get(part, 7 * 50)));
+  for (int64_t i = 0; i < 7 * 50; ++i)
+    ASSERT_NEAR(testing::get(part, i), testing::get(own.output, i) - testing::get(bias, i % 50), 1e-4);
+}
+
+TEST(Matmul, RefusesAnUnknownProvider) {
+  setenv("FLAGSCALE_MATMUL", "blas", 1);
+  const Tensor a = random_tensor({4, 4}, 1, DType::kF32);
+  EXPECT_THROW(product(machine_isa(), a, a, false, false, DType::kF32), Error);
+  unsetenv("FLAGSCALE_MATMUL");
 }
 
 TEST(Matmul, RefusesShapesThatDoNotFit) {
