@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "io/gguf_weights.h"
 #include "train/schedule.h"
 
 namespace flagscale::train {
@@ -110,6 +111,24 @@ TEST_P(TrainParity, TwentyStepsEqualPyTorchs) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2", "qwen3_tied"),
                          [](const auto& test) { return test.param; });
+
+// A real pretrained model: the quickstart fetches it, FLAGSCALE_SMOLLM2 names it elsewhere.
+TEST(TrainParity, TwentyStepsOfSmolLM2EqualPyTorchs) {
+  const char* named = std::getenv("FLAGSCALE_SMOLLM2");
+  const std::string file = named ? named : std::string(FLAGSCALE_SOURCE_DIR) + "/outputs/quickstart/SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!std::ifstream(file)) GTEST_SKIP() << file << " is absent; run ./dev quickstart, or set FLAGSCALE_SMOLLM2";
+  const auto golden = json_of("model/smollm2/train.json");
+  auto options = options_for(DType::kF32, 2, 64);
+  options.evaluation = false;
+  auto config = model::parse_config(io::gguf_config_json(io::GgufFile(file), DType::kF32));
+  config.max_positions = 64;
+  TrainStep step(config, options);
+  const auto allocator = make_cpu_allocator();
+  step.allocate(*allocator);
+  step.load(*io::open_weights(file));
+  const History got = train(step, golden["settings"], golden["tokens"], 20);
+  for (size_t i = 0; i < 20; ++i) EXPECT_NEAR(got.loss[i] / golden["loss"][i].get<double>(), 1, 1e-5) << "step " << i;
+}
 
 // The same four sequences as one micro-batch of four or four of one; with and without recompute.
 TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {

@@ -1,0 +1,86 @@
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "app/command.h"
+#include "app/data_preprocess.h"
+#include "data/inspect.h"
+#include "data/tokenizing.h"
+
+namespace flagscale {
+namespace {
+
+struct Options {
+  data::TokenizerChoice tokenizer;
+  std::string prefix, split, output;
+  std::vector<std::string> inputs;
+  int64_t documents = 0;
+  text::BpeTraining training;
+  bool json = false;
+};
+
+void inspect_command(CLI::App& app, Options& o) {
+  CLI::App* command = app.add_subcommand("inspect", "what a .bin/.idx pair holds, and that it is whole");
+  command->add_option("prefix", o.prefix, "path without .bin or .idx")->required();
+  command->add_option("--split", o.split, "also each split of these shares, like 969,30,1");
+  add_tokenizer_options(*command, o.tokenizer, false);
+  command->add_option("--documents", o.documents, "print the first ones as text (needs --tokenizer)")
+      ->check(CLI::Range(0, 1000));
+  command->add_flag("--json", o.json, "print JSON");
+  command->footer(
+      "Examples:\n  flagscale data inspect data/web_text_document --split 95,5\n"
+      "  flagscale data inspect data/web_text_document --tokenizer tok --documents 3");
+  command->callback([&o] {
+    const auto facts = data::inspect_dataset(o.prefix, o.split);
+    fmt::print("{}", o.json ? data::to_json(facts) : data::to_text(facts));
+    if (o.documents == 0) return;
+    const auto tokenizer = data::open_tokenizer(o.tokenizer);
+    fmt::print("{}", data::show_documents(o.prefix, o.documents, 48,
+                                          [&](auto ids) { return tokenizer->decode(ids, false); }));
+  });
+}
+
+void train_tokenizer_command(CLI::App& app, Options& o) {
+  CLI::App* command = app.add_subcommand("train-tokenizer", "make a byte-level BPE tokenizer of text files");
+  command->add_option("--input", o.inputs, "UTF-8 text files")->required();
+  command->add_option("--vocab-size", o.training.vocab_size, "ids, special tokens and bytes included")
+      ->capture_default_str();
+  command->add_option("--output", o.output, "folder for tokenizer.json")->required();
+  command->add_option("--pre-tokenizer", o.training.pre_tokenizer, "how text is cut before merging")
+      ->check(CLI::IsMember(text::pre_tokenizer_names()))
+      ->capture_default_str();
+  command->add_option("--special-tokens", o.training.special_tokens, "the first ends documents")
+      ->capture_default_str();
+  command->add_option("--min-frequency", o.training.min_frequency, "of a pair that is merged")
+      ->capture_default_str();
+  command->add_option("--workers", o.training.threads, "threads; 0: every core")->check(CLI::Range(0, 1024));
+  command->add_flag("--json", o.json, "print JSON");
+  command->footer(
+      "Examples:\n  flagscale data train-tokenizer --input book.txt --vocab-size 8192 --output tok");
+  command->callback([&o] {
+    const auto size = data::train_tokenizer(o.inputs, o.training, o.output);
+    fmt::print("{}", o.json ? nlohmann::json{{"folder", o.output}, {"vocab_size", size}}.dump() + "\n"
+                            : fmt::format("{}/tokenizer.json: {} ids\n", o.output, size));
+  });
+}
+
+void setup(CLI::App& app) {
+  const auto shared = std::make_shared<Options>();
+  Options& options = *shared;
+  app.require_subcommand(1);
+  add_data_preprocess(app);
+  inspect_command(app, options);
+  train_tokenizer_command(app, options);
+  app.footer("Examples:\n  flagscale data preprocess --help\n  flagscale data inspect PREFIX");
+  app.callback([shared] {});  // keeps the options as long as the command
+}
+
+const Registration<Command> kData{"data",
+                                  {"prepare training data: tokenize, inspect, train a tokenizer", &setup}};
+
+}  // namespace
+}  // namespace flagscale
