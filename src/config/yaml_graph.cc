@@ -20,9 +20,17 @@ constexpr size_t kMaxBytes = size_t{4} << 20;
 constexpr size_t kMaxNodes = 50000;
 const std::string kStandardTag = "tag:yaml.org,2002:";
 
+// Two characters that the text does not have. The first stands for a tab, which PyYAML takes only in quotes,
+// comments and block scalars, and yaml-cpp in more places. The second ends the text in a comment: a scalar
+// that has swallowed it is a quote that was never closed, which yaml-cpp lets pass.
+struct Marks {
+  std::string tab, end;
+};
+
 class Builder : public YAML::EventHandler {
  public:
-  Builder(YamlGraph& graph, const std::string& source) : graph_(graph), source_(source) {}
+  Builder(YamlGraph& graph, const std::string& text, const std::string& source, const Marks& marks)
+      : graph_(graph), text_(text), source_(source), marks_(marks) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (graph_.root != nullptr) stop(mark, "holds a second document, expected one");
@@ -33,6 +41,10 @@ class Builder : public YAML::EventHandler {
   }
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     YamlNode* node = add(YamlNode::Kind::kScalar, mark, "?", anchor);
+    const auto at = static_cast<size_t>(mark.pos);
+    if (in_flow() && open_.back().node->kind == YamlNode::Kind::kSequence && at < text_.size() &&
+        text_[at] == ',')
+      stop(mark, "has a comma with nothing before it");
     place(node, mark);
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -44,6 +56,8 @@ class Builder : public YAML::EventHandler {
                 const std::string& value) override {
     YamlNode* node = add(YamlNode::Kind::kScalar, mark, tag, anchor);
     node->text = value;
+    if (value.find(marks_.end) != std::string::npos) stop(mark, "opens a quote that is never closed");
+    restore_tabs(*node, mark);
     // YAML 1.1 takes the colon for a separator, yaml-cpp for text.
     if (node->plain && in_flow() && value.starts_with(':'))
       stop(mark, "has a colon where a value should start; quote it");
@@ -72,6 +86,21 @@ class Builder : public YAML::EventHandler {
 
   [[noreturn]] void stop(const YAML::Mark& mark, const char* what) const {
     fail(ErrorKind::kConfig, "{}:{} {}", source_, mark.line + 1, what);
+  }
+
+  void restore_tabs(YamlNode& node, const YAML::Mark& mark) const {
+    size_t at = node.text.find(marks_.tab);
+    if (at == std::string::npos) return;
+    if (node.plain) stop(mark, "has a tab outside quotes; use spaces");
+    std::string text;
+    size_t done = 0;
+    for (; at != std::string::npos; at = node.text.find(marks_.tab, done)) {
+      text.append(node.text, done, at - done);
+      text.push_back('\t');
+      done = at + marks_.tab.size();
+    }
+    text.append(node.text, done);
+    node.text = std::move(text);
   }
 
   YamlNode* add(YamlNode::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
@@ -115,18 +144,30 @@ class Builder : public YAML::EventHandler {
   }
 
   YamlGraph& graph_;
+  const std::string& text_;
   const std::string& source_;
+  const Marks& marks_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, YamlNode*> anchors_;
   std::set<std::string> anchor_names_;
 };
 
-}  // namespace
+// Private-use characters, U+E000 to U+E0FF, in UTF-8.
+Marks unused_marks(const std::string& text) {
+  std::vector<std::string> found;
+  for (int i = 0; i < 256 && found.size() < 2; ++i) {
+    std::string mark = "\xee";
+    mark += static_cast<char>(0x80 + i / 64);
+    mark += static_cast<char>(0x80 + i % 64);
+    if (text.find(mark) == std::string::npos) found.push_back(mark);
+  }
+  if (found.size() < 2) fail(ErrorKind::kConfig, "a configuration cannot use every private character");
+  return {found[0], found[1]};
+}
 
-YamlGraph parse_yaml_graph(const std::string& text, const std::string& source) {
-  if (text.size() > kMaxBytes) fail(ErrorKind::kConfig, "{} is too large for a configuration", source);
+YamlGraph parse(const std::string& text, const std::string& source, const Marks& marks) {
   YamlGraph graph;
-  Builder builder(graph, source);
+  Builder builder(graph, text, source, marks);
   std::istringstream stream(text);
   try {
     YAML::Parser parser(stream);
@@ -136,6 +177,21 @@ YamlGraph parse_yaml_graph(const std::string& text, const std::string& source) {
     fail(ErrorKind::kConfig, "{}:{} is no YAML: {}", source, error.mark.line + 1, error.msg);
   }
   return graph;
+}
+
+}  // namespace
+
+YamlGraph parse_yaml_graph(const std::string& text, const std::string& source) {
+  if (text.size() > kMaxBytes) fail(ErrorKind::kConfig, "{} is too large for a configuration", source);
+  const Marks marks = unused_marks(text);
+  std::string marked;
+  for (const char c : text) c == '\t' ? marked += marks.tab : marked += c;
+  const bool ends_line = text.empty() || text.back() == '\n';
+  std::string ended = marked;
+  ended.append(ends_line ? "# " : "\n# ").append(marks.end).append("\n");
+  YamlGraph graph = parse(ended, source, marks);
+  if (ends_line) return graph;
+  return parse(marked, source, marks);  // a block scalar at the very end has no line break then
 }
 
 }  // namespace flagscale::config
