@@ -1,6 +1,7 @@
 #pragma once
-// Causal attention over packed sequences, with grouped queries, without storing scores (Dao, "FlashAttention-2", 2023):
-// out = softmax(scale q k^T) v within each sequence; backward forms the scores again from the row's log-sum-exp.
+// Causal attention over packed sequences, with grouped queries, without storing scores (Dao,
+// "FlashAttention-2", 2023): out = softmax(scale q k^T) v within each sequence; backward forms the scores
+// again from the row's log-sum-exp.
 
 #include <tuple>
 
@@ -34,7 +35,7 @@ struct AttentionBackwardArgs {
 };
 inline constinit KernelSlot<AttentionBackwardArgs> kAttentionBackward{"attention_backward"};
 
-Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens,
-                 const int64_t* sequences, const AttentionShape& shape);
+Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const Tensor& cu_seqlens, const int64_t* sequences, const AttentionShape& shape);
 
 }  // namespace flagscale::op

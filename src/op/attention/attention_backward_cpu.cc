@@ -14,12 +14,18 @@ namespace {
 
 template <class S>
 struct Scratch {  // one thread's
-  S *kt, *vt, *k, *q, *dout, *dk, *dv, *p, *ds;
-  static int64_t elements(int64_t pitch) { return kBlock * (7 * pitch + 2 * kBlock); }
-  Scratch(S* base, int64_t pitch) {
-    const int64_t size = kBlock * pitch;
-    kt = base, vt = kt + size, k = vt + size, q = k + size, dout = q + size, dk = dout + size, dv = dk + size;
-    p = dv + size, ds = p + kBlock * kBlock;
+  S *kt, *vt, *k, *dk, *dv, *p, *ds;
+  S *q, *dout, *ds_along;                            // packed along
+  S *q_across, *dout_across, *p_across, *ds_across;  // where that is the same thing: the ones above
+  static int64_t elements(int64_t pitch) { return kBlock * (9 * pitch + 5 * kBlock); }
+  Scratch(S* base, int64_t pitch, bool paired) {
+    const int64_t size = kBlock * pitch, square = kBlock * kBlock;
+    kt = base, vt = kt + size, k = vt + size, dk = k + size, dv = dk + size, q = dv + size, dout = q + size;
+    p = dout + size, ds = p + square;
+    S* more = ds + square;
+    ds_along = paired ? more : ds, p_across = paired ? more + square : p,
+    ds_across = paired ? more + 2 * square : ds;
+    q_across = paired ? more + 3 * square : q, dout_across = paired ? q_across + size : dout;
   }
 };
 
@@ -39,9 +45,10 @@ struct Room {
   }
 };
 
-template <class V, class T>
+template <class V, class T, class F>
 class Backward {
   using S = typename V::Scalar;
+  static constexpr bool kPaired = F::kElements > 1;
 
  public:
   Backward(KernelContext& context, const AttentionBackwardArgs& args)
@@ -71,7 +78,7 @@ class Backward {
     for_units(context_, blocks_ * s_.kv_heads, [&](int64_t unit, int thread) {
       const int64_t block = unit / s_.kv_heads, sequence = owner_of(starts_, sequences_.count, block);
       key_block(sequence, (block - starts_[sequence]) * kBlock, unit % s_.kv_heads,
-                Scratch<S>(scratch_ + thread * Scratch<S>::elements(pitch_), pitch_));
+                Scratch<S>(scratch_ + thread * Scratch<S>::elements(pitch_), pitch_, kPaired));
     });
     context_.team.for_each(
         rows, [&](int64_t token) { write_dq(token); }, 16);
@@ -107,9 +114,9 @@ class Backward {
                   keys = at_most(length - k0, kBlock);
     const int64_t group = s_.heads / s_.kv_heads;
     const T *k = at(args_.k, begin + k0, kv * d_), *v = at(args_.v, begin + k0, kv * d_);
-    transpose<V>(k, args_.k.row_stride(), keys, d_, kBlock, w.kt, kBlock);
-    transpose<V>(v, args_.v.row_stride(), keys, d_, kBlock, w.vt, kBlock);
-    widen<V>(k, args_.k.row_stride(), keys, kBlock, d_, pitch_, S(1), w.k);
+    F::transposed(k, args_.k.row_stride(), keys, d_, kBlock, w.kt);
+    F::transposed(v, args_.v.row_stride(), keys, d_, kBlock, w.vt);
+    F::across(k, args_.k.row_stride(), keys, kBlock, d_, pitch_, w.k);
     for (S* sum : {w.dk, w.dv}) std::memset(sum, 0, static_cast<size_t>(kBlock * pitch_) * sizeof(S));
 
     const int64_t end = s_.window > 0 ? at_most(length, k0 + keys + s_.window - 1) : length;
@@ -119,48 +126,64 @@ class Backward {
         query_block(begin, head, q0, rows, k0, w, turns_ + head * blocks_ + starts_[sequence] + q0 / kBlock);
         add_key_gradients(q0, rows, k0, keys, w);
       }
+    const V scale = V::set(S(s_.scale));
     for (int64_t j = 0; j < keys; ++j) {
       T *dk = at(args_.dk, begin + k0 + j, kv * d_), *dv = at(args_.dv, begin + k0 + j, kv * d_);
       for_lanes<V>(d_, [&](int64_t i, int64_t n) {
-        V::load_n(w.dk + j * pitch_ + i, n).store_n(dk + i, n);
+        (V::load_n(w.dk + j * pitch_ + i, n) * scale).store_n(dk + i, n);
         V::load_n(w.dv + j * pitch_ + i, n).store_n(dv + i, n);
       });
+    }
+  }
+
+  void pack_queries(int64_t token, int64_t head, int64_t rows, Scratch<S> w) {
+    const T *q = at(args_.q, token, head * d_), *dout = at(args_.dout, token, head * d_);
+    F::along(q, args_.q.row_stride(), rows, d_, pitch_, w.q);
+    F::along(dout, args_.dout.row_stride(), rows, d_, pitch_, w.dout);
+    if constexpr (kPaired) {
+      const int64_t padded = ceil_div(rows, F::kElements) * F::kElements;
+      F::across(q, args_.q.row_stride(), rows, padded, d_, pitch_, w.q_across);
+      F::across(dout, args_.dout.row_stride(), rows, padded, d_, pitch_, w.dout_across);
     }
   }
 
   // P and dS of the queries [q0, q0 + rows) of a head against a block of keys, and their share of dq.
   void query_block(int64_t begin, int64_t head, int64_t q0, int64_t rows, int64_t k0, Scratch<S> w,
                    int32_t* turn) {
-    widen<V>(at(args_.q, begin + q0, head * d_), args_.q.row_stride(), rows, rows, d_, pitch_, S(s_.scale),
-             w.q);
-    widen<V>(at(args_.dout, begin + q0, head * d_), args_.dout.row_stride(), rows, rows, d_, pitch_, S(1),
-             w.dout);
-    const S *lse = args_.lse.ptr<const S>() + head * args_.lse.dims[1] + begin + q0,
-            *delta = delta_ + head * tokens_ + begin + q0;
+    pack_queries(begin + q0, head, rows, w);
+    const S* lse = args_.lse.ptr<const S>() + head * args_.lse.dims[1] + begin + q0;
+    const S* delta = delta_ + head * tokens_ + begin + q0;
     for (int64_t r = 0; r < rows; r += kStrip) {
-      const int64_t n = at_most(rows - r, kStrip);
+      const int64_t n = at_most(rows - r, kStrip), depth = ceil_div(d_, F::kElements);
       const Columns c = strip_columns(q0 + r, n, k0, s_.window);
       S *p = w.p + r * kBlock, *ds = w.ds + r * kBlock;
       if (c.begin > 0 ||
           c.end == 0)  // key gradients skip what is after a query, not what is before its window
         for (S* x : {p, ds}) std::memset(x, 0, static_cast<size_t>(n * kBlock) * sizeof(S));
       if (c.end == 0) continue;
-      product<V, false>(w.q + r * pitch_, pitch_, 1, w.kt + c.begin, kBlock, p + c.begin, kBlock, n,
-                        c.end - c.begin, d_);
-      product<V, false>(w.dout + r * pitch_, pitch_, 1, w.vt + c.begin, kBlock, ds + c.begin, kBlock, n,
-                        c.end - c.begin, d_);
-      for (int64_t i = 0; i < n; ++i)
+      const int64_t width = c.end - c.begin;
+      product<V, false, F>(w.q + r * pitch_, pitch_, 1, w.kt + c.begin, kBlock, p + c.begin, kBlock, n, width,
+                           depth);
+      product<V, false, F>(w.dout + r * pitch_, pitch_, 1, w.vt + c.begin, kBlock, ds + c.begin, kBlock, n,
+                           width, depth);
+      for (int64_t i = 0; i < n; ++i) {
         score_gradients(p + i * kBlock, ds + i * kBlock, c, visible(q0 + r + i, k0, s_.window), lse[r + i],
                         delta[r + i]);
+        if constexpr (kPaired) F::along_row(ds + i * kBlock, c.begin, c.end, w.ds_along + (r + i) * kBlock);
+      }
+    }
+    if constexpr (kPaired) {
+      F::across_rows(w.p, rows, kBlock, w.p_across);
+      F::across_rows(w.ds, rows, kBlock, w.ds_across);
     }
     add_dq(dq_ + (head * tokens_ + begin + q0) * pitch_, q0, rows, k0, w, turn);
   }
 
-  // Of one row: scores and dP in, P and dS out.
-  static void score_gradients(S* p, S* ds, Columns computed, Columns seen, S lse, S delta) {
-    const V shift = V::set(lse), lowered = V::set(delta);
+  // Of one row: raw scores and dP in, P and dS out.
+  void score_gradients(S* p, S* ds, Columns computed, Columns seen, S lse, S delta) const {
+    const V scale = V::set(S(s_.scale)), shift = V::set(-lse), lowered = V::set(delta);
     for (int64_t j = computed.begin; j < computed.end; j += V::kLanes) {
-      const V probability = V::exp(V::load(p + j) - shift);
+      const V probability = V::exp(V::fma(V::load(p + j), scale, shift));
       probability.store(p + j);
       (probability * (V::load(ds + j) - lowered)).store(ds + j);
     }
@@ -180,22 +203,25 @@ class Backward {
     for (int64_t r = 0; r < rows; r += kStrip) {
       const int64_t n = at_most(rows - r, kStrip);
       const Columns c = strip_columns(q0 + r, n, k0, s_.window);
-      product<V, true>(w.ds + r * kBlock + c.begin, kBlock, 1, w.k + c.begin * pitch_, pitch_,
-                       dq + r * pitch_, pitch_, n, pitch_, c.end - c.begin);
+      const int64_t first = c.begin / F::kElements, depth = (c.end - c.begin) / F::kElements;
+      product<V, true, F>(w.ds_along + r * kBlock + first, kBlock, 1, w.k + first * pitch_, pitch_,
+                          dq + r * pitch_, pitch_, n, pitch_, depth);
     }
     __atomic_store_n(turn, mine + 1, __ATOMIC_RELEASE);
   }
 
-  // dv += P^T dout, dk += dS^T q, from the first query that sees a strip of keys.
+  // dv += P^T dout, dk += dS^T q, from the first query that sees a strip of keys (strips begin on whole
+  // pairs).
   void add_key_gradients(int64_t q0, int64_t rows, int64_t k0, int64_t keys, Scratch<S> w) {
+    static_assert(kStrip % F::kElements == 0);
     for (int64_t j = 0; j < keys; j += kStrip) {
-      const int64_t n = at_most(keys - j, kStrip), first = k0 + j > q0 ? k0 + j - q0 : 0,
-                    depth = rows - first;
-      const S *p = w.p + first * kBlock + j, *ds = w.ds + first * kBlock + j;
-      product<V, true>(p, 1, kBlock, w.dout + first * pitch_, pitch_, w.dv + j * pitch_, pitch_, n, pitch_,
-                       depth);
-      product<V, true>(ds, 1, kBlock, w.q + first * pitch_, pitch_, w.dk + j * pitch_, pitch_, n, pitch_,
-                       depth);
+      const int64_t n = at_most(keys - j, kStrip), first = (k0 + j > q0 ? k0 + j - q0 : 0) / F::kElements;
+      const int64_t depth = ceil_div(rows, F::kElements) - first;
+      const S *p = w.p_across + first * kBlock + j, *ds = w.ds_across + first * kBlock + j;
+      product<V, true, F>(p, 1, kBlock, w.dout_across + first * pitch_, pitch_, w.dv + j * pitch_, pitch_, n,
+                          pitch_, depth);
+      product<V, true, F>(ds, 1, kBlock, w.q_across + first * pitch_, pitch_, w.dk + j * pitch_, pitch_, n,
+                          pitch_, depth);
     }
   }
 
@@ -211,7 +237,10 @@ class Backward {
 };
 
 void run(KernelContext& context, const AttentionBackwardArgs& args) {
-  for_float_type(args.q.dtype, [&]<class V, class T>(V, T) { Backward<V, T>(context, args).run(); });
+  const bool pairs =
+      args.shape.head_dim % 2 == 0 && even(args.q) && even(args.k) && even(args.v) && even(args.dout);
+  for_factors(args.q.dtype, pairs,
+              [&]<class V, class T, class F>(V, T, F) { Backward<V, T, F>(context, args).run(); });
 }
 
 size_t workspace(const AttentionBackwardArgs& args, int threads) {

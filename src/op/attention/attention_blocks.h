@@ -3,10 +3,9 @@
 // of kBlock, a block's queries in strips of kStrip rows, and of a strip only the columns that some row of it
 // sees.
 
-#include "kernel/small_product.h"
-#include "kernel/transpose_simd.h"
 #include "kernel/units.h"
 #include "op/attention/attention.h"
+#include "op/attention/attention_factors.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -60,16 +59,7 @@ static inline int64_t first_block(int64_t query, int64_t window) {
   return window > 0 && query - window + 1 > 0 ? (query - window + 1) / kBlock : 0;
 }
 
-// to[rows][pitch] = x[rows][stride] * factor, zeros past dim and in the rows up to `padded`.
-template <class V, class T>
-static inline void widen(const T* x, int64_t stride, int64_t rows, int64_t padded, int64_t dim, int64_t pitch,
-                         typename V::Scalar factor, typename V::Scalar* to) {
-  for (int64_t r = 0; r < rows; ++r, x += stride, to += pitch) {
-    for_lanes<V>(dim,
-                 [&](int64_t i, int64_t n) { (V::load_n(x + i, n) * V::set(factor)).store_n(to + i, n); });
-    for (int64_t i = dim; i < pitch; ++i) to[i] = 0;
-  }
-  for (int64_t i = 0; i < (padded - rows) * pitch; ++i) to[i] = 0;
-}
+// Whether every row of x starts on a whole pair.
+static inline bool even(const TensorView& x) { return x.row_stride() % 2 == 0; }
 
 }  // namespace flagscale::op::FLAGSCALE_ISA

@@ -14,17 +14,21 @@ testing::Function attend(const std::vector<int32_t>& cu_seqlens, AttentionShape 
 }
 
 std::vector<Tensor> inputs(int64_t tokens, const AttentionShape& s) {
-  return {random_tensor({tokens, int64_t{s.heads} * s.head_dim}, 1), random_tensor({tokens, int64_t{s.kv_heads} * s.head_dim}, 2),
+  return {random_tensor({tokens, int64_t{s.heads} * s.head_dim}, 1),
+          random_tensor({tokens, int64_t{s.kv_heads} * s.head_dim}, 2),
           random_tensor({tokens, int64_t{s.kv_heads} * s.head_dim}, 3)};
 }
 
-double plain(const std::vector<Tensor>& in, const AttentionShape& s, int64_t begin, int64_t query, int64_t head, int64_t i) {
-  const int64_t d = s.head_dim, kv = head / (s.heads / s.kv_heads), low = s.window > 0 ? std::max(begin, query - s.window + 1) : begin;
+double plain(const std::vector<Tensor>& in, const AttentionShape& s, int64_t begin, int64_t query,
+             int64_t head, int64_t i) {
+  const int64_t d = s.head_dim, kv = head / (s.heads / s.kv_heads),
+                low = s.window > 0 ? std::max(begin, query - s.window + 1) : begin;
   double total = 0, mixed = 0;
   for (int64_t key = low; key <= query; ++key) {
     double dot = 0;
     for (int64_t j = 0; j < d; ++j)
-      dot += testing::get(in[0], (query * s.heads + head) * d + j) * testing::get(in[1], (key * s.kv_heads + kv) * d + j);
+      dot += testing::get(in[0], (query * s.heads + head) * d + j) *
+             testing::get(in[1], (key * s.kv_heads + kv) * d + j);
     const double p = std::exp(dot * static_cast<double>(s.scale));
     total += p;
     mixed += p * testing::get(in[2], (key * s.kv_heads + kv) * d + i);
@@ -41,7 +45,8 @@ TEST(Attention, MatchesThePlainSum) {
     for (size_t sequence = 0; sequence < 3; ++sequence)
       for (int64_t query = ends[sequence]; query < ends[sequence + 1]; query += 7)
         for (int64_t head = 0; head < 6; ++head)
-          EXPECT_NEAR(testing::get(out, (query * 6 + head) * 5 + 2), plain(in, shape, ends[sequence], query, head, 2), 1e-12);
+          EXPECT_NEAR(testing::get(out, (query * 6 + head) * 5 + 2),
+                      plain(in, shape, ends[sequence], query, head, 2), 1e-12);
   }
 }
 
@@ -52,25 +57,73 @@ TEST(Attention, Gradients) {
 }
 
 TEST(Attention, EverySet) {
-  testing::expect_sets_agree(attend({0, 3, 150, 187}, {6, 2, 24, 0.2f, 0}), inputs(187, {6, 2, 24, 0, 0}), 2e-5, 4e-2);
-  testing::expect_sets_agree(attend({0, 187}, {3, 3, 64, 0.125f, 33}), inputs(187, {3, 3, 64, 0, 0}), 2e-5, 4e-2);
+  testing::expect_sets_agree(attend({0, 3, 150, 187}, {6, 2, 24, 0.2f, 0}), inputs(187, {6, 2, 24, 0, 0}),
+                             2e-5, 4e-2);
+  testing::expect_sets_agree(attend({0, 187}, {3, 3, 64, 0.125f, 33}), inputs(187, {3, 3, 64, 0, 0}), 2e-5,
+                             4e-2);
+  testing::expect_sets_agree(attend({0, 1, 2, 66, 131}, {9, 3, 40, 0.15f, 0}), inputs(131, {9, 3, 40, 0, 0}),
+                             2e-5, 4e-2);
+  testing::expect_sets_agree(attend({0, 77}, {4, 1, 128, 0.09f, 0}), inputs(77, {4, 1, 128, 0, 0}), 2e-5,
+                             4e-2);
 }
 
+// One kv head: every block of keys waits for the one before it.
 TEST(Attention, ThreadsChangeNothing) {
-  const auto in = inputs(300, {4, 2, 16, 0, 0});
-  const auto function = attend({0, 100, 300}, {4, 2, 16, 0.25f, 0});
-  const auto one = testing::run(function, in, Isa::kScalar, 1), two = testing::run(function, in, Isa::kScalar, 2);
-  EXPECT_EQ(testing::relative_error(one.output, two.output), 0);
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(one.grads[i], two.grads[i]), 0);
+  for (const AttentionShape& shape : {AttentionShape{4, 2, 16, 0.25f, 0}, AttentionShape{2, 1, 16, 0.25f, 0},
+                                      AttentionShape{2, 1, 16, 0.25f, 90}})
+    for (const Isa isa : {Isa::kScalar, runnable_isas().back()})
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        std::vector<Tensor> in;
+        for (const Tensor& x : inputs(500, shape)) in.push_back(testing::converted(x, dtype));
+        const auto function = attend({0, 100, 500}, shape);
+        const auto one = testing::run(function, in, isa, 1), four = testing::run(function, in, isa, 4);
+        EXPECT_EQ(testing::relative_error(one.output, four.output), 0);
+        for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(one.grads[i], four.grads[i]), 0);
+      }
+}
+
+// One plan serves any number of sequences and tokens up to its capacity.
+TEST(Attention, LiveCounts) {
+  const AttentionShape shape{2, 1, 8, 0.3f, 0};
+  const int64_t tokens = 70, sequences = 2;
+  const auto in = inputs(90, shape);
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team);
+  Context c{recorder};
+  const auto live = [&](size_t i) { return testing::converted(in[i], DType::kF32).with_live(&tokens); };
+  const Tensor out =
+      attention(c, live(0), live(1), live(2), testing::int_tensor({0, 60, 70, -1, -1}), &sequences, shape);
+  for (int64_t i = 0; i < 8; ++i) {
+    EXPECT_NEAR(testing::get(out, 69 * 16 + i), plain(in, shape, 60, 69, 0, i), 1e-5);
+    EXPECT_TRUE(std::isnan(testing::get(out, 70 * 16 + i))) << "a row past the live ones was written";
+  }
 }
 
 // q, k and v as columns of one product: the gradient is one tensor, written in place.
 TEST(Attention, GradientsOfAFusedProduct) {
   const testing::Function fused = [](Context& c, const std::vector<Tensor>& in) {
-    return attention(c, in[0].columns(0, 6), in[0].columns(6, 3), in[0].columns(9, 3), testing::int_tensor({0, 11}), nullptr,
-                     {2, 1, 3, 0.5f, 0});
+    return attention(c, in[0].columns(0, 6), in[0].columns(6, 3), in[0].columns(9, 3),
+                     testing::int_tensor({0, 11}), nullptr, {2, 1, 3, 0.5f, 0});
   };
   testing::expect_gradients(fused, {random_tensor({11, 12}, 1)});
+  testing::expect_sets_agree(fused, {random_tensor({11, 12}, 1)}, 2e-5, 4e-2);
+}
+
+TEST(Attention, RowsThatAreNotWholePairs) {
+  const testing::Function odd = [](Context& c, const std::vector<Tensor>& in) {
+    return attention(c, in[0].columns(1, 16), in[0].columns(17, 8), in[0].columns(25, 8),
+                     testing::int_tensor({0, 11}), nullptr, {2, 1, 8, 0.5f, 0});
+  };
+  const Tensor x = random_tensor({11, 33}, 1);
+  const auto exact = testing::run(odd, {x}, Isa::kScalar);
+  for (const Isa isa : runnable_isas()) {
+    const auto got = testing::run(odd, {testing::converted(x, DType::kBF16)}, isa);
+    EXPECT_LT(testing::relative_error(got.output, exact.output), 3e-2);
+    for (int64_t i = 0; i < 11; ++i)
+      for (int64_t j = 1; j < 33; ++j)
+        EXPECT_NEAR(testing::get(got.grads[0], i * 33 + j), testing::get(exact.grads[0], i * 33 + j), 0.1)
+            << i << ", " << j;
+  }
 }
 
 }  // namespace
