@@ -2,8 +2,9 @@
 //
 //   tokenize_text TOKENIZER [--ids FILE] [--json FILE] [--repeat N] TEXT...
 //
-// TOKENIZER: what load_tokenizer() reads, or a .gguf file. Each TEXT is cut into documents by zero bytes, as compare.py
-// writes them. --ids: int32 each, a document ends with -1. --json: the tokenizer.json of a .gguf vocabulary.
+// TOKENIZER: what load_tokenizer() reads, or a .gguf file. Each TEXT is cut into documents by zero bytes, as
+// compare.py writes them. --ids: int32 each, a document ends with -1. --json: the tokenizer.json of a .gguf
+// vocabulary.
 
 #include <fmt/core.h>
 
@@ -24,7 +25,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::string read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -63,7 +66,8 @@ Arguments parse(const std::vector<std::string>& words) {
       arguments.texts.push_back(words[i]);
   }
   if (arguments.tokenizer.empty())
-    fail(ErrorKind::kInvalidArgument, "usage: tokenize_text TOKENIZER [--ids FILE] [--json FILE] [--repeat N] TEXT...");
+    fail(ErrorKind::kInvalidArgument,
+         "usage: tokenize_text TOKENIZER [--ids FILE] [--json FILE] [--repeat N] TEXT...");
   return arguments;
 }
 

@@ -24,12 +24,14 @@ struct Pair {
 };
 struct PairHash {
   size_t operator()(const Pair& pair) const {
-    const auto key = static_cast<uint64_t>(static_cast<uint32_t>(pair.left)) << 32 | static_cast<uint32_t>(pair.right);
+    const auto key =
+        static_cast<uint64_t>(static_cast<uint32_t>(pair.left)) << 32 | static_cast<uint32_t>(pair.right);
     return (key ^ key >> 31) * 0x9e3779b97f4a7c15u >> 8;
   }
 };
 
-// A pair in the queue with the count it had then. The largest count comes first, then the lowest ids, as in the crate.
+// A pair in the queue with the count it had then. The largest count comes first, then the lowest ids, as in
+// the crate.
 struct Candidate {
   int64_t count;
   Pair pair;
@@ -185,10 +187,12 @@ class Trainer {
 void check(const BpeTraining& training) {
   const auto least = static_cast<int64_t>(training.special_tokens.size()) + 256;
   if (training.vocab_size < least)
-    fail(ErrorKind::kInvalidArgument, "a vocabulary of {} tokens: {} special tokens and the 256 bytes take {}",
-         training.vocab_size, training.special_tokens.size(), least);
+    fail(ErrorKind::kInvalidArgument,
+         "a vocabulary of {} tokens: {} special tokens and the 256 bytes take {}", training.vocab_size,
+         training.special_tokens.size(), least);
   if (training.vocab_size > static_cast<int64_t>(kMaxTokenId))
-    fail(ErrorKind::kInvalidArgument, "a vocabulary of {} tokens: at most {}", training.vocab_size, kMaxTokenId);
+    fail(ErrorKind::kInvalidArgument, "a vocabulary of {} tokens: at most {}", training.vocab_size,
+         kMaxTokenId);
 }
 
 std::string config_json(const BpeTraining& training) {
@@ -269,6 +273,8 @@ TrainedBpe train_bpe_files(const std::vector<std::string>& files, const BpeTrain
   return trained;
 }
 
-std::vector<std::string> pre_tokenizer_names() { return {"gpt2", "smollm", "llama3", "qwen2", "qwen35", "deepseek3"}; }
+std::vector<std::string> pre_tokenizer_names() {
+  return {"gpt2", "smollm", "llama3", "qwen2", "qwen35", "deepseek3"};
+}
 
 }  // namespace flagscale::text

@@ -32,13 +32,15 @@ void count(PreTokenizer pre, std::string_view text, Counts& counts) {
 }
 
 // Texts for one round of the team.
-bool next_batch(const std::function<bool(std::string&)>& next, std::vector<std::string>& batch, int64_t& bytes) {
+bool next_batch(const std::function<bool(std::string&)>& next, std::vector<std::string>& batch,
+                int64_t& bytes) {
   constexpr size_t kBatchBytes = size_t{16} << 20;
   batch.clear();
   std::string text;
   for (size_t size = 0; size < kBatchBytes && next(text); size += text.size()) {
     if (const size_t valid = valid_utf8_prefix(text); valid != text.size())
-      fail(ErrorKind::kInvalidArgument, "the text is not UTF-8 at byte {}", bytes + static_cast<int64_t>(valid));
+      fail(ErrorKind::kInvalidArgument, "the text is not UTF-8 at byte {}",
+           bytes + static_cast<int64_t>(valid));
     bytes += static_cast<int64_t>(text.size());
     batch.push_back(text);
   }
@@ -47,8 +49,8 @@ bool next_batch(const std::function<bool(std::string&)>& next, std::vector<std::
 
 }  // namespace
 
-std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(std::string&)>& next, int threads,
-                                   const std::function<void(int64_t)>& read) {
+std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(std::string&)>& next,
+                                   int threads, const std::function<void(int64_t)>& read) {
   const Team team(threads);
   std::vector<Counts> counts(static_cast<size_t>(team.size()));
   std::vector<std::string> batch;
@@ -57,7 +59,8 @@ std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(st
     throw_if_interrupted();
     std::atomic<size_t> taken = 0;
     team.run([&](int thread) {
-      for (size_t i = taken++; i < batch.size(); i = taken++) count(pre, batch[i], counts[static_cast<size_t>(thread)]);
+      for (size_t i = taken++; i < batch.size(); i = taken++)
+        count(pre, batch[i], counts[static_cast<size_t>(thread)]);
     });
     if (read) read(bytes);
   }
@@ -66,7 +69,8 @@ std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(st
   std::vector<WordCount> result;
   result.reserve(counts[0].size());
   for (auto& [word, times] : counts[0]) result.push_back({word, times});
-  std::sort(result.begin(), result.end(), [](const WordCount& a, const WordCount& b) { return a.word < b.word; });
+  std::sort(result.begin(), result.end(),
+            [](const WordCount& a, const WordCount& b) { return a.word < b.word; });
   return result;
 }
 

@@ -16,9 +16,10 @@ struct WordCount {
   int64_t count;
 };
 
-// In byte order of the words, so that the result does not depend on the threads. `next` hands out texts (UTF-8, else
-// Error{kInvalidArgument}); `read` hears how many bytes were read so far. threads = 0: all cores.
-std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(std::string&)>& next, int threads,
-                                   const std::function<void(int64_t)>& read);
+// In byte order of the words, so that the result does not depend on the threads. `next` hands out texts
+// (UTF-8, else Error{kInvalidArgument}); `read` hears how many bytes were read so far. threads = 0: all
+// cores.
+std::vector<WordCount> count_words(PreTokenizer pre, const std::function<bool(std::string&)>& next,
+                                   int threads, const std::function<void(int64_t)>& read);
 
 }  // namespace flagscale::text
