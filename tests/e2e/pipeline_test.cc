@@ -72,7 +72,8 @@ class Pipeline : public testing::Test {
                                          "train.model.eval_iters=2",
                                          "train.system.logging.log_interval=5",
                                          "train.system.checkpoint.save_interval=10"};
-    for (const auto* list : {&small, &more}) words.insert(words.end(), list->begin(), list->end());
+    words.insert(words.end(), small.begin(), small.end());
+    words.insert(words.end(), more.begin(), more.end());
     return words;
   }
 
