@@ -129,7 +129,7 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
 
 TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
   const Result whole = must(training("whole", {}));
-  must(training("halves", {"train.model.exit_interval=10"}));
+  must(training("halves", {"+train.model.exit_interval=10"}));
   const Result second = must(training("halves", {}));
   static const std::regex kIteration("iteration +(15|20)/ +20 .*lm loss: ([0-9.E+-]+)");
   const auto losses = [](const std::string& text) {
@@ -187,7 +187,7 @@ TEST_F(Pipeline, RefusesAPlanLargerThanMemory) {
   const Result result = run(words, folder_);
   if (result.code == 0) GTEST_SKIP() << "this machine has the memory for 7 billion parameters";
   EXPECT_EQ(result.code, 1) << result.err;
-  EXPECT_NE(result.err.find("GB"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("GiB"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("free"), std::string::npos) << result.err;
 }
 
