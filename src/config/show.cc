@@ -73,38 +73,35 @@ class Viewer {
   size_t leaves_ = 0;
 };
 
-std::string error_object(const Shown& shown) {
-  return fmt::format("{{\"error\": {}}}", json_string(shown.exception));
+std::string error_object(const std::string& exception) {
+  return fmt::format("{{\"error\": {}}}", json_string(exception));
 }
 
-class FlatWriter {
+class LeafCollector {
  public:
-  void write(const NodePtr& node, const std::string& path, int depth) {
+  void visit(const NodePtr& node, const std::string& path, int depth) {
     const Shown shown = viewer_.look(node, depth);
-    if (!shown.value) return leaf(path, error_object(shown));
-    const Node& value = *shown.value;
-    if (value.entries.empty() && value.items.empty()) return leaf(path, json_scalar(value));
-    for (const Entry& entry : value.entries)
-      write(entry.value, path.empty() ? entry.key.text : path + "." + entry.key.text, depth + 1);
-    for (size_t i = 0; i < value.items.size(); ++i)
-      write(value.items[i], fmt::format("{}[{}]", path, i), depth + 1);
+    const bool leaf = !shown.value || (shown.value->entries.empty() && shown.value->items.empty());
+    if (leaf) {
+      if (!path.empty()) result.push_back({path, shown.value, shown.exception});  // "" is an empty root
+      return;
+    }
+    for (const Entry& entry : shown.value->entries)
+      visit(entry.value, path.empty() ? entry.key.text : path + "." + entry.key.text, depth + 1);
+    for (size_t i = 0; i < shown.value->items.size(); ++i)
+      visit(shown.value->items[i], fmt::format("{}[{}]", path, i), depth + 1);
   }
-  std::string finish() { return out_.empty() ? "{}\n" : "{\n" + out_ + "\n}\n"; }
+  std::vector<Leaf> result;
 
  private:
-  void leaf(const std::string& path, const std::string& value) {
-    if (path.empty()) return;  // the root itself is empty
-    out_ += (out_.empty() ? "  " : ",\n  ") + json_string(path) + ": " + value;
-  }
   Viewer viewer_;
-  std::string out_;
 };
 
 class JsonWriter {
  public:
   std::string write(const NodePtr& node, int depth) {
     const Shown shown = viewer_.look(node, depth);
-    if (!shown.value) return error_object(shown);
+    if (!shown.value) return error_object(shown.exception);
     const Node& value = *shown.value;
     if (value.entries.empty() && value.items.empty()) return json_scalar(value);
     const std::string indent(static_cast<size_t>(depth + 1) * 2, ' ');
@@ -188,10 +185,18 @@ class YamlWriter {
 
 }  // namespace
 
+std::vector<Leaf> leaves(const NodePtr& root) {
+  LeafCollector collector;
+  collector.visit(root, "", 0);
+  return std::move(collector.result);
+}
+
 std::string to_flat_json(const NodePtr& root) {
-  FlatWriter writer;
-  writer.write(root, "", 0);
-  return writer.finish();
+  std::string text;
+  for (const Leaf& leaf : leaves(root))
+    text += (text.empty() ? "  " : ",\n  ") + json_string(leaf.path) + ": " +
+            (leaf.value ? json_scalar(*leaf.value) : error_object(leaf.exception));
+  return text.empty() ? "{}\n" : "{\n" + text + "\n}\n";
 }
 
 std::string to_json(const NodePtr& root) { return JsonWriter().write(root, 0) + "\n"; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compares PROGRAM with hydra-core on random scalars, overrides, interpolations and YAML.
+"""Compares PROGRAM with hydra-core on random configurations.
 
-    fuzz_compose.py PROGRAM [--cases N] [--seed S] [--kind scalar|override|interpolation|yaml|tree]
+    fuzz_compose.py PROGRAM [--cases N] [--seed S] [--kind KIND]
 """
 import argparse
 import collections
@@ -13,83 +13,7 @@ import subprocess
 import tempfile
 
 from oracle import show
-
-BASE = """a: 1
-b: {c: 2.5, d: text, e: {f: null, g: [1, x, {h: true}]}}
-l: [10, 20, [30]]
-s: hello
-m: ???
-t: on
-r: ${b.c}
-"""
-
-
-def scalar(rng):
-    return "".join(rng.choice(["0", "1", "9", "_", ".", "e", "E", "+", "-", ":", "x", "b", "o", "~", "null", "inf", ".inf", "nan", ".NaN", "yes", "No", "on",
-                               "true", "y", "a", "0x", "5", "60", "1", "2"]) for _ in range(rng.randint(1, 5)))
-
-
-def value(rng):
-    return "".join(rng.choice(["a", "B", "1", "0", "1_0", ".", "5", "e", "-", "+", ",", "[", "]", "{", "}", ":", "=", " ", "\t", "\\", "'", '"', "$", "${a}", "${b.c}", "${", "null", "true",
-                               "False", "inf", "nan", "(", ")", "int", "str", "float", "bool", "/", "%", "*", "@", "?", "|", "_", "x-y", "\\,", "\\\\", "\\'", "[1,2]", "{a:1}", "'q'",
-                               '"z,w"', "~", "#", "!", "é", "sort", "choice"])
-                   for _ in range(rng.randint(1, 6)))
-
-
-def key(rng):
-    return rng.choice(["a", "b", "b.c", "b.e.f", "b.e.g", "b.e.g.0", "b.e.g.2.h", "l", "l.0", "l.2.0", "l.7", "s", "m", "t", "r", "new", "b.new", "new.x.y", "s.x", "l.x", "b.e", "m.x", "",
-                       "a-b", "$x", "b..c", "g", "g/h", "a@b", "0", "b[c]", "r.x", "hydra.run.dir", "hydra.nope", "hydra.job.name"])
-
-
-def override(rng):
-    return rng.choice(["", "", "+", "++", "~"]) + key(rng) + rng.choice(["=", "=", "=", "=", "", " = "]) + rng.choice([value(rng), value(rng), "1", "x", "{c:3}", "[1]"])
-
-
-def interpolation(rng):
-    parts = ["${a}", "${b.c}", "${b.e.g[0]}", "${.d}", "${..a}", "${m}", "${nope}", "${oc.env:HOME_X,dd}", "${oc.env:FUZZ_VAR}", "${oc.select:b.c,7}", "${oc.select:zz,[1,2]}",
-             "${oc.decode:'[1,2]'}", "${oc.dict.keys:b}", "${oc.dict.values:b}", "${oc.create:{x:1}}", "${b}", "${l}", "${l.0}", "${s}", "${r}", "text", " ", "\\", "$", "{", "}", "[", "]",
-             "'", '"', ":", "${", "${oc.env:", ",", ".", "\\${a}", "\\\\${a}", "${oc.env:FUZZ_VAR,${a}}", "${b.${s2}}", "${oc.decode:${s}}", "${x:}", "${y:??}", "${z??}", "null", "1e3",
-             "${oc.env:'FUZZ_VAR'}", '${oc.env:"NO_${a}","q\'"}', "${self}", "${t}", "${ a }", "${[b].c}", "${b[c]}", "${oc.decode:null}", "${oc.decode:1_0}", "${oc.decode:a b}"]
-    return "".join(rng.choice(parts) for _ in range(rng.randint(1, 3)))
-
-
-def flow(rng):
-    parts = ["a", "1", ":", ": ", ",", ", ", "[", "]", "{", "}", "?", "? ", "-", "- ", "#", " #", " ", "'q'", '"d"', "&a ", "*a", "!!str ", "|", ">", "%", "@", "x:y", "${a}", "~", "\n  ", "=", "!"]
-    inner = "".join(rng.choice(parts) for _ in range(rng.randint(1, 7)))
-    return rng.choice([f"[{inner}]", f"{{{inner}}}", inner])
-
-
-def block(rng):
-    parts = ["a", "b", ":", ": ", "- ", "-", "\n", "\n  ", "\n    ", "\n", "?", "? ", "#", " # c", " ", "'q", "'", '"', "&a ", "*a", "!!str ", "|", ">", "|-", ">+", "|2", "x:y", "\t", "---", "...",
-             "%YAML 1.1", "k: v", "k2: v", "[1]", "{x: 1}", "<<: ", "1", "null", "\\", ",", "@"]
-    return "".join(rng.choice(parts) for _ in range(rng.randint(1, 9)))
-
-
-def yaml_text(rng, depth=0):
-    def plain():
-        return rng.choice(["x", "1", "a b", "'q'", '"d\\n"', "~", "", "a:b", "a#b", "a #c", "- x", "? k", "*anc", "&anc v", "!!str 1", "!!int '3'", "!foo x", "{a: 1}", "[1, 2]", "{a, b}",
-                           "[a: 1]", "{a: 1, a: 2}", "|\n    lit\n    two\n", ">\n    fold\n    two\n", "<<", "=", "@x", "`x", "%x", "!!float 1", "'it''s'", "[x, ]", "{x: , y}", "a, b", "[]", "{}",
-                           "\"\\x41\\u00e9\"", "- - 1", "x:", "http://a:80/b", "${a}", "'${a}'", "12:30:45", "1_000", "{1: a, 1: b}", "&x {k: v}", "*x", "-", "--- x", "... "])
-
-    def name():
-        return rng.choice(["k", "k1", "k2", "'k'", "1", "true", "~", "<<", "k 3", "? k4", "a.b", "0x1", "1.0", "=", "!!str 5", "&kk k5"])
-
-    indent = "  " * depth
-    lines = []
-    for _ in range(rng.randint(1, 4)):
-        roll = rng.random()
-        if depth < 2 and roll < 0.25:
-            lines.append(f"{indent}{name()}:\n{yaml_text(rng, depth + 1)}")
-        elif roll < 0.35:
-            lines.append(f"{indent}{name()}:" + "".join(f"\n{indent}- {plain()}" for _ in range(2)))
-        elif roll < 0.38:
-            lines.append(f"{indent}# comment")
-        elif roll < 0.40:
-            lines.append(f"{indent}\t{name()}: 1")
-        else:
-            lines.append(f"{indent}{name()}: {plain()}")
-    return "\n".join(lines)
-
+from random_cases import KINDS, case, write_files
 
 def same(a, b):
     if isinstance(a, dict) and "error" in a:
@@ -105,51 +29,16 @@ def run(program, folder, name, overrides):
     p = subprocess.run([program, "config", "show", "--config-path", folder, "--config-name", name, "--flat", *overrides], capture_output=True, text=True, timeout=20)
     if p.returncode not in (0, 1, 2):
         return f"CRASH {p.returncode} {p.stderr}"
-    return (json.loads(p.stdout), "") if p.returncode == 0 else p.stderr
+    return json.loads(p.stdout) if p.returncode == 0 else p.stderr
 
 
-def tree(rng, folder):
-    """A random tree of groups with defaults lists."""
-    files = {}
-    groups = ["db", "db/kind", "srv"]
-    options = ["one", "two"]
-    packages = ["", "", "", "", "@pk", "@_global_", "@_here_", "@pk.q", "@_group_"]
-
-    def entry(depth):
-        kind = rng.random()
-        prefix = rng.choice(["", "", "", "/"]) if depth else ""
-        if kind < 0.5:
-            group = rng.choice(groups if depth == 0 else ["kind", "srv", "db"])
-            word = rng.choice(["", "", "", "", "optional ", "override "])
-            option = rng.choice(options + ["null", "nope", "'???'", "[one, two]", "[two]", "${db}", "one"])
-            return f"  - {word}{prefix}{group}{rng.choice(packages)}: {option}"
-        if kind < 0.7:
-            return "  - _self_"
-        return f"  - {prefix}{rng.choice(options + ['base', 'kind/one', 'srv/two'])}{rng.choice(packages)}"
-
-    def body(label, depth):
-        text = ""
-        if rng.random() < 0.12:
-            text += f"# @package {rng.choice(['_global_', 'hd', '_group_', '_global_.zz', 'a b'])}\n"
-        entries = [entry(depth) for _ in range(rng.randint(0, 3 if depth == 0 else 1))]
-        if entries and rng.random() < 0.8:
-            text += "defaults:\n" + "\n".join(entries) + "\n"
-        text += f"v: {label}\n{label}: 1\nsub: {{{label}: 2, k: {rng.choice(['1', '[1, 2]', '{z: 1}', '???', 'null', '${v}', '${sub}'])}}}\n"
-        return text
-
-    files["config.yaml"] = body("root", 0)
-    files["base.yaml"] = body("base", 1)
-    for group in groups:
-        for option in options:
-            files[f"{group}/{option}.yaml"] = body(group.replace("/", "_") + "_" + option, 1) if rng.random() < 0.85 else "- 1\n- 2\n"
-    for path, text in files.items():
-        full = os.path.join(folder, path)
-        os.makedirs(os.path.dirname(full), exist_ok=True)
-        with open(full, "w") as f:
-            f.write(text)
-    choices = ["db=one", "db=two", "srv=two", "+srv=one", "+db/kind=two", "db/kind=one", "~db", "~srv", "~db=one", "db@pk=two", "+db@pk=one", "db=[one,two]", "+db=[two]", "db=nope", "v=9", "+sub.n=1",
-               "sub.k=5", "sub={root:3}", "~v", "db=null", "++db=one", "sub.root=x"]
-    return rng.sample(choices, rng.choice([0, 0, 1, 1, 2]))
+def difference(want, got):
+    if isinstance(want, str) != isinstance(got, str) or (isinstance(got, str) and got.startswith("CRASH")):
+        return f"want {json.dumps(want)[:400]}, got {json.dumps(got)[:400]}"
+    if isinstance(want, str):
+        return None
+    wrong = [k for k in {**want, **got} if k not in want or k not in got or not same(want[k], got[k])]
+    return "; ".join(f"{k}: want {want.get(k, '<absent>')!r}, got {got.get(k, '<absent>')!r}" for k in wrong[:5])
 
 
 def main():
@@ -157,53 +46,21 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", choices=["scalar", "override", "interpolation", "yaml", "flow", "block", "tree"])
+    parser.add_argument("--kind", choices=KINDS)
     args = parser.parse_args()
     os.environ["FUZZ_VAR"] = "env value"
     rng = random.Random(args.seed)
     counts, bad = collections.Counter(), 0
     for _ in range(args.cases):
-        kind = args.kind or rng.choice(["scalar", "override", "interpolation", "yaml", "flow", "block", "tree"])
+        kind = args.kind or rng.choice(KINDS)
+        files, overrides = case(rng, kind)
         with tempfile.TemporaryDirectory() as folder:
-            overrides, about = [], ""
-            if kind == "tree":
-                overrides = tree(rng, folder)
-            else:
-                text = BASE
-                if kind == "scalar":
-                    text = f"k: {scalar(rng)}\nl: [{scalar(rng)}]\n"
-                elif kind == "override":
-                    overrides = [override(rng) for _ in range(rng.choice([1, 1, 2]))]
-                    if any("\0" in o for o in overrides):
-                        continue
-                elif kind == "interpolation":
-                    text += "s2: c\nself: ${self}\nn:\n  i: " + json.dumps(interpolation(rng), ensure_ascii=False) + "\n  d: near\nref: ${n.i}\n"
-                elif kind == "flow":
-                    text = f"k: {flow(rng)}\n"
-                elif kind == "block":
-                    text = block(rng) + rng.choice(["", "\n"])
-                else:
-                    text = yaml_text(rng) + "\n"
-                with open(os.path.join(folder, "config.yaml"), "w") as f:
-                    f.write(text)
-                about = text if text != BASE else ""
-            want = show(folder, "config", overrides)
-            got = run(args.program, folder, "config", overrides)
-            counts[kind] += 1
-            problem = None
-            if isinstance(want, str) != isinstance(got, str) or (isinstance(got, str) and got.startswith("CRASH")):
-                problem = f"want {want if isinstance(want, str) else 'a result ' + json.dumps(want)[:400]}, got {got if isinstance(got, str) else json.dumps(got[0])[:400]}"
-            elif not isinstance(want, str):
-                wrong = [k for k in {**want, **got[0]} if k not in want or k not in got[0] or not same(want[k], got[0][k])]
-                if wrong:
-                    problem = "; ".join(f"{k}: want {want.get(k, '<absent>')!r}, got {got[0].get(k, '<absent>')!r}" for k in wrong[:5])
-            if problem:
-                bad += 1
-                print(f"--- {kind} {overrides}\n{about}{problem}\n")
-                if kind == "tree":
-                    for root, _, names in sorted(os.walk(folder)):
-                        for n in sorted(names):
-                            print(f"# {os.path.relpath(os.path.join(root, n), folder)}\n" + open(os.path.join(root, n)).read())
+            write_files(files, folder)
+            problem = difference(show(folder, "config", overrides), run(args.program, folder, "config", overrides))
+        counts[kind] += 1
+        if problem:
+            bad += 1
+            print(f"--- {kind} {overrides}", *(f"# {path}\n{text}" for path, text in files.items()), problem, "", sep="\n")
     print(f"{dict(counts)}, {bad} differ")
     raise SystemExit(bad > 0)
 

@@ -1,0 +1,157 @@
+// Every case of tests/golden/compose, composed by hydra-core 1.3.2 and omegaconf 2.3 (tests/oracle/compose):
+// the same values and types, the same leaves that do not resolve, the same refusals.
+#include "config/compose.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "config/show.h"
+
+namespace flagscale::config {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+const fs::path kGolden = fs::path(FLAGSCALE_SOURCE_DIR) / "tests/golden/compose";
+
+class Folder {  // of a case's files, removed at the end
+ public:
+  explicit Folder(const Json& files) {
+    std::string name = (fs::temp_directory_path() / "compose_XXXXXX").string();
+    path_ = mkdtemp(name.data());
+    for (const auto& [file, text] : files.items()) {
+      fs::create_directories((path_ / file).parent_path());
+      std::ofstream(path_ / file, std::ios::binary) << text.get<std::string>();
+    }
+  }
+  ~Folder() { fs::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+bool same(const Leaf& leaf, const Json& want) {
+  if (want.is_object() && want.contains("error")) return leaf.exception == want["error"].get<std::string>();
+  if (!leaf.value) return false;
+  const Node& value = *leaf.value;
+  if (want.is_object() && want.contains("special"))
+    return python_str(value) == want["special"].get<std::string>();
+  switch (value.kind) {
+    case Kind::kNull:
+      return want.is_null();
+    case Kind::kBool:
+      return want.is_boolean() && want.get<bool>() == value.flag;
+    case Kind::kInt:
+      return want.is_number_integer() && want.get<int64_t>() == value.number && value.text.empty();
+    case Kind::kFloat:
+      return want.is_number_float() && want.get<double>() == value.floating;
+    case Kind::kString:
+      return want.is_string() && want.get<std::string>() == value.text;
+    case Kind::kMap:
+      return want.is_object() && want.empty();
+    case Kind::kList:
+      return want.is_array() && want.empty();
+  }
+  return false;
+}
+
+std::string shown(const Leaf& leaf) {
+  return leaf.value ? std::string(name(leaf.value->kind)) + " " + python_repr(*leaf.value) : leaf.exception;
+}
+
+void compare(const std::vector<Leaf>& got, const Json& want) {
+  EXPECT_EQ(got.size(), want.size());
+  for (const Leaf& leaf : got) {
+    if (!want.contains(leaf.path))
+      ADD_FAILURE() << leaf.path << " is not expected, got " << shown(leaf);
+    else
+      EXPECT_TRUE(same(leaf, want[leaf.path]))
+          << leaf.path << ": want " << want[leaf.path] << ", got " << shown(leaf);
+  }
+}
+
+void check(const fs::path& folder, const Json& test) {
+  ComposeRequest request{folder.string(), test["name"], test["overrides"]};
+  SCOPED_TRACE(test.dump());
+  try {
+    const Composed composed = compose(request);
+    if (test.contains("error"))
+      ADD_FAILURE() << "Hydra refuses this with " << test["error"];
+    else
+      compare(leaves(composed.root()), test["want"]);
+  } catch (const Error& error) {
+    if (!test.contains("error")) ADD_FAILURE() << "refused: " << error.what();
+    EXPECT_FALSE(std::string(error.what()).empty());
+  }
+}
+
+TEST(Compose, AsHydra) {
+  setenv("FUZZ_VAR", "env value", 1);
+  std::ifstream file(kGolden / "cases.json");
+  const Json cases = Json::parse(file);
+  EXPECT_GT(cases.size(), 1000u);
+  for (const Json& test : cases) {
+    if (test.contains("tree")) {
+      check(kGolden / "trees" / test["tree"].get<std::string>(), test);
+    } else {
+      const Folder folder(test["files"]);
+      check(folder.path(), test);
+    }
+  }
+}
+
+TEST(Compose, KnowsWhereValuesCameFrom) {
+  const ComposeRequest request{(kGolden / "trees/self_first").string(), "config", {"train.model.lr=3"}};
+  const Composed composed = compose(request);
+  EXPECT_EQ(describe(composed.value("train.model.lr")->origin), "override 'train.model.lr=3'");
+  const NodePtr raw =
+      composed.root()->find(Key("train"))->find(Key("system"))->find(Key("checkpoint"))->find(Key("dir"));
+  EXPECT_TRUE(describe(raw->origin).ends_with("train/7b.yaml:4")) << describe(raw->origin);
+  EXPECT_EQ(composed.files(), (std::vector<std::string>{"config", "train/7b"}));
+}
+
+TEST(Compose, ErrorsNameTheFileAndLine) {
+  const auto message = [](const char* name) -> std::string {
+    try {
+      compose({(kGolden / "trees/yaml").string(), name, {}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message("config_duplicate").find("config_duplicate.yaml:2 repeats the key 'a'"),
+            std::string::npos)
+      << message("config_duplicate");
+  EXPECT_NE(message("config_tab").find("config_tab.yaml:2"), std::string::npos) << message("config_tab");
+  EXPECT_NE(message("config_open_quote").find("never closed"), std::string::npos)
+      << message("config_open_quote");
+}
+
+// What the golden checker of the shared FlagScale examples does, in this process.
+TEST(Compose, FlagScaleExamples) {
+  const fs::path shared = fs::path(FLAGSCALE_SOURCE_DIR) / "../shared/flagscale";
+  if (!fs::exists(shared / "golden/resolved.json")) GTEST_SKIP() << "../shared is not here";
+  for (const auto& entry : fs::recursive_directory_iterator(shared / "examples")) {
+    const fs::path& file = entry.path();
+    if (file.extension() != ".yaml" || file.parent_path().filename() != "conf") continue;
+    try {
+      EXPECT_FALSE(
+          to_flat_json(compose({file.parent_path().string(), file.stem().string(), {}}).root()).empty());
+    } catch (const Error& error) {  // two of FlagScale's examples repeat a key
+      EXPECT_NE(std::string(error.what()).find("repeats the key"), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flagscale::config
