@@ -9,7 +9,15 @@ shift
 mkdir -p "$folder"
 
 say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
-show() { printf '\n$ %s\n' "$*"; "$@"; }
+show() {  # prints a command as one would type it, and runs it
+  local word line=
+  for word; do
+    [[ "$word" != *[[:space:]]* ]] || word="\"$word\""
+    line+=" $word"
+  done
+  printf '\n$%s\n' "$line"
+  "$@"
+}
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
 # One chapter a document: lines of verses, a blank line between chapters.
@@ -33,7 +41,8 @@ from_nothing() {
     "experiment.exp_dir=$folder" "train.system.checkpoint.save=$folder/checkpoints" "$@" | tee "$folder/train.log"
   learned
   show flagscale checkpoint export "$folder/checkpoints" "$folder/aquila-tiny"
-  show flagscale generate "$folder/aquila-tiny" --prompt "And it came to pass" --max-tokens 48 --temperature 0
+  show flagscale generate "$folder/aquila-tiny" --prompt "And it came to pass" --max-tokens 48 \
+    --temperature 0.7 --seed 1
 }
 
 # What the model predicts must beat what the mere frequency of tokens does.
