@@ -6,10 +6,9 @@
 
 #include "base/check.h"
 #include "base/error.h"
-#include "model/weights.h"
+#include "engine/weights.h"
 #include "op/cross_entropy/cross_entropy.h"
 #include "op/embedding/embedding.h"
-#include "op/packed_linear/packed_linear.h"
 #include "op/paged_attention/paged_attention.h"
 #include "op/rope/rope.h"
 
@@ -38,7 +37,8 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   decoder_ = std::make_unique<model::Decoder>(std::move(config), partition_);
   const int64_t pages_a_sequence = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
   if (options_.pages == 0) options_.pages = static_cast<int32_t>(options_.max_sequences * pages_a_sequence);
-  place_weights();
+  place_weights(arena_, *decoder_, options_.weights);
+  place_cache();
   place_inputs();
   trace();
   const size_t available = available_memory();
@@ -47,19 +47,12 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
          "lower --max-model-len, or use --dtype bfloat16", static_cast<double>(arena_.bytes()) / (1 << 30), options_.pages,
          static_cast<double>(available) / (1 << 30));
   arena_.bind(*allocator_);
-  model::fill_constants(decoder_->parameters());
-  load(weights);
+  load_weights(*decoder_, weights);
 }
 
 Runner::~Runner() = default;
 
-void Runner::place_weights() {
-  auto& list = decoder_->parameters();
-  for (nn::Parameter& p : list.parameters()) {
-    if (p.shape.rank() == 2) p.packed = arena_.persistent(p.name, op::packed_shape(p.shape[0], p.shape[1]), options_.weights);
-    else p.value = arena_.persistent(p.name, p.shape, DType::kF32);
-  }
-  for (nn::Constant& c : list.constants()) c.value = arena_.persistent(c.name, c.shape, DType::kF32);
+void Runner::place_cache() {
   const auto& c = decoder_->config();
   const Shape k = op::k_pages_shape(options_.pages, c.num_kv_heads, c.head_dim), v = op::v_pages_shape(options_.pages, c.num_kv_heads, c.head_dim);
   for (int layer = 0; layer < c.num_layers; ++layer) {
@@ -96,27 +89,6 @@ void Runner::trace() {
   program_.keep(losses_);
   program_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
   arena_.add(program_);
-}
-
-// Streams rows from the file into the panels, a piece at a time.
-void Runner::load(const io::WeightSet& weights) {
-  auto& list = decoder_->parameters();
-  std::vector<float> rows;
-  for (nn::Parameter& p : list.parameters()) {
-    int64_t at = 0;
-    for (const nn::Part& part : p.parts) {
-      model::check_shape(weights.info(part.name), p, part);
-      const int64_t columns = p.shape.numel() / p.shape[0], step = std::max<int64_t>(1, (int64_t{1} << 20) / columns);
-      for (int64_t begin = 0; begin < part.rows; begin += step) {
-        const int64_t count = std::min(step, part.rows - begin);
-        rows.resize(static_cast<size_t>(count * columns));
-        weights.read_f32(part.name, begin, count, rows);
-        if (p.packed.defined()) op::pack_rows(p.packed, at + begin, count, rows.data());
-        else std::copy(rows.begin(), rows.end(), p.value.data<float>() + at + begin);
-      }
-      at += part.rows;
-    }
-  }
 }
 
 void Runner::run(std::span<const StepChunk> chunks) {

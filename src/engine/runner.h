@@ -51,9 +51,8 @@ class Runner {
 
  private:
   class Attention;
-  void place_weights();
+  void place_cache();
   void place_inputs();
-  void load(const io::WeightSet& weights);
   void trace();
   void place_token(const StepChunk& chunk, size_t i);
 
