@@ -44,6 +44,7 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("(oneapi/dnnl/|dnnl).*"), std::regex("src/op/matmul/.*_onednn\\.cc|bench/.*")},
       {std::regex("sentencepiece.*"), std::regex("src/text/.*|bench/.*")},
       {std::regex("simdjson.*"), std::regex("src/data/.*|src/text/.*")},
+      {std::regex("boost/.*|openssl/.*"), std::regex("src/net/.*")},
       {std::regex(".*intrin\\.h"),
        std::regex("src/kernel/.*|src/.*_(cpu|simd)\\.(cc|h)|src/text/.*|src/io/xxh64\\.cc|bench/.*")},
       {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"), std::regex("src/(device|op|comm)/.*cuda.*")},
