@@ -1,10 +1,10 @@
 // How fast a tokenizer reads a text on one core, and what it makes of it.
 //
-//   tokenize_text TOKENIZER [--ids FILE] [--json FILE] [--repeat N] TEXT...
+//   tokenize_text TOKENIZER [--ids FILE] [--export FILE] [--repeat N] TEXT...
 //
 // TOKENIZER: what load_tokenizer() reads, or a .gguf file. Each TEXT is cut into documents by zero bytes, as
-// compare.py writes them. --ids: int32 each, a document ends with -1. --json: the tokenizer.json of a .gguf
-// vocabulary.
+// corpus.py writes them. --ids: int32 each, a document ends with -1. --export: the tokenizer.json or
+// SentencePiece .model of a .gguf vocabulary.
 
 #include <fmt/core.h>
 
@@ -42,7 +42,7 @@ void write(const std::string& path, const void* data, size_t bytes) {
 }
 
 struct Arguments {
-  std::string tokenizer, ids, json;
+  std::string tokenizer, ids, exported;
   std::vector<std::string> texts;
   int repeat = 3;
 };
@@ -56,8 +56,8 @@ Arguments parse(const std::vector<std::string>& words) {
     };
     if (words[i] == "--ids")
       arguments.ids = value();
-    else if (words[i] == "--json")
-      arguments.json = value();
+    else if (words[i] == "--export")
+      arguments.exported = value();
     else if (words[i] == "--repeat")
       arguments.repeat = std::stoi(value());
     else if (arguments.tokenizer.empty())
@@ -67,7 +67,7 @@ Arguments parse(const std::vector<std::string>& words) {
   }
   if (arguments.tokenizer.empty())
     fail(ErrorKind::kInvalidArgument,
-         "usage: tokenize_text TOKENIZER [--ids FILE] [--json FILE] [--repeat N] TEXT...");
+         "usage: tokenize_text TOKENIZER [--ids FILE] [--export FILE] [--repeat N] TEXT...");
   return arguments;
 }
 
@@ -75,9 +75,10 @@ std::unique_ptr<text::Tokenizer> open(const Arguments& arguments) {
   if (!arguments.tokenizer.ends_with(".gguf")) return text::load_tokenizer(arguments.tokenizer);
   const io::GgufFile file(arguments.tokenizer);
   const auto vocab = io::gguf_tokenizer(file).as<text::GgufVocab>();
-  if (!arguments.json.empty()) {
-    const std::string json = text::tokenizer_json(vocab, arguments.tokenizer);
-    write(arguments.json, json.data(), json.size());
+  if (!arguments.exported.empty()) {
+    std::string file_text = text::tokenizer_json(vocab, arguments.tokenizer);
+    if (file_text.empty()) file_text = text::sentencepiece_model(vocab, arguments.tokenizer);
+    write(arguments.exported, file_text.data(), file_text.size());
   }
   return text::tokenizer_from_gguf(vocab, arguments.tokenizer);
 }
@@ -95,7 +96,7 @@ void run(const Arguments& arguments) {
     for (int i = 0; i < arguments.repeat; ++i) {
       ids.clear();
       const auto before = Clock::now();
-      for (size_t at = 0; at < text.size();) {
+      for (size_t at = 0; at <= text.size();) {
         const size_t stop = std::min(text.find('\0', at), text.size());
         tokenizer->encode(std::string_view(text).substr(at, stop - at), false, ids);
         ids.push_back(-1);

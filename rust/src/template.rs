@@ -66,11 +66,25 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", |value: &Value, kwargs: minijinja::value::Kwargs| tojson(value, kwargs));
     environment.add_filter("string", |value: &Value| python_str(value));
+    environment.add_filter("upper", |value: &Value| Ok::<_, Error>(python_str(value)?.to_uppercase()));
+    environment.add_filter("lower", |value: &Value| Ok::<_, Error>(python_str(value)?.to_lowercase()));
+    environment.add_filter("trim", trim);
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
     environment.add_function("strftime_now", |format: String| strftime_now(&format));
     environment
+}
+
+/// str(value).strip(characters): filters take what is no text as Python prints it.
+fn trim(value: &Value, characters: Option<&str>) -> Result<String, Error> {
+    let text = python_str(value)?;
+    let is_space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
+    Ok(match characters {
+        Some(characters) => text.trim_matches(|c| characters.contains(c)).into(),
+        None => text.trim_matches(is_space).into(),
+    })
 }
 
 fn describe(error: Error) -> Failure {

@@ -42,12 +42,12 @@ class Sessions {
 // Appends to a vector in steps, so that a word costs no call.
 class Output {
  public:
-  explicit Output(std::vector<int32_t>& ids) : ids_(ids), used_(ids.size()) {}
+  explicit Output(std::vector<int32_t>& ids) : ids_(ids), start_(ids.size()), used_(ids.size()) {}
   ~Output() { ids_.resize(used_); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
   int32_t* room(size_t count) {
-    if (ids_.size() - used_ < count) ids_.resize(std::max(used_ + count + 256, ids_.size() * 2));
+    if (ids_.size() - used_ < count) ids_.resize(used_ + std::max(count + 256, used_ - start_));
     return ids_.data() + used_;
   }
   void used(size_t count) { used_ += count; }
@@ -55,7 +55,7 @@ class Output {
 
  private:
   std::vector<int32_t>& ids_;
-  size_t used_;
+  size_t start_, used_;
 };
 
 class BpeEncoder : public Encoder {

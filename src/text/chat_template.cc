@@ -1,5 +1,6 @@
 #include "text/chat_template.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -17,14 +18,47 @@ struct ChatTemplate::Handle {
 
 namespace {
 
+Json parsed(std::string_view json, const char* what, bool list) {
+  constexpr int kMostDepth = 100;  // dump() recurses, and Rust's parser goes no deeper than 128
+  int deepest = 0;
+  const Json::parser_callback_t see_depth = [&](int depth, Json::parse_event_t, Json&) {
+    deepest = std::max(deepest, depth);
+    return true;
+  };
+  Json value = Json::parse(json, see_depth, false);
+  if (value.is_discarded()) fail(ErrorKind::kInvalidArgument, "{} is not JSON", what);
+  if (deepest > kMostDepth)
+    fail(ErrorKind::kInvalidArgument, "{}: JSON nested deeper than {}", what, kMostDepth);
+  if (list ? !value.is_array() : !value.is_object())
+    fail(ErrorKind::kInvalidArgument, "{} must be a JSON {}", what, list ? "list" : "object");
+  return value;
+}
+
 // Rust's parser looks inside: here it only must be JSON of the right kind, since it is put into a larger
 // text.
 std::string checked(std::string_view json, const char* what, bool list) {
-  Json value = Json::parse(json, nullptr, false);
-  if (value.is_discarded()) fail(ErrorKind::kInvalidArgument, "{} is not JSON", what);
-  if (list ? !value.is_array() : !value.is_object())
-    fail(ErrorKind::kInvalidArgument, "{} must be a JSON {}", what, list ? "list" : "object");
+  parsed(json, what, list);
   return std::string(json);
+}
+
+// A message's reasoning goes by several names; as in transformers, templates find it under both of theirs.
+bool name_reasoning(Json& message) {
+  if (!message.is_object()) return false;
+  for (const char* key : {"reasoning_content", "thinking", "reasoning"}) {
+    if (!message.contains(key) || message[key].is_null()) continue;
+    const Json reasoning = message[key];
+    if (!message.contains("thinking")) message["thinking"] = reasoning;
+    message["reasoning_content"] = reasoning;
+    return true;
+  }
+  return false;
+}
+
+std::string messages_json(std::string_view json) {
+  Json messages = parsed(json, "messages", true);
+  bool changed = false;
+  for (Json& message : messages) changed |= name_reasoning(message);
+  return changed ? messages.dump() : std::string(json);
 }
 
 }  // namespace
@@ -42,10 +76,12 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 
 std::string ChatTemplate::render(const ChatInput& input) const {
-  std::string context = "{\"messages\":" + checked(input.messages, "messages", true);
+  std::string context = "{\"messages\":" + messages_json(input.messages);
   context += ",\"add_generation_prompt\":";
   context += input.add_generation_prompt ? "true" : "false";
-  if (!input.tools.empty()) context += ",\"tools\":" + checked(input.tools, "tools", true);
+  // Defined and none where there are none, as in transformers.
+  context += ",\"documents\":null,\"tools\":";
+  context += input.tools.empty() ? "null" : checked(input.tools, "tools", true);
   const std::string variables = handle_->variables.dump();
   if (variables.size() > 2) context += "," + variables.substr(1, variables.size() - 2);
   if (!input.extra.empty()) {

@@ -36,6 +36,8 @@ struct PreName {
   bool nfc = false, ignore_merges = false;
 };
 constexpr PreName kPreNames[] = {
+    {"", PreTokenizer::kGpt2},  // files from before the key: Aquila, GPT-NeoX
+    {"default", PreTokenizer::kGpt2},
     {"gpt-2", PreTokenizer::kGpt2},
     {"phi-2", PreTokenizer::kGpt2},
     {"mpt", PreTokenizer::kGpt2},
@@ -74,6 +76,18 @@ std::vector<PreTokenizerStep> other_steps(std::string_view name) {
     return {split("[\r\n]"),       split(R"(\s?\p{L}+)"),
             split(R"(\s?\p{P}+)"), split("[一-龥ࠀ-一가-퟿]+"),
             split(R"(\p{N})"),     bytes};
+  if (name == "deepseek-llm")
+    return {split("[\r\n]"),
+            split("\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
+                  "Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-"
+                  "ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a"
+                  "-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-"
+                  "𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"),
+            split("\\s?[!-/:-~！-／：-～‘-‟　-。]+"),
+            split("\\s+$"),
+            split("[一-龥ࠀ-一가-퟿]+"),
+            {PreTokenizerStep::kDigits},
+            bytes};
   if (name == "falcon")
     return {split(R"([\p{P}\$\+<=>\^~\|`]+)"),
             {PreTokenizerStep::kByteLevel, "", true},
@@ -105,10 +119,12 @@ void set_pre_tokenizer(BpeSpec& spec, const std::string& pre, const std::string&
   spec.ignore_merges = pre == "tekken";
   if (spec.other_steps.empty()) {
     std::string known;
-    for (const PreName& each : kPreNames) known += std::string(known.empty() ? "" : ", ") + each.name;
+    for (const PreName& each : kPreNames)
+      if (*each.name) known += std::string(known.empty() ? "" : ", ") + each.name;
     fail(ErrorKind::kUnsupported,
-         "{}: the pre-tokenizer '{}' is not known here ({}, deepseek-coder, falcon, gpt-4o, tekken)", source,
-         pre, known);
+         "{}: the pre-tokenizer '{}' is not known here ({}, deepseek-llm, deepseek-coder, falcon, gpt-4o, "
+         "tekken)",
+         source, pre, known);
   }
 }
 

@@ -7,6 +7,23 @@
 #include "text/unicode.h"
 
 namespace flagscale::text {
+namespace {
+
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
+
+// The last few ids of a context, and more where those start inside a character.
+std::vector<int32_t> last_of(const Tokenizer& tokenizer, std::span<const int32_t> context,
+                             bool skip_special) {
+  constexpr size_t kFew = 8, kMost = 256;
+  size_t kept = std::min(kFew, context.size());
+  while (kept < std::min(kMost, context.size()) &&
+         tokenizer.decode(context.last(kept), skip_special).starts_with(kReplacement))
+    kept = std::min(kept * 2, context.size());
+  const auto ids = context.last(kept);
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace
 
 Tokenizer::Tokenizer(std::unique_ptr<const Encoder> encoder, TokenizerInfo info)
     : encoder_(std::move(encoder)), info_(std::move(info)) {
@@ -56,10 +73,14 @@ const ChatTemplate& Tokenizer::chat_template() const {
 }
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const int32_t> context, bool skip_special)
-    : tokenizer_(tokenizer), skip_special_(skip_special), at_start_(context.empty()) {
-  constexpr size_t kContext = 8;
-  const size_t kept = std::min(kContext, context.size());
-  window_.assign(context.end() - static_cast<std::ptrdiff_t>(kept), context.end());
+    : tokenizer_(tokenizer), skip_special_(skip_special), at_start_(true) {
+  bool by_bytes = true;
+  for (size_t i = 0; i < context.size() && at_start_; ++i) {
+    const auto bytes = tokenizer_.encoder().token_bytes(context[i], skip_special_);
+    by_bytes = bytes.has_value();
+    at_start_ = bytes && bytes->empty();  // a bos that is passed over leaves the text at its start
+  }
+  if (!by_bytes) window_ = last_of(tokenizer, context, skip_special);
   shown_ = window_.size();
 }
 
@@ -87,7 +108,7 @@ std::string StreamDecoder::put_in_window(int32_t id) {
   window_.push_back(id);
   const std::string before = tokenizer_.decode(std::span(window_).first(shown_), skip_special_);
   const std::string now = tokenizer_.decode(window_, skip_special_);
-  if (now.ends_with("\xef\xbf\xbd") || now.size() <= before.size()) return {};
+  if (now.ends_with(kReplacement) || now.size() <= before.size()) return {};
   window_.erase(window_.begin(), window_.begin() + static_cast<std::ptrdiff_t>(shown_));
   shown_ = window_.size();
   return now.substr(before.size());

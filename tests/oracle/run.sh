@@ -20,3 +20,6 @@ done
 
 echo "-- SmolLM2: import, texts and log-probabilities against transformers"
 "$python" "$here/model/check_smollm2.py" "$program" "$models"
+
+echo "-- tokenizers and chat templates"
+"$here/text/run.sh" "$python" "$(dirname "$program")" "$models"
