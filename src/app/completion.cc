@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "base/error.h"
 
@@ -18,15 +19,42 @@ struct Word {
 struct Node {
   std::string path;  // "flagscale config show"
   std::vector<Word> commands, options;
+  std::vector<Word> choices;  // "--action", "run dryrun test"
+  std::string positional;     // words that may follow, as the shell writes them: fixed, or a command that lists them
 };
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+// CLI11 shows the members of a set in the option's type: "TEXT:{run,dryrun,test}".
+std::string choices_of(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const size_t open = type.find('{'), close = type.rfind('}');
+  if (open == std::string::npos || close == std::string::npos) return "";
+  std::string words = type.substr(open + 1, close - open - 1);
+  std::replace(words.begin(), words.end(), ',', ' ');
+  return words;
+}
+
+// What stands in a positional's place; "" leaves it to the shell, which knows files.
+std::string positional_words(const CLI::Option& option) {
+  if (const std::string choices = choices_of(option); !choices.empty()) return choices;
+  if (option.get_single_name() == "model") return "$(flagscale completion --list examples)";
+  if (option.get_single_name() == "key") return "$(flagscale completion --list keys)";
+  return "";
+}
+
+void add_option(const CLI::Option& option, Node& node) {
+  if (option.get_positional()) node.positional += (node.positional.empty() ? "" : " ") + positional_words(option);
+  const std::string choices = choices_of(option);
+  for (const std::string& name : option.get_lnames()) {
+    node.options.push_back({"--" + name, first_line(option.get_description())});
+    if (!choices.empty()) node.choices.push_back({"--" + name, choices});
+  }
+}
+
 void collect(const CLI::App& app, const std::string& path, std::vector<Node>& nodes) {
-  Node node{path, {}, {}};
-  for (const CLI::Option* option : app.get_options())
-    for (const std::string& name : option->get_lnames())
-      node.options.push_back({"--" + name, first_line(option->get_description())});
+  Node node{path, {}, {}, {}, {}};
+  for (const CLI::Option* option : app.get_options()) add_option(*option, node);
   const auto children = app.get_subcommands([](const CLI::App*) { return true; });
   for (const CLI::App* child : children)
     node.commands.push_back({child->get_name(), first_line(child->get_description())});
@@ -48,25 +76,34 @@ std::string nested_paths(const std::vector<Node>& nodes, const char* separator) 
   return result;
 }
 
-// Both shells below walk the words typed so far: a word that names a nested command extends the path.
+std::string names(const std::vector<Word>& words) {
+  std::string result;
+  for (const Word& word : words) result += (result.empty() ? "" : " ") + word.text;
+  return result;
+}
+
+// Both shells below walk the words typed so far: a word that names a nested command extends the path. Where nothing is
+// offered bash completes file names.
 std::string bash(const std::vector<Node>& nodes) {
   std::string script = fmt::format(
       "_flagscale() {{\n"
-      "  local word words path=flagscale\n"
+      "  local word words= path=flagscale current=\"${{COMP_WORDS[COMP_CWORD]}}\"\n"
       "  for word in \"${{COMP_WORDS[@]:1:COMP_CWORD-1}}\"; do\n"
       "    case \"$path $word\" in {}) path=\"$path $word\" ;; esac\n"
       "  done\n"
-      "  case \"$path\" in\n",
+      "  case \"$path ${{COMP_WORDS[COMP_CWORD-1]}}\" in\n",
       nested_paths(nodes, "|"));
-  for (const Node& node : nodes) {
-    std::string words;
-    for (const auto* list : {&node.commands, &node.options})
-      for (const Word& word : *list) words += (words.empty() ? "" : " ") + word.text;
-    script += fmt::format("    {}) words={} ;;\n", single_quoted(node.path), single_quoted(words));
-  }
+  for (const Node& node : nodes)
+    for (const Word& word : node.choices)
+      script += fmt::format("    {}) words={} ;;\n", single_quoted(node.path + " " + word.text), single_quoted(word.summary));
+  script += "    *) case \"$path\" in\n";
+  for (const Node& node : nodes)
+    script += fmt::format("      {}) [[ $current == -* ]] && words={} || words=\"{}\" ;;\n", single_quoted(node.path),
+                          single_quoted(names(node.options)), node.commands.empty() ? node.positional : names(node.commands));
   return script +
+         "    esac ;;\n"
          "  esac\n"
-         "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
+         "  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
          "}\n"
          "complete -o default -F _flagscale flagscale\n";
 }
@@ -86,7 +123,7 @@ std::string zsh(const std::vector<Node>& nodes) {
     script += fmt::format("    {}) found=(", single_quoted(node.path));
     for (const auto* list : {&node.commands, &node.options})
       for (const Word& word : *list) script += "\n      " + single_quoted(word.text + ":" + word.summary);
-    script += ") ;;\n";
+    script += fmt::format("{}) ;;\n", node.positional.empty() ? "" : "\n      " + node.positional);
   }
   return script +
          "  esac\n"
@@ -94,6 +131,9 @@ std::string zsh(const std::vector<Node>& nodes) {
          "}\n"
          "compdef _flagscale flagscale\n";
 }
+
+// fish writes $(command) as (command).
+std::string fish_words(const std::string& words) { return words.starts_with("$(") ? words.substr(1) : words; }
 
 std::string fish(const std::vector<Node>& nodes) {
   std::string script = fmt::format(
@@ -118,6 +158,11 @@ std::string fish(const std::vector<Node>& nodes) {
     for (const Word& word : node.options)
       script += fmt::format("complete -c flagscale -n {} -l {} -d {}\n", condition, word.text.substr(2),
                             single_quoted(word.summary));
+    for (const Word& word : node.choices)
+      script += fmt::format("complete -c flagscale -n {} -l {} -x -a {}\n", condition, word.text.substr(2),
+                            single_quoted(word.summary));
+    if (!node.positional.empty())
+      script += fmt::format("complete -c flagscale -n {} -a {}\n", condition, single_quoted(fish_words(node.positional)));
   }
   return script;
 }

@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   flagscale data train-tokenizer --input book.txt --vocab-size 8192 --output tokenizer
   flagscale data preprocess --input book.txt --plain-text --tokenizer tokenizer --output-prefix book
-  flagscale train aquila tiny data_path=book_text_document
+  flagscale train aquila data_path=book_text_document tokenizer_path=tokenizer
   flagscale generate MODEL --prompt "In the beginning" --max-tokens 64
   flagscale config explain train.model.rotary_base
 

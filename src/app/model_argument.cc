@@ -22,7 +22,9 @@ std::vector<fs::path> example_folders() {
   return {"examples", program / "../share/flagscale/examples", program / "../examples"};
 }
 
-std::string known_examples() {
+}  // namespace
+
+std::vector<std::string> example_names() {
   std::vector<std::string> names;
   for (const fs::path& folder : example_folders()) {
     std::error_code error;
@@ -31,10 +33,8 @@ std::string known_examples() {
     if (!names.empty()) break;
   }
   std::sort(names.begin(), names.end());
-  return fmt::format("{}", fmt::join(names, ", "));
+  return names;
 }
-
-}  // namespace
 
 std::string example_conf(const std::string& name) {
   if (name.find('/') != std::string::npos) return {};
@@ -46,7 +46,7 @@ std::string example_conf(const std::string& name) {
 void unknown_model(const std::string& model) {
   fail(ErrorKind::kNotFound,
        "MODEL '{}' is none of: an existing path (Hugging Face folder, checkpoint, .gguf file); the name of an example ({}); "
-       "a hub's owner/name, which this version does not fetch: download it and give its folder", model, known_examples());
+       "a hub's owner/name, which this version does not fetch: download it and give its folder", model, fmt::join(example_names(), ", "));
 }
 
 std::string model_path(const std::string& model) {

@@ -3,15 +3,18 @@
 // a folder under ./examples or the installed ones. Else an error that lists them all.
 
 #include <string>
+#include <vector>
 
 namespace flagscale {
-
 
 // A path to load weights from. An example's name gives the checkpoints of its training (exp_dir of conf/train.yaml).
 std::string model_path(const std::string& model);
 
 // The folder conf/ of an example by name, or "" when there is none.
 std::string example_conf(const std::string& name);
+
+// The names of the examples there are, sorted.
+std::vector<std::string> example_names();
 
 // Throws the error that lists what MODEL may be.
 [[noreturn]] void unknown_model(const std::string& model);

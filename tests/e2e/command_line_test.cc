@@ -87,14 +87,22 @@ TEST(CommandLine, NamesTheNearestCommandAndOption) {
   EXPECT_NE(result.err.find("did you mean \"--help\"?"), std::string::npos) << result.err;
 }
 
+// What bash offers for the last of the words typed.
+std::string completed(const std::string& words) {
+  const Result result = shell("source <(flagscale completion bash)\nCOMP_WORDS=(" + words +
+                              ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _flagscale; echo ${COMPREPLY[@]}");
+  return result.out + result.err;
+}
+
 TEST(CommandLine, CompletesInBash) {
-  const std::string script = "source <(flagscale completion bash)\n";
-  Result result =
-      shell(script + "COMP_WORDS=(flagscale compl) COMP_CWORD=1; _flagscale; echo ${COMPREPLY[@]}");
-  EXPECT_EQ(result.out, "completion\n") << result.err;
-  result =
-      shell(script + "COMP_WORDS=(flagscale completion --h) COMP_CWORD=2; _flagscale; echo ${COMPREPLY[@]}");
-  EXPECT_EQ(result.out, "--help\n") << result.err;
+  EXPECT_EQ(completed("flagscale compl"), "completion\n");
+  EXPECT_EQ(completed("flagscale config ex"), "explain\n");
+  EXPECT_EQ(completed("flagscale completion --h"), "--help\n");
+  EXPECT_EQ(completed("flagscale completion ba"), "bash\n");
+  EXPECT_EQ(completed("flagscale train --action dry"), "dryrun\n");
+  EXPECT_EQ(completed("flagscale train aqu"), "aquila\n");
+  EXPECT_EQ(completed("flagscale config explain rotary_b"), "rotary_base\n");
+  EXPECT_EQ(completed("flagscale data preprocess --input READ"), "\n") << "files are left to bash";
 }
 
 TEST(CommandLine, RefusesAnUnknownShell) {
