@@ -18,7 +18,7 @@ if(FLAGSCALE_WERROR)
 endif()
 if(FLAGSCALE_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${FLAGSCALE_SANITIZE}")
-  target_compile_options(flagscale_settings INTERFACE -fsanitize=${_sanitizers} -fno-omit-frame-pointer)
+  target_compile_options(flagscale_settings INTERFACE -fsanitize=${_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${_sanitizers})
   if(FLAGSCALE_SANITIZE MATCHES thread)
     # libgomp is not instrumented: its barriers look like races, so the team is std::thread.

@@ -23,6 +23,7 @@ die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 # One chapter a document: lines of verses, a blank line between chapters.
 text() {
   [ -s "$folder/kjv.txt" ] && return
+  command -v bible >/dev/null || die "the program bible is missing (package bible-kjv): the text to train on comes from it"
   bible -f 'Gen1:1-Rev22:21' | awk '
     { split($1, at, ":"); sub(/^[^ ]+ /, "") }
     at[1] != chapter { if (NR > 1) print ""; chapter = at[1] }

@@ -20,7 +20,8 @@ struct Node {
   std::string path;  // "flagscale config show"
   std::vector<Word> commands, options;
   std::vector<Word> choices;  // "--action", "run dryrun test"
-  std::string positional;     // words that may follow, as the shell writes them: fixed, or a command that lists them
+  std::string
+      positional;  // words that may follow, as the shell writes them: fixed, or a command that lists them
 };
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -44,7 +45,8 @@ std::string positional_words(const CLI::Option& option) {
 }
 
 void add_option(const CLI::Option& option, Node& node) {
-  if (option.get_positional()) node.positional += (node.positional.empty() ? "" : " ") + positional_words(option);
+  if (option.get_positional())
+    node.positional += (node.positional.empty() ? "" : " ") + positional_words(option);
   const std::string choices = choices_of(option);
   for (const std::string& name : option.get_lnames()) {
     node.options.push_back({"--" + name, first_line(option.get_description())});
@@ -82,8 +84,8 @@ std::string names(const std::vector<Word>& words) {
   return result;
 }
 
-// Both shells below walk the words typed so far: a word that names a nested command extends the path. Where nothing is
-// offered bash completes file names.
+// Both shells below walk the words typed so far: a word that names a nested command extends the path. Where
+// nothing is offered bash completes file names.
 std::string bash(const std::vector<Node>& nodes) {
   std::string script = fmt::format(
       "_flagscale() {{\n"
@@ -95,11 +97,13 @@ std::string bash(const std::vector<Node>& nodes) {
       nested_paths(nodes, "|"));
   for (const Node& node : nodes)
     for (const Word& word : node.choices)
-      script += fmt::format("    {}) words={} ;;\n", single_quoted(node.path + " " + word.text), single_quoted(word.summary));
+      script += fmt::format("    {}) words={} ;;\n", single_quoted(node.path + " " + word.text),
+                            single_quoted(word.summary));
   script += "    *) case \"$path\" in\n";
   for (const Node& node : nodes)
-    script += fmt::format("      {}) [[ $current == -* ]] && words={} || words=\"{}\" ;;\n", single_quoted(node.path),
-                          single_quoted(names(node.options)), node.commands.empty() ? node.positional : names(node.commands));
+    script += fmt::format("      {}) [[ $current == -* ]] && words={} || words=\"{}\" ;;\n",
+                          single_quoted(node.path), single_quoted(names(node.options)),
+                          node.commands.empty() ? node.positional : names(node.commands));
   return script +
          "    esac ;;\n"
          "  esac\n"
@@ -162,7 +166,8 @@ std::string fish(const std::vector<Node>& nodes) {
       script += fmt::format("complete -c flagscale -n {} -l {} -x -a {}\n", condition, word.text.substr(2),
                             single_quoted(word.summary));
     if (!node.positional.empty())
-      script += fmt::format("complete -c flagscale -n {} -a {}\n", condition, single_quoted(fish_words(node.positional)));
+      script += fmt::format("complete -c flagscale -n {} -a {}\n", condition,
+                            single_quoted(fish_words(node.positional)));
   }
   return script;
 }

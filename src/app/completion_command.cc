@@ -24,8 +24,10 @@ std::vector<std::string> key_names() {
 }
 
 void setup(CLI::App& app) {
-  auto* shell = app.add_option("shell", "whose script to print")->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  auto* list = app.add_option("--list", "print what the scripts ask for instead")->check(CLI::IsMember({"examples", "keys"}));
+  auto* shell =
+      app.add_option("shell", "whose script to print")->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  auto* list = app.add_option("--list", "print what the scripts ask for instead")
+                   ->check(CLI::IsMember({"examples", "keys"}));
   shell->excludes(list);
   app.footer(
       "Examples:\n"

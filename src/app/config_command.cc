@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "app/command.h"
@@ -68,25 +69,42 @@ void setup_explain(CLI::App& app) {
 void setup_validate(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_source(app, options, true);
+  app.add_flag("--json", options->json, "one JSON object");
   app.footer(
       "Examples:\n  flagscale config validate --config-path examples/aquila/conf --config-name train "
       "data_path=book tokenizer_path=tok");
   app.callback([=] {
     const train::TrainReading reading = train::read_train_config(config::compose(options->request));
     train::check_train_config(reading.config);
+    if (options->json) {
+      const nlohmann::ordered_json out{
+          {"valid", true}, {"notes", reading.notes}, {"ignored", reading.ignored}};
+      return fmt::print("{}\n", out.dump());
+    }
     for (const std::string& note : reading.notes) info("{}", note);
     if (!reading.ignored.empty()) info("{}", reading.ignored_line());
     fmt::print("{} is a valid training configuration\n", options->request.name);
   });
 }
 
+nlohmann::ordered_json key_json(const config::KeyInfo& key) {
+  return {{"key", key.name},        {"class", name(key.key_class)},
+          {"type", key.type},       {"default", key.required ? "" : key.default_text},
+          {"range", key.range},     {"required", key.required},
+          {"aliases", key.aliases}, {"doc", key.doc}};
+}
+
 void setup_keys(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_flag("--markdown", options->markdown, "as the page docs/keys.md");
+  app.add_flag("--json", options->json, "one JSON object a line");
+  app.footer(
+      "Examples:\n  flagscale config keys\n  flagscale config keys --json | grep '\"class\":\"refused\"'");
   app.callback([=] {
     if (options->markdown) return fmt::print("{}", train::train_keys_page());
     for (const config::KeyInfo& key : train::train_schema().keys())
-      fmt::print("{:<44} {:<8} {}\n", key.name, name(key.key_class), key.doc);
+      options->json ? fmt::print("{}\n", key_json(key).dump())
+                    : fmt::print("{:<44} {:<8} {}\n", key.name, name(key.key_class), key.doc);
   });
 }
 

@@ -108,7 +108,7 @@ TEST(CommandLine, CompletesInBash) {
 TEST(CommandLine, RefusesAnUnknownShell) {
   const Result result = run({"completion", "tcsh"});
   EXPECT_EQ(result.code, 2);
-  EXPECT_NE(result.err.find("bash, zsh and fish"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("bash,zsh,fish"), std::string::npos) << result.err;
 }
 
 TEST(CommandLine, SaysThatTheOutputCouldNotBeWritten) {
