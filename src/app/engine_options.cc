@@ -31,13 +31,14 @@ engine::LoadedModel open_model(const EngineOptions& o) {
   return model;
 }
 
-std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o, int64_t longest, int64_t sequences) {
+std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o, int64_t longest, int64_t sequences, bool score) {
   engine::RunnerOptions options;
   options.weights = o.dtype == "float32" ? DType::kF32 : o.dtype == "bfloat16" ? DType::kBF16 : engine::natural_dtype(*model.weights);
   options.cache = DType::kF32;
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
   options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);
+  if (score) options.max_rows = options.max_tokens;
   options.threads = o.threads;
   return std::make_unique<engine::Engine>(std::make_unique<engine::Runner>(model.config, *model.weights, options));
 }

@@ -25,9 +25,9 @@ void add_engine_options(CLI::App& app, EngineOptions& options);
 // The model with its tokenizer; throws Error when it brings none.
 engine::LoadedModel open_model(const EngineOptions& options);
 
-// An engine whose sequences hold `longest` tokens (or --max-model-len).
+// An engine whose sequences hold `longest` tokens (or --max-model-len). score: the logits of every token are wanted.
 std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& options,
-                                            int64_t longest, int64_t sequences);
+                                            int64_t longest, int64_t sequences, bool score = false);
 
 // Steps until nothing is left or the user interrupts (Error{kInterrupted}).
 void run_engine(engine::Engine& engine);

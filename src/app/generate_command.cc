@@ -26,13 +26,13 @@ std::vector<engine::Prompt> prompts_of(const Options& o) {
 }
 
 // Prints a single answer as it comes.
-void stream(engine::Engine& engine, const text::Tokenizer& tokenizer, const engine::Sequence& wanted) {
-  text::StreamDecoder decoder(tokenizer, wanted.request.prompt);
-  engine.on_token = [&](const engine::Sequence& sequence, int32_t token) {
-    if (sequence.finished == engine::FinishReason::kStop) return;
-    fmt::print("{}", decoder.put(token));
+void stream(engine::Engine& engine, const text::Tokenizer& tokenizer, engine::Request request) {
+  text::StreamDecoder decoder(tokenizer, request.prompt);
+  engine.add(std::move(request), [&](engine::Event event) {
+    if (event.stop_id >= 0) event.tokens.pop_back();
+    for (const engine::OutputToken& token : event.tokens) fmt::print("{}", decoder.put(token.id));
     std::fflush(stdout);
-  };
+  });
   run_engine(engine);
   fmt::print("{}\n", decoder.finish());
 }
@@ -43,17 +43,20 @@ void generate(const Options& o) {
   std::vector<engine::Request> requests;
   size_t longest = 0;
   for (const engine::Prompt& prompt : prompts) {
-    requests.push_back({engine::encode(prompt, *model.tokenizer), o.sampling});
+    requests.emplace_back();
+    requests.back().prompt = engine::encode(prompt, *model.tokenizer);
+    requests.back().sampling = o.sampling;
     requests.back().sampling.stop_ids = model.stop_ids;
     longest = std::max(longest, requests.back().prompt.size());
   }
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens, static_cast<int64_t>(requests.size()));
-  std::vector<const engine::Sequence*> sequences;
-  for (engine::Request& request : requests) sequences.push_back(&engine->add(std::move(request)));
-  if (sequences.size() == 1 && !o.engine.json) return stream(*engine, *model.tokenizer, *sequences[0]);
+  if (requests.size() == 1 && !o.engine.json) return stream(*engine, *model.tokenizer, std::move(requests[0]));
+  std::vector<engine::Answer> answers(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) engine->add(requests[i], engine::gather_into(answers[i]));
   run_engine(*engine);
-  for (const engine::Sequence* sequence : sequences)
-    fmt::print("{}\n", o.engine.json ? engine::generated_json(*sequence, *model.tokenizer) : engine::output_text(*sequence, *model.tokenizer));
+  for (size_t i = 0; i < requests.size(); ++i)
+    fmt::print("{}\n", o.engine.json ? engine::generated_json(requests[i].prompt, answers[i], *model.tokenizer)
+                                     : engine::output_text(answers[i], *model.tokenizer));
 }
 
 void setup(CLI::App& app) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <sstream>
 
 #include "app/command.h"
@@ -34,12 +35,12 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   return pieces;
 }
 
-void print_total(const std::vector<const engine::Sequence*>& sequences, bool json) {
+void print_total(std::span<const engine::Answer> answers, bool json) {
   double sum = 0;
   size_t count = 0;
-  for (const engine::Sequence* s : sequences) {
-    for (const float p : s->prompt_logprobs) sum += static_cast<double>(p);
-    count += s->prompt_logprobs.size();
+  for (const engine::Answer& answer : answers) {
+    for (const engine::OutputToken& token : answer.prompt) sum += static_cast<double>(token.logprob);
+    count += answer.prompt.size();
   }
   const double loss = count ? -sum / static_cast<double>(count) : 0;
   if (json) fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
@@ -57,19 +58,20 @@ void score(const Options& o) {
   }
   size_t longest = 0;
   for (const auto& ids : texts) longest = std::max(longest, ids.size());
-  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()));
-  std::vector<const engine::Sequence*> sequences;
-  for (auto& ids : texts) {
-    engine::Request request{std::move(ids), {}};
+  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()), true);
+  std::vector<engine::Answer> answers(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    engine::Request request;
+    request.prompt = texts[i];
     request.sampling.max_tokens = 0;
-    request.sampling.prompt_logprobs = true;
-    sequences.push_back(&engine->add(std::move(request)));
+    request.sampling.prompt_logprobs = 0;
+    engine->add(std::move(request), engine::gather_into(answers[i]));
   }
   run_engine(*engine);
-  if (!o.text.empty()) return print_total(sequences, o.engine.json);
-  for (const engine::Sequence* s : sequences) {
-    if (o.engine.json) fmt::print("{}\n", engine::scored_json(*s));
-    else print_total({s}, false);
+  if (!o.text.empty()) return print_total(answers, o.engine.json);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    if (o.engine.json) fmt::print("{}\n", engine::scored_json(texts[i], answers[i]));
+    else print_total({&answers[i], 1}, false);
   }
 }
 

@@ -20,6 +20,7 @@ int http_status(ErrorKind kind) {
     case ErrorKind::kUnsupported: return 400;
     case ErrorKind::kNotFound: return 404;
     case ErrorKind::kResource: return 413;
+    case ErrorKind::kBusy: return 429;
     default: return 500;
   }
 }
@@ -33,6 +34,7 @@ const char* name(ErrorKind kind) {
     case ErrorKind::kResource: return "resource";
     case ErrorKind::kUnsupported: return "unsupported";
     case ErrorKind::kInterrupted: return "interrupted";
+    case ErrorKind::kBusy: return "busy";
   }
   return "error";
 }

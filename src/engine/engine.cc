@@ -1,98 +1,224 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 
-#include "base/error.h"
-#include "engine/sampler.h"
-#include "engine/schedule.h"
+#include <fmt/core.h>
+
+#include "base/check.h"
+#include "engine/check_request.h"
+#include "engine/draw.h"
 #include "op/paged_attention/paged_attention.h"
 
 namespace flagscale::engine {
 
-Engine::Engine(std::unique_ptr<Runner> runner) : runner_(std::move(runner)), pool_(runner_->pages()) {}
+namespace {
 
-const Sequence& Engine::add(Request request) {
-  const int64_t vocab = runner_->config().vocab_size, limit = runner_->options().max_length;
-  const auto length = static_cast<int64_t>(request.prompt.size());
-  if (request.prompt.empty()) fail(ErrorKind::kInvalidArgument, "the prompt is empty: give at least one token");
-  for (const int32_t id : request.prompt)
-    if (id < 0 || id >= vocab) fail(ErrorKind::kInvalidArgument, "token id {} is not in the vocabulary of {}", id, vocab);
-  if (length + (request.sampling.max_tokens > 0 ? 1 : 0) > limit)
-    fail(ErrorKind::kInvalidArgument, "the prompt has {} tokens, the longest sequence here is {}; shorten it or raise --max-model-len", length, limit);
-  Sequence& sequence = sequences_.emplace_back();
-  sequence.tokens = request.prompt;
-  sequence.request = std::move(request);
-  waiting_.push_back(&sequence);
-  return sequence;
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Runner> runner, EngineOptions options)
+    : runner_(std::move(runner)), options_(options), pool_(runner_->pages(), static_cast<int32_t>(op::kPageTokens)) {}
+
+Engine::~Engine() = default;
+
+std::shared_ptr<Job> Engine::prepare(Request request, Sink sink) const {
+  check_request(request, *runner_);
+  auto job = std::make_shared<Job>();
+  job->request = std::move(request);
+  job->sink = std::move(sink);
+  job->left = job->request.n;
+  for (int i = 0; i < job->request.n; ++i) {
+    auto sequence = std::make_unique<Sequence>();
+    sequence->job = job.get();
+    sequence->choice = i;
+    job->choices.push_back(std::move(sequence));
+  }
+  return job;
 }
 
-// A sequence starts when the pages of its whole length are there, so that it can always end.
-void Engine::admit() {
-  const auto& o = runner_->options();
-  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < o.max_sequences) {
-    Sequence& next = *waiting_.front();
-    const int64_t longest = std::min<int64_t>(o.max_length, static_cast<int64_t>(next.request.prompt.size()) + next.request.sampling.max_tokens);
-    if (!pool_.take(static_cast<int32_t>((longest + op::kPageTokens - 1) / op::kPageTokens), next.pages)) {
-      if (running_.empty()) fail(ErrorKind::kResource, "a sequence of {} tokens does not fit the cache of {} pages of 16", longest, runner_->pages());
-      return;
-    }
-    running_.push_back(&next);
-    waiting_.pop_front();
-  }
+uint64_t Engine::add(Request request, Sink sink) {
+  auto job = prepare(std::move(request), std::move(sink));
+  job->id = ++last_id_;
+  const uint64_t id = job->id;
+  add(std::move(job));
+  return id;
+}
+
+void Engine::add(std::shared_ptr<Job> job) {
+  last_id_ = std::max(last_id_, job->id);
+  job->scope = job->request.adapter + '\0' + job->request.cache_salt;
+  if (!options_.prefix_caching) job->scope += fmt::format("{}{}", '\0', job->id);
+  ++unstarted_;
+  Sequence& first = *job->choices[0];
+  first.tokens = job->request.prompt;
+  jobs_.emplace(job->id, std::move(job));
+  wait(first);
+}
+
+void Engine::wait(Sequence& s) {
+  s.state = Sequence::State::kWaiting;
+  waiting_.insert(&s);
 }
 
 bool Engine::step() {
-  admit();
-  if (running_.empty()) return false;
-  std::vector<Progress> progress;
-  for (const Sequence* s : running_) progress.push_back({static_cast<int64_t>(s->tokens.size()), s->cached});
-  const std::vector<Chunk> chunks = plan_step(progress, runner_->options().max_tokens);
-  std::vector<StepChunk> step;
-  for (const Chunk& chunk : chunks) step.push_back(step_chunk(*running_[static_cast<size_t>(chunk.sequence)], chunk.first, chunk.count));
-  runner_->run(step);
-  int64_t row = 0;
-  for (const Chunk& chunk : chunks) finish_chunk(*running_[static_cast<size_t>(chunk.sequence)], chunk.first, chunk.count, row);
-  std::erase_if(running_, [&](Sequence* s) {
-    if (s->finished == FinishReason::kNone) return false;
-    pool_.give_back(s->pages);
-    return true;
-  });
+  if (running_.empty() && waiting_.empty()) return false;
+  const auto start = Clock::now();
+  plan();
+  FLAGSCALE_CHECK(!chunks_.empty());
+  const auto run = Clock::now();
+  runner_->run(chunks_);
+  stats_.model_seconds += seconds_since(run);
+  draw_tokens();
+  int64_t embedding = 0;
+  for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
+  std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::kRunning; });
+  for (Sequence* s : stepped_) tell(*s);
+  count_step();
+  stats_.busy_seconds += seconds_since(start);
   return !running_.empty() || !waiting_.empty();
 }
 
-StepChunk Engine::step_chunk(const Sequence& s, int64_t first, int64_t count) {
+// A large vocabulary's rows are worth waking the team for.
+void Engine::draw_tokens() {
+  first_rows_.clear();
+  int64_t rows = 0;
+  for (const StepChunk& chunk : chunks_) {
+    first_rows_.push_back(rows);
+    rows += chunk.rows;
+  }
+  const int64_t vocab = runner_->config().vocab_size;
+  const auto one = [&](int64_t index) {
+    const auto i = static_cast<size_t>(index);
+    const StepChunk& chunk = chunks_[i];
+    if (chunk.rows == 0) return;
+    Sequence& s = *stepped_[i];
+    LogitRows all{runner_->logits(first_rows_[i]).data(), vocab, chunk.rows};
+    const int64_t draws = chunk.first + static_cast<int64_t>(chunk.ids.size()) == s.size() && s.job->request.sampling.max_tokens > 0
+                              ? 1 + static_cast<int64_t>(chunk.drafts.size()) : 0;
+    const int64_t scored = chunk.rows - draws;
+    if (scored > 0) score_prompt(s, chunk.first + chunk.first_row, {all.data, vocab, scored});
+    if (draws > 0) draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
+  };
+  const auto count = static_cast<int64_t>(chunks_.size());
+  runner_->team().for_each(count, one, rows * vocab < (1 << 16) ? count : 1);
+}
+
+void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embedding) {
+  const int64_t computed = chunk.first + static_cast<int64_t>(chunk.ids.size());
+  const auto drawn = static_cast<int64_t>(s.event.tokens.size());
+  s.cached = computed + std::max<int64_t>(0, drawn - 1);  // drafts that were right are there too
+  stats_.generation_tokens += drawn;
+  record_pages(s);
+  const bool prompt_done = computed >= s.prompt_size();
+  if (chunk.embed) {
+    const auto values = runner_->embedding(embedding++);
+    s.event.embedding.assign(values.begin(), values.end());
+    s.event.finish = FinishReason::kStop;
+  } else if (prompt_done && s.job->request.sampling.max_tokens <= 0) {
+    s.event.finish = FinishReason::kLength;
+  }
+  if (prompt_done && s.choice == 0) release_followers(*s.job);
+  if (s.event.finish != FinishReason::kNone) end(s);
+}
+
+// Names the full pages, so that others find them; a page that has a twin already is given back for it.
+void Engine::record_pages(Sequence& s) {
   const std::span<const int32_t> tokens = s.tokens;
-  const auto begin = static_cast<size_t>(first), end = static_cast<size_t>(first + count);
-  StepChunk chunk{tokens.subspan(begin, end - begin), static_cast<int32_t>(first), &s.pages, {}, false};
-  if (s.request.sampling.prompt_logprobs) {
-    const size_t last = std::min(end, s.request.prompt.size() - 1);
-    if (begin < last) chunk.labels = tokens.subspan(begin + 1, last - begin);
+  for (; (s.recorded + 1) * op::kPageTokens <= s.cached; ++s.recorded) {
+    int32_t& page = s.pages[static_cast<size_t>(s.recorded)];
+    const int32_t known = pool_.record(page, s.node, s.job->scope, tokens.subspan(static_cast<size_t>(s.recorded * op::kPageTokens), op::kPageTokens));
+    if (known != page) {
+      pool_.hold(known);
+      pool_.release(page);
+      page = known;
+    }
+    s.node = pool_.node(page);
   }
-  chunk.sample = end == s.tokens.size() && s.request.sampling.max_tokens > 0;
-  return chunk;
 }
 
-void Engine::finish_chunk(Sequence& s, int64_t first, int64_t count, int64_t& row) {
-  const auto prompt = static_cast<int64_t>(s.request.prompt.size());
-  const SamplingParams& params = s.request.sampling;
-  if (params.prompt_logprobs)
-    for (int64_t i = first; i < first + count && i + 1 < prompt; ++i) s.prompt_logprobs.push_back(runner_->logprob(row++));
-  s.cached = first + count;
-  if (s.cached < static_cast<int64_t>(s.tokens.size())) return;
-  if (params.max_tokens <= 0) {
-    s.finished = FinishReason::kLength;
-    return;
+void Engine::release_followers(Job& job) {
+  for (const auto& choice : job.choices) {
+    if (choice->state != Sequence::State::kHeld) continue;
+    choice->tokens = job.request.prompt;
+    wait(*choice);
   }
-  accept(s, sample(runner_->logits(row++), params, static_cast<int64_t>(s.output_size())));
 }
 
-void Engine::accept(Sequence& s, int32_t token) {
-  const SamplingParams& params = s.request.sampling;
-  s.tokens.push_back(token);
-  if (std::find(params.stop_ids.begin(), params.stop_ids.end(), token) != params.stop_ids.end()) s.finished = FinishReason::kStop;
-  else if (static_cast<int>(s.output_size()) >= params.max_tokens || static_cast<int64_t>(s.tokens.size()) >= runner_->options().max_length)
-    s.finished = FinishReason::kLength;
-  if (on_token) on_token(s, token);
+void Engine::tell(Sequence& s) {
+  Event& event = s.event;
+  const bool ended = s.state == Sequence::State::kEnded;
+  if (event.tokens.empty() && !ended) return;  // prompt log-probabilities wait for the first token
+  Job& job = *s.job;
+  event.choice = s.choice;
+  if (!s.told && s.choice == 0) event.cached_tokens = s.found;
+  s.told = true;
+  if (!job.cancelled.load(std::memory_order_acquire)) job.sink(std::move(event));
+  event = {};
+  if (ended && --job.left == 0) {
+    ended_.push_back(job.id);
+    jobs_.erase(job.id);
+  }
+}
+
+void Engine::end(Sequence& s) {
+  if (s.state == Sequence::State::kWaiting) waiting_.erase(&s);
+  s.state = Sequence::State::kEnded;
+  ++stats_.finished[static_cast<size_t>(s.event.finish)];
+  release(s);
+}
+
+void Engine::release(Sequence& s) {
+  for (size_t i = s.pages.size(); i-- > 0;) pool_.release(s.pages[i]);  // the last page is taken again first
+  s.pages.clear();
+  s.cached = s.recorded = 0;
+  s.node = 0;
+}
+
+void Engine::cancel(uint64_t id) {
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end()) return;
+  it->second->cancelled.store(true, std::memory_order_release);
+  end_job(it->second, FinishReason::kCancelled, {});
+}
+
+void Engine::end_all(FinishReason reason, const std::string& error) {
+  while (!jobs_.empty()) end_job(jobs_.begin()->second, reason, error);
+}
+
+// By value: the last choice's event takes the job out of jobs_.
+void Engine::end_job(std::shared_ptr<Job> job, FinishReason reason, const std::string& error) {
+  if (!job->choices[0]->started) --unstarted_;
+  for (const auto& choice : job->choices) {
+    Sequence& s = *choice;
+    if (s.state == Sequence::State::kEnded) continue;
+    s.event = {};
+    s.event.finish = reason;
+    s.event.error = error;
+    end(s);
+    std::erase(running_, &s);
+    tell(s);
+  }
+}
+
+void Engine::count_step() {
+  int64_t tokens = 0;
+  for (const StepChunk& chunk : chunks_) tokens += static_cast<int64_t>(chunk.ids.size() + chunk.drafts.size());
+  size_t bucket = 0;
+  while (bucket + 1 < stats_.step_tokens.size() && tokens > (int64_t{1} << bucket)) ++bucket;
+  ++stats_.step_tokens[bucket];
+  ++stats_.steps;
+  stats_.step_tokens_sum += tokens;
+}
+
+Stats Engine::stats() const {
+  Stats stats = stats_;
+  stats.running = static_cast<int64_t>(running_.size());
+  stats.waiting = static_cast<int64_t>(waiting_.size());
+  stats.kv_usage = static_cast<double>(pool_.held_pages()) / pool_.pages();
+  return stats;
 }
 
 }  // namespace flagscale::engine

@@ -1,44 +1,90 @@
 #pragma once
-// Requests in, tokens out: continuous batching over one Runner. One thread owns an engine.
+// Requests in, events out: continuous batching over one Runner, with a prefix cache and preemption. One thread owns an
+// engine; prepare() may be called from any.
 
-#include <deque>
-#include <functional>
 #include <memory>
+#include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/block_pool.h"
-#include "engine/request.h"
 #include "engine/runner.h"
+#include "engine/schedule.h"
+#include "engine/sequence.h"
+#include "engine/stats.h"
 
 namespace flagscale::engine {
 
+struct EngineOptions {
+  bool prefix_caching = true;  // false: only the choices of one request share pages
+};
+
 class Engine {
  public:
-  explicit Engine(std::unique_ptr<Runner> runner);
+  explicit Engine(std::unique_ptr<Runner> runner, EngineOptions options = {});
+  ~Engine();
 
-  // Queues a request. Throws Error{kInvalidArgument} when prompt and output cannot fit a sequence, or a token is not in
-  // the vocabulary. The sequence stays valid until the engine goes.
-  const Sequence& add(Request request);
+  // What the request becomes when added. Throws Error{kInvalidArgument} naming what cannot run: a token outside the
+  // vocabulary, a length beyond a sequence or the cache, a parameter out of its range.
+  std::shared_ptr<Job> prepare(Request request, Sink sink) const;
+
+  // Queues a job; its id, above every earlier one's, decides between equal priorities.
+  void add(std::shared_ptr<Job> job);
+  uint64_t add(Request request, Sink sink);  // prepares it first; ids count from 1
+
+  // Ends a job without an event. Unknown and ended ids are fine.
+  void cancel(uint64_t id);
+  // Ends every job with an event of this reason.
+  void end_all(FinishReason reason, const std::string& error = {});
 
   // One step for as many sequences as fit. False when nothing is left to do.
   bool step();
 
-  // Called with each new token of a sequence, in step().
-  std::function<void(const Sequence&, int32_t token)> on_token;
+  // Ids of the jobs that ended since clear_ended().
+  const std::vector<uint64_t>& ended() const { return ended_; }
+  void clear_ended() { ended_.clear(); }
 
+  int64_t unstarted() const { return unstarted_; }  // jobs that have not run yet
+  Stats stats() const;
+  const BlockPool& pool() const { return pool_; }
   const Runner& runner() const { return *runner_; }
 
  private:
-  void admit();
-  static StepChunk step_chunk(const Sequence& sequence, int64_t first, int64_t count);
-  void finish_chunk(Sequence& sequence, int64_t first, int64_t count, int64_t& row);
-  void accept(Sequence& sequence, int32_t token);
+  void plan();
+  void admit(Budget& budget);
+  int64_t find_prefix(const Sequence& sequence);
+  bool start(Sequence& sequence, Budget& budget);
+  void add_chunk(Sequence& sequence, int64_t count);
+  void preempt(Sequence& sequence);
+  void wait(Sequence& sequence);
+  void draw_tokens();
+  void finish_chunk(Sequence& sequence, const StepChunk& chunk, int64_t& embedding);
+  void record_pages(Sequence& sequence);
+  void release_followers(Job& job);
+  void tell(Sequence& sequence);
+  void end(Sequence& sequence);
+  void end_job(std::shared_ptr<Job> job, FinishReason reason, const std::string& error);
+  void release(Sequence& sequence);
+  void count_step();
 
   std::unique_ptr<Runner> runner_;
+  EngineOptions options_;
   BlockPool pool_;
-  std::deque<Sequence> sequences_;  // all, at fixed addresses
-  std::deque<Sequence*> waiting_;
-  std::vector<Sequence*> running_;
+  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;
+  std::set<Sequence*, ServedBefore> waiting_;
+  std::vector<Sequence*> running_;  // in order of service
+  std::vector<uint64_t> ended_;
+  int64_t unstarted_ = 0;
+  uint64_t last_id_ = 0;
+  Stats stats_;
+
+  // Of the current step, kept for their memory.
+  StepPlan plan_;
+  std::vector<Progress> progress_;
+  std::vector<Sequence*> stepped_;
+  std::vector<StepChunk> chunks_;
+  std::vector<int64_t> first_rows_;  // of each chunk
+  std::vector<int32_t> prefix_;  // pages that find_prefix() found
 };
 
 }  // namespace flagscale::engine

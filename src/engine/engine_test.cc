@@ -2,14 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "base/error.h"
+#include "engine/answer.h"
 #include "engine/sampler.h"
-#include "engine/schedule.h"
 
 namespace flagscale::engine {
 namespace {
@@ -40,7 +41,8 @@ std::vector<int32_t> ids_of(const std::string& name, const char* tensor) {
 }
 
 Request greedy(std::vector<int32_t> prompt, int max_tokens) {
-  Request request{std::move(prompt), {}};
+  Request request;
+  request.prompt = std::move(prompt);
   request.sampling.temperature = 0;
   request.sampling.max_tokens = max_tokens;
   return request;
@@ -49,28 +51,35 @@ Request greedy(std::vector<int32_t> prompt, int max_tokens) {
 void run_all(Engine& engine) {
   while (engine.step()) {
   }
+  EXPECT_EQ(engine.pool().held_pages(), 0);
+}
+
+std::vector<float> logprobs_of(const std::vector<OutputToken>& tokens) {
+  std::vector<float> result;
+  for (const OutputToken& token : tokens) result.push_back(token.logprob);
+  return result;
 }
 
 class Families : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Families, GreedyTokensAndLogProbabilitiesOverPagesAreTransformers) {
   Engine engine(runner_for(GetParam()));
-  const Sequence& generated = engine.add(greedy(ids_of(GetParam(), "prompt_ids"), 16));
+  Answer generated, scored[2];
+  engine.add(greedy(ids_of(GetParam(), "prompt_ids"), 16), gather_into(generated));
   const auto ids = ids_of(GetParam(), "input_ids");  // two sequences of 24
-  std::vector<const Sequence*> scored;
-  for (size_t first : {size_t{0}, size_t{24}}) {
-    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(first);
+  for (size_t i = 0; i < 2; ++i) {
+    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(24 * i);
     Request request = greedy({begin, begin + 24}, 0);
-    request.sampling.prompt_logprobs = true;
-    scored.push_back(&engine.add(request));
+    request.sampling.prompt_logprobs = 0;
+    engine.add(request, gather_into(scored[i]));
   }
   run_all(engine);
-  EXPECT_EQ(generated.output(), ids_of(GetParam(), "greedy_ids"));
+  EXPECT_EQ(generated.ids(), ids_of(GetParam(), "greedy_ids"));
   const auto oracle = io::open_weights(kGolden + GetParam() + "/oracle.safetensors");
   double loss = 0;
-  for (const Sequence* s : scored) {
-    ASSERT_EQ(s->prompt_logprobs.size(), 23u);
-    for (const float p : s->prompt_logprobs) loss -= static_cast<double>(p) / 46;
+  for (const Answer& answer : scored) {
+    ASSERT_EQ(answer.prompt.size(), 23u);
+    for (const float p : logprobs_of(answer.prompt)) loss -= static_cast<double>(p) / 46;
   }
   EXPECT_NEAR(loss, static_cast<double>(oracle->read_f32("loss")[0]), 1e-5);
 }
@@ -87,26 +96,79 @@ TEST(Engine, ARequestIsTheSameToTheBitAloneInABatchAndInChunks) {
   for (const auto& [others, budget] : {std::pair{0, 64}, std::pair{6, 64}, std::pair{0, 5}, std::pair{6, 5}}) {
     Engine engine(runner_for("qwen3", budget));
     Request request = greedy({ids.begin(), ids.begin() + 24}, 12);
-    request.sampling.prompt_logprobs = true;
-    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 24, ids.begin() + 30 + i}, 9));
-    const Sequence& s = engine.add(request);
-    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 20, ids.begin() + 40 + i}, 5));
+    request.sampling.prompt_logprobs = request.sampling.logprobs = 0;
+    Answer answer;
+    const Sink nobody = [](const Event&) {};
+    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 24, ids.begin() + 30 + i}, 9), nobody);
+    engine.add(request, gather_into(answer));
+    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 20, ids.begin() + 40 + i}, 5), nobody);
     run_all(engine);
-    logprobs.push_back(s.prompt_logprobs);
-    outputs.push_back(s.output());
+    logprobs.push_back(logprobs_of(answer.prompt));
+    for (const float p : logprobs_of(answer.tokens)) logprobs.back().push_back(p);
+    outputs.push_back(answer.ids());
   }
+  EXPECT_EQ(logprobs[0].size(), 23u + 12);
   for (size_t i = 1; i < 4; ++i) {
     EXPECT_EQ(logprobs[i], logprobs[0]);
     EXPECT_EQ(outputs[i], outputs[0]);
   }
 }
 
-TEST(Engine, WaitsForPagesAndGivesThemBack) {
-  Engine engine(runner_for("llama3", 64, 4));  // four pages: 64 tokens in all
-  std::vector<const Sequence*> sequences;
-  for (int i = 0; i < 6; ++i) sequences.push_back(&engine.add(greedy({1, 5, 9, 3 + i}, 20)));
+TEST(Engine, PreemptsWhenPagesRunOutAndTheAnswersAreThoseOfAnEmptyMachine) {
+  std::vector<Answer> crowded(6), alone(6);
+  Engine small(runner_for("llama3", 64, 4)), large(runner_for("llama3", 64));  // four pages: 64 tokens in all
+  for (size_t i = 0; i < 6; ++i) {
+    const Request request = greedy({1, 5, 9, 3 + static_cast<int32_t>(i)}, 40);
+    small.add(request, gather_into(crowded[i]));
+    large.add(request, gather_into(alone[i]));
+    run_all(large);
+  }
+  run_all(small);
+  EXPECT_GT(small.stats().preemptions, 0);
+  EXPECT_EQ(large.stats().preemptions, 0);
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(crowded[i].ids(), alone[i].ids());
+    EXPECT_EQ(crowded[i].tokens.size(), 40u);
+  }
+}
+
+TEST(Engine, APrefixIsComputedOnceAndChangesNoBit) {
+  const auto ids = ids_of("qwen3", "input_ids");
+  Request request = greedy({ids.begin(), ids.begin() + 40}, 8);
+  request.sampling.logprobs = 3;
+  Answer first, second, salted;
+  Engine engine(runner_for("qwen3"));
+  engine.add(request, gather_into(first));
   run_all(engine);
-  for (const Sequence* s : sequences) EXPECT_TRUE(s->output_size() == 20 || s->finished == FinishReason::kStop);
+  engine.add(request, gather_into(second));
+  run_all(engine);
+  request.cache_salt = "other";
+  engine.add(request, gather_into(salted));
+  run_all(engine);
+  EXPECT_EQ(first.cached_tokens, 0);
+  EXPECT_EQ(second.cached_tokens, 32);  // two pages; the third is not full
+  EXPECT_EQ(salted.cached_tokens, 0);
+  EXPECT_EQ(logprobs_of(first.tokens), logprobs_of(second.tokens));
+  EXPECT_EQ(first.ids(), second.ids());
+}
+
+TEST(Engine, ChoicesShareThePromptAndTheFirstIsTheOneOfASingleChoice) {
+  const auto ids = ids_of("llama3", "input_ids");
+  Request request = greedy({ids.begin(), ids.begin() + 33}, 10);
+  request.sampling.temperature = 1, request.sampling.seed = 7;
+  Answer single;
+  Engine engine(runner_for("llama3")), other(runner_for("llama3"));
+  other.add(request, gather_into(single));
+  run_all(other);
+  request.n = 4;
+  std::vector<Answer> answers(4);
+  engine.add(request, gather_into(answers));
+  run_all(engine);
+  EXPECT_EQ(answers[0].ids(), single.ids());
+  EXPECT_NE(answers[1].ids(), answers[0].ids());
+  EXPECT_NE(answers[2].ids(), answers[1].ids());
+  EXPECT_EQ(engine.stats().prefix_hits, 3 * 32);
+  for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), 10u);
 }
 
 TEST(Engine, StopsAtAStopTokenAndAtTheLength) {
@@ -114,29 +176,80 @@ TEST(Engine, StopsAtAStopTokenAndAtTheLength) {
   const auto prompt = ids_of("llama3", "prompt_ids"), expected = ids_of("llama3", "greedy_ids");
   Request request = greedy(prompt, 16);
   request.sampling.stop_ids = {expected[5]};
-  const Sequence &stopped = engine.add(request), &longest = engine.add(greedy(prompt, 1000));
+  Answer stopped, longest, later;
+  engine.add(request, gather_into(stopped));
+  engine.add(greedy(prompt, 1000), gather_into(longest));
+  request.sampling.min_tokens = 8;
+  engine.add(request, gather_into(later));
   run_all(engine);
-  EXPECT_EQ(stopped.finished, FinishReason::kStop);
-  EXPECT_EQ(stopped.output().back(), expected[5]);
-  EXPECT_EQ(longest.finished, FinishReason::kLength);
-  EXPECT_EQ(longest.tokens.size(), 64u);
+  EXPECT_EQ(stopped.finish, FinishReason::kStop);
+  EXPECT_EQ(stopped.ids().back(), expected[5]);
+  EXPECT_EQ(longest.finish, FinishReason::kLength);
+  EXPECT_EQ(longest.tokens.size() + prompt.size(), 64u);
+  EXPECT_GE(later.tokens.size(), 9u);
+  EXPECT_NE(later.ids()[5], expected[5]);
 }
 
 TEST(Engine, RefusesWhatCannotRun) {
   Engine engine(runner_for("llama3"));
-  EXPECT_THROW(engine.add(greedy({}, 1)), Error);
-  EXPECT_THROW(engine.add(greedy({1, 128}, 1)), Error);
-  EXPECT_THROW(engine.add(greedy({-1}, 1)), Error);
-  EXPECT_THROW(engine.add(greedy(std::vector<int32_t>(64, 1), 1)), Error);
+  const auto refused = [&](const Request& request) {
+    EXPECT_THROW(engine.add(request, [](const Event&) {}), Error);
+  };
+  refused(greedy({}, 1));
+  refused(greedy({1, 128}, 1));
+  refused(greedy({-1}, 1));
+  refused(greedy(std::vector<int32_t>(64, 1), 1));
+  Request request = greedy({1}, 4);
+  request.n = 0, refused(request);
+  request.n = 1 << 30, refused(request);
+  request.n = 1, request.adapter = "none", refused(request);
+  request.adapter = "", request.sampling.temperature = std::nanf(""), refused(request);
+  request.sampling.temperature = 1, request.sampling.logit_bias = {{1, INFINITY}}, refused(request);
+  request.sampling.logit_bias = {{128, 0.f}}, refused(request);
+  EXPECT_FALSE(engine.step());
 }
 
-TEST(Schedule, TokensThatGenerateGoFirstPromptsFillTheRest) {
-  const auto chunks = plan_step({{100, 0}, {50, 49}, {30, 10}, {7, 7}}, 60);
-  ASSERT_EQ(chunks.size(), 2u);
-  EXPECT_EQ(chunks[0].sequence, 1);
-  EXPECT_EQ(chunks[0].count, 1);
-  EXPECT_EQ(chunks[1].sequence, 0);
-  EXPECT_EQ(chunks[1].count, 59);
+TEST(Engine, PenaltiesAndBiasChangeWhatIsDrawnButNotItsLogProbability) {
+  const auto prompt = ids_of("llama3", "prompt_ids"), greedy_ids = ids_of("llama3", "greedy_ids");
+  Engine engine(runner_for("llama3"));
+  Request request = greedy(prompt, 16);
+  request.sampling.logprobs = 2;
+  Answer plain, biased, allowed, penalised;
+  engine.add(request, gather_into(plain));
+  Request other = request;
+  other.sampling.logit_bias = {{plain.ids().empty() ? greedy_ids[0] : 0, -100.f}};
+  engine.add(other, gather_into(biased));
+  other = request;
+  other.sampling.allowed_ids = {3, 4};
+  engine.add(other, gather_into(allowed));
+  other = request;
+  other.sampling.frequency_penalty = 100, other.sampling.presence_penalty = 100;
+  engine.add(other, gather_into(penalised));
+  run_all(engine);
+  EXPECT_EQ(biased.ids()[0], plain.tokens[0].best[1].id);
+  EXPECT_EQ(biased.tokens[0].logprob, plain.tokens[0].best[1].logprob);
+  EXPECT_EQ(plain.tokens[0].best[0].id, plain.tokens[0].id);
+  EXPECT_EQ(plain.tokens[0].best[0].rank, 1);
+  for (const int32_t id : allowed.ids()) EXPECT_TRUE(id == 3 || id == 4);
+  auto distinct = penalised.ids();
+  std::ranges::sort(distinct);
+  EXPECT_EQ(std::ranges::unique(distinct).size(), 0u);
+}
+
+TEST(Engine, EmbedsTheLastTokenTheSameAloneAndInABatch) {
+  const auto ids = ids_of("qwen3", "input_ids");
+  Request request = greedy({ids.begin(), ids.begin() + 24}, 16);
+  request.embed = true;
+  Answer alone, beside, text;
+  Engine engine(runner_for("qwen3")), batch(runner_for("qwen3", 16));
+  engine.add(request, gather_into(alone));
+  run_all(engine);
+  batch.add(greedy({ids.begin() + 3, ids.begin() + 30}, 4), gather_into(text));
+  batch.add(request, gather_into(beside));
+  run_all(batch);
+  EXPECT_EQ(alone.embedding.size(), static_cast<size_t>(engine.runner().config().hidden_size));
+  EXPECT_EQ(alone.embedding, beside.embedding);
+  EXPECT_EQ(text.tokens.size(), 4u);
 }
 
 TEST(Sampler, DrawsFromTheTruncatedDistribution) {
@@ -145,7 +258,7 @@ TEST(Sampler, DrawsFromTheTruncatedDistribution) {
   params.seed = 11;
   const auto counts = [&] {
     std::vector<double> n(5);
-    for (int64_t i = 0; i < 20000; ++i) n[static_cast<size_t>(sample(logits, params, i))] += 1.0 / 20000;
+    for (int64_t i = 0; i < 20000; ++i) n[static_cast<size_t>(sample(logits, params, {params.seed, 0, i}))] += 1.0 / 20000;
     return n;
   };
   EXPECT_NEAR(counts()[2], 0.4, 0.015);

@@ -53,24 +53,28 @@ std::vector<int32_t> encode(const Prompt& prompt, const text::Tokenizer& tokeniz
   }
 }
 
-std::string output_text(const Sequence& sequence, const text::Tokenizer& tokenizer) {
-  std::vector<int32_t> output = sequence.output();
-  if (sequence.finished == FinishReason::kStop && !output.empty()) output.pop_back();
-  return tokenizer.decode(output);
+std::string output_text(const Answer& answer, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = answer.ids();
+  if (answer.finish == FinishReason::kStop && !ids.empty()) ids.pop_back();
+  return tokenizer.decode(ids);
 }
 
-std::string generated_json(const Sequence& sequence, const text::Tokenizer& tokenizer) {
-  return Json{{"text", output_text(sequence, tokenizer)},
-              {"prompt_token_ids", sequence.request.prompt},
-              {"token_ids", sequence.output()},
-              {"finish_reason", name(sequence.finished)}}.dump();
+std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer, const text::Tokenizer& tokenizer) {
+  return Json{{"text", output_text(answer, tokenizer)},
+              {"prompt_token_ids", prompt},
+              {"token_ids", answer.ids()},
+              {"finish_reason", name(answer.finish)}}.dump();
 }
 
-std::string scored_json(const Sequence& sequence) {
+std::string scored_json(const std::vector<int32_t>& prompt, const Answer& answer) {
   double sum = 0;
-  for (const float p : sequence.prompt_logprobs) sum += static_cast<double>(p);
-  const auto count = static_cast<double>(sequence.prompt_logprobs.size());
-  Json json{{"prompt_token_ids", sequence.request.prompt}, {"logprobs", sequence.prompt_logprobs}};
+  Json logprobs = Json::array();
+  for (const OutputToken& token : answer.prompt) {
+    sum += static_cast<double>(token.logprob);
+    logprobs.push_back(token.logprob);
+  }
+  const auto count = static_cast<double>(answer.prompt.size());
+  Json json{{"prompt_token_ids", prompt}, {"logprobs", std::move(logprobs)}};
   json["perplexity"] = count > 0 ? Json(std::exp(-sum / count)) : Json();
   return json.dump();
 }

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/request.h"
+#include "engine/answer.h"
 #include "text/tokenizer.h"
 
 namespace flagscale::engine {
@@ -25,11 +25,11 @@ Prompt chat_prompt(const std::string& message, const std::string& system);
 std::vector<int32_t> encode(const Prompt& prompt, const text::Tokenizer& tokenizer);
 
 // The output without the token that stopped it.
-std::string output_text(const Sequence& sequence, const text::Tokenizer& tokenizer);
+std::string output_text(const Answer& answer, const text::Tokenizer& tokenizer);
 
 // {"text", "prompt_token_ids", "token_ids", "finish_reason"}
-std::string generated_json(const Sequence& sequence, const text::Tokenizer& tokenizer);
+std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer, const text::Tokenizer& tokenizer);
 // {"prompt_token_ids", "logprobs", "perplexity"}; perplexity null for a single token
-std::string scored_json(const Sequence& sequence);
+std::string scored_json(const std::vector<int32_t>& prompt, const Answer& answer);
 
 }  // namespace flagscale::engine

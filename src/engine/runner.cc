@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "engine/weights.h"
-#include "op/cross_entropy/cross_entropy.h"
 #include "op/embedding/embedding.h"
 #include "op/paged_attention/paged_attention.h"
 #include "op/rope/rope.h"
@@ -30,13 +29,20 @@ class Runner::Attention final : public nn::AttentionContext {
   }
 };
 
+Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
+    : options_(options), config_(std::move(config)), team_(options.threads) {
+  RunnerOptions& o = options_;
+  config_.max_positions = o.max_length = std::min(o.max_length, config_.max_positions);  // rotary tables no longer than needed
+  if (o.max_rows == 0) o.max_rows = std::max<int64_t>(64, 2 * o.max_sequences);
+  o.max_rows = std::clamp<int64_t>(o.max_rows, 1, o.max_tokens);
+  if (o.pages == 0) o.pages = static_cast<int32_t>(o.max_sequences * ((o.max_length + op::kPageTokens - 1) / op::kPageTokens));
+}
+
 Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options)
-    : options_(options), team_(options.threads), attention_(std::make_unique<Attention>()), allocator_(make_cpu_allocator()) {
-  options_.max_length = std::min(options_.max_length, config.max_positions);
-  config.max_positions = options_.max_length;  // rotary tables no longer than needed
-  decoder_ = std::make_unique<model::Decoder>(std::move(config), partition_);
-  const int64_t pages_a_sequence = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
-  if (options_.pages == 0) options_.pages = static_cast<int32_t>(options_.max_sequences * pages_a_sequence);
+    : Runner(std::move(config), options) {
+  attention_ = std::make_unique<Attention>();
+  allocator_ = make_cpu_allocator();
+  decoder_ = std::make_unique<model::Decoder>(config_, partition_);
   place_weights(arena_, *decoder_, options_.weights);
   place_cache();
   place_inputs();
@@ -53,7 +59,7 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
 Runner::~Runner() = default;
 
 void Runner::place_cache() {
-  const auto& c = decoder_->config();
+  const auto& c = config_;
   const Shape k = op::k_pages_shape(options_.pages, c.num_kv_heads, c.head_dim), v = op::v_pages_shape(options_.pages, c.num_kv_heads, c.head_dim);
   for (int layer = 0; layer < c.num_layers; ++layer) {
     attention_->k_pages.push_back(arena_.persistent(fmt::format("k_pages.{}", layer), k, options_.cache));
@@ -67,9 +73,8 @@ void Runner::place_inputs() {
   ids_ = ints("ids", &num_tokens_);
   positions_ = ints("positions", &num_tokens_);
   slots_ = ints("slots", &num_tokens_);
-  rows_ = ints("rows", &num_rows_);
-  labels_ = ints("labels", &num_rows_);
-  mask_ = arena_.persistent("mask", {n}, DType::kF32).with_live(&num_rows_);
+  rows_ = arena_.persistent("rows", {options_.max_rows}, DType::kI32).with_live(&num_rows_);
+  embedded_rows_ = arena_.persistent("embedded_rows", {options_.max_sequences}, DType::kI32).with_live(&num_embedded_);
   attention_->positions = positions_;
   attention_->slots = slots_;
   attention_->block_tables = arena_.persistent("block_tables", {options_.max_sequences, pages}, DType::kI32);
@@ -83,50 +88,51 @@ void Runner::trace() {
   Context context{tracer, nullptr};
   const Tensor hidden = decoder_->hidden(context, ids_, *attention_);
   logits_ = decoder_->logits(context, op::embedding(context, rows_, hidden));
-  losses_ = tracer.empty({options_.max_tokens}, DType::kF32, &num_rows_);
-  tracer.launch(op::kCrossEntropy, {logits_, labels_, mask_, losses_, {}, nullptr});
+  embeddings_ = op::embedding(context, embedded_rows_, hidden);
   program_.keep(logits_);
-  program_.keep(losses_);
+  program_.keep(embeddings_);
   program_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
   arena_.add(program_);
 }
 
 void Runner::run(std::span<const StepChunk> chunks) {
-  num_tokens_ = num_rows_ = num_sequences_ = 0;
+  num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = 0;
   attention_->cu_seqlens.data<int32_t>()[0] = 0;
-  for (const StepChunk& chunk : chunks) {
-    FLAGSCALE_CHECK(num_sequences_ < options_.max_sequences && !chunk.ids.empty());
-    const Tensor& tables = attention_->block_tables;
-    std::copy(chunk.pages->begin(), chunk.pages->end(), tables.data<int32_t>() + num_sequences_ * tables.dim(1));
-    for (size_t i = 0; i < chunk.ids.size(); ++i) place_token(chunk, i);
-    attention_->context_lens.data<int32_t>()[num_sequences_] = chunk.first + static_cast<int32_t>(chunk.ids.size());
-    attention_->cu_seqlens.data<int32_t>()[++num_sequences_] = static_cast<int32_t>(num_tokens_);
-  }
+  for (const StepChunk& chunk : chunks) place_chunk(chunk);
   program_.run(team_);
 }
 
-void Runner::place_token(const StepChunk& chunk, size_t i) {
+void Runner::place_chunk(const StepChunk& chunk) {
+  FLAGSCALE_CHECK(num_sequences_ < options_.max_sequences && !chunk.ids.empty());
+  const Tensor& tables = attention_->block_tables;
+  std::copy(chunk.pages->begin(), chunk.pages->end(), tables.data<int32_t>() + num_sequences_ * tables.dim(1));
+  FLAGSCALE_CHECK(num_rows_ + chunk.rows <= options_.max_rows);
+  for (int64_t i = 0; i < chunk.rows; ++i) rows_.data<int32_t>()[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
+  int32_t position = chunk.first;
+  for (const int32_t id : chunk.ids) place_token(id, position++, *chunk.pages);
+  if (chunk.embed) embedded_rows_.data<int32_t>()[num_embedded_++] = static_cast<int32_t>(num_tokens_ - 1);
+  for (const int32_t id : chunk.drafts) place_token(id, position++, *chunk.pages);
+  attention_->context_lens.data<int32_t>()[num_sequences_] = position;
+  attention_->cu_seqlens.data<int32_t>()[++num_sequences_] = static_cast<int32_t>(num_tokens_);
+}
+
+void Runner::place_token(int32_t id, int32_t position, const std::vector<int32_t>& pages) {
   FLAGSCALE_CHECK(num_tokens_ < options_.max_tokens);
   constexpr auto kPage = static_cast<int32_t>(op::kPageTokens);
-  const int32_t position = chunk.first + static_cast<int32_t>(i);
-  ids_.data<int32_t>()[num_tokens_] = chunk.ids[i];
+  ids_.data<int32_t>()[num_tokens_] = id;
   positions_.data<int32_t>()[num_tokens_] = position;
-  slots_.data<int32_t>()[num_tokens_] = (*chunk.pages)[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
-  const int32_t label = i < chunk.labels.size() ? chunk.labels[i] : -1;
-  if (label >= 0 || (chunk.sample && i + 1 == chunk.ids.size())) {
-    rows_.data<int32_t>()[num_rows_] = static_cast<int32_t>(num_tokens_);
-    labels_.data<int32_t>()[num_rows_] = std::max(label, 0);
-    mask_.data<float>()[num_rows_] = label >= 0 ? 1.f : 0.f;
-    ++num_rows_;
-  }
+  slots_.data<int32_t>()[num_tokens_] = pages[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
   ++num_tokens_;
 }
 
-std::span<const float> Runner::logits(int64_t i) const {
-  const int64_t vocab = decoder_->config().vocab_size;
+std::span<float> Runner::logits(int64_t i) const {
+  const int64_t vocab = config_.vocab_size;
   return {logits_.data<float>() + i * vocab, static_cast<size_t>(vocab)};
 }
 
-float Runner::logprob(int64_t i) const { return -losses_.data<float>()[i]; }
+std::span<const float> Runner::embedding(int64_t i) const {
+  const int64_t hidden = config_.hidden_size;
+  return {embeddings_.data<float>() + i * hidden, static_cast<size_t>(hidden)};
+}
 
 }  // namespace flagscale::engine

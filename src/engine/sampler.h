@@ -1,6 +1,6 @@
 #pragma once
-// From logits to a token. Random numbers are keyed by the request's seed and the position of the output token, so a
-// request draws the same whatever else is in the batch.
+// From a row of logits to a token and its log-probability. Random numbers are keyed by the request's seed, the choice and
+// the position of the output token, so a request draws the same whatever else is in the batch.
 
 #include <span>
 
@@ -8,10 +8,23 @@
 
 namespace flagscale::engine {
 
-// position: of the token to draw, counted from the output's first. Greedy ties go to the lowest id.
-int32_t sample(std::span<const float> logits, const SamplingParams& params, int64_t position);
+// Which random number: position counts from the output's first token.
+struct DrawKey {
+  uint64_t seed = 0;
+  uint32_t choice = 0;
+  int64_t position = 0;
+};
 
-// A uniform number in [0, 1) of (seed, position): Philox4x32-10.
-double uniform(uint64_t seed, int64_t position);
+// A uniform number in [0, 1): Philox4x32-10.
+double uniform(const DrawKey& key);
+
+// Draws by temperature, then min_p, top_k and top_p in this order, each renormalised, as vLLM has them. Logits of -inf
+// are never drawn; -1 when all are. Greedy ties go to the lowest id.
+int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key);
+
+float log_sum_exp(std::span<const float> logits);
+
+// The `count` likeliest, likeliest first, ties to the lower id. lse: log_sum_exp(logits).
+std::vector<TokenLogprob> best_tokens(std::span<const float> logits, float lse, int count);
 
 }  // namespace flagscale::engine

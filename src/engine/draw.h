@@ -1,0 +1,25 @@
+#pragma once
+// The rows of logits that a step made for one sequence, turned into what its event says. Every sequence draws from its
+// own rows and its own state alone, so sequences may draw on different threads. Nothing here throws.
+
+#include <span>
+
+#include "engine/sequence.h"
+
+namespace flagscale::engine {
+
+// Consecutive rows of logits; drawing changes them.
+struct LogitRows {
+  float* data = nullptr;
+  int64_t vocab = 0, count = 0;
+  std::span<float> operator[](int64_t i) const { return {data + i * vocab, static_cast<size_t>(vocab)}; }
+};
+
+// Log-probabilities of the prompt tokens after positions first, first + 1, ..., one a row.
+void score_prompt(Sequence& sequence, int64_t first, const LogitRows& rows);
+
+// Draws the next token from the first row; while it is the token that was drafted there, the next one from the next row.
+// Ends the sequence at a stop id, at max_tokens and at max_length.
+void draw(Sequence& sequence, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length);
+
+}  // namespace flagscale::engine

@@ -1,0 +1,147 @@
+#include "engine/service.h"
+
+#include <chrono>
+
+#include "base/error.h"
+
+namespace flagscale::engine {
+
+namespace {
+int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+}  // namespace
+
+Service::Service(std::unique_ptr<Engine> engine, ServiceOptions options)
+    : engine_(std::move(engine)), options_(options), thread_([this] { loop(); }) {}
+
+Service::~Service() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    work_.store(true);
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+uint64_t Service::submit(Request request, Sink sink) {
+  const auto refuse = [this] {  // before the work of preparing, and again when it is done
+    if (draining_ || stopping_) fail(ErrorKind::kBusy, "the server is stopping and takes no new requests");
+    if (unstarted_ + static_cast<int64_t>(submitted_.size()) >= options_.max_waiting)
+      fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
+  };
+  {
+    std::lock_guard lock(mutex_);
+    refuse();
+  }
+  auto job = engine_->prepare(std::move(request), std::move(sink));
+  std::unique_lock lock(mutex_);
+  refuse();
+  const uint64_t id = job->id = next_id_++;
+  jobs_.emplace(id, job);
+  submitted_.push_back(std::move(job));
+  work_.store(true, std::memory_order_release);
+  const bool idle = idle_;
+  lock.unlock();
+  if (idle) wake_.notify_one();
+  return id;
+}
+
+void Service::cancel(uint64_t id) {
+  std::unique_lock lock(mutex_);
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end()) return;
+  it->second->cancelled.store(true, std::memory_order_release);
+  cancelled_.push_back(std::move(it->second));
+  jobs_.erase(it);
+  work_.store(true, std::memory_order_release);
+  const bool idle = idle_;
+  lock.unlock();
+  if (idle) wake_.notify_one();
+}
+
+Stats Service::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+double Service::stalled_seconds() const {
+  const int64_t since = progress_.load(std::memory_order_acquire);
+  return since == 0 ? 0 : static_cast<double>(now_ns() - since) * 1e-9;
+}
+
+void Service::drain() {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  drained_.wait(lock, [this] { return jobs_.empty() && cancelled_.empty(); });
+}
+
+void Service::loop() {
+  bool more = false;
+  for (;;) {
+    if (more ? work_.load(std::memory_order_acquire) : true) {
+      if (!take_work(more)) break;
+    }
+    more = step();
+    publish();
+  }
+  engine_->end_all(FinishReason::kCancelled);
+  publish();
+}
+
+// Takes over what came in, waiting for it when the engine has nothing to do. False: the service ends.
+bool Service::take_work(bool busy) {
+  {
+    std::unique_lock lock(mutex_);
+    if (!busy && !work_.load()) {
+      idle_ = true;
+      progress_.store(0, std::memory_order_release);
+      wake_.wait(lock, [this] { return work_.load(); });
+    }
+    if (idle_) progress_.store(now_ns(), std::memory_order_release);
+    idle_ = false;
+    work_.store(false);
+    if (stopping_) {
+      for (auto& job : submitted_) engine_->add(std::move(job));
+      submitted_.clear();
+      return false;
+    }
+    unstarted_ += static_cast<int64_t>(submitted_.size());
+    taken_.swap(submitted_);
+    dropped_.swap(cancelled_);
+  }
+  for (auto& job : taken_) engine_->add(std::move(job));
+  for (const auto& job : dropped_) engine_->cancel(job->id);
+  taken_.clear();
+  dropped_.clear();  // sinks are destroyed here, outside the lock
+  return true;
+}
+
+bool Service::step() {
+  try {
+    return engine_->step();
+  } catch (const std::exception& error) {
+    engine_->end_all(FinishReason::kError, error.what());
+    return false;
+  }
+}
+
+// After a step: what others may know of it.
+void Service::publish() {
+  progress_.store(now_ns(), std::memory_order_release);
+  {
+    std::lock_guard lock(mutex_);
+    stats_ = engine_->stats();
+    unstarted_ = engine_->unstarted();
+    for (const uint64_t id : engine_->ended()) {
+      const auto it = jobs_.find(id);
+      if (it == jobs_.end()) continue;
+      ended_.push_back(std::move(it->second));
+      jobs_.erase(it);
+    }
+    if (jobs_.empty() && cancelled_.empty()) drained_.notify_all();
+  }
+  engine_->clear_ended();
+  ended_.clear();
+}
+
+}  // namespace flagscale::engine

@@ -1,0 +1,71 @@
+#pragma once
+// The thread boundary: one engine thread inside, every method may be called from any thread.
+//
+//   Service service(std::make_unique<Engine>(std::make_unique<Runner>(...), EngineOptions{}), {});
+//   const uint64_t id = service.submit(request, [](Event event) { ... });   // on the engine's thread
+//   service.cancel(id);
+//
+// Stop strings, text and parsers are the caller's side: it cancels what it has enough of.
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace flagscale::engine {
+
+struct ServiceOptions {
+  int max_waiting = 1024;  // requests that have not started
+};
+
+class Service {
+ public:
+  Service(std::unique_ptr<Engine> engine, ServiceOptions options);
+  ~Service();  // what still runs gets a last event, kCancelled
+
+  // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or drain() was
+  // called. A grammar is compiled here, on the caller's thread.
+  uint64_t submit(Request request, Sink sink);
+
+  // The sink gets nothing after this returns, but for one event that may be under way on the engine's thread. Unknown
+  // and ended ids are fine.
+  void cancel(uint64_t id);
+
+  Stats stats() const;
+
+  // Since the engine's thread last finished a step; 0 while it has nothing to do.
+  double stalled_seconds() const;
+
+  // No new requests from here on; returns when all that there are have ended.
+  void drain();
+
+  const Runner& runner() const { return engine_->runner(); }
+
+ private:
+  void loop();
+  bool take_work(bool busy);
+  bool step();
+  void publish();
+
+  std::unique_ptr<Engine> engine_;
+  const ServiceOptions options_;
+  mutable std::mutex mutex_;  // guards what follows, up to the atomics
+  std::condition_variable wake_, drained_;
+  std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;  // not ended
+  std::vector<std::shared_ptr<Job>> submitted_, cancelled_;
+  int64_t unstarted_ = 0;  // in the engine, as of its last step
+  uint64_t next_id_ = 1;
+  bool draining_ = false, stopping_ = false, idle_ = true;
+  Stats stats_;
+  std::atomic<bool> work_{false};      // submitted_, cancelled_ or stopping_ changed
+  std::atomic<int64_t> progress_{0};   // clock of the last step's end, 0 when idle
+  std::vector<std::shared_ptr<Job>> taken_, dropped_, ended_;  // the thread's own
+  std::thread thread_;
+};
+
+}  // namespace flagscale::engine

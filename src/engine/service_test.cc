@@ -1,0 +1,141 @@
+#include "engine/service.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <future>
+#include <sstream>
+
+#include "base/error.h"
+#include "engine/answer.h"
+
+namespace flagscale::engine {
+namespace {
+
+const std::string kModel = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/llama3";
+
+std::unique_ptr<Engine> make_engine(int64_t sequences = 4, int64_t length = 2048) {
+  std::ostringstream config;
+  config << std::ifstream(kModel + "/config.json").rdbuf();
+  model::DecoderConfig parsed = model::parse_config(config.str());
+  parsed.max_positions = length;
+  RunnerOptions options;
+  options.max_tokens = 32;
+  options.max_sequences = sequences;
+  options.max_length = length;
+  options.threads = 1;
+  return std::make_unique<Engine>(std::make_unique<Runner>(parsed, *io::open_weights(kModel), options));
+}
+
+Request request_of(int max_tokens) {
+  Request request;
+  request.prompt = {1, 5, 9, 3};
+  request.sampling.temperature = 0;
+  request.sampling.max_tokens = max_tokens;
+  return request;
+}
+
+// A sink with a future of the whole answer.
+struct Waiter {
+  Answer answer;
+  std::promise<void> done;
+  std::future<void> future = done.get_future();
+  Sink sink() {
+    return [this](Event event) {
+      const bool last = event.finish != FinishReason::kNone;
+      gather(answer, std::move(event));
+      if (last) done.set_value();
+    };
+  }
+};
+
+TEST(Service, AnswersRequestsFromManyThreads) {
+  Service service(make_engine(), {});
+  std::vector<std::thread> threads;
+  std::vector<std::vector<int32_t>> outputs(8);
+  for (size_t i = 0; i < 8; ++i)
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 20; ++round) {
+        Waiter waiter;
+        service.submit(request_of(6), waiter.sink());
+        waiter.future.wait();
+        outputs[i] = waiter.answer.ids();
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  for (const auto& ids : outputs) EXPECT_EQ(ids, outputs[0]);
+  service.drain();
+  const Stats stats = service.stats();
+  EXPECT_EQ(stats.running + stats.waiting, 0);
+  EXPECT_EQ(stats.kv_usage, 0);
+  EXPECT_EQ(stats.generation_tokens, 8 * 20 * 6);
+  EXPECT_EQ(stats.prompt_tokens, 8 * 20 * 4);
+  EXPECT_EQ(stats.finished[static_cast<size_t>(FinishReason::kLength)], 8 * 20);
+}
+
+TEST(Service, CancelEndsTheEventsAndGivesPagesBack) {
+  Service service(make_engine(), {});
+  std::atomic<int> events{0};
+  std::promise<void> first;
+  const uint64_t id = service.submit(request_of(1500), [&](const Event&) {
+    if (events++ == 0) first.set_value();
+  });
+  first.get_future().wait();
+  service.cancel(id);
+  service.cancel(id);
+  service.cancel(12345);
+  service.drain();
+  const int seen = events;
+  EXPECT_LT(seen, 1500);
+  EXPECT_EQ(service.stats().kv_usage, 0);
+  EXPECT_EQ(service.stats().finished[static_cast<size_t>(FinishReason::kCancelled)], 1);
+  EXPECT_EQ(events, seen);
+  EXPECT_EQ(service.stalled_seconds(), 0);
+}
+
+TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
+  Service service(make_engine(1), {3});  // the first counts until its first step has ended
+  std::promise<void> go, started;
+  std::shared_future<void> gate = go.get_future().share();
+  std::atomic<bool> once{false};
+  Waiter waiters[2];
+  service.submit(request_of(2), [&](const Event&) {
+    if (once.exchange(true)) return;
+    started.set_value();
+    gate.wait();  // the engine's thread stands still
+  });
+  started.get_future().wait();
+  for (Waiter& waiter : waiters) service.submit(request_of(2), waiter.sink());
+  try {
+    service.submit(request_of(2), [](const Event&) {});
+    FAIL() << "a third one may not wait beside them";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kBusy);
+  }
+  EXPECT_THROW(service.submit(request_of(1 << 30), {}), Error);
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  EXPECT_GT(service.stalled_seconds(), 0.02);
+  go.set_value();
+  for (Waiter& waiter : waiters) waiter.future.wait();
+  service.drain();
+  EXPECT_THROW(service.submit(request_of(2), [](const Event&) {}), Error);
+}
+
+TEST(Service, ItsEndTellsWhatStillRuns) {
+  std::vector<FinishReason> reasons;
+  {
+    Service service(make_engine(1), {});
+    std::promise<void> first;
+    std::atomic<bool> once{false};
+    service.submit(request_of(2000), [&](const Event& event) {
+      if (!once.exchange(true)) first.set_value();
+      if (event.finish != FinishReason::kNone) reasons.push_back(event.finish);
+    });
+    service.submit(request_of(2000), [&](const Event& event) { reasons.push_back(event.finish); });
+    first.get_future().wait();
+  }
+  EXPECT_EQ(reasons, std::vector<FinishReason>(2, FinishReason::kCancelled));
+}
+
+}  // namespace
+}  // namespace flagscale::engine
