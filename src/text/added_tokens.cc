@@ -1,7 +1,9 @@
 #include "text/added_tokens.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
-#include <cstring>
+#include <bit>
 
 #include "text/scanners.h"
 
@@ -23,19 +25,38 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(s
       second_[first(token)].set(static_cast<unsigned char>(token.content[1]));
   }
   for (size_t i = 1; i < by_first_.size(); ++i) by_first_[i] += by_first_[i - 1];
-  if (!tokens_.empty() && first(tokens_.front()) == first(tokens_.back()))
-    only_first_ = first(tokens_.front());
+  size_t firsts = 0;
+  for (size_t byte = 0; byte < 256; ++byte) {
+    if (by_first_[byte] == by_first_[byte + 1]) continue;
+    if (firsts < firsts_.size()) std::fill(firsts_.begin() + firsts, firsts_.end(), static_cast<char>(byte));
+    ++firsts;
+  }
+  few_firsts_ = firsts <= firsts_.size();
+}
+
+// Where the next byte from i on that starts some token stands; text.size() if there is none.
+size_t AddedTokenMatcher::next_start(std::string_view text, size_t i) const {
+  if (few_firsts_) {
+    const __m128i a = _mm_set1_epi8(firsts_[0]), b = _mm_set1_epi8(firsts_[1]), c = _mm_set1_epi8(firsts_[2]),
+                  d = _mm_set1_epi8(firsts_[3]);
+    for (; i + 16 <= text.size(); i += 16) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + i));
+      const __m128i ab = _mm_or_si128(_mm_cmpeq_epi8(bytes, a), _mm_cmpeq_epi8(bytes, b)),
+                    cd = _mm_or_si128(_mm_cmpeq_epi8(bytes, c), _mm_cmpeq_epi8(bytes, d));
+      const auto found = static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(ab, cd)));
+      if (found) return i + static_cast<size_t>(std::countr_zero(found));
+    }
+  }
+  for (; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (by_first_[byte] != by_first_[byte + size_t{1}]) break;
+  }
+  return i;
 }
 
 AddedTokenMatcher::Match AddedTokenMatcher::find(std::string_view text, size_t from) const {
-  for (size_t i = from; i < text.size(); ++i) {
-    if (only_first_ >= 0) {
-      const void* next = std::memchr(text.data() + i, only_first_, text.size() - i);
-      if (!next) return {};
-      i = static_cast<size_t>(static_cast<const char*>(next) - text.data());
-    }
+  for (size_t i = next_start(text, from); i < text.size(); i = next_start(text, i + 1)) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    if (by_first_[byte] == by_first_[byte + size_t{1}]) continue;
     const size_t second = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
     if (!second_[byte][second] && i + 1 < text.size()) continue;
     const std::string_view rest = text.substr(i);

@@ -51,13 +51,15 @@ class AddedTokenMatcher {
     size_t begin, end;
   };
   Match find(std::string_view text, size_t from) const;
+  size_t next_start(std::string_view text, size_t i) const;
   Span stripped(std::string_view text, const Match& match, size_t from) const;
 
   std::vector<AddedToken> tokens_;        // sorted by first byte, then longest first
   std::array<uint32_t, 257> by_first_{};  // tokens_[by_first_[b] .. by_first_[b + 1]) start with byte b
   std::array<std::bitset<256>, 256>
-      second_;           // [first byte]: the bytes that go on some token of two bytes or more
-  int only_first_ = -1;  // the byte that every token starts with, if there is one
+      second_;                    // [first byte]: the bytes that go on some token of two bytes or more
+  std::array<char, 4> firsts_{};  // the bytes that tokens start with, if they are no more than these
+  bool few_firsts_ = false;
 };
 
 }  // namespace flagscale::text

@@ -128,21 +128,46 @@ class BpeEncoder : public Encoder {
                                        : model_.spec().tokens.text(id);
   }
 
+  // A word that waits for its place in the cache to arrive from memory.
+  struct Pending {
+    const char* begin;
+    size_t size;
+    WordCache::Key key;
+    WordCache::Entry* set;
+  };
+
   void encode_words(std::string_view text, Session& session, Output& out) const {
     if (model_.spec().prefix_space && !text.starts_with(' ')) {
       session.prefixed.assign(1, ' ').append(text);
       text = session.prefixed;
     }
+    constexpr size_t kAhead = 8;
+    Pending waiting[kAhead];
+    size_t seen = 0, done = 0;
     const char* end = text.data() + text.size();
     for_each_word(model_.spec().pre, text, [&](const char* begin, const char* stop) {
-      const auto size = static_cast<size_t>(stop - begin);
-      if (size > WordCache::kMostBytes) return merge({begin, size}, session, out);
-      const WordCache::Key key = WordCache::key(begin, size, static_cast<size_t>(end - begin));
-      WordCache::Entry& entry = session.cache.at(key, size);
-      if (!WordCache::holds(entry, key, size)) return fill({begin, size}, key, entry, session, out);
-      std::memcpy(out.room(WordCache::kMostIds), entry.ids, sizeof entry.ids);
-      out.used(entry.count);
+      if (seen - done == kAhead) encode_word(waiting[done++ % kAhead], session, out);
+      Pending& word = waiting[seen++ % kAhead];
+      word.begin = begin;
+      word.size = static_cast<size_t>(stop - begin);
+      if (word.size > WordCache::kMostBytes) return;
+      word.key = WordCache::key(begin, word.size, static_cast<size_t>(end - begin));
+      word.set = session.cache.set(word.key, word.size);
+      __builtin_prefetch(word.set);
     });
+    while (done < seen) encode_word(waiting[done++ % kAhead], session, out);
+  }
+
+  void encode_word(const Pending& word, Session& session, Output& out) const {
+    if (word.size > WordCache::kMostBytes) {
+      merge({word.begin, word.size}, session, out);
+    } else if (const WordCache::Entry* entry = WordCache::find(word.set, word.key, word.size)) {
+      std::memcpy(out.room(WordCache::kMostIds), entry->ids, sizeof entry->ids);
+      out.used(entry->count);
+    } else {
+      merge({word.begin, word.size}, session, out);
+      keep(word, session.scratch.ids);
+    }
   }
 
   void merge(std::string_view word, Session& session, Output& out) const {
@@ -151,13 +176,11 @@ class BpeEncoder : public Encoder {
     out.used(ids.size());
   }
 
-  void fill(std::string_view word, const WordCache::Key& key, WordCache::Entry& entry, Session& session,
-            Output& out) const {
-    merge(word, session, out);
-    const std::vector<int32_t>& ids = session.scratch.ids;
+  static void keep(const Pending& word, const std::vector<int32_t>& ids) {
     if (ids.size() > WordCache::kMostIds) return;
-    std::copy(key.word, key.word + 3, entry.key);
-    entry.size = static_cast<uint32_t>(word.size());
+    WordCache::Entry& entry = WordCache::renew(word.set);
+    std::copy(word.key.word, word.key.word + 3, entry.key);
+    entry.size = static_cast<uint32_t>(word.size);
     entry.count = static_cast<uint32_t>(ids.size());
     std::copy(ids.begin(), ids.end(), entry.ids);
   }

@@ -31,9 +31,14 @@ BpeModel::BpeModel(BpeSpec spec) : spec_(std::move(spec)) {
   const size_t slots = std::bit_ceil(spec_.merges.size() * 2 + 2);
   shift_ = 64 - std::countr_zero(slots);
   pairs_.assign(slots, {kNoKey, kNoRank, -1});
+  const size_t bits = std::bit_ceil(spec_.merges.size() * 16 + 64);
+  maybe_shift_ = 64 - std::countr_zero(bits);
+  maybe_.assign(bits / 64, 0);
   for (const BpeMerge& merge : spec_.merges) {
-    const uint64_t key = key_of(merge.left, merge.right);
-    size_t at = spread(key) >> shift_;
+    const uint64_t key = key_of(merge.left, merge.right), hash = spread(key);
+    const uint64_t bit = hash >> maybe_shift_;
+    maybe_[bit / 64] |= uint64_t{1} << bit % 64;
+    size_t at = hash >> shift_;
     while (pairs_[at].key != kNoKey && pairs_[at].key != key) at = (at + 1) & (slots - 1);
     pairs_[at] = {key, merge.rank, merge.result};  // of a pair named twice the last counts, as in the crate
   }
@@ -41,9 +46,11 @@ BpeModel::BpeModel(BpeSpec spec) : spec_(std::move(spec)) {
 }
 
 const BpeModel::Pair* BpeModel::find(int32_t left, int32_t right) const {
-  const uint64_t key = key_of(left, right);
+  const uint64_t key = key_of(left, right), hash = spread(key);
+  const uint64_t bit = hash >> maybe_shift_;
+  if (!(maybe_[bit / 64] >> bit % 64 & 1)) return nullptr;
   const size_t mask = pairs_.size() - 1;
-  for (size_t at = spread(key) >> shift_;; at = (at + 1) & mask) {
+  for (size_t at = hash >> shift_;; at = (at + 1) & mask) {
     if (pairs_[at].key == key) return &pairs_[at];
     if (pairs_[at].key == kNoKey) return nullptr;
   }

@@ -68,7 +68,8 @@ class BpeModel {
   BpeSpec spec_;
   std::array<int32_t, 256> byte_id_;  // -1: the vocabulary lacks the byte, which is then left out
   std::vector<Pair> pairs_;           // hash table
-  int shift_ = 0;
+  std::vector<uint64_t> maybe_;  // a bit for each pair's hash: most look-ups end in it, and caches hold it
+  int shift_ = 0, maybe_shift_ = 0;
 };
 
 }  // namespace flagscale::text

@@ -53,11 +53,13 @@ const char* run(const char* p, const char* end, In in) {
   return p;
 }
 
-inline bool is_space(CharClass c) { return c == CharClass::kSpace; }
-inline bool is_number(CharClass c) { return c == CharClass::kNumber; }
-inline bool is_letter(CharClass c) { return c == CharClass::kLetter; }
-inline bool is_letter_or_mark(CharClass c) { return c == CharClass::kLetter || c == CharClass::kMark; }
-inline bool is_rest(CharClass c) { return !is_space(c) && !is_number(c) && !is_letter(c); }
+inline constexpr auto is_space = [](CharClass c) { return c == CharClass::kSpace; };
+inline constexpr auto is_number = [](CharClass c) { return c == CharClass::kNumber; };
+inline constexpr auto is_letter = [](CharClass c) { return c == CharClass::kLetter; };
+inline constexpr auto is_letter_or_mark = [](CharClass c) {
+  return c == CharClass::kLetter || c == CharClass::kMark;
+};
+inline constexpr auto is_rest = [](CharClass c) { return !is_space(c) && !is_number(c) && !is_letter(c); };
 
 // 's 't 're 've 'm 'll 'd at an apostrophe: their end, or p. Any case, as Unicode folds it: ſ is an s.
 template <bool kAnyCase>
@@ -107,7 +109,9 @@ inline const char* gpt2(const char* p, const char* end) {
 }
 
 // Digits first cuts out every numeric character, so that to the expression a text ends before it.
-inline bool is_digit_apart(CharClass c) { return c == CharClass::kNumber || c == CharClass::kLateNumber; }
+inline constexpr auto is_digit_apart = [](CharClass c) {
+  return c == CharClass::kNumber || c == CharClass::kLateNumber;
+};
 inline const char* gpt2_digits(const char* p, const char* end) {
   const Seen here = look(p);
   if (is_digit_apart(here.cls)) return p + here.size;
@@ -142,7 +146,7 @@ inline const char* spaces_with_lines(const char* p, const char* end) {
 // itself.
 template <int kDigits, bool kMarks>
 const char* llama3(const char* p, const char* end) {
-  constexpr auto in_word = kMarks ? is_letter_or_mark : is_letter;
+  constexpr auto in_word = [](CharClass c) { return kMarks ? is_letter_or_mark(c) : is_letter(c); };
   const auto in_rest = [](CharClass c) { return is_rest(c) && !(kMarks && c == CharClass::kMark); };
   if (*p == '\'') {
     const char* stop = contraction<true>(p, end);

@@ -17,16 +17,15 @@ class TokenTable {
  public:
   class Builder {
    public:
-    // Error{kCorrupt} naming `file` for an id past kMaxTokenId. A second text for an id replaces the first.
+    // Error{kCorrupt} naming `file` for an id past kMaxTokenId, or texts of 4 GiB. A second text for an id
+    // replaces the first.
     void add(uint64_t id, std::string_view token, std::string_view file);
     void reserve(size_t tokens) { entries_.reserve(tokens); }
     TokenTable build();
 
    private:
     struct Entry {
-      uint32_t id;
-      uint32_t size;
-      uint64_t begin;
+      uint32_t id, begin, size;
     };
     std::string blob_;
     std::vector<Entry> entries_;
@@ -39,17 +38,20 @@ class TokenTable {
   std::optional<int32_t> find(std::string_view token) const;
 
  private:
+  static constexpr uint32_t kAbsent = ~uint32_t{0};
   struct Span {
-    uint64_t begin = 0;
-    uint32_t size = 0;
-    bool present = false;
+    uint32_t begin = 0, size = kAbsent;
+  };
+  struct Slot {
+    uint32_t hash = 0;  // a text is looked at only where this is equal
+    int32_t id = -1;
   };
   void insert(uint32_t id, std::string_view token);
-  size_t slot(std::string_view token) const;
+  size_t slot(std::string_view token, uint64_t hash) const;
 
   std::string blob_;
   std::vector<Span> spans_;
-  std::vector<int32_t> slots_;  // id, or -1
+  std::vector<Slot> slots_;
   int32_t count_ = 0;
   bool unique_ = true;
 };

@@ -1,6 +1,6 @@
 #pragma once
-// What a word became the last time: a table with one place for each hash, a cache line an entry, for words of
-// up to 24 bytes and 8 ids. Text of any language repeats most of its words.
+// What a word became the last time: a table with two places for each hash, a cache line an entry, for words
+// of up to 24 bytes and 8 ids. Text of any language repeats most of its words.
 
 #include <cstdint>
 #include <cstring>
@@ -23,7 +23,7 @@ class WordCache {
     uint64_t word[3];
   };
 
-  WordCache() : entries_(size_t{1} << kBits) {}
+  WordCache() : entries_(size_t{2} << kBits) {}
 
   // size <= kMostBytes. readable: bytes from p that may be read, at least size.
   static Key key(const char* p, size_t size, size_t readable) {
@@ -38,19 +38,29 @@ class WordCache {
     }
     return key;
   }
-  Entry& at(const Key& key, size_t size) {
+  // The two places where the word may be.
+  Entry* set(const Key& key, size_t size) {
     uint64_t hash = (key.word[0] ^ size) * 0x9e3779b97f4a7c15u;
     hash = (hash ^ hash >> 32 ^ key.word[1]) * 0xff51afd7ed558ccdu;
     hash = (hash ^ hash >> 32 ^ key.word[2]) * 0xc4ceb9fe1a85ec53u;
-    return entries_[hash >> (64 - kBits)];
+    return &entries_[hash >> (64 - kBits) << 1];
   }
+  static const Entry* find(const Entry* set, const Key& key, size_t size) {
+    if (holds(set[0], key, size)) return &set[0];
+    return holds(set[1], key, size) ? &set[1] : nullptr;
+  }
+  // A place for a new word: the older of the two makes room.
+  static Entry& renew(Entry* set) {
+    set[1] = set[0];
+    return set[0];
+  }
+
+ private:
   static bool holds(const Entry& entry, const Key& key, size_t size) {
     return ((entry.key[0] ^ key.word[0]) | (entry.key[1] ^ key.word[1]) | (entry.key[2] ^ key.word[2]) |
             (entry.size ^ size)) == 0;
   }
-
- private:
-  static constexpr int kBits = 14;  // 1 MB
+  static constexpr int kBits = 14;  // 2 MB
   static uint64_t mask(size_t bytes) { return bytes >= 8 ? ~uint64_t{0} : (uint64_t{1} << bytes * 8) - 1; }
   std::vector<Entry> entries_;
 };

@@ -3,12 +3,13 @@
 //   fuzz_NAME [--seconds S] [--runs N] [--seed N] PATH...   mutate the files at PATH (a folder: all files in
 //   it) fuzz_NAME --replay FILE                                 run one input as it is
 //
-// A crash, an exception that leaves the target, an input that takes longer than 10 s or more than 4 GiB of
-// memory: the input is written to ./crash-NAME and the program dies.
+// A crash, an exception that leaves the target, an input that takes more than 10 s of processor time or 4 GiB
+// of memory: the input is written to ./crash-NAME and the program dies.
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -48,11 +49,17 @@ void on_death(int signal_number) {
   raise(signal_number);
 }
 
+// Of the processor's time, so that a busy machine ends no input.
+void limit_seconds(unsigned seconds) {
+  const itimerval limit{{0, 0}, {seconds, 0}};
+  setitimer(ITIMER_PROF, &limit, nullptr);
+}
+
 void run(const Bytes& input) {
   current = &input;
-  alarm(kSecondsPerInput);
+  limit_seconds(kSecondsPerInput);
   LLVMFuzzerTestOneInput(input.data(), input.size());
-  alarm(0);
+  limit_seconds(0);
   current = nullptr;
 }
 
@@ -215,9 +222,10 @@ int main(int argc, char** argv) {
     else
       paths.push_back(argument);
   }
-  if (const char* longer = std::getenv("FLAGSCALE_FUZZ_SECONDS")) seconds = std::max(seconds, std::atof(longer));
+  if (const char* longer = std::getenv("FLAGSCALE_FUZZ_SECONDS"))
+    seconds = std::max(seconds, std::atof(longer));
   crash_path = "crash-" + fs::path(argv[0]).filename().string();
-  for (const int number : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGALRM}) signal(number, on_death);
+  for (const int number : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGPROF}) signal(number, on_death);
   limit_memory();
   if (!replay.empty()) return run(read(replay)), 0;
 

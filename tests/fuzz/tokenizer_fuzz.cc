@@ -1,24 +1,37 @@
 // folders: text
-// seeds: tests/golden/text/smollm.json
-// seeds: tests/golden/text/qwen2.json
-// seeds: tests/golden/text/metaspace.json
+// seeds: tests/golden/text/smollm.json tests/golden/text/qwen2.json tests/golden/text/metaspace.json
+// seeds: tests/golden/text/spm_bpe.model
 #include <string_view>
 
 #include "base/error.h"
 #include "text/bpe_encoder.h"
 #include "text/bpe_json.h"
 #include "text/rust_tokenizer.h"
+#include "text/sentencepiece_encoder.h"
 #include "text/tokenizer.h"
+#include "text/vocab_files.h"
 
-// Reads the input as a tokenizer.json, ours or the crate's as load_tokenizer() chooses, and encodes a text
-// with it.
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace flagscale::text;
-  const std::string_view json(reinterpret_cast<const char*>(data), size);
-  try {
+namespace {
+
+using namespace flagscale::text;
+
+// As load_tokenizer() chooses: a tokenizer.json, ours or the crate's; a rank file; a SentencePiece model.
+std::unique_ptr<const Encoder> open(std::string_view file) {
+  if (file.starts_with('{')) {
     std::string why;
-    auto spec = read_bpe_json(json, "fuzz", why);
-    const Tokenizer tokenizer(spec ? make_bpe_encoder(std::move(*spec)) : make_rust_tokenizer(json),
+    auto spec = read_bpe_json(file, "fuzz", why);
+    return spec ? make_bpe_encoder(std::move(*spec)) : make_rust_tokenizer(file);
+  }
+  if (looks_like_tiktoken(file)) return make_bpe_encoder(read_tiktoken(file, "fuzz"));
+  return make_sentencepiece(file, {}, "fuzz").encoder;
+}
+
+}  // namespace
+
+// Reads the input as a tokenizer, and encodes and decodes a text with it.
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    const Tokenizer tokenizer(open({reinterpret_cast<const char*>(data), size}),
                               {"fuzz", -1, -1, -1, -1, ""});
     const auto ids = tokenizer.encode("It's 1234 e\u0301 \u5317\u4eac <|im_end|>\n\n  end", true);
     tokenizer.decode(ids, false);

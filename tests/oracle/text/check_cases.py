@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Our ids against llama.cpp's own cases: check_cases.py PROGRAM VOCABULARY.gguf...
 
-Beside each vocabulary lie .inp, texts parted by a line, and .out, a line of ids each.
+Beside each vocabulary lie .inp, texts parted by a line, and .out, a line of ids each. Qwen's texts that are not in normal form
+C are left out: Hugging Face's tokenizer normalises them, as ours does, and llama.cpp does not.
 """
 import pathlib
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 import numpy
 
@@ -25,8 +27,10 @@ def main():
             flat = numpy.fromfile(ids, dtype=numpy.int32)
         ours = [part[:-1].tolist() for part in numpy.split(flat, numpy.flatnonzero(flat == -1) + 1) if len(part)]
         assert len(ours) == len(texts) == len(expected), (len(ours), len(texts), len(expected))
-        differ = [i for i in range(len(texts)) if ours[i] != expected[i]]
-        print(f"{pathlib.Path(vocabulary).name}: {len(texts)} cases of llama.cpp's, {len(differ)} differ")
+        normalises = "qwen" in pathlib.Path(vocabulary).name
+        compared = [i for i in range(len(texts)) if not normalises or unicodedata.is_normalized("NFC", texts[i].decode())]
+        differ = [i for i in compared if ours[i] != expected[i]]
+        print(f"{pathlib.Path(vocabulary).name}: {len(compared)} of {len(texts)} cases of llama.cpp's compared, {len(differ)} differ")
         for i in differ[:5]:
             print(f"  {texts[i].decode()!r}\n  ours   {ours[i]}\n  theirs {expected[i]}")
         wrong += len(differ)
