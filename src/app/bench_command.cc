@@ -24,7 +24,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
   nlohmann::ordered_json json{{"shape", o.shape}, {"batch", o.batch}, {"seq", o.sequence_length}, {"dtype", name(o.dtype)},
                               {"tokens_per_s", r.tokens_per_s}, {"gflops", r.gflops}, {"ceiling_gflops", r.ceiling},
                               {"first_step_start_s", r.first_step_start_s}, {"first_step_s", r.first_step_s},
-                              {"step_s", r.step_s}, {"planned_bytes", r.planned_bytes}, {"peak_bytes", r.peak_bytes},
+                              {"step_s", r.step_s}, {"step_processor_s", r.step_processor_s}, {"planned_bytes", r.planned_bytes}, {"peak_bytes", r.peak_bytes},
                               {"resident_bytes", r.resident_bytes}, {"loss", r.loss}};
   for (const auto& [op, share] : r.profile) json["profile"][op] = share;
   fmt::print("{}\n", json.dump());

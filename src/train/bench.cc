@@ -1,5 +1,7 @@
 #include "train/bench.h"
 
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,11 +38,23 @@ double process_age() {
   return up - std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  size_t pages = 0, resident = 0;
-  file >> pages >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+// The most that was resident so far.
+size_t peak_resident_bytes() {
+  rusage use{};
+  getrusage(RUSAGE_SELF, &use);
+  return static_cast<size_t>(use.ru_maxrss) * 1024;
+}
+
+// Processor time of all threads.
+double processor_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
 
 // GFLOP/s of a 2048^3 product: the best of five.
@@ -112,12 +126,13 @@ BenchResult bench_train(const BenchOptions& o) {
   fill_random(step.inputs(), o.batch, config.vocab_size, 1);
   result.first_step_start_s = process_age();
 
-  std::vector<double> times;
+  std::vector<double> times, processor_times;
   op::StepScalars scalars{1e-4f, 0.01f, 1, 1, 1, 0};
   float power1 = 1, power2 = 1;
   for (int i = 0; i < o.steps + 2; ++i) {
     throw_if_interrupted();
     const auto start = std::chrono::steady_clock::now();
+    const double processor_start = processor_seconds();
     const auto sums = step.micro_batch(o.batch, true, 1);
     step.gradient_norm();
     scalars.bias1 = 1 - (power1 *= 0.9f);
@@ -125,16 +140,18 @@ BenchResult bench_train(const BenchOptions& o) {
     step.update(scalars);
     result.loss = sums.loss / sums.tokens;
     if (i == 0) result.first_step_s = seconds_since(start);
-    if (i >= 2) times.push_back(seconds_since(start));
+    if (i < 2) continue;
+    times.push_back(seconds_since(start));
+    processor_times.push_back(processor_seconds() - processor_start);
   }
-  std::sort(times.begin(), times.end());
-  result.step_s = times[times.size() / 2];
+  result.step_s = median(times);
+  result.step_processor_s = median(processor_times);
   const auto tokens = static_cast<double>(o.batch * o.sequence_length);
   result.tokens_per_s = tokens / result.step_s;
   result.gflops = step.decoder().train_flops_per_token(o.sequence_length) * result.tokens_per_s * 1e-9;
   result.planned_bytes = step.bytes();
   result.peak_bytes = allocator->peak();
-  result.resident_bytes = resident_bytes();
+  result.resident_bytes = peak_resident_bytes();
   if (o.profile) {
     for (const auto& [name, seconds] : step.profile(o.batch)) result.profile.emplace_back(name, seconds / result.step_s);
     std::sort(result.profile.begin(), result.profile.end(), [](auto& a, auto& b) { return a.second > b.second; });

@@ -8,8 +8,9 @@
 namespace flagscale::op {
 
 int64_t head_loss_rows(int64_t tokens, int64_t vocab) {
-  // 8M logits (32 MB) keep the products large enough to run at full speed; below 64 rows they do not.
-  const int64_t rows = (int64_t{8} << 20) / std::max<int64_t>(vocab, 1) / 64 * 64;
+  // Each chunk reads the weight twice and adds to its gradient once: 16M logits (64 MB) keep that small beside the
+  // products; below 64 rows they do not run at full speed.
+  const int64_t rows = (int64_t{16} << 20) / std::max<int64_t>(vocab, 1) / 64 * 64;
   return std::clamp<int64_t>(rows, 64, std::max<int64_t>(tokens, 1));
 }
 
@@ -24,6 +25,15 @@ void check_shapes(const Tensor& hidden, const Tensor& weight, const Tensor& labe
          hidden.shape().str(), weight.shape().str(), name(labels.dtype()), labels.shape().str(), mask.shape().str());
 }
 
+// Numbers from one row of logits to the next: an odd count of cache lines, so that the products that walk down a column
+// find its rows in different sets of the cache.
+int64_t logits_pitch(int64_t vocab) { return ((vocab + 15) / 16 | 1) * 16; }
+
+// The same rows seen as numbers of half the size, at the start of each row: dlogits in bf16 take the logits' place.
+Tensor narrowed(const Tensor& memory, DType dtype, int64_t rows, int64_t vocab) {
+  return Tensor(memory.storage(), memory.offset(), dtype, {memory.dim(0), 2 * memory.dim(1)}).rows(0, rows).columns(0, vocab);
+}
+
 }  // namespace
 
 Tensor head_loss(Context& c, const Tensor& hidden, const Tensor& weight, const Tensor& labels, const Tensor& mask,
@@ -36,15 +46,14 @@ Tensor head_loss(Context& c, const Tensor& hidden, const Tensor& weight, const T
   Recorder& r = c.recorder;
 
   const Tensor loss = r.empty({tokens}, sums);
-  const Tensor logits_memory = r.empty({chunk, vocab}, sums);
-  const Tensor narrow_memory = narrow ? r.empty({chunk, vocab}, hidden.dtype()) : Tensor();
+  const Tensor memory = r.empty({chunk, logits_pitch(vocab)}, sums);
   const Tensor dhidden = learn && c.tape->needs(hidden) ? r.empty(hidden.shape(), hidden.dtype()) : Tensor();
 
   for (int64_t first = 0; first < tokens; first += chunk) {
     const int64_t rows = std::min(chunk, tokens - first);
-    const Tensor logits = logits_memory.rows(0, rows), h = hidden.rows(first, rows);
+    const Tensor logits = memory.rows(0, rows).columns(0, vocab), h = hidden.rows(first, rows);
     launch_matmul(r, {h, weight, logits, {}, false, true, nullptr, {}});
-    const Tensor dnarrow = narrow ? narrow_memory.rows(0, rows) : Tensor();
+    const Tensor dnarrow = narrow ? narrowed(memory, hidden.dtype(), rows, vocab) : Tensor();
     const double bytes = static_cast<double>(logits.bytes());
     r.launch(kCrossEntropy,
              {logits, labels.rows(first, rows), mask.rows(first, rows), loss.rows(first, rows), dnarrow,

@@ -13,7 +13,7 @@ struct CrossEntropyArgs {
   InOut logits;             // [rows, vocab] fp32 (fp64); becomes dlogits where dlogits is undefined and grad_scale is set
   In labels, mask;          // [rows] int32, [rows] fp32
   Out loss;                 // [rows] fp32 (fp64), already times mask
-  Out dlogits;              // [rows, vocab] in another dtype, or undefined
+  Out dlogits;              // [rows, vocab] in a narrower dtype, or undefined; its rows may begin where logits' do
   const float* grad_scale;  // null: no gradient
   auto operands() { return std::tie(logits, labels, mask, loss, dlogits); }
 };
