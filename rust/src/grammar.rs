@@ -1,12 +1,26 @@
 //! Constrained decoding: which tokens may come next under a JSON schema, a regular expression or a Lark grammar.
 
 use crate::ffi::*;
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use std::sync::Arc;
 
-const MAX_GRAMMAR: usize = 4 << 20;
+const MAX_GRAMMAR: usize = 512 << 10;
+
+/// What compiling a grammar and one step under it may cost, so that a client's grammar cannot hold a thread: about 20 ms
+/// to compile, 20 ms a mask, tens of MB. llguidance counts; speeds are its own figures.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        initial_lexer_fuel: 500_000, // 50k a ms
+        step_lexer_fuel: 200_000,    // 14k a ms
+        step_max_items: 50_000,      // 20k a ms
+        max_lexer_states: 20_000,    // 2 kB each
+        max_grammar_size: 200_000,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
 
 pub struct FsGrammarVocab {
     factory: ParserFactory,
@@ -37,6 +51,7 @@ pub unsafe extern "C" fn fs_grammar_vocab_new(
         let environment: llguidance::toktrie::TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;
         factory.quiet();
+        *factory.limits_mut() = limits();
         Ok(FsGrammarVocab { factory, size: count })
     })
 }
@@ -48,7 +63,7 @@ pub unsafe extern "C" fn fs_grammar_vocab_free(handle: *mut FsGrammarVocab) {
     guard_free(handle);
 }
 
-/// kind: "json_schema", "regex" or "lark".
+/// kind: "json_object" (grammar is not looked at), "json_schema", "regex" or "lark".
 /// # Safety
 /// kind and grammar point at their sizes; handle and error are writable.
 #[no_mangle]
@@ -68,6 +83,19 @@ pub unsafe extern "C" fn fs_grammar_new(
     })
 }
 
+/// Another one in the same state, that shares nothing with it: each may be used on a thread of its own.
+/// # Safety
+/// handle came from fs_grammar_new; one thread at a time.
+#[no_mangle]
+pub unsafe extern "C" fn fs_grammar_clone(
+    handle: *const FsGrammar, clone: *mut *mut FsGrammar, error: *mut FsBuffer,
+) -> FsStatus {
+    guard_new(clone, error, || {
+        let grammar = unsafe { &*handle };
+        Ok(FsGrammar { matcher: grammar.matcher.deep_clone(), size: grammar.size })
+    })
+}
+
 /// # Safety
 /// handle came from fs_grammar_new.
 #[no_mangle]
@@ -75,28 +103,38 @@ pub unsafe extern "C" fn fs_grammar_free(handle: *mut FsGrammar) {
     guard_free(handle);
 }
 
-/// *out: a bit for each token, lowest first, in 32-bit words: those that may come next. Only the end token once stopped.
+/// words: a bit for each token, lowest first: those that may come next. Only the end token where nothing else may.
 /// # Safety
-/// out is writable; one thread at a time.
+/// words has room for count; error is writable; one thread at a time.
 #[no_mangle]
-pub unsafe extern "C" fn fs_grammar_mask(handle: *mut FsGrammar, out: *mut FsBuffer) -> FsStatus {
-    guard(out, || {
+pub unsafe extern "C" fn fs_grammar_mask(
+    handle: *mut FsGrammar, words: *mut u32, count: usize, error: *mut FsBuffer,
+) -> FsStatus {
+    guard(error, || {
         let mask = unsafe { &mut *handle }.matcher.compute_mask_or_eos().map_err(invalid)?;
-        Ok(ids_to_bytes(mask.as_slice()))
+        let mask = mask.as_slice();
+        let out = unsafe { std::slice::from_raw_parts_mut(words, count) };
+        let both = mask.len().min(count);
+        out[..both].copy_from_slice(&mask[..both]);
+        out[both..].fill(0);
+        Ok(Vec::new())
     })
 }
 
-/// Goes on with a token that the mask allowed.
+/// Goes on with a token that the mask allowed. *ended: nothing but the end may follow.
 /// # Safety
-/// out is writable; one thread at a time.
+/// ended and error are writable; one thread at a time.
 #[no_mangle]
-pub unsafe extern "C" fn fs_grammar_accept(handle: *mut FsGrammar, token: u32, out: *mut FsBuffer) -> FsStatus {
-    guard(out, || {
+pub unsafe extern "C" fn fs_grammar_accept(
+    handle: *mut FsGrammar, token: u32, ended: *mut bool, error: *mut FsBuffer,
+) -> FsStatus {
+    guard(error, || {
         let grammar = unsafe { &mut *handle };
         if token >= grammar.size {
             return Err(invalid(format!("token {token} is beyond the {} tokens", grammar.size)));
         }
         grammar.matcher.consume_token(token).map_err(invalid)?;
+        unsafe { ended.write(grammar.matcher.is_stopped()) };
         Ok(Vec::new())
     })
 }

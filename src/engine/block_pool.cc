@@ -77,7 +77,8 @@ void BlockPool::forget(int32_t page) {
   e.scope.clear();
 }
 
-uint32_t BlockPool::bucket_of(uint64_t parent, std::string_view scope, std::span<const int32_t> tokens) const {
+uint32_t BlockPool::bucket_of(uint64_t parent, std::string_view scope,
+                              std::span<const int32_t> tokens) const {
   uint64_t h = mix(0x243F6A8885A308D3ull, parent);
   if (parent == 0)
     for (const char c : scope) h = mix(h, static_cast<unsigned char>(c));
@@ -88,12 +89,15 @@ uint32_t BlockPool::bucket_of(uint64_t parent, std::string_view scope, std::span
 int32_t BlockPool::find(uint64_t parent, std::string_view scope, std::span<const int32_t> tokens) const {
   for (int32_t page = buckets_[bucket_of(parent, scope, tokens)]; page != kNone; page = entry(page).next) {
     const Entry& e = entry(page);
-    if (e.parent == parent && (parent != 0 || e.scope == scope) && std::ranges::equal(tokens_of(page), tokens)) return page;
+    if (e.parent == parent && (parent != 0 || e.scope == scope) &&
+        std::ranges::equal(tokens_of(page), tokens))
+      return page;
   }
   return kNone;
 }
 
-int32_t BlockPool::record(int32_t page, uint64_t parent, std::string_view scope, std::span<const int32_t> tokens) {
+int32_t BlockPool::record(int32_t page, uint64_t parent, std::string_view scope,
+                          std::span<const int32_t> tokens) {
   Entry& e = entry(page);
   FLAGSCALE_CHECK(e.holders > 0 && e.node == 0 && tokens.size() == page_tokens_);
   const int32_t same = find(parent, scope, tokens);

@@ -1,10 +1,11 @@
 #pragma once
-// Ids of the cache's pages, who holds them, and the prefix cache: which page has which content. It knows nothing of
-// their bytes. Used by the engine's thread alone.
+// Ids of the cache's pages, who holds them, and the prefix cache: which page has which content. It knows
+// nothing of their bytes. Used by the engine's thread alone.
 //
-// A page is free when nobody holds it; a free page keeps its content and its name until it is taken again, least recently
-// used first. Content is named by a node: (node of the page before it, its tokens), the first page by (scope, its
-// tokens). Nodes are compared token by token and never used twice, so equal nodes mean equal prefixes, whatever hashes do.
+// A page is free when nobody holds it; a free page keeps its content and its name until it is taken again,
+// least recently used first. Content is named by a node: (node of the page before it, its tokens), the first
+// page by (scope, its tokens). Nodes are compared token by token and never used twice, so equal nodes mean
+// equal prefixes, whatever hashes do.
 
 #include <cstdint>
 #include <span>
@@ -34,8 +35,8 @@ class BlockPool {
   int32_t find(uint64_t parent, std::string_view scope, std::span<const int32_t> tokens) const;
   uint64_t node(int32_t page) const { return entry(page).node; }  // 0: content without a name
 
-  // Names the content of a held page. Where that content has a page already, that page is returned and nothing changes;
-  // else `page` itself.
+  // Names the content of a held page. Where that content has a page already, that page is returned and
+  // nothing changes; else `page` itself.
   int32_t record(int32_t page, uint64_t parent, std::string_view scope, std::span<const int32_t> tokens);
 
  private:

@@ -47,7 +47,7 @@ TEST(BlockPool, AgreesWithMapsUnderRandomUse) {
   std::mt19937 random(1);
   const auto upto = [&](size_t n) { return static_cast<size_t>(random() % n); };
   BlockPool pool(12, 2);
-  std::vector<int32_t> held;  // one entry a holder
+  std::vector<int32_t> held;                                              // one entry a holder
   std::map<uint64_t, std::pair<uint64_t, std::vector<int32_t>>> content;  // node -> (parent, tokens)
   std::set<uint64_t> used;
   for (int round = 0; round < 20000; ++round) {

@@ -12,12 +12,14 @@ namespace {
 
 template <class T>
 void check_range(const char* name, T value, T low, T high) {
-  if (!(value >= low && value <= high)) fail(ErrorKind::kInvalidArgument, "{} is {}, expected {} to {}", name, value, low, high);
+  if (!(value >= low && value <= high))
+    fail(ErrorKind::kInvalidArgument, "{} is {}, expected {} to {}", name, value, low, high);
 }
 
 void check_ids(const char* name, const std::vector<int32_t>& ids, int64_t vocab) {
   for (const int32_t id : ids)
-    if (id < 0 || id >= vocab) fail(ErrorKind::kInvalidArgument, "{}: token id {} is not in the vocabulary of {}", name, id, vocab);
+    if (id < 0 || id >= vocab)
+      fail(ErrorKind::kInvalidArgument, "{}: token id {} is not in the vocabulary of {}", name, id, vocab);
 }
 
 void check_sampling(const SamplingParams& p, int64_t vocab) {
@@ -48,17 +50,21 @@ void check_request(const Request& request, const Runner& runner) {
   const int64_t vocab = runner.config().vocab_size, limit = runner.options().max_length;
   const auto length = static_cast<int64_t>(request.prompt.size());
   const int64_t wanted = request.embed ? 0 : request.sampling.max_tokens;
-  if (request.prompt.empty()) fail(ErrorKind::kInvalidArgument, "the prompt is empty: give at least one token");
+  if (request.prompt.empty())
+    fail(ErrorKind::kInvalidArgument, "the prompt is empty: give at least one token");
   check_ids("prompt", request.prompt, vocab);
   check_range("n", request.n, 1, kMaxChoices);
   check_sampling(request.sampling, vocab);
   if (length + (wanted > 0 ? 1 : 0) > limit)
-    fail(ErrorKind::kInvalidArgument, "the prompt has {} tokens, the longest sequence here is {}; shorten it or raise --max-model-len", length, limit);
+    fail(ErrorKind::kInvalidArgument,
+         "the prompt has {} tokens, the longest sequence here is {}; shorten it or raise --max-model-len",
+         length, limit);
   const int64_t longest = std::min(limit, length + wanted), room = runner.pages() * op::kPageTokens;
   if (longest > room)
-    fail(ErrorKind::kInvalidArgument, "prompt and output of {} tokens do not fit the cache of {}; ask for fewer max_tokens", longest, room);
+    fail(ErrorKind::kInvalidArgument,
+         "prompt and output of {} tokens do not fit the cache of {}; ask for fewer max_tokens", longest,
+         room);
   if (!request.adapter.empty()) fail(ErrorKind::kNotFound, "no adapter {} is loaded", request.adapter);
-  if (!request.grammar.kind.empty()) fail(ErrorKind::kUnsupported, "constrained decoding is not there yet");
 }
 
 }  // namespace flagscale::engine

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/error.h"
 #include "engine/sampler.h"
 
 namespace flagscale::engine {
@@ -15,8 +16,8 @@ bool penalises_output(const SamplingParams& p) { return p.presence_penalty != 0 
 
 bool changes_logits(const Sequence& s) {
   const SamplingParams& p = s.job->request.sampling;
-  return penalises_output(p) || p.repetition_penalty != 1 || !p.logit_bias.empty() || !p.allowed_ids.empty() ||
-         s.output_size() < p.min_tokens;
+  return penalises_output(p) || p.repetition_penalty != 1 || !p.logit_bias.empty() ||
+         !p.allowed_ids.empty() || s.output_size() < p.min_tokens || s.grammar;
 }
 
 void keep_only(std::span<float> logits, std::span<const int32_t> allowed) {
@@ -43,8 +44,28 @@ void penalise(const Sequence& s, std::span<float> logits) {
       logits[static_cast<size_t>(id)] -= p.frequency_penalty * static_cast<float>(times) + p.presence_penalty;
 }
 
-void change_logits(const Sequence& s, std::span<float> logits) {
+// Where the text may end, every stop id may stand for the grammar's end token, which itself may only where it
+// is one.
+void keep_grammatical(Sequence& s, std::span<float> logits) {
+  thread_local std::vector<uint32_t> words;
+  words.resize((logits.size() + 31) / 32);
+  s.grammar->mask(words);
+  const auto bit = [&](int32_t id) -> std::pair<uint32_t&, uint32_t> {
+    return {words[static_cast<size_t>(id) / 32], 1u << (id % 32)};
+  };
+  const auto [end_word, end_bit] = bit(s.job->grammar_end);
+  s.may_end = (end_word & end_bit) != 0;
+  if (s.may_end) {
+    end_word &= ~end_bit;
+    for (const int32_t id : s.job->request.sampling.stop_ids) bit(id).first |= bit(id).second;
+  }
+  for (size_t i = 0; i < logits.size(); ++i)
+    if ((words[i / 32] >> (i % 32) & 1) == 0) logits[i] = kMinusInfinity;
+}
+
+void change_logits(Sequence& s, std::span<float> logits) {
   const SamplingParams& p = s.job->request.sampling;
+  if (s.grammar) keep_grammatical(s, logits);
   if (!p.allowed_ids.empty()) keep_only(logits, p.allowed_ids);
   if (s.output_size() < p.min_tokens)
     for (const int32_t id : p.stop_ids) logits[static_cast<size_t>(id)] = kMinusInfinity;
@@ -52,7 +73,7 @@ void change_logits(const Sequence& s, std::span<float> logits) {
   penalise(s, logits);
 }
 
-OutputToken next_token(const Sequence& s, std::span<float> logits) {
+OutputToken next_token(Sequence& s, std::span<float> logits) {
   const SamplingParams& p = s.job->request.sampling;
   OutputToken token;
   float lse = 0;
@@ -65,7 +86,9 @@ OutputToken next_token(const Sequence& s, std::span<float> logits) {
   }
   if (changes) change_logits(s, logits);
   token.id = sample(logits, p, {p.seed, static_cast<uint32_t>(s.choice), s.output_size()});
-  if (wanted && token.id >= 0) token.logprob = (changes ? raw[static_cast<size_t>(token.id)] : logits[static_cast<size_t>(token.id)]) - lse;
+  if (wanted && token.id >= 0)
+    token.logprob =
+        (changes ? raw[static_cast<size_t>(token.id)] : logits[static_cast<size_t>(token.id)]) - lse;
   return token;
 }
 
@@ -76,10 +99,28 @@ void accept(Sequence& s, OutputToken token, int64_t max_length) {
   if (std::ranges::find(p.stop_ids, token.id) != p.stop_ids.end()) {
     s.event.finish = FinishReason::kStop;
     s.event.stop_id = token.id;
-  } else if (s.output_size() >= p.max_tokens || s.size() >= max_length) {
-    s.event.finish = FinishReason::kLength;
+  } else if (s.grammar && s.grammar->accept(token.id)) {
+    s.event.finish = FinishReason::kStop;  // nothing may follow
   }
+  if (s.event.finish == FinishReason::kNone && (s.output_size() >= p.max_tokens || s.size() >= max_length))
+    s.event.finish = FinishReason::kLength;
   s.event.tokens.push_back(std::move(token));
+}
+
+// No token is left: a text that its grammar lets end here ends, anything else is the request's mistake.
+void end_without_token(Sequence& s) {
+  s.event.finish = s.grammar && s.may_end ? FinishReason::kStop : FinishReason::kError;
+  if (s.event.finish == FinishReason::kError)
+    s.event.error =
+        "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
+}
+
+void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
+  OutputToken token = next_token(s, logits);
+  if (token.id < 0)
+    end_without_token(s);
+  else
+    accept(s, std::move(token), max_length);
 }
 
 }  // namespace
@@ -97,15 +138,14 @@ void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
 
 void draw(Sequence& s, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length) {
   for (int64_t i = 0; i < rows.count; ++i) {
-    OutputToken token = next_token(s, rows[i]);
-    if (token.id < 0) {
+    try {
+      draw_row(s, rows[i], max_length);
+    } catch (const Error& error) {  // a grammar that needs too much work
       s.event.finish = FinishReason::kError;
-      s.event.error = "no token may come next: allowed_token_ids, logit_bias and min_tokens leave none";
-      return;
+      s.event.error = error.what();
     }
-    const int32_t id = token.id;
-    accept(s, std::move(token), max_length);
-    if (s.event.finish != FinishReason::kNone || static_cast<size_t>(i) >= drafts.size() || drafts[static_cast<size_t>(i)] != id) return;
+    const auto at = static_cast<size_t>(i);
+    if (s.event.finish != FinishReason::kNone || at >= drafts.size() || drafts[at] != s.tokens.back()) return;
   }
 }
 

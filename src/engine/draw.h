@@ -1,6 +1,6 @@
 #pragma once
-// The rows of logits that a step made for one sequence, turned into what its event says. Every sequence draws from its
-// own rows and its own state alone, so sequences may draw on different threads. Nothing here throws.
+// The rows of logits that a step made for one sequence, turned into what its event says. Every sequence draws
+// from its own rows and its own state alone, so sequences may draw on different threads. Nothing here throws.
 
 #include <span>
 
@@ -18,8 +18,8 @@ struct LogitRows {
 // Log-probabilities of the prompt tokens after positions first, first + 1, ..., one a row.
 void score_prompt(Sequence& sequence, int64_t first, const LogitRows& rows);
 
-// Draws the next token from the first row; while it is the token that was drafted there, the next one from the next row.
-// Ends the sequence at a stop id, at max_tokens and at max_length.
+// Draws the next token from the first row; while it is the token that was drafted there, the next one from
+// the next row. Ends the sequence at a stop id, at max_tokens and at max_length.
 void draw(Sequence& sequence, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length);
 
 }  // namespace flagscale::engine

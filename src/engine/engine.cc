@@ -1,11 +1,12 @@
 #include "engine/engine.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <chrono>
 
-#include <fmt/core.h>
-
 #include "base/check.h"
+#include "base/error.h"
 #include "engine/check_request.h"
 #include "engine/draw.h"
 #include "op/paged_attention/paged_attention.h"
@@ -15,12 +16,16 @@ namespace flagscale::engine {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Runner> runner, EngineOptions options)
-    : runner_(std::move(runner)), options_(options), pool_(runner_->pages(), static_cast<int32_t>(op::kPageTokens)) {}
+    : runner_(std::move(runner)),
+      options_(options),
+      pool_(runner_->pages(), static_cast<int32_t>(op::kPageTokens)) {}
 
 Engine::~Engine() = default;
 
@@ -36,7 +41,27 @@ std::shared_ptr<Job> Engine::prepare(Request request, Sink sink) const {
     sequence->choice = i;
     job->choices.push_back(std::move(sequence));
   }
+  if (const Grammar& grammar = job->request.grammar; !grammar.kind.empty()) {
+    const text::GrammarVocab& vocab = grammar_vocab();
+    job->grammar_end = vocab.eos();
+    job->choices[0]->grammar = vocab.compile(grammar.kind, grammar.text);
+    for (size_t i = 1; i < job->choices.size(); ++i)
+      job->choices[i]->grammar = job->choices[0]->grammar->clone();
+  }
   return job;
+}
+
+// On the thread of whoever asks first, not on the engine's.
+const text::GrammarVocab& Engine::grammar_vocab() const {
+  const text::Tokenizer* tokenizer = options_.tokenizer;
+  if (!tokenizer || tokenizer->eos() < 0 || tokenizer->eos() >= runner_->config().vocab_size)
+    fail(ErrorKind::kUnsupported,
+         "a grammar needs a tokenizer with an end-of-sequence token, this model has none");
+  std::call_once(vocab_made_, [&] {
+    vocab_ = std::make_unique<text::GrammarVocab>(
+        *tokenizer, static_cast<int32_t>(runner_->config().vocab_size), tokenizer->eos());
+  });
+  return *vocab_;
 }
 
 uint64_t Engine::add(Request request, Sink sink) {
@@ -49,8 +74,9 @@ uint64_t Engine::add(Request request, Sink sink) {
 
 void Engine::add(std::shared_ptr<Job> job) {
   last_id_ = std::max(last_id_, job->id);
-  job->scope = job->request.adapter + '\0' + job->request.cache_salt;
-  if (!options_.prefix_caching) job->scope += fmt::format("{}{}", '\0', job->id);
+  const std::string &adapter = job->request.adapter, &salt = job->request.cache_salt;
+  job->scope = options_.prefix_caching ? fmt::format("{}:{}{}", adapter.size(), adapter, salt)
+                                       : fmt::format("{}", job->id);
   ++unstarted_;
   Sequence& first = *job->choices[0];
   first.tokens = job->request.prompt;
@@ -96,11 +122,14 @@ void Engine::draw_tokens() {
     if (chunk.rows == 0) return;
     Sequence& s = *stepped_[i];
     LogitRows all{runner_->logits(first_rows_[i]).data(), vocab, chunk.rows};
-    const int64_t draws = chunk.first + static_cast<int64_t>(chunk.ids.size()) == s.size() && s.job->request.sampling.max_tokens > 0
-                              ? 1 + static_cast<int64_t>(chunk.drafts.size()) : 0;
+    const int64_t draws = chunk.first + static_cast<int64_t>(chunk.ids.size()) == s.size() &&
+                                  s.job->request.sampling.max_tokens > 0
+                              ? 1 + static_cast<int64_t>(chunk.drafts.size())
+                              : 0;
     const int64_t scored = chunk.rows - draws;
     if (scored > 0) score_prompt(s, chunk.first + chunk.first_row, {all.data, vocab, scored});
-    if (draws > 0) draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
+    if (draws > 0)
+      draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
   };
   const auto count = static_cast<int64_t>(chunks_.size());
   runner_->team().for_each(count, one, rows * vocab < (1 << 16) ? count : 1);
@@ -111,6 +140,14 @@ void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embeddin
   const auto drawn = static_cast<int64_t>(s.event.tokens.size());
   s.cached = computed + std::max<int64_t>(0, drawn - 1);  // drafts that were right are there too
   stats_.generation_tokens += drawn;
+  if (const auto guessed = static_cast<int64_t>(chunk.drafts.size()); guessed > 0) {
+    ++stats_.drafts;
+    stats_.draft_tokens += guessed;
+    for (int64_t i = 0; i + 1 < drawn; ++i) {
+      ++stats_.accepted_tokens;
+      ++stats_.accepted_at[std::min(static_cast<size_t>(i), stats_.accepted_at.size() - 1)];
+    }
+  }
   record_pages(s);
   const bool prompt_done = computed >= s.prompt_size();
   if (chunk.embed) {
@@ -129,7 +166,9 @@ void Engine::record_pages(Sequence& s) {
   const std::span<const int32_t> tokens = s.tokens;
   for (; (s.recorded + 1) * op::kPageTokens <= s.cached; ++s.recorded) {
     int32_t& page = s.pages[static_cast<size_t>(s.recorded)];
-    const int32_t known = pool_.record(page, s.node, s.job->scope, tokens.subspan(static_cast<size_t>(s.recorded * op::kPageTokens), op::kPageTokens));
+    const int32_t known =
+        pool_.record(page, s.node, s.job->scope,
+                     tokens.subspan(static_cast<size_t>(s.recorded * op::kPageTokens), op::kPageTokens));
     if (known != page) {
       pool_.hold(known);
       pool_.release(page);
@@ -205,7 +244,8 @@ void Engine::end_job(std::shared_ptr<Job> job, FinishReason reason, const std::s
 
 void Engine::count_step() {
   int64_t tokens = 0;
-  for (const StepChunk& chunk : chunks_) tokens += static_cast<int64_t>(chunk.ids.size() + chunk.drafts.size());
+  for (const StepChunk& chunk : chunks_)
+    tokens += static_cast<int64_t>(chunk.ids.size() + chunk.drafts.size());
   size_t bucket = 0;
   while (bucket + 1 < stats_.step_tokens.size() && tokens > (int64_t{1} << bucket)) ++bucket;
   ++stats_.step_tokens[bucket];

@@ -1,8 +1,9 @@
 #pragma once
-// Requests in, events out: continuous batching over one Runner, with a prefix cache and preemption. One thread owns an
-// engine; prepare() may be called from any.
+// Requests in, events out: continuous batching over one Runner, with a prefix cache and preemption. One
+// thread owns an engine; prepare() may be called from any.
 
 #include <memory>
+#include <mutex>
 #include <set>
 #include <unordered_map>
 #include <vector>
@@ -11,12 +12,15 @@
 #include "engine/runner.h"
 #include "engine/schedule.h"
 #include "engine/sequence.h"
+#include "engine/speculate.h"
 #include "engine/stats.h"
 
 namespace flagscale::engine {
 
 struct EngineOptions {
   bool prefix_caching = true;  // false: only the choices of one request share pages
+  Speculation speculation;
+  const text::Tokenizer* tokenizer = nullptr;  // for grammars; must outlive the engine
 };
 
 class Engine {
@@ -24,8 +28,9 @@ class Engine {
   explicit Engine(std::unique_ptr<Runner> runner, EngineOptions options = {});
   ~Engine();
 
-  // What the request becomes when added. Throws Error{kInvalidArgument} naming what cannot run: a token outside the
-  // vocabulary, a length beyond a sequence or the cache, a parameter out of its range.
+  // What the request becomes when added. Throws Error{kInvalidArgument} naming what cannot run: a token
+  // outside the vocabulary, a length beyond a sequence or the cache, a parameter out of its range, a grammar
+  // that does not compile or would cost too much.
   std::shared_ptr<Job> prepare(Request request, Sink sink) const;
 
   // Queues a job; its id, above every earlier one's, decides between equal priorities.
@@ -50,11 +55,13 @@ class Engine {
   const Runner& runner() const { return *runner_; }
 
  private:
+  const text::GrammarVocab& grammar_vocab() const;
   void plan();
+  void guess(Sequence& sequence);
   void admit(Budget& budget);
   int64_t find_prefix(const Sequence& sequence);
   bool start(Sequence& sequence, Budget& budget);
-  void add_chunk(Sequence& sequence, int64_t count);
+  void add_chunk(Sequence& sequence, int64_t count, int64_t drafts);
   void preempt(Sequence& sequence);
   void wait(Sequence& sequence);
   void draw_tokens();
@@ -69,6 +76,8 @@ class Engine {
 
   std::unique_ptr<Runner> runner_;
   EngineOptions options_;
+  mutable std::once_flag vocab_made_;
+  mutable std::unique_ptr<text::GrammarVocab> vocab_;  // made for the first grammar
   BlockPool pool_;
   std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;
   std::set<Sequence*, ServedBefore> waiting_;
@@ -84,7 +93,7 @@ class Engine {
   std::vector<Sequence*> stepped_;
   std::vector<StepChunk> chunks_;
   std::vector<int64_t> first_rows_;  // of each chunk
-  std::vector<int32_t> prefix_;  // pages that find_prefix() found
+  std::vector<int32_t> prefix_;      // pages that find_prefix() found
 };
 
 }  // namespace flagscale::engine

@@ -15,7 +15,8 @@ bool embeds(const Sequence& s) { return s.job->request.embed; }
 
 // Prompt positions whose logits are still wanted: from prompt_scored to the last but one.
 bool scores(const Sequence& s) {
-  return s.job->request.sampling.prompt_logprobs >= 0 && s.choice == 0 && !embeds(s) && s.prompt_scored + 1 < s.prompt_size();
+  return s.job->request.sampling.prompt_logprobs >= 0 && s.choice == 0 && !embeds(s) &&
+         s.prompt_scored + 1 < s.prompt_size();
 }
 
 }  // namespace
@@ -23,24 +24,39 @@ bool scores(const Sequence& s) {
 void Engine::plan() {
   chunks_.clear();
   stepped_.clear();
+  if (options_.speculation.draft_tokens > 0)
+    for (Sequence* s : running_) guess(*s);
   Budget budget;
   bool preempted = false;
   for (;;) {
     budget = {runner_->options().max_tokens, runner_->options().max_rows, pool_.free_pages()};
     progress_.clear();
     for (const Sequence* s : running_)
-      progress_.push_back({s->cached, s->size() - s->cached, static_cast<int64_t>(s->pages.size()), 0, scores(*s)});
+      progress_.push_back({s->cached, s->size() - s->cached, static_cast<int64_t>(s->pages.size()),
+                           static_cast<int64_t>(s->drafts.size()), scores(*s)});
     plan_step(progress_, op::kPageTokens, budget, plan_);
     if (plan_.preempt < 0) break;
     preempt(*running_[static_cast<size_t>(plan_.preempt)]);
     preempted = true;
   }
-  for (const Chunk& chunk : plan_.chunks) add_chunk(*running_[static_cast<size_t>(chunk.sequence)], chunk.count);
+  for (const Chunk& chunk : plan_.chunks)
+    add_chunk(*running_[static_cast<size_t>(chunk.sequence)], chunk.count, chunk.drafts);
   if (!plan_.stalled && !preempted) admit(budget);
 }
 
+// No more than could be accepted: each step draws one token beyond its drafts.
+void Engine::guess(Sequence& s) {
+  s.drafts.clear();
+  if (s.size() - s.cached != 1 || embeds(s)) return;
+  const int64_t left = std::min<int64_t>(s.job->request.sampling.max_tokens - s.output_size(),
+                                         runner_->options().max_length - s.size());
+  propose(s.tokens, options_.speculation, std::min<int64_t>(options_.speculation.draft_tokens, left - 1),
+          s.drafts);
+}
+
 void Engine::admit(Budget& budget) {
-  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < runner_->options().max_sequences && budget.tokens > 0)
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < runner_->options().max_sequences &&
+         budget.tokens > 0)
     if (!start(**waiting_.begin(), budget)) return;
 }
 
@@ -48,11 +64,13 @@ void Engine::admit(Budget& budget) {
 bool Engine::start(Sequence& s, Budget& budget) {
   int64_t reserved = 0;
   for (const Sequence* r : running_)
-    reserved += std::max<int64_t>(0, pages_for(r->size() + op::kPageTokens) - static_cast<int64_t>(r->pages.size()));
+    reserved +=
+        std::max<int64_t>(0, pages_for(r->size() + op::kPageTokens) - static_cast<int64_t>(r->pages.size()));
   const int64_t found = find_prefix(s);
   const auto revived = std::ranges::count_if(prefix_, [&](int32_t page) { return pool_.holders(page) == 0; });
   budget.pages = pool_.free_pages();
-  const int64_t count = plan_start({0, s.size(), 0, 0, scores(s)}, found, revived, reserved, op::kPageTokens, budget);
+  const int64_t count =
+      plan_start({0, s.size(), 0, 0, scores(s)}, found, revived, reserved, op::kPageTokens, budget);
   if (count <= 0) return false;
   waiting_.erase(&s);
   for (const int32_t page : prefix_) pool_.hold(page);
@@ -71,12 +89,13 @@ bool Engine::start(Sequence& s, Budget& budget) {
   }
   budget.rows -= scores(s) ? count : found + count == s.size() ? 1 : 0;
   budget.tokens -= count;
-  add_chunk(s, count);
+  s.drafts.clear();
+  add_chunk(s, count, 0);
   return true;
 }
 
-// Pages of the longest known prefix, into prefix_; its last token stays out, since its logits are wanted, and so do
-// tokens whose log-probability is wanted. Returns the tokens.
+// Pages of the longest known prefix, into prefix_; its last token stays out, since its logits are wanted, and
+// so do tokens whose log-probability is wanted. Returns the tokens.
 int64_t Engine::find_prefix(const Sequence& s) {
   prefix_.clear();
   uint64_t node = 0;
@@ -84,7 +103,8 @@ int64_t Engine::find_prefix(const Sequence& s) {
   const std::span<const int32_t> tokens = s.tokens;
   int64_t found = 0;
   for (; found + op::kPageTokens <= most; found += op::kPageTokens) {
-    const int32_t page = pool_.find(node, s.job->scope, tokens.subspan(static_cast<size_t>(found), op::kPageTokens));
+    const int32_t page =
+        pool_.find(node, s.job->scope, tokens.subspan(static_cast<size_t>(found), op::kPageTokens));
     if (page == BlockPool::kNone) break;
     prefix_.push_back(page);
     node = pool_.node(page);
@@ -92,15 +112,17 @@ int64_t Engine::find_prefix(const Sequence& s) {
   return found;
 }
 
-void Engine::add_chunk(Sequence& s, int64_t count) {
+void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
   const int64_t end = s.cached + count;
-  while (static_cast<int64_t>(s.pages.size()) < pages_for(end)) {
+  while (static_cast<int64_t>(s.pages.size()) < pages_for(end + drafts)) {
     s.pages.push_back(pool_.take());
     FLAGSCALE_CHECK(s.pages.back() != BlockPool::kNone);
   }
   StepChunk chunk;
-  chunk.ids = std::span<const int32_t>(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(count));
+  chunk.ids =
+      std::span<const int32_t>(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(count));
   chunk.first = static_cast<int32_t>(s.cached);
+  chunk.drafts = std::span<const int32_t>(s.drafts).first(static_cast<size_t>(drafts));
   chunk.pages = &s.pages;
   const bool last = end == s.size();
   if (embeds(s)) {
@@ -110,7 +132,7 @@ void Engine::add_chunk(Sequence& s, int64_t count) {
     const int64_t scored = scores(s) ? std::min(end, s.prompt_size() - 1) : s.cached;
     chunk.first_row = scores(s) ? std::max(s.cached, s.prompt_scored) - s.cached : count - 1;
     chunk.rows = scores(s) ? std::max<int64_t>(0, scored - s.cached - chunk.first_row) : 0;
-    if (last && s.job->request.sampling.max_tokens > 0) chunk.rows += 1;
+    if (last && s.job->request.sampling.max_tokens > 0) chunk.rows += 1 + drafts;
   }
   stepped_.push_back(&s);
   chunks_.push_back(chunk);

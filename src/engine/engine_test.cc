@@ -84,8 +84,10 @@ TEST_P(Families, GreedyTokensAndLogProbabilitiesOverPagesAreTransformers) {
   EXPECT_NEAR(loss, static_cast<double>(oracle->read_f32("loss")[0]), 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, Families, ::testing::Values("llama2", "llama3", "llama3_1", "llama3_2", "aquila", "qwen2",
-                                                             "qwen2_tied", "qwen2_window", "qwen2_yarn", "qwq", "qwen3", "qwen3_tied"),
+INSTANTIATE_TEST_SUITE_P(Golden, Families,
+                         ::testing::Values("llama2", "llama3", "llama3_1", "llama3_2", "aquila", "qwen2",
+                                           "qwen2_tied", "qwen2_window", "qwen2_yarn", "qwq", "qwen3",
+                                           "qwen3_tied"),
                          [](const auto& test) { return test.param; });
 
 // The same request alone, among others, and with its prompt in chunks of 5: every log-probability to the bit.
@@ -93,15 +95,18 @@ TEST(Engine, ARequestIsTheSameToTheBitAloneInABatchAndInChunks) {
   const auto ids = ids_of("qwen3", "input_ids");
   std::vector<std::vector<float>> logprobs;
   std::vector<std::vector<int32_t>> outputs;
-  for (const auto& [others, budget] : {std::pair{0, 64}, std::pair{6, 64}, std::pair{0, 5}, std::pair{6, 5}}) {
+  for (const auto& [others, budget] :
+       {std::pair{0, 64}, std::pair{6, 64}, std::pair{0, 5}, std::pair{6, 5}}) {
     Engine engine(runner_for("qwen3", budget));
     Request request = greedy({ids.begin(), ids.begin() + 24}, 12);
     request.sampling.prompt_logprobs = request.sampling.logprobs = 0;
     Answer answer;
     const Sink nobody = [](const Event&) {};
-    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 24, ids.begin() + 30 + i}, 9), nobody);
+    for (int i = 0; i < others / 2; ++i)
+      engine.add(greedy({ids.begin() + 24, ids.begin() + 30 + i}, 9), nobody);
     engine.add(request, gather_into(answer));
-    for (int i = 0; i < others / 2; ++i) engine.add(greedy({ids.begin() + 20, ids.begin() + 40 + i}, 5), nobody);
+    for (int i = 0; i < others / 2; ++i)
+      engine.add(greedy({ids.begin() + 20, ids.begin() + 40 + i}, 5), nobody);
     run_all(engine);
     logprobs.push_back(logprobs_of(answer.prompt));
     for (const float p : logprobs_of(answer.tokens)) logprobs.back().push_back(p);
@@ -258,7 +263,8 @@ TEST(Sampler, DrawsFromTheTruncatedDistribution) {
   params.seed = 11;
   const auto counts = [&] {
     std::vector<double> n(5);
-    for (int64_t i = 0; i < 20000; ++i) n[static_cast<size_t>(sample(logits, params, {params.seed, 0, i}))] += 1.0 / 20000;
+    for (int64_t i = 0; i < 20000; ++i)
+      n[static_cast<size_t>(sample(logits, params, {params.seed, 0, i}))] += 1.0 / 20000;
     return n;
   };
   EXPECT_NEAR(counts()[2], 0.4, 0.015);

@@ -10,7 +10,8 @@ namespace flagscale::engine {
 // What one step did for one choice of one request.
 struct Event {
   int choice = 0;
-  std::vector<OutputToken> tokens;  // in order; several with speculation; a stop id that ended it is the last one
+  std::vector<OutputToken>
+      tokens;  // in order; several with speculation; a stop id that ended it is the last one
   FinishReason finish = FinishReason::kNone;  // kNone: goes on
   int32_t stop_id = -1;                       // the stop id that ended it
   int64_t cached_tokens = 0;        // of the prompt, found in the prefix cache (first event of choice 0)
@@ -19,7 +20,8 @@ struct Event {
   std::string error;                // kError
 };
 
-// Called on the engine's thread: it must neither block nor throw. The last event of each choice has finish != kNone.
+// Called on the engine's thread: it must neither block nor throw. The last event of each choice has finish !=
+// kNone.
 using Sink = std::function<void(Event)>;
 
 }  // namespace flagscale::engine

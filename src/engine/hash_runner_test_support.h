@@ -1,7 +1,7 @@
 #pragma once
-// A stand-in for the model in tests of the engine. Its cache holds, for each slot, a hash of the tokens up to there; the
-// next token is a function of that hash. So a page that is wrong, stale or in the wrong place changes the answer, and
-// expected() says without any cache what the answer must be.
+// A stand-in for the model in tests of the engine. Its cache holds, for each slot, a hash of the tokens up to
+// there; the next token is a function of that hash. So a page that is wrong, stale or in the wrong place
+// changes the answer, and expected() says without any cache what the answer must be.
 
 #include <vector>
 
@@ -51,7 +51,8 @@ class HashRunner final : public Runner {
     int64_t tokens = 0;
     FLAGSCALE_CHECK(static_cast<int64_t>(chunks.size()) <= options().max_sequences);
     for (const StepChunk& chunk : chunks) tokens += run_chunk(chunk);
-    FLAGSCALE_CHECK(tokens <= options().max_tokens && static_cast<int64_t>(rows_.size()) <= options().max_rows * config().vocab_size);
+    FLAGSCALE_CHECK(tokens <= options().max_tokens &&
+                    static_cast<int64_t>(rows_.size()) <= options().max_rows * config().vocab_size);
     if (observe) observe(chunks);
   }
   std::span<float> logits(int64_t i) const override {

@@ -52,7 +52,8 @@ void load_checkpoint(LoadedModel& model) {
   const io::Checkpoint checkpoint(model.path);
   const auto& extra = checkpoint.state().extra;
   const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
-  if (config == extra.end()) fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
+  if (config == extra.end())
+    fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
   model.config = model::parse_config(config->second);
   if (tokenizer != extra.end() && !tokenizer->second.empty() && fs::exists(tokenizer->second))
     model.tokenizer = text::load_tokenizer(tokenizer->second);
@@ -67,9 +68,13 @@ bool has_tokenizer(const fs::path& folder) {
 void load_folder(LoadedModel& model) {
   const fs::path folder(model.path);
   if (!fs::exists(folder / "config.json"))
-    fail(ErrorKind::kNotFound, "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no latest_checkpointed_iteration.txt)", model.path);
+    fail(ErrorKind::kNotFound,
+         "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no "
+         "latest_checkpointed_iteration.txt)",
+         model.path);
   model.config = model::parse_config(read_text(folder / "config.json"));
-  if (fs::exists(folder / "generation_config.json")) add_generation_stops(model, read_text(folder / "generation_config.json"));
+  if (fs::exists(folder / "generation_config.json"))
+    add_generation_stops(model, read_text(folder / "generation_config.json"));
   if (has_tokenizer(folder)) model.tokenizer = text::load_tokenizer(model.path);
 }
 
@@ -79,9 +84,12 @@ LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
   LoadedModel model;
   model.path = path;
   if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{} does not exist", path);
-  if (fs::is_regular_file(path)) load_gguf(model);
-  else if (io::is_checkpoint(path)) load_checkpoint(model);
-  else load_folder(model);
+  if (fs::is_regular_file(path))
+    load_gguf(model);
+  else if (io::is_checkpoint(path))
+    load_checkpoint(model);
+  else
+    load_folder(model);
   if (!tokenizer.empty()) model.tokenizer = text::load_tokenizer(tokenizer);
   for (const int id : model.config.eos_ids) add_stop(model, id);
   if (model.tokenizer) add_stop(model, model.tokenizer->eos());

@@ -1,5 +1,6 @@
 #pragma once
-// A model from a path, with what a caller needs around it: a Hugging Face folder, a GGUF file or one of our checkpoints.
+// A model from a path, with what a caller needs around it: a Hugging Face folder, a GGUF file or one of our
+// checkpoints.
 
 #include <memory>
 #include <string>
@@ -17,10 +18,11 @@ struct LoadedModel {
   model::DecoderConfig config;
   std::unique_ptr<io::WeightSet> weights;
   std::unique_ptr<text::Tokenizer> tokenizer;  // null: the model brings none
-  std::vector<int32_t> stop_ids;               // end-of-sequence ids of config, generation config and tokenizer
+  std::vector<int32_t> stop_ids;  // end-of-sequence ids of config, generation config and tokenizer
 };
 
-// tokenizer: a path that replaces the model's own; empty: the model's. Errors name the path and what is missing there.
+// tokenizer: a path that replaces the model's own; empty: the model's. Errors name the path and what is
+// missing there.
 LoadedModel load_model(const std::string& path, const std::string& tokenizer = {});
 
 // fp32 where the file holds more than bf16 can (fp32, fp16, GGUF blocks), else bf16.

@@ -22,9 +22,13 @@ std::vector<Prompt> read_prompts(const std::string& file) {
     Prompt prompt;
     prompt.where = fmt::format("{}:{}", file, number);
     const auto json = Json::parse(line, nullptr, false);
-    if (json.is_object() && json.contains("prompt") && json["prompt"].is_string()) prompt.text = json["prompt"];
-    else if (json.is_object() && json.contains("messages") && json["messages"].is_array()) prompt.messages = json["messages"].dump();
-    else fail(ErrorKind::kInvalidArgument, "{}: expected {{\"prompt\": \"...\"}} or {{\"messages\": [...]}}", prompt.where);
+    if (json.is_object() && json.contains("prompt") && json["prompt"].is_string())
+      prompt.text = json["prompt"];
+    else if (json.is_object() && json.contains("messages") && json["messages"].is_array())
+      prompt.messages = json["messages"].dump();
+    else
+      fail(ErrorKind::kInvalidArgument, "{}: expected {{\"prompt\": \"...\"}} or {{\"messages\": [...]}}",
+           prompt.where);
     prompts.push_back(std::move(prompt));
   }
   if (prompts.empty()) fail(ErrorKind::kInvalidArgument, "{} holds no prompt", file);
@@ -59,11 +63,13 @@ std::string output_text(const Answer& answer, const text::Tokenizer& tokenizer) 
   return tokenizer.decode(ids);
 }
 
-std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer, const text::Tokenizer& tokenizer) {
+std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer,
+                           const text::Tokenizer& tokenizer) {
   return Json{{"text", output_text(answer, tokenizer)},
               {"prompt_token_ids", prompt},
               {"token_ids", answer.ids()},
-              {"finish_reason", name(answer.finish)}}.dump();
+              {"finish_reason", name(answer.finish)}}
+      .dump();
 }
 
 std::string scored_json(const std::vector<int32_t>& prompt, const Answer& answer) {

@@ -28,7 +28,8 @@ std::vector<int32_t> encode(const Prompt& prompt, const text::Tokenizer& tokeniz
 std::string output_text(const Answer& answer, const text::Tokenizer& tokenizer);
 
 // {"text", "prompt_token_ids", "token_ids", "finish_reason"}
-std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer, const text::Tokenizer& tokenizer);
+std::string generated_json(const std::vector<int32_t>& prompt, const Answer& answer,
+                           const text::Tokenizer& tokenizer);
 // {"prompt_token_ids", "logprobs", "perplexity"}; perplexity null for a single token
 std::string scored_json(const std::vector<int32_t>& prompt, const Answer& answer);
 

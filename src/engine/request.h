@@ -18,8 +18,10 @@ struct SamplingParams {
   std::vector<int32_t> allowed_ids;  // empty: all
   uint64_t seed = 0;
   int max_tokens = 16, min_tokens = 0;  // stop_ids are masked before min_tokens
-  std::vector<int32_t> stop_ids;  // generation ends after one of them; end-of-sequence ids are the caller's to put here
-  // With each token its own log-probability and this many best ones, of the logits as the model gave them; -1: none.
+  std::vector<int32_t>
+      stop_ids;  // generation ends after one of them; end-of-sequence ids are the caller's to put here
+  // With each token its own log-probability and this many best ones, of the logits as the model gave them;
+  // -1: none.
   int logprobs = -1;
   int prompt_logprobs = -1;  // the same for each prompt token after the first
 };
@@ -32,8 +34,8 @@ struct Grammar {
 struct Request {
   std::vector<int32_t> prompt;
   SamplingParams sampling;
-  int n = 1;               // choices; choice i draws with its own stream of the seed, choice 0 as n = 1 would
-  int priority = 0;        // lower runs first
+  int n = 1;         // choices; choice i draws with its own stream of the seed, choice 0 as n = 1 would
+  int priority = 0;  // lower runs first
   Grammar grammar;
   std::string adapter;     // LoRA name; empty: the base model
   bool embed = false;      // the last hidden state instead of tokens (max_tokens is ignored)

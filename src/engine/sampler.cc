@@ -16,7 +16,9 @@ struct Candidate {
   float value;
   int32_t id;
 };
-bool higher(const Candidate& a, const Candidate& b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
+bool higher(const Candidate& a, const Candidate& b) {
+  return a.value > b.value || (a.value == b.value && a.id < b.id);
+}
 
 // exp(x) for x <= 0 to 2 ulp, written so that the compiler makes vectors of it; 0 below -87.
 inline float exp_negative(float x) {
@@ -65,13 +67,15 @@ double exp_all(std::span<const float> x, float top, float scale, float* weights)
   return total;
 }
 
-// A bound that at least min(count, size) values reach and few others do: the count-th largest maximum of blocks.
+// A bound that at least min(count, size) values reach and few others do: the count-th largest maximum of
+// blocks.
 float bound_of_best(std::span<const float> x, size_t count, std::vector<float>& maxima) {
   maxima.clear();
   for (size_t begin = 0; begin < x.size(); begin += kBlock)
     maxima.push_back(largest(x.data() + begin, std::min(kBlock, x.size() - begin)));
   if (count == 0 || count > maxima.size()) return kMinusInfinity;
-  std::nth_element(maxima.begin(), maxima.begin() + static_cast<std::ptrdiff_t>(count - 1), maxima.end(), std::greater<>());
+  std::nth_element(maxima.begin(), maxima.begin() + static_cast<std::ptrdiff_t>(count - 1), maxima.end(),
+                   std::greater<>());
   return maxima[count - 1];
 }
 
@@ -118,7 +122,8 @@ struct Scratch {
 
 double uniform(const DrawKey& key) {
   const auto position = static_cast<uint64_t>(key.position);
-  uint32_t x[4] = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0x73616d70u, key.choice};
+  uint32_t x[4] = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0x73616d70u,
+                   key.choice};
   uint32_t key0 = static_cast<uint32_t>(key.seed), key1 = static_cast<uint32_t>(key.seed >> 32);
   for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
     const uint64_t a = uint64_t{0xD2511F53u} * x[0], b = uint64_t{0xCD9E8D57u} * x[2];
@@ -140,21 +145,27 @@ int32_t sample(std::span<const float> logits, const SamplingParams& params, cons
   auto& [weights, maxima, candidates] = scratch;
   weights.resize(logits.size());
   const double total = exp_all(logits, top, 1 / params.temperature, weights.data());
-  // Nothing under these bounds can be drawn: what is below total * (1 - top_p) / size sums to less than 1 - top_p.
-  const bool by_rank = params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size(), by_mass = params.top_p < 1;
+  // Nothing under these bounds can be drawn: what is below total * (1 - top_p) / size sums to less than 1 -
+  // top_p.
+  const bool by_rank = params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size(),
+             by_mass = params.top_p < 1;
   float bound = std::max(params.min_p, std::numeric_limits<float>::min());
-  if (by_rank) bound = std::max(bound, bound_of_best(weights, static_cast<size_t>(params.top_k), maxima));
+  if (by_rank)
+    bound = std::max(bound, bound_of_best(weights, static_cast<size_t>(params.top_k), maxima));
   else if (by_mass && params.min_p <= 0)
-    bound = std::max(bound, static_cast<float>(total * (1 - static_cast<double>(params.top_p)) / static_cast<double>(logits.size())));
+    bound = std::max(bound, static_cast<float>(total * (1 - static_cast<double>(params.top_p)) /
+                                               static_cast<double>(logits.size())));
   collect(weights, bound, candidates);
-  if (by_rank || by_mass) keep_best(candidates, by_rank ? static_cast<size_t>(params.top_k) : candidates.size());
+  if (by_rank || by_mass)
+    keep_best(candidates, by_rank ? static_cast<size_t>(params.top_k) : candidates.size());
 
   double mass = 0;
   for (const Candidate& c : candidates) mass += static_cast<double>(c.value);
   if (by_mass) {  // the shortest head that holds top_p of what is left
     const double wanted = static_cast<double>(params.top_p) * (by_rank || params.min_p > 0 ? mass : total);
     size_t count = 0;
-    for (mass = 0; count < candidates.size() && (count == 0 || mass < wanted); ++count) mass += static_cast<double>(candidates[count].value);
+    for (mass = 0; count < candidates.size() && (count == 0 || mass < wanted); ++count)
+      mass += static_cast<double>(candidates[count].value);
     candidates.resize(count);
   }
   return pick(candidates, uniform(key) * mass);

@@ -1,6 +1,6 @@
 #pragma once
-// From a row of logits to a token and its log-probability. Random numbers are keyed by the request's seed, the choice and
-// the position of the output token, so a request draws the same whatever else is in the batch.
+// From a row of logits to a token and its log-probability. Random numbers are keyed by the request's seed,
+// the choice and the position of the output token, so a request draws the same whatever else is in the batch.
 
 #include <span>
 
@@ -18,8 +18,8 @@ struct DrawKey {
 // A uniform number in [0, 1): Philox4x32-10.
 double uniform(const DrawKey& key);
 
-// Draws by temperature, then min_p, top_k and top_p in this order, each renormalised, as vLLM has them. Logits of -inf
-// are never drawn; -1 when all are. Greedy ties go to the lowest id.
+// Draws by temperature, then min_p, top_k and top_p in this order, each renormalised, as vLLM has them.
+// Logits of -inf are never drawn; -1 when all are. Greedy ties go to the lowest id.
 int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key);
 
 float log_sum_exp(std::span<const float> logits);

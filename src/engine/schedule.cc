@@ -26,9 +26,12 @@ class Planner {
   void generate(size_t i, int64_t behind) {
     if (budget_.tokens <= 0 || budget_.rows <= 0) return;
     const Progress& p = running_[i];
-    const int64_t drafts = std::clamp<int64_t>(std::min(budget_.tokens, budget_.rows) - 1 - behind, 0, p.drafts);
-    if (drafts > 0 && pages_for(p.cached + 1 + drafts, page_tokens_) - p.pages <= budget_.pages) place(i, 1, drafts);
-    else if (room(i, 1)) place(i, 1, 0);
+    const int64_t drafts =
+        std::clamp<int64_t>(std::min(budget_.tokens, budget_.rows) - 1 - behind, 0, p.drafts);
+    if (drafts > 0 && pages_for(p.cached + 1 + drafts, page_tokens_) - p.pages <= budget_.pages)
+      place(i, 1, drafts);
+    else if (room(i, 1))
+      place(i, 1, 0);
   }
 
   void fill(size_t i) {
@@ -75,11 +78,11 @@ void plan_step(std::span<const Progress> running, int64_t page_tokens, Budget& b
   Planner(running, page_tokens, budget, plan).run();
 }
 
-int64_t plan_start(const Progress& next, int64_t found, int64_t revived, int64_t reserved, int64_t page_tokens,
-                   const Budget& budget) {
+int64_t plan_start(const Progress& next, int64_t found, int64_t revived, int64_t reserved,
+                   int64_t page_tokens, const Budget& budget) {
   const int64_t total = next.cached + next.left;
   const int64_t pages = pages_for(total, page_tokens) - found / page_tokens + revived;
-  if (reserved > 0 && pages + reserved > budget.pages) return 0;
+  if (pages + reserved > budget.pages) return 0;
   const int64_t left = total - found;
   int64_t count = std::min(left, budget.tokens);
   if (next.all_rows) count = std::min(count, budget.rows);

@@ -44,7 +44,8 @@ TEST(Schedule, TheLastGivesWayWhenPagesRunOut) {
   EXPECT_TRUE(last.stalled);
   ASSERT_EQ(last.chunks.size(), 1u);
   EXPECT_EQ(last.chunks[0].sequence, 0);
-  EXPECT_EQ(plan({{40, 1, 3}, {0, 100, 0}}, {200, 64, 2}).chunks[1].count, 32) << "as much of a prompt as there are pages for";
+  EXPECT_EQ(plan({{40, 1, 3}, {0, 100, 0}}, {200, 64, 2}).chunks[1].count, 32)
+      << "as much of a prompt as there are pages for";
 }
 
 TEST(Schedule, PromptsWhoseLogitsAreWantedAreCutByTheRows) {
@@ -61,7 +62,8 @@ TEST(Schedule, OneStartsOnlyWhenItsWholeTextFitsBesideTheOthers) {
   EXPECT_EQ(plan_start({0, 100}, 0, 0, 0, kPage, {64, 8, 7}), 64);
 }
 
-// Random requests arrive, are cancelled and run out of pages; every answer is the one that an empty machine gives.
+// Random requests arrive, are cancelled and run out of pages; every answer is the one that an empty machine
+// gives.
 class RandomLoad : public ::testing::TestWithParam<uint32_t> {};
 
 TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
@@ -76,7 +78,10 @@ TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
   options.pages = 8 + upto(20);
   options.threads = 1;
   auto runner = std::make_unique<testing::HashRunner>(kVocab, options);
-  Engine engine(std::move(runner), {upto(4) != 0});
+  EngineOptions engine_options;
+  engine_options.prefix_caching = upto(4) != 0;
+  engine_options.speculation = {upto(5), 3, 1};
+  Engine engine(std::move(runner), engine_options);
 
   struct Case {
     Request request;
@@ -122,7 +127,9 @@ TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
       EXPECT_EQ(answer.ids(), expected);
       EXPECT_EQ(answer.finish, FinishReason::kLength);
     }
-    if (c->request.sampling.prompt_logprobs >= 0) { EXPECT_EQ(c->answers[0].prompt.size() + 1, c->request.prompt.size()); }
+    if (c->request.sampling.prompt_logprobs >= 0) {
+      EXPECT_EQ(c->answers[0].prompt.size() + 1, c->request.prompt.size());
+    }
   }
 }
 

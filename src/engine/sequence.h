@@ -1,6 +1,6 @@
 #pragma once
-// What the engine keeps of a request and of each of its choices. The engine's thread alone changes them, but for
-// Job::cancelled.
+// What the engine keeps of a request and of each of its choices. The engine's thread alone changes them, but
+// for Job::cancelled.
 
 #include <atomic>
 #include <memory>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/event.h"
+#include "text/grammar.h"
 
 namespace flagscale::engine {
 
@@ -25,14 +26,18 @@ struct Sequence {
   std::vector<int32_t> pages;   // in order of position; the first `recorded` are in the prefix cache
   int64_t cached = 0;           // tokens whose keys and values are in pages
   int64_t recorded = 0;
-  uint64_t node = 0;            // the prefix cache's name for the content of the recorded pages
-  std::unordered_map<int32_t, int> output_counts;  // token -> times in the output; kept where a penalty wants it
+  uint64_t node = 0;  // the prefix cache's name for the content of the recorded pages
+  std::unordered_map<int32_t, int>
+      output_counts;  // token -> times in the output; kept where a penalty wants it
+  std::unique_ptr<text::GrammarMatcher> grammar;  // null: free
+  bool may_end = false;                           // its grammar lets the text end here
+  std::vector<int32_t> drafts;                    // guesses of the current step
 
-  Event event;                 // that the current step fills
-  bool told = false;           // an event went out
+  Event event;        // that the current step fills
+  bool told = false;  // an event went out
   bool started = false;
-  int64_t found = 0;           // prompt tokens that the prefix cache had
-  int64_t prompt_scored = 0;   // prompt tokens whose log-probability is known
+  int64_t found = 0;          // prompt tokens that the prefix cache had
+  int64_t prompt_scored = 0;  // prompt tokens whose log-probability is known
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_size() const;
@@ -40,12 +45,13 @@ struct Sequence {
 };
 
 struct Job {
-  uint64_t id = 0;       // order of arrival
+  uint64_t id = 0;  // order of arrival
   Request request;
   Sink sink;
-  std::string scope;     // whose prefixes it shares: adapter and salt
+  std::string scope;         // whose prefixes it shares: adapter and salt
+  int32_t grammar_end = -1;  // the token that a grammar calls the end
   std::vector<std::unique_ptr<Sequence>> choices;
-  int left = 0;          // choices that have not ended
+  int left = 0;                        // choices that have not ended
   std::atomic<bool> cancelled{false};  // its sink is not called any more
 };
 
@@ -54,7 +60,8 @@ inline int64_t Sequence::prompt_size() const { return static_cast<int64_t>(job->
 // Order of service: priority, then arrival, then choice.
 struct ServedBefore {
   bool operator()(const Sequence* a, const Sequence* b) const {
-    if (a->job->request.priority != b->job->request.priority) return a->job->request.priority < b->job->request.priority;
+    if (a->job->request.priority != b->job->request.priority)
+      return a->job->request.priority < b->job->request.priority;
     return a->job->id != b->job->id ? a->job->id < b->job->id : a->choice < b->choice;
   }
 };

@@ -39,6 +39,7 @@ uint64_t Service::submit(Request request, Sink sink) {
   const uint64_t id = job->id = next_id_++;
   jobs_.emplace(id, job);
   submitted_.push_back(std::move(job));
+  quiet_ = false;
   work_.store(true, std::memory_order_release);
   const bool idle = idle_;
   lock.unlock();
@@ -72,7 +73,7 @@ double Service::stalled_seconds() const {
 void Service::drain() {
   std::unique_lock lock(mutex_);
   draining_ = true;
-  drained_.wait(lock, [this] { return jobs_.empty() && cancelled_.empty(); });
+  drained_.wait(lock, [this] { return quiet_; });
 }
 
 void Service::loop() {
@@ -138,10 +139,13 @@ void Service::publish() {
       ended_.push_back(std::move(it->second));
       jobs_.erase(it);
     }
-    if (jobs_.empty() && cancelled_.empty()) drained_.notify_all();
   }
   engine_->clear_ended();
-  ended_.clear();
+  ended_.clear();  // sinks are destroyed here, outside the lock, before drain() returns
+  std::lock_guard lock(mutex_);
+  if (quiet_ || !jobs_.empty() || !cancelled_.empty()) return;
+  quiet_ = true;
+  drained_.notify_all();
 }
 
 }  // namespace flagscale::engine

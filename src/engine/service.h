@@ -28,12 +28,12 @@ class Service {
   Service(std::unique_ptr<Engine> engine, ServiceOptions options);
   ~Service();  // what still runs gets a last event, kCancelled
 
-  // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or drain() was
-  // called. A grammar is compiled here, on the caller's thread.
+  // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or
+  // drain() was called. A grammar is compiled here, on the caller's thread.
   uint64_t submit(Request request, Sink sink);
 
-  // The sink gets nothing after this returns, but for one event that may be under way on the engine's thread. Unknown
-  // and ended ids are fine.
+  // The sink gets nothing after this returns, but for one event that may be under way on the engine's thread.
+  // Unknown and ended ids are fine.
   void cancel(uint64_t id);
 
   Stats stats() const;
@@ -61,9 +61,10 @@ class Service {
   int64_t unstarted_ = 0;  // in the engine, as of its last step
   uint64_t next_id_ = 1;
   bool draining_ = false, stopping_ = false, idle_ = true;
+  bool quiet_ = true;  // no request is left, nor anything of one
   Stats stats_;
-  std::atomic<bool> work_{false};      // submitted_, cancelled_ or stopping_ changed
-  std::atomic<int64_t> progress_{0};   // clock of the last step's end, 0 when idle
+  std::atomic<bool> work_{false};                              // submitted_, cancelled_ or stopping_ changed
+  std::atomic<int64_t> progress_{0};                           // clock of the last step's end, 0 when idle
   std::vector<std::shared_ptr<Job>> taken_, dropped_, ended_;  // the thread's own
   std::thread thread_;
 };

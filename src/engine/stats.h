@@ -16,11 +16,12 @@ struct Stats {
   int64_t prefix_queries = 0, prefix_hits = 0;  // prompt tokens looked up in the prefix cache, and found
   int64_t preemptions = 0;
   int64_t prompt_tokens = 0, generation_tokens = 0;
-  std::array<int64_t, 5> finished{};  // choices, by FinishReason
+  std::array<int64_t, 5> finished{};                          // choices, by FinishReason
   int64_t drafts = 0, draft_tokens = 0, accepted_tokens = 0;  // speculation
   std::array<int64_t, 16> accepted_at{};                      // accepted_tokens by place in their draft
 
-  // Tokens of each step: bucket i counts steps of at most 2^i tokens and more than 2^(i-1); the last one the rest.
+  // Tokens of each step: bucket i counts steps of at most 2^i tokens and more than 2^(i-1); the last one the
+  // rest.
   std::array<int64_t, 16> step_tokens{};
   int64_t steps = 0, step_tokens_sum = 0;
   double busy_seconds = 0;   // in steps

@@ -45,7 +45,9 @@ FsStatus fs_grammar_vocab_new(const uint8_t* blob, const uint32_t* offsets, uint
 void fs_grammar_vocab_free(FsGrammarVocab* handle);
 FsStatus fs_grammar_new(const FsGrammarVocab* vocab, const uint8_t* kind, size_t kind_size,
                         const uint8_t* grammar, size_t grammar_size, FsGrammar** handle, FsBuffer* error);
-FsStatus fs_grammar_mask(FsGrammar* handle, FsBuffer* bits);  // uint32 words, token 0 in the lowest bit
-FsStatus fs_grammar_accept(FsGrammar* handle, uint32_t token, FsBuffer* error);
+FsStatus fs_grammar_clone(const FsGrammar* handle, FsGrammar** clone, FsBuffer* error);
+FsStatus fs_grammar_mask(FsGrammar* handle, uint32_t* words, size_t count,
+                         FsBuffer* error);  // token 0 in the lowest bit
+FsStatus fs_grammar_accept(FsGrammar* handle, uint32_t token, bool* ended, FsBuffer* error);
 void fs_grammar_free(FsGrammar* handle);
 }

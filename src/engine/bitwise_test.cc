@@ -1,0 +1,162 @@
+// A request's logits are the same to the bit however it is run, in every format of weights: alone, among 32,
+// in chunks, after a prefix hit, after preemption, as rows of speculation.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "engine/answer.h"
+#include "engine/engine.h"
+
+namespace flagscale::engine {
+namespace {
+
+const std::string kQwen3 = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen3";
+
+struct Format {
+  std::string name;
+  std::function<void(RunnerOptions&)> set;
+};
+
+const std::vector<Format>& formats() {
+  static const std::vector<Format> all{
+      {"fp32", [](RunnerOptions& o) { o.weights = DType::kF32; }},
+      {"bf16", [](RunnerOptions& o) { o.weights = DType::kBF16; }},
+      {"bf16_cache", [](RunnerOptions& o) { o.weights = o.cache = DType::kBF16; }},
+  };
+  return all;
+}
+
+class Bitwise : public ::testing::TestWithParam<size_t> {
+ protected:
+  static constexpr int kOutput = 40;
+
+  Engine make(const std::function<void(RunnerOptions&)>& change = {}, EngineOptions engine_options = {}) {
+    std::ostringstream text;
+    text << std::ifstream(kQwen3 + "/config.json").rdbuf();
+    model::DecoderConfig config = model::parse_config(text.str());
+    config.max_positions = 256;
+    RunnerOptions options;
+    options.max_tokens = 256;
+    options.max_sequences = 32;
+    options.max_length = 160;
+    options.threads = 1;
+    formats()[GetParam()].set(options);
+    if (change) change(options);
+    return Engine(std::make_unique<Runner>(config, *io::open_weights(kQwen3), options), engine_options);
+  }
+
+  // 70 tokens with repetitions, so that guesses are made; each token's whole distribution is told.
+  static Request request() {
+    Request request;
+    for (int32_t i = 0; i < 70; ++i) request.prompt.push_back(3 + (i * i + i / 9) % 41);
+    request.sampling.temperature = 0;
+    request.sampling.max_tokens = kOutput;
+    request.sampling.logprobs = 100;
+    request.sampling.prompt_logprobs = 100;
+    return request;
+  }
+
+  static Answer run(Engine& engine, const Request& request) {
+    Answer answer;
+    engine.add(request, gather_into(answer));
+    while (engine.step()) {
+    }
+    EXPECT_EQ(engine.pool().held_pages(), 0);
+    return answer;
+  }
+
+  static void expect_equal(const std::vector<OutputToken>& a, const std::vector<OutputToken>& b,
+                           const char* how) {
+    ASSERT_EQ(a.size(), b.size()) << how;
+    for (size_t i = 0; i < a.size(); ++i) {
+      ASSERT_EQ(a[i].id, b[i].id) << how << " token " << i;
+      ASSERT_EQ(a[i].logprob, b[i].logprob) << how << " token " << i;
+      for (size_t j = 0; j < a[i].best.size(); ++j)
+        ASSERT_TRUE(a[i].best[j].id == b[i].best[j].id && a[i].best[j].logprob == b[i].best[j].logprob)
+            << how << " token " << i;
+    }
+  }
+  void expect_same(const Answer& answer, const char* how) {
+    expect_equal(answer.tokens, alone.tokens, how);
+    if (!answer.prompt.empty()) expect_equal(answer.prompt, alone.prompt, how);
+  }
+
+  void SetUp() override {
+    Engine engine = make();
+    alone = run(engine, request());
+    ASSERT_EQ(alone.tokens.size(), static_cast<size_t>(kOutput));
+    ASSERT_EQ(alone.prompt.size(), 69u);
+  }
+  Answer alone;
+};
+
+TEST_P(Bitwise, AmongThirtyTwoMixedRequests) {
+  Engine engine = make();
+  for (int32_t i = 0; i < 31; ++i) {
+    Request other;
+    for (int32_t j = 0; j <= i * 3; ++j) other.prompt.push_back((i * 17 + j * 5) % 100);
+    other.sampling.max_tokens = 5 + i;
+    other.sampling.seed = static_cast<uint64_t>(i);
+    engine.add(other, [](const Event&) {});
+    if (i % 8 == 7) engine.step();
+  }
+  expect_same(run(engine, request()), "among 32");
+}
+
+TEST_P(Bitwise, InChunksOfAnySize) {
+  for (const int64_t budget : {1, 3, 16, 33}) {
+    Engine engine = make([&](RunnerOptions& o) { o.max_tokens = budget; });
+    expect_same(run(engine, request()), "in chunks");
+  }
+}
+
+TEST_P(Bitwise, AfterAPrefixHit) {
+  Engine engine = make();
+  Request plain = request();
+  plain.sampling.prompt_logprobs = -1;  // those would compute the prompt again
+  Request shorter = plain;
+  shorter.prompt.resize(40);
+  run(engine, shorter);
+  const Answer part = run(engine, plain), whole = run(engine, plain);
+  EXPECT_EQ(part.cached_tokens, 32);
+  EXPECT_EQ(whole.cached_tokens, 64);
+  expect_same(part, "after a part of it");
+  expect_same(whole, "after itself");
+}
+
+TEST_P(Bitwise, AfterPreemption) {
+  for (const bool caching : {true, false}) {
+    EngineOptions options;
+    options.prefix_caching = caching;
+    Engine engine =
+        make([](RunnerOptions& o) { o.pages = 10; }, options);  // 160 tokens: two of these do not fit
+    Request other = request();
+    other.prompt.resize(30);
+    other.sampling.max_tokens = 100;
+    engine.add(other, [](const Event&) {});
+    expect_same(run(engine, request()), "after preemption");
+    EXPECT_GT(engine.stats().preemptions, 0);
+  }
+}
+
+TEST_P(Bitwise, AsRowsOfSpeculation) {
+  EngineOptions options;
+  options.speculation = {4, 3, 1};
+  Engine engine = make({}, options);
+  expect_same(run(engine, request()), "with speculation");
+  EXPECT_GT(engine.stats().draft_tokens, engine.stats().accepted_tokens);
+  EXPECT_GT(engine.stats().accepted_tokens, 0);
+  Request sampled = request();
+  sampled.sampling.temperature = 1.5f;
+  sampled.sampling.seed = 3;
+  Engine plain = make();
+  expect_equal(run(engine, sampled).tokens, run(plain, sampled).tokens, "sampled");
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Bitwise, ::testing::Range(size_t{0}, formats().size()),
+                         [](const auto& test) { return formats()[test.param].name; });
+
+}  // namespace
+}  // namespace flagscale::engine

@@ -1,0 +1,81 @@
+// Requests cancelled at random phases leave nothing behind: no page, no grammar, no sink, no descriptor. The
+// default is a short form; FLAGSCALE_SOAK_CANCELLATIONS says how many (ctest -L soak: 10,000).
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "engine/scripted_model_test_support.h"
+#include "engine/service.h"
+
+namespace flagscale::engine {
+namespace {
+
+int64_t descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return std::distance(begin(all), end(all));
+}
+
+TEST(Soak, CancellationsAtRandomPhasesLeaveNothing) {
+  const char* text = std::getenv("FLAGSCALE_SOAK_CANCELLATIONS");
+  const int cancellations = text ? std::atoi(text) : 300;
+  std::vector<std::string> pieces;
+  for (int i = 0; i < 60; ++i) pieces.push_back(fmt::format("w{} ", i));
+  const testing::ScriptedModel model({{"", pieces}});
+  const auto tokenizer = model.tokenizer();
+  RunnerOptions options;
+  options.max_tokens = 24;
+  options.max_sequences = 6;
+  options.max_length = 128;
+  options.pages = 20;
+  EngineOptions engine_options;
+  engine_options.tokenizer = tokenizer.get();
+  engine_options.speculation = {2, 3, 1};
+  const auto alive = std::make_shared<int>(0);
+  const int64_t descriptors_before = descriptors();
+  std::mt19937 random(5);
+  int cancelled = 0;
+  std::atomic<int> ended{0}, failed{0}, events{0};
+  {
+    Service service(std::make_unique<Engine>(model.runner(options), engine_options), {64});
+    std::vector<uint64_t> ids;
+    while (cancelled < cancellations) {
+      Request request;
+      request.prompt = tokenizer->encode(std::string(1 + random() % 50, 'x'));
+      request.sampling.max_tokens = static_cast<int>(1 + random() % 60);
+      request.sampling.stop_ids = {model.eos};
+      request.n = random() % 8 == 0 ? 3 : 1;
+      request.priority = static_cast<int>(random() % 3);
+      if (random() % 3 == 0) request.grammar = {"regex", "(w[0-9]+ )+"};
+      try {
+        ids.push_back(service.submit(request, [alive, &ended, &failed, &events](const Event& event) {
+          ++events;
+          if (event.finish == FinishReason::kError) ++failed;
+          if (event.finish != FinishReason::kNone) ++ended;
+        }));
+      } catch (const Error& error) {
+        ASSERT_EQ(error.kind(), ErrorKind::kBusy) << error.what();
+      }
+      if (random() % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+      while (ids.size() > 12 || (!ids.empty() && random() % 2 == 0)) {
+        const size_t which = random() % ids.size();
+        service.cancel(ids[which]);
+        ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(which));
+        ++cancelled;
+      }
+    }
+    service.drain();
+    EXPECT_EQ(service.stats().kv_usage, 0);
+    EXPECT_EQ(service.stats().running + service.stats().waiting, 0);
+    EXPECT_EQ(alive.use_count(), 1) << "a request lives on";
+    EXPECT_GT(events, 0);
+    EXPECT_EQ(failed, 0);
+    EXPECT_EQ(descriptors(), descriptors_before);
+  }
+}
+
+}  // namespace
+}  // namespace flagscale::engine
