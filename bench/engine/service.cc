@@ -30,7 +30,8 @@ std::unique_ptr<Runner> make_runner(const Options& o) {
   options.max_length = o.prompt + o.output;
   options.max_tokens = std::max(256, o.clients);
   options.threads = o.threads;
-  if (o.model == "tiny") return testing::ScriptedModel({{"", {"Hello"}}}).runner(options);
+  const std::vector<testing::Script> scripts{{"", {"Hello"}}};
+  if (o.model == "tiny") return testing::ScriptedModel(scripts).runner(options);
   const LoadedModel model = load_model(o.model);
   options.weights = natural_dtype(*model.weights);
   return std::make_unique<Runner>(model.config, *model.weights, options);
