@@ -17,7 +17,7 @@ set(_library ${FLAGSCALE_RUST_TARGET_DIR}/release/libflagscale_text.a)
 file(GLOB _sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/rust/src/*.rs)
 add_custom_command(
   OUTPUT ${_library}
-  COMMAND ${CMAKE_COMMAND} -E env ${_environment} ${FLAGSCALE_CARGO} build --release --locked --quiet
+  COMMAND ${CMAKE_COMMAND} -E env ${_environment} ${FLAGSCALE_CARGO} build --release --locked
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}/rust
   DEPENDS ${CMAKE_SOURCE_DIR}/rust/Cargo.toml ${CMAKE_SOURCE_DIR}/rust/Cargo.lock ${_sources}
   COMMENT "Building the Rust library (once)"

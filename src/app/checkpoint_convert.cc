@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/log.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct Options {
   std::string path, folder, tokenizer, dtype = "float32";
+  bool json = false;
 };
 
 // What import and export share: the target, the type, a progress bar around convert().
@@ -28,6 +30,7 @@ void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Conv
   command->add_option("--dtype", options->dtype, "type of the weights")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
+  command->add_flag("--json", options->json, "the result as one JSON object");
   command->callback([options, convert] {
     io::ConvertOptions settings;
     settings.dtype = parse_dtype(options->dtype);
@@ -38,6 +41,8 @@ void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Conv
     convert(*options, settings);
     progress.finish();
     fmt::print(stderr, "wrote {}\n", options->folder);
+    const nlohmann::ordered_json out{{"folder", options->folder}, {"dtype", options->dtype}, {"bytes", bytes}};
+    if (options->json) fmt::print("{}\n", out.dump());
   });
 }
 
