@@ -1,5 +1,7 @@
 #include "config/interpolation.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "config/interpolation_lexer.h"
 

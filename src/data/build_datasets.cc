@@ -1,4 +1,5 @@
 // From prefixes, splits and requests to sample sources: Megatron's BlendedMegatronDatasetBuilder.
+#include <algorithm>
 #include <filesystem>
 
 #include "base/check.h"

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 #include "io/atomic_file.h"
 #include "io/io_test_support.h"
 

@@ -1,6 +1,7 @@
 // Every family against transformers: tests/golden/model/, made by tests/oracle/model/make_models.py.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>

@@ -1,5 +1,7 @@
 #include "op/attention/attention.h"
 
+#include <algorithm>
+
 #include "op/op_testing.h"
 
 namespace flagscale::op {

@@ -1,5 +1,6 @@
 #include "op/paged_attention/paged_attention.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"
