@@ -132,7 +132,7 @@ void Engine::draw_tokens() {
       draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
   };
   const auto count = static_cast<int64_t>(chunks_.size());
-  runner_->team().for_each(count, one, rows * vocab < (1 << 16) ? count : 1);
+  runner_->team().for_each(count, one, rows * vocab < (1 << 20) ? count : 1);
 }
 
 void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embedding) {

@@ -87,6 +87,24 @@ TEST_F(Scripted, ChoicesHaveGrammarsOfTheirOwn) {
   }
 }
 
+TEST_F(Scripted, AGrammarKeepsItsPlaceWhenItsSequenceIsPreempted) {
+  Request request = ask(*tokenizer, "abcdefgh", model.eos);
+  request.grammar = {"regex", "[a-f]{44}"};
+  request.sampling.temperature = 4;
+  const std::string alone = answer(request);
+  EXPECT_EQ(alone.size(), 44u);
+  RunnerOptions small;
+  small.max_length = 64;
+  small.pages = 5;
+  Engine crowded(model.runner(small), options(*tokenizer));
+  std::vector<Answer> answers(3);
+  for (Answer& each : answers) crowded.add(request, gather_into(each));
+  while (crowded.step()) {
+  }
+  EXPECT_GT(crowded.stats().preemptions, 0);
+  for (const Answer& each : answers) EXPECT_EQ(tokenizer->decode(each.ids()), alone);
+}
+
 TEST_F(Scripted, BadAndCostlyGrammarsAreRefusedWhereTheyAreSubmitted) {
   const std::string deep = std::string(3000, '(') + "a" + std::string(3000, ')');
   for (const Grammar& grammar : std::vector<Grammar>{{"regex", "("},
