@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "config/compose.h"
+#include "hub/fetch.h"
+#include "hub/http.h"
 
 namespace flagscale {
 
@@ -43,23 +45,43 @@ std::string example_conf(const std::string& name) {
   return {};
 }
 
-void unknown_model(const std::string& model) {
+void unknown_model(const std::string& model, const std::string& hub) {
   fail(ErrorKind::kNotFound,
-       "MODEL '{}' is none of: an existing path (Hugging Face folder, checkpoint, .gguf file); the name of an example ({}); "
-       "a hub's owner/name, which this version does not fetch: download it and give its folder", model, fmt::join(example_names(), ", "));
+       "MODEL '{}' is none of: an existing path (Hugging Face folder, checkpoint, .gguf file); the name of "
+       "an example ({}); "
+       "owner/name on the hub{}",
+       model, fmt::join(example_names(), ", "), hub.empty() ? "" : " (" + hub + ")");
 }
+
+namespace {
+
+std::string hub_model(const std::string& model) {
+  if (!hub::is_model_id(model)) unknown_model(model);
+  try {
+    return hub::fetch_model(hub::parse_model_id(model), hub::settings());
+  } catch (const hub::NetworkError& error) {
+    unknown_model(model, error.what());
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kNotFound) unknown_model(model, error.what());
+    throw;
+  }
+}
+
+}  // namespace
 
 std::string model_path(const std::string& model) {
   if (fs::exists(model)) return model;
   const std::string conf = example_conf(model);
-  if (conf.empty()) unknown_model(model);
+  if (conf.empty()) return hub_model(model);
   config::ComposeRequest request;
   request.folder = conf;
   request.name = "train";
   const config::NodePtr exp_dir = config::compose(request).value("experiment.exp_dir");
   const std::string checkpoints = (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
   if (!fs::exists(checkpoints))
-    fail(ErrorKind::kNotFound, "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model, checkpoints, model);
+    fail(ErrorKind::kNotFound,
+         "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model,
+         checkpoints, model);
   return checkpoints;
 }
 

@@ -1,13 +1,15 @@
 #pragma once
-// MODEL, as every command takes it, in this order: an existing path (Hugging Face folder, checkpoint, .gguf); the name of
-// a folder under ./examples or the installed ones. Else an error that lists them all.
+// MODEL, as every command takes it, in this order: an existing path (Hugging Face folder, checkpoint, .gguf);
+// the name of a folder under ./examples or the installed ones; owner/name on the hub, fetched where it is not
+// in the cache. Else an error that lists them all.
 
 #include <string>
 #include <vector>
 
 namespace flagscale {
 
-// A path to load weights from. An example's name gives the checkpoints of its training (exp_dir of conf/train.yaml).
+// A path to load weights from. An example's name gives the checkpoints of its training (exp_dir of
+// conf/train.yaml).
 std::string model_path(const std::string& model);
 
 // The folder conf/ of an example by name, or "" when there is none.
@@ -16,7 +18,7 @@ std::string example_conf(const std::string& name);
 // The names of the examples there are, sorted.
 std::vector<std::string> example_names();
 
-// Throws the error that lists what MODEL may be.
-[[noreturn]] void unknown_model(const std::string& model);
+// Throws the error that lists what MODEL may be; hub: what the hub said of it.
+[[noreturn]] void unknown_model(const std::string& model, const std::string& hub = {});
 
 }  // namespace flagscale
