@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace flagscale {
 
@@ -43,7 +44,9 @@ class Allocator {
 
 std::unique_ptr<Allocator> make_cpu_allocator();
 
-// Bytes of main memory that this process may still take: the least of MemAvailable and the cgroup's limit.
-size_t available_memory();
+// Bytes of main memory that this process may still take: the least of MemAvailable and of what is left below the limit of
+// its cgroup and of each cgroup around that. File pages count as free: the kernel gives them up before it kills. `root`
+// stands before /proc and /sys.
+size_t available_memory(const std::string& root = "");
 
 }  // namespace flagscale

@@ -2,9 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
-#include <string>
 
 #include "base/error.h"
 #include "device/device.h"
@@ -30,32 +27,8 @@ class CpuAllocator final : public Allocator {
   }
 };
 
-// A number in a one-line file, or `otherwise` where it is absent or "max".
-size_t read_number(const std::string& path, size_t otherwise) {
-  std::ifstream file(path);
-  std::string text;
-  if (!(file >> text) || text.empty() || text.find_first_not_of("0123456789") != std::string::npos) return otherwise;
-  return std::stoull(text);
-}
-
 }  // namespace
 
 std::unique_ptr<Allocator> make_cpu_allocator() { return std::make_unique<CpuAllocator>(); }
-
-size_t available_memory() {
-  size_t available = SIZE_MAX;
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  for (size_t kib = 0; file >> key >> kib; std::getline(file, unit))
-    if (key == "MemAvailable:") available = kib * 1024;
-  for (const char* root : {"/sys/fs/cgroup/memory.", "/sys/fs/cgroup/memory/memory."}) {
-    const std::string base(root);
-    const bool v2 = base.back() == '.' && base.find("memory/") == std::string::npos;
-    const size_t limit = read_number(base + (v2 ? "max" : "limit_in_bytes"), SIZE_MAX);
-    const size_t used = read_number(base + (v2 ? "current" : "usage_in_bytes"), 0);
-    if (limit != SIZE_MAX) available = std::min(available, limit > used ? limit - used : 0);
-  }
-  return available;
-}
 
 }  // namespace flagscale
