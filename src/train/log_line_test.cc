@@ -17,6 +17,18 @@ TEST(LogLine, IsMegatronsToTheCharacter) {
   r.skipped_samples = 8, r.tflops = 1.25;
   EXPECT_NE(log_line(r, "").find("consumed samples:         1024 | skipped samples:            8 | elapsed"), std::string::npos);
   EXPECT_NE(log_line(r, "").find("| throughput per GPU (TFLOP/s/GPU): 1.2 | learning"), std::string::npos);
+  r.params_norm = 12.5;
+  EXPECT_NE(log_line(r, "").find("| grad norm: 1.234 | params norm: 12.500 | number of skipped"), std::string::npos);
+  r.lm_loss.reset(), r.skipped_iterations = 3, r.nan_iterations = 2;
+  EXPECT_NE(log_line(r, "").find("| global batch size:  1024 | loss scale: "), std::string::npos) << "no loss, no label";
+  EXPECT_NE(log_line(r, "").find("| number of skipped iterations:   3 | number of nan iterations:   2 |"), std::string::npos);
+}
+
+TEST(LogLine, ValidationIsMegatrons) {
+  const std::string line = " validation loss at iteration 10 | lm loss value: 4.500000E+00 | lm loss PPL: 9.001713E+01 | ";
+  const std::string rule(line.size() + 1, '-');
+  EXPECT_EQ(validation_line("iteration 10", 4.5), rule + "\n" + line + "\n" + rule);
+  EXPECT_NE(validation_line("x", 1e9).find("PPL: 4.851652E+08"), std::string::npos) << "e to the 20th at most";
 }
 
 }  // namespace

@@ -32,17 +32,17 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     StepOptions one = options;
     one.micro_batch_size = 1;
     one.cu_seqlens_capacity = 0;
-    text += saving(config, one, use.total(), "train.model.micro_batch_size=1");
+    text += saving(config, one, use.total(), "++train.model.micro_batch_size=1");
   }
   if (options.recompute.granularity == model::Recompute::kNone) {
     StepOptions again = options;
     again.recompute = {model::Recompute::kFull, -1};
-    text += saving(config, again, use.total(), "train.system.recompute_granularity=full");
+    text += saving(config, again, use.total(), "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
   }
   if (options.sequence_length > 512) {
     StepOptions shorter = options;
     shorter.sequence_length = options.sequence_length / 2;
-    text += saving(config, shorter, use.total(), fmt::format("train.model.seq_length={}", shorter.sequence_length));
+    text += saving(config, shorter, use.total(), fmt::format("++train.model.seq_length={}", shorter.sequence_length));
   }
   const size_t fixed = use.total() - use.activations - use.inputs;
   if (fixed > available)

@@ -51,7 +51,9 @@ struct TrainOptions {
   bool async_save = true;
   int64_t exit_interval = 0;
 
-  std::vector<std::pair<int64_t, int64_t>> skip_samples, skip_iters;  // drained without an update, ends included
+  // Drained without an update: every batch that has a sample of [first, end), counted from 0; every iteration that has
+  // [first, end) before it. FlagScale's rules.
+  std::vector<std::pair<int64_t, int64_t>> skip_samples, skip_iters;
   bool skip_spiky_loss = false;
   double spiky_loss_threshold = 0.2;
 

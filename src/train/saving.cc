@@ -1,5 +1,7 @@
 #include "train/saving.h"
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "kernel/isa.h"
@@ -16,8 +18,9 @@ void read(const io::Checkpoint& checkpoint, const std::string& name, const Train
   const io::TensorInfo* info = checkpoint.find(name);
   if (!info) fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it", checkpoint.folder(), name);
   if (info->shape != state.shape || info->dtype != DType::kF32)
-    fail(ErrorKind::kInvalidArgument, "{}: {} has another shape or type than this model's; check train.model against the checkpoint's",
-         checkpoint.folder(), name);
+    fail(ErrorKind::kInvalidArgument,
+         "{}: {} is {} [{}], this model's is float32 [{}]; check train.model against the configuration it was saved with",
+         checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "), fmt::join(state.shape, ", "));
   checkpoint.read(name, {reinterpret_cast<std::byte*>(out), static_cast<size_t>(state.size) * sizeof(float)});
 }
 

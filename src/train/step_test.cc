@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "io/gguf_weights.h"
@@ -132,16 +133,17 @@ TEST(TrainParity, TwentyStepsOfSmolLM2EqualPyTorchs) {
   for (size_t i = 0; i < 20; ++i) EXPECT_NEAR(got.loss[i] / golden["loss"][i].get<double>(), 1, 1e-5) << "step " << i;
 }
 
-// The same four sequences as one micro-batch of four or four of one; with and without recompute.
+// The same four sequences as one micro-batch of four or four of one; with recompute of no, one or both layers.
 TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
   const auto tokens = json_of("train/tokens.json");
   std::vector<double> norms, losses;
   std::vector<size_t> bytes;
   for (const int64_t micro : {4, 1})
-    for (const auto recompute : {model::Recompute::kNone, model::Recompute::kFull}) {
+    for (const model::RecomputeSpec recompute :
+         {model::RecomputeSpec{}, model::RecomputeSpec{model::Recompute::kFull, 1}, model::RecomputeSpec{model::Recompute::kFull, -1}}) {
       const auto allocator = make_cpu_allocator();
       auto options = options_for(DType::kF32, micro, 32);
-      options.recompute = {recompute, -1};
+      options.recompute = recompute;
       options.evaluation = false;
       TrainStep step(config_of("qwen3_tied"), options);
       step.allocate(*allocator);
@@ -155,14 +157,47 @@ TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
       norms.push_back(static_cast<double>(step.gradient_norm()));
       bytes.push_back(step.memory().activations);
     }
-  for (size_t i = 1; i < 4; ++i) {
+  for (size_t i = 1; i < 6; ++i) {
     EXPECT_NEAR(losses[i] / losses[0], 1, 1e-6);
     EXPECT_NEAR(norms[i] / norms[0], 1, 1e-6);
   }
-  EXPECT_EQ(losses[0], losses[1]);
-  EXPECT_EQ(norms[0], norms[1]);
-  EXPECT_LT(bytes[1], bytes[0]);
+  for (const size_t i : {1, 2}) {  // to the bit
+    EXPECT_EQ(losses[i], losses[0]);
+    EXPECT_EQ(norms[i], norms[0]);
+  }
+  EXPECT_LE(bytes[1], bytes[0]);
   EXPECT_LT(bytes[2], bytes[0]);
+  EXPECT_LT(bytes[3], bytes[0]);
+}
+
+// Megatron's rules: matrices normal with init_std, those back into the residual stream divided by sqrt(2 layers), norms
+// one, biases zero.
+TEST(TrainStep, InitialWeightsFollowMegatron) {
+  model::DecoderConfig c = config_of("qwen2");
+  c.init_std = 0.05f, c.num_layers = 8, c.hidden_size = 64, c.intermediate_size = 96, c.vocab_size = 400;
+  TrainStep step(c, options_for(DType::kF32, 1, 32));
+  const auto allocator = make_cpu_allocator();
+  step.allocate(*allocator);
+  step.initialise(11);
+  std::set<float> firsts;
+  for (const TrainStep::State& state : step.states()) {
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < state.size; ++i) sum += static_cast<double>(state.weight[i]), squares += std::pow(static_cast<double>(state.weight[i]), 2);
+    const auto n = static_cast<double>(state.size);
+    if (state.shape.size() == 1) {
+      const bool norm = state.name.find("norm") != std::string::npos;
+      EXPECT_EQ(sum, norm ? n : 0) << state.name;
+      EXPECT_EQ(squares, norm ? n : 0) << state.name;
+      EXPECT_FALSE(state.parameter->decay) << state.name;
+      continue;
+    }
+    const bool back = state.name.ends_with("o_proj.weight") || state.name.ends_with("down_proj.weight");
+    const double std = back ? 0.05 / std::sqrt(2 * 8.0) : 0.05;
+    EXPECT_NEAR(sum / n, 0, 5 * std / std::sqrt(n)) << state.name;
+    EXPECT_NEAR(std::sqrt(squares / n) / std, 1, 5 / std::sqrt(2 * n)) << state.name;
+    EXPECT_TRUE(state.parameter->decay) << state.name;
+    EXPECT_TRUE(firsts.insert(state.weight[0]).second) << state.name << " starts like another";
+  }
 }
 
 // Repeats to the bit; an evaluation in between, other sequence lengths and a skipped update need no new plan.

@@ -68,6 +68,7 @@ uint32_t crc32c(std::string_view bytes) {
 EventWriter::EventWriter(const std::string& dir) {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
+  if (error) fail(ErrorKind::kResource, "tensorboard_dir: cannot make {}: {}", dir, error.message());
   char host[256] = "localhost";
   gethostname(host, sizeof host - 1);
   path_ = fmt::format("{}/events.out.tfevents.{}.{}.{}", dir, static_cast<int64_t>(now()), host, getpid());
@@ -102,6 +103,8 @@ void EventWriter::record(const std::string& event) {
     fail(ErrorKind::kResource, "cannot write {}: {}", path_, std::strerror(errno));
 }
 
-void EventWriter::flush() { std::fflush(file_); }
+void EventWriter::flush() {
+  if (std::fflush(file_) != 0) fail(ErrorKind::kResource, "cannot write {}: {}", path_, std::strerror(errno));
+}
 
 }  // namespace flagscale::train

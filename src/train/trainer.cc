@@ -20,8 +20,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-bool inside(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first, int64_t last) {
-  return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) { return first <= r.second && r.first <= last; });
+// Whether [first, end) meets one of the half-open ranges.
+bool meets(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first, int64_t end) {
+  return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) { return first < r.second && r.first < end; });
 }
 
 }  // namespace
@@ -69,6 +70,7 @@ struct Trainer::Run {
     data = data::build_datasets(options.data);
     if (!data[data::kTrain]) fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
     if (evaluates && !data[data::kValid]) fail(ErrorKind::kConfig, "eval_iters is {}, the validation split has no data; check split or set eval_iters=0", options.eval_iters);
+    throw_if_interrupted();
     step->allocate(*allocator);
     start_weights();
     if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
@@ -109,7 +111,8 @@ struct Trainer::Run {
     return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
   }
 
-  void apply(double loss, float norm, int64_t samples) {
+  // The update, unless it must not be; its loss where it was made.
+  std::optional<double> apply(double loss, float norm, int64_t samples) {
     op::StepScalars scalars;
     const auto power = static_cast<double>(at.updates + 1);
     scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
@@ -125,7 +128,7 @@ struct Trainer::Run {
     if (scalars.skip) {
       ++at.skipped_iterations, ++interval_skipped;
       if (nan) ++at.nan_iterations, ++interval_nan;
-      return;
+      return {};
     }
     ++at.updates;
     at.schedule_samples += samples;
@@ -133,41 +136,54 @@ struct Trainer::Run {
     interval_loss += loss;
     ++interval_losses;
     result.lm_loss = loss;
+    return loss;
+  }
+
+  // What a log line and an event file have alike.
+  StepReport report(int64_t batch, float norm, std::optional<double> loss) const {
+    StepReport r;
+    r.iteration = at.iteration, r.train_iters = iterations;
+    r.consumed_samples = at.consumed_samples, r.skipped_samples = at.skipped_samples;
+    r.learning_rate = learning_rate(options.lr, at.schedule_samples);
+    r.global_batch_size = batch;
+    r.lm_loss = loss;
+    r.grad_norm = static_cast<double>(norm);
+    if (options.log_params_norm) r.params_norm = step->parameters_norm();
+    return r;
   }
 
   void log(int64_t batch, float norm) {
     if (at.iteration % options.log_interval != 0 && at.iteration != iterations) return;
-    StepReport r;
-    r.iteration = at.iteration, r.train_iters = iterations;
-    r.consumed_samples = at.consumed_samples, r.skipped_samples = at.skipped_samples;
+    std::optional<double> loss;
+    if (interval_losses > 0) loss = interval_loss / static_cast<double>(interval_losses);
+    StepReport r = report(batch, norm, loss);
     const double seconds = seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
     r.ms_per_iteration = seconds * 1e3;
     if (options.log_throughput)
       r.tflops = step->decoder().train_flops_per_token(options.seq_length) * static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
-    r.learning_rate = learning_rate(options.lr, at.schedule_samples);
-    r.global_batch_size = batch;
-    if (interval_losses > 0) r.lm_loss = interval_loss / static_cast<double>(interval_losses);
-    r.grad_norm = static_cast<double>(norm);
-    if (options.log_params_norm) r.params_norm = step->parameters_norm();
     r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
     print(log_line(r, time_now()));
-    if (events) write_events(r);
+    if (events) events->scalar("iteration-time", seconds, r.iteration);
     interval_loss = 0;
     interval_losses = interval_iterations = interval_skipped = interval_nan = 0;
     interval_start = Clock::now();
   }
 
-  void write_events(const StepReport& r) {
-    if (at.iteration % options.tensorboard_log_interval != 0) return;
-    events->scalar("learning-rate", r.learning_rate, r.iteration);
-    events->scalar("batch-size", static_cast<double>(r.global_batch_size), r.iteration);
-    if (r.lm_loss) {
-      events->scalar("lm loss", *r.lm_loss, r.iteration);
-      events->scalar("lm loss vs samples", *r.lm_loss, r.consumed_samples);
-    }
-    if (r.grad_norm) events->scalar("grad-norm", *r.grad_norm, r.iteration);
-    if (r.params_norm) events->scalar("params-norm", *r.params_norm, r.iteration);
-    events->scalar("iteration-time", r.ms_per_iteration * 1e-3, r.iteration);
+  // Megatron's tags, of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
+  void write_events(int64_t batch, float norm, std::optional<double> loss) {
+    if (!events || at.iteration % options.tensorboard_log_interval != 0) return;
+    const StepReport r = report(batch, norm, loss);
+    const auto both = [&](const std::string& tag, std::optional<double> value) {
+      if (!value) return;
+      events->scalar(tag, *value, r.iteration);
+      events->scalar(tag + " vs samples", *value, r.consumed_samples);
+    };
+    both("learning-rate", r.learning_rate);
+    if (r.skipped_samples > 0) events->scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
+    both("batch-size", static_cast<double>(batch));
+    both("lm loss", r.lm_loss);
+    both("grad-norm", r.grad_norm);
+    both("params-norm", r.params_norm);
     events->flush();
   }
 
@@ -178,10 +194,11 @@ struct Trainer::Run {
   }
 
   // Mean loss of eval_iters global batches of a split; none when interrupted.
-  std::optional<double> evaluate(data::Split split) {
+  // `before`: evaluations on the split that came before, whose samples are not taken again.
+  std::optional<double> evaluate(data::Split split, int64_t before) {
     const data::SampleSource& source = *data[split];
     const int64_t samples = options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
-    int64_t first = split == data::kValid ? std::max<int64_t>(at.iteration / options.eval_interval - 1, 0) * samples : 0;
+    int64_t first = before * samples;
     if (first + samples > source.size()) first = 0;
     TrainStep::Sums total;
     for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size(); s += options.micro_batch_size) {
@@ -196,17 +213,27 @@ struct Trainer::Run {
   }
 
   void evaluate_and_print(data::Split split, const std::string& prefix) {
-    const auto loss = evaluate(split);
+    const int64_t before = split == data::kValid ? std::max<int64_t>(at.iteration - 1, 0) / options.eval_interval : 0;
+    const auto start = Clock::now();
+    const auto loss = evaluate(split, before);
+    interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
+    if (interrupted()) result.interrupted = true;
     if (!loss) return;
     print(validation_line(prefix, *loss));
-    if (split == data::kValid) result.validation_loss = *loss;
-    if (events && split == data::kValid) events->scalar("lm loss validation", *loss, at.iteration);
+    if (split != data::kValid) return;
+    result.validation_loss = *loss;
+    if (!events) return;
+    events->scalar("lm loss validation", *loss, at.iteration);
+    events->scalar("lm loss validation vs samples", *loss, at.consumed_samples);
+    events->flush();
   }
 
   void save() {
     if (!writer) return;
+    const auto start = Clock::now();
     writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
     if (!options.async_save) writer->wait();
+    interval_start += Clock::now() - start;
     saved_iteration = at.iteration;
   }
   int64_t saved_iteration = -1;
@@ -215,8 +242,8 @@ struct Trainer::Run {
   bool iterate() {
     const int64_t batch = global_batch_at(options, at.consumed_samples);
     const int64_t next = at.iteration + 1;
-    if (inside(options.skip_iters, next, next) ||
-        inside(options.skip_samples, at.consumed_samples + 1, at.consumed_samples + batch)) {
+    if (meets(options.skip_iters, at.iteration, next) ||
+        meets(options.skip_samples, at.consumed_samples, at.consumed_samples + batch)) {
       at.skipped_samples += batch;
       at.consumed_samples += batch;
       at.iteration = next;
@@ -225,10 +252,11 @@ struct Trainer::Run {
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
     const float norm = step->gradient_norm();
-    apply(loss, norm, batch);
+    const std::optional<double> applied = apply(loss, norm, batch);
     at.consumed_samples += batch;
     at.iteration = next;
     ++interval_iterations;
+    write_events(batch, norm, applied);
     log(batch, norm);
     return true;
   }

@@ -8,7 +8,9 @@
 #include <atomic>
 #include <cmath>
 #include <fstream>
+#include <set>
 
+#include "data/train_data.h"
 #include "train/step.h"
 
 namespace {
@@ -98,6 +100,51 @@ TEST(Allocation, AStepAllocatesNothingAndStaysInThePlan) {
       EXPECT_EQ(allocator->peak(), step.memory().total());
       EXPECT_LE(resident_bytes(), before + step.bytes() + (size_t{32} << 20));
     }
+}
+
+// What changes between steps is read when kernels run. A second trace would allocate: launches, buffers, tensors.
+TEST(Allocation, NothingIsTracedAgain) {
+#ifdef FLAGSCALE_SANITIZED
+  GTEST_SKIP() << "sanitizers have an allocator of their own";
+#endif
+  data::DatasetOptions files;
+  files.data_path = {FLAGSCALE_SOURCE_DIR "/tests/golden/data/a"};
+  files.split = "1", files.sequence_length = 128, files.samples[data::kTrain] = 100;
+  const auto splits = data::build_datasets(files);
+  data::MaskOptions mask;
+  mask.eod_token = 0, mask.reset_position_ids = mask.reset_attention_mask = mask.eod_mask_loss = true;
+  StepOptions options;
+  options.micro_batch_size = 4, options.sequence_length = 128, options.threads = 2;
+  options.cu_seqlens_capacity = data::max_cu_seqlens(4, 128, mask);
+  TrainStep step(small(), options);
+  const auto allocator = make_cpu_allocator();
+  step.allocate(*allocator);
+  step.initialise(1);
+  const data::MicroBatch inputs = step.inputs();
+  std::vector<int64_t> sequences;
+  sequences.reserve(100);
+  double loss = 0;
+  for (int i = 0; i < 8; ++i) {
+    allocations = 0;
+    counting = i > 0;
+    const int micro_batches = 1 + i % 3;  // as a batch that ramps up
+    for (int m = 0; m < micro_batches; ++m) {
+      const int64_t entries = data::fill_micro_batch(*splits[data::kTrain], 4 * m, mask, inputs);  // packed documents
+      sequences.push_back(entries - 1);
+      loss = step.micro_batch(entries - 1, m == 0, micro_batches).loss;
+    }
+    step.gradient_norm();
+    const int64_t skip = i % 4 == 3 ? 1 : 0;
+    step.update({1e-3f * static_cast<float>(i + 1), 0.01f * static_cast<float>(i), 0.1f, 0.001f, i % 2 ? 1.f : 0.f, skip});
+    if (i % 2) {
+      fill(inputs, 4);
+      step.evaluate(4);
+    }
+    counting = false;
+    EXPECT_EQ(allocations, 0) << "step " << i;
+    EXPECT_TRUE(std::isfinite(loss));
+  }
+  EXPECT_GT(std::set<int64_t>(sequences.begin(), sequences.end()).size(), 1u) << "the lengths do not vary";
 }
 
 TEST(Allocation, TheCounterCounts) {

@@ -18,6 +18,9 @@ for oracle in "$source_dir"/tests/golden/model/*/oracle.safetensors; do
   "$python" "$here/model/check_export.py" "$scratch/$(basename "$model")" "$oracle"
 done
 
+echo "-- event files in TensorBoard"
+"$python" "$here/train/check_tensorboard.py" "$program" "$scratch/events"
+
 echo "-- SmolLM2: import, texts and log-probabilities against transformers"
 "$python" "$here/model/check_smollm2.py" "$program" "$models"
 

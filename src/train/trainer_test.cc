@@ -1,0 +1,301 @@
+// What a run does beside arithmetic: batches that grow, data that is dropped, spikes and NaN, evaluation,
+// checkpoints.
+#include "train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/xxh64.h"
+
+namespace flagscale::train {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/";
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "trainer_XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+  Folder(const Folder&) = delete;
+  std::string path;
+};
+
+TrainOptions tiny(int64_t iterations = 6) {
+  TrainOptions o;
+  o.model.num_layers = 1, o.model.hidden_size = 32, o.model.num_heads = 4, o.model.num_kv_heads = 2,
+  o.model.head_dim = 8;
+  o.model.intermediate_size = 48, o.model.vocab_size = 1000, o.model.max_positions = 16,
+  o.model.rope.head_dim = 8;
+  o.seq_length = 16, o.micro_batch_size = 2, o.global_batch_size = 4, o.train_iters = iterations;
+  o.lr.style = "constant", o.lr.lr = 1e-2, o.lr.decay_samples = iterations * 4, o.lr.global_batch_size = 4;
+  o.data.data_path = {kGolden + "data/a"}, o.data.split = "80,20", o.data.sequence_length = 16,
+  o.data.vocab_size = 1000;
+  o.data.samples = {1000, 1000, 1000};
+  o.log_interval = 1;
+  return o;
+}
+
+struct Line {
+  int64_t iteration, consumed, skipped_samples, batch, skipped, nan;
+  double rate;
+  std::string loss, norm;  // as printed; "" where there is none
+};
+
+std::string after(const std::string& line, const std::string& label) {
+  const size_t at = line.find(label);
+  if (at == std::string::npos) return "";
+  std::istringstream rest(line.substr(at + label.size()));
+  std::string word;
+  rest >> word;
+  return word;
+}
+
+struct Ran {
+  TrainResult result;
+  std::string text;
+  std::vector<Line> lines;
+  uint64_t digest = 0;  // of weights and moments
+};
+
+uint64_t digest_of(const TrainStep& step) {
+  io::Xxh64 hash;
+  for (const TrainStep::State& state : step.states())
+    for (const float* values : {state.weight, state.exp_avg, state.exp_avg_sq})
+      hash.update(std::as_bytes(std::span(values, static_cast<size_t>(state.size))));
+  return hash.digest();
+}
+
+Ran run(const TrainOptions& options) {
+  set_log_level(LogLevel::kWarning);
+  Trainer trainer(options);
+  char* buffer = nullptr;
+  size_t size = 0;
+  std::FILE* out = open_memstream(&buffer, &size);
+  Ran ran;
+  ran.result = trainer.run(out);
+  std::fclose(out);
+  ran.text.assign(buffer, size);
+  std::free(buffer);
+  ran.digest = digest_of(trainer.step());
+  std::istringstream text(ran.text);
+  const auto number = [](const std::string& word) { return word.empty() ? 0 : std::stoll(word); };
+  for (std::string line; std::getline(text, line);)
+    if (line.find("] iteration") != std::string::npos)
+      ran.lines.push_back({number(after(line, "] iteration")), number(after(line, "| consumed samples:")),
+                           number(after(line, "skipped samples:")), number(after(line, "global batch size:")),
+                           number(after(line, "skipped iterations:")), number(after(line, "nan iterations:")),
+                           std::stod(after(line, "learning rate:")), after(line, "lm loss:"),
+                           after(line, "grad norm:")});
+  return ran;
+}
+
+TEST(RampUp, BatchesAreMegatrons) {
+  for (const auto& c : nlohmann::json::parse(std::ifstream(kGolden + "train/rampup.json"))) {
+    TrainOptions o = tiny();
+    o.global_batch_size = c["global_batch_size"], o.micro_batch_size = c["micro_batch_size"];
+    o.rampup = BatchRampup{c["start"], c["increment"], c["samples"]};
+    o.train_iters = 0, o.train_samples = 1;
+    int64_t consumed = 0, iterations = 0;
+    for (const int64_t batch : c["batches"]) {
+      ASSERT_EQ(global_batch_at(o, consumed), batch) << c["samples"] << " samples, after " << consumed;
+      consumed += batch;
+      o.train_samples = consumed;
+      EXPECT_EQ(total_iterations(o), ++iterations);
+    }
+  }
+}
+
+TEST(Trainer, RampsUp) {
+  TrainOptions o = tiny();
+  o.train_iters = 0, o.train_samples = 20, o.rampup = BatchRampup{2, 2, 4}, o.lr.decay_samples = 20;
+  std::vector<int64_t> batches;
+  const Ran ran = run(o);
+  for (const Line& line : ran.lines) batches.push_back(line.batch);
+  EXPECT_EQ(batches, (std::vector<int64_t>{2, 2, 4, 4, 4, 4}));
+  EXPECT_EQ(ran.lines.back().consumed, 20);
+}
+
+// With a rate so small that weights stay, a loss tells which samples it is of.
+TEST(Trainer, DropsTheSamplesThatItIsTold) {
+  TrainOptions o = tiny();
+  o.lr.lr = 1e-20;
+  const Ran plain = run(o);
+  o.skip_iters = {{1, 3}};  // what has 1 or 2 iterations before it: the second and the third
+  const Ran skipped = run(o);
+  ASSERT_EQ(plain.lines.size(), 6u);
+  ASSERT_EQ(skipped.lines.size(), 4u) << skipped.text;
+  for (const Line& line : skipped.lines) {
+    EXPECT_TRUE(line.iteration < 2 || line.iteration > 3);
+    EXPECT_EQ(line.loss, plain.lines[static_cast<size_t>(line.iteration - 1)].loss);
+    EXPECT_EQ(line.consumed, line.iteration * 4);
+    EXPECT_EQ(line.skipped_samples, line.iteration > 3 ? 8 : 0);
+  }
+  o.skip_iters.clear();
+  o.skip_samples = {{7, 9}};  // the last of the second batch, the first of the third
+  EXPECT_EQ(run(o).digest, skipped.digest);
+  o.skip_samples = {{4, 8}};
+  EXPECT_EQ(run(o).lines.size(), 5u) << "the second batch alone";
+}
+
+TEST(Trainer, SkipsSpikesAfterTheWarmup) {
+  TrainOptions o = tiny(12);
+  o.lr.lr = 0.5, o.lr.warmup_samples = 12, o.lr.style = "linear";
+  const auto rises = [](const Ran& ran) {
+    int count = 0;
+    for (size_t i = 1; i < ran.lines.size(); ++i)
+      count += std::stod(ran.lines[i].loss) > std::stod(ran.lines[i - 1].loss);
+    return count;
+  };
+  EXPECT_GT(rises(run(o)), 0) << "no loss rises: the test proves nothing";
+  o.skip_spiky_loss = true, o.spiky_loss_threshold = 1e-9;
+  const Ran ran = run(o);
+  int64_t skipped = 0;
+  double last = 0, rate = -1;
+  for (const Line& line : ran.lines) {
+    if (line.skipped) {
+      EXPECT_GT(line.iteration, 3) << "in the warm-up";
+      EXPECT_EQ(line.loss, "");
+      EXPECT_EQ(line.rate, rate) << "the schedule stands still";
+      EXPECT_EQ(line.nan, 0);
+      ++skipped;
+    } else {
+      if (line.iteration > 4) {
+        EXPECT_LE(std::stod(line.loss), last * (1 + 1e-6));
+      }
+      last = std::stod(line.loss);
+    }
+    rate = line.rate;
+  }
+  EXPECT_GT(skipped, 0);
+}
+
+TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
+  TrainOptions once = tiny(1);
+  once.lr.lr = 1e37;  // the first update ruins the weights, and every gradient after it
+  TrainOptions o = once;
+  o.train_iters = 5;
+  const Ran ran = run(o);
+  ASSERT_EQ(ran.lines.size(), 5u);
+  EXPECT_EQ(ran.lines[0].nan, 0);
+  for (size_t i = 1; i < 5; ++i) {
+    EXPECT_EQ(ran.lines[i].nan, 1) << ran.text;
+    EXPECT_EQ(ran.lines[i].skipped, 1);
+    EXPECT_EQ(ran.lines[i].loss, "");
+  }
+  EXPECT_EQ(ran.digest, run(once).digest);
+}
+
+// Of the checkpoint's weights, by a step of one's own; and training goes on as if nothing had been.
+TEST(Trainer, EvaluatesOnHeldOutData) {
+  const Ran plain = run(tiny());
+  TrainOptions o = tiny();
+  o.eval_interval = 2, o.eval_iters = 2;
+  const Ran ran = run(o);
+  EXPECT_EQ(ran.digest, plain.digest);
+  EXPECT_NE(ran.text.find(" validation loss at iteration 2 | lm loss value: "), std::string::npos)
+      << ran.text;
+  EXPECT_NE(ran.text.find(" validation loss at iteration 6 on validation set | lm loss value: "),
+            std::string::npos);
+  EXPECT_EQ(ran.text.find("test set"), std::string::npos) << "this split has none";
+
+  StepOptions single = step_options(o);
+  single.micro_batch_size = 1;
+  TrainStep step(o.model, single);
+  const auto allocator = make_cpu_allocator();
+  step.allocate(*allocator);
+  step.initialise(static_cast<uint64_t>(o.seed));
+  const auto splits = data::build_datasets(o.data);
+  double loss = 0, tokens = 0;
+  for (int64_t s = 0; s < 8; ++s) {  // two batches of four
+    data::fill_micro_batch(*splits[data::kValid], s, {}, step.inputs());
+    const TrainStep::Sums sums = step.evaluate(1);
+    loss += sums.loss, tokens += sums.tokens;
+  }
+  o.train_iters = 2, o.eval_interval = 1, o.lr.lr = 1e-20;
+  const std::string line = run(o).text;
+  EXPECT_NEAR(std::stod(after(line, "lm loss value:")), loss / tokens, 1e-5);
+  EXPECT_NEAR(std::stod(after(line, "lm loss PPL:")), std::exp(loss / tokens), 1e-2);
+}
+
+TEST(Trainer, GoesOnBitForBit) {
+  for (const bool bf16 : {false, true})
+    for (const bool async : {false, true}) {
+      TrainOptions o = tiny(8);
+      o.compute = bf16 ? DType::kBF16 : DType::kF32;
+      o.lr.lr = 0.3, o.lr.style = "WSD", o.lr.wsd_decay_samples = 8, o.lr.min_lr = 1e-3;
+      o.skip_spiky_loss = true, o.spiky_loss_threshold = 1e-9, o.skip_iters = {{1, 2}};
+      o.eval_interval = 3, o.eval_iters = 1, o.async_save = async;
+      const Ran whole = run(o);
+      const Folder folder;
+      o.save = o.load = folder.path + "/c", o.save_interval = 1;
+      std::vector<Line> lines;
+      for (o.exit_interval = 3; o.exit_interval < 10; o.exit_interval = o.exit_interval == 3 ? 5 : 10) {
+        const Ran part = run(o);
+        lines.insert(lines.end(), part.lines.begin(), part.lines.end());
+      }
+      o.exit_interval = 0;
+      const Ran last = run(o);
+      lines.insert(lines.end(), last.lines.begin(), last.lines.end());
+      EXPECT_EQ(last.digest, whole.digest);
+      ASSERT_EQ(lines.size(), whole.lines.size());
+      for (size_t i = 0; i < lines.size(); ++i) {
+        EXPECT_EQ(lines[i].loss, whole.lines[i].loss);
+        EXPECT_EQ(lines[i].norm, whole.lines[i].norm);
+        EXPECT_EQ(lines[i].rate, whole.lines[i].rate);
+        EXPECT_EQ(lines[i].skipped_samples, whole.lines[i].skipped_samples);
+      }
+    }
+}
+
+TEST(Trainer, StartsFromAHuggingFaceFolder) {
+  const std::string source = kGolden + "model/qwen2";
+  std::ostringstream text;
+  text << std::ifstream(source + "/config.json").rdbuf();
+  TrainOptions o = tiny(3);
+  o.model = model::parse_config(text.str());
+  o.data.vocab_size = 0, o.seq_length = o.data.sequence_length = 16, o.init_from = source;
+  o.data.data_path = {};
+  const Folder folder;
+  const auto weights = io::open_weights(source);
+  std::vector<int32_t> ids(400);
+  for (size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<int32_t>(i * 7 % static_cast<size_t>(o.model.vocab_size));
+  o.data.data_path = {folder.path + "/d"};
+  {
+    std::ofstream bin(folder.path + "/d.bin", std::ios::binary),
+        idx(folder.path + "/d.idx", std::ios::binary);
+    bin.write(reinterpret_cast<const char*>(ids.data()), static_cast<std::streamsize>(ids.size() * 4));
+    const auto put = [&](auto value) { idx.write(reinterpret_cast<const char*>(&value), sizeof value); };
+    idx.write("MMIDIDX\0\0", 9);
+    put(uint64_t{1}), put(uint8_t{4}), put(uint64_t{10}), put(uint64_t{11});
+    for (int i = 0; i < 10; ++i) put(int32_t{40});
+    for (int i = 0; i < 10; ++i) put(int64_t{i * 160});
+    for (int i = 0; i <= 10; ++i) put(int64_t{i});
+  }
+  Trainer trainer(o);
+  for (const TrainStep::State& state : trainer.step().states()) {
+    const std::vector<float> want = weights->read_f32(state.name);
+    ASSERT_EQ(static_cast<int64_t>(want.size()), state.size) << state.name;
+    EXPECT_EQ(std::memcmp(want.data(), state.weight, want.size() * sizeof(float)), 0) << state.name;
+  }
+  const Ran ran = run(o);
+  EXPECT_EQ(ran.result.iteration, 3);
+  EXPECT_LT(std::stod(ran.lines[2].loss), std::stod(ran.lines[0].loss));
+}
+
+}  // namespace
+}  // namespace flagscale::train
