@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "config/show.h"
+#include "data/tokenizing.h"
 #include "engine/load.h"
-#include "text/tokenizer.h"
 #include "train/keys/train_keys.h"
 #include "train/memory.h"
 #include "train/trainer.h"
@@ -23,21 +23,21 @@ std::string text_at(const config::Composed& composed, const std::string& path, c
   return value ? config::python_str(*value) : otherwise;
 }
 
-// The tokenizer says how many rows the vocabulary needs and which token ends a document.
-std::unique_ptr<text::Tokenizer> tokenizer_of(const train::TokenizerKeys& keys) {
-  if (keys.tokenizer_type.empty()) return nullptr;
-  text::MegatronTokenizer spec;
-  spec.type = keys.tokenizer_type;
-  spec.vocab_file = keys.vocab_file, spec.merge_file = keys.merge_file, spec.special_tokens_file = keys.special_tokens_file;
-  spec.tokenizer_model = keys.tokenizer_model, spec.tokenizer_path = keys.tokenizer_path;
-  spec.vocab_size = keys.vocab_size.value_or(0);
-  return text::load_megatron_tokenizer(spec);
+// The tokenizer says how many rows the vocabulary needs and which token ends a document. Null where no key names one.
+std::shared_ptr<const text::Tokenizer> tokenizer_of(const train::TokenizerKeys& keys) {
+  data::TokenizerChoice choice;
+  choice.path = !keys.tokenizer_path.empty() ? keys.tokenizer_path : keys.tokenizer_model;
+  choice.type = keys.tokenizer_type;
+  choice.vocab_file = keys.vocab_file, choice.merge_file = keys.merge_file, choice.special_tokens_file = keys.special_tokens_file;
+  choice.vocab_size = keys.vocab_size.value_or(0);
+  if (choice.type.empty() && choice.path.empty()) return nullptr;
+  return data::open_tokenizer(choice);
 }
 
 train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed) {
   const train::TrainReading reading = train::read_train_config(composed);
   for (const std::string& note : reading.notes) info("{}", note);
-  if (!reading.ignored.empty()) info("ignored, for they change nothing here: {}", fmt::join(reading.ignored, ", "));
+  if (!reading.ignored.empty()) info("{}", reading.ignored_line());
   const auto tokenizer = tokenizer_of(reading.config.tokenizer);
   train::TokenizerFacts facts;
   if (tokenizer) facts = {tokenizer->vocab_size(), tokenizer->eos()};
@@ -60,14 +60,28 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
 }
 
 // What would run, planned and compared with the memory there is; nothing is allocated or written.
-void dry_run(const train::TrainOptions& options) {
+void dry_run(const train::TrainOptions& options, bool json) {
   train::validate(options);
   const train::StepOptions step = train::step_options(options);
-  const train::TrainStep plan(options.model, step);
-  fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n", train::total_iterations(options),
-             options.global_batch_size, options.seq_length, options.micro_batch_size);
-  fmt::print("plan: {}\n", train::describe(plan.memory()));
-  train::require_memory(options.model, step, plan.memory(), available_memory());
+  train::TrainStep plan(options.model, step);
+  const train::MemoryUse use = plan.memory();
+  if (json) {
+    const nlohmann::ordered_json memory{{"weights", use.weights}, {"gradients", use.gradients}, {"optimizer", use.optimizer},
+                                        {"activations", use.activations}, {"inputs", use.inputs}, {"total", use.total()}};
+    const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
+                                     {"global_batch_size", options.global_batch_size},
+                                     {"micro_batch_size", options.micro_batch_size},
+                                     {"seq_length", options.seq_length},
+                                     {"parameters", plan.decoder().parameters().numel()},
+                                     {"precision", name(options.compute)},
+                                     {"plan_bytes", memory}};
+    fmt::print("{}\n", out.dump());
+  } else {
+    fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n", train::total_iterations(options),
+               options.global_batch_size, options.seq_length, options.micro_batch_size);
+    fmt::print("plan: {}\n", train::describe(use));
+  }
+  train::require_memory(options.model, step, use, available_memory());
 }
 
 void print_result(const train::TrainResult& result, bool json) {
@@ -93,7 +107,7 @@ void run_training(const TrainingRequest& request) {
   if (action != "run" && action != "dryrun" && action != "test")
     fail(ErrorKind::kUnsupported, "action is '{}': the native engine knows run, dryrun and test in this version", action);
   train::TrainOptions options = options_for(request, composed);
-  if (action == "dryrun") return dry_run(options);
+  if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
     options.train_iters = std::min<int64_t>(train::total_iterations(options) > 0 ? train::total_iterations(options) : 5, 5);

@@ -23,9 +23,10 @@ void add_batch_keys(TrainSchema& keys) {
   keys.acts("seed", FLAGSCALE_FIELD(batch, seed),
             {.doc = "of initial weights and of the order of samples", .least = 0, .most = 4294967295});
   keys.acts("skip_iters_range", FLAGSCALE_FIELD(batch, skip_iters_range),
-            {.doc = "pairs first, last: updates whose samples are read and dropped"});
+            {.doc = "pairs first, end: updates first+1 to end are dropped, with their samples"});
   keys.acts("skip_samples_range", FLAGSCALE_FIELD(batch, skip_samples_range),
-            {.doc = "pairs first, last: samples that are read and dropped"});
+            {.doc = "pairs first, end: batches that have a sample from first, counted from 0, up to but not "
+                    "with end are dropped"});
   keys.acts("auto_skip_spiky_loss", FLAGSCALE_FIELD(batch, auto_skip_spiky_loss),
             {.doc = "drop an update whose loss rises by spiky_loss_threshold or more, after the warmup"});
   keys.acts("spiky_loss_threshold", FLAGSCALE_FIELD(batch, spiky_loss_threshold),

@@ -19,7 +19,7 @@ void add_checkpoint_keys(TrainSchema& keys) {
   keys.acts("no_save_optim", FLAGSCALE_FIELD(checkpoint, no_save_optim),
             {.doc = "checkpoints without moments: smaller, but no exact resume"});
   keys.acts("async_save", FLAGSCALE_FIELD(checkpoint, async_save),
-            {.doc = "write a checkpoint while training goes on"});
+            {.doc = "write a checkpoint while training goes on; none: yes"});
   keys.acts("keep_last", FLAGSCALE_FIELD(checkpoint, keep_last),
             {.doc = "remove all but this many checkpoints; 0: keep all", .least = 0, .most = 1000000});
   keys.ignored("no_load_rng", "random numbers are a function of seed and step: there is no state to load");

@@ -78,7 +78,7 @@ struct BatchKeys {
   int64_t eval_iters = 100, eval_interval = 1000;
   std::optional<int64_t> exit_interval;
   int64_t seed = 1234;
-  std::vector<int64_t> skip_iters_range, skip_samples_range;  // pairs first, last; both skipped
+  std::vector<int64_t> skip_iters_range, skip_samples_range;  // pairs first, end
   bool auto_skip_spiky_loss = false;
   double spiky_loss_threshold = 0.2;
 };
@@ -95,7 +95,7 @@ struct DataKeys {
 };
 
 struct TokenizerKeys {
-  std::string tokenizer_type;
+  std::string tokenizer_type;   // chooses the reader of the files below
   std::string tokenizer_path;   // a Hugging Face folder
   std::string tokenizer_model;  // a file
   std::string vocab_file, merge_file, special_tokens_file;
@@ -109,8 +109,8 @@ struct CheckpointKeys {
   std::string pretrained_checkpoint;  // weights to start from when there is nothing to resume
   bool finetune = false;
   bool no_load_optim = false, no_save_optim = false;
-  bool async_save = false;
-  int64_t keep_last = 0;  // ours: older checkpoints are removed; 0 keeps all
+  std::optional<bool> async_save;  // none: yes
+  int64_t keep_last = 0;           // ours: older checkpoints are removed; 0 keeps all
 };
 
 struct LoggingKeys {

@@ -127,6 +127,15 @@ void add_notes(const Reader& reader, TrainReading& reading) {
     notes.push_back(
         "num_query_groups changes nothing without group_query_attention: true (as in Megatron): every head "
         "has its own keys and values");
+  // A flag that is false is as good as absent, so it cannot take back what another key asks for.
+  const ModelKeys& model = config.model;
+  if (!reader.given("disable_bias_linear") ||
+      (reader.given("add_qkv_bias") && !model.add_qkv_bias && !model.disable_bias_linear))
+    notes.push_back("every linear layer has a bias, as in Megatron, unless disable_bias_linear: true");
+  if (reader.given("use_rotary_position_embeddings") && !model.use_rotary_position_embeddings &&
+      model.position_embedding_type == "rope")
+    notes.push_back(
+        "use_rotary_position_embeddings: false changes nothing beside position_embedding_type: rope");
   if (reader.given("start_weight_decay") && config.optimizer.weight_decay_incr_style == "constant")
     notes.push_back("start_weight_decay changes nothing while weight_decay_incr_style is constant");
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})

@@ -102,11 +102,11 @@ model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokeniz
 
 std::vector<std::pair<int64_t, int64_t>> ranges(const char* key, const std::vector<int64_t>& values) {
   if (values.size() % 2 != 0)
-    fail(ErrorKind::kConfig, "{} has {} numbers, expected pairs of first and last", key, values.size());
+    fail(ErrorKind::kConfig, "{} has {} numbers, expected pairs of first and end", key, values.size());
   std::vector<std::pair<int64_t, int64_t>> result;
   for (size_t i = 0; i < values.size(); i += 2) {
-    if (values[i] > values[i + 1])
-      fail(ErrorKind::kConfig, "{}: {} comes after {}", key, values[i], values[i + 1]);
+    if (values[i] >= values[i + 1])
+      fail(ErrorKind::kConfig, "{}: from {} to {} is nothing", key, values[i], values[i + 1]);
     result.emplace_back(values[i], values[i + 1]);
   }
   return result;
@@ -232,7 +232,7 @@ void set_files(const TrainConfig& c, TrainOptions& out) {
   out.finetune = c.checkpoint.finetune;
   out.no_load_optim = c.checkpoint.no_load_optim;
   out.no_save_optim = c.checkpoint.no_save_optim;
-  out.async_save = c.checkpoint.async_save;
+  out.async_save = c.checkpoint.async_save.value_or(true);
 }
 
 void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
@@ -267,6 +267,10 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
   set_files(config, out);
   set_recompute(config.recompute, out);
   validate(out);
+  // How much is asked for decides how many epochs are laid out and so the order of samples: Megatron's numbers.
+  out.data.samples = data::requested_samples(total_iterations(out), 0, out.global_batch_size, out.eval_interval,
+                                             out.eval_iters);
+  if (out.train_samples > 0) out.data.samples[data::kTrain] = out.train_samples;
   return out;
 }
 

@@ -1,0 +1,222 @@
+#include "train/keys/train_keys.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "base/error.h"
+#include "config/compose.h"
+#include "config/explain.h"
+#include "config/schema.h"
+
+namespace flagscale::train {
+namespace {
+
+namespace fs = std::filesystem;
+const fs::path kSource = FLAGSCALE_SOURCE_DIR;
+
+// A small valid training; `more` are further keys, which win over these.
+std::string yaml(const std::string& more) {
+  return "experiment: {exp_dir: out}\n"
+         "train:\n"
+         "  system: {bf16: true, log_interval: 1}\n"
+         "  model: {num_layers: 2, hidden_size: 64, num_attention_heads: 4, seq_length: 32, "
+         "max_position_embeddings: 64,\n"
+         "    normalization: RMSNorm, swiglu: true, position_embedding_type: rope, disable_bias_linear: "
+         "true, train_iters: 100,\n"
+         "    micro_batch_size: 2, global_batch_size: 8, attention_dropout: 0.0, hidden_dropout: 0.0, lr: "
+         "1e-3}\n"
+         "  data: {data_path: [d], vocab_size: 1000" +
+         (more.empty() ? "" : ", " + more) + "}\n";
+}
+
+class Tree {
+ public:
+  explicit Tree(const std::string& text) {
+    std::string name = (fs::temp_directory_path() / "keys_XXXXXX").string();
+    path_ = mkdtemp(name.data());
+    std::ofstream(path_ / "c.yaml") << text;
+  }
+  ~Tree() { fs::remove_all(path_); }
+  Tree(const Tree&) = delete;
+  Tree& operator=(const Tree&) = delete;
+  config::Composed compose(std::vector<std::string> overrides = {}) const {
+    return config::compose({path_.string(), "c", std::move(overrides)});
+  }
+
+ private:
+  fs::path path_;
+};
+
+TrainReading read(const std::string& more) { return read_train_config(Tree(yaml(more)).compose()); }
+
+std::string refusal(const std::string& more) {
+  try {
+    train_options(read(more).config, {1000, 0});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(TrainKeys, UnsupportedValuesAreNamed) {
+  EXPECT_NE(refusal("normalization: LayerNorm").find("set normalization: RMSNorm"), std::string::npos);
+  EXPECT_NE(refusal("swiglu: false").find("set swiglu: true"), std::string::npos);
+  EXPECT_NE(refusal("position_embedding_type: learned_absolute").find("set position_embedding_type: rope"),
+            std::string::npos);
+  EXPECT_NE(refusal("optimizer: sgd").find("expected one of: adam"), std::string::npos);
+}
+
+TEST(TrainKeys, NoneOfFlagScalesKeysIsMissing) {
+  std::ifstream file(kSource / "tests/golden/compose/megatron_keys.txt");
+  int count = 0;
+  for (std::string key; std::getline(file, key); ++count) EXPECT_NE(train_schema().find(key), nullptr) << key;
+  EXPECT_GT(count, 200);
+}
+
+TEST(TrainKeys, TheCensusHasNoOthers) {
+  std::ifstream file(kSource / "../shared/reference/flagscale-config-census.tsv");
+  if (!file) GTEST_SKIP() << "../shared is not here";
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream columns(line);
+    std::string key, files, engine;
+    std::getline(columns, key, '\t');
+    std::getline(columns, files, '\t');
+    std::getline(columns, engine, '\t');
+    if (!key.starts_with("train.") || !engine.starts_with("megatron")) continue;
+    EXPECT_NE(train_schema().find(key.substr(key.rfind('.') + 1)), nullptr) << key;
+  }
+}
+
+TEST(TrainKeys, ThePageIsUpToDate) {
+  std::ifstream file(kSource / "docs/keys.md");
+  const std::string page{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(page, train_keys_page()) << "write it anew: flagscale config keys --markdown > docs/keys.md";
+}
+
+TEST(TrainKeys, UnknownKeysNameFileLineAndTheNearest) {
+  const std::string message = refusal("rotary_bse: 1");
+  EXPECT_NE(message.find("c.yaml:7: train.data.rotary_bse"), std::string::npos) << message;
+  EXPECT_NE(message.find("did you mean 'rotary_base'"), std::string::npos) << message;
+}
+
+TEST(TrainKeys, RefusedKeysAreNamedTogether) {
+  const std::string message = refusal(
+      "tensor_model_parallel_size: 4, num_experts: 8, pipeline_model_parallel_size: 1, freeze_LM: false");
+  EXPECT_NE(message.find("tensor_model_parallel_size"), std::string::npos) << message;
+  EXPECT_NE(message.find("num_experts"), std::string::npos) << message;
+  EXPECT_EQ(message.find("pipeline_model_parallel_size"), std::string::npos) << message;
+  EXPECT_EQ(message.find("freeze_LM"), std::string::npos) << message;
+}
+
+TEST(TrainKeys, IgnoredKeysAreListed) {
+  const TrainReading reading = read("wandb-log-model: false, use_flash_attn: true");
+  EXPECT_EQ(reading.ignored_line(),
+            "these keys change nothing here (speed, or logging elsewhere): wandb_log_model, use_flash_attn");
+}
+
+TEST(TrainKeys, SaysWhatSurprises) {
+  const auto notes = [](const std::string& more) {
+    return fmt::format("{}", fmt::join(read(more).notes, "\n"));
+  };
+  EXPECT_NE(notes("fp16: true").find("fp16: true trains in bf16"), std::string::npos);
+  EXPECT_NE(notes("num_query_groups: 2").find("without group_query_attention"), std::string::npos);
+  EXPECT_NE(notes("use_rotary_position_embeddings: false").find("beside position_embedding_type: rope"),
+            std::string::npos);
+  EXPECT_NE(notes("disable_bias_linear: false, add_qkv_bias: false").find("every linear layer has a bias"),
+            std::string::npos);
+  EXPECT_NE(notes("disable_bias_linear: null").find("every linear layer has a bias"), std::string::npos);
+  EXPECT_EQ(notes(""), "");
+}
+
+// Presence semantics: a flag that is false is one that is not there.
+TEST(TrainKeys, FalseIsAsGoodAsAbsent) {
+  const Tree bare(
+      "train:\n  system: {}\n  model: {num_layers: 2, hidden_size: 64, num_attention_heads: 4, seq_length: "
+      "32, "
+      "max_position_embeddings: 64, normalization: RMSNorm, train_iters: 100, micro_batch_size: 2, lr: "
+      "1e-3}\n"
+      "  data: {data_path: [d], vocab_size: 1000}\n");
+  const auto refused = [](const config::Composed& composed) {
+    try {
+      check_train_config(read_train_config(composed).config);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  for (const config::KeyInfo& key : train_schema().keys()) {
+    if (key.type != "flag" && key.key_class != config::KeyClass::kRefused) continue;
+    EXPECT_EQ(refused(bare.compose({"++train.data." + key.name + "=false"})), refused(bare.compose()))
+        << key.name;
+  }
+}
+
+TEST(TrainKeys, PlaceholdersAreRequiredValues) {
+  std::string text = yaml("");
+  text.replace(text.find("[d]"), 3, "\"${data_path:??}\"");
+  try {
+    read_train_config(Tree(text).compose());
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("required value train.data.data_path is not set"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(TrainKeys, LaterSectionsWin) {
+  const Tree tree("train: {system: {lr: 1e-3}, model: {optimizer: {lr_scheduler: {lr: 2e-3}}}, data: {}}\n");
+  const auto keys = config::flatten_keys(tree.compose().root(), train_sections());
+  ASSERT_EQ(keys.size(), 1u);
+  EXPECT_EQ(keys[0].path, "train.model.optimizer.lr_scheduler.lr");
+}
+
+TEST(Explain, FollowsInterpolationsToWhereTheValueIs) {
+  const Tree tree("seed: 5\ntrain:\n  model:\n    seed: ${seed}\n");
+  const config::Composed composed = tree.compose({"seed=9"});
+  const std::string text =
+      config::to_text(config::explain(train_schema(), train_sections(), "train.model.seed", &composed));
+  EXPECT_NE(text.find("c.yaml:4"), std::string::npos) << text;
+  EXPECT_NE(text.find("9  (override 'seed=9')"), std::string::npos) << text;
+  const std::string plain =
+      config::to_text(config::explain(train_schema(), train_sections(), "train.model.rotary_base", nullptr));
+  EXPECT_NE(plain.find("float, above 0, default 10000.0, acts"), std::string::npos) << plain;
+  EXPECT_THROW(config::explain(train_schema(), train_sections(), "train.model.rotary_bas", nullptr), Error);
+}
+
+// The order of samples follows from how many are asked for.
+TEST(TrainOptions, AsksForAsManySamplesAsMegatron) {
+  const auto samples = [](const std::string& more) {
+    return train_options(read(more).config, {1000, 0}).data.samples;
+  };
+  using Numbers = std::array<std::optional<int64_t>, 3>;
+  EXPECT_EQ(samples("eval_interval: 30, eval_iters: 2"), (Numbers{800, 4 * 2 * 8, 2 * 8}));
+  EXPECT_EQ(samples("train_iters: null, train_samples: 803, eval_iters: 3"), (Numbers{803, 24, 24}));
+  EXPECT_EQ(samples("train_iters: null, train_samples: 80, rampup_batch_size: [2, 2, 30], eval_interval: 10, "
+                    "eval_iters: 1"),
+            (Numbers{80, 2 * 8, 8}))
+      << "15 updates, of which the last 5 are full";
+}
+
+// FlagScale's rule: int(4h·2/3), times the multiplier, up to a multiple.
+TEST(TrainOptions, FeedForwardWidthsAreFlagScales) {
+  const auto width = [](const std::string& more) {
+    return train_options(read(more).config, {1000, 0}).model.intermediate_size;
+  };
+  EXPECT_EQ(width("hidden_size: 4096, num_attention_heads: 32, multiple_of: 256"), 11008);
+  EXPECT_EQ(
+      width("hidden_size: 6144, num_attention_heads: 48, multiple_of: 4096, hidden_dim_multiplier: 1.3"),
+      24576);
+  EXPECT_EQ(
+      width("hidden_size: 8192, num_attention_heads: 64, multiple_of: 4096, hidden_dim_multiplier: 1.3"),
+      28672);
+  EXPECT_EQ(width("hidden_size: 2048, num_attention_heads: 16, multiple_of: 256, hidden_dim_multiplier: 2"),
+            11008);
+  EXPECT_EQ(width("hidden_size: 2048, num_attention_heads: 16, multiple_of: 128"), 5504);
+}
+
+}  // namespace
+}  // namespace flagscale::train
