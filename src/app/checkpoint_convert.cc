@@ -3,13 +3,13 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/log.h"
 #include "base/progress.h"
-#include "io/atomic_file.h"
 #include "io/convert.h"
 #include "io/gguf_weights.h"
 #include "text/gguf_vocab.h"
@@ -46,16 +46,14 @@ void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Conv
   });
 }
 
-struct TokenizerFile {
-  std::string name, text;
-};
-TokenizerFile tokenizer_file(const std::string& path) {
+// Name to text.
+std::map<std::string, std::string> tokenizer_files(const std::string& path) {
   const io::GgufFile file(path);
   if (!file.strings("tokenizer.ggml.tokens")) return {};
   const auto vocab = io::gguf_tokenizer(file).as<text::GgufVocab>();
   const std::string json = text::tokenizer_json(vocab, path);
-  if (!json.empty()) return {"tokenizer.json", json};
-  return {"tokenizer.model", text::sentencepiece_model(vocab, path)};
+  if (!json.empty()) return {{"tokenizer.json", json}};
+  return {{"tokenizer.model", text::sentencepiece_model(vocab, path)}};
 }
 
 }  // namespace
@@ -68,10 +66,9 @@ void add_import(CLI::App& checkpoint) {
       "Examples:\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2 --dtype bfloat16");
-  conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
-    const TokenizerFile tokenizer = tokenizer_file(o.path);  // before the weights: it may be refused
+  conversion(command, options, [](const Options& o, io::ConvertOptions& settings) {
+    settings.more_files = tokenizer_files(o.path);  // before the weights: it may be refused
     io::import_gguf(o.path, o.folder, settings);
-    if (!tokenizer.name.empty()) io::write_file(o.folder + "/" + tokenizer.name, tokenizer.text);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
@@ -77,5 +78,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   flagscale::install_interrupt_handler();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file beyond `ulimit -f` is an error of write(), like a full disk
   return flagscale::run(argc, argv);
 }

@@ -67,8 +67,10 @@ std::string resolve(const std::string& path) {
     for (; !all.empty(); all.pop_back()) {
       std::error_code ignored;
       if (!fs::equivalent(all.back(), damaged, ignored) && is_whole(all.back()))
-        fail(error.kind(), "{}; the newest whole checkpoint beside it is {}: load that one", error.what(),
-             all.back());
+        fail(error.kind(),
+             "{}; the newest whole checkpoint beside it is {}: give that path instead (to train on "
+             "from it: ++train.system.checkpoint.load={})",
+             error.what(), all.back(), all.back());
     }
     fail(error.kind(), "{}; there is no whole checkpoint beside it", error.what());
   }

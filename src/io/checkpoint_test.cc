@@ -148,7 +148,7 @@ TEST(Checkpoint, NamesTheDamagedFileAndOffersTheNewestWholeOne) {
   const std::string error = error_of([&] { Checkpoint(folder.path).verify(); });
   EXPECT_NE(error.find("iter_0000015/rank_00000_00000.safetensors: tensor 'w' is damaged"), error.npos)
       << error;
-  EXPECT_NE(error.find("iter_0000005: load that one"), error.npos) << error;
+  EXPECT_NE(error.find("iter_0000005: give that path instead"), error.npos) << error;
   EXPECT_EQ(newest_whole_checkpoint(folder.path), folder.path + "/iter_0000005");
   const std::string manifest = error_of([&] { Checkpoint(folder.path + "/iter_0000010"); });
   EXPECT_NE(manifest.find("iter_0000010/manifest.json: damaged (checksum mismatch)"), manifest.npos)
@@ -156,7 +156,7 @@ TEST(Checkpoint, NamesTheDamagedFileAndOffersTheNewestWholeOne) {
   fs::resize_file(folder.path + "/iter_0000015/rank_00000_00000.safetensors", 100);
   EXPECT_NE(error_of([&] { Checkpoint c(folder.path); }).find("cut off"), std::string::npos);
   fs::remove_all(folder.path + "/iter_0000015");
-  EXPECT_NE(error_of([&] { Checkpoint c(folder.path); }).find("iter_0000005: load that one"),
+  EXPECT_NE(error_of([&] { Checkpoint c(folder.path); }).find("iter_0000005: give that path instead"),
             std::string::npos);
 }
 

@@ -1,5 +1,8 @@
 #include "io/convert.h"
 
+#include <fmt/core.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -16,11 +19,44 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 namespace {
-void make_folder(const std::string& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail(ErrorKind::kResource, "{}: cannot make the folder: {}", folder, error.message());
-}
+// A folder beside its target until it is whole; inside one that is there already, which may be a mount of its
+// own.
+class FolderAside {
+ public:
+  explicit FolderAside(const std::string& target)
+      : target_(target.substr(0, target.find_last_not_of('/') + 1)) {
+    path_ = target_.string() + (fs::exists(target_) ? "/" : ".") + std::to_string(getpid()) + ".tmp";
+    std::error_code error;
+    fs::create_directories(path_, error);
+    if (error)
+      fail(ErrorKind::kResource, "{}: cannot make the folder: {}", target_.string(), error.message());
+  }
+  ~FolderAside() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  FolderAside(const FolderAside&) = delete;
+
+  const std::string& path() const { return path_; }
+  void add(const std::map<std::string, std::string>& files) const {
+    for (const auto& [name, text] : files) write_file(path_ + "/" + name, text);
+  }
+  void commit() {
+    std::error_code error;
+    if (!fs::exists(target_)) {
+      fs::rename(path_, target_, error);
+    } else {
+      for (const auto& entry : fs::directory_iterator(path_))
+        if (!error) fs::rename(entry.path(), target_ / entry.path().filename(), error);
+    }
+    if (error)
+      fail(ErrorKind::kResource, "{}: cannot be put in place: {}", target_.string(), error.message());
+  }
+
+ private:
+  fs::path target_;
+  std::string path_;
+};
 
 void write_weights(const WeightSet& weights, const std::string& folder, const ConvertOptions& options) {
   std::vector<OutputTensor> tensors;
@@ -69,7 +105,7 @@ std::vector<std::string> copy_tokenizer(const std::string& from, const std::stri
   for (const char* name : kFiles) {
     const fs::path file = fs::path(source) / name;
     if (!fs::is_regular_file(file, error)) continue;
-    if (!fs::equivalent(source, folder, error)) write_file(folder + "/" + name, read_file(file.string()));
+    write_file(folder + "/" + name, read_file(file.string()));
     copied.emplace_back(name);
   }
   return copied;
@@ -101,13 +137,14 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
     if (!info.name.starts_with("model.") && info.name != "lm_head.weight")
       fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Hugging Face {} model", file,
            info.name, gguf.architecture());
-  make_folder(folder);
-  write_weights(*weights, folder, options);
-  if (gguf.strings("tokenizer.ggml.tokens")) {
-    write_file(folder + "/generation_config.json", gguf_generation_config_json(gguf));
-    write_file(folder + "/tokenizer_config.json", gguf_tokenizer_config_json(gguf));
-  }
-  write_file(folder + "/config.json", config);
+  FolderAside aside(folder);
+  write_weights(*weights, aside.path(), options);
+  if (gguf.strings("tokenizer.ggml.tokens"))
+    aside.add({{"generation_config.json", gguf_generation_config_json(gguf)},
+               {"tokenizer_config.json", gguf_tokenizer_config_json(gguf)}});
+  aside.add(options.more_files);
+  aside.add({{"config.json", config}});
+  aside.commit();
 }
 
 std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
@@ -115,10 +152,13 @@ std::vector<std::string> export_weights(const std::string& path, const std::stri
   const Model model = model_of(path);
   const std::string config = with_dtype(path, model.config, options.dtype);
   const auto weights = open_weights(path);
-  make_folder(folder);
-  write_weights(*weights, folder, options);
-  const auto copied = copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, folder);
-  write_file(folder + "/config.json", config);
+  FolderAside aside(folder);
+  write_weights(*weights, aside.path(), options);
+  const auto copied =
+      copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, aside.path());
+  aside.add(options.more_files);
+  aside.add({{"config.json", config}});
+  aside.commit();
   return copied;
 }
 

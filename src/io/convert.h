@@ -1,9 +1,11 @@
 #pragma once
 // A model from one file format to a Hugging Face folder, some rows at a time: memory stays flat whatever its
-// size.
+// size. The folder is written aside and gets its name when it is whole; what an error or Ctrl-C left is
+// removed. In a folder that is there already, files of the same names are replaced, all at the end.
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,14 +17,15 @@ struct ConvertOptions {
   DType dtype = DType::kF32;  // of every weight in the folder: float32, bfloat16 or float16
   uint64_t max_shard_bytes = uint64_t{5'000'000'000};
   std::string tokenizer;  // export: a folder or file with the tokenizer; "": the checkpoint's own
-  std::function<void(uint64_t bytes)> progress;  // called as bytes of `total` are written; may be empty
+  std::map<std::string, std::string> more_files;  // name to text: written beside the weights
+  std::function<void(uint64_t bytes)> progress;   // called as bytes of `total` are written; may be empty
 };
 
 // Bytes of weights that a conversion of `path` to `dtype` writes.
 uint64_t converted_bytes(const std::string& path, DType dtype);
 
 // A GGUF file (llama, qwen2 or qwen3) to config.json, generation_config.json, tokenizer_config.json and
-// model*.safetensors. tokenizer.json is text's to write, from gguf_tokenizer().
+// model*.safetensors. tokenizer.json is text's to make, from gguf_tokenizer(), and more_files' to bring.
 void import_gguf(const std::string& file, const std::string& folder, const ConvertOptions& options);
 
 // One of our checkpoints, which carries its config.json in TrainingState::extra["config.json"], or a Hugging

@@ -1,6 +1,8 @@
 #include "text/bpe_trainer.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -13,6 +15,7 @@
 #include "text/byte_alphabet.h"
 #include "text/files.h"
 #include "text/pre_tokenizer.h"
+#include "text/unicode.h"
 #include "text/word_counts.h"
 
 namespace flagscale::text {
@@ -214,7 +217,7 @@ class FileTexts {
       if (!file_.is_open()) {
         if (at_ == files_.size()) return false;
         file_.open(files_[at_], std::ios::binary);
-        if (!file_) fail(ErrorKind::kNotFound, "cannot read {}", files_[at_]);
+        if (!file_) fail(ErrorKind::kNotFound, "cannot read {}: {}", files_[at_], std::strerror(errno));
       }
       text.resize(kPart);
       file_.read(text.data(), kPart);
@@ -225,16 +228,19 @@ class FileTexts {
         text += rest;
         if (!file_.eof()) text += '\n';
       }
+      if (const size_t valid = valid_utf8_prefix(text); valid != text.size())
+        fail(ErrorKind::kInvalidArgument, "{}: the text is not UTF-8 at byte {}", files_[at_], read_ + valid);
+      read_ += text.size();
       if (!text.empty()) return true;
       file_.close();
       file_.clear();
-      ++at_;
+      ++at_, read_ = 0;
     }
   }
 
  private:
   const std::vector<std::string>& files_;
-  size_t at_ = 0;
+  size_t at_ = 0, read_ = 0;  // the file, and its bytes so far
   std::ifstream file_;
 };
 
