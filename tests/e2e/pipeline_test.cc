@@ -1,9 +1,6 @@
 // The whole way on a small text: tokenizer, data, training, resume, export, generation, scores; and what goes
 // wrong on it.
 
-#include <gtest/gtest.h>
-
-#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -12,82 +9,19 @@
 #include <regex>
 #include <sstream>
 
-#include "tests/e2e/program.h"
+#include "tests/e2e/workshop.h"
 
 namespace flagscale::e2e {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A folder with a text (this project's own pages and sources), a tokenizer and a dataset of it; made once.
-class Pipeline : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = fs::temp_directory_path() / ("flagscale-pipeline-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    write_text(folder_ / "text.txt");
-    must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "512", "--output", "tokenizer"});
-    must({"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "tokenizer",
-          "--append-eod", "--output-prefix", "text"});
-  }
-  static void TearDownTestSuite() { fs::remove_all(folder_); }
+class Pipeline : public Workshop {};
 
-  // Every source file a document.
-  static void write_text(const fs::path& file) {
-    std::ofstream out(file);
-    std::vector<fs::path> sources;
-    for (const auto& entry : fs::recursive_directory_iterator(FLAGSCALE_SOURCE_DIR "/src"))
-      if (entry.path().extension() == ".h") sources.push_back(entry.path());
-    std::sort(sources.begin(), sources.end());
-    for (const fs::path& source : sources) {
-      std::ifstream in(source);
-      for (std::string line; std::getline(in, line);)
-        if (!line.empty()) out << line << '\n';
-      out << '\n';
-    }
-  }
-
-  static Result must(const std::vector<std::string>& words) {
-    const Result result = run(words, folder_);
-    std::string command = "flagscale";
-    for (const std::string& word : words) command += " " + word;
-    EXPECT_EQ(result.code, 0) << command << "\n" << result.out << result.err;
-    return result;
-  }
-
-  // `flagscale train` on the folder's data, small; `name` keeps runs apart.
-  static std::vector<std::string> training(const std::string& name, std::vector<std::string> more) {
-    std::vector<std::string> words = configured();
-    const std::vector<std::string> small{"data_path=text_text_document",
-                                         "tokenizer_path=tokenizer",
-                                         "experiment.exp_dir=" + name,
-                                         "train.model.num_layers=2",
-                                         "train.model.hidden_size=64",
-                                         "train.model.ffn_hidden_size=160",
-                                         "train.model.num_attention_heads=4",
-                                         "train.model.seq_length=64",
-                                         "train.model.max_position_embeddings=64",
-                                         "train.model.train_iters=20",
-                                         "train.model.eval_interval=20",
-                                         "train.model.eval_iters=2",
-                                         "train.system.logging.log_interval=5",
-                                         "train.system.checkpoint.save_interval=10"};
-    words.insert(words.end(), small.begin(), small.end());
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-
-  static std::vector<std::string> configured() {
-    return {"run", "--config-path", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf", "--config-name", "train"};
-  }
-
-  static double number_after(const std::string& text, const std::string& label) {
-    const size_t at = text.rfind(label);
-    return at == std::string::npos ? -1 : std::strtod(text.c_str() + at + label.size(), nullptr);
-  }
-
-  static inline fs::path folder_;
-};
+double number_after(const std::string& text, const std::string& label) {
+  const size_t at = text.rfind(label);
+  return at == std::string::npos ? -1 : std::strtod(text.c_str() + at + label.size(), nullptr);
+}
 
 TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
   const Result trained = must(training("run", {}));
@@ -142,6 +76,24 @@ TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
   EXPECT_EQ(losses(whole.out), losses(second.out)) << second.out;
 }
 
+// Full fine-tuning of what was exported: it starts where the other run ended.
+TEST_F(Pipeline, TrainsOnFromAHuggingFaceFolder) {
+  const Result base = must(training("base", {"train.system.logging.log_interval=1"}));
+  must({"checkpoint", "export", "base/checkpoints", "base_hf"});
+  const Result tuned =
+      must({"train", "base_hf", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml",
+            "data_path=text_text_document", "tokenizer_path=tokenizer", "experiment.exp_dir=tuned",
+            "train.model.seq_length=64", "train.model.train_iters=20", "train.model.eval_iters=2",
+            "train.model.eval_interval=20", "train.system.logging.log_interval=1"});
+  const auto first = [](const std::string& text) {
+    return number_after(text.substr(0, text.find('\n')), "lm loss: ");
+  };
+  EXPECT_LT(first(tuned.out), first(base.out) - 0.1) << tuned.out;
+  EXPECT_LT(number_after(tuned.out, "lm loss value: "), number_after(base.out, "lm loss value: "))
+      << tuned.out;
+  must({"generate", "tuned/checkpoints", "--prompt", "namespace", "--max-tokens", "4", "--temperature", "0"});
+}
+
 TEST_F(Pipeline, RefusesWhatCannotBe) {
   struct Case {
     std::vector<std::string> words;
@@ -170,25 +122,6 @@ TEST_F(Pipeline, RefusesWhatCannotBe) {
     EXPECT_NE(result.err.find(c.says), std::string::npos) << what << "\n" << result.err;
   }
   EXPECT_FALSE(fs::exists(folder_ / "bad/checkpoints")) << "a refused run left something behind";
-}
-
-TEST_F(Pipeline, NamesTheRequiredValueThatIsNotSet) {
-  const Result result = run(configured(), folder_);
-  EXPECT_EQ(result.code, 2);
-  EXPECT_NE(result.err.find("train.data.data_path is not set"), std::string::npos) << result.err;
-}
-
-// Aquila-7B with Adam in fp32 masters wants over 100 GB: said before anything is allocated.
-TEST_F(Pipeline, RefusesAPlanLargerThanMemory) {
-  std::vector<std::string> words = configured();
-  for (const char* override :
-       {"train=7b", "data_path=text_text_document", "tokenizer_path=tokenizer", "experiment.exp_dir=huge"})
-    words.emplace_back(override);
-  const Result result = run(words, folder_);
-  if (result.code == 0) GTEST_SKIP() << "this machine has the memory for 7 billion parameters";
-  EXPECT_EQ(result.code, 1) << result.err;
-  EXPECT_NE(result.err.find("GiB"), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("free"), std::string::npos) << result.err;
 }
 
 }  // namespace

@@ -1,10 +1,11 @@
 #include "tests/e2e/program.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 
@@ -12,50 +13,94 @@ namespace flagscale::e2e {
 
 namespace {
 
-std::string contents(FILE* file) {
+constexpr uid_t kNobody = 65534;
+
+std::string contents(std::FILE* file) {
   std::string text;
   std::rewind(file);
   char buffer[4096];
   for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, file)) > 0;) text.append(buffer, n);
-  std::fclose(file);
   return text;
 }
 
-// stdout and stderr go to files, so that neither can fill a pipe and block.
-Result execute(const std::vector<std::string>& words, const std::string& folder) {
-  FILE* out = std::tmpfile();
-  FILE* err = std::tmpfile();
-  if (!out || !err) return {-1, "", "no temporary file"};
-  std::vector<char*> arguments;
-  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    if (!folder.empty() && chdir(folder.c_str()) != 0) _exit(126);
-    const int null = open("/dev/null", O_RDONLY);
-    dup2(null, STDIN_FILENO);
-    dup2(fileno(out), STDOUT_FILENO);
-    dup2(fileno(err), STDERR_FILENO);
-    execvp(arguments[0], arguments.data());
-    _exit(127);
+// Between fork() and exec(): false when the setting cannot be had.
+bool apply(const Setting& setting) {
+  if (!setting.folder.empty() && chdir(setting.folder.c_str()) != 0) return false;
+  for (const std::string& variable : setting.environment) putenv(const_cast<char*>(variable.c_str()));
+  if (setting.file_limit > 0) {
+    const rlimit limit{setting.file_limit, setting.file_limit};
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return false;
   }
-  int status = 0;
-  waitpid(child, &status, 0);
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return {code, contents(out), contents(err)};
+  return !setting.nobody || geteuid() != 0 || (setgid(kNobody) == 0 && setuid(kNobody) == 0);
 }
 
 }  // namespace
 
-Result run(const std::vector<std::string>& words, const std::string& folder) {
+Child::Child(const std::vector<std::string>& words, const Setting& setting)
+    : out_(std::tmpfile()), err_(std::tmpfile()) {
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  pid_ = fork();
+  if (pid_ != 0) return;
+  const int null = open("/dev/null", O_RDONLY);
+  dup2(null, STDIN_FILENO);
+  dup2(fileno(out_), STDOUT_FILENO);
+  dup2(fileno(err_), STDERR_FILENO);
+  if (!apply(setting)) _exit(126);
+  execvp(arguments[0], arguments.data());
+  _exit(127);
+}
+
+Child::~Child() {
+  if (!ended_) {
+    signal(SIGKILL);
+    collect(true);
+  }
+  std::fclose(out_);
+  std::fclose(err_);
+}
+
+void Child::collect(bool block) {
+  int status = 0;
+  rusage usage{};
+  if (ended_ || wait4(pid_, &status, block ? 0 : WNOHANG, &usage) != pid_) return;
+  ended_ = true;
+  result_ = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), contents(out_), contents(err_),
+             usage.ru_maxrss};
+}
+
+bool Child::running() {
+  collect(false);
+  return !ended_;
+}
+
+void Child::signal(int number) const {
+  if (!ended_) kill(pid_, number);
+}
+
+Result Child::wait() {
+  collect(true);
+  return result_;
+}
+
+std::vector<std::string> program(const std::vector<std::string>& words) {
   std::vector<std::string> all{FLAGSCALE_PROGRAM};
   all.insert(all.end(), words.begin(), words.end());
-  return execute(all, folder);
+  return all;
+}
+
+Result run(const std::vector<std::string>& words, const Setting& setting) {
+  return Child(program(words), setting).wait();
+}
+
+Result run(const std::vector<std::string>& words, const std::string& folder) {
+  return run(words, Setting{.folder = folder});
 }
 
 Result shell(const std::string& command, const std::string& folder) {
   const std::string bin = std::filesystem::path(FLAGSCALE_PROGRAM).parent_path();
-  return execute({"bash", "-c", "PATH=" + bin + ":$PATH\n" + command}, folder);
+  return Child({"bash", "-c", "PATH=" + bin + ":$PATH\n" + command}, {.folder = folder}).wait();
 }
 
 }  // namespace flagscale::e2e

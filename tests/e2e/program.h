@@ -1,6 +1,8 @@
 #pragma once
 // Runs the program that was built, as a shell would.
 
+#include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -9,10 +11,43 @@ namespace flagscale::e2e {
 struct Result {
   int code = -1;  // exit status; 128 + signal when killed
   std::string out, err;
+  int64_t peak_kib = 0;  // most resident memory, file pages included
 };
 
-// The words after `flagscale`, each passed as it is: no shell. The working folder is `folder` where given.
+// How a process is set up before the program starts.
+struct Setting {
+  std::string folder = {};                    // working folder; empty: as it is
+  std::vector<std::string> environment = {};  // NAME=value, beside this process's
+  uint64_t file_limit = 0;                    // bytes that a file may have (RLIMIT_FSIZE); 0: as it is
+  bool nobody = false;                        // as another user, where this one is root
+};
+
+// A process that runs. stdout and stderr go to files, so that neither can fill a pipe and block.
+class Child {
+ public:
+  explicit Child(const std::vector<std::string>& words,
+                 const Setting& setting = {});  // words[0] is looked up in PATH
+  ~Child();                                     // kills what still runs
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  bool running();
+  void signal(int number) const;
+  Result wait();
+
+ private:
+  void collect(bool block);
+  int pid_ = -1;
+  bool ended_ = false;
+  std::FILE *out_, *err_;
+  Result result_;
+};
+
+// `flagscale` and `words`, each passed as it is: no shell.
+std::vector<std::string> program(const std::vector<std::string>& words);
+
 Result run(const std::vector<std::string>& words, const std::string& folder = "");
+Result run(const std::vector<std::string>& words, const Setting& setting);
 
 // A bash command line, with the program's folder in PATH.
 Result shell(const std::string& command, const std::string& folder = "");

@@ -1,0 +1,263 @@
+// What cannot be used is refused: which file, what is wrong, what would be right; never a crash, nothing left
+// half.
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "tests/e2e/workshop.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/";
+
+class BadInput : public Workshop {
+ protected:
+  static void refuses(const Words& words, int code, const Words& says) {
+    const Result result = run(words, folder_);
+    std::string command = "flagscale";
+    for (const std::string& word : words) command += " " + word;
+    EXPECT_EQ(result.code, code) << command << "\n" << result.out << result.err;
+    EXPECT_NE(result.err.find("flagscale: error:"), std::string::npos) << command << "\n" << result.err;
+    for (const std::string& part : says)
+      EXPECT_NE(result.err.find(part), std::string::npos) << command << "\n" << result.err;
+  }
+
+  // Damaged copies of `file`, each read by `words`. What is cut or is not the format at all is refused by
+  // name; of flipped bytes all that is asked for is an end in order.
+  static void damage(const std::string& file, const Words& words, const std::string& names = "") {
+    const std::string whole = contents(file);
+    const std::string name = names.empty() ? fs::path(file).filename().string() : names;
+    ASSERT_FALSE(whole.empty()) << file;
+    for (const size_t keep : {size_t{0}, size_t{3}, whole.size() / 2}) {
+      SCOPED_TRACE(file + " cut to " + std::to_string(keep) + " bytes");
+      write(file, whole.substr(0, keep));
+      refuses(words, 1, {name});
+    }
+    SCOPED_TRACE(file);
+    write(file, std::string(whole.size(), '\xff'));
+    refuses(words, 1, {name});
+    for (size_t i = 0; i < 12; ++i) {
+      std::string flipped = whole;
+      flipped[whole.size() * i / 12] = static_cast<char>(flipped[whole.size() * i / 12] ^ 0x55);
+      write(file, flipped);
+      const Result result = run(words, folder_);
+      EXPECT_LE(result.code, 2) << "flipped byte " << whole.size() * i / 12 << "\n" << result.err;
+    }
+    write(file, whole);
+    must(words);
+  }
+  static void copy(const std::string& golden, const std::string& to) {
+    fs::create_directories((folder_ / to).parent_path());
+    fs::copy(kGolden + golden, folder_ / to, fs::copy_options::recursive);
+  }
+};
+
+TEST_F(BadInput, TheRequiredValueThatIsNotSetIsNamed) {
+  refuses(configured(), 2, {"required value train.data.data_path is not set"});
+  const std::string theirs = FLAGSCALE_SOURCE_DIR "/../shared/flagscale/examples/aquila/conf";
+  if (!fs::exists(theirs)) GTEST_SKIP() << "../shared is not here: only our own files were tried";
+  refuses({"run", "--config-path", theirs, "--config-name", "train"}, 2,
+          {"required value train.data.data_path is not set"});
+}
+
+TEST_F(BadInput, KeysThatAreNone) {
+  refuses(training("keys", {"+train.model.rotary_bse=1"}), 2,
+          {"rotary_bse", "override", "did you mean 'rotary_base'?"});
+  write("typo/train.yaml", "train:\n  model:\n    num_layers: 2\n    hiden_size: 64\n");
+  refuses({"config", "validate", "--config-path", "typo", "--config-name", "train"}, 2,
+          {"train.yaml:4", "train.model.hiden_size", "did you mean 'hidden_size'?"});
+  refuses(training("keys", {"+train.system.num_experts=8", "train.system.tensor_model_parallel_size=4"}), 1,
+          {"num_experts (a mixture of experts)", "tensor_model_parallel_size (more than one rank)"});
+  const Result told = run(training("keys", {"+train.system.use_flash_attn=true",
+                                            "+train.system.wandb_project=x", "action=dryrun"}),
+                          folder_);
+  EXPECT_TRUE(std::regex_search(
+      told.err, std::regex("change nothing here[^\n]*: [^\n]*use_flash_attn[^\n]*wandb_project[^\n]*\n")))
+      << told.err;
+}
+
+TEST_F(BadInput, ExplainSaysAllThatIsKnown) {
+  const std::string plain = must({"config", "explain", "train.model.rotary_base"}).out;
+  for (const char* part : {"float", "default 10000", "above 0", "rotary frequencies"})
+    EXPECT_NE(plain.find(part), std::string::npos) << plain;
+  write("explained/c.yaml", "base: 5e5\ntrain:\n  model:\n    rotary_base: ${base}\n");
+  const Words where{"config",        "explain", "train.model.rotary_base", "--config-path", "explained",
+                    "--config-name", "c"};
+  const std::string set = must(where).out;
+  EXPECT_NE(set.find("c.yaml:4"), std::string::npos) << set;
+  EXPECT_NE(set.find("c.yaml:1"), std::string::npos) << set;
+  Words overridden = where;
+  overridden.emplace_back("base=7");
+  EXPECT_NE(must(overridden).out.find("override 'base=7'"), std::string::npos);
+}
+
+TEST_F(BadInput, ShapesThatDoNotFit) {
+  must(training("shapes", {"train.model.train_iters=10", "train.model.eval_iters=0"}));
+  refuses(training("shapes", {"train.model.hidden_size=128"}), 2,
+          {"iter_0000010", ", 64]", ", 128]", "train.model"});
+  refuses(training("other", {"+train.system.checkpoint.pretrained_checkpoint=shapes/checkpoints",
+                             "train.model.hidden_size=128"}),
+          1, {"shapes/checkpoints", "128", "64"});
+  copy("model/qwen2_tied", "misfit");
+  auto config = nlohmann::json::parse(contents("misfit/config.json"));
+  config["intermediate_size"] = config["intermediate_size"].get<int>() + 8;
+  write("misfit/config.json", config.dump());
+  refuses({"score", "misfit", "--text", "text.txt", "--tokenizer", "tokenizer"}, 1, {"mlp"});
+}
+
+TEST_F(BadInput, AVocabularyThatIsTooSmall) {
+  refuses(training("small", {"+train.data.tokenizer.vocab_size=100"}), 2, {"vocab_size is 100", "512"});
+  const Result result =
+      run(training("small", {"+train.data.tokenizer.vocab_size=100", "~train.data.tokenizer.tokenizer_path",
+                             "~train.data.tokenizer.tokenizer_type"}),
+          folder_);
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find("text_text_document.bin: sequence"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("the vocabulary has 0..127"), std::string::npos) << result.err;
+}
+
+TEST_F(BadInput, DamagedFilesOfEveryFormat) {
+  damage("tokenizer/tokenizer.json",
+         {"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "tokenizer",
+          "--output-prefix", "again"},
+         "tokenizer");
+  for (const char* end : {"idx", "bin"}) {
+    fs::copy_file(folder_ / ("text_text_document." + std::string(end)), folder_ / ("d." + std::string(end)));
+  }
+  damage("d.idx", {"data", "inspect", "d"});
+  const std::string bin = contents("d.bin");
+  write("d.bin", bin.substr(0, bin.size() / 2));
+  refuses({"data", "inspect", "d"}, 1, {"d.idx", ".bin is cut short"});
+  refuses(training("cut", {"data_path=d"}), 1, {"d.idx", ".bin is cut short"});
+
+  copy("model/qwen2", "hf");
+  for (const char* file :
+       {"hf/config.json", "hf/model.safetensors.index.json", "hf/model-00001-of-00002.safetensors"})
+    damage(file, {"checkpoint", "export", "hf", "hf_out"});
+  copy("io/llama.gguf", "m/llama.gguf");
+  damage("m/llama.gguf", {"checkpoint", "inspect", "m/llama.gguf"});
+  copy("io/checkpoints", "ck");
+  damage("ck/iter_0000007/manifest.json", {"checkpoint", "verify", "ck"});
+  damage("ck/iter_0000007/rank_00000_00000.safetensors", {"checkpoint", "verify", "ck"});
+  fs::create_directory(folder_ / "sp");
+  write("sp/tokenizer.model", std::string(1000, '\x7f'));
+  refuses({"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "sp",
+           "--output-prefix", "again"},
+          1, {"tokenizer.model"});
+}
+
+TEST_F(BadInput, DamagedVocabularyAndMerges) {
+  const auto json = nlohmann::json::parse(contents("tokenizer/tokenizer.json"));
+  std::string merges = "#version: 0.2\n";
+  for (const auto& merge : json["model"]["merges"])
+    merges += merge.is_string() ? merge.get<std::string>() + "\n"
+                                : merge[0].get<std::string>() + " " + merge[1].get<std::string>() + "\n";
+  write("aquila/vocab.json", json["model"]["vocab"].dump());
+  write("aquila/merges.txt", merges);
+  const Words words{"data",
+                    "preprocess",
+                    "--input",
+                    "text.txt",
+                    "--plain-text",
+                    "--output-prefix",
+                    "again",
+                    "--tokenizer-type",
+                    "AquilaTokenizerFS",
+                    "--tokenizer",
+                    "aquila",
+                    "--vocab-file",
+                    "aquila/vocab.json",
+                    "--merge-file",
+                    "aquila/merges.txt"};
+  must(words);
+  damage("aquila/vocab.json", words);
+  write("aquila/merges.txt", "#version: 0.2\nthis line has too many words\n");
+  refuses(words, 1, {"merges.txt"});
+  fs::remove(folder_ / "aquila/merges.txt");
+  refuses(words, 1, {"merges.txt"});
+}
+
+TEST_F(BadInput, DamagedConfigurationsAndPrompts) {
+  for (const char* yaml : {"a: [1, 2", "a: b: c", "\t- x", "a: \"open", "a: 1\na: 2"}) {
+    write("broken/c.yaml", std::string("ok: 1\n") + yaml + "\n");
+    refuses({"config", "show", "--config-path", "broken", "--config-name", "c"}, 2, {"c.yaml"});
+  }
+  must(training("prompts", {"train.model.train_iters=2", "train.model.eval_iters=0"}));
+  for (const char* line :
+       {"{\"prompt\": ", "[1, 2]", "{\"prompt\": 3}", "{\"nothing\": \"x\"}", "{\"messages\": \"x\"}"}) {
+    write("p.jsonl", std::string("{\"prompt\": \"ok\"}\n") + line + "\n");
+    refuses({"generate", "prompts/checkpoints", "--prompts", "p.jsonl"}, 2, {"p.jsonl:2"});
+  }
+}
+
+TEST_F(BadInput, TextThatIsNotUtf8) {
+  write("latin.txt", "caf\xe9 au lait\n");
+  write("latin.jsonl", "{\"text\": \"fine\"}\n{\"text\": \"caf\xe9\"}\n");
+  const Words to{"--tokenizer", "tokenizer", "--output-prefix", "latin"};
+  const auto with = [&](Words words) {
+    words.insert(words.end(), to.begin(), to.end());
+    return words;
+  };
+  refuses(with({"data", "preprocess", "--input", "latin.txt", "--plain-text"}), 2, {"latin.txt:1", "UTF-8"});
+  refuses(with({"data", "preprocess", "--input", "latin.jsonl"}), 2, {"latin.jsonl:2", "UTF-8"});
+  EXPECT_FALSE(fs::exists(folder_ / "latin_text_document.idx"));
+  refuses({"data", "train-tokenizer", "--input", "latin.txt", "--vocab-size", "300", "--output",
+           "latin_tokenizer"},
+          2, {"latin.txt", "UTF-8"});
+  EXPECT_FALSE(fs::exists(folder_ / "latin_tokenizer/tokenizer.json"));
+  write("latin/c.yaml", "name: caf\xe9\n");
+  refuses({"config", "show", "--config-path", "latin", "--config-name", "c"}, 2, {"c.yaml", "UTF-8"});
+  must(training("utf8", {"train.model.train_iters=2", "train.model.eval_iters=0"}));
+  refuses({"generate", "utf8/checkpoints", "--prompt", "caf\xe9"}, 2, {"UTF-8"});
+  refuses({"score", "utf8/checkpoints", "--text", "latin.txt"}, 2, {"UTF-8"});
+}
+
+TEST_F(BadInput, DocumentsOfNoLength) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i)
+    lines += i % 2 ? "{\"text\": \"\"}\n" : "{\"text\": \"some words that are tokens of a document\"}\n";
+  write("gaps.jsonl", lines);
+  must({"data", "preprocess", "--input", "gaps.jsonl", "--tokenizer", "tokenizer", "--output-prefix", "gaps",
+        "--append-eod"});
+  must(training("gaps", {"data_path=gaps_text_document", "train.model.seq_length=16"}));
+  write("void.jsonl", "{\"text\": \"\"}\n{\"text\": \"\"}\n");
+  must(
+      {"data", "preprocess", "--input", "void.jsonl", "--tokenizer", "tokenizer", "--output-prefix", "void"});
+  refuses(training("void", {"data_path=void_text_document"}), 2, {"void_text_document"});
+  write("empty.jsonl", "");
+  refuses({"data", "preprocess", "--input", "empty.jsonl", "--tokenizer", "tokenizer", "--output-prefix",
+           "empty"},
+          2, {"no documents"});
+  refuses({"data", "train-tokenizer", "--input", "empty.jsonl", "--vocab-size", "300", "--output", "t"}, 2,
+          {"text"});
+}
+
+// The file is named, the newest whole checkpoint offered, and what the message says works.
+TEST_F(BadInput, ADamagedCheckpointIsRefusedAndAnotherOffered) {
+  const Words words = training("damaged", {"train.model.train_iters=30", "train.model.eval_iters=0"});
+  must(words);
+  const std::string whole = contents("damaged/checkpoints/iter_0000030/rank_00000_00000.safetensors");
+  const std::string file = "damaged/checkpoints/iter_0000030/rank_00000_00000.safetensors";
+  std::string flipped = whole;
+  flipped[whole.size() - 1000] = static_cast<char>(flipped[whole.size() - 1000] ^ 1);
+  write(file, flipped);
+  const Result result = run(words, folder_);
+  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_NE(result.err.find(file), std::string::npos) << result.err;
+  std::smatch offer;
+  ASSERT_TRUE(
+      std::regex_search(result.err, offer, std::regex("\\+\\+train\\.system\\.checkpoint\\.load=[^ )\n]+")))
+      << result.err;
+  EXPECT_NE(offer.str().find("iter_0000020"), std::string::npos);
+  Words taken = words;
+  taken.push_back(offer.str());
+  must(taken);
+  EXPECT_EQ(contents(file), whole) << "not what the whole run came to";
+}
+
+}  // namespace
+}  // namespace flagscale::e2e

@@ -1,0 +1,35 @@
+#pragma once
+// What the program's tests start from: a folder with a text (this project's own headers), a tokenizer and a
+// dataset of it, made once a suite.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/e2e/program.h"
+
+namespace flagscale::e2e {
+
+class Workshop : public testing::Test {
+ protected:
+  static void SetUpTestSuite();
+  static void TearDownTestSuite();
+
+  // Runs in the folder; a failure of the test where the exit code is not 0.
+  static Result must(const std::vector<std::string>& words);
+
+  // `flagscale run` on examples/aquila, and small on the folder's data. `name` keeps runs apart: exp_dir.
+  static std::vector<std::string> configured();
+  static std::vector<std::string> training(const std::string& name, const std::vector<std::string>& more);
+
+  static std::string contents(const std::filesystem::path& file);
+  static void write(const std::filesystem::path& file, const std::string& text);
+  // Names of the files below a folder of the workshop that a program has to clean up when it fails.
+  static std::vector<std::string> left_aside(const std::string& folder);
+
+  static inline std::filesystem::path folder_;
+};
+
+}  // namespace flagscale::e2e
