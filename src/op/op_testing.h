@@ -114,24 +114,32 @@ inline void expect_gradients(const Function& function, const std::vector<Tensor>
   }
 }
 
-// Output and gradients of every instruction set of this machine against the scalar kernels in double. The sets that the
-// machine lacks are recorded as not run.
-inline void expect_sets_agree(const Function& function, const std::vector<Tensor>& inputs, double fp32 = 1e-5,
-                              double bf16 = 3e-2) {
+// A test for each instruction set, GetParam(). Those of sets that the machine lacks are skipped, and say so.
+class EverySet : public ::testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    const std::vector<Isa> sets = runnable_isas();
+    if (std::find(sets.begin(), sets.end(), GetParam()) == sets.end())
+      GTEST_SKIP() << "the " << name(GetParam()) << " kernels are not run: this machine lacks the instructions";
+  }
+};
+#define FLAGSCALE_EVERY_SET(suite)                                                                            \
+  class suite : public testing::EverySet {};                                                                  \
+  INSTANTIATE_TEST_SUITE_P(Set, suite, ::testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16), \
+                           [](const auto& test) { return std::string(name(test.param)); })
+
+// Output and gradients of one instruction set, in fp32 and bf16, against the scalar kernels in double.
+inline void expect_agrees(Isa isa, const Function& function, const std::vector<Tensor>& inputs, double fp32 = 1e-5,
+                          double bf16 = 3e-2) {
   const Result exact = run(function, inputs, Isa::kScalar);
-  const std::vector<Isa> sets = runnable_isas();
-  for (int i = static_cast<int>(sets.size()); i < kNumIsas; ++i)
-    ::testing::Test::RecordProperty(name(static_cast<Isa>(i)), "not run: this machine lacks it");
-  for (const Isa isa : sets) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      SCOPED_TRACE(std::string(name(isa)) + " " + std::string(flagscale::name(dtype)));
-      std::vector<Tensor> narrow;
-      for (const Tensor& input : inputs) narrow.push_back(converted(input, dtype));
-      const Result got = run(function, narrow, isa);
-      const double tolerance = dtype == DType::kF32 ? fp32 : bf16;
-      EXPECT_LT(relative_error(got.output, exact.output), tolerance);
-      for (size_t k = 0; k < inputs.size(); ++k) EXPECT_LT(relative_error(got.grads[k], exact.grads[k]), tolerance) << "gradient " << k;
-    }
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(flagscale::name(dtype));
+    std::vector<Tensor> narrow;
+    for (const Tensor& input : inputs) narrow.push_back(converted(input, dtype));
+    const Result got = run(function, narrow, isa);
+    const double tolerance = dtype == DType::kF32 ? fp32 : bf16;
+    EXPECT_LT(relative_error(got.output, exact.output), tolerance);
+    for (size_t k = 0; k < inputs.size(); ++k) EXPECT_LT(relative_error(got.grads[k], exact.grads[k]), tolerance) << "gradient " << k;
   }
 }
 

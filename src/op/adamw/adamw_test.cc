@@ -23,23 +23,21 @@ struct State {
   }
 };
 
-TEST(AdamW, MatchesTheFormulaInDouble) {
+FLAGSCALE_EVERY_SET(AdamWSets);
+TEST_P(AdamWSets, MatchTheFormulaInDouble) {
   const StepScalars step{1e-2f, 0.1f, 1 - 0.9f, 1 - 0.95f, 1.0f, 0};
-  for (const Isa isa : runnable_isas()) {
-    SCOPED_TRACE(name(isa));
-    const State before(70000), after(70000);
-    after.update(isa, step);
-    double squares = 0;
-    for (int64_t i = 0; i < 70000; ++i) squares += std::pow(testing::get(before.grad, i), 2);
-    EXPECT_NEAR(testing::get(after.norm, 0) / std::sqrt(squares), 1, 1e-6);
-    const double clip = 1 / (std::sqrt(squares) + 1e-6);
-    for (int64_t i = 0; i < 70000; i += 77) {
-      const double g = testing::get(before.grad, i) * clip, p = testing::get(before.param, i);
-      const double m = 0.9 * testing::get(before.m, i) + 0.1 * g, v = 0.95 * testing::get(before.v, i) + 0.05 * g * g;
-      const double expected = p - 1e-2 * (m / 0.1 / (std::sqrt(v / 0.05) + 1e-8) + 0.1 * p);
-      EXPECT_NEAR(testing::get(after.param, i), expected, 2e-5 * (1 + std::fabs(expected)));
-      EXPECT_EQ(after.copy.data<BF16>()[i].bits, to_bf16(after.param.data<float>()[i]).bits);
-    }
+  const State before(70000), after(70000);
+  after.update(GetParam(), step);
+  double squares = 0;
+  for (int64_t i = 0; i < 70000; ++i) squares += std::pow(testing::get(before.grad, i), 2);
+  EXPECT_NEAR(testing::get(after.norm, 0) / std::sqrt(squares), 1, 1e-6);
+  const double clip = 1 / (std::sqrt(squares) + 1e-6);
+  for (int64_t i = 0; i < 70000; i += 77) {
+    const double g = testing::get(before.grad, i) * clip, p = testing::get(before.param, i);
+    const double m = 0.9 * testing::get(before.m, i) + 0.1 * g, v = 0.95 * testing::get(before.v, i) + 0.05 * g * g;
+    const double expected = p - 1e-2 * (m / 0.1 / (std::sqrt(v / 0.05) + 1e-8) + 0.1 * p);
+    EXPECT_NEAR(testing::get(after.param, i), expected, 2e-5 * (1 + std::fabs(expected)));
+    EXPECT_EQ(after.copy.data<BF16>()[i].bits, to_bf16(after.param.data<float>()[i]).bits);
   }
 }
 

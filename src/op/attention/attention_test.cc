@@ -58,30 +58,31 @@ TEST(Attention, Gradients) {
   testing::expect_gradients(attend({0, 70}, {1, 1, 2, 0.5f, 9}), inputs(70, {1, 1, 2, 0, 9}));
 }
 
-TEST(Attention, EverySet) {
-  testing::expect_sets_agree(attend({0, 3, 150, 187}, {6, 2, 24, 0.2f, 0}), inputs(187, {6, 2, 24, 0, 0}),
-                             2e-5, 4e-2);
-  testing::expect_sets_agree(attend({0, 187}, {3, 3, 64, 0.125f, 33}), inputs(187, {3, 3, 64, 0, 0}), 2e-5,
-                             4e-2);
-  testing::expect_sets_agree(attend({0, 1, 2, 66, 131}, {9, 3, 40, 0.15f, 0}), inputs(131, {9, 3, 40, 0, 0}),
-                             2e-5, 4e-2);
-  testing::expect_sets_agree(attend({0, 77}, {4, 1, 128, 0.09f, 0}), inputs(77, {4, 1, 128, 0, 0}), 2e-5,
-                             4e-2);
+FLAGSCALE_EVERY_SET(AttentionSets);
+TEST_P(AttentionSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), attend({0, 3, 150, 187}, {6, 2, 24, 0.2f, 0}),
+                         inputs(187, {6, 2, 24, 0, 0}), 2e-5, 4e-2);
+  testing::expect_agrees(GetParam(), attend({0, 187}, {3, 3, 64, 0.125f, 33}), inputs(187, {3, 3, 64, 0, 0}),
+                         2e-5, 4e-2);
+  testing::expect_agrees(GetParam(), attend({0, 1, 2, 66, 131}, {9, 3, 40, 0.15f, 0}),
+                         inputs(131, {9, 3, 40, 0, 0}), 2e-5, 4e-2);
+  testing::expect_agrees(GetParam(), attend({0, 77}, {4, 1, 128, 0.09f, 0}), inputs(77, {4, 1, 128, 0, 0}),
+                         2e-5, 4e-2);
 }
 
 // One kv head: every block of keys waits for the one before it.
-TEST(Attention, ThreadsChangeNothing) {
+TEST_P(AttentionSets, ThreadsChangeNothing) {
   for (const AttentionShape& shape : {AttentionShape{4, 2, 16, 0.25f, 0}, AttentionShape{2, 1, 16, 0.25f, 0},
                                       AttentionShape{2, 1, 16, 0.25f, 90}})
-    for (const Isa isa : {Isa::kScalar, runnable_isas().back()})
-      for (const DType dtype : {DType::kF32, DType::kBF16}) {
-        std::vector<Tensor> in;
-        for (const Tensor& x : inputs(500, shape)) in.push_back(testing::converted(x, dtype));
-        const auto function = attend({0, 100, 500}, shape);
-        const auto one = testing::run(function, in, isa, 1), four = testing::run(function, in, isa, 4);
-        EXPECT_EQ(testing::relative_error(one.output, four.output), 0);
-        for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(one.grads[i], four.grads[i]), 0);
-      }
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      std::vector<Tensor> in;
+      for (const Tensor& x : inputs(500, shape)) in.push_back(testing::converted(x, dtype));
+      const auto function = attend({0, 100, 500}, shape);
+      const auto one = testing::run(function, in, GetParam(), 1),
+                 four = testing::run(function, in, GetParam(), 4);
+      EXPECT_EQ(testing::relative_error(one.output, four.output), 0);
+      for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(one.grads[i], four.grads[i]), 0);
+    }
 }
 
 // One plan serves any number of sequences and tokens up to its capacity.
@@ -102,30 +103,28 @@ TEST(Attention, LiveCounts) {
 }
 
 // q, k and v as columns of one product: the gradient is one tensor, written in place.
-TEST(Attention, GradientsOfAFusedProduct) {
+TEST_P(AttentionSets, GradientsOfAFusedProduct) {
   const testing::Function fused = [](Context& c, const std::vector<Tensor>& in) {
     return attention(c, in[0].columns(0, 6), in[0].columns(6, 3), in[0].columns(9, 3),
                      testing::int_tensor({0, 11}), nullptr, {2, 1, 3, 0.5f, 0});
   };
   testing::expect_gradients(fused, {random_tensor({11, 12}, 1)});
-  testing::expect_sets_agree(fused, {random_tensor({11, 12}, 1)}, 2e-5, 4e-2);
+  testing::expect_agrees(GetParam(), fused, {random_tensor({11, 12}, 1)}, 2e-5, 4e-2);
 }
 
-TEST(Attention, RowsThatAreNotWholePairs) {
+TEST_P(AttentionSets, RowsThatAreNotWholePairs) {
   const testing::Function odd = [](Context& c, const std::vector<Tensor>& in) {
     return attention(c, in[0].columns(1, 16), in[0].columns(17, 8), in[0].columns(25, 8),
                      testing::int_tensor({0, 11}), nullptr, {2, 1, 8, 0.5f, 0});
   };
   const Tensor x = random_tensor({11, 33}, 1);
   const auto exact = testing::run(odd, {x}, Isa::kScalar);
-  for (const Isa isa : runnable_isas()) {
-    const auto got = testing::run(odd, {testing::converted(x, DType::kBF16)}, isa);
-    EXPECT_LT(testing::relative_error(got.output, exact.output), 3e-2);
-    for (int64_t i = 0; i < 11; ++i)
-      for (int64_t j = 1; j < 33; ++j)
-        EXPECT_NEAR(testing::get(got.grads[0], i * 33 + j), testing::get(exact.grads[0], i * 33 + j), 0.1)
-            << i << ", " << j;
-  }
+  const auto got = testing::run(odd, {testing::converted(x, DType::kBF16)}, GetParam());
+  EXPECT_LT(testing::relative_error(got.output, exact.output), 3e-2);
+  for (int64_t i = 0; i < 11; ++i)
+    for (int64_t j = 1; j < 33; ++j)
+      EXPECT_NEAR(testing::get(got.grads[0], i * 33 + j), testing::get(exact.grads[0], i * 33 + j), 0.1)
+          << i << ", " << j;
 }
 
 }  // namespace

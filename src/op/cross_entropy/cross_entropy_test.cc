@@ -72,19 +72,18 @@ TEST(HeadLoss, ValuesAndGradientsInDouble) {
     }
 }
 
-TEST(HeadLoss, EverySet) {
+FLAGSCALE_EVERY_SET(HeadLossSets);
+TEST_P(HeadLossSets, AgreesWithScalarInDouble) {
   const float scale = 1.f;
   const Tensor hidden = random_tensor({70, 32}, 1), weight = random_tensor({301, 32}, 2);
   const Learned exact = learn(hidden, weight, Isa::kScalar, &scale);
-  for (const Isa isa : runnable_isas())
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
-      SCOPED_TRACE(name(isa));
-      const Learned got = learn(testing::converted(hidden, dtype), testing::converted(weight, dtype), isa, &scale);
-      const double tolerance = dtype == DType::kF32 ? 1e-5 : 3e-2;
-      EXPECT_LT(testing::relative_error(got.loss, exact.loss), tolerance);
-      EXPECT_LT(testing::relative_error(got.dhidden, exact.dhidden), tolerance);
-      EXPECT_LT(testing::relative_error(got.dweight, exact.dweight), tolerance);
-    }
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Learned got = learn(testing::converted(hidden, dtype), testing::converted(weight, dtype), GetParam(), &scale);
+    const double tolerance = dtype == DType::kF32 ? 1e-5 : 3e-2;
+    EXPECT_LT(testing::relative_error(got.loss, exact.loss), tolerance);
+    EXPECT_LT(testing::relative_error(got.dhidden, exact.dhidden), tolerance);
+    EXPECT_LT(testing::relative_error(got.dweight, exact.dweight), tolerance);
+  }
 }
 
 TEST(HeadLoss, LogitsOfAMillionTokensWouldNotBeStored) {

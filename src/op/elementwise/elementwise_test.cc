@@ -13,7 +13,8 @@ TEST(Elementwise, GradientsOfATensorUsedTwiceAddUp) {
   testing::expect_gradients(kTwice, {random_tensor({3, 5}, 1), random_tensor({3, 5}, 2)});
 }
 
-TEST(Elementwise, EverySet) { testing::expect_sets_agree(kTwice, {random_tensor({3, 37}, 1), random_tensor({3, 37}, 2)}); }
+FLAGSCALE_EVERY_SET(ElementwiseSets);
+TEST_P(ElementwiseSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kTwice, {random_tensor({3, 37}, 1), random_tensor({3, 37}, 2)}); }
 
 TEST(Elementwise, ACheckpointGivesTheSameGradients) {
   const testing::Function again = [](Context& c, const std::vector<Tensor>& in) {
@@ -26,20 +27,18 @@ TEST(Elementwise, ACheckpointGivesTheSameGradients) {
   testing::expect_gradients(again, {random_tensor({3, 5}, 1)});
 }
 
-TEST(Elementwise, CastRoundsToNearestEvenAndKeepsNaN) {
+TEST_P(ElementwiseSets, CastRoundsToNearestEvenAndKeepsNaN) {
   const Tensor x = make_tensor(testing::allocator(), {3}, DType::kF32);
   x.data<float>()[0] = 1.00390625f;  // halfway: to even, down
   x.data<float>()[1] = NAN;
   x.data<float>()[2] = -3.0e38f;
-  for (const Isa isa : runnable_isas()) {
-    const Team team(1);
-    EagerRecorder recorder(testing::allocator(), team, isa);
-    Context context{recorder, nullptr};
-    const Tensor y = cast(context, x, DType::kBF16);
-    EXPECT_EQ(to_float(y.data<BF16>()[0]), 1.f);
-    EXPECT_TRUE(std::isnan(to_float(y.data<BF16>()[1])));
-    EXPECT_EQ(y.data<BF16>()[2].bits, to_bf16(-3.0e38f).bits);
-  }
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context context{recorder, nullptr};
+  const Tensor y = cast(context, x, DType::kBF16);
+  EXPECT_EQ(to_float(y.data<BF16>()[0]), 1.f);
+  EXPECT_TRUE(std::isnan(to_float(y.data<BF16>()[1])));
+  EXPECT_EQ(y.data<BF16>()[2].bits, to_bf16(-3.0e38f).bits);
 }
 
 }  // namespace

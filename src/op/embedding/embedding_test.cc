@@ -19,7 +19,8 @@ TEST(Embedding, ReadsRows) {
 
 TEST(Embedding, GradientsAddUpForRepeatedIds) { testing::expect_gradients(kLookUp, {random_tensor({7, 5}, 1)}); }
 
-TEST(Embedding, EverySet) { testing::expect_sets_agree(kLookUp, {random_tensor({7, 150}, 1)}); }
+FLAGSCALE_EVERY_SET(EmbeddingSets);
+TEST_P(EmbeddingSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kLookUp, {random_tensor({7, 150}, 1)}); }
 
 TEST(Embedding, AnIdOutsideTheTableReadsRowZero) {
   const Tensor table = random_tensor({4, 3}, 1);

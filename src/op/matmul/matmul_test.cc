@@ -27,7 +27,8 @@ Tensor product(Isa isa, const Tensor& a, const Tensor& b, bool trans_a, bool tra
   return c;
 }
 
-TEST(Matmul, EverySetTypeAndTranspositionAgainstThePlainSum) {
+FLAGSCALE_EVERY_SET(MatmulSets);
+TEST_P(MatmulSets, EveryTypeAndTranspositionAgainstThePlainSum) {
   const int64_t m = 45, n = 83, k = 401;
   for (const bool trans_a : {false, true})
     for (const bool trans_b : {false, true}) {
@@ -44,14 +45,12 @@ TEST(Matmul, EverySetTypeAndTranspositionAgainstThePlainSum) {
         }
       EXPECT_LT(testing::relative_error(product(Isa::kScalar, a, b, trans_a, trans_b, DType::kF64), want),
                 1e-13);
-      for (const Isa isa : runnable_isas()) {
-        SCOPED_TRACE(name(isa));
-        const Tensor fa = testing::converted(a, DType::kF32), fb = testing::converted(b, DType::kF32);
-        EXPECT_LT(testing::relative_error(product(isa, fa, fb, trans_a, trans_b, DType::kF32), want), 2e-6);
-        const Tensor ha = testing::converted(a, DType::kBF16), hb = testing::converted(b, DType::kBF16);
-        EXPECT_LT(testing::relative_error(product(isa, ha, hb, trans_a, trans_b, DType::kF32), want), 1e-2);
-        EXPECT_LT(testing::relative_error(product(isa, ha, hb, trans_a, trans_b, DType::kBF16), want), 2e-2);
-      }
+      const Isa isa = GetParam();
+      const Tensor fa = testing::converted(a, DType::kF32), fb = testing::converted(b, DType::kF32);
+      EXPECT_LT(testing::relative_error(product(isa, fa, fb, trans_a, trans_b, DType::kF32), want), 2e-6);
+      const Tensor ha = testing::converted(a, DType::kBF16), hb = testing::converted(b, DType::kBF16);
+      EXPECT_LT(testing::relative_error(product(isa, ha, hb, trans_a, trans_b, DType::kF32), want), 1e-2);
+      EXPECT_LT(testing::relative_error(product(isa, ha, hb, trans_a, trans_b, DType::kBF16), want), 2e-2);
     }
 }
 
@@ -61,26 +60,24 @@ TEST(Matmul, Gradients) {
                             {random_tensor({9, 7}, 1), random_tensor({5, 7}, 2), random_tensor({5}, 3)});
 }
 
-TEST(Matmul, EverySet) {
-  testing::expect_sets_agree(
-      kBiased, {random_tensor({77, 100}, 1), random_tensor({65, 100}, 2), random_tensor({65}, 3)});
+TEST_P(MatmulSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), kBiased,
+                         {random_tensor({77, 100}, 1), random_tensor({65, 100}, 2), random_tensor({65}, 3)});
 }
 
-TEST(Matmul, ASumDependsOnItsLengthAlone) {
+TEST_P(MatmulSets, ASumDependsOnItsLengthAlone) {
+  const Isa isa = GetParam();
   const int64_t k = 1602;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const Tensor a = testing::converted(random_tensor({60, k}, 1), dtype),
                  b = testing::converted(random_tensor({100, k}, 2), dtype);
-    for (const Isa isa : runnable_isas()) {
-      SCOPED_TRACE(name(isa));
-      const Tensor all = product(isa, a, b, false, true, DType::kF32),
-                   one_thread = product(isa, a, b, false, true, DType::kF32, 1);
-      for (int64_t row : {0, 13, 14, 41, 42, 56, 59}) {
-        const Tensor alone = product(isa, a.rows(row, 1), b, false, true, DType::kF32);
-        for (int64_t j = 0; j < 100; ++j) {
-          ASSERT_EQ(alone.data<float>()[j], all.data<float>()[row * 100 + j]);
-          ASSERT_EQ(one_thread.data<float>()[row * 100 + j], all.data<float>()[row * 100 + j]);
-        }
+    const Tensor all = product(isa, a, b, false, true, DType::kF32),
+                 one_thread = product(isa, a, b, false, true, DType::kF32, 1);
+    for (int64_t row : {0, 13, 14, 41, 42, 56, 59}) {
+      const Tensor alone = product(isa, a.rows(row, 1), b, false, true, DType::kF32);
+      for (int64_t j = 0; j < 100; ++j) {
+        ASSERT_EQ(alone.data<float>()[j], all.data<float>()[row * 100 + j]);
+        ASSERT_EQ(one_thread.data<float>()[row * 100 + j], all.data<float>()[row * 100 + j]);
       }
     }
   }
@@ -98,7 +95,7 @@ TEST(Matmul, AccumulatesOrOverwritesAsTheSlotSays) {
 }
 
 // What a kernel reads in place, copies, widens or pairs depends on strides, alignment and the length of k.
-TEST(Matmul, ViewsOddLengthsAndSeveralBlocksOfK) {
+TEST_P(MatmulSets, ViewsOddLengthsAndSeveralBlocksOfK) {
   for (const int64_t k : {1, 33, 2048, 2051}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       const Tensor wide = testing::converted(random_tensor({31, k + 7}, 1), dtype);
@@ -112,51 +109,47 @@ TEST(Matmul, ViewsOddLengthsAndSeveralBlocksOfK) {
             sum += testing::get(wide, i * (k + 7) + 3 + l) * testing::get(weights, l * 90 + 5 + j);
           testing::set(want, i * 70 + j, sum);
         }
-      for (const Isa isa : runnable_isas()) {
-        SCOPED_TRACE(fmt::format("{} {} k {}", name(isa), flagscale::name(dtype), k));
-        EXPECT_LT(testing::relative_error(product(isa, a, b, false, false, DType::kF32), want), 3e-6);
-        EXPECT_LT(testing::relative_error(product(isa, a, b, false, false, dtype), want),
-                  dtype == DType::kF32 ? 3e-6 : 5e-3);
-      }
+      SCOPED_TRACE(fmt::format("{} k {}", flagscale::name(dtype), k));
+      EXPECT_LT(testing::relative_error(product(GetParam(), a, b, false, false, DType::kF32), want), 3e-6);
+      EXPECT_LT(testing::relative_error(product(GetParam(), a, b, false, false, dtype), want),
+                dtype == DType::kF32 ? 3e-6 : 5e-3);
     }
   }
 }
 
-TEST(Matmul, LiveRowsAlone) {
-  for (const DType dtype : {DType::kF32, DType::kBF16})
-    for (const Isa isa : runnable_isas()) {
-      SCOPED_TRACE(name(isa));
-      const Tensor dy = testing::converted(random_tensor({700, 50}, 1), dtype);
-      const Tensor x = testing::converted(random_tensor({700, 40}, 2), dtype);
-      const Tensor w = testing::converted(random_tensor({50, 40}, 3), dtype);
-      for (const int64_t live : {0, 1, 27, 700}) {
-        // Along the rows: those in use, and no other is written.
-        const Tensor dx = product(isa, dy.with_live(&live), w, false, false, DType::kF32);
-        const Tensor all = product(isa, dy, w, false, false, DType::kF32);
-        for (int64_t i = 0; i < 700 * 40; ++i) {
-          if (i < live * 40) {
-            ASSERT_EQ(testing::get(dx, i), testing::get(all, i));
-          } else {
-            ASSERT_TRUE(std::isnan(testing::get(dx, i)));
-          }
+TEST_P(MatmulSets, LiveRowsAlone) {
+  const Isa isa = GetParam();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor dy = testing::converted(random_tensor({700, 50}, 1), dtype);
+    const Tensor x = testing::converted(random_tensor({700, 40}, 2), dtype);
+    const Tensor w = testing::converted(random_tensor({50, 40}, 3), dtype);
+    for (const int64_t live : {0, 1, 27, 700}) {
+      // Along the rows: those in use, and no other is written.
+      const Tensor dx = product(isa, dy.with_live(&live), w, false, false, DType::kF32);
+      const Tensor all = product(isa, dy, w, false, false, DType::kF32);
+      for (int64_t i = 0; i < 700 * 40; ++i) {
+        if (i < live * 40) {
+          ASSERT_EQ(testing::get(dx, i), testing::get(all, i));
+        } else {
+          ASSERT_TRUE(std::isnan(testing::get(dx, i)));
         }
-        // Along k: as a product of the shorter matrices; of none it is zero.
-        const Tensor dw = product(isa, dy.with_live(&live), x.with_live(&live), true, false, DType::kF32);
-        const Tensor part =
-            live == 0 ? Tensor() : product(isa, dy.rows(0, live), x.rows(0, live), true, false, DType::kF32);
-        for (int64_t i = 0; i < 50 * 40; ++i)
-          ASSERT_EQ(testing::get(dw, i), part.defined() ? testing::get(part, i) : 0);
       }
+      // Along k: as a product of the shorter matrices; of none it is zero.
+      const Tensor dw = product(isa, dy.with_live(&live), x.with_live(&live), true, false, DType::kF32);
+      const Tensor part =
+          live == 0 ? Tensor() : product(isa, dy.rows(0, live), x.rows(0, live), true, false, DType::kF32);
+      for (int64_t i = 0; i < 50 * 40; ++i)
+        ASSERT_EQ(testing::get(dw, i), part.defined() ? testing::get(part, i) : 0);
     }
+  }
 }
 
-TEST(Matmul, ManyBlocksOfSeveralTasks) {
+TEST_P(MatmulSets, ManyBlocksOfSeveralTasks) {
   const Tensor a = random_tensor({520, 900}, 1, DType::kF32), b = random_tensor({640, 900}, 2, DType::kF32);
   const Tensor want = product(Isa::kScalar, a, b, false, true, DType::kF32, 2);
-  for (const Isa isa : runnable_isas())
-    EXPECT_LT(testing::relative_error(product(isa, a, b, false, true, DType::kF32), want), 2e-6) << name(isa);
+  EXPECT_LT(testing::relative_error(product(GetParam(), a, b, false, true, DType::kF32), want), 2e-6);
   const Tensor dw =
-      product(machine_isa(), a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
+      product(GetParam(), a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
   const Tensor plain =
       product(Isa::kScalar, a, random_tensor({520, 700}, 3, DType::kF32), true, false, DType::kF32);
   EXPECT_LT(testing::relative_error(dw, plain), 2e-6);

@@ -127,13 +127,6 @@ class Cache {
   Tensor k_pages_, v_pages_, cos_, sin_;
 };
 
-std::vector<Isa> sets() {
-  const std::vector<Isa> result = runnable_isas();
-  for (int i = static_cast<int>(result.size()); i < kNumIsas; ++i)
-    ::testing::Test::RecordProperty(name(static_cast<Isa>(i)), "not run: this machine lacks it");
-  return result;
-}
-
 AttentionShape shaped(int heads, int kv_heads, int head_dim, int64_t window = 0) {
   return {heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim)), window};
 }
@@ -159,49 +152,48 @@ void expect_exact(const Cache& cache, const Step& step, double tolerance) {
   }
 }
 
-TEST(PagedAttention, MatchesAttentionInDouble) {
+FLAGSCALE_EVERY_SET(PagedAttentionSets);
+TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
+  const Isa isa = GetParam();
   const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24), shaped(9, 3, 64),
                                            shaped(4, 1, 128), shaped(27, 1, 8), shaped(4, 2, 40, 21)};
-  for (const AttentionShape& shape : shapes)
-    for (const Isa isa : sets()) {
-      SCOPED_TRACE(std::string(name(isa)) + " heads " + std::to_string(shape.heads) + " dim " +
-                   std::to_string(shape.head_dim));
-      const Step whole{{0, 0, 1}, {1, 0, 15}, {2, 0, 16}, {3, 0, 290}};
-      const std::vector<int> lengths{1, 15, 16, 290};
-      expect_exact(Cache(shape, lengths, DType::kF32, DType::kF32, isa, 2, isa == Isa::kAvx2), whole, 1e-5);
-      if (shape.heads != 9) continue;
-      expect_exact(Cache(shape, lengths, DType::kF32, DType::kBF16, isa), whole, 3e-2);
-      expect_exact(Cache(shape, lengths, DType::kBF16, DType::kBF16, isa), whole, 4e-2);
-      if (isa == Isa::kScalar)
-        expect_exact(Cache(shape, lengths, DType::kF64, DType::kF64, isa), whole, 1e-12);
-    }
+  for (const AttentionShape& shape : shapes) {
+    SCOPED_TRACE("heads " + std::to_string(shape.heads) + " dim " + std::to_string(shape.head_dim));
+    const Step whole{{0, 0, 1}, {1, 0, 15}, {2, 0, 16}, {3, 0, 290}};
+    const std::vector<int> lengths{1, 15, 16, 290};
+    expect_exact(Cache(shape, lengths, DType::kF32, DType::kF32, isa, 2, isa == Isa::kAvx2), whole, 1e-5);
+    if (shape.heads != 9) continue;
+    expect_exact(Cache(shape, lengths, DType::kF32, DType::kBF16, isa), whole, 3e-2);
+    expect_exact(Cache(shape, lengths, DType::kBF16, DType::kBF16, isa), whole, 4e-2);
+    if (isa == Isa::kScalar) expect_exact(Cache(shape, lengths, DType::kF64, DType::kF64, isa), whole, 1e-12);
+  }
 }
 
 // A row gets the same bits however its sequence was cut and whatever ran beside it.
-TEST(PagedAttention, BatchChunksAndThreadsChangeNoBit) {
+TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
+  const Isa isa = GetParam();
   for (const AttentionShape& shape : {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100)})
-    for (const Isa isa : sets())
-      for (const DType cache_dtype : {DType::kF32, DType::kBF16}) {
-        if (isa == Isa::kScalar && cache_dtype == DType::kBF16) continue;
-        SCOPED_TRACE(std::string(name(isa)) + " " + std::string(name(cache_dtype)));
-        const std::vector<int> lengths{540, 37, 1};
-        const Tensor whole = Cache(shape, lengths, DType::kF32, cache_dtype, isa, 1).run({{0, 0, 540}});
+    for (const DType cache_dtype : {DType::kF32, DType::kBF16}) {
+      if (isa == Isa::kScalar && cache_dtype == DType::kBF16) continue;
+      SCOPED_TRACE(name(cache_dtype));
+      const std::vector<int> lengths{540, 37, 1};
+      const Tensor whole = Cache(shape, lengths, DType::kF32, cache_dtype, isa, 1).run({{0, 0, 540}});
 
-        const Cache pieces(shape, lengths, DType::kF32, cache_dtype,
-                           isa);  // chunks of odd sizes, others beside them
-        EXPECT_EQ(difference(pieces.run({{1, 0, 36}, {0, 0, 131}, {2, 0, 1}}), 36, whole, 0, 131), 0);
-        EXPECT_EQ(difference(pieces.run({{0, 131, 535}}), 0, whole, 131, 404), 0);
-        for (int p = 535; p < 540; ++p)
-          EXPECT_EQ(difference(pieces.run({{1, 36, 37}, {0, p, p + 1}}), 1, whole, p, 1), 0)
-              << "decode at " << p;
-        EXPECT_EQ(difference(pieces.run({{0, 537, 540}}), 0, whole, 537, 3), 0) << "speculation rows";
-      }
+      const Cache pieces(shape, lengths, DType::kF32, cache_dtype,
+                         isa);  // chunks of odd sizes, others beside them
+      EXPECT_EQ(difference(pieces.run({{1, 0, 36}, {0, 0, 131}, {2, 0, 1}}), 36, whole, 0, 131), 0);
+      EXPECT_EQ(difference(pieces.run({{0, 131, 535}}), 0, whole, 131, 404), 0);
+      for (int p = 535; p < 540; ++p)
+        EXPECT_EQ(difference(pieces.run({{1, 36, 37}, {0, p, p + 1}}), 1, whole, p, 1), 0)
+            << "decode at " << p;
+      EXPECT_EQ(difference(pieces.run({{0, 537, 540}}), 0, whole, 537, 3), 0) << "speculation rows";
+    }
 }
 
 // More chunks than one wave holds, with a sequence cut by the wave's end.
-TEST(PagedAttention, ManyLongContextsDecodeInWaves) {
+TEST_P(PagedAttentionSets, ManyLongContextsDecodeInWaves) {
   const AttentionShape shape = shaped(16, 8, 8);
-  const Cache cache(shape, std::vector<int>(24, 600), DType::kF32, DType::kF32, runnable_isas().back());
+  const Cache cache(shape, std::vector<int>(24, 600), DType::kF32, DType::kF32, GetParam());
   Step fill, decode;
   for (int s = 0; s < 24; ++s) fill.push_back({s, 0, 599}), decode.push_back({s, 599, 600});
   cache.run(fill);

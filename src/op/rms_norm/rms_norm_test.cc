@@ -33,10 +33,11 @@ TEST(RmsNorm, Gradients) {
   testing::expect_gradients(kFused, {random_tensor({9, 5}, 1), random_tensor({9, 5}, 3), random_tensor({5}, 2)});
 }
 
-TEST(RmsNorm, EverySet) {
-  testing::expect_sets_agree(kPlain, {random_tensor({67, 100}, 1), random_tensor({100}, 2)});
-  testing::expect_sets_agree(kPlain, {random_tensor({67, 96}, 1), random_tensor({32}, 2)});
-  testing::expect_sets_agree(kFused, {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
+FLAGSCALE_EVERY_SET(RmsNormSets);
+TEST_P(RmsNormSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), kPlain, {random_tensor({67, 100}, 1), random_tensor({100}, 2)});
+  testing::expect_agrees(GetParam(), kPlain, {random_tensor({67, 96}, 1), random_tensor({32}, 2)});
+  testing::expect_agrees(GetParam(), kFused, {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
 }
 
 TEST(RmsNorm, RefusesAWrongWeight) {

@@ -47,7 +47,8 @@ TEST(Rope, Gradients) {
   testing::expect_gradients(rotate(6, true), {random_tensor({3, 12}, 1)});
 }
 
-TEST(Rope, EverySet) { testing::expect_sets_agree(rotate(40, false), {random_tensor({3, 80}, 1)}); }
+FLAGSCALE_EVERY_SET(RopeSets);
+TEST_P(RopeSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), rotate(40, false), {random_tensor({3, 80}, 1)}); }
 
 TEST(RopeSpec, UnknownAndImpossibleScalingsAreNamed) {
   RopeSpec spec{.head_dim = 8};

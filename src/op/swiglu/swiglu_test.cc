@@ -28,7 +28,8 @@ TEST(Swiglu, Gradients) {
   testing::expect_gradients(kFused, {random_tensor({4, 18}, 1)});
 }
 
-TEST(Swiglu, EverySet) { testing::expect_sets_agree(kFused, {random_tensor({13, 74}, 1)}); }
+FLAGSCALE_EVERY_SET(SwigluSets);
+TEST_P(SwigluSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kFused, {random_tensor({13, 74}, 1)}); }
 
 }  // namespace
 }  // namespace flagscale::op
