@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "kernel/eager.h"
 #include "model/decoder/decoder.h"
 #include "plan/program.h"
@@ -14,9 +16,18 @@ class Listed final : public nn::Partition {
  public:
   std::vector<std::string> points;
   Tensor enter_column(Context&, const Tensor& x) override { return note("enter_column", x); }
+  Tensor exit_column(Context&, const Tensor& y) override { return note("exit_column", y); }
+  Tensor enter_row(Context&, const Tensor& x) override { return note("enter_row", x); }
   Tensor exit_row(Context&, const Tensor& y) override { return note("exit_row", y); }
-  Tensor exit_vocabulary(Context&, const Tensor& y) override { return note("exit_vocabulary", y); }
-  Tensor enter_vocabulary(Context&, const Tensor& x) override { return note("enter_vocabulary", x); }
+  Tensor scatter_tokens(Context&, const Tensor& x) override { return note("scatter_tokens", x); }
+  Tensor gather_tokens(Context&, const Tensor& x) override { return note("gather_tokens", x); }
+  Tensor look_up(Context& c, const Tensor& ids, const nn::Parameter& table) override {
+    return note("look_up", Partition::look_up(c, ids, table));
+  }
+  Tensor vocabulary_loss(Context& c, const Tensor& hidden, const nn::Parameter& head, const Tensor& labels, const Tensor& mask,
+                         const float* grad_scale) override {
+    return note("vocabulary_loss", Partition::vocabulary_loss(c, hidden, head, labels, mask, grad_scale));
+  }
 
  private:
   Tensor note(const char* point, const Tensor& x) {
@@ -54,12 +65,29 @@ TEST(Partition, EveryPointIsNamedInOrder) {
   nn::PackedAttention attention({ints(8), ints(2), nullptr});
   Context context{recorder, nullptr};
   const Tensor hidden = decoder.hidden(context, ints(8), attention);
+  const std::vector<std::string> states = std::exchange(partition.points, {});
   decoder.loss(context, hidden, ints(8), recorder.empty({8}, DType::kF32, nullptr), nullptr);
+  const std::vector<std::string> loss = std::exchange(partition.points, {});
+  decoder.logits(context, hidden);
   const std::vector<std::string> block{"enter_column", "exit_row", "enter_column", "exit_row"};
-  std::vector<std::string> expected{"exit_vocabulary"};
+  std::vector<std::string> expected{"look_up", "scatter_tokens"};
   for (int layer = 0; layer < 2; ++layer) expected.insert(expected.end(), block.begin(), block.end());
-  expected.push_back("enter_vocabulary");
-  EXPECT_EQ(partition.points, expected);
+  expected.push_back("gather_tokens");
+  EXPECT_EQ(states, expected);
+  EXPECT_EQ(loss, (std::vector<std::string>{"enter_column", "vocabulary_loss"}));
+  EXPECT_EQ(partition.points, (std::vector<std::string>{"enter_column", "exit_column"}));
+}
+
+// On one rank nothing moves: a point gives back the very tensor.
+TEST(Partition, IsTheIdentityOnOneRank) {
+  nn::Partition one;
+  Nowhere recorder;
+  Context c{recorder, nullptr};
+  const Tensor x = recorder.empty({8, 32}, DType::kF32, nullptr), counts = recorder.empty({4}, DType::kI32, nullptr);
+  for (const Tensor& y : {one.enter_column(c, x), one.exit_column(c, x), one.enter_row(c, x), one.exit_row(c, x), one.scatter_tokens(c, x),
+                          one.gather_tokens(c, x), one.dispatch_experts(c, {x, counts}).rows, one.combine_experts(c, x)})
+    EXPECT_EQ(y.storage(), x.storage());
+  EXPECT_EQ(one.dispatch_experts(c, {x, counts}).counts.storage(), counts.storage());
 }
 
 TEST(Partition, EveryWeightDeclaresHowItShards) {

@@ -4,10 +4,7 @@
 
 #include <cmath>
 
-#include "op/cross_entropy/cross_entropy.h"
 #include "op/elementwise/elementwise.h"
-#include "op/embedding/embedding.h"
-#include "op/packed_linear/packed_linear.h"
 #include "op/rms_norm/rms_norm.h"
 #include "op/swiglu/swiglu.h"
 
@@ -116,10 +113,7 @@ Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream 
 }
 
 Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute) {
-  const Tensor embedded = embedding_->packed.defined()
-                              ? op::packed_rows(context, ids, embedding_->packed, config_.vocab_size)
-                              : op::embedding(context, ids, embedding_->value);
-  Stream stream{partition_.exit_vocabulary(context, embedded), {}};
+  Stream stream{partition_.scatter_tokens(context, partition_.look_up(context, ids, *embedding_)), {}};
   for (int i = 0; i < config_.num_layers; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     const bool again = recompute.granularity == Recompute::kFull && context.tape &&
@@ -137,17 +131,20 @@ Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext
     };
     stream = {context.tape->checkpoint(context.recorder, x, block), {}};
   }
-  if (!stream.delta.defined()) return op::rms_norm(context, stream.x, norm_->value, config_.rms_norm_eps);
-  return op::add_rms_norm(context, stream.x, stream.delta, norm_->value, config_.rms_norm_eps).y;
+  const float eps = config_.rms_norm_eps;
+  const Tensor normed = stream.delta.defined() ? op::add_rms_norm(context, stream.x, stream.delta, norm_->value, eps).y
+                                               : op::rms_norm(context, stream.x, norm_->value, eps);
+  return partition_.gather_tokens(context, normed);
 }
 
 Tensor Decoder::logits(Context& context, const Tensor& rows) {
-  return nn::Linear(*head_, nullptr)(context, partition_.enter_vocabulary(context, rows), DType::kF32);
+  const Tensor columns = nn::Linear(*head_, nullptr)(context, partition_.enter_column(context, rows), DType::kF32);
+  return partition_.exit_column(context, columns);
 }
 
 Tensor Decoder::loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
                      const float* grad_scale) {
-  return op::head_loss(context, partition_.enter_vocabulary(context, hidden), head_->value, labels, mask, grad_scale);
+  return partition_.vocabulary_loss(context, partition_.enter_column(context, hidden), *head_, labels, mask, grad_scale);
 }
 
 double Decoder::train_flops_per_token(int64_t length) const {
