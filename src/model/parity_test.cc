@@ -5,8 +5,12 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
+#include "base/error.h"
+#include "base/registry.h"
 #include "io/weights.h"
 #include "kernel/eager.h"
 #include "model/decoder/decoder.h"
@@ -180,7 +184,49 @@ std::vector<std::string> goldens() {
 
 INSTANTIATE_TEST_SUITE_P(Families, Parity, ::testing::ValuesIn(goldens()), [](const auto& test) { return test.param; });
 
-TEST(Goldens, ThereIsOneForEachFamily) { EXPECT_GE(goldens().size(), 11u); }
+TEST(Goldens, ThereIsOneForEachFamily) {
+  std::set<std::string> families;
+  for (const std::string& name : goldens()) families.insert(parse_config(text_of(kGolden + name + "/config.json")).model_type);
+  for (const std::string& family : Registry<ModelFamily>::instance().names()) EXPECT_TRUE(families.contains(family)) << family;
+}
+
+// Every spelling and place of the rotary settings, as transformers reads them.
+TEST(Rope, FrequenciesAndFactorOfEverySpelling) {
+  const auto cases = nlohmann::json::parse(text_of(kGolden + "rope.json"));
+  ASSERT_GT(cases.size(), 200u);
+  for (const auto& one : cases) {
+    SCOPED_TRACE(one["config"].dump());
+    const DecoderConfig config = parse_config(one["config"].dump());
+    EXPECT_NEAR(config.rope.attention_factor, one["factor"].get<double>(), 1e-9);
+    const auto want = one["frequencies"].get<std::vector<double>>();
+    const auto got = op::rope_frequencies(config.rope);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i] / want[i], 1, 2e-6) << i;
+    const DecoderConfig again = parse_config(write_config(config, "float32"));
+    EXPECT_EQ(op::rope_frequencies(again.rope), got);
+    EXPECT_EQ(again.rope.attention_factor, config.rope.attention_factor);
+  }
+}
+
+// What one of our decoders cannot say is refused, not approximated.
+TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
+  const auto refused = [](const char* key, const nlohmann::json& value) {
+    auto json = nlohmann::json::parse(text_of(kGolden + "qwen2_window/config.json"));
+    json[key] = value;
+    try {
+      parse_config(json.dump());
+    } catch (const Error& error) {
+      return std::string(error.what()).find(key) != std::string::npos;
+    }
+    return false;
+  };
+  EXPECT_TRUE(refused("layer_types", {"sliding_attention", "full_attention"}));
+  EXPECT_TRUE(refused("rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}));
+  EXPECT_TRUE(refused("partial_rotary_factor", 0.5));
+  EXPECT_TRUE(refused("hidden_act", "gelu"));
+  EXPECT_TRUE(refused("rope_scaling", {{"rope_type", "longrope"}, {"factor", 2}}));
+  EXPECT_FALSE(refused("layer_types", {"full_attention", "sliding_attention"}));
+}
 
 }  // namespace
 }  // namespace flagscale::model

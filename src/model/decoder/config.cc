@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -36,29 +37,41 @@ int small_int(const nlohmann::json& json, const char* key, int64_t value, int64_
   return static_cast<int>(value);
 }
 
-// Both spellings: rope_theta + rope_scaling{type|rope_type}, and transformers 5's rope_parameters.
+// Both spellings: rope_theta + rope_scaling{type|rope_type}, and transformers 5's rope_parameters. Where a file has both,
+// transformers takes rope_scaling.
+const nlohmann::json& rope_settings(const nlohmann::json& json) {
+  static const nlohmann::json kNone = nlohmann::json::object();
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    if (!json.contains(key) || !json[key].is_object() || json[key].empty()) continue;
+    for (const auto& [name, value] : json[key].items())
+      if (value.is_object()) fail(ErrorKind::kUnsupported, "config.json: {} has settings for '{}' alone; one for all layers is supported", key, name);
+    return json[key];
+  }
+  return kNone;
+}
+
 void read_rope(const nlohmann::json& json, DecoderConfig& config) {
   op::RopeSpec& rope = config.rope;
+  const nlohmann::json& scaling = rope_settings(json);
   rope.head_dim = config.head_dim;
-  rope.theta = value_or<double>(json, "rope_theta", 10000.0);
+  rope.theta = value_or<double>(scaling, "rope_theta", value_or<double>(json, "rope_theta", 10000.0));
   rope.max_positions = config.max_positions;
-  nlohmann::json scaling = nlohmann::json::object();
-  for (const char* key : {"rope_scaling", "rope_parameters"})
-    if (json.contains(key) && json[key].is_object()) scaling.update(json[key]);
-  rope.theta = value_or<double>(scaling, "rope_theta", rope.theta);
   const auto partial = value_or<double>(scaling, "partial_rotary_factor", value_or<double>(json, "partial_rotary_factor", 1.0));
   if (partial != 1.0) fail(ErrorKind::kUnsupported, "config.json: partial_rotary_factor {} is not supported; only 1 is", partial);
   const auto type = value_or<std::string>(scaling, "rope_type", value_or<std::string>(scaling, "type", "default"));
   op::RopeScalingValues values;
-  values.factor = value_or<double>(scaling, "factor", 1.0);
+  values.original_max_positions = value_or<int64_t>(json, "original_max_position_embeddings",
+                                                    value_or<int64_t>(scaling, "original_max_position_embeddings", config.max_positions));
+  const double ratio = static_cast<double>(config.max_positions) / static_cast<double>(std::max<int64_t>(values.original_max_positions, 1));
+  values.factor = value_or<double>(scaling, "factor", type == "yarn" ? ratio : 1.0);
   values.low_freq_factor = value_or<double>(scaling, "low_freq_factor", 1.0);
   values.high_freq_factor = value_or<double>(scaling, "high_freq_factor", 4.0);
-  values.original_max_positions = value_or<int64_t>(scaling, "original_max_position_embeddings", config.max_positions);
   values.beta_fast = value_or<double>(scaling, "beta_fast", 32.0);
   values.beta_slow = value_or<double>(scaling, "beta_slow", 1.0);
   values.mscale = value_or<double>(scaling, "mscale", 0.0);
   values.mscale_all_dim = value_or<double>(scaling, "mscale_all_dim", 0.0);
   values.attention_factor = value_or<double>(scaling, "attention_factor", 0.0);
+  values.truncate = value_or<bool>(scaling, "truncate", true);
   op::set_rope_scaling(rope, type, values);
 }
 

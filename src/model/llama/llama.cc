@@ -20,10 +20,10 @@ void write(const DecoderConfig& config, nlohmann::json& json) {
   json["mlp_bias"] = config.mlp_bias;
 }
 
-// Mistral's dense models: the same tensors, a sliding window in every layer where one is set.
+// Mistral's dense models: the same tensors, a sliding window in every layer unless it is null.
 void read_mistral(const nlohmann::json& json, DecoderConfig& config) {
-  if (json.contains("sliding_window") && json["sliding_window"].is_number_integer())
-    config.sliding_window = json["sliding_window"].get<int64_t>();
+  if (!json.contains("sliding_window")) config.sliding_window = 4096;
+  else if (json["sliding_window"].is_number_integer()) config.sliding_window = json["sliding_window"].get<int64_t>();
 }
 
 void write_mistral(const DecoderConfig& config, nlohmann::json& json) {

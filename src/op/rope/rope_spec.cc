@@ -33,8 +33,9 @@ void yarn(const RopeSpec& spec, std::vector<double>& frequencies) {
   const auto dim_of = [&](double rotations) {
     return spec.head_dim * std::log(original / (rotations * 2 * pi)) / (2 * std::log(spec.theta));
   };
-  const double low = std::max(std::floor(dim_of(spec.beta_fast)), 0.0);
-  double high = std::min(std::ceil(dim_of(spec.beta_slow)), static_cast<double>(spec.head_dim - 1));
+  double low = dim_of(spec.beta_fast), high = dim_of(spec.beta_slow);
+  if (spec.truncate) low = std::floor(low), high = std::ceil(high);
+  low = std::max(low, 0.0), high = std::min(high, static_cast<double>(spec.head_dim - 1));
   if (low == high) high += 0.001;
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
@@ -67,6 +68,7 @@ void set_rope_scaling(RopeSpec& spec, const std::string& type, const RopeScaling
   spec.original_max_positions = v.original_max_positions;
   spec.beta_fast = v.beta_fast;
   spec.beta_slow = v.beta_slow;
+  spec.truncate = v.truncate;
   if (type != "linear" && v.original_max_positions <= 0)
     fail(ErrorKind::kCorrupt, "rope_scaling: original_max_position_embeddings is {}",
          v.original_max_positions);

@@ -12,11 +12,12 @@ struct RopeSpec {
   int head_dim = 0;
   double theta = 10000.0;
   int64_t max_positions = 2048;
-  std::string type = "default";  // default, linear, dynamic, llama3, yarn
+  std::string type = "default";  // default, linear, llama3, yarn
   double factor = 1;
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   int64_t original_max_positions = 0;                // llama3, yarn
   double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn: the ramp's ends are whole dimensions
   double attention_factor = 1;                       // yarn: multiplies cos and sin
 };
 
@@ -25,6 +26,7 @@ struct RopeScalingValues {
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_max_positions = 0;
   double beta_fast = 32, beta_slow = 1, mscale = 0, mscale_all_dim = 0, attention_factor = 0;
+  bool truncate = true;
 };
 
 // Throws Error{kUnsupported} naming a type that is not done here, Error{kCorrupt} for values that make no

@@ -78,6 +78,19 @@ MODELS = {
         "rope_theta": 10000.0,
         "torch_dtype": "float16",
     },
+    "mistral": BASE
+    | {
+        "architectures": ["MistralForCausalLM"],
+        "model_type": "mistral",
+        "head_dim": 24,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 128,
+        "rope_theta": 10000.0,
+        "sliding_window": 9,
+        "torch_dtype": "bfloat16",
+    },
     "qwen2": QWEN2
     | {
         "rope_theta": 1000000.0,
