@@ -51,6 +51,7 @@ void merge_file(Node& root, Repository& repository, const ResultFile& file) {
 }
 
 void apply_delete(const NodePtr& root, const Override& override_) {
+  if (override_.key == "hydra") fail(ErrorKind::kConfig, "Hydra's own settings cannot be deleted");
   const NodePtr value = select_value(root, override_.key);
   if (!value) fail(ErrorKind::kConfig, "there is no '{}' to delete, or it is null", override_.key);
   if (override_.value && override_.value->kind != Kind::kNull && !equal(*override_.value, *value))

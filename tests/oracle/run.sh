@@ -9,7 +9,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 echo "-- composition against hydra-core, random cases"
-(cd "$here/compose" && "$python" fuzz_compose.py "$program" --cases 300 --seed "$RANDOM")
+(cd "$here/compose" && "$python" fuzz_compose.py "$program" --cases 300 --seed "$RANDOM"
+  "$python" fuzz_compose.py "$program" --examples "$source_dir/examples" --cases 300 --seed "$RANDOM")
 
 echo "-- our exports in transformers"
 for oracle in "$source_dir"/tests/golden/model/*/oracle.safetensors; do

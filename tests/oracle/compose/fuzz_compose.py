@@ -2,16 +2,19 @@
 """Compares PROGRAM with hydra-core on random configurations.
 
     fuzz_compose.py PROGRAM [--cases N] [--seed S] [--kind KIND]
+    fuzz_compose.py PROGRAM --examples FOLDER [--cases N] [--seed S]    configurations in FOLDER, overridden at random
 """
 import argparse
 import collections
 import json
 import math
 import os
+import pathlib
 import random
 import subprocess
 import tempfile
 
+from example_cases import groups, leaves, override
 from oracle import show
 from random_cases import KINDS, case, write_files
 
@@ -41,26 +44,43 @@ def difference(want, got):
     return "; ".join(f"{k}: want {want.get(k, '<absent>')!r}, got {got.get(k, '<absent>')!r}" for k in wrong[:5])
 
 
+def random_difference(rng, program, kind):
+    files, overrides = case(rng, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(files, folder)
+        problem = difference(show(folder, "config", overrides), run(program, folder, "config", overrides))
+    return problem, f"{kind} {overrides}\n" + "\n".join(f"# {path}\n{text}" for path, text in files.items())
+
+
+def example_difference(rng, program, path, known={}):
+    """Half of the cases pile overrides on one another: the second may address what the first made."""
+    folder, name = str(path.parent), path.stem
+    if path not in known:
+        flat = show(folder, name, [])
+        known[path] = [] if isinstance(flat, str) else leaves(flat)
+    overrides = [override(rng, known[path], groups(folder)) for _ in range(rng.choice([0, 1, 1, 1, 2, 3]))]
+    return difference(show(folder, name, overrides), run(program, folder, name, overrides)), f"{path} {overrides}"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--examples", type=pathlib.Path)
     args = parser.parse_args()
-    os.environ["FUZZ_VAR"] = "env value"
+    os.environ |= {"FUZZ_VAR": "env value", "FUZZ_NUM": "12"}
     rng = random.Random(args.seed)
+    paths = sorted(args.examples.rglob("*.yaml")) if args.examples else []
     counts, bad = collections.Counter(), 0
     for _ in range(args.cases):
-        kind = args.kind or rng.choice(KINDS)
-        files, overrides = case(rng, kind)
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(files, folder)
-            problem = difference(show(folder, "config", overrides), run(args.program, folder, "config", overrides))
+        kind = "example" if paths else args.kind or rng.choice(KINDS)
+        problem, what = example_difference(rng, args.program, rng.choice(paths)) if paths else random_difference(rng, args.program, kind)
         counts[kind] += 1
         if problem:
             bad += 1
-            print(f"--- {kind} {overrides}", *(f"# {path}\n{text}" for path, text in files.items()), problem, "", sep="\n")
+            print(f"--- {what}", problem, "", sep="\n")
     print(f"{dict(counts)}, {bad} differ")
     raise SystemExit(bad > 0)
 
