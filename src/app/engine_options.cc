@@ -43,6 +43,14 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
   return std::make_unique<engine::Engine>(std::make_unique<engine::Runner>(model.config, *model.weights, options));
 }
 
+void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink, const std::string& where) {
+  try {
+    engine.add(std::move(request), std::move(sink));
+  } catch (const Error&) {
+    rethrow_with(where);
+  }
+}
+
 void run_engine(engine::Engine& engine) {
   while (engine.step()) throw_if_interrupted();
 }

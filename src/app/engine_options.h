@@ -29,6 +29,9 @@ engine::LoadedModel open_model(const EngineOptions& options);
 std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& options,
                                             int64_t longest, int64_t sequences, bool score = false);
 
+// Engine::add(); an error names the prompt's place.
+void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink, const std::string& where);
+
 // Steps until nothing is left or the user interrupts (Error{kInterrupted}).
 void run_engine(engine::Engine& engine);
 

@@ -52,7 +52,7 @@ void generate(const Options& o) {
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens, static_cast<int64_t>(requests.size()));
   if (requests.size() == 1 && !o.engine.json) return stream(*engine, *model.tokenizer, std::move(requests[0]));
   std::vector<engine::Answer> answers(requests.size());
-  for (size_t i = 0; i < requests.size(); ++i) engine->add(requests[i], engine::gather_into(answers[i]));
+  for (size_t i = 0; i < requests.size(); ++i) add_request(*engine, requests[i], engine::gather_into(answers[i]), prompts[i].where);
   run_engine(*engine);
   for (size_t i = 0; i < requests.size(); ++i)
     fmt::print("{}\n", o.engine.json ? engine::generated_json(requests[i].prompt, answers[i], *model.tokenizer)

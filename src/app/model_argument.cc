@@ -67,22 +67,47 @@ std::string hub_model(const std::string& model) {
   }
 }
 
-}  // namespace
-
-std::string model_path(const std::string& model) {
-  if (fs::exists(model)) return model;
-  const std::string conf = example_conf(model);
-  if (conf.empty()) return hub_model(model);
+config::Composed compose_example(const std::string& conf, const char* name) {
   config::ComposeRequest request;
   request.folder = conf;
-  request.name = "train";
-  const config::NodePtr exp_dir = config::compose(request).value("experiment.exp_dir");
+  request.name = name;
+  return config::compose(request);
+}
+
+std::string trained_model(const std::string& model, const std::string& conf) {
+  const config::NodePtr exp_dir = compose_example(conf, "train").value("experiment.exp_dir");
   const std::string checkpoints = (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
   if (!fs::exists(checkpoints))
     fail(ErrorKind::kNotFound,
          "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model,
          checkpoints, model);
   return checkpoints;
+}
+
+// engine_args.model of the first service that names one.
+std::string served_model(const std::string& model, const std::string& conf) {
+  const config::Composed serve = compose_example(conf, "serve");
+  const config::NodePtr services = serve.value("serve");
+  for (size_t i = 0; services && i < services->items.size(); ++i) {
+    const config::NodePtr path = serve.value(fmt::format("serve.{}.engine_args.model", i));
+    if (!path) continue;
+    if (!fs::exists(path->text))
+      fail(ErrorKind::kNotFound,
+           "example {} serves {}, which does not exist: put the model there, or give its path as MODEL",
+           model, path->text);
+    return path->text;
+  }
+  fail(ErrorKind::kConfig, "example {} names no model (serve[].engine_args.model in {}/serve.yaml)", model,
+       conf);
+}
+
+}  // namespace
+
+std::string model_path(const std::string& model) {
+  if (fs::exists(model)) return model;
+  const std::string conf = example_conf(model);
+  if (conf.empty()) return hub_model(model);
+  return fs::exists(fs::path(conf) / "train.yaml") ? trained_model(model, conf) : served_model(model, conf);
 }
 
 }  // namespace flagscale

@@ -9,7 +9,7 @@
 namespace flagscale {
 
 // A path to load weights from. An example's name gives the checkpoints of its training (exp_dir of
-// conf/train.yaml).
+// conf/train.yaml), or where it has none to train, the model that conf/serve.yaml names.
 std::string model_path(const std::string& model);
 
 // The folder conf/ of an example by name, or "" when there is none.

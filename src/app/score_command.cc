@@ -51,11 +51,16 @@ void score(const Options& o) {
   if (o.text.empty() == o.engine.prompts.empty()) fail(ErrorKind::kInvalidArgument, "give one of --text FILE and --prompts FILE.jsonl");
   const engine::LoadedModel model = open_model(o.engine);
   std::vector<std::vector<int32_t>> texts;
+  std::vector<std::string> places;
   if (o.text.empty()) {
-    for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) texts.push_back(engine::encode(prompt, *model.tokenizer));
+    for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) {
+      texts.push_back(engine::encode(prompt, *model.tokenizer));
+      places.push_back(prompt.where);
+    }
   } else {
-    texts = pieces_of(o.text, *model.tokenizer, o.engine.max_model_len > 0 ? o.engine.max_model_len : std::min<int64_t>(model.config.max_positions, 2048));
+    texts = pieces_of(o.text, *model.tokenizer, std::min<int64_t>(model.config.max_positions, o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048));
   }
+  places.resize(texts.size(), o.text);
   size_t longest = 0;
   for (const auto& ids : texts) longest = std::max(longest, ids.size());
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()), true);
@@ -65,7 +70,7 @@ void score(const Options& o) {
     request.prompt = texts[i];
     request.sampling.max_tokens = 0;
     request.sampling.prompt_logprobs = 0;
-    engine->add(std::move(request), engine::gather_into(answers[i]));
+    add_request(*engine, std::move(request), engine::gather_into(answers[i]), places[i]);
   }
   run_engine(*engine);
   if (!o.text.empty()) return print_total(answers, o.engine.json);

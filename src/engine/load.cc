@@ -44,6 +44,7 @@ void add_generation_stops(LoadedModel& model, const std::string& text) {
 void load_gguf(LoadedModel& model) {
   const io::GgufFile file(model.path);
   model.config = model::parse_config(io::gguf_config_json(file, DType::kF32));
+  if (!file.strings("tokenizer.ggml.tokens")) return;
   add_generation_stops(model, io::gguf_generation_config_json(file));
   model.tokenizer = text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
 }

@@ -59,6 +59,26 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
   const auto first = nlohmann::json::parse(scored.out.substr(0, scored.out.find('\n')));
   EXPECT_EQ(first.at("logprobs").size() + 1, first.at("prompt_token_ids").size());
   EXPECT_GT(first.at("perplexity").get<double>(), 1.0);
+
+  // An example that serves names its model.
+  fs::create_directories(folder_ / "examples/served/conf/serve");
+  std::ofstream(folder_ / "examples/served/conf/serve.yaml") << "defaults: [_self_, {serve: one}]\naction: run\n";
+  std::ofstream(folder_ / "examples/served/conf/serve/one.yaml") << "- serve_id: m\n  engine_args: {model: exported}\n";
+  words[1] = "served";
+  EXPECT_EQ(must(words).out, from_export.out);
+
+  // A prompt that cannot be generated from is named by its line.
+  std::string long_prompt = "{\"prompt\": \"";
+  for (int i = 0; i < 200; ++i) long_prompt += std::to_string(i) + " ";
+  for (const std::string& line : {std::string(R"({"prompt": ""})"), long_prompt + "\"}", std::string(R"({"prompt": 1})"), std::string("{")}) {
+    std::ofstream(folder_ / "odd.jsonl") << R"({"prompt": "a"})" << "\n\n" << line << "\n";
+    for (const char* command : {"generate", "score"}) {
+      const Result refused = run({command, "exported", "--prompts", "odd.jsonl", "--json"}, folder_);
+      EXPECT_EQ(refused.code, 2) << line << refused.err;
+      EXPECT_NE(refused.err.find("odd.jsonl:3"), std::string::npos) << line << refused.err;
+      EXPECT_EQ(refused.out, "");
+    }
+  }
 }
 
 TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
