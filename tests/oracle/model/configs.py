@@ -70,6 +70,15 @@ MODELS = {
         "rope_parameters": LLAMA3_SCALING | {"factor": 32.0, "rope_theta": 500000.0},
         "dtype": "bfloat16",
     },
+    "llama_bias": LLAMA
+    | {
+        "attention_bias": True,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "torch_dtype": "float16",
+    },
     "aquila": LLAMA
     | {
         "architectures": ["AquilaForCausalLM"],
@@ -130,6 +139,8 @@ MODELS = {
         "dtype": "bfloat16",
     },
     "qwen3": QWEN3 | {"rope_theta": 1000000.0, "rope_scaling": None, "torch_dtype": "bfloat16"},
+    "qwen3_bias": QWEN3
+    | {"attention_bias": True, "head_dim": 8, "rope_theta": 10000.0, "torch_dtype": "bfloat16"},
     "qwen3_tied": QWEN3
     | {
         "tie_word_embeddings": True,
