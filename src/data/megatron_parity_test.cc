@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -15,7 +16,9 @@ namespace flagscale::data {
 namespace {
 
 using Json = nlohmann::json;
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+// FLAGSCALE_DATA_GOLDEN: a folder of other cases, made with --random.
+const char* const kOther = std::getenv("FLAGSCALE_DATA_GOLDEN");
+const std::string kGolden = kOther ? std::string(kOther) + "/" : FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
 const Json& golden() {
   static const Json json = Json::parse(std::ifstream(kGolden + "cases.json"));

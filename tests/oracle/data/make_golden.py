@@ -2,14 +2,17 @@
 samples that its BlendedMegatronDatasetBuilder makes of them.
 
     python -m venv venv && venv/bin/pip install numpy torch megatron-core==0.16.1
-    venv/bin/python tests/oracle/data/make_golden.py
+    venv/bin/python tests/oracle/data/make_golden.py [--random CASES --seed SEED --folder FOLDER]
 
-Writes cases.json (read by src/data/megatron_parity_test.cc) and the pairs beside it; the same bytes every time.
+Writes cases.json (read by src/data/megatron_parity_test.cc) and the pairs beside it; the same bytes every time. With
+--random, as many cases that nobody chose, to another folder: the test reads them with FLAGSCALE_DATA_GOLDEN=FOLDER.
 """
 
+import argparse
 import json
 import os
 import pathlib
+import random
 import tempfile
 
 import numpy
@@ -190,7 +193,60 @@ def blending_case(weights, size):
             "sample": fnv(sample)}
 
 
+def random_cases(rng, count):
+    def blend():
+        paths = rng.choices(["a", "b"], k=rng.choice([1, 1, 2, 3, 5]))
+        weights = rng.random() < 0.5
+        return [x for p in paths for x in ([str(round(rng.uniform(0.01, 9), rng.randint(0, 6)) or 1)] if weights else []) + [p]]
+
+    def size():
+        return rng.choice([None, 0, 1, rng.randint(1, 30), rng.randint(1, 400)])
+
+    cases = []
+    while len(cases) < count:
+        apart = rng.random() < 0.3
+        parts = [str(rng.choice([0, 1, 10, 98, 969, round(rng.uniform(0, 5), 2)])) for _ in range(rng.randint(1, 3))]
+        settings = {
+            "data_path": None if apart else blend(),
+            "per_split": [rng.choice([None, blend(), blend()]) for _ in range(3)] if apart else None,
+            "split": rng.choice([",", ", "]).join(parts),
+            "seq": rng.choice([1, 2, 7, 16, 33, 64]),
+            "seed": rng.choice([0, 1, 1234, rng.randrange(2**32)]),
+            "sizes": (size(), size(), size()),
+            "drop_last": rng.random() < 0.7,
+            "reset_position": rng.random() < 0.3,
+            "reset_mask": rng.random() < 0.3,
+            "eod_mask": rng.random() < 0.3,
+            "pad": rng.choice([None, None, 17]),
+            "samples": rng.randint(1, 6),
+        }
+        try:
+            cases.append(case(json.dumps(settings), **settings))
+        except Exception as error:  # Megatron itself refuses, or trips over, what has no sample
+            print("left out:", type(error).__name__, str(error)[:80])
+    return cases
+
+
+def write_random(folder, count, seed):
+    global GOLDEN
+    GOLDEN = folder.resolve()
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    os.chdir(GOLDEN)
+    rng = random.Random(seed)
+    write_pair("a", numpy.uint16, seed, rng.randint(20, 120), rng.randint(4, 60), empty=rng.sample(range(20), 3))
+    write_pair("b", numpy.int32, seed + 1, rng.randint(20, 60), rng.randint(4, 60), sentences=rng.randint(1, 4))
+    result = {"cases": random_cases(rng, count), "large": [], "blending": []}
+    (GOLDEN / "cases.json").write_text(json.dumps(result) + "\n")
+
+
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=pathlib.Path)
+    args = parser.parse_args()
+    if args.random:
+        return write_random(args.folder, args.random, args.seed)
     GOLDEN.mkdir(parents=True, exist_ok=True)
     os.chdir(GOLDEN)
     write_pair("a", numpy.uint16, 1, 60, 30, empty=(0, 7, 59))
