@@ -26,14 +26,14 @@ int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Whether a's memory can be multiplied as it is: it already holds units along k (pairs only of an even k), or
-// numbers across k. Rows a multiple of 2 kB apart would fall on one another in L1.
+// numbers across k. Rows a multiple of 2 kB apart would fall on one another in L1, and in L2 when there are many.
 template <class V, class T>
 bool reads_in_place(const MatmulArgs& args) {
   using U = Units<V, T>;
   const int64_t stride = args.a.row_stride();
-  if (args.trans_a) return U::kIsUnit && U::kElements == 1;
-  return U::kIsUnit && args.a.dims[1] % U::kElements == 0 && stride % U::kElements == 0 &&
-         stride * static_cast<int64_t>(sizeof(T)) % 2048 != 0;
+  if (!U::kIsUnit || stride * static_cast<int64_t>(sizeof(T)) % 4096 == 0) return false;
+  if (args.trans_a) return U::kElements == 1;
+  return args.a.dims[1] % U::kElements == 0 && stride % U::kElements == 0;
 }
 
 // How a product is cut; from its sizes and type alone.
@@ -75,8 +75,9 @@ struct Grid {
 
   // Tiles in a piece: about `pieces` even ones, at most `largest` each.
   static int64_t cut(int64_t tiles, double pieces, int64_t largest) {
-    const int64_t count = most(1, static_cast<int64_t>(pieces + 0.5));
-    return most(1, least(largest, divide_up(tiles, count)));
+    const int64_t least_count = divide_up(tiles, most(1, largest));
+    const int64_t count = most(most(1, least_count), static_cast<int64_t>(pieces + 0.5));
+    return most(1, divide_up(tiles, count));
   }
 
   // One thread's workspace in scalars: a's buffer, b's panels, sums. Bounds, since live counts cut otherwise.
