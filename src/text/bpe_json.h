@@ -11,7 +11,8 @@ namespace flagscale::text {
 
 // nullopt: a tokenizer that our code does not cover to the last id; `why` says what. It is the crate's then.
 // Errors: kCorrupt for what is not JSON, or lacks what every tokenizer.json has.
-std::optional<BpeSpec> read_bpe_json(std::string_view json, const std::string& source, std::string& why);
+// `json` is not copied if it has room behind it, as read_text_file() leaves.
+std::optional<BpeSpec> read_bpe_json(const std::string& json, const std::string& source, std::string& why);
 
 // What `read_bpe_json` reads back, and Hugging Face's crate reads the same. Merges in order of rank.
 std::string write_bpe_json(const BpeSpec& spec);

@@ -157,7 +157,7 @@ class Reader {
   }
 
   void read_merges(array merges) {
-    std::string joined;
+    spec_.merges.reserve(merges.size());
     for (const element each : merges) {
       std::string_view left, right;
       std::string_view line;
@@ -171,10 +171,7 @@ class Reader {
         if (pair.size() != 2) throw NotOurs{"a merge that is not a pair"};
         left = text_of(pair.at(0)), right = text_of(pair.at(1));
       }
-      joined.assign(left).append(right);
-      const auto a = spec_.tokens.find(left), b = spec_.tokens.find(right), c = spec_.tokens.find(joined);
-      if (!a || !b || !c) throw NotOurs{"a merge of tokens that the vocabulary lacks"};
-      spec_.merges.push_back({*a, *b, static_cast<int32_t>(spec_.merges.size()), *c});
+      if (!append_merge(spec_, left, right)) throw NotOurs{"a merge of tokens that the vocabulary lacks"};
     }
   }
 
@@ -252,10 +249,10 @@ bool added_ids_in_order(const BpeSpec& spec) {
   return true;
 }
 
-std::optional<BpeSpec> read_bpe_json(std::string_view json, const std::string& source, std::string& why) {
+std::optional<BpeSpec> read_bpe_json(const std::string& json, const std::string& source, std::string& why) {
   simdjson::dom::parser parser;
   element root;
-  if (const auto error = parser.parse(json.data(), json.size()).get(root); error != simdjson::SUCCESS)
+  if (const auto error = parser.parse(json).get(root); error != simdjson::SUCCESS)
     fail(ErrorKind::kCorrupt, "{}: {}", source, simdjson::error_message(error));
   object top;
   element model;

@@ -22,13 +22,29 @@ uint64_t spread(uint64_t key) { return (key ^ key >> 29) * 0x9e3779b97f4a7c15u; 
 
 }  // namespace
 
+bool append_merge(BpeSpec& spec, std::string_view left, std::string_view right) {
+  const auto a = spec.tokens.find(left), b = spec.tokens.find(right);
+  if (!a || !b) return false;
+  // Most files number what they make one after another, which saves a look-up by text.
+  int32_t result = spec.merges.empty() ? -1 : spec.merges.back().result + 1;
+  const std::string_view guess = spec.tokens.text(result);
+  if (guess.empty() || !spec.tokens.one_to_one() || guess.size() != left.size() + right.size() ||
+      !guess.starts_with(left) || !guess.ends_with(right)) {
+    const auto found = spec.tokens.find(std::string(left).append(right));
+    if (!found) return false;
+    result = *found;
+  }
+  spec.merges.push_back({*a, *b, static_cast<int32_t>(spec.merges.size()), result});
+  return true;
+}
+
 BpeModel::BpeModel(BpeSpec spec) : spec_(std::move(spec)) {
   for (size_t byte = 0; byte < 256; ++byte) {
     std::string character;
     append_utf8(kByteToCode[byte], character);
     byte_id_[byte] = spec_.tokens.find(character).value_or(-1);
   }
-  const size_t slots = std::bit_ceil(spec_.merges.size() * 2 + 2);
+  const size_t slots = std::bit_ceil(spec_.merges.size() * 3 / 2 + 2);
   shift_ = 64 - std::countr_zero(slots);
   pairs_.assign(slots, {kNoKey, kNoRank, -1});
   const size_t bits = std::bit_ceil(spec_.merges.size() * 16 + 64);

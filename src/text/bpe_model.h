@@ -32,6 +32,9 @@ struct BpeSpec {
   std::vector<int32_t> before, after;         // what the post-processor puts around a text
 };
 
+// Adds a merge of the next rank. False if the vocabulary lacks one of the two or what they make.
+bool append_merge(BpeSpec& spec, std::string_view left, std::string_view right);
+
 // Merges words. Immutable: any thread may call it.
 class BpeModel {
  public:

@@ -28,7 +28,10 @@ std::string read_text_file(const std::string& path) {
   if (error) fail(ErrorKind::kNotFound, "cannot read {}: {}", path, error.message());
   if (size > kMost) fail(ErrorKind::kCorrupt, "{}: {} bytes is no tokenizer file", path, size);
   std::ifstream file(path, std::ios::binary);
-  std::string text(size, '\0');
+  constexpr uint64_t kRoomForParsers = 64;  // simdjson reads on behind a text
+  std::string text;
+  text.reserve(size + kRoomForParsers);
+  text.resize(size);
   if (!file.read(text.data(), static_cast<std::streamsize>(size)))
     fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
   return text;

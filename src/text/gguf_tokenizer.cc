@@ -78,10 +78,12 @@ std::vector<PreTokenizerStep> other_steps(std::string_view name) {
             split(R"(\p{N})"),     bytes};
   if (name == "deepseek-llm")
     return {split("[\r\n]"),
-            split("\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
+            split("\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"
+                  "ᲺᲽ-"
                   "Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-"
                   "ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a"
-                  "-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-"
+                  "-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-"
+                  "𐓓𐓘-"
                   "𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"),
             split("\\s?[!-/:-~！-／：-～‘-‟　-。]+"),
             split("\\s+$"),
@@ -141,15 +143,12 @@ BpeSpec bpe_spec(const GgufVocab& vocab, const std::string& source) {
       spec.added.push_back({static_cast<int32_t>(id), std::string(vocab.tokens[id]), special});
   }
   spec.tokens = builder.build();
-  std::string joined;
   for (const std::string_view line : vocab.merges) {
     const size_t space = line.find(' ', 1);
     if (space == line.npos)
       fail(ErrorKind::kCorrupt, "{}: the merge '{}' is not a pair", source, line.substr(0, 80));
     const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
-    joined.assign(left).append(right);
-    const auto a = spec.tokens.find(left), b = spec.tokens.find(right), c = spec.tokens.find(joined);
-    if (a && b && c) spec.merges.push_back({*a, *b, static_cast<int32_t>(spec.merges.size()), *c});
+    append_merge(spec, left, right);
   }
   if (vocab.add_bos && vocab.bos >= 0) spec.before.push_back(static_cast<int32_t>(vocab.bos));
   if (vocab.add_eos && vocab.eos >= 0) spec.after.push_back(static_cast<int32_t>(vocab.eos));

@@ -40,7 +40,7 @@ void TokenTable::Builder::add(uint64_t id, std::string_view token, std::string_v
 TokenTable TokenTable::Builder::build() {
   TokenTable table;
   table.blob_ = std::move(blob_);
-  table.slots_.resize(std::bit_ceil(entries_.size() * 2 + 2));
+  table.slots_.resize(std::bit_ceil(entries_.size() * 3 / 2 + 2));
   uint32_t size = 0;
   for (const Entry& entry : entries_) size = std::max(size, entry.id + 1);
   table.spans_.resize(size);
@@ -50,6 +50,7 @@ TokenTable TokenTable::Builder::build() {
     span = {entry.begin, entry.size};
     table.insert(entry.id, std::string_view(table.blob_).substr(entry.begin, entry.size));
   }
+  table.one_text_each_ = static_cast<size_t>(table.count_) == entries_.size();
   entries_.clear();
   return table;
 }

@@ -34,6 +34,7 @@ class TokenTable {
   int32_t size() const { return static_cast<int32_t>(spans_.size()); }  // largest id + 1
   int32_t count() const { return count_; }                              // different texts
   bool unique() const { return unique_; }                               // no id had two texts
+  bool one_to_one() const { return unique_ && one_text_each_; }         // and no text two ids
   std::string_view text(int32_t id) const;                              // "" where there is none
   std::optional<int32_t> find(std::string_view token) const;
 
@@ -53,7 +54,7 @@ class TokenTable {
   std::vector<Span> spans_;
   std::vector<Slot> slots_;
   int32_t count_ = 0;
-  bool unique_ = true;
+  bool unique_ = true, one_text_each_ = true;
 };
 
 }  // namespace flagscale::text

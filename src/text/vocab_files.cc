@@ -45,19 +45,14 @@ TokenTable read_vocab(const std::string& path) {
 
 void read_merges(const std::string& path, BpeSpec& spec) {
   const std::string text = read_text_file(path);
-  std::string joined;
   for_each_line(text, [&](std::string_view line, int64_t number) {
     if (line.empty() || (number == 1 && line.starts_with("#version"))) return;
     const size_t space = line.find(' ');
     if (space == line.npos || line.find(' ', space + 1) != line.npos)
       fail(ErrorKind::kCorrupt, "{}:{}: expected two tokens, found '{}'", path, number, line.substr(0, 80));
-    const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
-    joined.assign(left).append(right);
-    const auto a = spec.tokens.find(left), b = spec.tokens.find(right), c = spec.tokens.find(joined);
-    if (!a || !b || !c)
+    if (!append_merge(spec, line.substr(0, space), line.substr(space + 1)))
       fail(ErrorKind::kCorrupt, "{}:{}: '{}' joins tokens that the vocabulary lacks: is it of another model?",
            path, number, line.substr(0, 80));
-    spec.merges.push_back({*a, *b, static_cast<int32_t>(spec.merges.size()), *c});
   });
 }
 

@@ -19,7 +19,7 @@ using namespace flagscale::text;
 std::unique_ptr<const Encoder> open(std::string_view file) {
   if (file.starts_with('{')) {
     std::string why;
-    auto spec = read_bpe_json(file, "fuzz", why);
+    auto spec = read_bpe_json(std::string(file), "fuzz", why);
     return spec ? make_bpe_encoder(std::move(*spec)) : make_rust_tokenizer(file);
   }
   if (looks_like_tiktoken(file)) return make_bpe_encoder(read_tiktoken(file, "fuzz"));
