@@ -7,9 +7,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <future>
+#include <thread>
 
 #include "engine/load.h"
 #include "engine/scripted_model_test_support.h"

@@ -3,6 +3,7 @@
 // there; the next token is a function of that hash. So a page that is wrong, stale or in the wrong place
 // changes the answer, and expected() says without any cache what the answer must be.
 
+#include <functional>
 #include <vector>
 
 #include "base/check.h"

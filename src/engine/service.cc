@@ -1,6 +1,7 @@
 #include "engine/service.h"
 
 #include <chrono>
+#include <exception>
 
 #include "base/error.h"
 

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <fstream>
 #include <future>
+#include <memory>
 #include <sstream>
+#include <thread>
 
 #include "base/error.h"
 #include "engine/answer.h"

@@ -3,9 +3,14 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
+#include <memory>
 #include <random>
+#include <thread>
 
 #include "base/error.h"
 #include "engine/scripted_model_test_support.h"
