@@ -118,6 +118,7 @@ CHATS = {
     "not thinking": {"messages": [{"role": "user", "content": "x"}], "extra": {"enable_thinking": False}},
     "dated": {"messages": [{"role": "user", "content": "x"}], "extra": {"date_string": "26 Jul 2024", "reasoning_effort": "high"}},
 }
+ESCAPED = ["meetkai-functionary-medium-v3.1"]  # by `|safe` jinja2 writes tools as HTML («&#39;»), which ours does not
 DATES = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y")
 
 
@@ -148,7 +149,7 @@ def main():
     templates = {**OURS, **{name: (arguments.models / f"{name}.jinja").read_text() for name in names}}
     cases = [{"template": name, "chat": chat, "add_generation_prompt": prompt, **result}
              for name, source in templates.items() for chat, given in CHATS.items() for prompt in (True, False)
-             if (result := rendered(source, given, prompt))]
+             if not (name in ESCAPED and "tools" in given) and (result := rendered(source, given, prompt))]
     lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
     parts = (json.dumps(part, ensure_ascii=False, indent=1) for part in (templates, CHATS))
     arguments.out.write_text('{"templates": %s,\n"chats": %s,\n"cases": [\n%s\n]}\n' % (*parts, lines))

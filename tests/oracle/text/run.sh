@@ -23,7 +23,7 @@ done
 "$python" "$here/check_cases.py" "$tokenize" "${cases[@]}"
 
 echo "-- tokenizers against Hugging Face's, every id"
-nice "$python" "$here/corpus.py" "$scratch/corpus" "$folder/texts" --megabytes "$megabytes"
+nice "$python" "$here/corpus.py" "$scratch/corpus" "$folder/texts" --megabytes "$megabytes" --real $((megabytes * 6 / 10))
 "$python" "$here/deepseek_like.py" "$tokenize" "$vocabularies-qwen2.gguf" "$scratch/deepseek3-like.json"
 compared=("$vocabularies"-{gpt-2,starcoder,llama-bpe,qwen2,qwen35,aquila,llama-spm}.gguf "$scratch/deepseek3-like.json")
 if [ -d "$aquila" ]; then compared+=("$aquila"); else echo "no Aquila tokenizer beside this tree: not compared"; fi
