@@ -11,12 +11,17 @@ import math
 import os
 import pathlib
 import random
+import re
 import subprocess
 import tempfile
 
 from example_cases import groups, leaves, override
 from oracle import show
 from random_cases import KINDS, case, write_files
+
+# YAML that PyYAML refuses and we read: a comment right behind a block scalar's header, "!" before a bracket.
+READ_HERE = re.compile(r"[|>][-+0-9]*#|![]}]")
+
 
 def same(a, b):
     if isinstance(a, dict) and "error" in a:
@@ -48,7 +53,10 @@ def random_difference(rng, program, kind):
     files, overrides = case(rng, kind)
     with tempfile.TemporaryDirectory() as folder:
         write_files(files, folder)
-        problem = difference(show(folder, "config", overrides), run(program, folder, "config", overrides))
+        want = show(folder, "config", overrides)
+        problem = difference(want, run(program, folder, "config", overrides))
+    if isinstance(want, str) and any(READ_HERE.search(text) for text in files.values()):
+        problem = None
     return problem, f"{kind} {overrides}\n" + "\n".join(f"# {path}\n{text}" for path, text in files.items())
 
 

@@ -221,7 +221,9 @@ def random_cases(rng, count):
             "samples": rng.randint(1, 6),
         }
         try:
-            cases.append(case(json.dumps(settings), **settings))
+            made = case(json.dumps(settings), **settings)
+            if any(s and (s.get("documents") or s.get("dataset")) for s in made["splits"]):  # else we refuse
+                cases.append(made)
         except Exception as error:  # Megatron itself refuses, or trips over, what has no sample
             print("left out:", type(error).__name__, str(error)[:80])
     return cases
