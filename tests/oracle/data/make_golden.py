@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import tempfile
 
 import numpy
@@ -193,7 +194,13 @@ def blending_case(weights, size):
             "sample": fnv(sample)}
 
 
+def stop(*_):
+    raise TimeoutError
+
+
 def random_cases(rng, count):
+    signal.signal(signal.SIGALRM, stop)
+
     def blend():
         paths = rng.choices(["a", "b"], k=rng.choice([1, 1, 2, 3, 5]))
         weights = rng.random() < 0.5
@@ -220,12 +227,15 @@ def random_cases(rng, count):
             "pad": rng.choice([None, None, 17]),
             "samples": rng.randint(1, 6),
         }
+        signal.alarm(20)  # Megatron counts epochs for ever where a split's documents are empty
         try:
             made = case(json.dumps(settings), **settings)
             if any(s and (s.get("documents") or s.get("dataset")) for s in made["splits"]):  # else we refuse
                 cases.append(made)
         except Exception as error:  # Megatron itself refuses, or trips over, what has no sample
             print("left out:", type(error).__name__, str(error)[:80])
+        finally:
+            signal.alarm(0)
     return cases
 
 
