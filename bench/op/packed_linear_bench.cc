@@ -30,7 +30,7 @@ double read_seconds(const Team& team, const Tensor& t) {
       for (int64_t i = 0; i < n; i += 128)
         for (int j = 0; j < 8; ++j)
           sum[j] = _mm_xor_si128(sum[j], _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i + 16 * j)));
-      for (const __m128i& s : sum) benchmark::DoNotOptimize(s);
+      for (__m128i& s : sum) benchmark::DoNotOptimize(s);
     });
   });
 }

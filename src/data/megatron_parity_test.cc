@@ -142,9 +142,9 @@ TEST(MegatronParity, LargeIndices) {
     const auto index =
         build_sample_index(options, [&](int64_t s) { return lengths[static_cast<size_t>(s)]; });
     EXPECT_EQ(index.epochs, c["epochs"]);
-    EXPECT_EQ(fnv(index.documents), c["documents"]);
-    EXPECT_EQ(fnv(index.starts), c["starts"]);
-    EXPECT_EQ(fnv(index.shuffle), c["shuffle"]);
+    EXPECT_EQ(fnv(index.documents), c["documents"].get<std::string>());
+    EXPECT_EQ(fnv(index.starts), c["starts"].get<std::string>());
+    EXPECT_EQ(fnv(index.shuffle), c["shuffle"].get<std::string>());
   }
 }
 
@@ -153,8 +153,8 @@ TEST(MegatronParity, BlendsOfManyWeights) {
     const auto weights = normalize(c["weights"].get<std::vector<double>>());
     EXPECT_EQ(weights, c["normalized"].get<std::vector<double>>()) << weights.size() << " weights";
     const auto index = build_blend(weights, c["size"]);
-    EXPECT_EQ(fnv(index.dataset), c["dataset"]);
-    EXPECT_EQ(fnv(index.sample), c["sample"]);
+    EXPECT_EQ(fnv(index.dataset), c["dataset"].get<std::string>());
+    EXPECT_EQ(fnv(index.sample), c["sample"].get<std::string>());
   }
 }
 
