@@ -19,7 +19,8 @@ struct Options {
 
 std::vector<engine::Prompt> prompts_of(const Options& o) {
   const int given = !o.engine.prompts.empty() + !o.prompt.empty() + !o.message.empty();
-  if (given != 1) fail(ErrorKind::kInvalidArgument, "give one of --prompt TEXT, --chat TEXT and --prompts FILE.jsonl");
+  if (given != 1)
+    fail(ErrorKind::kInvalidArgument, "give one of --prompt TEXT, --chat TEXT and --prompts FILE.jsonl");
   if (!o.engine.prompts.empty()) return engine::read_prompts(o.engine.prompts);
   if (!o.message.empty()) return {engine::chat_prompt(o.message, o.system)};
   return {{o.prompt, {}, "--prompt"}};
@@ -49,14 +50,18 @@ void generate(const Options& o) {
     requests.back().sampling.stop_ids = model.stop_ids;
     longest = std::max(longest, requests.back().prompt.size());
   }
-  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens, static_cast<int64_t>(requests.size()));
-  if (requests.size() == 1 && !o.engine.json) return stream(*engine, *model.tokenizer, std::move(requests[0]));
+  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens,
+                                  static_cast<int64_t>(requests.size()));
+  if (requests.size() == 1 && !o.engine.json)
+    return stream(*engine, *model.tokenizer, std::move(requests[0]));
   std::vector<engine::Answer> answers(requests.size());
-  for (size_t i = 0; i < requests.size(); ++i) add_request(*engine, requests[i], engine::gather_into(answers[i]), prompts[i].where);
+  for (size_t i = 0; i < requests.size(); ++i)
+    add_request(*engine, requests[i], engine::gather_into(answers[i]), prompts[i].where);
   run_engine(*engine);
   for (size_t i = 0; i < requests.size(); ++i)
-    fmt::print("{}\n", o.engine.json ? engine::generated_json(requests[i].prompt, answers[i], *model.tokenizer)
-                                     : engine::output_text(answers[i], *model.tokenizer));
+    fmt::print("{}\n", o.engine.json
+                           ? engine::generated_json(requests[i].prompt, answers[i], *model.tokenizer)
+                           : engine::output_text(answers[i], *model.tokenizer));
 }
 
 void setup(CLI::App& app) {
@@ -66,18 +71,30 @@ void setup(CLI::App& app) {
   app.add_option("--prompt", o->prompt, "a text to continue");
   app.add_option("--chat", o->message, "a user's message, through the model's chat template");
   app.add_option("--system", o->system, "a system message before --chat");
-  app.add_option("--max-tokens", o->sampling.max_tokens, "tokens to generate at most")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  app.add_option("--temperature", o->sampling.temperature, "0: always the likeliest token")->check(CLI::Range(0.f, 100.f))->capture_default_str();
-  app.add_option("--top-k", o->sampling.top_k, "draw from the k likeliest; 0: all")->check(CLI::Range(0, 1 << 24))->capture_default_str();
-  app.add_option("--top-p", o->sampling.top_p, "draw from the likeliest that hold this share")->check(CLI::Range(1e-6f, 1.f))->capture_default_str();
-  app.add_option("--min-p", o->sampling.min_p, "drop what is less likely than this share of the likeliest")->check(CLI::Range(0.f, 1.f))->capture_default_str();
+  app.add_option("--max-tokens", o->sampling.max_tokens, "tokens to generate at most")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--temperature", o->sampling.temperature, "0: always the likeliest token")
+      ->check(CLI::Range(0.f, 100.f))
+      ->capture_default_str();
+  app.add_option("--top-k", o->sampling.top_k, "draw from the k likeliest; 0: all")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  app.add_option("--top-p", o->sampling.top_p, "draw from the likeliest that hold this share")
+      ->check(CLI::Range(1e-6f, 1.f))
+      ->capture_default_str();
+  app.add_option("--min-p", o->sampling.min_p, "drop what is less likely than this share of the likeliest")
+      ->check(CLI::Range(0.f, 1.f))
+      ->capture_default_str();
   app.add_option("--seed", o->sampling.seed, "of the draws")->capture_default_str();
-  app.footer("Examples:\n  flagscale generate SmolLM2.gguf --chat 'What is the capital of France?' --temperature 0\n"
-             "  flagscale generate outputs/hf --prompts prompts.jsonl --max-tokens 32 --temperature 0 --json");
+  app.footer(
+      "Examples:\n  flagscale generate SmolLM2.gguf --chat 'What is the capital of France?' --temperature 0\n"
+      "  flagscale generate outputs/hf --prompts prompts.jsonl --max-tokens 32 --temperature 0 --json");
   app.callback([o] { generate(*o); });
 }
 
-const Registration<Command> kGenerate{"generate", {"continue prompts or answer messages with a model", &setup}};
+const Registration<Command> kGenerate{"generate",
+                                      {"continue prompts or answer messages with a model", &setup}};
 
 }  // namespace
 }  // namespace flagscale

@@ -21,7 +21,8 @@ struct Options {
 };
 
 // The tokens of a text file in pieces of at most `length`: each piece is scored on its own.
-std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text::Tokenizer& tokenizer, int64_t length) {
+std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text::Tokenizer& tokenizer,
+                                            int64_t length) {
   std::ifstream in(file, std::ios::binary);
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
   std::ostringstream text;
@@ -29,8 +30,9 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   const std::vector<int32_t> ids = tokenizer.encode(text.str(), true);
   std::vector<std::vector<int32_t>> pieces;
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(length))
-    pieces.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(first),
-                        ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), first + static_cast<size_t>(length))));
+    pieces.emplace_back(
+        ids.begin() + static_cast<std::ptrdiff_t>(first),
+        ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), first + static_cast<size_t>(length))));
   if (pieces.empty()) fail(ErrorKind::kInvalidArgument, "{} is empty", file);
   return pieces;
 }
@@ -43,12 +45,15 @@ void print_total(std::span<const engine::Answer> answers, bool json) {
     count += answer.prompt.size();
   }
   const double loss = count ? -sum / static_cast<double>(count) : 0;
-  if (json) fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
-  else fmt::print("{} tokens scored: {:.4f} nats a token, perplexity {:.3f}\n", count, loss, std::exp(loss));
+  if (json)
+    fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
+  else
+    fmt::print("{} tokens scored: {:.4f} nats a token, perplexity {:.3f}\n", count, loss, std::exp(loss));
 }
 
 void score(const Options& o) {
-  if (o.text.empty() == o.engine.prompts.empty()) fail(ErrorKind::kInvalidArgument, "give one of --text FILE and --prompts FILE.jsonl");
+  if (o.text.empty() == o.engine.prompts.empty())
+    fail(ErrorKind::kInvalidArgument, "give one of --text FILE and --prompts FILE.jsonl");
   const engine::LoadedModel model = open_model(o.engine);
   std::vector<std::vector<int32_t>> texts;
   std::vector<std::string> places;
@@ -58,12 +63,15 @@ void score(const Options& o) {
       places.push_back(prompt.where);
     }
   } else {
-    texts = pieces_of(o.text, *model.tokenizer, std::min<int64_t>(model.config.max_positions, o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048));
+    texts = pieces_of(o.text, *model.tokenizer,
+                      std::min<int64_t>(model.config.max_positions,
+                                        o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048));
   }
   places.resize(texts.size(), o.text);
   size_t longest = 0;
   for (const auto& ids : texts) longest = std::max(longest, ids.size());
-  const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()), true);
+  const auto engine =
+      make_engine(model, o.engine, static_cast<int64_t>(longest), static_cast<int64_t>(texts.size()), true);
   std::vector<engine::Answer> answers(texts.size());
   for (size_t i = 0; i < texts.size(); ++i) {
     engine::Request request;
@@ -75,8 +83,10 @@ void score(const Options& o) {
   run_engine(*engine);
   if (!o.text.empty()) return print_total(answers, o.engine.json);
   for (size_t i = 0; i < texts.size(); ++i) {
-    if (o.engine.json) fmt::print("{}\n", engine::scored_json(texts[i], answers[i]));
-    else print_total({&answers[i], 1}, false);
+    if (o.engine.json)
+      fmt::print("{}\n", engine::scored_json(texts[i], answers[i]));
+    else
+      print_total({&answers[i], 1}, false);
   }
 }
 
@@ -84,11 +94,14 @@ void setup(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   add_engine_options(app, o->engine);
   app.add_option("--text", o->text, "a text file, scored in pieces of --max-model-len (at most 2048) tokens");
-  app.footer("Examples:\n  flagscale score outputs/hf --text book.txt\n  flagscale score SmolLM2.gguf --prompts prompts.jsonl --json");
+  app.footer(
+      "Examples:\n  flagscale score outputs/hf --text book.txt\n  flagscale score SmolLM2.gguf --prompts "
+      "prompts.jsonl --json");
   app.callback([o] { score(*o); });
 }
 
-const Registration<Command> kScore{"score", {"log-probabilities and perplexity of texts under a model", &setup}};
+const Registration<Command> kScore{"score",
+                                   {"log-probabilities and perplexity of texts under a model", &setup}};
 
 }  // namespace
 }  // namespace flagscale

@@ -20,7 +20,8 @@ struct Options {
 };
 
 bool is_yaml(const std::string& text) {
-  return text.ends_with(".yaml") || text.ends_with(".yml") || (text.find('=') == std::string::npos && !text.starts_with('~'));
+  return text.ends_with(".yaml") || text.ends_with(".yml") ||
+         (text.find('=') == std::string::npos && !text.starts_with('~'));
 }
 
 void train(const Options& o) {
@@ -37,7 +38,11 @@ void train(const Options& o) {
   c.folder = fs::exists(o.model) ? "" : example_conf(o.model);
   c.name = "train";
   if (fs::exists(o.model)) {
-    if (yaml.empty()) fail(ErrorKind::kInvalidArgument, "{} holds weights to start from: give the YAML that says how to train them, `flagscale train {} my/conf/train.yaml`", o.model, o.model);
+    if (yaml.empty())
+      fail(ErrorKind::kInvalidArgument,
+           "{} holds weights to start from: give the YAML that says how to train them, `flagscale train {} "
+           "my/conf/train.yaml`",
+           o.model, o.model);
     request.init_from = o.model;
   } else if (c.folder.empty()) {
     unknown_model(o.model);
@@ -52,13 +57,17 @@ void train(const Options& o) {
 
 void setup(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "an example's name, or a Hugging Face folder or .gguf file to start from")->required();
+  app.add_option("model", o->model, "an example's name, or a Hugging Face folder or .gguf file to start from")
+      ->required();
   app.add_option("yaml_and_overrides", o->rest, "[YAML] [key=value ...]");
-  app.add_option("--action", o->action, "run, dryrun (plan only) or test (5 iterations, nothing saved)")->check(CLI::IsMember({"run", "dryrun", "test"}));
+  app.add_option("--action", o->action, "run, dryrun (plan only) or test (5 iterations, nothing saved)")
+      ->check(CLI::IsMember({"run", "dryrun", "test"}));
   app.add_flag("--json", o->json, "the result as one JSON object; log lines go to stderr");
-  app.footer("Examples:\n  flagscale train aquila data_path=data/text_document tokenizer_path=data/tokenizer\n"
-             "  flagscale train aquila train=7b data_path=data/text_document --action dryrun\n"
-             "  flagscale train models/SmolLM2-135M-Instruct my/conf/train.yaml train.model.optimizer.lr_scheduler.lr=1e-5");
+  app.footer(
+      "Examples:\n  flagscale train aquila data_path=data/text_document tokenizer_path=data/tokenizer\n"
+      "  flagscale train aquila train=7b data_path=data/text_document --action dryrun\n"
+      "  flagscale train models/SmolLM2-135M-Instruct my/conf/train.yaml "
+      "train.model.optimizer.lr_scheduler.lr=1e-5");
   app.callback([o] { train(*o); });
 }
 

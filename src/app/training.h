@@ -9,7 +9,8 @@ namespace flagscale {
 
 struct TrainingRequest {
   config::ComposeRequest configuration;
-  std::string init_from;  // a Hugging Face folder or GGUF whose weights and shape to start from; empty: the configuration's
+  std::string init_from;  // a Hugging Face folder or GGUF whose weights and shape to start from; empty: the
+                          // configuration's
   std::string action;     // run, dryrun or test; empty: the configuration's
   bool json = false;      // the result as one JSON object, log lines to stderr
 };

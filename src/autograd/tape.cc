@@ -15,8 +15,10 @@ Tape::Region Tape::Value::region(const Tensor& tensor) const {
   const int64_t cols = base.shape()[-1];
   if (tensor.contiguous() && tensor.shape().numel() == base.shape().numel()) return {0, cols};
   const auto begin = static_cast<int64_t>((tensor.offset() - base.offset()) / size_of(base.dtype()));
-  if (tensor.shape().rank() != 2 || begin + tensor.dim(-1) > cols || tensor.dim(0) * cols != base.shape().numel())
-    fail(ErrorKind::kUnsupported, "[autograd] the view {} of {} has no gradient: only columns() and reshape() have",
+  if (tensor.shape().rank() != 2 || begin + tensor.dim(-1) > cols ||
+      tensor.dim(0) * cols != base.shape().numel())
+    fail(ErrorKind::kUnsupported,
+         "[autograd] the view {} of {} has no gradient: only columns() and reshape() have",
          tensor.shape().str(), base.shape().str());
   return {begin, begin + tensor.dim(-1)};
 }
@@ -68,7 +70,9 @@ void Tape::record(const std::vector<Tensor>& inputs, const std::vector<Tensor>& 
 
 void Tape::seed(const Tensor& tensor, const Tensor& gradient) {
   Value* value = find(tensor);
-  if (!value) fail(ErrorKind::kInvalidArgument, "[autograd] {} depends on nothing that wants a gradient", tensor.shape().str());
+  if (!value)
+    fail(ErrorKind::kInvalidArgument, "[autograd] {} depends on nothing that wants a gradient",
+         tensor.shape().str());
   value->gradient = gradient;
   value->written = {value->region(tensor)};
 }

@@ -1,10 +1,10 @@
 #pragma once
-// Reverse-mode differentiation over ops; knows no op. Forward, an op calls record() with its inputs, outputs and a
-// closure; backward() walks the nodes in reverse and each closure launches the kernels of its gradient.
+// Reverse-mode differentiation over ops; knows no op. Forward, an op calls record() with its inputs, outputs
+// and a closure; backward() walks the nodes in reverse and each closure launches the kernels of its gradient.
 //
-// A gradient has the geometry of its tensor's storage: columns() of a fused tensor (q, k, v of qkv) have as gradients the
-// same columns of one gradient, written in place by buffer(). Parameters are leaves: their gradients accumulate in
-// memory that the caller gives to watch() (flat buckets), across micro-batches too.
+// A gradient has the geometry of its tensor's storage: columns() of a fused tensor (q, k, v of qkv) have as
+// gradients the same columns of one gradient, written in place by buffer(). Parameters are leaves: their
+// gradients accumulate in memory that the caller gives to watch() (flat buckets), across micro-batches too.
 
 #include <functional>
 #include <map>
@@ -25,15 +25,16 @@ class Backward {
   Tensor grad(int i) const { return grads_[static_cast<size_t>(i)]; }
   bool wants(const Tensor& input) const;
 
-  // A tensor of input's shape to write its gradient into; then give() it. For columns of a fused tensor it lies inside
-  // the fused gradient.
+  // A tensor of input's shape to write its gradient into; then give() it. For columns of a fused tensor it
+  // lies inside the fused gradient.
   Tensor buffer(const Tensor& input);
-  // Adds gradient to what input has so far; takes it over when it is the first. No copy, so the same tensor may be
-  // given to several inputs.
+  // Adds gradient to what input has so far; takes it over when it is the first. No copy, so the same tensor
+  // may be given to several inputs.
   void give(const Tensor& input, const Tensor& gradient);
 
-  // Where a weight's gradient accumulates: a leaf's memory, else a gradient that the tape owns. The kernel overwrites
-  // when *accumulate is 0 and adds when it is not, or when accumulate is null. undefined grad: frozen.
+  // Where a weight's gradient accumulates: a leaf's memory, else a gradient that the tape owns. The kernel
+  // overwrites when *accumulate is 0 and adds when it is not, or when accumulate is null. undefined grad:
+  // frozen.
   struct Sink {
     Tensor grad;
     const int64_t* accumulate = nullptr;
@@ -42,7 +43,8 @@ class Backward {
 
  private:
   friend class Tape;
-  Backward(Recorder& r, Tape& tape, std::vector<Tensor> grads) : recorder(r), tape_(tape), grads_(std::move(grads)) {}
+  Backward(Recorder& r, Tape& tape, std::vector<Tensor> grads)
+      : recorder(r), tape_(tape), grads_(std::move(grads)) {}
   Tape& tape_;
   std::vector<Tensor> grads_;
 };
@@ -53,8 +55,8 @@ class Tape {
 
   // Marks a tensor as wanting a gradient that the caller can read with grad() after backward().
   void require(const Tensor& tensor);
-  // A parameter: its gradient accumulates into grad. accumulate, read when kernels run, is 0 in the first micro-batch
-  // of a step: then the first contribution overwrites.
+  // A parameter: its gradient accumulates into grad. accumulate, read when kernels run, is 0 in the first
+  // micro-batch of a step: then the first contribution overwrites.
   void watch(const Tensor& parameter, const Tensor& grad, const int64_t* accumulate);
 
   bool needs(const Tensor& tensor) const;  // some leaf or required tensor is below it
@@ -71,7 +73,8 @@ class Tape {
   void backward(Recorder& recorder);
   Tensor grad(const Tensor& tensor) const;
 
-  // Runs forward without a tape now and again with one when its gradient is wanted: only input and output are kept.
+  // Runs forward without a tape now and again with one when its gradient is wanted: only input and output are
+  // kept.
   using Function = std::function<Tensor(Recorder&, Tape*, const Tensor&)>;
   Tensor checkpoint(Recorder& recorder, const Tensor& input, Function forward);
 
@@ -89,14 +92,14 @@ class Tape {
   struct Region {
     int64_t begin, end;  // columns of the last dim
   };
-  struct Value {              // one storage that takes part
-    Tensor base;              // the whole, for the geometry of the gradient
-    Tensor gradient;          // undefined: none yet
-    bool owned = false;       // ours to write into
+  struct Value {         // one storage that takes part
+    Tensor base;         // the whole, for the geometry of the gradient
+    Tensor gradient;     // undefined: none yet
+    bool owned = false;  // ours to write into
     std::vector<Region> written;
 
-    Region region(const Tensor& tensor) const;   // which columns of base the tensor is
-    Tensor part(const Tensor& tensor) const;     // those columns of the gradient, in the tensor's shape
+    Region region(const Tensor& tensor) const;  // which columns of base the tensor is
+    Tensor part(const Tensor& tensor) const;    // those columns of the gradient, in the tensor's shape
     bool has(Region region) const;
   };
   struct Leaf {

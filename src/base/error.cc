@@ -7,9 +7,12 @@ namespace flagscale {
 int exit_code(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::kInvalidArgument:
-    case ErrorKind::kConfig: return 2;
-    case ErrorKind::kInterrupted: return 130;
-    default: return 1;
+    case ErrorKind::kConfig:
+      return 2;
+    case ErrorKind::kInterrupted:
+      return 130;
+    default:
+      return 1;
   }
 }
 
@@ -17,24 +20,37 @@ int http_status(ErrorKind kind) {
   switch (kind) {
     case ErrorKind::kInvalidArgument:
     case ErrorKind::kConfig:
-    case ErrorKind::kUnsupported: return 400;
-    case ErrorKind::kNotFound: return 404;
-    case ErrorKind::kResource: return 413;
-    case ErrorKind::kBusy: return 429;
-    default: return 500;
+    case ErrorKind::kUnsupported:
+      return 400;
+    case ErrorKind::kNotFound:
+      return 404;
+    case ErrorKind::kResource:
+      return 413;
+    case ErrorKind::kBusy:
+      return 429;
+    default:
+      return 500;
   }
 }
 
 const char* name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kInvalidArgument: return "invalid argument";
-    case ErrorKind::kNotFound: return "not found";
-    case ErrorKind::kConfig: return "configuration";
-    case ErrorKind::kCorrupt: return "corrupt data";
-    case ErrorKind::kResource: return "resource";
-    case ErrorKind::kUnsupported: return "unsupported";
-    case ErrorKind::kInterrupted: return "interrupted";
-    case ErrorKind::kBusy: return "busy";
+    case ErrorKind::kInvalidArgument:
+      return "invalid argument";
+    case ErrorKind::kNotFound:
+      return "not found";
+    case ErrorKind::kConfig:
+      return "configuration";
+    case ErrorKind::kCorrupt:
+      return "corrupt data";
+    case ErrorKind::kResource:
+      return "resource";
+    case ErrorKind::kUnsupported:
+      return "unsupported";
+    case ErrorKind::kInterrupted:
+      return "interrupted";
+    case ErrorKind::kBusy:
+      return "busy";
   }
   return "error";
 }

@@ -1,8 +1,9 @@
 #pragma once
-// The one place that names OpenMP. A Team is a fixed number of threads that one rank or one engine thread owns.
+// The one place that names OpenMP. A Team is a fixed number of threads that one rank or one engine thread
+// owns.
 //
-// Work is cut by shape, never by thread count: for_each() hands out indices of a partition that the caller made from
-// shapes alone, so a sum is formed in the same order whatever the team's size.
+// Work is cut by shape, never by thread count: for_each() hands out indices of a partition that the caller
+// made from shapes alone, so a sum is formed in the same order whatever the team's size.
 
 #include <cstdint>
 #include <functional>
@@ -41,7 +42,8 @@ class Team {
   // Calls body(thread) once on every thread of the team. body must not throw.
   void run(FunctionRef<void(int)> body) const;
 
-  // Calls body(i) for i in [0, n), each once, in contiguous chunks of `grain` handed out in order. body must not throw.
+  // Calls body(i) for i in [0, n), each once, in contiguous chunks of `grain` handed out in order. body must
+  // not throw.
   void for_each(int64_t n, FunctionRef<void(int64_t)> body, int64_t grain = 1) const;
 
  private:

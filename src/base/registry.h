@@ -18,7 +18,9 @@ class Registry {
     static Registry registry;
     return registry;
   }
-  void add(std::string name, T value) { FLAGSCALE_CHECK(entries_.emplace(std::move(name), std::move(value)).second); }
+  void add(std::string name, T value) {
+    FLAGSCALE_CHECK(entries_.emplace(std::move(name), std::move(value)).second);
+  }
   const T* find(std::string_view name) const {
     const auto it = entries_.find(name);
     return it == entries_.end() ? nullptr : &it->second;

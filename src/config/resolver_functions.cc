@@ -128,10 +128,12 @@ NodePtr now(ResolverContext&, const Arguments& arguments) {
   return Node::string(std::string(buffer, length));
 }
 
-// Hydra's: its own settings, which it knows while it runs a program, and not when a configuration is composed.
+// Hydra's: its own settings, which it knows while it runs a program, and not when a configuration is
+// composed.
 NodePtr hydra(ResolverContext&, const Arguments& arguments) {
   expect_count("hydra", arguments, 1, 1);
-  fail(ErrorKind::kConfig, "hydra: '{}' is known to a program that Hydra runs, and not here", python_str(*arguments[0]));
+  fail(ErrorKind::kConfig, "hydra: '{}' is known to a program that Hydra runs, and not here",
+       python_str(*arguments[0]));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ int open_file(const std::string& path, uint64_t& bytes) {
   if (fd < 0)
     fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kResource, "cannot open {}: {}", path,
          std::strerror(errno));
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(fd);
     fail(ErrorKind::kInvalidArgument, "{}: not a regular file", path);

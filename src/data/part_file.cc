@@ -26,7 +26,7 @@ PartFile::PartFile(std::string path, uint64_t keep) : path_(std::move(path)), si
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_errno("cannot create");
   try {
-    struct stat status {};
+    struct stat status{};
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
       fail(ErrorKind::kResource, "{}: another process is writing it", path_);
     if (::fstat(fd_, &status) != 0) fail_errno("cannot stat");

@@ -29,7 +29,7 @@ constexpr int kBrokenShown = 10;
 std::string describe_job(const PreprocessOptions& options) {
   nlohmann::json files = nlohmann::json::array();
   for (const auto& path : options.inputs) {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) != 0) fail(ErrorKind::kNotFound, "input file {} is not there", path);
     if (!S_ISREG(status.st_mode)) fail(ErrorKind::kInvalidArgument, "input {} is not a regular file", path);
     files.push_back({path, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});

@@ -1,5 +1,6 @@
 #pragma once
-// Where memory lives and kernels run. The null device has shapes and costs but no memory: a plan is traced on it.
+// Where memory lives and kernels run. The null device has shapes and costs but no memory: a plan is traced on
+// it.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,13 +20,14 @@ struct Device {
 
 const char* name(DeviceKind kind);
 
-// Hands out memory of one device. `allocated` and `peak` count bytes exactly as asked for; a plan's peak is compared
-// with them to the byte. Thread-compatible: one owner.
+// Hands out memory of one device. `allocated` and `peak` count bytes exactly as asked for; a plan's peak is
+// compared with them to the byte. Thread-compatible: one owner.
 class Allocator {
  public:
   virtual ~Allocator() = default;
 
-  // Zeroed memory, aligned to kAlignment, freed with the last owner. Throws Error{kResource} when there is none.
+  // Zeroed memory, aligned to kAlignment, freed with the last owner. Throws Error{kResource} when there is
+  // none.
   std::shared_ptr<void> allocate(size_t bytes);
 
   size_t allocated() const { return *allocated_; }
@@ -38,15 +40,16 @@ class Allocator {
   virtual void (*unmapper() const)(void* data, size_t bytes) = 0;
 
  private:
-  std::shared_ptr<size_t> allocated_ = std::make_shared<size_t>(0);  // shared with the deleters, which may outlive us
+  std::shared_ptr<size_t> allocated_ =
+      std::make_shared<size_t>(0);  // shared with the deleters, which may outlive us
   size_t peak_ = 0;
 };
 
 std::unique_ptr<Allocator> make_cpu_allocator();
 
-// Bytes of main memory that this process may still take: the least of MemAvailable and of what is left below the limit of
-// its cgroup and of each cgroup around that. File pages count as free: the kernel gives them up before it kills. `root`
-// stands before /proc and /sys.
+// Bytes of main memory that this process may still take: the least of MemAvailable and of what is left below
+// the limit of its cgroup and of each cgroup around that. File pages count as free: the kernel gives them up
+// before it kills. `root` stands before /proc and /sys.
 size_t available_memory(const std::string& root = "");
 
 }  // namespace flagscale

@@ -57,7 +57,8 @@ void check_request(const Request& request, const Runner& runner) {
   check_sampling(request.sampling, vocab);
   if (length + (wanted > 0 ? 1 : 0) > limit)
     fail(ErrorKind::kInvalidArgument,
-         "the prompt has {} tokens, the longest sequence here is {}; shorten it, or raise --max-model-len as far as the "
+         "the prompt has {} tokens, the longest sequence here is {}; shorten it, or raise --max-model-len as "
+         "far as the "
          "model's max_position_embeddings allows",
          length, limit);
   const int64_t longest = std::min(limit, length + wanted), room = runner.pages() * op::kPageTokens;

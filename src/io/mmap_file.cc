@@ -31,7 +31,7 @@ struct Descriptor {
 MmapFile::MmapFile(const std::string& path) : path_(path) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a FIFO must not block us
   if (file.fd < 0) fail_errno(path, "cannot open");
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.fd, &status) != 0) fail_errno(path, "cannot stat");
   if (!S_ISREG(status.st_mode)) fail(ErrorKind::kInvalidArgument, "{}: not a regular file", path);
   size_ = static_cast<size_t>(status.st_size);

@@ -27,7 +27,8 @@ const char* name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 Isa parse_isa(std::string_view text) {
   for (int i = 0; i < kNumIsas; ++i)
     if (text == kNames[i]) return static_cast<Isa>(i);
-  fail(ErrorKind::kInvalidArgument, "FLAGSCALE_ISA is '{}'; it may be scalar, avx2, avx512 or avx512bf16", text);
+  fail(ErrorKind::kInvalidArgument, "FLAGSCALE_ISA is '{}'; it may be scalar, avx2, avx512 or avx512bf16",
+       text);
 }
 
 Isa machine_isa() {

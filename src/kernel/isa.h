@@ -1,6 +1,6 @@
 #pragma once
-// Instruction sets of the CPU. Kernel files (*_cpu.cc) are compiled once for each; the best that the machine has is
-// chosen at run time.
+// Instruction sets of the CPU. Kernel files (*_cpu.cc) are compiled once for each; the best that the machine
+// has is chosen at run time.
 
 #include <string_view>
 #include <vector>

@@ -36,7 +36,8 @@ void missing_kernel(const char* op, DeviceKind device, Isa isa) {
 
 std::vector<const KernelSlotBase*> coverage() {
   auto result = slots();
-  std::sort(result.begin(), result.end(), [](auto* a, auto* b) { return std::strcmp(a->name(), b->name()) < 0; });
+  std::sort(result.begin(), result.end(),
+            [](auto* a, auto* b) { return std::strcmp(a->name(), b->name()) < 0; });
   return result;
 }
 

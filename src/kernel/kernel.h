@@ -7,8 +7,8 @@
 //   };
 //   inline constinit KernelSlot<RmsNormArgs> kRmsNorm{"rms_norm"};
 //
-// and each device file fills it; a wrong signature does not compile, an absent kernel is null and shows in coverage().
-// operands() lists every tensor once: planning, binding and printing derive from it.
+// and each device file fills it; a wrong signature does not compile, an absent kernel is null and shows in
+// coverage(). operands() lists every tensor once: planning, binding and printing derive from it.
 
 #include <cstddef>
 #include <span>
@@ -58,7 +58,9 @@ class KernelSlotBase {
  protected:
   using Erased = void (*)();
   void fill(DeviceKind device, Isa isa, Erased kernel, Erased workspace);
-  Erased entry(DeviceKind device, Isa isa) const { return kernels_[static_cast<int>(device)][static_cast<int>(isa)]; }
+  Erased entry(DeviceKind device, Isa isa) const {
+    return kernels_[static_cast<int>(device)][static_cast<int>(isa)];
+  }
   // The best kernel not above `isa`; null when there is none.
   int best(DeviceKind device, Isa isa) const;
 
@@ -82,7 +84,8 @@ class KernelSlot : public KernelSlotBase {
     return reinterpret_cast<Kernel*>(kernels_[static_cast<int>(device)][required(device, isa)]);
   }
   size_t workspace(DeviceKind device, Isa isa, const Args& args, int threads) const {
-    const auto function = reinterpret_cast<Workspace*>(workspaces_[static_cast<int>(device)][required(device, isa)]);
+    const auto function =
+        reinterpret_cast<Workspace*>(workspaces_[static_cast<int>(device)][required(device, isa)]);
     return function ? function(args, threads) : 0;
   }
 

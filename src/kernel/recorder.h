@@ -1,6 +1,7 @@
 #pragma once
-// Where ops put their work. An op checks shapes, asks for outputs with empty() and hands over a Launch; the recorder
-// runs it at once (tests) or keeps it for a plan. Ops never allocate and never run kernels themselves.
+// Where ops put their work. An op checks shapes, asks for outputs with empty() and hands over a Launch; the
+// recorder runs it at once (tests) or keeps it for a plan. Ops never allocate and never run kernels
+// themselves.
 
 #include <memory>
 #include <tuple>
@@ -27,7 +28,8 @@ class Launch {
 
   // Points every operand at its storage's memory.
   void bind() {
-    for (const Use& use : uses()) use.view->data = static_cast<std::byte*>(use.view->storage->data) + use.view->offset;
+    for (const Use& use : uses())
+      use.view->data = static_cast<std::byte*>(use.view->storage->data) + use.view->offset;
   }
 
   Cost cost;

@@ -1,16 +1,17 @@
 #pragma once
-// SIMD vectors for kernel files. Included by *_cpu.cc only: each such file is compiled once for every instruction set,
-// with FLAGSCALE_ISA naming it (scalar, avx2, avx512, avx512bf16), and puts its kernels in namespace FLAGSCALE_ISA:
+// SIMD vectors for kernel files. Included by *_cpu.cc only: each such file is compiled once for every
+// instruction set, with FLAGSCALE_ISA naming it (scalar, avx2, avx512, avx512bf16), and puts its kernels in
+// namespace FLAGSCALE_ISA:
 //
 //   namespace flagscale::op::FLAGSCALE_ISA { namespace {
 //   template <class V, class T> void rows(...) { V x = V::load(p); ... }
 //   } }
 //
-// So no instruction of one set leaks into another through a shared inline function. For the same reason kernel files
-// call no std:: template that may stay out of line.
+// So no instruction of one set leaks into another through a shared inline function. For the same reason
+// kernel files call no std:: template that may stay out of line.
 //
-// F32 holds kLanes floats; it loads and stores float and bf16 (computing in fp32). In the scalar set F64 holds one
-// double: finite differences run the scalar kernels in double.
+// F32 holds kLanes floats; it loads and stores float and bf16 (computing in fp32). In the scalar set F64
+// holds one double: finite differences run the scalar kernels in double.
 
 #ifndef FLAGSCALE_ISA
 #error "kernel/simd.h is for *_cpu.cc files, which CMake compiles once an instruction set"
@@ -58,13 +59,21 @@ struct Lane {
   static Lane zero() { return {0}; }
   static Lane set(S x) { return {x}; }
   template <class T>
-  static Lane load(const T* p) { return {static_cast<S>(as_float(*p))}; }
+  static Lane load(const T* p) {
+    return {static_cast<S>(as_float(*p))};
+  }
   template <class T>
-  static Lane load_n(const T* p, int64_t n) { return n > 0 ? load(p) : zero(); }
+  static Lane load_n(const T* p, int64_t n) {
+    return n > 0 ? load(p) : zero();
+  }
   template <class T>
-  void store(T* p) const { put(p, v); }
+  void store(T* p) const {
+    put(p, v);
+  }
   template <class T>
-  void store_n(T* p, int64_t n) const { if (n > 0) put(p, v); }
+  void store_n(T* p, int64_t n) const {
+    if (n > 0) put(p, v);
+  }
   friend Lane operator+(Lane a, Lane b) { return {a.v + b.v}; }
   friend Lane operator-(Lane a, Lane b) { return {a.v - b.v}; }
   friend Lane operator*(Lane a, Lane b) { return {a.v * b.v}; }
@@ -79,8 +88,8 @@ struct Lane {
 };
 using F64 = Lane<double>;
 
-// exp in fp32: 2^n * p(r), |r| <= ln2/2, a polynomial of degree 6; below 2 ulp. Saturates to 0 and about 2^127.
-// Written over the vector's own operations so that every set computes the same polynomial.
+// exp in fp32: 2^n * p(r), |r| <= ln2/2, a polynomial of degree 6; below 2 ulp. Saturates to 0 and about
+// 2^127. Written over the vector's own operations so that every set computes the same polynomial.
 struct ExpConstants {
   static constexpr float kLog2e = 1.44269504088896341f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kLow = -87.33654f, kHigh = 88.02969f;
@@ -88,16 +97,16 @@ struct ExpConstants {
                                            4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
 };
 
-#define FLAGSCALE_VECTOR_EXP(V, ROUND, POWER)                                            \
-  static V exp(V x) {                                                                    \
-    x = V::min(V::max(x, V::set(ExpConstants::kLow)), V::set(ExpConstants::kHigh));      \
-    const V n{ROUND((x * V::set(ExpConstants::kLog2e)).v)};                              \
-    V r = V::fma(n, V::set(-ExpConstants::kLn2High), x);                                 \
-    r = V::fma(n, V::set(-ExpConstants::kLn2Low), r);                                    \
-    V p = V::set(ExpConstants::kPolynomial[0]);                                          \
-    for (int i = 1; i < 6; ++i) p = V::fma(p, r, V::set(ExpConstants::kPolynomial[i]));  \
-    p = V::fma(p, r * r, r + V::set(1.f));                                               \
-    return POWER(p, n);                                                                  \
+#define FLAGSCALE_VECTOR_EXP(V, ROUND, POWER)                                           \
+  static V exp(V x) {                                                                   \
+    x = V::min(V::max(x, V::set(ExpConstants::kLow)), V::set(ExpConstants::kHigh));     \
+    const V n{ROUND((x * V::set(ExpConstants::kLog2e)).v)};                             \
+    V r = V::fma(n, V::set(-ExpConstants::kLn2High), x);                                \
+    r = V::fma(n, V::set(-ExpConstants::kLn2Low), r);                                   \
+    V p = V::set(ExpConstants::kPolynomial[0]);                                         \
+    for (int i = 1; i < 6; ++i) p = V::fma(p, r, V::set(ExpConstants::kPolynomial[i])); \
+    p = V::fma(p, r * r, r + V::set(1.f));                                              \
+    return POWER(p, n);                                                                 \
   }
 
 #if defined(__AVX512F__)
@@ -111,7 +120,9 @@ struct F32 {
   static __mmask16 mask(int64_t n) {
     return static_cast<__mmask16>(n >= 16 ? 0xffffu : n <= 0 ? 0u : (1u << n) - 1u);
   }
-  static __m512 widen(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+  static __m512 widen(__m256i h) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+  }
   static F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static F32 load(const BF16* p) { return {widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
   static F32 load_n(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
@@ -140,7 +151,9 @@ struct F32 {
   static F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
   static F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
   static F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
-  static __m512 round(__m512 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static __m512 round(__m512 x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
   static F32 power(F32 p, F32 n) { return {_mm512_scalef_ps(p.v, n.v)}; }
   FLAGSCALE_VECTOR_EXP(F32, round, power)
   float sum() const { return _mm512_reduce_add_ps(v); }
@@ -156,9 +169,12 @@ struct F32 {
   static F32 zero() { return {_mm256_setzero_ps()}; }
   static F32 set(float x) { return {_mm256_set1_ps(x)}; }
   static __m256i mask(int64_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n > 8 ? 8 : n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n > 8 ? 8 : n)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
-  static __m256 widen(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+  static __m256 widen(__m128i h) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+  }
   static F32 load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static F32 load(const BF16* p) { return {widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
   static F32 load_n(const float* p, int64_t n) { return {_mm256_maskload_ps(p, mask(n))}; }
@@ -217,8 +233,8 @@ using F32 = Lane<float>;
 
 #endif
 
-// Calls body(V{}, T{}) for the element type of a tensor: (F32, float), (F32, BF16) and, in the scalar set, (F64, double).
-// Returns false for any other type.
+// Calls body(V{}, T{}) for the element type of a tensor: (F32, float), (F32, BF16) and, in the scalar set,
+// (F64, double). Returns false for any other type.
 template <class Body>
 static inline bool for_float_type(DType dtype, Body&& body) {
   if (dtype == DType::kF32) return body(F32::zero(), float{}), true;

@@ -26,7 +26,7 @@ static inline void transpose_square(F32* x) {
       b[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
       b[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
     }
-    // b[4 i + c], quarter q, holds column 4 q + c of rows 4 i .. 4 i + 3
+  // b[4 i + c], quarter q, holds column 4 q + c of rows 4 i .. 4 i + 3
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512 even0 = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88),

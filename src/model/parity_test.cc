@@ -98,7 +98,8 @@ Output run(Loaded& m, const std::vector<int32_t>& ids, int32_t sequences, Recomp
 
   Output out;
   out.logits.assign(logits.data<float>(), logits.data<float>() + logits.shape().numel());
-  for (int32_t i = 0; i < tokens; ++i) out.loss += static_cast<double>(loss.data<float>()[i]) * static_cast<double>(scale);
+  for (int32_t i = 0; i < tokens; ++i)
+    out.loss += static_cast<double>(loss.data<float>()[i]) * static_cast<double>(scale);
   return out;
 }
 
@@ -120,7 +121,8 @@ class Parity : public ::testing::TestWithParam<std::string> {
     for (size_t i = 0; i < parameters.size(); ++i) {
       const float* grad = m.grads[i].data<float>();
       for (const nn::Part& part : parameters[i].parts) {
-        EXPECT_LE(relative_error(grad, oracle->read_f32("grad." + part.name)), allowed(part.name)) << part.name;
+        EXPECT_LE(relative_error(grad, oracle->read_f32("grad." + part.name)), allowed(part.name))
+            << part.name;
         grad += part.rows * (parameters[i].shape.numel() / parameters[i].shape[0]);
       }
     }
@@ -138,12 +140,13 @@ TEST_P(Parity, LogitsLossAndEveryGradientInFp32) {
   }
 }
 
-// No worse than PyTorch's own bf16: its errors against fp32 are in the golden files. The largest of few elements varies,
-// so a tensor may reach three times its PyTorch error.
+// No worse than PyTorch's own bf16: its errors against fp32 are in the golden files. The largest of few
+// elements varies, so a tensor may reach three times its PyTorch error.
 TEST_P(Parity, Bf16ErrsAsPyTorchsDoes) {
   Loaded m(GetParam(), DType::kBF16);
   const Output out = run(m, ids_of(*oracle, "input_ids"), 2);
-  EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")), 1.5 * static_cast<double>(oracle->read_f32("bf16.logits_error")[0]));
+  EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")),
+            1.5 * static_cast<double>(oracle->read_f32("bf16.logits_error")[0]));
   expect_gradients(m, [&](const std::string& name) {
     // Softmax cancels all of this gradient but what rotation leaves: rounding is most of it, in PyTorch too.
     if (name.ends_with("k_proj.bias")) return 0.3;
@@ -177,17 +180,21 @@ TEST_P(Parity, ConfigurationSurvivesARoundTrip) {
 std::vector<std::string> goldens() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(kGolden))
-    if (std::filesystem::exists(entry.path() / "oracle.safetensors")) names.push_back(entry.path().filename());
+    if (std::filesystem::exists(entry.path() / "oracle.safetensors"))
+      names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Parity, ::testing::ValuesIn(goldens()), [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Families, Parity, ::testing::ValuesIn(goldens()),
+                         [](const auto& test) { return test.param; });
 
 TEST(Goldens, ThereIsOneForEachFamily) {
   std::set<std::string> families;
-  for (const std::string& name : goldens()) families.insert(parse_config(text_of(kGolden + name + "/config.json")).model_type);
-  for (const std::string& family : Registry<ModelFamily>::instance().names()) EXPECT_TRUE(families.contains(family)) << family;
+  for (const std::string& name : goldens())
+    families.insert(parse_config(text_of(kGolden + name + "/config.json")).model_type);
+  for (const std::string& family : Registry<ModelFamily>::instance().names())
+    EXPECT_TRUE(families.contains(family)) << family;
 }
 
 // Every spelling and place of the rotary settings, as transformers reads them.

@@ -33,7 +33,8 @@ std::vector<Piece> pieces_of(const io::WeightSet& weights, nn::ParameterList& li
       check_shape(weights.info(part.name), parameter, part);
       for (int64_t begin = 0; begin < part.rows; begin += step) {
         const int64_t rows = std::min(step, part.rows - begin);
-        pieces.push_back({&part, begin, rows, out, static_cast<size_t>(rows) * row_bytes, parameter.value.dtype()});
+        pieces.push_back(
+            {&part, begin, rows, out, static_cast<size_t>(rows) * row_bytes, parameter.value.dtype()});
         out += static_cast<size_t>(rows) * row_bytes;
       }
     }
@@ -67,7 +68,8 @@ void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const T
   if (error) std::rethrow_exception(error);
 }
 
-std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list, bool tied) {
+std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,
+                                        bool tied) {
   std::set<std::string, std::less<>> used;
   for (const nn::Parameter& parameter : list.parameters())
     for (const nn::Part& part : parameter.parts) used.insert(part.name);
@@ -80,10 +82,12 @@ std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::
   return unused;
 }
 
-void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out, const Team& team) {
+void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out,
+                const Team& team) {
   if (parameter.init.kind == nn::Init::Kind::kNormal) {
     KernelContext context{{DeviceKind::kCpu, 0}, machine_isa(), team, {}};
-    const op::RandomNormalArgs args{out, seed, op::random_stream("init", parameter.name), 0, 0.f, parameter.init.std};
+    const op::RandomNormalArgs args{out, seed, op::random_stream("init", parameter.name),
+                                    0,   0.f,  parameter.init.std};
     op::kRandomNormal.kernel(DeviceKind::kCpu, machine_isa())(context, args);
     return;
   }

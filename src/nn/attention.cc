@@ -5,7 +5,8 @@
 
 namespace flagscale::nn {
 
-Tensor PackedAttention::attend(Context& context, const AttentionSpec& spec, const Tensor& q, const Tensor& k, const Tensor& v) {
+Tensor PackedAttention::attend(Context& context, const AttentionSpec& spec, const Tensor& q, const Tensor& k,
+                               const Tensor& v) {
   const auto rotate = [&](const Tensor& x) {
     return op::rope(context, x, sequences_.positions, spec.cos->value, spec.sin->value, spec.interleaved);
   };

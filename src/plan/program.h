@@ -1,5 +1,6 @@
 #pragma once
-// Trace -> plan -> replay. A Program is one replayable piece of work (micro-batch, update, evaluation, serving step):
+// Trace -> plan -> replay. A Program is one replayable piece of work (micro-batch, update, evaluation,
+// serving step):
 //
 //   Program program("micro_batch");
 //   { Tracer tracer(program);  ... model code, run once on the null device ... }
@@ -25,7 +26,8 @@ class Program {
 
   // A tensor of this program that stays readable after run().
   void keep(const Tensor& tensor);
-  // Chooses kernels and lays the transient tensors and workspaces out. Throws Error{kUnsupported} for an absent kernel.
+  // Chooses kernels and lays the transient tensors and workspaces out. Throws Error{kUnsupported} for an
+  // absent kernel.
   void plan(DeviceKind device, Isa isa, int threads);
 
   const std::string& name() const { return name_; }
@@ -74,8 +76,8 @@ class Tracer final : public Recorder {
   Program& program_;
 };
 
-// One block of memory: what persists (weights, gradients, moments, inputs) in front, then the transient part, which all
-// programs share because one runs at a time.
+// One block of memory: what persists (weights, gradients, moments, inputs) in front, then the transient part,
+// which all programs share because one runs at a time.
 class Arena {
  public:
   Tensor persistent(const std::string& name, const Shape& shape, DType dtype);

@@ -64,11 +64,13 @@ TEST(Program, ReplaysInOneArenaAsEagerExecutionDoes) {
   arena.bind(*allocator);
   EXPECT_EQ(allocator->peak(), arena.bytes());
 
-  for (const int64_t rows : {int64_t{64}, int64_t{3}, int64_t{17}}) {  // the live count varies, the plan does not
+  for (const int64_t rows :
+       {int64_t{64}, int64_t{3}, int64_t{17}}) {  // the live count varies, the plan does not
     live = rows;
     for (int64_t i = 0; i < 64 * 32; ++i) x.data<float>()[i] = static_cast<float>(i + rows);
     program.run(team);
-    for (int64_t i = 0; i < rows * 32; ++i) ASSERT_EQ(sum.data<float>()[i], 11.f * static_cast<float>(i + rows));
+    for (int64_t i = 0; i < rows * 32; ++i)
+      ASSERT_EQ(sum.data<float>()[i], 11.f * static_cast<float>(i + rows));
   }
   EXPECT_EQ(allocator->peak(), arena.bytes());
 }

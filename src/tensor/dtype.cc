@@ -16,10 +16,12 @@ struct Entry {
   std::string_view name, safetensors;
 };
 constexpr Entry kTypes[] = {
-    {DType::kF64, 8, "float64", "F64"}, {DType::kF32, 4, "float32", "F32"}, {DType::kBF16, 2, "bfloat16", "BF16"},
-    {DType::kF16, 2, "float16", "F16"}, {DType::kI64, 8, "int64", "I64"},   {DType::kI32, 4, "int32", "I32"},
-    {DType::kI16, 2, "int16", "I16"},   {DType::kI8, 1, "int8", "I8"},      {DType::kU16, 2, "uint16", "U16"},
-    {DType::kU8, 1, "uint8", "U8"},     {DType::kBool, 1, "bool", "BOOL"},
+    {DType::kF64, 8, "float64", "F64"},    {DType::kF32, 4, "float32", "F32"},
+    {DType::kBF16, 2, "bfloat16", "BF16"}, {DType::kF16, 2, "float16", "F16"},
+    {DType::kI64, 8, "int64", "I64"},      {DType::kI32, 4, "int32", "I32"},
+    {DType::kI16, 2, "int16", "I16"},      {DType::kI8, 1, "int8", "I8"},
+    {DType::kU16, 2, "uint16", "U16"},     {DType::kU8, 1, "uint8", "U8"},
+    {DType::kBool, 1, "bool", "BOOL"},
 };
 }  // namespace
 
@@ -30,8 +32,10 @@ DType parse_dtype(std::string_view text) {
   if (text.starts_with("torch.")) text.remove_prefix(6);
   for (const Entry& entry : kTypes)
     if (text == entry.name || text == entry.safetensors) return entry.dtype;
-  fail(ErrorKind::kInvalidArgument, "unknown dtype '{}'; known: float32, bfloat16, float16, float64, int64, int32, "
-       "int16, int8, uint16, uint8, bool", text);
+  fail(ErrorKind::kInvalidArgument,
+       "unknown dtype '{}'; known: float32, bfloat16, float16, float64, int64, int32, "
+       "int16, int8, uint16, uint8, bool",
+       text);
 }
 
 float to_float(BF16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }

@@ -9,9 +9,10 @@ namespace flagscale {
 
 enum class DType : uint8_t { kF64, kF32, kBF16, kF16, kI64, kI32, kI16, kI8, kU16, kU8, kBool };
 
-size_t size_of(DType dtype);            // bytes of one element
-std::string_view name(DType dtype);     // "float32", "bfloat16", ... as PyTorch names them
-DType parse_dtype(std::string_view text);  // PyTorch ("float32", "torch.bfloat16") and safetensors ("F32", "BF16") names
+size_t size_of(DType dtype);         // bytes of one element
+std::string_view name(DType dtype);  // "float32", "bfloat16", ... as PyTorch names them
+DType parse_dtype(
+    std::string_view text);  // PyTorch ("float32", "torch.bfloat16") and safetensors ("F32", "BF16") names
 
 // bfloat16 is the upper half of a float; rounding is to nearest even, NaN stays NaN.
 struct BF16 {

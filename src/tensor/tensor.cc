@@ -34,7 +34,12 @@ std::string Shape::str() const {
 }
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, size_t offset, DType dtype, Shape shape, const int64_t* live)
-    : storage_(std::move(storage)), offset_(offset), dtype_(dtype), shape_(shape), strides_(shape), live_(live) {
+    : storage_(std::move(storage)),
+      offset_(offset),
+      dtype_(dtype),
+      shape_(shape),
+      strides_(shape),
+      live_(live) {
   int64_t stride = 1;
   for (int i = shape_.rank() - 1; i >= 0; --i) {
     strides_[i] = stride;
@@ -53,7 +58,8 @@ bool Tensor::contiguous() const {
 
 void* Tensor::raw() const {
   if (!storage_ || !storage_->data)
-    fail(ErrorKind::kInvalidArgument, "[tensor] {} has no value yet: it is being traced, not run", shape_.str());
+    fail(ErrorKind::kInvalidArgument, "[tensor] {} has no value yet: it is being traced, not run",
+         shape_.str());
   return static_cast<std::byte*>(storage_->data) + offset_;
 }
 

@@ -1,8 +1,9 @@
 #pragma once
-// Tensor: a value handle on shared storage with dtype, shape and strides (in elements). TensorView: what kernels take.
+// Tensor: a value handle on shared storage with dtype, shape and strides (in elements). TensorView: what
+// kernels take.
 //
-// dims[0] may be a capacity with a live count: `live`, when set, points to the number of leading rows that are in use,
-// read when a kernel runs. So one plan serves every batch up to its capacity.
+// dims[0] may be a capacity with a live count: `live`, when set, points to the number of leading rows that
+// are in use, read when a kernel runs. So one plan serves every batch up to its capacity.
 
 #include <array>
 #include <cstdint>
@@ -52,7 +53,9 @@ struct TensorView {
   size_t offset = 0;                 // bytes from the storage's start
 
   template <class T>
-  T* ptr() const { return static_cast<T*>(data); }
+  T* ptr() const {
+    return static_cast<T*>(data);
+  }
   bool defined() const { return storage != nullptr; }
   int64_t dim(int i) const { return dims[static_cast<size_t>(i < 0 ? i + rank : i)]; }
   int64_t cols() const { return rank == 0 ? 1 : dim(-1); }
@@ -69,7 +72,8 @@ struct TensorView {
 class Tensor {
  public:
   Tensor() = default;
-  Tensor(std::shared_ptr<Storage> storage, size_t offset, DType dtype, Shape shape, const int64_t* live = nullptr);
+  Tensor(std::shared_ptr<Storage> storage, size_t offset, DType dtype, Shape shape,
+         const int64_t* live = nullptr);
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }
@@ -85,14 +89,17 @@ class Tensor {
 
   // The memory. Throws Error while tracing: it exists once allocated, or once its plan is bound.
   template <class T>
-  T* data() const { return static_cast<T*>(raw()); }
+  T* data() const {
+    return static_cast<T*>(raw());
+  }
   void* raw() const;
 
-  Tensor reshape(Shape shape) const;                            // contiguous tensors only
-  Tensor columns(int64_t begin, int64_t count) const;           // of the last dim
-  Tensor rows(int64_t begin, int64_t count) const;              // of the first dim
+  Tensor reshape(Shape shape) const;                   // contiguous tensors only
+  Tensor columns(int64_t begin, int64_t count) const;  // of the last dim
+  Tensor rows(int64_t begin, int64_t count) const;     // of the first dim
   Tensor with_live(const int64_t* live) const;
-  Tensor moved_to(std::shared_ptr<Storage> storage, size_t base) const;  // the same geometry `base` bytes into another
+  Tensor moved_to(std::shared_ptr<Storage> storage,
+                  size_t base) const;  // the same geometry `base` bytes into another
   TensorView view() const;
   operator TensorView() const { return view(); }  // NOLINT(google-explicit-constructor): kernels take views
 

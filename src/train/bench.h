@@ -19,11 +19,12 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  double tokens_per_s = 0;          // median step
-  double gflops = 0, ceiling = 0;   // achieved; of a large product in the same dtype on the same threads
-  double first_step_start_s = 0;    // from process start to the start of step 1
+  double tokens_per_s = 0;         // median step
+  double gflops = 0, ceiling = 0;  // achieved; of a large product in the same dtype on the same threads
+  double first_step_start_s = 0;   // from process start to the start of step 1
   double first_step_s = 0, step_s = 0;
-  double step_processor_s = 0;      // processor time of all threads in a step: what others do beside us counts less
+  double step_processor_s =
+      0;  // processor time of all threads in a step: what others do beside us counts less
   size_t planned_bytes = 0, peak_bytes = 0;  // by plan; as the allocator handed out
   size_t resident_bytes = 0;                 // the most that was resident
   double loss = 0;

@@ -9,7 +9,8 @@ namespace flagscale::train {
 int64_t global_batch_at(const TrainOptions& o, int64_t consumed) {
   if (!o.rampup || consumed > o.rampup->samples) return o.global_batch_size;
   const int64_t steps = (o.global_batch_size - o.rampup->start) / o.rampup->increment;
-  const double samples_a_step = static_cast<double>(o.rampup->samples) / static_cast<double>(std::max<int64_t>(steps, 1));
+  const double samples_a_step =
+      static_cast<double>(o.rampup->samples) / static_cast<double>(std::max<int64_t>(steps, 1));
   const auto done = static_cast<int64_t>(static_cast<double>(consumed) / samples_a_step);
   return std::min(o.global_batch_size, o.rampup->start + done * o.rampup->increment);
 }
@@ -18,7 +19,8 @@ int64_t total_iterations(const TrainOptions& o) {
   if (o.train_samples == 0) return o.train_iters;
   if (!o.rampup) return o.train_samples / o.global_batch_size;
   int64_t iterations = 0, consumed = 0;  // Megatron's update_train_iters
-  for (; consumed <= o.rampup->samples && consumed < o.train_samples; ++iterations) consumed += global_batch_at(o, consumed);
+  for (; consumed <= o.rampup->samples && consumed < o.train_samples; ++iterations)
+    consumed += global_batch_at(o, consumed);
   return iterations + std::max<int64_t>(0, o.train_samples - consumed) / o.global_batch_size;
 }
 
@@ -31,22 +33,29 @@ void validate(const TrainOptions& o) {
   positive("global_batch_size", o.global_batch_size);
   positive("log_interval", o.log_interval);
   if (o.global_batch_size % o.micro_batch_size != 0)
-    fail(ErrorKind::kConfig, "global_batch_size {} is not a multiple of micro_batch_size {}", o.global_batch_size, o.micro_batch_size);
+    fail(ErrorKind::kConfig, "global_batch_size {} is not a multiple of micro_batch_size {}",
+         o.global_batch_size, o.micro_batch_size);
   if ((o.train_samples > 0) == (o.train_iters > 0))
-    fail(ErrorKind::kConfig, "set one of train_samples ({}) and train_iters ({})", o.train_samples, o.train_iters);
+    fail(ErrorKind::kConfig, "set one of train_samples ({}) and train_iters ({})", o.train_samples,
+         o.train_iters);
   if (o.seq_length > o.model.max_positions)
-    fail(ErrorKind::kConfig, "seq_length {} is above max_position_embeddings {}", o.seq_length, o.model.max_positions);
+    fail(ErrorKind::kConfig, "seq_length {} is above max_position_embeddings {}", o.seq_length,
+         o.model.max_positions);
   if (o.rampup) {
     const BatchRampup& r = *o.rampup;
     const bool even = r.start > 0 && r.increment > 0 && r.samples >= 0 && r.start <= o.global_batch_size &&
-                      (o.global_batch_size - r.start) % r.increment == 0 && r.start % o.micro_batch_size == 0 &&
-                      r.increment % o.micro_batch_size == 0;
+                      (o.global_batch_size - r.start) % r.increment == 0 &&
+                      r.start % o.micro_batch_size == 0 && r.increment % o.micro_batch_size == 0;
     if (!even)
-      fail(ErrorKind::kConfig, "rampup_batch_size [{}, {}, {}] does not reach global_batch_size {} in whole steps of micro_batch_size {}",
+      fail(ErrorKind::kConfig,
+           "rampup_batch_size [{}, {}, {}] does not reach global_batch_size {} in whole steps of "
+           "micro_batch_size {}",
            r.start, r.increment, r.samples, o.global_batch_size, o.micro_batch_size);
   }
   if (o.clip_grad < 0) fail(ErrorKind::kConfig, "clip_grad is {}, expected 0 (off) or more", o.clip_grad);
-  if (total_iterations(o) < 1) fail(ErrorKind::kConfig, "train_samples {} is less than one global batch of {}", o.train_samples, o.global_batch_size);
+  if (total_iterations(o) < 1)
+    fail(ErrorKind::kConfig, "train_samples {} is less than one global batch of {}", o.train_samples,
+         o.global_batch_size);
   validate(o.lr);
   validate(o.weight_decay);
   model::validate(o.model);

@@ -18,10 +18,12 @@ struct Progression {
 
 // Slices of the live buckets: weights and, unless no_save_optim, both moments.
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
-io::TrainingState training_state(const TrainOptions& options, const TrainStep& step, const Progression& progression);
+io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
+                                 const Progression& progression);
 
-// Loads weights, and moments and progression unless `finetune` (or no_load_optim for the moments). Warns on stderr where
-// thread count or instruction set differ from the saved run's: then the continuation is not bit-exact.
+// Loads weights, and moments and progression unless `finetune` (or no_load_optim for the moments). Warns on
+// stderr where thread count or instruction set differ from the saved run's: then the continuation is not
+// bit-exact.
 Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step);
 
 }  // namespace flagscale::train

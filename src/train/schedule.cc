@@ -57,17 +57,26 @@ double stablelm2_lr(const LrSchedule& s, int64_t samples) {
 }  // namespace
 
 void validate(const LrSchedule& s) {
-  check_style("lr_decay_style", s.style,
-              std::array{"constant", "linear", "cosine", "inverse-square-root", "WSD", "stablelm2-scheduler"});
+  check_style(
+      "lr_decay_style", s.style,
+      std::array{"constant", "linear", "cosine", "inverse-square-root", "WSD", "stablelm2-scheduler"});
   if (s.style == "WSD") {
-    check_style("lr_wsd_decay_style", s.wsd_style, std::array{"linear", "cosine", "exponential", "minus_sqrt"});
-    if (s.wsd_decay_samples <= 0) fail(ErrorKind::kConfig, "lr_decay_style WSD needs lr_wsd_decay_samples or lr_wsd_decay_iters");
+    check_style("lr_wsd_decay_style", s.wsd_style,
+                std::array{"linear", "cosine", "exponential", "minus_sqrt"});
+    if (s.wsd_decay_samples <= 0)
+      fail(ErrorKind::kConfig, "lr_decay_style WSD needs lr_wsd_decay_samples or lr_wsd_decay_iters");
   }
-  if (!(s.lr >= s.min_lr && s.min_lr >= 0)) fail(ErrorKind::kConfig, "lr is {}, min_lr is {}: expected lr >= min_lr >= 0", s.lr, s.min_lr);
-  if (s.warmup_init > s.lr) fail(ErrorKind::kConfig, "lr_warmup_init is {}, above lr {}", s.warmup_init, s.lr);
-  if (s.decay_samples <= 0) fail(ErrorKind::kConfig, "the learning rate decays over {} samples; set train_samples or train_iters", s.decay_samples);
+  if (!(s.lr >= s.min_lr && s.min_lr >= 0))
+    fail(ErrorKind::kConfig, "lr is {}, min_lr is {}: expected lr >= min_lr >= 0", s.lr, s.min_lr);
+  if (s.warmup_init > s.lr)
+    fail(ErrorKind::kConfig, "lr_warmup_init is {}, above lr {}", s.warmup_init, s.lr);
+  if (s.decay_samples <= 0)
+    fail(ErrorKind::kConfig, "the learning rate decays over {} samples; set train_samples or train_iters",
+         s.decay_samples);
   if (s.warmup_samples >= s.decay_samples)
-    fail(ErrorKind::kConfig, "lr warm-up takes {} samples, the decay ends after {}: shorten lr_warmup_samples (or _iters, _fraction)",
+    fail(ErrorKind::kConfig,
+         "lr warm-up takes {} samples, the decay ends after {}: shorten lr_warmup_samples (or _iters, "
+         "_fraction)",
          s.warmup_samples, s.decay_samples);
 }
 
@@ -84,7 +93,8 @@ double learning_rate(const LrSchedule& s, int64_t samples) {
   if (samples > s.decay_samples) return s.min_lr;
   if (s.style == "inverse-square-root") {
     const auto warmup = static_cast<double>(std::max<int64_t>(s.warmup_samples, 1));
-    return std::max(s.min_lr, s.lr * std::sqrt(warmup) / std::sqrt(static_cast<double>(std::max<int64_t>(samples, 1))));
+    return std::max(s.min_lr,
+                    s.lr * std::sqrt(warmup) / std::sqrt(static_cast<double>(std::max<int64_t>(samples, 1))));
   }
   if (s.style == "stablelm2-scheduler") return stablelm2_lr(s, samples);
   const double r = ratio(samples - s.warmup_samples, s.decay_samples - s.warmup_samples);

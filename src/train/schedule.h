@@ -1,6 +1,7 @@
 #pragma once
-// Learning rate and weight decay as pure functions of the samples consumed: Megatron-LM's OptimizerParamScheduler, with
-// FlagScale's stablelm2 schedule. Stateless, so a resumed run computes what an uninterrupted one does.
+// Learning rate and weight decay as pure functions of the samples consumed: Megatron-LM's
+// OptimizerParamScheduler, with FlagScale's stablelm2 schedule. Stateless, so a resumed run computes what an
+// uninterrupted one does.
 
 #include <cstdint>
 #include <string>

@@ -13,7 +13,8 @@ namespace flagscale::train {
 namespace {
 
 nlohmann::json golden() {
-  return nlohmann::json::parse(std::ifstream(std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/train/schedules.json"));
+  return nlohmann::json::parse(
+      std::ifstream(std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/train/schedules.json"));
 }
 
 template <class T>
@@ -24,8 +25,10 @@ T value(const nlohmann::json& settings, const char* key, T otherwise) {
 LrSchedule lr_of(const nlohmann::json& s, int64_t batch) {
   LrSchedule lr;
   lr.style = s["lr_decay_style"];
-  lr.lr = value(s, "lr", 0.0), lr.min_lr = value(s, "min_lr", 0.0), lr.warmup_init = value(s, "lr_warmup_init", 0.0);
-  lr.warmup_samples = value<int64_t>(s, "lr_warmup_samples", 0), lr.decay_samples = value<int64_t>(s, "lr_decay_samples", 0);
+  lr.lr = value(s, "lr", 0.0), lr.min_lr = value(s, "min_lr", 0.0),
+  lr.warmup_init = value(s, "lr_warmup_init", 0.0);
+  lr.warmup_samples = value<int64_t>(s, "lr_warmup_samples", 0),
+  lr.decay_samples = value<int64_t>(s, "lr_decay_samples", 0);
   lr.wsd_style = value<std::string>(s, "lr_wsd_decay_style", "exponential");
   lr.wsd_decay_samples = value<int64_t>(s, "lr_wsd_decay_samples", 0);
   lr.global_batch_size = batch;

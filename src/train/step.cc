@@ -10,7 +10,9 @@
 namespace flagscale::train {
 
 TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
-    : options_(options), team_(options.threads), decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)) {
+    : options_(options),
+      team_(options.threads),
+      decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)) {
   if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
   place_parameters();
   const int64_t tokens = options_.micro_batch_size * options_.sequence_length;
@@ -19,7 +21,8 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   mask_ = arena_.persistent("loss_mask", {tokens}, DType::kF32);
   positions_ = arena_.persistent("position_ids", {tokens}, DType::kI32);
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
-  attention_ = std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
+  attention_ =
+      std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
   trace_micro_batch();
   trace_update();
   if (options_.evaluation) trace_evaluation();
@@ -36,7 +39,8 @@ void TrainStep::place_parameters() {
     bucket_size_ += (parameters[i].shape.numel() + 15) / 16 * 16;
   }
   master_ = arena_.persistent("weights", {bucket_size_}, DType::kF32);
-  if (options_.compute == DType::kBF16) working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
+  if (options_.compute == DType::kBF16)
+    working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
   grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
   exp_avg_ = arena_.persistent("exp_avg", {bucket_size_}, DType::kF32);
   exp_avg_sq_ = arena_.persistent("exp_avg_sq", {bucket_size_}, DType::kF32);
@@ -48,7 +52,8 @@ void TrainStep::place_parameters() {
 }
 
 Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) const {
-  return {bucket.storage(), static_cast<size_t>(offsets_[index]) * size_of(bucket.dtype()), bucket.dtype(), shape};
+  return {bucket.storage(), static_cast<size_t>(offsets_[index]) * size_of(bucket.dtype()), bucket.dtype(),
+          shape};
 }
 
 Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
@@ -80,14 +85,24 @@ void TrainStep::trace_evaluation() {
 }
 
 void TrainStep::trace_update() {
-  Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_}, {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
+  Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_},
+                       {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
   Tracer tracer(update_);
   const auto& parameters = decoder_->parameters().parameters();
   for (size_t i = parameters.size(); i-- > 0;) {
     const Shape flat{parameters[i].shape.numel()};
     const auto elements = static_cast<double>(flat.numel());
-    op::AdamWArgs args{piece(master_, i, flat), piece(exp_avg_, i, flat), piece(exp_avg_sq_, i, flat), piece(grads_, i, flat),
-                       norm_value_, {}, &scalars_, options_.beta1, options_.beta2, options_.eps, parameters[i].decay};
+    op::AdamWArgs args{piece(master_, i, flat),
+                       piece(exp_avg_, i, flat),
+                       piece(exp_avg_sq_, i, flat),
+                       piece(grads_, i, flat),
+                       norm_value_,
+                       {},
+                       &scalars_,
+                       options_.beta1,
+                       options_.beta2,
+                       options_.eps,
+                       parameters[i].decay};
     if (working_.defined()) args.copy = piece(working_, i, flat);
     tracer.launch(op::kAdamW, args, {12 * elements, (working_.defined() ? 30 : 28) * elements});
   }
@@ -101,10 +116,14 @@ MemoryUse TrainStep::memory() const {
   MemoryUse use;
   for (const auto& [name, bytes] : arena_.persistent()) {
     const size_t rounded = (bytes + 63) & ~size_t{63};
-    if (name == "gradients" || name == "gradient norm") use.gradients += rounded;
-    else if (name.starts_with("exp_avg")) use.optimizer += rounded;
-    else if (name.ends_with("weights") || name.starts_with("rope")) use.weights += rounded;
-    else use.inputs += rounded;
+    if (name == "gradients" || name == "gradient norm")
+      use.gradients += rounded;
+    else if (name.starts_with("exp_avg"))
+      use.optimizer += rounded;
+    else if (name.ends_with("weights") || name.starts_with("rope"))
+      use.weights += rounded;
+    else
+      use.inputs += rounded;
   }
   use.activations = arena_.transient_bytes();
   return use;
@@ -118,7 +137,8 @@ void TrainStep::allocate(Allocator& allocator) {
 void TrainStep::initialise(uint64_t seed) {
   const auto& parameters = decoder_->parameters().parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
-    model::initialise(parameters[i], seed, decoder_->config().norm_init, piece(master_, i, {parameters[i].shape.numel()}), team_);
+    model::initialise(parameters[i], seed, decoder_->config().norm_init,
+                      piece(master_, i, {parameters[i].shape.numel()}), team_);
   weights_changed();
 }
 
@@ -138,14 +158,18 @@ void TrainStep::load(const io::WeightSet& weights) {
 void TrainStep::weights_changed() {
   if (!working_.defined()) return;
   KernelContext context{{DeviceKind::kCpu, 0}, machine_isa(), team_, {}};
-  const op::CastArgs args{master_.reshape({bucket_size_ / 16, 16}), working_.reshape({bucket_size_ / 16, 16})};
+  const op::CastArgs args{master_.reshape({bucket_size_ / 16, 16}),
+                          working_.reshape({bucket_size_ / 16, 16})};
   op::kCast.kernel(DeviceKind::kCpu, machine_isa())(context, args);
 }
 
 data::MicroBatch TrainStep::inputs() {
   const auto n = static_cast<size_t>(tokens_.dim(0));
-  return {{tokens_.data<int32_t>(), n}, {labels_.data<int32_t>(), n}, {mask_.data<float>(), n},
-          {positions_.data<int32_t>(), n}, {cu_seqlens_.data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
+  return {{tokens_.data<int32_t>(), n},
+          {labels_.data<int32_t>(), n},
+          {mask_.data<float>(), n},
+          {positions_.data<int32_t>(), n},
+          {cu_seqlens_.data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
 }
 
 double TrainStep::live_tokens() const {

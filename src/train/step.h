@@ -1,7 +1,7 @@
 #pragma once
-// One training step as planned programs over flat buckets: micro-batches accumulate gradients, an update applies them,
-// an evaluation forms losses alone. Everything is traced and laid out before any memory exists; TrainStep::bytes() is
-// then the exact peak, and a step allocates nothing.
+// One training step as planned programs over flat buckets: micro-batches accumulate gradients, an update
+// applies them, an evaluation forms losses alone. Everything is traced and laid out before any memory exists;
+// TrainStep::bytes() is then the exact peak, and a step allocates nothing.
 
 #include <memory>
 #include <string>
@@ -17,13 +17,14 @@
 namespace flagscale::train {
 
 struct StepOptions {
-  DType compute = DType::kF32;  // kBF16: bf16 weights and activations, fp32 master weights, moments and gradients
+  DType compute =
+      DType::kF32;  // kBF16: bf16 weights and activations, fp32 master weights, moments and gradients
   int64_t micro_batch_size = 1, sequence_length = 1024;
   int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
   model::RecomputeSpec recompute;
-  bool evaluation = true;           // plan the evaluation program too
+  bool evaluation = true;  // plan the evaluation program too
   float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
-  int threads = 0;                  // 0: Team's choice
+  int threads = 0;  // 0: Team's choice
 };
 
 // What a plan needs, before anything is allocated.
@@ -49,15 +50,17 @@ class TrainStep {
 
   // Where the next micro-batch's data goes.
   data::MicroBatch inputs();
-  // After filling inputs: forward and backward. num_seqs: entries of cu_seqlens in use, less one. The gradient is that
-  // of sum(loss * mask) / (sum(mask) * micro_batches). Returns the micro-batch's sum of losses and of mask.
+  // After filling inputs: forward and backward. num_seqs: entries of cu_seqlens in use, less one. The
+  // gradient is that of sum(loss * mask) / (sum(mask) * micro_batches). Returns the micro-batch's sum of
+  // losses and of mask.
   struct Sums {
     double loss = 0, tokens = 0;
   };
   Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches);
   Sums evaluate(int64_t num_seqs);
 
-  // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in between.
+  // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in
+  // between.
   float gradient_norm();
   void update(const op::StepScalars& step);
 

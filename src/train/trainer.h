@@ -1,6 +1,6 @@
 #pragma once
-// A training run: data in, log lines, checkpoints and a trained model out. Bit-exact on resume at the same thread count
-// and instruction set.
+// A training run: data in, log lines, checkpoints and a trained model out. Bit-exact on resume at the same
+// thread count and instruction set.
 
 #include <cstdio>
 #include <memory>
@@ -24,7 +24,8 @@ StepOptions step_options(const TrainOptions& options);
 
 class Trainer {
  public:
-  // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not suffice.
+  // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not
+  // suffice.
   explicit Trainer(TrainOptions options);
   ~Trainer();
 

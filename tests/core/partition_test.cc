@@ -1,4 +1,5 @@
-// Model code names the points where activations change hands: a Partition that writes them down sees each, in order.
+// Model code names the points where activations change hands: a Partition that writes them down sees each, in
+// order.
 #include "nn/partition.h"
 
 #include <gtest/gtest.h>
@@ -24,8 +25,8 @@ class Listed final : public nn::Partition {
   Tensor look_up(Context& c, const Tensor& ids, const nn::Parameter& table) override {
     return note("look_up", Partition::look_up(c, ids, table));
   }
-  Tensor vocabulary_loss(Context& c, const Tensor& hidden, const nn::Parameter& head, const Tensor& labels, const Tensor& mask,
-                         const float* grad_scale) override {
+  Tensor vocabulary_loss(Context& c, const Tensor& hidden, const nn::Parameter& head, const Tensor& labels,
+                         const Tensor& mask, const float* grad_scale) override {
     return note("vocabulary_loss", Partition::vocabulary_loss(c, hidden, head, labels, mask, grad_scale));
   }
 
@@ -83,9 +84,11 @@ TEST(Partition, IsTheIdentityOnOneRank) {
   nn::Partition one;
   Nowhere recorder;
   Context c{recorder, nullptr};
-  const Tensor x = recorder.empty({8, 32}, DType::kF32, nullptr), counts = recorder.empty({4}, DType::kI32, nullptr);
-  for (const Tensor& y : {one.enter_column(c, x), one.exit_column(c, x), one.enter_row(c, x), one.exit_row(c, x), one.scatter_tokens(c, x),
-                          one.gather_tokens(c, x), one.dispatch_experts(c, {x, counts}).rows, one.combine_experts(c, x)})
+  const Tensor x = recorder.empty({8, 32}, DType::kF32, nullptr),
+               counts = recorder.empty({4}, DType::kI32, nullptr);
+  for (const Tensor& y : {one.enter_column(c, x), one.exit_column(c, x), one.enter_row(c, x),
+                          one.exit_row(c, x), one.scatter_tokens(c, x), one.gather_tokens(c, x),
+                          one.dispatch_experts(c, {x, counts}).rows, one.combine_experts(c, x)})
     EXPECT_EQ(y.storage(), x.storage());
   EXPECT_EQ(one.dispatch_experts(c, {x, counts}).counts.storage(), counts.storage());
 }
@@ -94,10 +97,16 @@ TEST(Partition, EveryWeightDeclaresHowItShards) {
   nn::Partition identity;
   model::Decoder decoder(two_layers(), identity);
   for (const auto& p : decoder.parameters().parameters()) {
-    const bool column = p.name.find("qkv_proj") != std::string::npos || p.name.find("gate_up_proj") != std::string::npos;
+    const bool column =
+        p.name.find("qkv_proj") != std::string::npos || p.name.find("gate_up_proj") != std::string::npos;
     const bool row = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight");
-    const bool vocabulary = p.name.find("embed_tokens") != std::string::npos || p.name.find("lm_head") != std::string::npos;
-    EXPECT_EQ(p.shard, column ? nn::Shard::kColumn : row ? nn::Shard::kRow : vocabulary ? nn::Shard::kVocabulary : nn::Shard::kReplicated) << p.name;
+    const bool vocabulary =
+        p.name.find("embed_tokens") != std::string::npos || p.name.find("lm_head") != std::string::npos;
+    EXPECT_EQ(p.shard, column       ? nn::Shard::kColumn
+                       : row        ? nn::Shard::kRow
+                       : vocabulary ? nn::Shard::kVocabulary
+                                    : nn::Shard::kReplicated)
+        << p.name;
     int64_t rows = 0;
     for (const auto& part : p.parts) rows += part.rows;
     EXPECT_EQ(rows, p.shape[0]) << p.name;

@@ -33,18 +33,22 @@ T required(const nlohmann::json& json, const char* key) {
 }
 
 int small_int(const nlohmann::json& json, const char* key, int64_t value, int64_t most) {
-  if (value < 1 || value > most) fail(ErrorKind::kCorrupt, "config.json: {} is {}, expected 1..{}", key, json.contains(key) ? json[key].dump() : "?", most);
+  if (value < 1 || value > most)
+    fail(ErrorKind::kCorrupt, "config.json: {} is {}, expected 1..{}", key,
+         json.contains(key) ? json[key].dump() : "?", most);
   return static_cast<int>(value);
 }
 
-// Both spellings: rope_theta + rope_scaling{type|rope_type}, and transformers 5's rope_parameters. Where a file has both,
-// transformers takes rope_scaling.
+// Both spellings: rope_theta + rope_scaling{type|rope_type}, and transformers 5's rope_parameters. Where a
+// file has both, transformers takes rope_scaling.
 const nlohmann::json& rope_settings(const nlohmann::json& json) {
   static const nlohmann::json kNone = nlohmann::json::object();
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!json.contains(key) || !json[key].is_object() || json[key].empty()) continue;
     for (const auto& [name, value] : json[key].items())
-      if (value.is_object()) fail(ErrorKind::kUnsupported, "config.json: {} has settings for '{}' alone; one for all layers is supported", key, name);
+      if (value.is_object())
+        fail(ErrorKind::kUnsupported,
+             "config.json: {} has settings for '{}' alone; one for all layers is supported", key, name);
     return json[key];
   }
   return kNone;
@@ -56,13 +60,19 @@ void read_rope(const nlohmann::json& json, DecoderConfig& config) {
   rope.head_dim = config.head_dim;
   rope.theta = value_or<double>(scaling, "rope_theta", value_or<double>(json, "rope_theta", 10000.0));
   rope.max_positions = config.max_positions;
-  const auto partial = value_or<double>(scaling, "partial_rotary_factor", value_or<double>(json, "partial_rotary_factor", 1.0));
-  if (partial != 1.0) fail(ErrorKind::kUnsupported, "config.json: partial_rotary_factor {} is not supported; only 1 is", partial);
-  const auto type = value_or<std::string>(scaling, "rope_type", value_or<std::string>(scaling, "type", "default"));
+  const auto partial = value_or<double>(scaling, "partial_rotary_factor",
+                                        value_or<double>(json, "partial_rotary_factor", 1.0));
+  if (partial != 1.0)
+    fail(ErrorKind::kUnsupported, "config.json: partial_rotary_factor {} is not supported; only 1 is",
+         partial);
+  const auto type =
+      value_or<std::string>(scaling, "rope_type", value_or<std::string>(scaling, "type", "default"));
   op::RopeScalingValues values;
-  values.original_max_positions = value_or<int64_t>(json, "original_max_position_embeddings",
-                                                    value_or<int64_t>(scaling, "original_max_position_embeddings", config.max_positions));
-  const double ratio = static_cast<double>(config.max_positions) / static_cast<double>(std::max<int64_t>(values.original_max_positions, 1));
+  values.original_max_positions =
+      value_or<int64_t>(json, "original_max_position_embeddings",
+                        value_or<int64_t>(scaling, "original_max_position_embeddings", config.max_positions));
+  const double ratio = static_cast<double>(config.max_positions) /
+                       static_cast<double>(std::max<int64_t>(values.original_max_positions, 1));
   values.factor = value_or<double>(scaling, "factor", type == "yarn" ? ratio : 1.0);
   values.low_freq_factor = value_or<double>(scaling, "low_freq_factor", 1.0);
   values.high_freq_factor = value_or<double>(scaling, "high_freq_factor", 4.0);
@@ -76,7 +86,9 @@ void read_rope(const nlohmann::json& json, DecoderConfig& config) {
 }
 
 void read_ids(const nlohmann::json& json, DecoderConfig& config) {
-  config.bos_id = json.contains("bos_token_id") && json["bos_token_id"].is_number_integer() ? json["bos_token_id"].get<int>() : -1;
+  config.bos_id = json.contains("bos_token_id") && json["bos_token_id"].is_number_integer()
+                      ? json["bos_token_id"].get<int>()
+                      : -1;
   if (!json.contains("eos_token_id")) return;
   const auto& eos = json["eos_token_id"];
   if (eos.is_number_integer()) config.eos_ids = {eos.get<int>()};
@@ -103,15 +115,20 @@ DecoderConfig parse_config(const std::string& text) {
   config.vocab_size = required<int64_t>(json, "vocab_size");
   config.hidden_size = required<int64_t>(json, "hidden_size");
   config.intermediate_size = required<int64_t>(json, "intermediate_size");
-  config.num_layers = small_int(json, "num_hidden_layers", required<int64_t>(json, "num_hidden_layers"), 10000);
-  config.num_heads = small_int(json, "num_attention_heads", required<int64_t>(json, "num_attention_heads"), 65536);
-  config.num_kv_heads = small_int(json, "num_key_value_heads", value_or<int64_t>(json, "num_key_value_heads", config.num_heads), 65536);
-  config.head_dim = small_int(json, "head_dim", value_or<int64_t>(json, "head_dim", config.hidden_size / config.num_heads), 1024);
+  config.num_layers =
+      small_int(json, "num_hidden_layers", required<int64_t>(json, "num_hidden_layers"), 10000);
+  config.num_heads =
+      small_int(json, "num_attention_heads", required<int64_t>(json, "num_attention_heads"), 65536);
+  config.num_kv_heads = small_int(json, "num_key_value_heads",
+                                  value_or<int64_t>(json, "num_key_value_heads", config.num_heads), 65536);
+  config.head_dim = small_int(
+      json, "head_dim", value_or<int64_t>(json, "head_dim", config.hidden_size / config.num_heads), 1024);
   config.max_positions = value_or<int64_t>(json, "max_position_embeddings", 2048);
   config.rms_norm_eps = value_or<float>(json, "rms_norm_eps", 1e-6f);
   config.tie_embeddings = value_or<bool>(json, "tie_word_embeddings", false);
   const auto activation = value_or<std::string>(json, "hidden_act", "silu");
-  if (activation != "silu") fail(ErrorKind::kUnsupported, "config.json: hidden_act '{}' is not supported; only silu is", activation);
+  if (activation != "silu")
+    fail(ErrorKind::kUnsupported, "config.json: hidden_act '{}' is not supported; only silu is", activation);
   read_ids(json, config);
   read_rope(json, config);
   family.read(json, config);
@@ -148,15 +165,22 @@ std::string write_config(const DecoderConfig& c, const std::string& dtype) {
 }
 
 void validate(const DecoderConfig& c) {
-  const auto bad = [](const std::string& what) { fail(ErrorKind::kInvalidArgument, "model configuration: {}", what); };
-  if (c.vocab_size < 1 || c.vocab_size > (int64_t{1} << 31)) bad(fmt::format("vocab_size is {}", c.vocab_size));
+  const auto bad = [](const std::string& what) {
+    fail(ErrorKind::kInvalidArgument, "model configuration: {}", what);
+  };
+  if (c.vocab_size < 1 || c.vocab_size > (int64_t{1} << 31))
+    bad(fmt::format("vocab_size is {}", c.vocab_size));
   if (c.hidden_size < 1 || c.hidden_size > (1 << 20)) bad(fmt::format("hidden_size is {}", c.hidden_size));
-  if (c.intermediate_size < 1 || c.intermediate_size > (1 << 24)) bad(fmt::format("intermediate_size is {}", c.intermediate_size));
+  if (c.intermediate_size < 1 || c.intermediate_size > (1 << 24))
+    bad(fmt::format("intermediate_size is {}", c.intermediate_size));
   if (c.num_layers < 1) bad(fmt::format("num_layers is {}", c.num_layers));
   if (c.num_heads < 1 || c.num_kv_heads < 1 || c.num_heads % c.num_kv_heads != 0)
-    bad(fmt::format("{} attention heads cannot share {} key-value heads evenly", c.num_heads, c.num_kv_heads));
-  if (c.head_dim < 2 || c.head_dim % 2 != 0) bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
-  if (c.max_positions < 1 || c.max_positions > (1 << 24)) bad(fmt::format("max_position_embeddings is {}", c.max_positions));
+    bad(fmt::format("{} attention heads cannot share {} key-value heads evenly", c.num_heads,
+                    c.num_kv_heads));
+  if (c.head_dim < 2 || c.head_dim % 2 != 0)
+    bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
+  if (c.max_positions < 1 || c.max_positions > (1 << 24))
+    bad(fmt::format("max_position_embeddings is {}", c.max_positions));
 }
 
 }  // namespace flagscale::model

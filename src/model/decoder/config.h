@@ -1,9 +1,8 @@
 #pragma once
-// One decoder description with switches covers the LLaMA-like families: pre-norm, RMSNorm, rotary positions, grouped
-// queries, SwiGLU. A family's folder says which switches its config.json sets.
+// One decoder description with switches covers the LLaMA-like families: pre-norm, RMSNorm, rotary positions,
+// grouped queries, SwiGLU. A family's folder says which switches its config.json sets.
 
 #include <nlohmann/json_fwd.hpp>
-
 #include <string>
 #include <vector>
 
@@ -26,11 +25,11 @@ struct DecoderConfig {
   bool qkv_bias = false;
   bool o_bias = false;
   bool mlp_bias = false;
-  bool qk_norm = false;           // RMSNorm of each head's q and k before rotation
-  int64_t sliding_window = 0;     // 0: none
-  int first_window_layer = 0;     // layers before it see everything
+  bool qk_norm = false;        // RMSNorm of each head's q and k before rotation
+  int64_t sliding_window = 0;  // 0: none
+  int first_window_layer = 0;  // layers before it see everything
   op::RopeSpec rope;
-  std::string source_json;        // the config.json it came from: keys we do not use are written back
+  std::string source_json;  // the config.json it came from: keys we do not use are written back
   std::vector<int> eos_ids;
   int bos_id = -1;
 
@@ -39,14 +38,15 @@ struct DecoderConfig {
   float norm_init = 1.0f;
 };
 
-// What a family's folder registers: Registration<ModelFamily>{"llama", {...}}, named by config.json's model_type.
+// What a family's folder registers: Registration<ModelFamily>{"llama", {...}}, named by config.json's
+// model_type.
 struct ModelFamily {
   void (*read)(const nlohmann::json& json, DecoderConfig& config);   // the switches, after the common keys
   void (*write)(const DecoderConfig& config, nlohmann::json& json);  // what the common keys do not say
 };
 
-// Reads a Hugging Face config.json. Throws Error{kUnsupported} naming an unknown model_type and those there are,
-// Error{kCorrupt} for a missing or impossible key.
+// Reads a Hugging Face config.json. Throws Error{kUnsupported} naming an unknown model_type and those there
+// are, Error{kCorrupt} for a missing or impossible key.
 DecoderConfig parse_config(const std::string& json_text);
 
 // Writes one that transformers reads, with the given dtype name.

@@ -19,23 +19,45 @@ Init normal(float std) { return {Init::Kind::kNormal, std}; }
 constexpr Init kOnes{Init::Kind::kOnes, 0}, kZeros{Init::Kind::kZeros, 0};
 }  // namespace
 
-Decoder::Decoder(DecoderConfig config, nn::Partition& partition) : config_(std::move(config)), partition_(partition) {
+Decoder::Decoder(DecoderConfig config, nn::Partition& partition)
+    : config_(std::move(config)), partition_(partition) {
   validate(config_);
   const auto& c = config_;
-  embedding_ = &list_.add(nn::Parameter{"model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, Shard::kVocabulary,
-                                        normal(c.init_std), true, {}, {}, {}});
+  embedding_ = &list_.add(nn::Parameter{"model.embed_tokens.weight",
+                                        {c.vocab_size, c.hidden_size},
+                                        Shard::kVocabulary,
+                                        normal(c.init_std),
+                                        true,
+                                        {},
+                                        {},
+                                        {}});
   const Shape angles{c.max_positions, c.head_dim / 2};
-  cos_ = &list_.add(nn::Constant{"rope.cos", angles, [this](float* p) { op::fill_rope_cos(config_.rope, config_.max_positions, p); }, {}});
-  sin_ = &list_.add(nn::Constant{"rope.sin", angles, [this](float* p) { op::fill_rope_sin(config_.rope, config_.max_positions, p); }, {}});
+  cos_ =
+      &list_.add(nn::Constant{"rope.cos",
+                              angles,
+                              [this](float* p) { op::fill_rope_cos(config_.rope, config_.max_positions, p); },
+                              {}});
+  sin_ =
+      &list_.add(nn::Constant{"rope.sin",
+                              angles,
+                              [this](float* p) { op::fill_rope_sin(config_.rope, config_.max_positions, p); },
+                              {}});
   for (int i = 0; i < c.num_layers; ++i) declare_layer(i);
-  norm_ = &list_.add(nn::Parameter{"model.norm.weight", {c.hidden_size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
+  norm_ = &list_.add(
+      nn::Parameter{"model.norm.weight", {c.hidden_size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
   head_ = c.tie_embeddings ? embedding_
-                           : &list_.add(nn::Parameter{"lm_head.weight", {c.vocab_size, c.hidden_size},
-                                                      Shard::kVocabulary, normal(c.init_std), true, {}, {}, {}});
+                           : &list_.add(nn::Parameter{"lm_head.weight",
+                                                      {c.vocab_size, c.hidden_size},
+                                                      Shard::kVocabulary,
+                                                      normal(c.init_std),
+                                                      true,
+                                                      {},
+                                                      {},
+                                                      {}});
 }
 
-nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string& name, std::vector<Part> parts,
-                                   int64_t in, bool bias, Shard shard, float std) {
+nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string& name,
+                                   std::vector<Part> parts, int64_t in, bool bias, Shard shard, float std) {
   int64_t out = 0;
   std::vector<Part> weights, biases;
   for (const Part& part : parts) {
@@ -43,12 +65,18 @@ nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string&
     weights.push_back({prefix + part.name + ".weight", part.rows});
     biases.push_back({prefix + part.name + ".bias", part.rows});
   }
-  nn::Parameter& weight =
-      list_.add(nn::Parameter{prefix + name + ".weight", {out, in}, shard, normal(std), true, weights, {}, {}});
+  nn::Parameter& weight = list_.add(
+      nn::Parameter{prefix + name + ".weight", {out, in}, shard, normal(std), true, weights, {}, {}});
   nn::Parameter* b = nullptr;
   if (bias)  // a row-sharded product adds its bias once, after the ranks' sum
-    b = &list_.add(nn::Parameter{prefix + name + ".bias", {out}, shard == Shard::kRow ? Shard::kReplicated : shard, kZeros,
-                                 false, biases, {}, {}});
+    b = &list_.add(nn::Parameter{prefix + name + ".bias",
+                                 {out},
+                                 shard == Shard::kRow ? Shard::kReplicated : shard,
+                                 kZeros,
+                                 false,
+                                 biases,
+                                 {},
+                                 {}});
   return {weight, b};
 }
 
@@ -56,31 +84,42 @@ void Decoder::declare_layer(int index) {
   const auto& c = config_;
   const std::string prefix = fmt::format("model.layers.{}.", index);
   const auto norm = [&](const std::string& name, int64_t size) {
-    return &list_.add(nn::Parameter{prefix + name + ".weight", {size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
+    return &list_.add(
+        nn::Parameter{prefix + name + ".weight", {size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
   };
   const int64_t q = int64_t{c.num_heads} * c.head_dim, kv = int64_t{c.num_kv_heads} * c.head_dim;
-  const float out_std = c.init_std / std::sqrt(2.f * static_cast<float>(c.num_layers));  // Megatron's scaled init
+  const float out_std =
+      c.init_std / std::sqrt(2.f * static_cast<float>(c.num_layers));  // Megatron's scaled init
 
   nn::Parameter* input_norm = norm("input_layernorm", c.hidden_size);
-  const auto qkv = declare_linear(prefix + "self_attn.", "qkv_proj", {{"q_proj", q}, {"k_proj", kv}, {"v_proj", kv}},
-                                  c.hidden_size, c.qkv_bias, Shard::kColumn, c.init_std);
+  const auto qkv =
+      declare_linear(prefix + "self_attn.", "qkv_proj", {{"q_proj", q}, {"k_proj", kv}, {"v_proj", kv}},
+                     c.hidden_size, c.qkv_bias, Shard::kColumn, c.init_std);
   nn::Parameter* q_norm = c.qk_norm ? norm("self_attn.q_norm", c.head_dim) : nullptr;
   nn::Parameter* k_norm = c.qk_norm ? norm("self_attn.k_norm", c.head_dim) : nullptr;
-  const auto o = declare_linear(prefix + "self_attn.", "o_proj", {{"o_proj", c.hidden_size}}, q, c.o_bias, Shard::kRow, out_std);
+  const auto o = declare_linear(prefix + "self_attn.", "o_proj", {{"o_proj", c.hidden_size}}, q, c.o_bias,
+                                Shard::kRow, out_std);
   nn::Parameter* post_norm = norm("post_attention_layernorm", c.hidden_size);
   const auto gate_up = declare_linear(prefix + "mlp.", "gate_up_proj",
                                       {{"gate_proj", c.intermediate_size}, {"up_proj", c.intermediate_size}},
                                       c.hidden_size, c.mlp_bias, Shard::kColumn, c.init_std);
-  const auto down = declare_linear(prefix + "mlp.", "down_proj", {{"down_proj", c.hidden_size}}, c.intermediate_size,
-                                   c.mlp_bias, Shard::kRow, out_std);
+  const auto down = declare_linear(prefix + "mlp.", "down_proj", {{"down_proj", c.hidden_size}},
+                                   c.intermediate_size, c.mlp_bias, Shard::kRow, out_std);
 
-  nn::AttentionSpec spec{index, c.num_heads, c.num_kv_heads, c.head_dim,
+  nn::AttentionSpec spec{index,
+                         c.num_heads,
+                         c.num_kv_heads,
+                         c.head_dim,
                          1.f / std::sqrt(static_cast<float>(c.head_dim)),
-                         index >= c.first_window_layer ? c.sliding_window : 0, false, cos_, sin_};
+                         index >= c.first_window_layer ? c.sliding_window : 0,
+                         false,
+                         cos_,
+                         sin_};
   layers_.push_back({input_norm, post_norm, q_norm, k_norm, qkv, o, gate_up, down, spec});
 }
 
-Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& normed, nn::AttentionContext& attention) {
+Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& normed,
+                       nn::AttentionContext& attention) {
   const auto& c = config_;
   const int64_t q_size = int64_t{c.num_heads} * c.head_dim, kv_size = int64_t{c.num_kv_heads} * c.head_dim;
   const Tensor qkv = layer.qkv(context, partition_.enter_column(context, normed));
@@ -94,7 +133,8 @@ Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& norme
   return partition_.exit_row(context, layer.o(context, mixed));
 }
 
-Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention) {
+Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream stream,
+                                   nn::AttentionContext& attention) {
   const float eps = config_.rms_norm_eps;
   Tensor normed;
   if (stream.delta.defined()) {
@@ -112,7 +152,8 @@ Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream 
   return {n.sum, partition_.exit_row(context, layer.down(context, gated))};
 }
 
-Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute) {
+Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention,
+                       RecomputeSpec recompute) {
   Stream stream{partition_.scatter_tokens(context, partition_.look_up(context, ids, *embedding_)), {}};
   for (int i = 0; i < config_.num_layers; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
@@ -132,19 +173,22 @@ Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext
     stream = {context.tape->checkpoint(context.recorder, x, block), {}};
   }
   const float eps = config_.rms_norm_eps;
-  const Tensor normed = stream.delta.defined() ? op::add_rms_norm(context, stream.x, stream.delta, norm_->value, eps).y
-                                               : op::rms_norm(context, stream.x, norm_->value, eps);
+  const Tensor normed = stream.delta.defined()
+                            ? op::add_rms_norm(context, stream.x, stream.delta, norm_->value, eps).y
+                            : op::rms_norm(context, stream.x, norm_->value, eps);
   return partition_.gather_tokens(context, normed);
 }
 
 Tensor Decoder::logits(Context& context, const Tensor& rows) {
-  const Tensor columns = nn::Linear(*head_, nullptr)(context, partition_.enter_column(context, rows), DType::kF32);
+  const Tensor columns =
+      nn::Linear(*head_, nullptr)(context, partition_.enter_column(context, rows), DType::kF32);
   return partition_.exit_column(context, columns);
 }
 
 Tensor Decoder::loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
                      const float* grad_scale) {
-  return partition_.vocabulary_loss(context, partition_.enter_column(context, hidden), *head_, labels, mask, grad_scale);
+  return partition_.vocabulary_loss(context, partition_.enter_column(context, hidden), *head_, labels, mask,
+                                    grad_scale);
 }
 
 double Decoder::train_flops_per_token(int64_t length) const {
@@ -152,7 +196,8 @@ double Decoder::train_flops_per_token(int64_t length) const {
   double weights = static_cast<double>(c.vocab_size * c.hidden_size);
   for (const nn::Parameter& p : list_.parameters())
     if (p.shape.rank() == 2 && p.shard != Shard::kVocabulary) weights += static_cast<double>(p.shape.numel());
-  // q k^T and p v: 2 products of 2 * d a pair of tokens, half of the pairs are masked; backward costs twice forward.
+  // q k^T and p v: 2 products of 2 * d a pair of tokens, half of the pairs are masked; backward costs twice
+  // forward.
   const double attention = 6.0 * c.num_layers * c.num_heads * c.head_dim * static_cast<double>(length);
   return 6 * weights + attention;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The decoder, written once: training gives it packed sequences and a tape, serving pages and no tape, estimating the
-// null device.
+// The decoder, written once: training gives it packed sequences and a tape, serving pages and no tape,
+// estimating the null device.
 
 #include <deque>
 
@@ -27,17 +27,20 @@ class Decoder {
   const DecoderConfig& config() const { return config_; }
   nn::ParameterList& parameters() { return list_; }
 
-  // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute, `attention` must
-  // live until the tape's backward() has run.
-  Tensor hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention, RecomputeSpec recompute = {});
+  // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute,
+  // `attention` must live until the tape's backward() has run.
+  Tensor hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention,
+                RecomputeSpec recompute = {});
 
   // Rows of hidden -> [rows, vocab] fp32.
   Tensor logits(Context& context, const Tensor& rows);
 
   // The loss of every token [tokens] fp32; see op::head_loss.
-  Tensor loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask, const float* grad_scale);
+  Tensor loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
+              const float* grad_scale);
 
-  // Floating-point operations to train one token of a sequence of `length`: 6 a weight, causal attention halved.
+  // Floating-point operations to train one token of a sequence of `length`: 6 a weight, causal attention
+  // halved.
   double train_flops_per_token(int64_t length) const;
 
  private:

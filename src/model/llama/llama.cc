@@ -1,5 +1,5 @@
-// LLaMA 2, 3, 3.1, 3.2 (Touvron et al., 2023; Grattafiori et al., 2024), Mistral's dense models, and Aquila 1 and 2,
-// whose tensors are LLaMA's. Switches: models.llama.configuration_llama of transformers.
+// LLaMA 2, 3, 3.1, 3.2 (Touvron et al., 2023; Grattafiori et al., 2024), Mistral's dense models, and Aquila 1
+// and 2, whose tensors are LLaMA's. Switches: models.llama.configuration_llama of transformers.
 #include <nlohmann/json.hpp>
 
 #include "base/registry.h"
@@ -9,7 +9,9 @@ namespace flagscale::model {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
-  const auto flag = [&](const char* key) { return json.contains(key) && json[key].is_boolean() && json[key].get<bool>(); };
+  const auto flag = [&](const char* key) {
+    return json.contains(key) && json[key].is_boolean() && json[key].get<bool>();
+  };
   config.qkv_bias = config.o_bias = flag("attention_bias");
   config.mlp_bias = flag("mlp_bias");
 }
@@ -22,13 +24,16 @@ void write(const DecoderConfig& config, nlohmann::json& json) {
 
 // Mistral's dense models: the same tensors, a sliding window in every layer unless it is null.
 void read_mistral(const nlohmann::json& json, DecoderConfig& config) {
-  if (!json.contains("sliding_window")) config.sliding_window = 4096;
-  else if (json["sliding_window"].is_number_integer()) config.sliding_window = json["sliding_window"].get<int64_t>();
+  if (!json.contains("sliding_window"))
+    config.sliding_window = 4096;
+  else if (json["sliding_window"].is_number_integer())
+    config.sliding_window = json["sliding_window"].get<int64_t>();
 }
 
 void write_mistral(const DecoderConfig& config, nlohmann::json& json) {
   if (!json.contains("architectures")) json["architectures"] = {"MistralForCausalLM"};
-  json["sliding_window"] = config.sliding_window > 0 ? nlohmann::json(config.sliding_window) : nlohmann::json();
+  json["sliding_window"] =
+      config.sliding_window > 0 ? nlohmann::json(config.sliding_window) : nlohmann::json();
 }
 
 const Registration<ModelFamily> kLlama{"llama", {read, write}};

@@ -1,5 +1,6 @@
-// Qwen2, Qwen2.5 and QwQ (Yang et al., 2024): biases on q, k and v only; a sliding window from layer max_window_layers
-// where use_sliding_window is set. Switches: models.qwen2.configuration_qwen2 of transformers.
+// Qwen2, Qwen2.5 and QwQ (Yang et al., 2024): biases on q, k and v only; a sliding window from layer
+// max_window_layers where use_sliding_window is set. Switches: models.qwen2.configuration_qwen2 of
+// transformers.
 #include <nlohmann/json.hpp>
 
 #include "base/registry.h"

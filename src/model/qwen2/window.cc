@@ -16,8 +16,10 @@ void check_layer_types(const nlohmann::json& json, const DecoderConfig& config) 
     const bool window = config.sliding_window > 0 && static_cast<int>(i) >= config.first_window_layer;
     const char* expected = window ? "sliding_attention" : "full_attention";
     if (types[i] != expected)
-      fail(ErrorKind::kUnsupported, "config.json: layer_types[{}] is {}, but use_sliding_window, sliding_window and max_window_layers say {}", i,
-           types[i].dump(), expected);
+      fail(ErrorKind::kUnsupported,
+           "config.json: layer_types[{}] is {}, but use_sliding_window, sliding_window and max_window_layers "
+           "say {}",
+           i, types[i].dump(), expected);
   }
 }
 
@@ -29,7 +31,8 @@ void read_qwen_window(const nlohmann::json& json, DecoderConfig& config) {
     if (!json.contains(key)) return absent;
     return json[key].is_number_integer() ? json[key].get<int64_t>() : int64_t{0};
   };
-  const bool used = json.contains("use_sliding_window") && json["use_sliding_window"].is_boolean() && json["use_sliding_window"].get<bool>();
+  const bool used = json.contains("use_sliding_window") && json["use_sliding_window"].is_boolean() &&
+                    json["use_sliding_window"].get<bool>();
   if (used) {
     config.sliding_window = integer("sliding_window", 4096);
     config.first_window_layer = static_cast<int>(integer("max_window_layers", 28));

@@ -11,8 +11,8 @@ namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
   config.qk_norm = true;
-  config.qkv_bias = config.o_bias =
-      json.contains("attention_bias") && json["attention_bias"].is_boolean() && json["attention_bias"].get<bool>();
+  config.qkv_bias = config.o_bias = json.contains("attention_bias") && json["attention_bias"].is_boolean() &&
+                                    json["attention_bias"].get<bool>();
   if (!json.contains("head_dim") || json["head_dim"].is_null()) config.rope.head_dim = config.head_dim = 128;
   read_qwen_window(json, config);
 }

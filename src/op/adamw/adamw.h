@@ -1,6 +1,6 @@
 #pragma once
-// AdamW (Loshchilov and Hutter, 2019) with decoupled weight decay, and the gradient's norm that clips it or skips the
-// step. Both read what varies from a slot at run time, so one plan serves every step.
+// AdamW (Loshchilov and Hutter, 2019) with decoupled weight decay, and the gradient's norm that clips it or
+// skips the step. Both read what varies from a slot at run time, so one plan serves every step.
 //
 //   g = grad * min(1, clip / (norm + 1e-6));  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p -= lr * (m / bias1 / (sqrt(v / bias2) + eps) + weight_decay * p)
@@ -35,7 +35,7 @@ struct AdamWArgs {
   Out copy;           // [n] bf16 working weights, or undefined
   const StepScalars* step;
   float beta1, beta2, eps;
-  bool decay;         // false for biases and norm weights
+  bool decay;  // false for biases and norm weights
   auto operands() { return std::tie(param, m, v, grad, norm, copy); }
 };
 inline constinit KernelSlot<AdamWArgs> kAdamW{"adamw"};

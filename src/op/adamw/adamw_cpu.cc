@@ -1,7 +1,6 @@
 // Bound by memory: 7 words of 4 bytes an element (4 read, 3 written), 2 more bytes for the bf16 copy.
-#include "op/adamw/adamw.h"
-
 #include "kernel/simd.h"
+#include "op/adamw/adamw.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -29,14 +28,17 @@ void grad_norm(KernelContext& context, const GradNormArgs& args) {
   const int64_t n = args.grads.size(), blocks = norm_blocks(args);
   context.team.for_each(blocks, [&](int64_t b) {
     const int64_t first = b * kNormBlock;
-    partials[b] = squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
+    partials[b] =
+        squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
   });
   double total = 0;
   for (int64_t b = 0; b < blocks; ++b) total += partials[b];
   *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
 }
 
-size_t grad_norm_workspace(const GradNormArgs& args, int) { return static_cast<size_t>(norm_blocks(args)) * sizeof(double); }
+size_t grad_norm_workspace(const GradNormArgs& args, int) {
+  return static_cast<size_t>(norm_blocks(args)) * sizeof(double);
+}
 
 void adamw(KernelContext& context, const AdamWArgs& args) {
   const StepScalars step = *args.step;
@@ -52,7 +54,8 @@ void adamw(KernelContext& context, const AdamWArgs& args) {
   BF16* copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
   const int64_t size = args.param.size();
   context.team.for_each((size + kUpdateBlock - 1) / kUpdateBlock, [&](int64_t block) {
-    const int64_t first = block * kUpdateBlock, count = size - first < kUpdateBlock ? size - first : kUpdateBlock;
+    const int64_t first = block * kUpdateBlock,
+                  count = size - first < kUpdateBlock ? size - first : kUpdateBlock;
     for_lanes<F32>(count, [&](int64_t j, int64_t n) {
       const int64_t i = first + j;
       const F32 gi = F32::load_n(g + i, n) * scale;

@@ -6,14 +6,18 @@ namespace flagscale::op {
 
 namespace {
 
-void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens, const AttentionShape& s) {
-  const bool shape = s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0 && s.head_dim > 0 && s.head_dim <= 512;
-  const bool good = shape && q.shape() == Shape{q.dim(0), int64_t{s.heads} * s.head_dim} && k.shape() == v.shape() &&
-                    k.shape() == Shape{q.dim(0), int64_t{s.kv_heads} * s.head_dim} && k.dtype() == q.dtype() &&
-                    v.dtype() == q.dtype() && cu_seqlens.dtype() == DType::kI32 && cu_seqlens.shape().rank() == 1;
+void check(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens,
+           const AttentionShape& s) {
+  const bool shape =
+      s.heads > 0 && s.kv_heads > 0 && s.heads % s.kv_heads == 0 && s.head_dim > 0 && s.head_dim <= 512;
+  const bool good =
+      shape && q.shape() == Shape{q.dim(0), int64_t{s.heads} * s.head_dim} && k.shape() == v.shape() &&
+      k.shape() == Shape{q.dim(0), int64_t{s.kv_heads} * s.head_dim} && k.dtype() == q.dtype() &&
+      v.dtype() == q.dtype() && cu_seqlens.dtype() == DType::kI32 && cu_seqlens.shape().rank() == 1;
   if (!good)
-    fail(ErrorKind::kInvalidArgument, "[attention] q is {}, k {}, v {}, cu_seqlens {}: expected {} and {} heads of {}",
-         q.shape().str(), k.shape().str(), v.shape().str(), cu_seqlens.shape().str(), s.heads, s.kv_heads, s.head_dim);
+    fail(ErrorKind::kInvalidArgument,
+         "[attention] q is {}, k {}, v {}, cu_seqlens {}: expected {} and {} heads of {}", q.shape().str(),
+         k.shape().str(), v.shape().str(), cu_seqlens.shape().str(), s.heads, s.kv_heads, s.head_dim);
 }
 
 }  // namespace
@@ -23,16 +27,20 @@ Tensor attention(Context& c, const Tensor& q, const Tensor& k, const Tensor& v, 
   check(q, k, v, cu_seqlens, shape);
   const int64_t tokens = q.dim(0);
   const Tensor out = c.recorder.empty(q.shape(), q.dtype(), q.live());
-  const Tensor lse = c.recorder.empty({shape.heads, tokens}, q.dtype() == DType::kF64 ? DType::kF64 : DType::kF32);
+  const Tensor lse =
+      c.recorder.empty({shape.heads, tokens}, q.dtype() == DType::kF64 ? DType::kF64 : DType::kF32);
   // As many pairs as one sequence of all tokens has: an upper bound.
   const double pairs = static_cast<double>(tokens) * static_cast<double>(tokens) / 2 * shape.heads;
   c.recorder.launch(kAttention, {q, k, v, cu_seqlens, out, lse, sequences, shape},
                     {4 * pairs * shape.head_dim, 2.0 * static_cast<double>(q.bytes() + k.bytes())});
   if (c.tape)
     c.tape->record({q, k, v}, {out}, [=](Backward& b) {
-      const auto slot = [&](const Tensor& x) { return b.wants(x) ? b.buffer(x) : b.recorder.empty(x.shape(), x.dtype(), x.live()); };
+      const auto slot = [&](const Tensor& x) {
+        return b.wants(x) ? b.buffer(x) : b.recorder.empty(x.shape(), x.dtype(), x.live());
+      };
       const Tensor dq = slot(q), dk = slot(k), dv = slot(v);
-      b.recorder.launch(kAttentionBackward, {q, k, v, cu_seqlens, out, lse, b.grad(0), dq, dk, dv, sequences, shape},
+      b.recorder.launch(kAttentionBackward,
+                        {q, k, v, cu_seqlens, out, lse, b.grad(0), dq, dk, dv, sequences, shape},
                         {10 * pairs * shape.head_dim, 4.0 * static_cast<double>(q.bytes() + k.bytes())});
       b.give(q, dq);
       b.give(k, dk);

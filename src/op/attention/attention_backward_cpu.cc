@@ -73,15 +73,13 @@ class Backward {
     blocks_ = starts_[sequences_.count];
     for (int64_t i = 0; i < s_.heads * blocks_; ++i) turns_[i] = 0;
     const int64_t rows = sequences_.ends[sequences_.count];
-    context_.team.for_each(
-        rows, [&](int64_t token) { sum_deltas(token); }, 16);
+    context_.team.for_each(rows, [&](int64_t token) { sum_deltas(token); }, 16);
     for_units(context_, blocks_ * s_.kv_heads, [&](int64_t unit, int thread) {
       const int64_t block = unit / s_.kv_heads, sequence = owner_of(starts_, sequences_.count, block);
       key_block(sequence, (block - starts_[sequence]) * kBlock, unit % s_.kv_heads,
                 Scratch<S>(scratch_ + thread * Scratch<S>::elements(pitch_), pitch_, kPaired));
     });
-    context_.team.for_each(
-        rows, [&](int64_t token) { write_dq(token); }, 16);
+    context_.team.for_each(rows, [&](int64_t token) { write_dq(token); }, 16);
   }
 
  private:

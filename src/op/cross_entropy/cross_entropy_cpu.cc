@@ -1,7 +1,6 @@
 // Two passes over a row's logits, which come from L2 or L3: maximum with sum of exponentials, then gradient.
-#include "op/cross_entropy/cross_entropy.h"
-
 #include "kernel/simd.h"
+#include "op/cross_entropy/cross_entropy.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -12,7 +11,8 @@ template <class V, class S, class D>
 void gradient_row(const S* x, D* d, int64_t vocab, int64_t label, S maximum, S sum, S scale) {
   const V high = V::set(maximum), factor = V::set(scale / sum);
   const S at_label = (std::exp(x[label] - maximum) / sum - S(1)) * scale;
-  for_lanes<V>(vocab, [&](int64_t i, int64_t n) { (V::exp(V::load_n(x + i, n) - high) * factor).store_n(d + i, n); });
+  for_lanes<V>(
+      vocab, [&](int64_t i, int64_t n) { (V::exp(V::load_n(x + i, n) - high) * factor).store_n(d + i, n); });
   put(d + label, at_label);
 }
 
@@ -27,8 +27,11 @@ void row_loss(const CrossEntropyArgs& args, int64_t row) {
   if (mask == 0.f) {
     *loss = 0;
     if (!args.grad_scale) return;
-    if (narrow) std::memset(args.dlogits.ptr<char>() + row * args.dlogits.row_stride() * 2, 0, static_cast<size_t>(vocab) * 2);
-    else std::memset(x, 0, static_cast<size_t>(vocab) * sizeof(S));
+    if (narrow)
+      std::memset(args.dlogits.ptr<char>() + row * args.dlogits.row_stride() * 2, 0,
+                  static_cast<size_t>(vocab) * 2);
+    else
+      std::memset(x, 0, static_cast<size_t>(vocab) * sizeof(S));
     return;
   }
   const int32_t wanted = args.labels.ptr<const int32_t>()[row];
@@ -49,7 +52,8 @@ void row_loss(const CrossEntropyArgs& args, int64_t row) {
   if (!args.grad_scale) return;
   const S scale = static_cast<S>(*args.grad_scale) * static_cast<S>(mask);
   if (narrow) {
-    gradient_row<V>(x, args.dlogits.ptr<BF16>() + row * args.dlogits.row_stride(), vocab, label, maximum, sum, scale);
+    gradient_row<V>(x, args.dlogits.ptr<BF16>() + row * args.dlogits.row_stride(), vocab, label, maximum, sum,
+                    scale);
   } else {
     gradient_row<V>(x, x, vocab, label, maximum, sum, scale);
   }

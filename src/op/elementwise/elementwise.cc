@@ -20,8 +20,8 @@ void record_zero(Recorder& recorder, const Tensor& out) { recorder.launch(kZero,
 
 Tensor add(Context& context, const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || a.dtype() != b.dtype())
-    fail(ErrorKind::kInvalidArgument, "[add] {} {} and {} {} differ", name(a.dtype()), a.shape().str(), name(b.dtype()),
-         b.shape().str());
+    fail(ErrorKind::kInvalidArgument, "[add] {} {} and {} {} differ", name(a.dtype()), a.shape().str(),
+         name(b.dtype()), b.shape().str());
   const Tensor out = context.recorder.empty(a.shape(), a.dtype(), a.live());
   record_add(context.recorder, a, b, out);
   if (context.tape)

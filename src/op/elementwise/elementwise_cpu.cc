@@ -1,7 +1,7 @@
-// Bound by memory: each element is read and written once. Work is cut into rows, long rows into blocks of 16384.
-#include "op/elementwise/elementwise.h"
-
+// Bound by memory: each element is read and written once. Work is cut into rows, long rows into blocks of
+// 16384.
 #include "kernel/simd.h"
+#include "op/elementwise/elementwise.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -29,7 +29,8 @@ void add_rows(const KernelContext& context, const AddArgs& args) {
     const T* a = args.a.ptr<const T>() + row * args.a.row_stride() + first;
     const T* b = args.b.ptr<const T>() + row * args.b.row_stride() + first;
     T* out = args.out.ptr<T>() + row * args.out.row_stride() + first;
-    for_lanes<V>(n, [&](int64_t i, int64_t m) { (V::load_n(a + i, m) + V::load_n(b + i, m)).store_n(out + i, m); });
+    for_lanes<V>(
+        n, [&](int64_t i, int64_t m) { (V::load_n(a + i, m) + V::load_n(b + i, m)).store_n(out + i, m); });
   });
 }
 
@@ -40,7 +41,8 @@ void add(KernelContext& context, const AddArgs& args) {
 void zero(KernelContext& context, const ZeroArgs& args) {
   const auto bytes = static_cast<int64_t>(size_of(args.out.dtype));
   for_blocks(context, args.out.rows(), args.out.cols(), [&](int64_t row, int64_t first, int64_t n) {
-    std::memset(args.out.ptr<char>() + (row * args.out.row_stride() + first) * bytes, 0, static_cast<size_t>(n * bytes));
+    std::memset(args.out.ptr<char>() + (row * args.out.row_stride() + first) * bytes, 0,
+                static_cast<size_t>(n * bytes));
   });
 }
 

@@ -15,7 +15,8 @@ Tensor embedding(Context& c, const Tensor& ids, const Tensor& table) {
     c.tape->record({table}, {y}, [=](Backward& b) {
       const auto sink = b.sink(table);
       if (sink.grad.defined())
-        b.recorder.launch(kEmbeddingBackward, {ids, b.grad(0), sink.grad, sink.accumulate}, {bytes, 3 * bytes});
+        b.recorder.launch(kEmbeddingBackward, {ids, b.grad(0), sink.grad, sink.accumulate},
+                          {bytes, 3 * bytes});
     });
   return y;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// y[t] = table[ids[t]]. Ids outside the table are a caller's mistake, found by whoever filled them: the kernel reads
-// row 0 for them rather than foreign memory.
+// y[t] = table[ids[t]]. Ids outside the table are a caller's mistake, found by whoever filled them: the
+// kernel reads row 0 for them rather than foreign memory.
 
 #include <tuple>
 

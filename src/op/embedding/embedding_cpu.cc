@@ -1,7 +1,7 @@
-// Bound by memory. Backward is cut by columns, so that each sum runs over the tokens in order whatever the team.
-#include "op/embedding/embedding.h"
-
+// Bound by memory. Backward is cut by columns, so that each sum runs over the tokens in order whatever the
+// team.
 #include "kernel/simd.h"
+#include "op/embedding/embedding.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -16,11 +16,14 @@ int64_t row_of(const TensorView& ids, int64_t token, int64_t vocab) {
 
 void forward(KernelContext& context, const EmbeddingArgs& args) {
   const size_t bytes = static_cast<size_t>(args.y.cols()) * size_of(args.y.dtype);
-  context.team.for_each(args.ids.size(), [&](int64_t token) {
-    const int64_t row = row_of(args.ids, token, args.table.dims[0]);
-    std::memcpy(args.y.ptr<char>() + static_cast<size_t>(token) * bytes,
-                args.table.ptr<const char>() + static_cast<size_t>(row) * bytes, bytes);
-  }, 64);
+  context.team.for_each(
+      args.ids.size(),
+      [&](int64_t token) {
+        const int64_t row = row_of(args.ids, token, args.table.dims[0]);
+        std::memcpy(args.y.ptr<char>() + static_cast<size_t>(token) * bytes,
+                    args.table.ptr<const char>() + static_cast<size_t>(row) * bytes, bytes);
+      },
+      64);
 }
 
 template <class V, class T>
@@ -29,11 +32,13 @@ void add_columns(const EmbeddingBackwardArgs& args, int64_t first, int64_t n, bo
   const int64_t vocab = args.dtable.dims[0], stride = args.dtable.row_stride();
   S* dtable = args.dtable.ptr<S>() + first;
   if (!add)
-    for (int64_t row = 0; row < vocab; ++row) std::memset(dtable + row * stride, 0, static_cast<size_t>(n) * sizeof(S));
+    for (int64_t row = 0; row < vocab; ++row)
+      std::memset(dtable + row * stride, 0, static_cast<size_t>(n) * sizeof(S));
   for (int64_t token = 0; token < args.ids.size(); ++token) {
     S* row = dtable + row_of(args.ids, token, vocab) * stride;
     const T* dy = args.dy.ptr<const T>() + token * args.dy.row_stride() + first;
-    for_lanes<V>(n, [&](int64_t i, int64_t m) { (V::load_n(row + i, m) + V::load_n(dy + i, m)).store_n(row + i, m); });
+    for_lanes<V>(
+        n, [&](int64_t i, int64_t m) { (V::load_n(row + i, m) + V::load_n(dy + i, m)).store_n(row + i, m); });
   }
 }
 

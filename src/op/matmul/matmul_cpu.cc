@@ -26,7 +26,8 @@ int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Whether a's memory can be multiplied as it is: it already holds units along k (pairs only of an even k), or
-// numbers across k. Rows a multiple of 2 kB apart would fall on one another in L1, and in L2 when there are many.
+// numbers across k. Rows a multiple of 2 kB apart would fall on one another in L1, and in L2 when there are
+// many.
 template <class V, class T>
 bool reads_in_place(const MatmulArgs& args) {
   using U = Units<V, T>;

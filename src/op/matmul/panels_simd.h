@@ -68,7 +68,7 @@ static inline void transpose(F32 (&r)[16]) {
       u[g + 2 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
       u[g + 2 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
     }
-    // u[g + c] holds column 4 l + c of rows g to g + 3 in its 128-bit lane l.
+  // u[g + c] holds column 4 l + c of rows g to g + 3 in its 128-bit lane l.
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512 even_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88),

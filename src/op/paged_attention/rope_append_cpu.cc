@@ -43,8 +43,7 @@ void run(KernelContext& context, const RopeAppendArgs& args) {
   for_float_type(args.q.dtype, [&]<class V, class T>(V, T) {
     for_float_type(args.k_pages.dtype, [&]<class W, class C>(W, C) {
       if constexpr (sizeof(typename V::Scalar) == sizeof(typename W::Scalar))
-        context.team.for_each(
-            args.q.rows(), [&](int64_t token) { append<V, T, C>(args, token); }, 4);
+        context.team.for_each(args.q.rows(), [&](int64_t token) { append<V, T, C>(args, token); }, 4);
     });
   });
 }

@@ -1,8 +1,7 @@
-// 64 counters at a time in plain loops over small arrays, which the compiler turns into vectors: ten Philox rounds, then
-// Box-Muller with polynomials for ln, sin and cos (absolute error below 2e-7).
-#include "op/random_normal/random_normal.h"
-
+// 64 counters at a time in plain loops over small arrays, which the compiler turns into vectors: ten Philox
+// rounds, then Box-Muller with polynomials for ln, sin and cos (absolute error below 2e-7).
 #include "kernel/simd.h"
+#include "op/random_normal/random_normal.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -66,7 +65,9 @@ inline void sin_cos_turns(float t, float& s, float& c) {
   const int quarter = static_cast<int>(t * 4.f + 0.5f);
   const float r = (t - static_cast<float>(quarter) * 0.25f) * 6.283185307f, z = r * r;
   const float sine = r + r * z * (-1.6666654611e-1f + z * (8.3321608736e-3f - z * 1.9515295891e-4f));
-  const float cosine = 1.f - 0.5f * z + z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
+  const float cosine =
+      1.f - 0.5f * z +
+      z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
   const bool odd = quarter & 1;
   const float a = odd ? cosine : sine, b = odd ? sine : cosine;
   s = (quarter & 2) ? -a : a;

@@ -12,7 +12,8 @@ AddRmsNorm normalise(Context& c, const Tensor& x, const Tensor& delta, const Ten
     fail(ErrorKind::kInvalidArgument, "[rms_norm] weight is {} {}, x is {} {}: expected x [rows, n * weight]",
          name(weight.dtype()), weight.shape().str(), name(x.dtype()), x.shape().str());
   if (delta.defined() && (delta.shape() != x.shape() || delta.dtype() != x.dtype()))
-    fail(ErrorKind::kInvalidArgument, "[rms_norm] delta is {}, x is {}", delta.shape().str(), x.shape().str());
+    fail(ErrorKind::kInvalidArgument, "[rms_norm] delta is {}, x is {}", delta.shape().str(),
+         x.shape().str());
 
   const DType statistics = x.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
   const Tensor y = c.recorder.empty(x.shape(), x.dtype(), x.live());
@@ -53,7 +54,8 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
   return normalise(context, x, Tensor(), weight, eps).y;
 }
 
-AddRmsNorm add_rms_norm(Context& context, const Tensor& x, const Tensor& delta, const Tensor& weight, float eps) {
+AddRmsNorm add_rms_norm(Context& context, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                        float eps) {
   return normalise(context, x, delta, weight, eps);
 }
 

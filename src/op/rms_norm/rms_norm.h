@@ -1,6 +1,6 @@
 #pragma once
-// Root mean square normalisation (Zhang and Sennrich, 2019), optionally of a sum: the residual addition before a norm
-// costs no pass of its own. Statistics in fp32.
+// Root mean square normalisation (Zhang and Sennrich, 2019), optionally of a sum: the residual addition
+// before a norm costs no pass of its own. Statistics in fp32.
 //
 //   s = x + delta;  rstd = 1 / sqrt(mean(s^2) + eps);  y = s * rstd * weight
 //
@@ -25,11 +25,11 @@ struct RmsNormArgs {
 inline constinit KernelSlot<RmsNormArgs> kRmsNorm{"rms_norm"};
 
 struct RmsNormBackwardArgs {
-  In s, weight, rstd;           // s: what was normalised
-  In dy, dsum;                  // dsum undefined: nothing else used the sum
-  Out dx;                       // gradient of x and of delta
-  InOut dweight;                // [group] fp32 or the gradient's type; undefined: frozen
-  const int64_t* accumulate;    // see Backward::Sink
+  In s, weight, rstd;         // s: what was normalised
+  In dy, dsum;                // dsum undefined: nothing else used the sum
+  Out dx;                     // gradient of x and of delta
+  InOut dweight;              // [group] fp32 or the gradient's type; undefined: frozen
+  const int64_t* accumulate;  // see Backward::Sink
   auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight); }
 };
 inline constinit KernelSlot<RmsNormBackwardArgs> kRmsNormBackward{"rms_norm_backward"};
@@ -39,6 +39,7 @@ Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float e
 struct AddRmsNorm {
   Tensor sum, y;
 };
-AddRmsNorm add_rms_norm(Context& context, const Tensor& x, const Tensor& delta, const Tensor& weight, float eps);
+AddRmsNorm add_rms_norm(Context& context, const Tensor& x, const Tensor& delta, const Tensor& weight,
+                        float eps);
 
 }  // namespace flagscale::op

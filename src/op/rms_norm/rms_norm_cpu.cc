@@ -1,8 +1,8 @@
-// Bound by memory: forward reads x (and delta) and writes y (and sum); a row stays in L1 between its two passes.
-// The weight's gradient is summed over blocks of kRows rows, each block in row order, then over blocks in order.
-#include "op/rms_norm/rms_norm.h"
-
+// Bound by memory: forward reads x (and delta) and writes y (and sum); a row stays in L1 between its two
+// passes. The weight's gradient is summed over blocks of kRows rows, each block in row order, then over
+// blocks in order.
 #include "kernel/simd.h"
+#include "op/rms_norm/rms_norm.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -65,7 +65,8 @@ void backward_row(const RmsNormBackwardArgs& args, int64_t row, typename V::Scal
     });
     // dx = rstd * (w dy) - s * rstd^3 * mean(w dy s)
     const V scale = V::set(rstd), shrink = V::set(-rstd * rstd * rstd * dot.sum() / static_cast<S>(group));
-    const T* dsum = args.dsum.defined() ? args.dsum.ptr<const T>() + row * args.dsum.row_stride() + g * group : nullptr;
+    const T* dsum =
+        args.dsum.defined() ? args.dsum.ptr<const T>() + row * args.dsum.row_stride() + g * group : nullptr;
     for_lanes<V>(group, [&](int64_t i, int64_t n) {
       const V si = V::load_n(s + i, n), dyi = V::load_n(dy + i, n);
       V d = V::fma(dyi * V::load_n(weight + i, n), scale, si * shrink);
@@ -77,7 +78,8 @@ void backward_row(const RmsNormBackwardArgs& args, int64_t row, typename V::Scal
 }
 
 template <class V, class S>
-void reduce_weight(const KernelContext& context, const RmsNormBackwardArgs& args, const S* partials, int64_t blocks) {
+void reduce_weight(const KernelContext& context, const RmsNormBackwardArgs& args, const S* partials,
+                   int64_t blocks) {
   const int64_t group = args.weight.cols();
   const bool add = !args.accumulate || *args.accumulate != 0;
   S* dweight = args.dweight.ptr<S>();

@@ -27,11 +27,11 @@ void add_tokenizer(TrainSchema& keys) {
 void add_data_keys(TrainSchema& keys) {
   keys.acts("data_path", FLAGSCALE_FIELD(data, data_path),
             {.doc = "prefixes of .bin/.idx pairs: one, several, or weight and prefix in turn"});
-  keys.acts("train_data_path", [](TrainConfig & c) -> auto& { return c.data.split_data_path[0]; },
+  keys.acts("train_data_path", [](TrainConfig& c) -> auto& { return c.data.split_data_path[0]; },
             {.doc = "instead of data_path: the training data"});
-  keys.acts("valid_data_path", [](TrainConfig & c) -> auto& { return c.data.split_data_path[1]; },
+  keys.acts("valid_data_path", [](TrainConfig& c) -> auto& { return c.data.split_data_path[1]; },
             {.doc = "instead of data_path: the data to evaluate on"});
-  keys.acts("test_data_path", [](TrainConfig & c) -> auto& { return c.data.split_data_path[2]; },
+  keys.acts("test_data_path", [](TrainConfig& c) -> auto& { return c.data.split_data_path[2]; },
             {.doc = "instead of data_path: the data of the last evaluation"});
   keys.acts("split", FLAGSCALE_FIELD(data, split),
             {.doc = "shares of data_path to train on, evaluate on and test on"});

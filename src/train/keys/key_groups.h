@@ -19,7 +19,6 @@ void add_parallel_keys(TrainSchema& keys);      // more than one rank, mixtures 
 void add_other_family_keys(TrainSchema& keys);  // images, adapters, latent attention
 
 // A field of one of TrainConfig's parts: FIELD(model, num_layers).
-#define FLAGSCALE_FIELD(part, field) \
-  [](TrainConfig & c) -> auto& { return c.part.field; }
+#define FLAGSCALE_FIELD(part, field) [](TrainConfig& c) -> auto& { return c.part.field; }
 
 }  // namespace flagscale::train

@@ -1,8 +1,9 @@
+#include "tests/core/foreign_op/halve.h"
+
 #include <gtest/gtest.h>
 
 #include "op/op_testing.h"
 #include "plan/program.h"
-#include "tests/core/foreign_op/halve.h"
 
 namespace flagscale::foreign {
 namespace {
@@ -37,7 +38,8 @@ TEST(ForeignOp, TracesPlansReplaysAndHasAGradient) {
 TEST(ForeignOp, ShowsInTheCoverageTable) {
   for (const KernelSlotBase* slot : coverage())
     if (slot->name() == std::string("halve")) {
-      for (int isa = 0; isa < kNumIsas; ++isa) EXPECT_TRUE(slot->has(DeviceKind::kCpu, static_cast<Isa>(isa)));
+      for (int isa = 0; isa < kNumIsas; ++isa)
+        EXPECT_TRUE(slot->has(DeviceKind::kCpu, static_cast<Isa>(isa)));
       EXPECT_FALSE(slot->has(DeviceKind::kCuda, Isa::kScalar));
       return;
     }
