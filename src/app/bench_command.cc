@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/bench_decode.h"
 #include "app/command.h"
 #include "train/bench.h"
 
@@ -32,6 +33,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
 
 void setup(CLI::App& app) {
   app.require_subcommand(1);
+  add_bench_decode(app);
   auto* train = app.add_subcommand("train", "tokens/s of a training step on random tokens, with its share of the ceiling");
   auto options = std::make_shared<train::BenchOptions>();
   auto dtype = std::make_shared<std::string>("fp32");
@@ -52,7 +54,7 @@ void setup(CLI::App& app) {
   });
 }
 
-const Registration<Command> kBench{"bench", {"measure training speed on this machine", &setup}};
+const Registration<Command> kBench{"bench", {"measure speed on this machine", &setup}};
 
 }  // namespace
 }  // namespace flagscale

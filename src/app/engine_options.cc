@@ -10,11 +10,24 @@
 
 namespace flagscale {
 
+engine::WeightOptions weight_options(const EngineOptions& o) {
+  if (!o.quantization.empty() && o.dtype != "auto")
+    fail(ErrorKind::kInvalidArgument, "give --dtype or --quantization, not both");
+  return {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization), op::parse_compute(o.compute), o.weight_cache};
+}
+
 void add_engine_options(CLI::App& app, EngineOptions& o) {
   app.add_option("model", o.model, "Hugging Face folder, checkpoint, .gguf file, or an example's name")->required();
   app.add_option("--tokenizer", o.tokenizer, "tokenizer file or folder, in place of the model's own");
-  app.add_option("--dtype", o.dtype, "type of the weights in memory: auto is the file's, float32 for GGUF blocks")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))->capture_default_str();
+  app.add_option("--dtype", o.dtype, "type of the weights in memory; auto: as the file has each, GGUF's blocks too")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))->capture_default_str();
+  app.add_option("--quantization", o.quantization, "quantise the weights at load: int8, int4 (a scale for 128), int4-32")
+      ->check(CLI::IsMember({"int8", "int4", "int4-32"}));
+  app.add_option("--compute", o.compute, "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; fast: the fastest")
+      ->check(CLI::IsMember({"exact", "bf16", "int8", "fast"}))->capture_default_str();
+  app.add_option("--kv-cache-dtype", o.cache, "of keys and values")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
+  app.add_flag("!--no-weight-cache", o.weight_cache, "neither use nor leave packed weights in ~/.cache/flagscale");
   app.add_option("--max-model-len", o.max_model_len, "tokens of the longest sequence; 0: what the requests need")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))->capture_default_str();
   app.add_option("--threads", o.threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();
@@ -33,8 +46,8 @@ engine::LoadedModel open_model(const EngineOptions& o) {
 
 std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o, int64_t longest, int64_t sequences, bool score) {
   engine::RunnerOptions options;
-  options.weights = o.dtype == "float32" ? DType::kF32 : o.dtype == "bfloat16" ? DType::kBF16 : engine::natural_dtype(*model.weights);
-  options.cache = DType::kF32;
+  options.weights = weight_options(o);
+  options.cache = parse_dtype(o.cache);
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
   options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);

@@ -14,13 +14,15 @@ class App;
 namespace flagscale {
 
 struct EngineOptions {
-  std::string model, tokenizer, dtype = "auto", prompts;
+  std::string model, tokenizer, dtype = "auto", quantization, compute = "exact", cache = "float32", prompts;
   int64_t max_model_len = 0;  // 0: as long as the longest request
   int threads = 0;
-  bool json = false;
+  bool json = false, weight_cache = true;
 };
 
 void add_engine_options(CLI::App& app, EngineOptions& options);
+
+engine::WeightOptions weight_options(const EngineOptions& options);
 
 // The model with its tokenizer; throws Error when it brings none.
 engine::LoadedModel open_model(const EngineOptions& options);

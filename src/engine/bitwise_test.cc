@@ -21,9 +21,18 @@ struct Format {
 
 const std::vector<Format>& formats() {
   static const std::vector<Format> all{
-      {"fp32", [](RunnerOptions& o) { o.weights = DType::kF32; }},
-      {"bf16", [](RunnerOptions& o) { o.weights = DType::kBF16; }},
-      {"bf16_cache", [](RunnerOptions& o) { o.weights = o.cache = DType::kBF16; }},
+      {"fp32", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32; }},
+      {"bf16", [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16; }},
+      {"bf16_cache",
+       [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16, o.cache = DType::kBF16; }},
+      {"bf16_rounded",
+       [](RunnerOptions& o) { o.weights = {op::Packing::kBF16, op::Compute::kBF16, false}; }},
+      {"int8_exact", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt8; }},
+      {"int8_integers",
+       [](RunnerOptions& o) { o.weights = {op::Packing::kInt8, op::Compute::kInt8, false}; }},
+      {"int4_exact", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; }},
+      {"int4_32_integers",
+       [](RunnerOptions& o) { o.weights = {op::Packing::kQ4_0, op::Compute::kInt8, false}; }},
   };
   return all;
 }

@@ -98,12 +98,4 @@ LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
   return model;
 }
 
-DType natural_dtype(const io::WeightSet& weights) {
-  const auto& all = weights.tensors();
-  const bool narrow = !all.empty() && std::all_of(all.begin(), all.end(), [](const io::TensorInfo& t) {
-    return t.encoding == io::Encoding::kPlain && t.dtype == DType::kBF16;
-  });
-  return narrow ? DType::kBF16 : DType::kF32;
-}
-
 }  // namespace flagscale::engine

@@ -25,7 +25,4 @@ struct LoadedModel {
 // missing there.
 LoadedModel load_model(const std::string& path, const std::string& tokenizer = {});
 
-// fp32 where the file holds more than bf16 can (fp32, fp16, GGUF blocks), else bf16.
-DType natural_dtype(const io::WeightSet& weights);
-
 }  // namespace flagscale::engine

@@ -48,7 +48,7 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   attention_ = std::make_unique<Attention>();
   allocator_ = make_cpu_allocator();
   decoder_ = std::make_unique<model::Decoder>(config_, partition_);
-  place_weights(arena_, *decoder_, options_.weights);
+  place_weights(arena_, *decoder_, weights, options_.weights);
   place_cache();
   place_inputs();
   trace();
@@ -56,11 +56,11 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   if (arena_.bytes() > available)
     fail(ErrorKind::kResource,
          "the model needs {:.1f} GiB (weights, {} cache pages, one step), this machine has {:.1f} free; "
-         "lower --max-model-len, or use --dtype bfloat16",
+         "lower --max-model-len, or take fewer bits with --quantization",
          static_cast<double>(arena_.bytes()) / (1 << 30), options_.pages,
          static_cast<double>(available) / (1 << 30));
   arena_.bind(*allocator_);
-  load_weights(*decoder_, weights);
+  load_weights(*decoder_, weights, options_.weights, team_);
 }
 
 Runner::~Runner() = default;

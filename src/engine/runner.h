@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/weights.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
 #include "plan/program.h"
@@ -13,7 +14,7 @@
 namespace flagscale::engine {
 
 struct RunnerOptions {
-  DType weights = DType::kF32;  // or kBF16; activations are fp32
+  WeightOptions weights;        // activations are fp32
   DType cache = DType::kF32;    // or kBF16
   int64_t max_tokens = 256;     // a step
   int64_t max_sequences = 32;
@@ -53,6 +54,7 @@ class Runner {
   int32_t pages() const { return options_.pages; }
   size_t bytes() const { return arena_.bytes(); }
   const model::DecoderConfig& config() const { return config_; }
+  model::Decoder& decoder() { return *decoder_; }
 
  protected:
   // Without a model: a test stands in for it.

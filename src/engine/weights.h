@@ -1,17 +1,44 @@
 #pragma once
 // The model's weights as serving holds them: matrices packed (op/packed_linear), everything else dense in fp32.
 
+#include <optional>
+
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
 #include "plan/program.h"
 
 namespace flagscale::engine {
 
-// Gives every weight and constant of the model its place; matrices in `dtype` (fp32 or bf16).
-void place_weights(Arena& arena, model::Decoder& decoder, DType dtype);
+// packing: of every matrix; none: as the file has each (bf16, f16, GGUF's blocks), fp32 for what cannot be kept as it
+// is. With 4 bits, embedding and head take 8, as is usual: they matter most. A fused weight whose parts the file stores in different formats becomes segments.
+struct WeightOptions {
+  std::optional<op::Packing> packing;
+  op::Compute compute = op::Compute::kExact;
+  bool keep = false;  // packed matrices are taken from, and left in, the user's cache folder (weight_cache.h)
+};
 
-// Fills placed and bound weights from the file, and the constants. Throws Error naming the tensor that is missing or
-// has another shape.
-void load_weights(model::Decoder& decoder, const io::WeightSet& weights);
+// "auto": none; else a floating type, int8, int4 (one scale for 128) or int4-32. Throws Error naming them.
+std::optional<op::Packing> parse_weight_format(std::string_view name);
+inline constexpr const char* kWeightFormats[] = {"auto", "float32", "bfloat16", "float16", "int8", "int4", "int4-32"};
+
+// Gives every weight and constant of the model its place. Throws Error naming the tensor that is missing or has
+// another shape.
+void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options);
+
+// Fills placed and bound weights from the same file, and the constants.
+void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options, const Team& team);
+
+// What a step reads and multiplies of the weights.
+struct WeightUse {
+  size_t bytes = 0;            // of all matrices
+  size_t read_bytes = 0;       // without an embedding that only looks rows up
+  double matrix_elements = 0;  // without embedding and head
+};
+WeightUse weight_use(model::Decoder& decoder);
+// Reads every matrix once and does nothing with it: how fast that can be.
+void read_weights(model::Decoder& decoder, const Team& team);
+
+// The formats that the matrices lie in, by bytes, most first: "Q4_K, Q6_K".
+std::string weight_formats(model::Decoder& decoder);
 
 }  // namespace flagscale::engine

@@ -7,7 +7,7 @@ namespace flagscale::nn {
 
 Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
-  if (weight_->packed.defined()) return op::packed_linear(context, x, weight_->packed, weight_->shape[0], bias);
+  if (weight_->packed.defined()) return op::packed_linear(context, x, weight_->packed, bias);
   return op::linear(context, x, weight_->value, bias, out.value_or(x.dtype()));
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "op/packed_linear/packed_linear.h"
 #include "tensor/tensor.h"
 
 namespace flagscale::nn {
@@ -35,7 +36,7 @@ struct Parameter {
   std::vector<Part> parts;  // in row order; one part of the same name where nothing is fused
 
   Tensor value;             // dense weights
-  Tensor packed;            // or the serving copy, in op/packed_linear's layout
+  op::PackedWeight packed;  // or the serving copy
 };
 
 // A table computed from the configuration (rotary angles), not learned and not stored.

@@ -7,7 +7,7 @@
 namespace flagscale::nn {
 
 Tensor Partition::look_up(Context& context, const Tensor& ids, const Parameter& table) {
-  if (table.packed.defined()) return op::packed_rows(context, ids, table.packed, table.shape[0]);
+  if (table.packed.defined()) return op::packed_rows(context, ids, table.packed);
   return op::embedding(context, ids, table.value);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/process_age.h"
 #include "kernel/eager.h"
 #include "op/matmul/matmul.h"
 #include "train/step.h"
@@ -23,19 +24,6 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// Seconds since this process started: field 22 of /proc/self/stat is its start in clock ticks after boot.
-double process_age() {
-  std::ifstream stat("/proc/self/stat"), uptime("/proc/uptime");
-  std::string text;
-  std::getline(stat, text);
-  std::string field;
-  std::istringstream fields(text.substr(text.rfind(')') + 2));
-  for (int i = 3; i <= 22; ++i) fields >> field;
-  double up = 0;
-  uptime >> up;
-  return up - std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 // The most that was resident so far.

@@ -1,56 +1,73 @@
 #include "op/packed_linear/packed_linear.h"
 
-#include "base/check.h"
 #include "base/error.h"
 
 namespace flagscale::op {
 
-Shape packed_shape(int64_t out, int64_t in) { return {(out + kPanel - 1) / kPanel, in, kPanel}; }
-
 namespace {
 
-template <class To, class From, class Convert>
-void pack(const Tensor& packed, int64_t first, int64_t count, const From* rows, Convert convert) {
-  const int64_t in = packed.dim(1);
-  To* out = packed.data<To>();
-  for (int64_t r = first; r < first + count; ++r, rows += in) {
-    To* column = out + r / kPanel * in * kPanel + r % kPanel;
-    for (int64_t k = 0; k < in; ++k) column[k * kPanel] = convert(rows[k]);
-  }
+constexpr const char* kComputeNames[] = {"exact", "bf16", "int8", "fast"};
+
+bool holds(const PackedSegment& s, int64_t in) {
+  return s.data.defined() && s.data.dtype() == DType::kU8 && s.data.shape() == packed_shape(s.packing, s.rows, in);
+}
+
+const KernelSlot<PackedLinearArgs>& slot_for(const PackedSegment& segment, Compute compute) {
+  if (info(segment.packing).bits == 0) return kPackedLinear;
+  return compute == Compute::kInt8 || compute == Compute::kFast ? kPackedLinearInt8 : kPackedLinearExact;
 }
 
 }  // namespace
 
-void pack_rows(const Tensor& packed, int64_t first, int64_t count, const float* rows) {
-  if (packed.dtype() == DType::kBF16) pack<BF16>(packed, first, count, rows, [](float x) { return to_bf16(x); });
-  else pack<float>(packed, first, count, rows, [](float x) { return x; });
+const char* name(Compute compute) { return kComputeNames[static_cast<int>(compute)]; }
+
+Compute parse_compute(std::string_view name) {
+  for (int i = 0; i < 4; ++i)
+    if (name == kComputeNames[i]) return static_cast<Compute>(i);
+  fail(ErrorKind::kInvalidArgument, "compute is '{}'; it may be exact, bf16, int8 or fast", name);
 }
 
-void pack_rows(const Tensor& packed, int64_t first, int64_t count, const BF16* rows) {
-  FLAGSCALE_CHECK(packed.dtype() == DType::kBF16);
-  pack<BF16>(packed, first, count, rows, [](BF16 x) { return x; });
+int64_t PackedWeight::out() const {
+  int64_t rows = 0;
+  for (const PackedSegment& s : segments) rows += s.rows;
+  return rows;
 }
 
-Tensor packed_linear(Context& c, const Tensor& x, const Tensor& packed, int64_t out, const Tensor& bias) {
-  const bool good = x.shape().rank() == 2 && packed.shape() == packed_shape(out, x.dim(1)) && x.dtype() == DType::kF32 &&
-                    (!bias.defined() || bias.shape() == Shape{out});
+size_t PackedWeight::bytes() const {
+  size_t bytes = 0;
+  for (const PackedSegment& s : segments) bytes += s.data.bytes();
+  return bytes;
+}
+
+Tensor packed_linear(Context& c, const Tensor& x, const PackedWeight& weight, const Tensor& bias) {
+  const int64_t out = weight.out();
+  bool good = x.shape().rank() == 2 && x.dim(1) == weight.in && x.dtype() == DType::kF32 &&
+              (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kF32));
+  for (const PackedSegment& s : weight.segments) good = good && holds(s, weight.in);
   if (!good)
-    fail(ErrorKind::kInvalidArgument, "[packed_linear] x is {} {}, packed {}, {} outputs", name(x.dtype()), x.shape().str(),
-         packed.shape().str(), out);
+    fail(ErrorKind::kInvalidArgument, "[packed_linear] x is {} {}, the packed weight [{}, {}]", name(x.dtype()), x.shape().str(), out, weight.in);
   const Tensor y = c.recorder.empty({x.dim(0), out}, DType::kF32, x.live());
-  PackedLinearArgs args{x, packed, {}, y};
-  if (bias.defined()) args.bias = bias;
-  const double elements = static_cast<double>(packed.shape().numel());
-  c.recorder.launch(kPackedLinear, args,
-                    {2.0 * static_cast<double>(x.dim(0)) * elements, static_cast<double>(packed.bytes() + x.bytes() + y.bytes())});
+  int64_t at = 0;
+  for (const PackedSegment& s : weight.segments) {
+    const bool narrow = s.packing == Packing::kBF16 && (weight.compute == Compute::kBF16 || weight.compute == Compute::kFast);
+    PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, narrow};
+    if (bias.defined()) args.bias = bias.rows(at, s.rows);
+    const double elements = static_cast<double>(s.rows * weight.in), rows = static_cast<double>(x.dim(0));
+    c.recorder.launch(slot_for(s, weight.compute), args,
+                      {2 * rows * elements, static_cast<double>(s.data.bytes() + x.bytes()) + 4 * rows * static_cast<double>(s.rows)});
+    at += s.rows;
+  }
   return y;
 }
 
-Tensor packed_rows(Context& c, const Tensor& ids, const Tensor& packed, int64_t vocab) {
-  if (ids.dtype() != DType::kI32 || ids.shape().rank() != 1 || packed.shape() != packed_shape(vocab, packed.dim(1)))
-    fail(ErrorKind::kInvalidArgument, "[packed_rows] ids {} {}, table {}", name(ids.dtype()), ids.shape().str(), packed.shape().str());
-  const Tensor y = c.recorder.empty({ids.dim(0), packed.dim(1)}, DType::kF32, ids.live());
-  c.recorder.launch(kPackedRows, {ids, packed, y, vocab}, {0, 2.0 * static_cast<double>(y.bytes())});
+Tensor packed_rows(Context& c, const Tensor& ids, const PackedWeight& table) {
+  const bool good = ids.dtype() == DType::kI32 && ids.shape().rank() == 1 && table.segments.size() == 1 && holds(table.segments[0], table.in);
+  if (!good)
+    fail(ErrorKind::kInvalidArgument, "[packed_rows] ids {} {}, table [{}, {}] in {} pieces", name(ids.dtype()), ids.shape().str(),
+         table.out(), table.in, table.segments.size());
+  const PackedSegment& s = table.segments[0];
+  const Tensor y = c.recorder.empty({ids.dim(0), table.in}, DType::kF32, ids.live());
+  c.recorder.launch(kPackedRows, {ids, s.data, y, s.packing, s.rows}, {0, 2.0 * static_cast<double>(y.bytes())});
   return y;
 }
 

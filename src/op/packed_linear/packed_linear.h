@@ -1,46 +1,70 @@
 #pragma once
-// Products of serving: the weight lies packed once in memory, in panels of kPanel outputs, and the same panels serve one
-// row or many. Each output is summed along k in order, so a row's result is the same alone and in any batch.
-//
-//   packed[n / kPanel][k][n % kPanel], zeros past the last output
+// Products of serving: the weight lies packed once in memory (packing.h), and the same panels serve one row or many. Each
+// output is summed along k in an order that depends on the weight alone, so a row's result is bitwise the same alone and
+// in any batch.
 
 #include <cstdint>
 #include <tuple>
+#include <vector>
 
 #include "autograd/context.h"
+#include "op/packed_linear/packing.h"
 
 namespace flagscale::op {
 
-constexpr int64_t kPanel = 32;
+// How a product is formed.
+//   kExact  weights widened to fp32 in the kernel, fp32 sums along k in order
+//   kBF16   of bf16 weights: activations rounded to bf16 where the processor multiplies pairs of them; else as kExact
+//   kInt8   of integer weights: activations quantised by token and group of 32, integer sums in a group, groups combined
+//           in fp32 in order; other weights: as kExact
+//   kFast   of each weight what is fastest: kInt8 of integers, kBF16 of bf16
+enum class Compute : uint8_t { kExact, kBF16, kInt8, kFast };
+const char* name(Compute compute);
+Compute parse_compute(std::string_view name);  // throws Error naming the known ones
 
-// The shape of a packed weight of [out, in]: [panels, in, kPanel], fp32 or bf16.
-Shape packed_shape(int64_t out, int64_t in);
+// Rows of a weight that lie in one format.
+struct PackedSegment {
+  Packing packing;
+  int64_t rows;
+  Tensor data;  // packed_shape(packing, rows, in)
+};
 
-// Packs rows [first, first + count) of a weight, given as fp32 or in packed's own type, row by row.
-void pack_rows(const Tensor& packed, int64_t first, int64_t count, const float* rows);
-void pack_rows(const Tensor& packed, int64_t first, int64_t count, const BF16* rows);
+// A weight [out, in]: its segments' rows one after another.
+struct PackedWeight {
+  std::vector<PackedSegment> segments;
+  int64_t in = 0;
+  Compute compute = Compute::kExact;
+  bool defined() const { return !segments.empty(); }
+  int64_t out() const;
+  size_t bytes() const;
+};
 
 struct PackedLinearArgs {
   In x;       // [rows, in] fp32
-  In packed;  // [panels, in, kPanel]
+  In packed;  // packed_shape(packing, out, in)
   In bias;    // [out] fp32 or undefined
-  Out y;      // [rows, out] fp32
+  Out y;      // [rows, out] fp32, row-strided
+  Packing packing;
+  bool narrow = false;  // x may be rounded to bf16
   auto operands() { return std::tie(x, packed, bias, y); }
 };
-inline constinit KernelSlot<PackedLinearArgs> kPackedLinear{"packed_linear"};
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinear{"packed_linear"};            // floating formats
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinearExact{"packed_linear_exact"};  // integer formats, widened
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinearInt8{"packed_linear_int8"};    // integer formats
 
-Tensor packed_linear(Context& context, const Tensor& x, const Tensor& packed, int64_t out, const Tensor& bias);
+Tensor packed_linear(Context& context, const Tensor& x, const PackedWeight& weight, const Tensor& bias);
 
 struct PackedRowsArgs {
   In ids;     // [tokens] int32; outside the table: row 0
-  In packed;  // [panels, in, kPanel]
+  In packed;  // packed_shape(packing, vocab, in)
   Out y;      // [tokens, in] fp32
+  Packing packing;
   int64_t vocab;
   auto operands() { return std::tie(ids, packed, y); }
 };
 inline constinit KernelSlot<PackedRowsArgs> kPackedRows{"packed_rows"};
 
 // Rows of a packed table: an embedding tied to the output head needs no second copy.
-Tensor packed_rows(Context& context, const Tensor& ids, const Tensor& packed, int64_t vocab);
+Tensor packed_rows(Context& context, const Tensor& ids, const PackedWeight& table);
 
 }  // namespace flagscale::op

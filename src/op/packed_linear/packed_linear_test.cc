@@ -1,5 +1,7 @@
 #include "op/packed_linear/packed_linear.h"
 
+#include <array>
+
 #include "base/error.h"
 #include "op/op_testing.h"
 
@@ -8,70 +10,191 @@ namespace {
 
 using testing::random_tensor;
 
+constexpr std::array kAll{Packing::kF32, Packing::kBF16, Packing::kF16, Packing::kInt8, Packing::kInt4, Packing::kQ8_0, Packing::kQ4_0,
+                          Packing::kQ4_1, Packing::kQ5_0, Packing::kQ5_1, Packing::kQ4_K, Packing::kQ5_K, Packing::kQ6_K};
+
+bool integer(Packing packing) { return info(packing).bits > 0; }
+
+// A block of a GGUF file: random bits, scales near 0.01.
+std::vector<std::byte> random_blocks(Packing packing, int64_t count, std::mt19937& random) {
+  const int64_t size = info(packing).source_bytes;
+  std::vector<std::byte> bytes(static_cast<size_t>(count * size));
+  for (std::byte& b : bytes) b = static_cast<std::byte>(random() & 255);
+  const bool two = packing == Packing::kQ4_1 || packing == Packing::kQ5_1 || packing == Packing::kQ4_K || packing == Packing::kQ5_K;
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t at : {packing == Packing::kQ6_K ? int64_t{208} : int64_t{0}, two ? int64_t{2} : int64_t{-1}}) {
+      if (at < 0) continue;
+      const F16 scale = to_f16(0.01f + 1e-5f * static_cast<float>(random() % 1000));
+      std::memcpy(bytes.data() + i * size + at, &scale, 2);
+    }
+  return bytes;
+}
+
+// A weight in a format, with its values as the packed copy holds them.
 struct Packed {
-  Tensor weight, packed, bias;  // weight fp32, as the packed copy holds it
-  Packed(int64_t out, int64_t in, DType dtype)
-      : weight(testing::converted(testing::converted(random_tensor({out, in}, 1), dtype), DType::kF32)),
-        packed(make_tensor(testing::allocator(), packed_shape(out, in), dtype)),
-        bias(random_tensor({out}, 2, DType::kF32)) {
-    for (int64_t row = 0; row < out; row += 7)  // in pieces, as a loader streams them
-      pack_rows(packed, row, std::min<int64_t>(7, out - row), weight.data<float>() + row * in);
+  PackedWeight packed;
+  Tensor weight, bias;
+  Packed(int64_t out, int64_t in, Packing packing, Compute compute = Compute::kExact) : bias(random_tensor({out}, 2, DType::kF32)) {
+    const Tensor data = make_tensor(testing::allocator(), packed_shape(packing, out, in), DType::kU8);
+    const Tensor values = random_tensor({out, in}, 1, DType::kF32);
+    std::mt19937 random(5);
+    const bool blocks = integer(packing) && info(packing).source_bytes > 0 && in % info(packing).block == 0;
+    for (int64_t row = 0; row < out; ++row) {
+      if (blocks) pack_row(data, packing, row, in, random_blocks(packing, in / info(packing).block, random));
+      else pack_row(data, packing, row, {values.data<float>() + row * in, static_cast<size_t>(in)});
+    }
+    packed = {{{packing, out, data}}, in, compute};
+    std::vector<int32_t> ids(static_cast<size_t>(out));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+    const Team team(1);
+    EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+    Context context{recorder, nullptr};
+    weight = packed_rows(context, testing::int_tensor(ids), packed);
   }
   Tensor run(const Tensor& x, Isa isa, int threads = 2) const {
     const Team team(threads);
     EagerRecorder recorder(testing::allocator(), team, isa);
     Context context{recorder, nullptr};
-    return packed_linear(context, x, packed, weight.dim(0), bias);
+    return packed_linear(context, x, packed, bias);
   }
 };
 
-FLAGSCALE_EVERY_SET(PackedLinearSets);
-TEST_P(PackedLinearSets, EveryTypeAgainstThePlainSum) {
-  const Tensor x = random_tensor({30, 65}, 3, DType::kF32);
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Packed p(75, 65, dtype);
-    const Tensor want = make_tensor(testing::allocator(), {30, 75}, DType::kF64);
-    for (int64_t i = 0; i < 30; ++i)
-      for (int64_t j = 0; j < 75; ++j) {
-        double sum = testing::get(p.bias, j);
-        for (int64_t k = 0; k < 65; ++k)
-          sum += testing::get(x, i * 65 + k) * testing::get(p.weight, j * 65 + k);
-        testing::set(want, i * 75 + j, sum);
-      }
-    EXPECT_LT(testing::relative_error(p.run(x, GetParam()), want), 1e-6);
-  }
+// In double, from x as it is.
+Tensor plain(const Packed& p, const Tensor& x) {
+  const int64_t rows = x.dim(0), in = x.dim(1), out = p.packed.out();
+  const Tensor y = make_tensor(testing::allocator(), {rows, out}, DType::kF64);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < out; ++j) {
+      double sum = testing::get(p.bias, j);
+      for (int64_t k = 0; k < in; ++k) sum += testing::get(x, i * in + k) * testing::get(p.weight, j * in + k);
+      testing::set(y, i * out + j, sum);
+    }
+  return y;
 }
 
-TEST_P(PackedLinearSets, ARowIsTheSameAloneAndInAnyBatch) {
-  const Tensor x = random_tensor({401, 100}, 3, DType::kF32);
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Packed p(70, 100, dtype);
-    const Tensor all = p.run(x, GetParam()), one_thread = p.run(x, GetParam(), 1);
-    for (int64_t row : {0, 11, 12, 200, 400}) {
-      const Tensor alone = p.run(x.rows(row, 1), GetParam());
-      for (int64_t j = 0; j < 70; ++j) {
-        ASSERT_EQ(alone.data<float>()[j], all.data<float>()[row * 70 + j]);
-        ASSERT_EQ(one_thread.data<float>()[row * 70 + j], all.data<float>()[row * 70 + j]);
+// x as a product in integers sees it: round(x / scale) * scale, scale = largest of 32 / 127.
+Tensor quantised(const Tensor& x) {
+  const Tensor y = testing::converted(x, DType::kF64);
+  const int64_t in = x.dim(1);
+  for (int64_t i = 0; i < x.dim(0); ++i)
+    for (int64_t g = 0; g < in; g += 32) {
+      float largest = 0;
+      for (int64_t k = g; k < std::min(in, g + 32); ++k) largest = std::max(largest, std::fabs(x.data<float>()[i * in + k]));
+      const float scale = largest / 127.f, inverse = largest > 0 ? 127.f / largest : 0;
+      for (int64_t k = g; k < std::min(in, g + 32); ++k)
+        testing::set(y, i * in + k, static_cast<double>(std::nearbyint(x.data<float>()[i * in + k] * inverse)) * static_cast<double>(scale));
+    }
+  return y;
+}
+
+// Two slices of k and the tail of one; whole blocks where a format has no other.
+int64_t width_for(Packing packing) { return packing == Packing::kQ4_K || packing == Packing::kQ5_K || packing == Packing::kQ6_K ? 768
+                                            : info(packing).source_bytes > 4 ? 544 : 581; }
+
+class Formats : public ::testing::TestWithParam<Packing> {};
+
+TEST_P(Formats, ExactInEverySetIsThePlainSum) {
+  const int64_t in = width_for(GetParam());
+  const Tensor x = random_tensor({15, in}, 3, DType::kF32);
+  const Packed p(75, in, GetParam());
+  const Tensor want = plain(p, x);
+  for (const Isa isa : runnable_isas()) EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
+}
+
+TEST_P(Formats, Int8InEverySetIsThePlainSumOfRoundedActivations) {
+  if (!integer(GetParam())) GTEST_SKIP() << "a floating format";
+  const int64_t in = width_for(GetParam());
+  const Tensor x = random_tensor({15, in}, 3, DType::kF32);
+  std::fill_n(x.data<float>() + 32, 32, 0.f);
+  const Packed p(75, in, GetParam(), Compute::kInt8);
+  const Tensor want = plain(p, quantised(x));
+  for (const Isa isa : runnable_isas()) EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
+}
+
+TEST_P(Formats, ARowIsTheSameAloneAndInAnyBatch) {
+  const int64_t in = width_for(GetParam());
+  const Tensor x = random_tensor({217, in}, 3, DType::kF32);
+  for (const Compute compute : {Compute::kExact, Compute::kFast}) {
+    const Packed p(70, in, GetParam(), compute);
+    for (const Isa isa : runnable_isas()) {
+      if (isa == Isa::kScalar && compute == Compute::kFast && !integer(GetParam())) continue;
+      const Tensor all = p.run(x, isa), one_thread = p.run(x.rows(0, 13), isa, 1);
+      for (int64_t row : {0, 11, 12, 200, 216}) {
+        const Tensor alone = p.run(x.rows(row, 1), isa);
+        for (int64_t j = 0; j < 70; ++j) {
+          ASSERT_EQ(alone.data<float>()[j], all.data<float>()[row * 70 + j]) << name(isa) << " row " << row;
+          if (row >= 13) continue;
+          ASSERT_EQ(one_thread.data<float>()[row * 70 + j], all.data<float>()[row * 70 + j]);
+        }
       }
     }
   }
 }
 
-TEST_P(PackedLinearSets, RowsOfATable) {
-  const Packed p(75, 10, DType::kBF16);
+TEST_P(Formats, RowsOfATableAreTheSameInEverySet) {
+  const int64_t in = width_for(GetParam());
+  const Packed p(75, in, GetParam());
   const Team team(1);
-  EagerRecorder recorder(testing::allocator(), team, GetParam());
-  Context context{recorder, nullptr};
-  const Tensor y = packed_rows(context, testing::int_tensor({74, 0, -3}), p.packed, 75);
-  for (int64_t k = 0; k < 10; ++k) {
-    EXPECT_EQ(testing::get(y, k), testing::get(p.weight, 740 + k));
-    EXPECT_EQ(testing::get(y, 20 + k), testing::get(p.weight, k));
+  for (const Isa isa : runnable_isas()) {
+    EagerRecorder recorder(testing::allocator(), team, isa);
+    Context context{recorder, nullptr};
+    const Tensor y = packed_rows(context, testing::int_tensor({74, 0, -3}), p.packed);
+    for (int64_t k = 0; k < in; ++k) {
+      ASSERT_EQ(testing::get(y, k), testing::get(p.weight, 74 * in + k)) << name(isa);
+      ASSERT_EQ(testing::get(y, 2 * in + k), testing::get(p.weight, k));
+    }
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(PackedLinear, Formats, ::testing::ValuesIn(kAll), [](const auto& test) { return std::string(op::info(test.param).name); });
+
+TEST(PackedLinear, RoundedActivationsOfBF16) {
+  const Tensor x = random_tensor({15, 581}, 3, DType::kF32);
+  const Packed p(75, 581, Packing::kBF16, Compute::kBF16);
+  const Tensor want = plain(p, testing::converted(testing::converted(x, DType::kBF16), DType::kF32));
+  for (const Isa isa : runnable_isas())
+    EXPECT_LT(testing::relative_error(p.run(x, isa), want), isa == Isa::kAvx512Bf16 ? 2e-6 : 1e-2) << name(isa);
+}
+
+TEST(PackedLinear, QuantisesWithinHalfAStep) {
+  const Tensor values = random_tensor({3, 200}, 7, DType::kF32);
+  for (const auto& [packing, step] : {std::pair{Packing::kInt8, 1.0 / 127}, {Packing::kInt4, 1.0 / 8}, {Packing::kQ4_0, 1.0 / 8}}) {
+    const int64_t in = packing == Packing::kQ4_0 ? 192 : 200;
+    const Tensor data = make_tensor(testing::allocator(), packed_shape(packing, 3, in), DType::kU8);
+    for (int64_t row = 0; row < 3; ++row) pack_row(data, packing, row, {values.data<float>() + row * 200, static_cast<size_t>(in)});
+    const Team team(1);
+    EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+    Context context{recorder, nullptr};
+    const Tensor y = packed_rows(context, testing::int_tensor({0, 1, 2}), {{{packing, 3, data}}, in, Compute::kExact});
+    for (int64_t row = 0; row < 3; ++row) {
+      double error = 0, largest = 0, power = 0;
+      for (int64_t k = 0; k < in; ++k) {
+        const double x = testing::get(values, row * 200 + k), d = x - testing::get(y, row * in + k);
+        error += d * d, power += x * x, largest = std::max(largest, std::fabs(x));
+      }
+      EXPECT_LT(std::sqrt(error / static_cast<double>(in)), 0.4 * step * largest) << info(packing).name;
+      EXPECT_LT(error, 0.02 * power);
+    }
+  }
+}
+
+TEST(PackedLinear, SegmentsAreColumnsOfOneResult) {
+  const Tensor x = random_tensor({5, 256}, 3, DType::kF32);
+  const Packed a(40, 256, Packing::kQ4_K), b(20, 256, Packing::kQ6_K);
+  const PackedWeight both{{a.packed.segments[0], b.packed.segments[0]}, 256, Compute::kExact};
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, machine_isa());
+  Context context{recorder, nullptr};
+  const Tensor y = packed_linear(context, x, both, {}), ya = packed_linear(context, x, a.packed, {}), yb = packed_linear(context, x, b.packed, {});
+  for (int64_t i = 0; i < 5; ++i)
+    for (int64_t j = 0; j < 60; ++j)
+      ASSERT_EQ(testing::get(y, i * 60 + j), j < 40 ? testing::get(ya, i * 40 + j) : testing::get(yb, i * 20 + j - 40));
+}
+
 TEST(PackedLinear, RefusesAnotherShape) {
-  const Packed p(75, 10, DType::kF32);
+  const Packed p(75, 10, Packing::kF32);
   EXPECT_THROW(p.run(random_tensor({2, 11}, 1, DType::kF32), Isa::kScalar), Error);
+  EXPECT_THROW(parse_packing("Q3_K"), Error);
 }
 
 }  // namespace

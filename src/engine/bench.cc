@@ -1,0 +1,146 @@
+#include "engine/bench.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <random>
+
+#include "op/paged_attention/paged_attention.h"
+
+namespace flagscale::engine {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+template <class Body>
+double seconds(Body&& body) {
+  const auto start = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+class StepBench {
+ public:
+  StepBench(Runner& runner, const StepBenchOptions& options)
+      : runner_(runner), options_(options), use_(weight_use(runner.decoder())) {
+    std::minstd_rand random(1);
+    ids_.resize(static_cast<size_t>(std::max<int64_t>(options.prompt, 4096)));
+    for (int32_t& id : ids_) id = static_cast<int32_t>(random() % static_cast<unsigned>(runner.config().vocab_size));
+  }
+
+  StepRate prefill() {
+    const std::vector<int32_t> pages = pages_of(0, options_.prompt);
+    std::vector<double> times;
+    for (int i = 0; i <= options_.repeats; ++i) {
+      const double time = seconds([&] { fill(pages, options_.prompt); });
+      if (i > 0) times.push_back(time);  // the first touches memory for the first time
+    }
+    return rate(0, median(times), options_.prompt, static_cast<double>(options_.prompt) / 2);
+  }
+
+  StepRate decode(int streams) {
+    const int64_t length = options_.depth + options_.steps + 1;
+    std::vector<std::vector<int32_t>> pages;
+    for (int s = 0; s < streams; ++s) pages.push_back(pages_of(s * pages_for(length), length));
+    for (int s = 0; s < streams; ++s) fill(pages[static_cast<size_t>(s)], options_.depth);
+    std::vector<double> times;
+    step(pages, options_.depth);
+    for (int i = 0; i < options_.repeats; ++i)
+      times.push_back(seconds([&] {
+        for (int64_t t = 0; t < options_.steps; ++t) step(pages, options_.depth + t);
+      }) / static_cast<double>(options_.steps));
+    return rate(streams, median(times), streams, static_cast<double>(options_.depth + options_.steps / 2));
+  }
+
+ private:
+  static int64_t pages_for(int64_t length) { return (length + op::kPageTokens - 1) / op::kPageTokens; }
+  static std::vector<int32_t> pages_of(int64_t first, int64_t length) {
+    std::vector<int32_t> pages(static_cast<size_t>(pages_for(length)));
+    for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(first + static_cast<int64_t>(i));
+    return pages;
+  }
+
+  void fill(const std::vector<int32_t>& pages, int64_t length) {
+    const int64_t most = runner_.options().max_tokens;
+    for (int64_t first = 0; first < length; first += most) {
+      StepChunk chunk;
+      const int64_t count = std::min(most, length - first);
+      chunk.ids = std::span(ids_).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+      chunk.first = static_cast<int32_t>(first);
+      chunk.pages = &pages;
+      if (first + count == length) chunk.first_row = count - 1, chunk.rows = 1;
+      runner_.run({&chunk, 1});
+    }
+  }
+
+  void step(const std::vector<std::vector<int32_t>>& pages, int64_t position) {
+    chunks_.resize(pages.size());
+    for (size_t s = 0; s < pages.size(); ++s) {
+      chunks_[s].ids = std::span(ids_).subspan(s, 1);
+      chunks_[s].first = static_cast<int32_t>(position);
+      chunks_[s].pages = &pages[s];
+      chunks_[s].rows = 1;
+    }
+    runner_.run(chunks_);
+  }
+
+  // context: keys that a token sees, on average.
+  StepRate rate(int64_t streams, double time, int64_t tokens, double context) const {
+    const auto& c = runner_.config();
+    const double head = static_cast<double>(c.vocab_size * c.hidden_size), n = static_cast<double>(tokens);
+    const double rows = streams == 0 ? 1 : n, layers = c.num_layers;
+    const double attention = 4.0 * c.num_heads * c.head_dim * context * layers;
+    const double cache = 2.0 * c.num_kv_heads * c.head_dim * context * layers * static_cast<double>(size_of(runner_.options().cache));
+    StepRate r;
+    r.streams = streams, r.seconds = time, r.tokens_per_s = n / time;
+    r.flops = 2 * (use_.matrix_elements * n + head * rows) + attention * n;
+    r.bytes = static_cast<double>(use_.read_bytes) + cache * (streams == 0 ? 1 : n);
+    return r;
+  }
+
+  Runner& runner_;
+  const StepBenchOptions& options_;
+  WeightUse use_;
+  std::vector<int32_t> ids_;
+  std::vector<StepChunk> chunks_;
+};
+
+}  // namespace
+
+RunnerOptions with_room(RunnerOptions options, const StepBenchOptions& bench) {
+  int most = 1;
+  for (const int streams : bench.streams) most = std::max(most, streams);
+  const int64_t length = bench.depth + bench.steps + 1;
+  options.max_sequences = most;
+  options.max_length = std::max(length, bench.prompt);
+  options.max_tokens = std::max<int64_t>({std::min<int64_t>(bench.prompt, 512), most, 16});
+  options.pages = static_cast<int32_t>(std::max(most * ((length + 15) / 16), (options.max_length + 15) / 16));
+  return options;
+}
+
+StepBenchResult bench_steps(Runner& runner, const StepBenchOptions& options) {
+  StepBench bench(runner, options);
+  StepBenchResult result;
+  const WeightUse use = weight_use(runner.decoder());
+  if (options.prompt > 0) result.prefill = bench.prefill();
+  for (const int streams : options.streams) result.decode.push_back(bench.decode(streams));
+  for (int i = 0; i < 3; ++i)
+    result.read_bandwidth = std::max(
+        result.read_bandwidth, static_cast<double>(use.bytes) / seconds([&] { read_weights(runner.decoder(), runner.team()); }));
+  result.weight_bytes = use.bytes;
+  result.peak_bytes = runner.bytes();
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  result.resident_bytes = static_cast<size_t>(usage.ru_maxrss) * 1024;
+  return result;
+}
+
+}  // namespace flagscale::engine
