@@ -35,7 +35,6 @@ std::unique_ptr<Runner> make_runner(const Options& o) {
   const std::vector<testing::Script> scripts{{"", {"Hello"}}};
   if (o.model == "tiny") return testing::ScriptedModel(scripts).runner(options);
   const LoadedModel model = load_model(o.model);
-  options.weights = natural_dtype(*model.weights);
   return std::make_unique<Runner>(model.config, *model.weights, options);
 }
 
