@@ -74,7 +74,7 @@ void add_bench_decode(CLI::App& bench) {
   app->add_option("--steps", o->steps.steps, "decode steps of a measurement")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   app->add_option("--repeats", o->steps.repeats, "measurements, of which the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
   app->add_option("--streams", o->steps.streams, "sequences decoded together")->delimiter(',')->check(CLI::Range(1, 1024));
-  app->footer("Example:\n  flagscale bench decode SmolLM2.gguf --streams 1,8,32 --json");
+  app->footer("Examples:\n  flagscale bench decode SmolLM2.gguf --streams 1,8,32 --json");
   app->callback([o] { measure(*o); });
 }
 

@@ -79,9 +79,9 @@ class Step {
   std::unique_ptr<Runner> runner_;
 };
 
-class Bitwise : public ::testing::TestWithParam<Setup> {};
+class WeightFormats : public ::testing::TestWithParam<Setup> {};
 
-TEST_P(Bitwise, LogitsAreTheSameAloneInABatchAndInChunks) {
+TEST_P(WeightFormats, LogitsAreTheSameAloneInABatchAndInChunks) {
   Step step(GetParam());
   const auto prompt = ids(40, 3);
   const auto alone = step.logits(prompt, 40, 0);
@@ -92,7 +92,7 @@ TEST_P(Bitwise, LogitsAreTheSameAloneInABatchAndInChunks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Bitwise,
+INSTANTIATE_TEST_SUITE_P(Formats, WeightFormats,
                          ::testing::Values(Setup{"float32", "exact"}, Setup{"bfloat16", "exact"}, Setup{"bfloat16", "bf16"}, Setup{"float16", "exact"},
                                            Setup{"int8", "exact"}, Setup{"int8", "int8"}, Setup{"int4", "exact"}, Setup{"int4", "int8"},
                                            Setup{"int4-32", "exact"}, Setup{"int4-32", "fast"}, Setup{"int8", "fast", DType::kBF16}),
@@ -113,7 +113,8 @@ TEST(Formats, LogitsStayNearFp32s) {
     double error = 0;
     for (size_t i = 0; i < want.size(); ++i) error += std::pow(static_cast<double>(got[i] - want[i]), 2);
     EXPECT_LT(std::sqrt(error / power), most) << format << " " << compute;
-    EXPECT_GT(error, 0) << format << " " << compute;
+    const bool as_stored = std::string_view(format) == "bfloat16" && std::string_view(compute) == "exact";  // the file holds bf16
+    EXPECT_EQ(error > 0, !as_stored) << format << " " << compute;
   }
 }
 

@@ -2,7 +2,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
+#include <latch>
 #include <map>
 #include <vector>
 
@@ -62,8 +64,9 @@ struct Server::State {
                                                                --open;
                                                                worker.connections.erase(gone);
                                                              });
-        loop.post([&worker, connection, full] {
+        loop.post([this, &worker, connection, full] {
           worker.connections.emplace(connection.get(), connection);
+          if (closed) return connection->close();
           full ? connection->refuse(503, "too many connections") : connection->start();
         });
       }
@@ -88,6 +91,7 @@ struct Server::State {
   size_t next = 0;
   int port = 0;
   std::atomic<int> open = 0;
+  std::atomic<bool> closed = false;
 };
 
 Server::Server(ServerOptions options, Handler handler)
@@ -105,6 +109,19 @@ void Server::stop_accepting() {
       worker.loop->post(
           [&worker] { State::each(worker, [](Connection& connection) { connection.stop_accepting(); }); });
   });
+}
+
+void Server::close() {
+  State& state = *state_;
+  state.closed = true;
+  std::latch done(static_cast<std::ptrdiff_t>(state.workers.size()));
+  state.workers[0].loop->post([&state] { state.listener->close(); });
+  for (State::Worker& worker : state.workers)
+    worker.loop->post([&worker, &done] {
+      State::each(worker, [](Connection& connection) { connection.close(); });
+      done.count_down();
+    });
+  done.wait();
 }
 
 }  // namespace flagscale::net

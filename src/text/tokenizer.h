@@ -55,6 +55,7 @@ class Tokenizer {
   const Encoder& encoder() const { return *encoder_; }
 
   bool has_chat_template() const { return !info_.chat_template.empty(); }
+  const std::string& chat_template_source() const { return info_.chat_template; }
   // The template of this file with bos_token, eos_token and the like set. Error{kNotFound} without one.
   const ChatTemplate& chat_template() const;
 

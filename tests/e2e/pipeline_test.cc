@@ -2,6 +2,7 @@
 // wrong on it.
 
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +10,8 @@
 #include <regex>
 #include <sstream>
 
+#include "net/client.h"
+#include "tests/e2e/server_process.h"
 #include "tests/e2e/workshop.h"
 
 namespace flagscale::e2e {
@@ -79,6 +82,34 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
       EXPECT_EQ(refused.out, "");
     }
   }
+}
+
+TEST_F(Pipeline, ServesWhatWasTrained) {
+  must(training("served", {"train.model.train_iters=10"}));
+  ServerProcess server({"served/checkpoints", "--served-model-name", "trained", "--api-key", "key", "--engine-args", R"({"kv_cache_dtype": "float32"})"}, folder_);
+  ASSERT_NE(server.port(), 0) << server.ready_line();
+  EXPECT_NE(server.ready_line().find("Serving trained at http://127.0.0.1:"), std::string::npos) << server.ready_line();
+  net::Client client({false, "127.0.0.1", server.port(), "/"});
+  EXPECT_EQ(client.send("GET", "/health").status, 200);
+  EXPECT_EQ(client.send("GET", "/v1/models").status, 401);
+  const net::Headers headers = {{"Content-Type", "application/json"}, {"Authorization", "Bearer key"}};
+  const std::string body = R"({"prompt": "namespace flagscale", "max_tokens": 8, "temperature": 0})";
+  const auto answer = nlohmann::json::parse(client.send("POST", "/v1/completions", body, headers).body);
+  // The server is the engine that `generate` runs.
+  const Result generated = must({"generate", "served/checkpoints", "--prompt", "namespace flagscale", "--max-tokens", "8", "--temperature", "0"});
+  EXPECT_EQ(answer["choices"][0]["text"].get<std::string>() + "\n", generated.out) << answer;
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Pipeline, ServerRefusesWhatItDoesNotKnow) {
+  const Result misspelt = run({"serve", "tokenizer", "--engine-args", R"({"max_model_length": 64})"}, folder_);
+  EXPECT_EQ(misspelt.code, 2);
+  EXPECT_NE(misspelt.err.find("max_model_len"), std::string::npos) << misspelt.err;
+  EXPECT_EQ(run({"serve"}, folder_).code, 2);
+  const Result split = run({"serve", "tokenizer", "--engine-args", R"({"tensor_parallel_size": 2})"}, folder_);
+  EXPECT_EQ(split.code, 2);
+  EXPECT_NE(split.err.find("tensor_parallel_size"), std::string::npos) << split.err;
 }
 
 TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {

@@ -1,0 +1,114 @@
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "app/command.h"
+#include "app/model_argument.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "engine/load.h"
+#include "serve/serve.h"
+
+namespace flagscale {
+namespace {
+
+constexpr double kDrainSeconds = 600;  // a second signal ends at once
+constexpr int64_t kDefaultLength = 8192;
+
+struct Options {
+  std::string model, yaml, arguments, model_path, host;
+  int port = -1;
+  std::vector<std::string> api_keys, names;
+};
+
+bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.ends_with(".yml"); }
+
+// What the command line says wins over --engine-args, which win over the file.
+serve::ServiceConfig configuration(Options o) {
+  if (is_yaml(o.model) && o.yaml.empty()) std::swap(o.model, o.yaml);
+  serve::ServiceConfig config = serve::read_service_config(o.yaml, o.arguments);
+  if (!o.model_path.empty()) o.model = o.model_path;
+  if (!o.model.empty()) config.model = o.model;
+  if (config.model.empty()) fail(ErrorKind::kInvalidArgument, "which model? `flagscale serve MODEL`, or engine_args.model in the YAML");
+  if (!o.host.empty()) config.host = o.host;
+  if (o.port >= 0) config.port = o.port;
+  if (!o.api_keys.empty()) config.api_key = o.api_keys;
+  if (!o.names.empty()) config.served_model_name = o.names;
+  if (std::find(config.api_key.begin(), config.api_key.end(), "") != config.api_key.end()) fail(ErrorKind::kInvalidArgument, "an API key must not be empty");
+  return config;
+}
+
+void warn_of_open_door(const serve::ServiceConfig& config) {
+  const bool loopback = config.host == "localhost" || config.host == "::1" || config.host.starts_with("127.");
+  if (!loopback && config.api_key.empty())
+    warn("{} is open to the network and asks for no key: anyone who reaches it can use the model. Give one with --api-key", config.host);
+}
+
+DType cache_dtype(const std::string& name) { return name == "bfloat16" ? DType::kBF16 : DType::kF32; }
+
+engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
+  engine::RunnerOptions options;
+  options.weights = {engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization), op::parse_compute(config.compute), /*keep=*/true};
+  options.cache = cache_dtype(config.kv_cache_dtype);
+  options.max_sequences = config.max_num_seqs;
+  options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
+  const int64_t longest = model.config.max_positions;
+  options.max_length = config.max_model_len ? *config.max_model_len : std::min(longest, kDefaultLength);
+  options.pages = static_cast<int32_t>(config.num_kv_blocks);
+  options.threads = static_cast<int>(config.threads);
+  return options;
+}
+
+const char* shown(DType dtype) { return dtype == DType::kF32 ? "float32" : "bfloat16"; }
+
+void serve_model(const Options& o) {
+  const auto start = std::chrono::steady_clock::now();
+  const serve::ServiceConfig config = configuration(o);
+  warn_of_open_door(config);
+  engine::LoadedModel model = engine::load_model(model_path(config.model), config.tokenizer);
+  if (!model.tokenizer) fail(ErrorKind::kNotFound, "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
+  const engine::RunnerOptions options = runner_options(config, model);
+  engine::EngineOptions engine_options;
+  engine_options.prefix_caching = config.enable_prefix_caching;
+  engine_options.tokenizer = model.tokenizer.get();
+  auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
+  const std::string formats = engine::weight_formats(runner->decoder());
+  auto engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
+  const int64_t capacity = int64_t{engine->runner().pages()} * 16;
+  serve::ModelServer server(config, std::move(model), std::move(engine));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  fmt::print("Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops it.\n", server.name(), server.url(),
+             formats, config.compute, capacity, shown(options.cache), seconds);
+  std::fflush(stdout);
+  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  info("stopping: no new requests; a second signal ends at once");
+  server.drain(kDrainSeconds);
+}
+
+void setup(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  app.add_option("model", o->model, "Hugging Face folder, checkpoint, .gguf file, or an example's name");
+  app.add_option("yaml", o->yaml, "FlagScale's serve file: engine_args with vLLM's names");
+  app.add_option("--model-path", o->model_path, "the model, in place of MODEL");
+  app.add_option("--engine-args", o->arguments, "JSON object of further engine arguments, which win over the file's");
+  app.add_option("--host", o->host, "address to listen on (default 127.0.0.1); 0.0.0.0 opens it to the network");
+  app.add_option("--port", o->port, "port (default 8000); 0: any free one")->check(CLI::Range(0, 65535));
+  app.add_option("--api-key", o->api_keys, "a key that each request must bring; may be repeated");
+  app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");
+  app.footer(
+      "Examples:\n"
+      "  flagscale serve models/SmolLM2-135M-Instruct --port 8000\n"
+      "  flagscale serve Qwen2.5-0.5B.gguf --engine-args '{\"max_model_len\": 4096, \"max_num_seqs\": 16}'\n"
+      "  flagscale serve models/Qwen3-0.6B examples/qwen3/conf/serve/8b.yaml --host 0.0.0.0 --api-key \"$KEY\"");
+  app.callback([o] { serve_model(*o); });
+}
+
+const Registration<Command> kServe{"serve", {"answer OpenAI's API with a model", &setup}};
+
+}  // namespace
+}  // namespace flagscale

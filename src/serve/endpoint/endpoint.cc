@@ -1,0 +1,43 @@
+#include "serve/endpoint/endpoint.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "serve/api_error.h"
+
+namespace flagscale::serve {
+
+namespace {
+
+// A page of another site can make a browser post text, but not JSON without asking first.
+void require_json(const net::Request& request) {
+  const std::string_view type = request.header("Content-Type");
+  if (type.substr(0, type.find(';')).find("json") == std::string_view::npos)
+    throw ApiError(415, fmt::format("Content-Type must be application/json, got '{}'", type.substr(0, 64)));
+}
+
+}  // namespace
+
+void with_json_body(Context& context, const std::shared_ptr<net::Exchange>& exchange,
+                    std::function<void(const Json&, std::chrono::steady_clock::time_point)> work) {
+  require_json(exchange->request());
+  const auto arrival = std::chrono::steady_clock::now();
+  const bool taken = context.workers.post([exchange, arrival, work = std::move(work)] {
+    try {
+      work(parse_json(exchange->request().body), arrival);
+    } catch (...) {
+      exchange->respond(current_error());
+    }
+  });
+  if (!taken) throw ApiError(429, "too many requests wait", {}, "rate_limit_exceeded");
+}
+
+const std::string& check_model(const Context& context, const std::string& name) {
+  const auto& names = context.model.names;
+  if (name.empty()) return names[0];
+  const auto it = std::find(names.begin(), names.end(), name);
+  if (it == names.end()) throw ApiError(404, fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model", "model_not_found");
+  return *it;
+}
+
+}  // namespace flagscale::serve

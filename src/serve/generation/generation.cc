@@ -1,0 +1,202 @@
+#include "serve/generation/generation.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "serve/api_error.h"
+
+namespace flagscale::serve {
+
+namespace {
+
+constexpr size_t kHoldBack = 256 << 10;  // unsent bytes from which chunks wait and are joined
+
+std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
+
+double seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
+
+}  // namespace
+
+Generation::Generation(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan, Clock::time_point arrival)
+    : context_(context),
+      exchange_(std::move(exchange)),
+      plan_(std::move(plan)),
+      arrival_(arrival),
+      per_request_(plan_.choices.size() / plan_.requests.size()),
+      ids_(plan_.requests.size()),
+      cancelled_(plan_.requests.size()),
+      prompts_(plan_.requests.size()),
+      echoed_(plan_.requests.size()),
+      opened_(plan_.choices.size()),
+      timings_(plan_.choices.size()) {
+  for (const engine::Request& request : plan_.requests) {
+    prompt_sizes_.push_back(static_cast<int64_t>(request.prompt.size()));
+    first_ids_.push_back(request.prompt.empty() ? 0 : request.prompt[0]);
+  }
+  ++context_.metrics.in_flight;
+}
+
+Generation::~Generation() { --context_.metrics.in_flight; }
+
+void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan, Clock::time_point arrival) {
+  for (const engine::Request& request : plan.requests) {
+    context.metrics.params_n.observe(request.n);
+    context.metrics.params_max_tokens.observe(request.sampling.max_tokens);
+  }
+  const auto generation = std::make_shared<Generation>(context, std::move(exchange), std::move(plan), arrival);
+  generation->submit();
+}
+
+void Generation::submit() {
+  const auto self = shared_from_this();
+  try {
+    for (size_t i = 0; i < plan_.requests.size(); ++i) {
+      const uint64_t id = context_.service.submit(std::move(plan_.requests[i]), [self, i](engine::Event event) {
+        self->exchange_->post([self, i, event = std::move(event)]() mutable { self->take(i, std::move(event)); });
+      });
+      bool cancelled = false;
+      {
+        const std::lock_guard lock(mutex_);
+        ids_[i] = id;
+        cancelled = cancelled_[i];
+      }
+      if (cancelled) context_.service.cancel(id);
+    }
+  } catch (...) {
+    for (size_t i = 0; i < ids_.size(); ++i) cancel(i);
+    exchange_->post([self] { self->done_ = true; });
+    throw;
+  }
+  exchange_->post([self] { self->begin(); });
+}
+
+void Generation::cancel(size_t request) {
+  uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_[request] = true;
+    id = ids_[request];
+  }
+  if (id != 0) context_.service.cancel(id);
+}
+
+void Generation::begin() {
+  begun_ = true;
+  exchange_->on_disconnect([self = shared_from_this()] {
+    if (self->done_) return;
+    self->done_ = true;
+    for (size_t i = 0; i < self->ids_.size(); ++i) self->cancel(i);
+    self->context_.metrics.count_finish("abort");
+  });
+  if (plan_.stream && !done_)
+    exchange_->begin({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
+  for (auto& [request, event] : std::exchange(early_, {})) apply(request, std::move(event));
+}
+
+void Generation::take(size_t request, engine::Event event) {
+  if (begun_) return apply(request, std::move(event));
+  early_.emplace_back(request, std::move(event));
+}
+
+void Generation::apply(size_t request, engine::Event event) {
+  if (done_) return;
+  if (event.cached_tokens > 0) cached_ += event.cached_tokens;
+  if (!event.prompt.empty()) prompts_[request] = std::move(event.prompt);
+  if (!plan_.echoes.empty() && !echoed_[request]) echo(request);
+  const size_t index = request * per_request_ + static_cast<size_t>(event.choice);
+  Choice& choice = *plan_.choices.at(index);
+  if (choice.finished()) return;
+  const int64_t before = choice.tokens();
+  choice.put(event);
+  observe(index, before);
+  if (choice.finished()) {
+    ++finished_;
+    context_.metrics.count_finish(choice.finish_reason());
+    // A stop string is found here, not in the engine. Choices of one request end together there.
+    const auto first = plan_.choices.begin() + static_cast<std::ptrdiff_t>(request * per_request_);
+    if (event.finish == engine::FinishReason::kNone &&
+        std::all_of(first, first + static_cast<std::ptrdiff_t>(per_request_), [](const auto& one) { return one->finished(); }))
+      cancel(request);
+  }
+  if (plan_.stream && (choice.finished() || (choice.has_news() && exchange_->unsent() < kHoldBack))) write(choice);
+  if (finished_ == plan_.choices.size()) complete();
+}
+
+void Generation::echo(size_t request) {
+  echoed_[request] = true;
+  // Nothing stands before the first token, so it has no probability.
+  std::vector<engine::OutputToken> tokens = {{first_ids_[request], std::numeric_limits<float>::quiet_NaN(), {}}};
+  tokens.insert(tokens.end(), prompts_[request].begin(), prompts_[request].end());
+  for (size_t i = 0; i < per_request_; ++i) plan_.choices[request * per_request_ + i]->echo(plan_.echoes[request], tokens);
+}
+
+void Generation::observe(size_t index, int64_t before) {
+  Timing& timing = timings_[index];
+  const int64_t tokens = plan_.choices[index]->tokens();
+  const int64_t fresh = tokens - before;
+  if (fresh <= 0) return;
+  const auto now = Clock::now();
+  if (before == 0) {
+    timing.first = now;
+    context_.metrics.time_to_first_token.observe(seconds(now - arrival_));
+  } else {
+    context_.metrics.inter_token_latency.observe(seconds(now - timing.last) / static_cast<double>(fresh));
+  }
+  timing.last = now;
+  if (!plan_.choices[index]->finished()) return;
+  context_.metrics.e2e_latency.observe(seconds(now - arrival_));
+  context_.metrics.decode_time.observe(seconds(now - timing.first));
+  if (tokens > 1) context_.metrics.time_per_output_token.observe(seconds(now - timing.first) / static_cast<double>(tokens - 1));
+  context_.metrics.generation_tokens.observe(static_cast<double>(tokens));
+  context_.metrics.prompt_tokens.observe(static_cast<double>(prompt_sizes_[index / per_request_]));
+}
+
+void Generation::write(Choice& choice) {
+  std::string data;
+  if (!opened_[static_cast<size_t>(choice.index())]) {
+    opened_[static_cast<size_t>(choice.index())] = true;
+    if (const std::string opening = plan_.format->opening(choice); !opening.empty()) data += event(opening);
+  }
+  if (choice.finish_reason() == "error") data += event(error_json(500, choice.error()));
+  const Usage used = plan_.continuous_usage ? usage() : Usage{};
+  data += event(plan_.format->chunk(choice, plan_.continuous_usage ? &used : nullptr));
+  exchange_->write(std::move(data));
+}
+
+void Generation::complete() {
+  done_ = true;
+  if (plan_.stream) {
+    if (plan_.include_usage) exchange_->write(event(plan_.format->usage_chunk(usage())));
+    exchange_->write(event("[DONE]"));
+    exchange_->end();
+    return;
+  }
+  for (const auto& choice : plan_.choices)
+    if (choice->finish_reason() == "error") return exchange_->respond(error_response(500, choice->error()));
+  exchange_->respond({200, "application/json", plan_.format->whole(best(), usage(), prompts_)});
+}
+
+std::vector<Choice*> Generation::best() const {
+  std::vector<Choice*> all;
+  for (const auto& choice : plan_.choices) all.push_back(choice.get());
+  if (plan_.keep == 0) return all;
+  std::vector<Choice*> kept;
+  const auto mean = [](const Choice* choice) { return choice->cumulative_logprob() / static_cast<double>(std::max<int64_t>(choice->tokens(), 1)); };
+  for (size_t from = 0; from < all.size(); from += per_request_) {
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(from), last = first + static_cast<std::ptrdiff_t>(per_request_);
+    std::stable_sort(first, last, [&](const Choice* a, const Choice* b) { return mean(a) > mean(b); });
+    kept.insert(kept.end(), first, first + plan_.keep);
+  }
+  for (size_t i = 0; i < kept.size(); ++i) kept[i]->set_index(static_cast<int>(i));
+  return kept;
+}
+
+Usage Generation::usage() const {
+  Usage usage;
+  usage.cached_tokens = cached_;
+  for (const int64_t size : prompt_sizes_) usage.prompt_tokens += size;
+  for (const auto& choice : plan_.choices) usage.completion_tokens += choice->tokens();
+  return usage;
+}
+
+}  // namespace flagscale::serve

@@ -1,0 +1,53 @@
+#pragma once
+// What chat and plain completions both take: OpenAI's sampling fields and vLLM's further ones.
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/request.h"
+#include "serve/fields.h"
+
+namespace flagscale::serve {
+
+struct SamplingRequest {
+  std::string model;
+  std::optional<int64_t> max_tokens, seed, top_k, prompt_logprobs, truncate_prompt_tokens;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  double presence_penalty = 0, frequency_penalty = 0;
+  int64_t n = 1, min_tokens = 0, priority = 0;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids, allowed_token_ids;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  bool include_stop_str_in_output = false, ignore_eos = false, skip_special_tokens = true;
+  bool stream = false, include_usage = false, continuous_usage = false;
+  bool return_tokens_as_token_ids = false;
+  std::string cache_salt, request_id;
+  engine::Grammar grammar;
+};
+
+// Registers them all. Target derives from SamplingRequest.
+template <class Target>
+void add_sampling_fields(Fields<Target>& fields);
+extern template void add_sampling_fields(Fields<struct ChatRequest>&);
+extern template void add_sampling_fields(Fields<struct CompletionRequest>&);
+
+// Defaults that the model's generation_config.json gives, as vLLM takes them.
+struct GenerationDefaults {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k;
+};
+GenerationDefaults read_generation_defaults(const std::string& model_path);
+
+struct TokenLimits {
+  int64_t max_model_len = 0, vocab_size = 0, max_n = 128;
+  int max_logprobs = 20;
+};
+
+// For a prompt of `prompt` tokens. default_max: max_tokens where none is given; it and what is given must fit the model's
+// length. Throws ApiError: 400 naming the field (context_length_exceeded), 422 past the server's limits.
+engine::SamplingParams sampling_params(const SamplingRequest& request, const GenerationDefaults& defaults, const TokenLimits& limits,
+                                       int64_t prompt, int64_t default_max, const std::vector<int32_t>& end_ids);
+
+}  // namespace flagscale::serve

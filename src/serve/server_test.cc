@@ -1,0 +1,228 @@
+// Answers of a whole server: HTTP in, the scripted model behind.
+
+#include <gtest/gtest.h>
+
+#include "serve/server_test_support.h"
+
+namespace flagscale::serve::testing {
+namespace {
+
+TEST(Chat, AnswersAsOpenAiDoes) {
+  TestServer server;
+  const TestJson answer = server.post("/v1/chat/completions", chat("Hello there!"));
+  EXPECT_TRUE(answer["id"].get<std::string>().starts_with("chatcmpl-"));
+  EXPECT_EQ(answer["object"], "chat.completion");
+  EXPECT_EQ(answer["model"], "scripted");
+  EXPECT_GT(answer["created"].get<int64_t>(), 1'700'000'000);
+  const TestJson& choice = answer["choices"][0];
+  EXPECT_EQ(choice["message"], TestJson({{"role", "assistant"}, {"content", "Hello there!"}, {"refusal", nullptr}}));
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_TRUE(choice["logprobs"].is_null());
+  EXPECT_EQ(answer["usage"]["completion_tokens"], 10);  // " the" is one token; the end token counts
+  EXPECT_EQ(answer["usage"]["total_tokens"], answer["usage"]["prompt_tokens"].get<int>() + 10);
+}
+
+TEST(Chat, StreamsTheSame) {
+  TestServer server;
+  const std::string text = "Grüße, 世界! \xF0\x9F\x98\x80 done";
+  const Stream plain = server.stream("/v1/chat/completions", chat(text));
+  EXPECT_TRUE(plain.done);
+  EXPECT_EQ(plain.content(), text);
+  EXPECT_EQ(plain.chunks[0]["choices"][0]["delta"], TestJson({{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(plain.chunks.back()["choices"][0]["finish_reason"], "stop");
+  EXPECT_FALSE(plain.chunks[0].contains("usage"));
+  const Stream counted = server.stream("/v1/chat/completions", chat(text, {{"stream_options", {{"include_usage", true}}}}));
+  EXPECT_TRUE(counted.chunks[0]["usage"].is_null());
+  EXPECT_TRUE(counted.chunks.back()["choices"].empty());
+  EXPECT_GT(counted.chunks.back()["usage"]["completion_tokens"].get<int>(), 20);
+}
+
+TEST(Chat, StopStringsAreCutWhereverTokensEnd) {
+  TestServer server;
+  const TestJson body = chat("one two three END four", {{"stop", {"END", "zzz"}}});
+  const TestJson whole = server.post("/v1/chat/completions", body)["choices"][0];
+  EXPECT_EQ(whole["message"]["content"], "one two three ");
+  EXPECT_EQ(whole["finish_reason"], "stop");
+  EXPECT_EQ(whole["stop_reason"], "END");
+  EXPECT_EQ(server.stream("/v1/chat/completions", body).content(), "one two three ");
+  EXPECT_EQ(server.stream("/v1/chat/completions", chat("ab EN", {{"stop", "END"}})).content(), "ab EN");
+  EXPECT_EQ(server.post("/v1/chat/completions", chat("a END b", {{"stop", "END"}, {"include_stop_str_in_output", true}}))["choices"][0]["message"]["content"], "a END");
+  EXPECT_EQ(server.post("/v1/chat/completions", chat("xxxxEND", {{"stop", "x"}, {"min_tokens", 3}}))["choices"][0]["message"]["content"], "xx");
+  EXPECT_EQ(server.post("/v1/chat/completions", chat("abc", {{"stop_token_ids", {'c'}}}))["choices"][0]["stop_reason"], 'c');
+}
+
+TEST(Chat, LengthEndsIt) {
+  TestServer server;
+  const TestJson answer = server.post("/v1/chat/completions", chat("0123456789", {{"max_completion_tokens", 4}}));
+  EXPECT_EQ(answer["choices"][0]["message"]["content"], "0123");
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(answer["usage"]["completion_tokens"], 4);
+  // Without max_tokens it goes on to the model's end.
+  EXPECT_EQ(server.post("/v1/chat/completions", chat("abc", {{"ignore_eos", true}}))["choices"][0]["finish_reason"], "length");
+}
+
+TEST(Chat, SeveralChoices) {
+  TestServer server;
+  const TestJson answer = server.post("/v1/chat/completions", chat("abc", {{"n", 3}}));
+  ASSERT_EQ(answer["choices"].size(), 3u);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(answer["choices"][i]["index"], i);
+    EXPECT_EQ(answer["choices"][i]["message"]["content"], "abc");
+  }
+  const Stream stream = server.stream("/v1/chat/completions", chat("abc", {{"n", 2}}));
+  EXPECT_EQ(stream.content(0), "abc");
+  EXPECT_EQ(stream.content(1), "abc");
+}
+
+TEST(Chat, Logprobs) {
+  TestServer server;
+  const TestJson choice = server.post("/v1/chat/completions", chat("é!", {{"logprobs", true}, {"top_logprobs", 2}}))["choices"][0];
+  const TestJson& content = choice["logprobs"]["content"];
+  ASSERT_EQ(content.size(), 3u);  // two bytes and one
+  EXPECT_EQ(content[0]["bytes"], TestJson({0xc3}));
+  EXPECT_EQ(content[2]["token"], "!");
+  EXPECT_NEAR(content[2]["logprob"].get<double>(), 0, 1e-3);
+  EXPECT_EQ(content[2]["top_logprobs"].size(), 2u);
+  EXPECT_EQ(content[2]["top_logprobs"][0]["token"], "!");
+  const Stream stream = server.stream("/v1/chat/completions", chat("é!", {{"logprobs", true}}));
+  size_t tokens = 0;
+  for (const TestJson& chunk : stream.chunks)
+    if (!chunk["choices"][0]["logprobs"].is_null()) tokens += chunk["choices"][0]["logprobs"]["content"].size();
+  EXPECT_EQ(tokens, 3u);
+}
+
+const TestJson kTools = TestJson::parse(R"([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}])");
+
+TEST(Chat, ToolCalls) {
+  TestServer server;
+  const std::string script = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>";
+  const TestJson choice = server.post("/v1/chat/completions", chat(script, {{"tools", kTools}}))["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"], TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
+  EXPECT_TRUE(choice["message"]["tool_calls"][0]["id"].get<std::string>().starts_with("call_"));
+  const Stream stream = server.stream("/v1/chat/completions", chat(script, {{"tools", kTools}}));
+  std::string arguments, name;
+  for (const TestJson& chunk : stream.chunks)
+    for (const TestJson& call : chunk["choices"][0]["delta"].value("tool_calls", TestJson::array())) {
+      arguments += call["function"]["arguments"];
+      name += call["function"].value("name", "");
+    }
+  EXPECT_EQ(arguments, "{\"city\": \"Paris\"}");
+  EXPECT_EQ(name, "get_weather");
+  EXPECT_EQ(stream.chunks.back()["choices"][0]["finish_reason"], "tool_calls");
+  // Without tools, or with tool_choice none, the text is text.
+  EXPECT_EQ(server.post("/v1/chat/completions", chat(script, {{"tools", kTools}, {"tool_choice", "none"}}))["choices"][0]["message"]["content"], script);
+}
+
+TEST(Chat, ANamedToolIsValidByConstruction) {
+  TestServer server;
+  const TestJson more = {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "get_weather"}}}}}};
+  const TestJson choice = server.post("/v1/chat/completions", chat("{\"city\": \"Paris\"}", more))["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"], TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
+}
+
+TEST(Chat, Reasoning) {
+  TestServer server;
+  const TestJson message = server.post("/v1/chat/completions", chat("<think>\nHm.\n</think>\n\nYes."))["choices"][0]["message"];
+  EXPECT_EQ(message["content"], "Yes.");
+  EXPECT_EQ(message["reasoning_content"], "Hm.\n");
+  // The prompt has opened the thought, with two tokens that the scripted model counts as written: it goes on after "..".
+  const TestJson inside = server.post("/v1/chat/completions", chat("..Hm.</think>Yes.", {{"chat_template_kwargs", {{"think", true}}}}))["choices"][0]["message"];
+  EXPECT_EQ(inside["reasoning_content"], "Hm.");
+  EXPECT_EQ(inside["content"], "Yes.");
+}
+
+TEST(Chat, ContinuesTheLastMessage) {
+  TestServer server;
+  TestJson body = chat("abc");
+  body["messages"].push_back({{"role", "assistant"}, {"content", "Well, "}});
+  body["continue_final_message"] = true;
+  body["add_generation_prompt"] = false;
+  // What the model wrote is what is left of its script: "Well, " stands where its first six tokens would.
+  EXPECT_EQ(server.post("/v1/chat/completions", body)["choices"][0]["finish_reason"], "stop");
+}
+
+TEST(Completions, AnswersAsOpenAiDoes) {
+  TestServer server;
+  const TestJson answer = server.post("/v1/completions", completion("some text"));
+  EXPECT_EQ(answer["object"], "text_completion");
+  EXPECT_EQ(answer["choices"][0]["text"], "some text");
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
+  const TestJson many = server.post("/v1/completions", {{"prompt", {"<<a>>", "<<b>>"}}, {"n", 2}, {"temperature", 0}});
+  ASSERT_EQ(many["choices"].size(), 4u);
+  EXPECT_EQ(many["choices"][1]["text"], "a");
+  EXPECT_EQ(many["choices"][2]["text"], "b");
+  EXPECT_EQ(many["choices"][3]["index"], 3);
+  EXPECT_EQ(server.post("/v1/completions", {{"prompt", {'<', '<', 'x', '>', '>'}}, {"temperature", 0}})["choices"][0]["text"], "x");
+  EXPECT_EQ(server.stream("/v1/completions", completion("streamed text")).content(), "streamed text");
+  EXPECT_EQ(server.post("/v1/completions", completion("best", {{"n", 1}, {"best_of", 3}}))["choices"].size(), 1u);
+}
+
+TEST(Completions, EchoWithLogprobs) {  // what lm-evaluation-harness reads
+  TestServer server;
+  const TestJson choice = server.post("/v1/completions", completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 1}}))["choices"][0];
+  EXPECT_EQ(choice["text"], "<<yz>>y");
+  const TestJson& logprobs = choice["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], TestJson({"<", "<", "y", "z", ">", ">", "y"}));
+  EXPECT_EQ(logprobs["text_offset"], TestJson({0, 1, 2, 3, 4, 5, 6}));
+  EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  for (size_t i = 1; i < 7; ++i) EXPECT_LE(logprobs["token_logprobs"][i].get<double>(), 0) << i;
+  EXPECT_NEAR(logprobs["token_logprobs"][6].get<double>(), 0, 1e-3);
+  const TestJson none = server.post("/v1/completions", completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 0}}));
+  EXPECT_EQ(none["choices"][0]["text"], "<<yz>>");
+  EXPECT_EQ(none["choices"][0]["logprobs"]["tokens"].size(), 6u);
+  EXPECT_EQ(none["usage"]["completion_tokens"], 0);
+}
+
+TEST(Embeddings, AreOfLengthOne) {
+  TestServer server;
+  const TestJson answer = server.post("/v1/embeddings", {{"input", {"abc", "de"}}});
+  ASSERT_EQ(answer["data"].size(), 2u);
+  double sum = 0;
+  for (const TestJson& value : answer["data"][1]["embedding"]) sum += value.get<double>() * value.get<double>();
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_EQ(answer["usage"]["prompt_tokens"], 5);
+  const TestJson bytes = server.post("/v1/embeddings", {{"input", "abc"}, {"encoding_format", "base64"}});
+  EXPECT_EQ(bytes["data"][0]["embedding"].get<std::string>().size(), 24u);  // 16 bytes
+}
+
+TEST(Tokens, GoBothWays) {
+  TestServer server;
+  const TestJson tokens = server.post("/tokenize", {{"prompt", "a the"}, {"return_token_strs", true}});
+  EXPECT_EQ(tokens["tokens"], TestJson({'a', 262}));
+  EXPECT_EQ(tokens["token_strs"], TestJson({"a", " the"}));
+  EXPECT_EQ(tokens["count"], 2);
+  EXPECT_EQ(server.post("/detokenize", {{"tokens", {'a', 262}}})["prompt"], "a the");
+  EXPECT_GT(server.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}})["count"].get<int>(), 10);
+}
+
+TEST(Documents, ModelsVersionOpenApiMetrics) {
+  TestServer server;
+  EXPECT_EQ(server.get("/v1/models")["data"][0]["id"], "scripted");
+  EXPECT_EQ(server.get("/v1/models/scripted")["object"], "model");
+  EXPECT_EQ(server.send("GET", "/v1/models/none").status, 404);
+  EXPECT_FALSE(server.get("/version")["version"].get<std::string>().empty());
+  EXPECT_EQ(server.get("/load")["server_load"], 0);
+  EXPECT_EQ(server.send("GET", "/health").status, 200);
+  EXPECT_EQ(server.send("GET", "/ping").status, 200);
+  const TestJson document = server.get("/openapi.json");
+  for (const std::string path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize", "/metrics", "/v1/models/{name}"})
+    EXPECT_TRUE(document["paths"].contains(path)) << path;
+  EXPECT_TRUE(document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"].contains("top_p"));
+  server.post("/v1/chat/completions", chat("abc"));
+  std::string metrics;  // counters follow the step that the answer came from
+  for (int i = 0; i < 200 && metrics.find("num_requests_running{model_name=\"scripted\",engine=\"0\"} 0\n") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    metrics = server.send("GET", "/metrics").body;
+  }
+  for (const std::string line : {"vllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} 4\n", "vllm:time_to_first_token_seconds_count{model_name=\"scripted\",engine=\"0\"} 1\n",
+                                 "vllm:request_success_total{model_name=\"scripted\",engine=\"0\",finished_reason=\"stop\"} 1\n", "vllm:num_requests_running{",
+                                 "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1\n"})
+    EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics.substr(0, 3000);
+}
+
+}  // namespace
+}  // namespace flagscale::serve::testing

@@ -1,0 +1,48 @@
+#pragma once
+// How a server is configured. Names are those of vLLM's engine arguments, which FlagScale's `serve` files use.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/schema.h"
+
+namespace flagscale::serve {
+
+struct ServiceConfig {
+  std::string model, tokenizer, chat_template;
+  std::vector<std::string> served_model_name;
+
+  // Network.
+  std::string host = "127.0.0.1";
+  int64_t port = 8000, max_connections = 4096;
+  std::vector<std::string> api_key, allowed_origins;
+  std::string ssl_certfile, ssl_keyfile, ssl_keyfile_password;
+  bool metrics_public = false;
+
+  // Engine.
+  std::string dtype = "auto", kv_cache_dtype = "auto";
+  std::string quantization, compute = "exact";
+  std::optional<int64_t> max_model_len;
+  int64_t max_num_seqs = 32, max_num_batched_tokens = 256, num_kv_blocks = 0, threads = 0;
+  int64_t seed = 0;
+  bool enable_prefix_caching = true;
+
+  // Limits.
+  int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10, max_logprobs = 20, max_n = 128;
+
+  // Output.
+  std::string tool_call_parser = "auto", reasoning_parser = "auto", generation_config = "auto";
+  bool enable_log_requests = false;
+  double health_stall_seconds = 1.8;
+};
+
+const config::Schema<ServiceConfig>& service_keys();
+
+// FlagScale's serve file: a list of entries with engine_args, or a mapping with such a list under `serve`; given by path.
+// Keys outside the schema are an error that names the nearest. `overrides`: JSON object of further arguments, which win.
+// Throws Error{kConfig}, Error{kNotFound}.
+ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides);
+
+}  // namespace flagscale::serve

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Clients by others against our server: tests/foreign/run.sh PYTHON PROGRAM MODEL NODE_MODULES
+# (an environment with requirements.txt beside this file; a folder with npm's openai, or "" to leave Node out).
+set -euo pipefail
+python=$1 program=$2 model=$3 modules=$4
+here=$(dirname "$(readlink -f "$0")")
+. "$here/server.sh"
+scratch=$(mktemp -d)
+trap 'kill "${server_pid:-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+
+start_server "$program" "$model" "$scratch/log" --api-key key-of-the-test --served-model-name smollm2
+export OPENAI_API_KEY=key-of-the-test OPENAI_BASE_URL=$base_url/v1
+
+echo "-- openai (Python)"
+"$python" "$here/openai_client.py"
+echo "-- LangChain"
+"$python" "$here/langchain_client.py"
+echo "-- the Prometheus parser"
+"$python" "$here/prometheus_client_check.py" "$base_url/metrics"
+if [ -n "$modules" ]; then
+  echo "-- openai (Node)"
+  cp "$here/openai_client.mjs" "$scratch/"
+  ln -s "$modules" "$scratch/node_modules"
+  node "$scratch/openai_client.mjs"
+fi
+echo "-- schemathesis on /openapi.json"
+(cd "$scratch" && "$(dirname "$python")/schemathesis" run "$base_url/openapi.json" --header "Authorization: Bearer $OPENAI_API_KEY" \
+  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
+  --max-examples "${FLAGSCALE_SCHEMATHESIS_EXAMPLES:-50}" --phases fuzzing --request-timeout 120 --seed 1)
+
+stop_server
