@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -46,8 +47,11 @@ class FolderAside {
     if (!fs::exists(target_)) {
       fs::rename(path_, target_, error);
     } else {
-      for (const auto& entry : fs::directory_iterator(path_))
-        if (!error) fs::rename(entry.path(), target_ / entry.path().filename(), error);
+      std::set<std::string> names;
+      for (const auto& entry : fs::directory_iterator(path_)) names.insert(entry.path().filename().string());
+      for (const std::string& name : names)
+        if (!error) fs::rename(path_ + "/" + name, target_ / name, error);
+      if (!error) remove_stale_weights(target_.string(), names);
     }
     if (error)
       fail(ErrorKind::kResource, "{}: cannot be put in place: {}", target_.string(), error.message());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "io/atomic_file.h"
@@ -64,6 +65,14 @@ TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
   EXPECT_FALSE(config.contains("dtype"));
   export_weights(folder.path + "/hf", folder.path + "/again", {});  // a folder is a source too
   EXPECT_EQ(open_weights(folder.path + "/again")->tensors()[0].dtype, DType::kF32);
+  put(folder.path + "/again/model.safetensors.index.json", "{}");  // of an earlier export in shards
+  put(folder.path + "/again/notes.txt", "mine");
+  export_weights(folder.path + "/hf", folder.path + "/again", options);  // over what is there
+  EXPECT_EQ(open_weights(folder.path + "/again")->tensors()[0].dtype, DType::kBF16);
+  EXPECT_FALSE(std::filesystem::exists(folder.path + "/again/model.safetensors.index.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path + "/again/notes.txt"));
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path))
+    EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }
 
 TEST(Inspect, EveryFormat) {

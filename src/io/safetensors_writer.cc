@@ -39,7 +39,9 @@ void make_folder(const std::string& folder) {
   if (error) fail(ErrorKind::kResource, "{}: cannot make the folder: {}", folder, error.message());
 }
 
-void remove_stale(const std::string& folder, const std::set<std::string>& kept) {
+}  // namespace
+
+void remove_stale_weights(const std::string& folder, const std::set<std::string>& kept) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool ours = name == "model.safetensors" || name == "model.safetensors.index.json" ||
@@ -47,7 +49,6 @@ void remove_stale(const std::string& folder, const std::set<std::string>& kept) 
     if (ours && !kept.contains(name)) fs::remove(entry.path());
   }
 }
-}  // namespace
 
 uint64_t OutputTensor::bytes() const {
   uint64_t result = size_of(dtype);
@@ -120,7 +121,7 @@ void write_model_folder(const std::string& folder, std::vector<OutputTensor> ten
   make_folder(folder);
   if (shards.size() == 1) {
     write_safetensors(folder + "/model.safetensors", std::move(shards[0]));
-    return remove_stale(folder, {"model.safetensors"});
+    return remove_stale_weights(folder, {"model.safetensors"});
   }
   Json index{{"metadata", {{"total_size", total}}}, {"weight_map", Json::object()}};
   std::set<std::string> kept{"model.safetensors.index.json"};
@@ -131,7 +132,7 @@ void write_model_folder(const std::string& folder, std::vector<OutputTensor> ten
     write_safetensors(folder + "/" + name, std::move(shards[i]));
   }
   write_file(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
-  remove_stale(folder, kept);
+  remove_stale_weights(folder, kept);
 }
 
 }  // namespace flagscale::io

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,9 @@ void write_safetensors(const std::string& path, std::vector<OutputTensor> tensor
 // all is written.
 void write_model_folder(const std::string& folder, std::vector<OutputTensor> tensors,
                         uint64_t max_shard_bytes = uint64_t{5'000'000'000});
+
+// Removes the files of an earlier write_model_folder() that are not among `kept`.
+void remove_stale_weights(const std::string& folder, const std::set<std::string>& kept);
 
 // The header of a file with these tensors in this order, padded to 8 bytes: length, then JSON.
 std::string safetensors_header(std::span<const OutputTensor> tensors, const Metadata& metadata);
