@@ -118,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2
 // A real pretrained model: the quickstart fetches it, FLAGSCALE_SMOLLM2 names it elsewhere.
 TEST(TrainParity, TwentyStepsOfSmolLM2EqualPyTorchs) {
   const char* named = std::getenv("FLAGSCALE_SMOLLM2");
-  const std::string file = named ? named : std::string(FLAGSCALE_SOURCE_DIR) + "/outputs/quickstart/SmolLM2-135M-Instruct.Q4_1.gguf";
+  const std::string file = named ? named : std::string(FLAGSCALE_SOURCE_DIR) + "/.deps/models/SmolLM2-135M-Instruct.Q4_1.gguf";
   if (!std::ifstream(file)) GTEST_SKIP() << file << " is absent; run ./dev quickstart, or set FLAGSCALE_SMOLLM2";
   const auto golden = json_of("model/smollm2/train.json");
   auto options = options_for(DType::kF32, 2, 64);
