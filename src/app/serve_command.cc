@@ -49,12 +49,10 @@ void warn_of_open_door(const serve::ServiceConfig& config) {
     warn("{} is open to the network and asks for no key: anyone who reaches it can use the model. Give one with --api-key", config.host);
 }
 
-DType cache_dtype(const std::string& name) { return name == "bfloat16" ? DType::kBF16 : DType::kF32; }
-
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
   engine::RunnerOptions options;
   options.weights = {engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization), op::parse_compute(config.compute), /*keep=*/true};
-  options.cache = cache_dtype(config.kv_cache_dtype);
+  options.cache = config.kv_cache_dtype == "auto" ? DType::kF32 : parse_dtype(config.kv_cache_dtype);
   options.max_sequences = config.max_num_seqs;
   options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
   const int64_t longest = model.config.max_positions;
@@ -63,8 +61,6 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
   options.threads = static_cast<int>(config.threads);
   return options;
 }
-
-const char* shown(DType dtype) { return dtype == DType::kF32 ? "float32" : "bfloat16"; }
 
 void serve_model(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
@@ -83,7 +79,7 @@ void serve_model(const Options& o) {
   serve::ModelServer server(config, std::move(model), std::move(engine));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops it.\n", server.name(), server.url(),
-             formats, config.compute, capacity, shown(options.cache), seconds);
+             formats, config.compute, capacity, name(options.cache), seconds);
   std::fflush(stdout);
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   info("stopping: no new requests; a second signal ends at once");

@@ -151,13 +151,7 @@ TEST_F(BadInput, DamagedFilesOfEveryFormat) {
 }
 
 TEST_F(BadInput, DamagedVocabularyAndMerges) {
-  const auto json = nlohmann::json::parse(contents("tokenizer/tokenizer.json"));
-  std::string merges = "#version: 0.2\n";
-  for (const auto& merge : json["model"]["merges"])
-    merges += merge.is_string() ? merge.get<std::string>() + "\n"
-                                : merge[0].get<std::string>() + " " + merge[1].get<std::string>() + "\n";
-  write("aquila/vocab.json", json["model"]["vocab"].dump());
-  write("aquila/merges.txt", merges);
+  write_vocabulary_and_merges("aquila");
   const Words words{"data",
                     "preprocess",
                     "--input",

@@ -15,15 +15,9 @@ class TokenizerKeys : public Workshop {
   static void SetUpTestSuite() {
     Workshop::SetUpTestSuite();
     must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "700", "--output", "larger"});
-    const auto json = nlohmann::json::parse(contents("tokenizer/tokenizer.json"));
-    std::string merges = "#version: 0.2\n";
-    for (const auto& merge : json["model"]["merges"])
-      merges += merge.is_string() ? merge.get<std::string>() + "\n"
-                                  : merge[0].get<std::string>() + " " + merge[1].get<std::string>() + "\n";
-    write("aquila/vocab.json", json["model"]["vocab"].dump());
-    write("aquila/merges.txt", merges);
+    write_vocabulary_and_merges("aquila");
     write("aquila/more.txt", "<|one|>\n<|two|>\n<|three|>\n");
-    auto short_vocabulary = json["model"]["vocab"];
+    auto short_vocabulary = nlohmann::json::parse(contents("aquila/vocab.json"));
     for (auto it = short_vocabulary.begin(); it != short_vocabulary.end();)
       it = it.value().get<int>() >= 400 ? short_vocabulary.erase(it) : std::next(it);
     write("aquila/short.json", short_vocabulary.dump());

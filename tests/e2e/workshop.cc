@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 namespace flagscale::e2e {
 
@@ -81,6 +82,16 @@ std::string Workshop::contents(const fs::path& file) {
 void Workshop::write(const fs::path& file, const std::string& text) {
   fs::create_directories((folder_ / file).parent_path());
   std::ofstream(folder_ / file, std::ios::binary) << text;
+}
+
+void Workshop::write_vocabulary_and_merges(const std::string& folder) {
+  const auto json = nlohmann::json::parse(contents("tokenizer/tokenizer.json"));
+  std::string merges = "#version: 0.2\n";
+  for (const auto& merge : json["model"]["merges"])
+    merges += merge.is_string() ? merge.get<std::string>() + "\n"
+                                : merge[0].get<std::string>() + " " + merge[1].get<std::string>() + "\n";
+  write(folder + "/vocab.json", json["model"]["vocab"].dump());
+  write(folder + "/merges.txt", merges);
 }
 
 std::vector<std::string> Workshop::left_aside(const std::string& folder) {

@@ -26,6 +26,8 @@ class Workshop : public testing::Test {
 
   static std::string contents(const std::filesystem::path& file);
   static void write(const std::filesystem::path& file, const std::string& text);
+  // The folder's tokenizer as a pair: vocab.json and merges.txt in a folder of that name.
+  static void write_vocabulary_and_merges(const std::string& folder);
   // Names of the files below a folder of the workshop that a program has to clean up when it fails.
   static std::vector<std::string> left_aside(const std::string& folder);
 

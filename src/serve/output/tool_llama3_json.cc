@@ -1,8 +1,8 @@
 // LLaMA 3.1 and 3.2: the whole answer is  {"name": …, "parameters": {…}}, several parted by ";", perhaps after <|python_tag|>.
 
-#include "serve/output/call_parts.h"
-
 #include <utility>
+
+#include "serve/output/call_parts.h"
 
 namespace flagscale::serve {
 namespace {
