@@ -2,7 +2,8 @@
 // bandwidth that a plain read of the same bytes reaches in the same loop. Many rows are bound by
 // multiplication: «share» is over the best product of two large matrices here.
 //
-//   packed_linear_bench --benchmark_filter=Q8_0/.*/1$ ; FLAGSCALE_BENCH_CLOCK=cpu on a machine that others keep busy
+//   packed_linear_bench --benchmark_filter=Q8_0/.*/1$ ; FLAGSCALE_BENCH_CLOCK=cpu on a machine that others
+//   keep busy
 
 #include <benchmark/benchmark.h>
 #include <immintrin.h>
@@ -51,12 +52,14 @@ double ceiling(const Team& team) {
 
 void linear(benchmark::State& state, int64_t rows, int64_t out, int64_t in, op::Packing packing, bool fast) {
   const Team team;
-  const Tensor x = filled({rows, in}, DType::kF32), packed = make_tensor(memory(), op::packed_shape(packing, out, in), DType::kU8);
+  const Tensor x = filled({rows, in}, DType::kF32),
+               packed = make_tensor(memory(), op::packed_shape(packing, out, in), DType::kU8);
   std::memset(packed.raw(), 0x2c, packed.bytes());
   const Tensor y = filled({rows, out}, DType::kF32);
   const bool integer = op::info(packing).bits > 0;
   const auto& slot = !integer ? op::kPackedLinear : fast ? op::kPackedLinearInt8 : op::kPackedLinearExact;
-  const Call<op::PackedLinearArgs> call(slot, {x, packed, {}, y, packing, fast && packing == op::Packing::kBF16}, team);
+  const Call<op::PackedLinearArgs> call(
+      slot, {x, packed, {}, y, packing, fast && packing == op::Packing::kBF16}, team);
   double best = 1e9, read = 1e9;
   for (auto _ : state) {
     const double time = seconds(team.size(), [&] { call.run(); });
@@ -80,10 +83,12 @@ void linear(benchmark::State& state, int64_t rows, int64_t out, int64_t in, op::
           if (in % op::info(packing).block != 0 && op::info(packing).source_bytes > 0) continue;
           if (fast && op::info(packing).bits == 0 && packing != op::Packing::kBF16) continue;
           benchmark::RegisterBenchmark(
-              (std::string("packed_linear/") + op::info(packing).name + (fast ? "/fast/" : "/exact/") + std::to_string(out) + "x" +
-               std::to_string(in) + "/" + std::to_string(rows))
+              (std::string("packed_linear/") + op::info(packing).name + (fast ? "/fast/" : "/exact/") +
+               std::to_string(out) + "x" + std::to_string(in) + "/" + std::to_string(rows))
                   .c_str(),
-              [=, out = out, in = in](benchmark::State& state) { linear(state, rows, out, in, packing, fast); })
+              [=, out = out, in = in](benchmark::State& state) {
+                linear(state, rows, out, in, packing, fast);
+              })
               ->UseManualTime()
               ->Unit(benchmark::kMillisecond)
               ->MinTime(0.05);

@@ -12,21 +12,34 @@ namespace flagscale {
 namespace {
 
 void print_text(const train::BenchOptions& o, const train::BenchResult& r) {
-  fmt::print("{} B{} T{} {}: {:.0f} tokens/s\n", o.shape, o.batch, o.sequence_length, name(o.dtype), r.tokens_per_s);
-  fmt::print("  arithmetic           {:.1f} GFLOP/s, {:.0f} % of a large product's {:.1f}\n", r.gflops, 100 * r.gflops / r.ceiling, r.ceiling);
+  fmt::print("{} B{} T{} {}: {:.0f} tokens/s\n", o.shape, o.batch, o.sequence_length, name(o.dtype),
+             r.tokens_per_s);
+  fmt::print("  arithmetic           {:.1f} GFLOP/s, {:.0f} % of a large product's {:.1f}\n", r.gflops,
+             100 * r.gflops / r.ceiling, r.ceiling);
   fmt::print("  memory               {:.1f} MB planned, {:.1f} MB handed out, {:.1f} MB resident\n",
-             static_cast<double>(r.planned_bytes) * 1e-6, static_cast<double>(r.peak_bytes) * 1e-6, static_cast<double>(r.resident_bytes) * 1e-6);
-  fmt::print("  start to step 1      {:.2f} s; step 1 takes {:.2f} times a later step ({:.0f} ms)\n", r.first_step_start_s,
-             r.first_step_s / r.step_s, r.step_s * 1e3);
+             static_cast<double>(r.planned_bytes) * 1e-6, static_cast<double>(r.peak_bytes) * 1e-6,
+             static_cast<double>(r.resident_bytes) * 1e-6);
+  fmt::print("  start to step 1      {:.2f} s; step 1 takes {:.2f} times a later step ({:.0f} ms)\n",
+             r.first_step_start_s, r.first_step_s / r.step_s, r.step_s * 1e3);
   for (const auto& [op, share] : r.profile) fmt::print("    {:24} {:5.1f} %\n", op, 100 * share);
 }
 
 void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
-  nlohmann::ordered_json json{{"shape", o.shape}, {"batch", o.batch}, {"seq", o.sequence_length}, {"dtype", name(o.dtype)},
-                              {"tokens_per_s", r.tokens_per_s}, {"gflops", r.gflops}, {"ceiling_gflops", r.ceiling},
-                              {"first_step_start_s", r.first_step_start_s}, {"first_step_s", r.first_step_s},
-                              {"step_s", r.step_s}, {"step_processor_s", r.step_processor_s}, {"planned_bytes", r.planned_bytes}, {"peak_bytes", r.peak_bytes},
-                              {"resident_bytes", r.resident_bytes}, {"loss", r.loss}};
+  nlohmann::ordered_json json{{"shape", o.shape},
+                              {"batch", o.batch},
+                              {"seq", o.sequence_length},
+                              {"dtype", name(o.dtype)},
+                              {"tokens_per_s", r.tokens_per_s},
+                              {"gflops", r.gflops},
+                              {"ceiling_gflops", r.ceiling},
+                              {"first_step_start_s", r.first_step_start_s},
+                              {"first_step_s", r.first_step_s},
+                              {"step_s", r.step_s},
+                              {"step_processor_s", r.step_processor_s},
+                              {"planned_bytes", r.planned_bytes},
+                              {"peak_bytes", r.peak_bytes},
+                              {"resident_bytes", r.resident_bytes},
+                              {"loss", r.loss}};
   for (const auto& [op, share] : r.profile) json["profile"][op] = share;
   fmt::print("{}\n", json.dump());
 }
@@ -34,19 +47,30 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
 void setup(CLI::App& app) {
   app.require_subcommand(1);
   add_bench_decode(app);
-  auto* train = app.add_subcommand("train", "tokens/s of a training step on random tokens, with its share of the ceiling");
+  auto* train = app.add_subcommand(
+      "train", "tokens/s of a training step on random tokens, with its share of the ceiling");
   auto options = std::make_shared<train::BenchOptions>();
   auto dtype = std::make_shared<std::string>("fp32");
   auto json = std::make_shared<bool>(false);
   train->add_option("--shape", options->shape, "15m, 124m, 135m (SmolLM2's) or 1b")->capture_default_str();
-  train->add_option("--batch", options->batch, "sequences a step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  train->add_option("--seq", options->sequence_length, "tokens a sequence")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  train->add_option("--dtype", *dtype, "fp32 or bf16")->capture_default_str()->check(CLI::IsMember({"fp32", "bf16"}));
-  train->add_option("--steps", options->steps, "timed steps, after two more")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  train->add_option("--batch", options->batch, "sequences a step")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--seq", options->sequence_length, "tokens a sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--dtype", *dtype, "fp32 or bf16")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  train->add_option("--steps", options->steps, "timed steps, after two more")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   train->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
-  train->footer("Examples:\n  flagscale bench train --shape 124m --batch 4 --seq 64\n  flagscale bench train --shape 15m --dtype bf16 --json");
+  train->footer(
+      "Examples:\n  flagscale bench train --shape 124m --batch 4 --seq 64\n  flagscale bench train --shape "
+      "15m --dtype bf16 --json");
   train->callback([=] {
     options->dtype = *dtype == "bf16" ? DType::kBF16 : DType::kF32;
     const auto result = train::bench_train(*options);

@@ -41,7 +41,8 @@ void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Conv
     convert(*options, settings);
     progress.finish();
     fmt::print(stderr, "wrote {}\n", options->folder);
-    const nlohmann::ordered_json out{{"folder", options->folder}, {"dtype", options->dtype}, {"bytes", bytes}};
+    const nlohmann::ordered_json out{
+        {"folder", options->folder}, {"dtype", options->dtype}, {"bytes", bytes}};
     if (options->json) fmt::print("{}\n", out.dump());
   });
 }

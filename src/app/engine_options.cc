@@ -13,23 +13,35 @@ namespace flagscale {
 engine::WeightOptions weight_options(const EngineOptions& o) {
   if (!o.quantization.empty() && o.dtype != "auto")
     fail(ErrorKind::kInvalidArgument, "give --dtype or --quantization, not both");
-  return {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization), op::parse_compute(o.compute), o.weight_cache};
+  return {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization),
+          op::parse_compute(o.compute), o.weight_cache};
 }
 
 void add_engine_options(CLI::App& app, EngineOptions& o) {
-  app.add_option("model", o.model, "Hugging Face folder, checkpoint, .gguf file, or an example's name")->required();
+  app.add_option("model", o.model, "Hugging Face folder, checkpoint, .gguf file, or an example's name")
+      ->required();
   app.add_option("--tokenizer", o.tokenizer, "tokenizer file or folder, in place of the model's own");
-  app.add_option("--dtype", o.dtype, "type of the weights in memory; auto: as the file has each, GGUF's blocks too")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))->capture_default_str();
-  app.add_option("--quantization", o.quantization, "quantise the weights at load: int8, int4 (a scale for 128), int4-32")
+  app.add_option("--dtype", o.dtype,
+                 "type of the weights in memory; auto: as the file has each, GGUF's blocks too")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app.add_option("--quantization", o.quantization,
+                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32")
       ->check(CLI::IsMember({"int8", "int4", "int4-32"}));
-  app.add_option("--compute", o.compute, "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; fast: the fastest")
-      ->check(CLI::IsMember({"exact", "bf16", "int8", "fast"}))->capture_default_str();
+  app.add_option("--compute", o.compute,
+                 "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "
+                 "fast: the fastest")
+      ->check(CLI::IsMember({"exact", "bf16", "int8", "fast"}))
+      ->capture_default_str();
   app.add_option("--kv-cache-dtype", o.cache, "of keys and values")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))->capture_default_str();
-  app.add_flag("!--no-weight-cache", o.weight_cache, "neither use nor leave packed weights in ~/.cache/flagscale");
-  app.add_option("--max-model-len", o.max_model_len, "tokens of the longest sequence; 0: what the requests need")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))->capture_default_str();
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  app.add_flag("!--no-weight-cache", o.weight_cache,
+               "neither use nor leave packed weights in ~/.cache/flagscale");
+  app.add_option("--max-model-len", o.max_model_len,
+                 "tokens of the longest sequence; 0: what the requests need")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
   app.add_option("--threads", o.threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();
   app.add_option("--prompts", o.prompts, "JSON lines {\"prompt\": ...} or {\"messages\": [...]}");
   app.add_flag("--json", o.json, "one JSON object a prompt");
@@ -40,11 +52,13 @@ engine::LoadedModel open_model(const EngineOptions& o) {
   if (!model.tokenizer)
     fail(ErrorKind::kNotFound, "{} brings no tokenizer: name one with --tokenizer PATH", model.path);
   if (model.tokenizer->vocab_size() > model.config.vocab_size)
-    warn("the tokenizer has {} ids, the model {} rows: tokens above are refused", model.tokenizer->vocab_size(), model.config.vocab_size);
+    warn("the tokenizer has {} ids, the model {} rows: tokens above are refused",
+         model.tokenizer->vocab_size(), model.config.vocab_size);
   return model;
 }
 
-std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o, int64_t longest, int64_t sequences, bool score) {
+std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o,
+                                            int64_t longest, int64_t sequences, bool score) {
   engine::RunnerOptions options;
   options.weights = weight_options(o);
   options.cache = parse_dtype(o.cache);
@@ -53,10 +67,12 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
   options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);
   if (score) options.max_rows = options.max_tokens;
   options.threads = o.threads;
-  return std::make_unique<engine::Engine>(std::make_unique<engine::Runner>(model.config, *model.weights, options));
+  return std::make_unique<engine::Engine>(
+      std::make_unique<engine::Runner>(model.config, *model.weights, options));
 }
 
-void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink, const std::string& where) {
+void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink,
+                 const std::string& where) {
   try {
     engine.add(std::move(request), std::move(sink));
   } catch (const Error&) {

@@ -27,12 +27,14 @@ engine::WeightOptions weight_options(const EngineOptions& options);
 // The model with its tokenizer; throws Error when it brings none.
 engine::LoadedModel open_model(const EngineOptions& options);
 
-// An engine whose sequences hold `longest` tokens (or --max-model-len). score: the logits of every token are wanted.
+// An engine whose sequences hold `longest` tokens (or --max-model-len). score: the logits of every token are
+// wanted.
 std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& options,
                                             int64_t longest, int64_t sequences, bool score = false);
 
 // Engine::add(); an error names the prompt's place.
-void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink, const std::string& where);
+void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink,
+                 const std::string& where);
 
 // Steps until nothing is left or the user interrupts (Error{kInterrupted}).
 void run_engine(engine::Engine& engine);

@@ -61,7 +61,9 @@ int run(int argc, char** argv) {
       return 0;
     }
     app.parse(argc, argv);
-    return std::fflush(stdout) == 0 && !std::ferror(stdout) ? 0 : complain("cannot write the output: is the disk full?", 1);
+    return std::fflush(stdout) == 0 && !std::ferror(stdout)
+               ? 0
+               : complain("cannot write the output: is the disk full?", 1);
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, argc, argv);
   } catch (const Error& error) {

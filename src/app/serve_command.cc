@@ -34,24 +34,32 @@ serve::ServiceConfig configuration(Options o) {
   serve::ServiceConfig config = serve::read_service_config(o.yaml, o.arguments);
   if (!o.model_path.empty()) o.model = o.model_path;
   if (!o.model.empty()) config.model = o.model;
-  if (config.model.empty()) fail(ErrorKind::kInvalidArgument, "which model? `flagscale serve MODEL`, or engine_args.model in the YAML");
+  if (config.model.empty())
+    fail(ErrorKind::kInvalidArgument,
+         "which model? `flagscale serve MODEL`, or engine_args.model in the YAML");
   if (!o.host.empty()) config.host = o.host;
   if (o.port >= 0) config.port = o.port;
   if (!o.api_keys.empty()) config.api_key = o.api_keys;
   if (!o.names.empty()) config.served_model_name = o.names;
-  if (std::find(config.api_key.begin(), config.api_key.end(), "") != config.api_key.end()) fail(ErrorKind::kInvalidArgument, "an API key must not be empty");
+  if (std::find(config.api_key.begin(), config.api_key.end(), "") != config.api_key.end())
+    fail(ErrorKind::kInvalidArgument, "an API key must not be empty");
   return config;
 }
 
 void warn_of_open_door(const serve::ServiceConfig& config) {
   const bool loopback = config.host == "localhost" || config.host == "::1" || config.host.starts_with("127.");
   if (!loopback && config.api_key.empty())
-    warn("{} is open to the network and asks for no key: anyone who reaches it can use the model. Give one with --api-key", config.host);
+    warn(
+        "{} is open to the network and asks for no key: anyone who reaches it can use the model. Give one "
+        "with --api-key",
+        config.host);
 }
 
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
   engine::RunnerOptions options;
-  options.weights = {engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization), op::parse_compute(config.compute), /*keep=*/true};
+  options.weights = {
+      engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization),
+      op::parse_compute(config.compute), /*keep=*/true};
   options.cache = config.kv_cache_dtype == "auto" ? DType::kF32 : parse_dtype(config.kv_cache_dtype);
   options.max_sequences = config.max_num_seqs;
   options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
@@ -67,7 +75,9 @@ void serve_model(const Options& o) {
   const serve::ServiceConfig config = configuration(o);
   warn_of_open_door(config);
   engine::LoadedModel model = engine::load_model(model_path(config.model), config.tokenizer);
-  if (!model.tokenizer) fail(ErrorKind::kNotFound, "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
+  if (!model.tokenizer)
+    fail(ErrorKind::kNotFound,
+         "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
   const engine::RunnerOptions options = runner_options(config, model);
   engine::EngineOptions engine_options;
   engine_options.prefix_caching = config.enable_prefix_caching;
@@ -78,8 +88,10 @@ void serve_model(const Options& o) {
   const int64_t capacity = int64_t{engine->runner().pages()} * 16;
   serve::ModelServer server(config, std::move(model), std::move(engine));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  fmt::print("Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops it.\n", server.name(), server.url(),
-             formats, config.compute, capacity, name(options.cache), seconds);
+  fmt::print(
+      "Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops "
+      "it.\n",
+      server.name(), server.url(), formats, config.compute, capacity, name(options.cache), seconds);
   std::fflush(stdout);
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   info("stopping: no new requests; a second signal ends at once");
@@ -91,8 +103,10 @@ void setup(CLI::App& app) {
   app.add_option("model", o->model, "Hugging Face folder, checkpoint, .gguf file, or an example's name");
   app.add_option("yaml", o->yaml, "FlagScale's serve file: engine_args with vLLM's names");
   app.add_option("--model-path", o->model_path, "the model, in place of MODEL");
-  app.add_option("--engine-args", o->arguments, "JSON object of further engine arguments, which win over the file's");
-  app.add_option("--host", o->host, "address to listen on (default 127.0.0.1); 0.0.0.0 opens it to the network");
+  app.add_option("--engine-args", o->arguments,
+                 "JSON object of further engine arguments, which win over the file's");
+  app.add_option("--host", o->host,
+                 "address to listen on (default 127.0.0.1); 0.0.0.0 opens it to the network");
   app.add_option("--port", o->port, "port (default 8000); 0: any free one")->check(CLI::Range(0, 65535));
   app.add_option("--api-key", o->api_keys, "a key that each request must bring; may be repeated");
   app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");
@@ -100,7 +114,8 @@ void setup(CLI::App& app) {
       "Examples:\n"
       "  flagscale serve models/SmolLM2-135M-Instruct --port 8000\n"
       "  flagscale serve Qwen2.5-0.5B.gguf --engine-args '{\"max_model_len\": 4096, \"max_num_seqs\": 16}'\n"
-      "  flagscale serve models/Qwen3-0.6B examples/qwen3/conf/serve/8b.yaml --host 0.0.0.0 --api-key \"$KEY\"");
+      "  flagscale serve models/Qwen3-0.6B examples/qwen3/conf/serve/8b.yaml --host 0.0.0.0 --api-key "
+      "\"$KEY\"");
   app.callback([o] { serve_model(*o); });
 }
 

@@ -23,12 +23,14 @@ std::string text_at(const config::Composed& composed, const std::string& path, c
   return value ? config::python_str(*value) : otherwise;
 }
 
-// The tokenizer says how many rows the vocabulary needs and which token ends a document. Null where no key names one.
+// The tokenizer says how many rows the vocabulary needs and which token ends a document. Null where no key
+// names one.
 std::shared_ptr<const text::Tokenizer> tokenizer_of(const train::TokenizerKeys& keys) {
   data::TokenizerChoice choice;
   choice.path = !keys.tokenizer_path.empty() ? keys.tokenizer_path : keys.tokenizer_model;
   choice.type = keys.tokenizer_type;
-  choice.vocab_file = keys.vocab_file, choice.merge_file = keys.merge_file, choice.special_tokens_file = keys.special_tokens_file;
+  choice.vocab_file = keys.vocab_file, choice.merge_file = keys.merge_file,
+  choice.special_tokens_file = keys.special_tokens_file;
   choice.vocab_size = keys.vocab_size.value_or(0);
   if (choice.type.empty() && choice.path.empty()) return nullptr;
   return data::open_tokenizer(choice);
@@ -66,8 +68,9 @@ void dry_run(const train::TrainOptions& options, bool json) {
   train::TrainStep plan(options.model, step);
   const train::MemoryUse use = plan.memory();
   if (json) {
-    const nlohmann::ordered_json memory{{"weights", use.weights}, {"gradients", use.gradients}, {"optimizer", use.optimizer},
-                                        {"activations", use.activations}, {"inputs", use.inputs}, {"total", use.total()}};
+    const nlohmann::ordered_json memory{{"weights", use.weights},     {"gradients", use.gradients},
+                                        {"optimizer", use.optimizer}, {"activations", use.activations},
+                                        {"inputs", use.inputs},       {"total", use.total()}};
     const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
                                      {"global_batch_size", options.global_batch_size},
                                      {"micro_batch_size", options.micro_batch_size},
@@ -77,8 +80,9 @@ void dry_run(const train::TrainOptions& options, bool json) {
                                      {"plan_bytes", memory}};
     fmt::print("{}\n", out.dump());
   } else {
-    fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n", train::total_iterations(options),
-               options.global_batch_size, options.seq_length, options.micro_batch_size);
+    fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n",
+               train::total_iterations(options), options.global_batch_size, options.seq_length,
+               options.micro_batch_size);
     fmt::print("plan: {}\n", train::describe(use));
   }
   train::require_memory(options.model, step, use, available_memory());
@@ -86,7 +90,8 @@ void dry_run(const train::TrainOptions& options, bool json) {
 
 void print_result(const train::TrainResult& result, bool json) {
   if (json) {
-    nlohmann::ordered_json out{{"iteration", result.iteration}, {"consumed_samples", result.consumed_samples}};
+    nlohmann::ordered_json out{{"iteration", result.iteration},
+                               {"consumed_samples", result.consumed_samples}};
     if (result.lm_loss) out["lm_loss"] = *result.lm_loss;
     if (result.validation_loss) out["validation_loss"] = *result.validation_loss;
     if (!result.checkpoint.empty()) out["checkpoint"] = result.checkpoint;
@@ -102,15 +107,18 @@ void run_training(const TrainingRequest& request) {
   const config::Composed composed = config::compose(request.configuration);
   const std::string type = text_at(composed, "experiment.task.type", "train");
   if (type != "train")
-    fail(ErrorKind::kUnsupported, "experiment.task.type is '{}': the native engine runs 'train' tasks in this version", type);
+    fail(ErrorKind::kUnsupported,
+         "experiment.task.type is '{}': the native engine runs 'train' tasks in this version", type);
   const std::string action = request.action.empty() ? text_at(composed, "action", "run") : request.action;
   if (action != "run" && action != "dryrun" && action != "test")
-    fail(ErrorKind::kUnsupported, "action is '{}': the native engine knows run, dryrun and test in this version", action);
+    fail(ErrorKind::kUnsupported,
+         "action is '{}': the native engine knows run, dryrun and test in this version", action);
   train::TrainOptions options = options_for(request, composed);
   if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
-    options.train_iters = std::min<int64_t>(train::total_iterations(options) > 0 ? train::total_iterations(options) : 5, 5);
+    options.train_iters =
+        std::min<int64_t>(train::total_iterations(options) > 0 ? train::total_iterations(options) : 5, 5);
     options.save.clear(), options.tensorboard_dir.clear();
     options.log_interval = 1;
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
@@ -119,8 +127,11 @@ void run_training(const TrainingRequest& request) {
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
   print_result(result, request.json);
   if (result.interrupted)
-    throw Error(ErrorKind::kInterrupted, fmt::format("stopped after iteration {}{}", result.iteration,
-                result.checkpoint.empty() ? "; save is not set, so nothing was kept" : ", which is saved; the same command goes on from it"));
+    throw Error(
+        ErrorKind::kInterrupted,
+        fmt::format("stopped after iteration {}{}", result.iteration,
+                    result.checkpoint.empty() ? "; save is not set, so nothing was kept"
+                                              : ", which is saved; the same command goes on from it"));
 }
 
 }  // namespace flagscale

@@ -33,7 +33,8 @@ class StepBench {
       : runner_(runner), options_(options), use_(weight_use(runner.decoder())) {
     std::minstd_rand random(1);
     ids_.resize(static_cast<size_t>(std::max<int64_t>(options.prompt, 4096)));
-    for (int32_t& id : ids_) id = static_cast<int32_t>(random() % static_cast<unsigned>(runner.config().vocab_size));
+    for (int32_t& id : ids_)
+      id = static_cast<int32_t>(random() % static_cast<unsigned>(runner.config().vocab_size));
   }
 
   StepRate prefill() {
@@ -55,8 +56,9 @@ class StepBench {
     step(pages, options_.depth);
     for (int i = 0; i < options_.repeats; ++i)
       times.push_back(seconds([&] {
-        for (int64_t t = 0; t < options_.steps; ++t) step(pages, options_.depth + t);
-      }) / static_cast<double>(options_.steps));
+                        for (int64_t t = 0; t < options_.steps; ++t) step(pages, options_.depth + t);
+                      }) /
+                      static_cast<double>(options_.steps));
     return rate(streams, median(times), streams, static_cast<double>(options_.depth + options_.steps / 2));
   }
 
@@ -64,7 +66,8 @@ class StepBench {
   static int64_t pages_for(int64_t length) { return (length + op::kPageTokens - 1) / op::kPageTokens; }
   static std::vector<int32_t> pages_of(int64_t first, int64_t length) {
     std::vector<int32_t> pages(static_cast<size_t>(pages_for(length)));
-    for (size_t i = 0; i < pages.size(); ++i) pages[i] = static_cast<int32_t>(first + static_cast<int64_t>(i));
+    for (size_t i = 0; i < pages.size(); ++i)
+      pages[i] = static_cast<int32_t>(first + static_cast<int64_t>(i));
     return pages;
   }
 
@@ -98,7 +101,8 @@ class StepBench {
     const double head = static_cast<double>(c.vocab_size * c.hidden_size), n = static_cast<double>(tokens);
     const double rows = streams == 0 ? 1 : n, layers = c.num_layers;
     const double attention = 4.0 * c.num_heads * c.head_dim * context * layers;
-    const double cache = 2.0 * c.num_kv_heads * c.head_dim * context * layers * static_cast<double>(size_of(runner_.options().cache));
+    const double cache = 2.0 * c.num_kv_heads * c.head_dim * context * layers *
+                         static_cast<double>(size_of(runner_.options().cache));
     StepRate r;
     r.streams = streams, r.seconds = time, r.tokens_per_s = n / time;
     r.flops = 2 * (use_.matrix_elements * n + head * rows) + attention * n;
@@ -133,8 +137,9 @@ StepBenchResult bench_steps(Runner& runner, const StepBenchOptions& options) {
   if (options.prompt > 0) result.prefill = bench.prefill();
   for (const int streams : options.streams) result.decode.push_back(bench.decode(streams));
   for (int i = 0; i < 3; ++i)
-    result.read_bandwidth = std::max(
-        result.read_bandwidth, static_cast<double>(use.bytes) / seconds([&] { read_weights(runner.decoder(), runner.team()); }));
+    result.read_bandwidth = std::max(result.read_bandwidth, static_cast<double>(use.bytes) / seconds([&] {
+                                                              read_weights(runner.decoder(), runner.team());
+                                                            }));
   result.weight_bytes = use.bytes;
   result.peak_bytes = runner.bytes();
   rusage usage{};

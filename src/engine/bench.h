@@ -1,6 +1,6 @@
 #pragma once
-// Tokens a second of a model's steps, with the share of the floor that binds each: reading the weights and the cache once
-// a step, or multiplying.
+// Tokens a second of a model's steps, with the share of the floor that binds each: reading the weights and
+// the cache once a step, or multiplying.
 
 #include <vector>
 
@@ -9,19 +9,19 @@
 namespace flagscale::engine {
 
 struct StepBenchOptions {
-  int64_t prompt = 512;               // tokens of the prefill
-  int64_t depth = 16;                 // tokens in the cache before decoding
-  int64_t steps = 32;                 // of each decode measurement
+  int64_t prompt = 512;  // tokens of the prefill
+  int64_t depth = 16;    // tokens in the cache before decoding
+  int64_t steps = 32;    // of each decode measurement
   int repeats = 3;
   std::vector<int> streams{1, 8, 32};
 };
 
 struct StepRate {
-  int64_t streams = 0;    // 0: prefill
+  int64_t streams = 0;      // 0: prefill
   double tokens_per_s = 0;  // median of the repeats
-  double bytes = 0;       // read by a step at least: weights once, each stream's cache
-  double flops = 0;       // of a step
-  double seconds = 0;     // of a step, median
+  double bytes = 0;         // read by a step at least: weights once, each stream's cache
+  double flops = 0;         // of a step
+  double seconds = 0;       // of a step, median
 };
 
 struct StepBenchResult {

@@ -14,9 +14,9 @@
 namespace flagscale::engine {
 
 struct RunnerOptions {
-  WeightOptions weights;        // activations are fp32
-  DType cache = DType::kF32;    // or kBF16
-  int64_t max_tokens = 256;     // a step
+  WeightOptions weights;      // activations are fp32
+  DType cache = DType::kF32;  // or kBF16
+  int64_t max_tokens = 256;   // a step
   int64_t max_sequences = 32;
   int64_t max_length = 2048;  // tokens of a sequence
   int64_t max_rows = 0;       // of logits in a step; 0: twice max_sequences, at least 64, at most max_tokens

@@ -65,7 +65,8 @@ bool valid(std::span<const std::byte> bytes, const std::string& key, size_t expe
   Header header;
   if (bytes.size() != expected || bytes.size() < sizeof header + key.size()) return false;
   std::memcpy(&header, bytes.data(), sizeof header);
-  return std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.key_bytes == key.size() && header.file_bytes == expected &&
+  return std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 && header.key_bytes == key.size() &&
+         header.file_bytes == expected &&
          std::memcmp(bytes.data() + sizeof header, key.data(), key.size()) == 0;
 }
 
@@ -90,7 +91,9 @@ bool make_room(uint64_t bytes) {
 void write_entry(model::Decoder& decoder, const std::string& key, size_t bytes) {
   io::AtomicFile file(entry(key).string());
   const std::string zeros(kAlignment, '\0');
-  const auto pad = [&] { file.write(std::string_view(zeros).substr(0, aligned(file.written()) - file.written())); };
+  const auto pad = [&] {
+    file.write(std::string_view(zeros).substr(0, aligned(file.written()) - file.written()));
+  };
   Header header{{}, key.size(), bytes};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   file.write(std::as_bytes(std::span(&header, 1)));
@@ -113,8 +116,8 @@ std::string weight_cache_key(model::Decoder& decoder, const io::WeightSet& weigh
     struct stat status{};
     if (stat(file.c_str(), &status) != 0) return {};
     std::error_code error;
-    key += fmt::format("{} {} {}.{:09}\n", fs::weakly_canonical(file, error).string(), status.st_size, status.st_mtim.tv_sec,
-                       status.st_mtim.tv_nsec);
+    key += fmt::format("{} {} {}.{:09}\n", fs::weakly_canonical(file, error).string(), status.st_size,
+                       status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
   }
   for_segments(decoder, [&](const nn::Parameter& p, const op::PackedSegment& s) {
     key += fmt::format("{} {} {} {}\n", p.name, op::info(s.packing).name, s.rows, p.packed.in);

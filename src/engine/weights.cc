@@ -26,7 +26,9 @@ op::Packing natural_packing(const io::TensorInfo& info) {
     }
     return op::Packing::kF32;
   }
-  return info.dtype == DType::kBF16 ? op::Packing::kBF16 : info.dtype == DType::kF16 ? op::Packing::kF16 : op::Packing::kF32;
+  return info.dtype == DType::kBF16  ? op::Packing::kBF16
+         : info.dtype == DType::kF16 ? op::Packing::kF16
+                                     : op::Packing::kF32;
 }
 
 // Whether rows go into panels as the file has them.
@@ -42,8 +44,8 @@ struct Source {
 };
 
 // Packs the rows of one panel. rows: scratch.
-void pack_panel(const op::PackedSegment& segment, int64_t in, const std::vector<Source>& sources, const io::WeightSet& weights,
-                int64_t panel, std::vector<float>& values) {
+void pack_panel(const op::PackedSegment& segment, int64_t in, const std::vector<Source>& sources,
+                const io::WeightSet& weights, int64_t panel, std::vector<float>& values) {
   const int64_t end = std::min((panel + 1) * op::kPanel, segment.rows);
   size_t source = 0;
   for (int64_t row = panel * op::kPanel; row < end; ++row) {
@@ -87,7 +89,8 @@ void load_dense(const nn::Parameter& p, const io::WeightSet& weights) {
   int64_t at = 0;
   const int64_t columns = p.shape.numel() / p.shape[0];
   for (const nn::Part& part : p.parts) {
-    weights.read_f32(part.name, 0, part.rows, {p.value.data<float>() + at, static_cast<size_t>(part.rows * columns)});
+    weights.read_f32(part.name, 0, part.rows,
+                     {p.value.data<float>() + at, static_cast<size_t>(part.rows * columns)});
     at += part.rows * columns;
   }
 }
@@ -101,9 +104,12 @@ void declare_segments(nn::Parameter& p, const io::WeightSet& weights, const Weig
     const io::TensorInfo& info = weights.info(part.name);
     model::check_shape(info, p, part);
     op::Packing packing = options.packing.value_or(natural_packing(info));
-    if (options.packing && op::info(packing).bits == 4 && p.shard == nn::Shard::kVocabulary) packing = op::Packing::kInt8;
-    if (!segments.empty() && segments.back().packing == packing) segments.back().rows += part.rows;
-    else segments.push_back({packing, part.rows, {}});
+    if (options.packing && op::info(packing).bits == 4 && p.shard == nn::Shard::kVocabulary)
+      packing = op::Packing::kInt8;
+    if (!segments.empty() && segments.back().packing == packing)
+      segments.back().rows += part.rows;
+    else
+      segments.push_back({packing, part.rows, {}});
   }
 }
 
@@ -112,12 +118,15 @@ void declare_segments(nn::Parameter& p, const io::WeightSet& weights, const Weig
 std::optional<op::Packing> parse_weight_format(std::string_view name) {
   if (name == "auto") return std::nullopt;
   if (name == "int4-32") return op::Packing::kQ4_0;
-  for (const op::Packing packing : {op::Packing::kF32, op::Packing::kBF16, op::Packing::kF16, op::Packing::kInt8, op::Packing::kInt4})
+  for (const op::Packing packing :
+       {op::Packing::kF32, op::Packing::kBF16, op::Packing::kF16, op::Packing::kInt8, op::Packing::kInt4})
     if (name == op::info(packing).name) return packing;
-  fail(ErrorKind::kInvalidArgument, "'{}' is no format of weights; there are {}", name, fmt::join(kWeightFormats, ", "));
+  fail(ErrorKind::kInvalidArgument, "'{}' is no format of weights; there are {}", name,
+       fmt::join(kWeightFormats, ", "));
 }
 
-void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options) {
+void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights,
+                   const WeightOptions& options) {
   auto& list = decoder.parameters();
   for (nn::Parameter& p : list.parameters()) {
     if (p.shape.rank() == 2) {
@@ -134,14 +143,16 @@ void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& w
       s.data = arena.persistent(p.name, op::packed_shape(s.packing, s.rows, p.packed.in), DType::kU8);
 }
 
-void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options, const Team& team) {
+void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
+                  const Team& team) {
   auto& list = decoder.parameters();
   model::fill_constants(list);
   bool packed = false;
   for (const nn::Parameter& p : list.parameters()) {
     if (!p.packed.defined()) {
       load_dense(p, weights);
-    } else if (!p.packed.segments[0].data.storage()->owner) {  // an entry of the cache owns its memory, the arena does not
+    } else if (!p.packed.segments[0].data.storage()->owner) {  // an entry of the cache owns its memory, the
+                                                               // arena does not
       load_packed(p, weights, team);
       packed = true;
     }
@@ -156,7 +167,8 @@ WeightUse weight_use(model::Decoder& decoder) {
     use.bytes += bytes;
     const bool looked_up = p.name == "model.embed_tokens.weight" && !decoder.config().tie_embeddings;
     if (!looked_up) use.read_bytes += bytes;
-    if (p.packed.defined() && p.shard != nn::Shard::kVocabulary) use.matrix_elements += static_cast<double>(p.shape.numel());
+    if (p.packed.defined() && p.shard != nn::Shard::kVocabulary)
+      use.matrix_elements += static_cast<double>(p.shape.numel());
   }
   return use;
 }
@@ -183,7 +195,8 @@ std::string weight_formats(model::Decoder& decoder) {
   for (const nn::Parameter& p : decoder.parameters().parameters())
     for (const op::PackedSegment& s : p.packed.segments) bytes[op::info(s.packing).name] += s.data.bytes();
   std::vector<std::pair<std::string, size_t>> sorted(bytes.begin(), bytes.end());
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string result;
   for (const auto& [name, size] : sorted) result += (result.empty() ? "" : ", ") + name;
   return result;

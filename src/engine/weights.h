@@ -1,5 +1,6 @@
 #pragma once
-// The model's weights as serving holds them: matrices packed (op/packed_linear), everything else dense in fp32.
+// The model's weights as serving holds them: matrices packed (op/packed_linear), everything else dense in
+// fp32.
 
 #include <optional>
 
@@ -9,8 +10,9 @@
 
 namespace flagscale::engine {
 
-// packing: of every matrix; none: as the file has each (bf16, f16, GGUF's blocks), fp32 for what cannot be kept as it
-// is. With 4 bits, embedding and head take 8, as is usual: they matter most. A fused weight whose parts the file stores in different formats becomes segments.
+// packing: of every matrix; none: as the file has each (bf16, f16, GGUF's blocks), fp32 for what cannot be
+// kept as it is. With 4 bits, embedding and head take 8, as is usual: they matter most. A fused weight whose
+// parts the file stores in different formats becomes segments.
 struct WeightOptions {
   std::optional<op::Packing> packing;
   op::Compute compute = op::Compute::kExact;
@@ -19,14 +21,17 @@ struct WeightOptions {
 
 // "auto": none; else a floating type, int8, int4 (one scale for 128) or int4-32. Throws Error naming them.
 std::optional<op::Packing> parse_weight_format(std::string_view name);
-inline constexpr const char* kWeightFormats[] = {"auto", "float32", "bfloat16", "float16", "int8", "int4", "int4-32"};
+inline constexpr const char* kWeightFormats[] = {"auto", "float32", "bfloat16", "float16",
+                                                 "int8", "int4",    "int4-32"};
 
-// Gives every weight and constant of the model its place. Throws Error naming the tensor that is missing or has
-// another shape.
-void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options);
+// Gives every weight and constant of the model its place. Throws Error naming the tensor that is missing or
+// has another shape.
+void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights,
+                   const WeightOptions& options);
 
 // Fills placed and bound weights from the same file, and the constants.
-void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options, const Team& team);
+void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
+                  const Team& team);
 
 // What a step reads and multiplies of the weights.
 struct WeightUse {

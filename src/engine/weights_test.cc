@@ -1,5 +1,5 @@
-// Serving weights in every format: the same logits however a sequence is cut and whoever else is in the step, and the
-// same values as the file's.
+// Serving weights in every format: the same logits however a sequence is cut and whoever else is in the step,
+// and the same values as the file's.
 
 #include "engine/weights.h"
 
@@ -88,16 +88,21 @@ TEST_P(WeightFormats, LogitsAreTheSameAloneInABatchAndInChunks) {
   for (const auto& [size, others] : {std::pair<size_t, int>{40, 7}, {7, 0}, {1, 5}, {13, 7}}) {
     const auto again = step.logits(prompt, size, others);
     ASSERT_EQ(again.size(), alone.size());
-    for (size_t i = 0; i < alone.size(); ++i) ASSERT_EQ(again[i], alone[i]) << "chunks of " << size << " beside " << others;
+    for (size_t i = 0; i < alone.size(); ++i)
+      ASSERT_EQ(again[i], alone[i]) << "chunks of " << size << " beside " << others;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, WeightFormats,
-                         ::testing::Values(Setup{"float32", "exact"}, Setup{"bfloat16", "exact"}, Setup{"bfloat16", "bf16"}, Setup{"float16", "exact"},
-                                           Setup{"int8", "exact"}, Setup{"int8", "int8"}, Setup{"int4", "exact"}, Setup{"int4", "int8"},
-                                           Setup{"int4-32", "exact"}, Setup{"int4-32", "fast"}, Setup{"int8", "fast", DType::kBF16}),
+                         ::testing::Values(Setup{"float32", "exact"}, Setup{"bfloat16", "exact"},
+                                           Setup{"bfloat16", "bf16"}, Setup{"float16", "exact"},
+                                           Setup{"int8", "exact"}, Setup{"int8", "int8"},
+                                           Setup{"int4", "exact"}, Setup{"int4", "int8"},
+                                           Setup{"int4-32", "exact"}, Setup{"int4-32", "fast"},
+                                           Setup{"int8", "fast", DType::kBF16}),
                          [](const auto& test) {
-                           std::string name = test.param.format + "_" + test.param.compute + (test.param.cache == DType::kBF16 ? "_bf16cache" : "");
+                           std::string name = test.param.format + "_" + test.param.compute +
+                                              (test.param.cache == DType::kBF16 ? "_bf16cache" : "");
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
@@ -107,13 +112,17 @@ TEST(Formats, LogitsStayNearFp32s) {
   const auto want = Step({"float32", "exact"}).logits(prompt, 40, 0);
   double power = 0;
   for (const float x : want) power += static_cast<double>(x) * static_cast<double>(x);
-  for (const auto& [format, compute, most] : {std::tuple{"bfloat16", "exact", 0.02}, {"bfloat16", "bf16", 0.03}, {"int8", "exact", 0.05},
-                                              {"int8", "int8", 0.06}, {"int4-32", "exact", 0.5}}) {
+  for (const auto& [format, compute, most] : {std::tuple{"bfloat16", "exact", 0.02},
+                                              {"bfloat16", "bf16", 0.03},
+                                              {"int8", "exact", 0.05},
+                                              {"int8", "int8", 0.06},
+                                              {"int4-32", "exact", 0.5}}) {
     const auto got = Step({format, compute}).logits(prompt, 40, 0);
     double error = 0;
     for (size_t i = 0; i < want.size(); ++i) error += std::pow(static_cast<double>(got[i] - want[i]), 2);
     EXPECT_LT(std::sqrt(error / power), most) << format << " " << compute;
-    const bool as_stored = std::string_view(format) == "bfloat16" && std::string_view(compute) == "exact";  // the file holds bf16
+    const bool as_stored = std::string_view(format) == "bfloat16" &&
+                           std::string_view(compute) == "exact";  // the file holds bf16
     EXPECT_EQ(error > 0, !as_stored) << format << " " << compute;
   }
 }
@@ -124,31 +133,36 @@ TEST(Formats, UnknownOnesAreRefused) { EXPECT_THROW(parse_weight_format("int3"),
 TEST(Formats, BlocksKeepTheirValues) {
   const Team team(1);
   const auto allocator = make_cpu_allocator();
-  for (const io::Encoding encoding : {io::Encoding::kQ8_0, io::Encoding::kQ4_0, io::Encoding::kQ4_1, io::Encoding::kQ5_0, io::Encoding::kQ5_1,
-                                      io::Encoding::kQ4_K, io::Encoding::kQ5_K, io::Encoding::kQ6_K}) {
+  for (const io::Encoding encoding :
+       {io::Encoding::kQ8_0, io::Encoding::kQ4_0, io::Encoding::kQ4_1, io::Encoding::kQ5_0,
+        io::Encoding::kQ5_1, io::Encoding::kQ4_K, io::Encoding::kQ5_K, io::Encoding::kQ6_K}) {
     const op::Packing packing = op::parse_packing(io::name(encoding));
     const int64_t in = 512, rows = 40, bytes = in / op::info(packing).block * op::info(packing).source_bytes;
     std::vector<std::byte> blocks(static_cast<size_t>(rows * bytes));
     uint32_t state = 7;
-    for (std::byte& b : blocks) b = static_cast<std::byte>((state = state * 1664525 + 1013904223) >> 24 & 0xbf);  // no infinite halves
+    for (std::byte& b : blocks)
+      b = static_cast<std::byte>((state = state * 1664525 + 1013904223) >> 24 & 0xbf);  // no infinite halves
     const Tensor data = make_tensor(*allocator, op::packed_shape(packing, rows, in), DType::kU8);
     std::vector<float> want(static_cast<size_t>(rows * in));
     io::decode_f32(encoding, DType::kF32, blocks, 0, want);
     const Tensor ids = make_tensor(*allocator, {rows}, DType::kI32);
     for (int64_t r = 0; r < rows; ++r) {
-      op::pack_row(data, packing, r, in, std::span(blocks).subspan(static_cast<size_t>(r * bytes), static_cast<size_t>(bytes)));
+      op::pack_row(data, packing, r, in,
+                   std::span(blocks).subspan(static_cast<size_t>(r * bytes), static_cast<size_t>(bytes)));
       ids.data<int32_t>()[r] = static_cast<int32_t>(r);
     }
     EagerRecorder recorder(*allocator, team, machine_isa());
     Context context{recorder, nullptr};
     const Tensor got = op::packed_rows(context, ids, {{{packing, rows, data}}, in, op::Compute::kExact});
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got.data<float>()[i], want[i]) << io::name(encoding) << " " << i;
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_EQ(got.data<float>()[i], want[i]) << io::name(encoding) << " " << i;
   }
 }
 
 class WeightCache : public ::testing::Test {
  protected:
-  WeightCache() : folder_(std::filesystem::temp_directory_path() / ("flagscale-cache-" + std::to_string(getpid()))) {
+  WeightCache()
+      : folder_(std::filesystem::temp_directory_path() / ("flagscale-cache-" + std::to_string(getpid()))) {
     setenv("XDG_CACHE_HOME", folder_.c_str(), 1);
     decoder_config_ = config();
     decoder_config_.vocab_size = 40000;  // large enough to be kept
@@ -175,10 +189,12 @@ class WeightCache : public ::testing::Test {
     p.packed.segments = {{op::Packing::kF32, p.shape[0], {}}};
     const std::string key = weight_cache_key(decoder, *weights);
     if (attach_cached_weights(decoder, key)) {
-      for (size_t i = 0; i < p.packed.bytes(); i += 997) EXPECT_EQ(p.packed.segments[0].data.data<uint8_t>()[i], value);
+      for (size_t i = 0; i < p.packed.bytes(); i += 997)
+        EXPECT_EQ(p.packed.segments[0].data.data<uint8_t>()[i], value);
       return true;
     }
-    p.packed.segments[0].data = make_tensor(*allocator, op::packed_shape(op::Packing::kF32, p.shape[0], p.shape[1]), DType::kU8);
+    p.packed.segments[0].data =
+        make_tensor(*allocator, op::packed_shape(op::Packing::kF32, p.shape[0], p.shape[1]), DType::kU8);
     std::memset(p.packed.segments[0].data.raw(), value, p.packed.bytes());
     if (store) store_cached_weights(decoder, key);
     return false;

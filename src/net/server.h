@@ -42,8 +42,8 @@ class Server {
   // answer is complete. Returns at once; connections() tells when all have gone.
   void stop_accepting();
 
-  // Ends every connection and calls the handler no more; returns when that is so. Exchanges may still be answered, to nobody,
-  // for as long as the server lives.
+  // Ends every connection and calls the handler no more; returns when that is so. Exchanges may still be
+  // answered, to nobody, for as long as the server lives.
   void close();
 
  private:

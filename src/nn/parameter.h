@@ -1,6 +1,6 @@
 #pragma once
-// What a model declares about its weights, once for training, serving and estimating: names as in Hugging Face files,
-// shapes, how they shard, how they start. Memory is given later by whoever runs the model.
+// What a model declares about its weights, once for training, serving and estimating: names as in Hugging
+// Face files, shapes, how they shard, how they start. Memory is given later by whoever runs the model.
 
 #include <deque>
 #include <functional>
@@ -28,8 +28,8 @@ struct Part {
 };
 
 struct Parameter {
-  std::string name;         // of the fused whole; logical name in checkpoints and in randomness
-  Shape shape;              // [out, in] or [n]
+  std::string name;  // of the fused whole; logical name in checkpoints and in randomness
+  Shape shape;       // [out, in] or [n]
   Shard shard;
   Init init;
   bool decay;               // weight decay applies: matrices yes, biases and norms no

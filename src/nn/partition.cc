@@ -11,8 +11,8 @@ Tensor Partition::look_up(Context& context, const Tensor& ids, const Parameter& 
   return op::embedding(context, ids, table.value);
 }
 
-Tensor Partition::vocabulary_loss(Context& context, const Tensor& hidden, const Parameter& head, const Tensor& labels,
-                                  const Tensor& mask, const float* grad_scale) {
+Tensor Partition::vocabulary_loss(Context& context, const Tensor& hidden, const Parameter& head,
+                                  const Tensor& labels, const Tensor& mask, const float* grad_scale) {
   return op::head_loss(context, hidden, head.value, labels, mask, grad_scale);
 }
 

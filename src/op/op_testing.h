@@ -1,5 +1,6 @@
 #pragma once
-// Shared by the ops' tests: values against the scalar kernels in double, gradients against finite differences.
+// Shared by the ops' tests: values against the scalar kernels in double, gradients against finite
+// differences.
 
 #include <gtest/gtest.h>
 
@@ -28,9 +29,12 @@ inline double get(const Tensor& t, int64_t i) {
 }
 
 inline void set(const Tensor& t, int64_t i, double value) {
-  if (t.dtype() == DType::kF64) t.data<double>()[i] = value;
-  else if (t.dtype() == DType::kF32) t.data<float>()[i] = static_cast<float>(value);
-  else t.data<BF16>()[i] = to_bf16(static_cast<float>(value));
+  if (t.dtype() == DType::kF64)
+    t.data<double>()[i] = value;
+  else if (t.dtype() == DType::kF32)
+    t.data<float>()[i] = static_cast<float>(value);
+  else
+    t.data<BF16>()[i] = to_bf16(static_cast<float>(value));
 }
 
 inline Tensor random_tensor(const Shape& shape, unsigned seed, DType dtype = DType::kF64) {
@@ -86,7 +90,8 @@ inline double relative_error(const Tensor& a, const Tensor& b) {
 }
 
 // Gradients of sum(output * r) by central differences, for up to 200 elements of each fp64 input.
-inline void expect_gradients(const Function& function, const std::vector<Tensor>& inputs, double tolerance = 1e-6) {
+inline void expect_gradients(const Function& function, const std::vector<Tensor>& inputs,
+                             double tolerance = 1e-6) {
   const Result exact = run(function, inputs, Isa::kScalar);
   const Tensor r = random_tensor(exact.output.shape(), 99);
   const auto objective = [&] {
@@ -120,17 +125,19 @@ class EverySet : public ::testing::TestWithParam<Isa> {
   void SetUp() override {
     const std::vector<Isa> sets = runnable_isas();
     if (std::find(sets.begin(), sets.end(), GetParam()) == sets.end())
-      GTEST_SKIP() << "the " << name(GetParam()) << " kernels are not run: this machine lacks the instructions";
+      GTEST_SKIP() << "the " << name(GetParam())
+                   << " kernels are not run: this machine lacks the instructions";
   }
 };
-#define FLAGSCALE_EVERY_SET(suite)                                                                            \
-  class suite : public testing::EverySet {};                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Set, suite, ::testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16), \
+#define FLAGSCALE_EVERY_SET(suite)                                                                      \
+  class suite : public testing::EverySet {};                                                            \
+  INSTANTIATE_TEST_SUITE_P(Set, suite,                                                                  \
+                           ::testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16), \
                            [](const auto& test) { return std::string(name(test.param)); })
 
 // Output and gradients of one instruction set, in fp32 and bf16, against the scalar kernels in double.
-inline void expect_agrees(Isa isa, const Function& function, const std::vector<Tensor>& inputs, double fp32 = 1e-5,
-                          double bf16 = 3e-2) {
+inline void expect_agrees(Isa isa, const Function& function, const std::vector<Tensor>& inputs,
+                          double fp32 = 1e-5, double bf16 = 3e-2) {
   const Result exact = run(function, inputs, Isa::kScalar);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     SCOPED_TRACE(flagscale::name(dtype));
@@ -139,7 +146,8 @@ inline void expect_agrees(Isa isa, const Function& function, const std::vector<T
     const Result got = run(function, narrow, isa);
     const double tolerance = dtype == DType::kF32 ? fp32 : bf16;
     EXPECT_LT(relative_error(got.output, exact.output), tolerance);
-    for (size_t k = 0; k < inputs.size(); ++k) EXPECT_LT(relative_error(got.grads[k], exact.grads[k]), tolerance) << "gradient " << k;
+    for (size_t k = 0; k < inputs.size(); ++k)
+      EXPECT_LT(relative_error(got.grads[k], exact.grads[k]), tolerance) << "gradient " << k;
   }
 }
 

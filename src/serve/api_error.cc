@@ -12,12 +12,18 @@ namespace {
 
 const char* error_type(int status) {
   switch (status) {
-    case 401: return "authentication_error";
-    case 403: return "permission_error";
-    case 404: return "not_found_error";
-    case 429: return "rate_limit_error";
-    case 503: return "service_unavailable_error";
-    default: return status >= 500 ? "server_error" : "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 503:
+      return "service_unavailable_error";
+    default:
+      return status >= 500 ? "server_error" : "invalid_request_error";
   }
 }
 
@@ -25,11 +31,17 @@ Json nullable(const std::string& text) { return text.empty() ? Json(nullptr) : J
 
 }  // namespace
 
-std::string error_json(int status, const std::string& message, const std::string& param, const std::string& code) {
-  return dump({{"error", {{"message", message}, {"type", error_type(status)}, {"param", nullable(param)}, {"code", nullable(code)}}}});
+std::string error_json(int status, const std::string& message, const std::string& param,
+                       const std::string& code) {
+  return dump({{"error",
+                {{"message", message},
+                 {"type", error_type(status)},
+                 {"param", nullable(param)},
+                 {"code", nullable(code)}}}});
 }
 
-net::Response error_response(int status, const std::string& message, const std::string& param, const std::string& code) {
+net::Response error_response(int status, const std::string& message, const std::string& param,
+                             const std::string& code) {
   net::Response response{status, "application/json", error_json(status, message, param, code)};
   if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
   if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");

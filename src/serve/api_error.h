@@ -12,7 +12,10 @@ namespace flagscale::serve {
 class ApiError : public std::runtime_error {
  public:
   ApiError(int status, std::string message, std::string param = {}, std::string code = {})
-      : std::runtime_error(std::move(message)), status_(status), param_(std::move(param)), code_(std::move(code)) {}
+      : std::runtime_error(std::move(message)),
+        status_(status),
+        param_(std::move(param)),
+        code_(std::move(code)) {}
   int status() const { return status_; }
   const std::string& param() const { return param_; }
   const std::string& code() const { return code_; }
@@ -28,8 +31,10 @@ template <class... Args>
   throw ApiError(400, fmt::format(format, std::forward<Args>(args)...), param);
 }
 
-std::string error_json(int status, const std::string& message, const std::string& param = {}, const std::string& code = {});
-net::Response error_response(int status, const std::string& message, const std::string& param = {}, const std::string& code = {});
+std::string error_json(int status, const std::string& message, const std::string& param = {},
+                       const std::string& code = {});
+net::Response error_response(int status, const std::string& message, const std::string& param = {},
+                             const std::string& code = {});
 
 // Inside a catch block: the answer to the current exception. What is our fault says no more than that.
 net::Response current_error();

@@ -11,12 +11,18 @@ namespace {
 
 const char* kind_of(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::boolean: return "a boolean";
-    case Json::value_t::string: return "a string";
-    case Json::value_t::array: return "a list";
-    case Json::value_t::object: return "an object";
-    default: return "a number";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return "a boolean";
+    case Json::value_t::string:
+      return "a string";
+    case Json::value_t::array:
+      return "a list";
+    case Json::value_t::object:
+      return "an object";
+    default:
+      return "a number";
   }
 }
 
@@ -36,8 +42,10 @@ Json bounds(const char* type, const Range& range) {
   Json schema = {{"type", {type, "null"}}};
   const auto set = [&](const char* key, double bound) {
     if (!std::isfinite(bound)) return;
-    if (std::string_view(type) == "integer") schema[key] = static_cast<int64_t>(bound);
-    else schema[key] = bound;
+    if (std::string_view(type) == "integer")
+      schema[key] = static_cast<int64_t>(bound);
+    else
+      schema[key] = bound;
   };
   set("minimum", range.least);
   set("exclusiveMinimum", range.above);
@@ -58,7 +66,8 @@ int64_t read_integer(const std::string& name, const Json& value, const Range& ra
   const bool fits = value.is_number_unsigned()  ? value.get<uint64_t>() <= uint64_t{INT64_MAX}
                     : value.is_number_integer() ? true
                                                 : number == std::trunc(number) && std::abs(number) < kPast;
-  if (!fits) refuse(name, "{} must be a whole number, got {}", name, value.is_number() ? dump(value) : kind_of(value));
+  if (!fits)
+    refuse(name, "{} must be a whole number, got {}", name, value.is_number() ? dump(value) : kind_of(value));
   check(name, number, range);
   return value.is_number_integer() ? value.get<int64_t>() : static_cast<int64_t>(number);
 }
@@ -78,8 +87,11 @@ const std::string& read_string(const std::string& name, const Json& value) {
 
 std::vector<std::string> read_strings(const std::string& name, const Json& value, size_t most) {
   if (value.is_string()) return {value.get<std::string>()};
-  if (!value.is_array()) refuse(name, "{} must be a string or a list of strings, got {}", name, kind_of(value));
-  if (value.size() > most) throw ApiError(422, fmt::format("{} has {} items, at most {} are allowed", name, value.size(), most), name);
+  if (!value.is_array())
+    refuse(name, "{} must be a string or a list of strings, got {}", name, kind_of(value));
+  if (value.size() > most)
+    throw ApiError(422, fmt::format("{} has {} items, at most {} are allowed", name, value.size(), most),
+                   name);
   std::vector<std::string> result;
   for (const Json& item : value) result.push_back(read_string(name, item));
   return result;
@@ -87,10 +99,13 @@ std::vector<std::string> read_strings(const std::string& name, const Json& value
 
 std::vector<int32_t> read_ids(const std::string& name, const Json& value, size_t most) {
   if (!value.is_array()) refuse(name, "{} must be a list of token ids, got {}", name, kind_of(value));
-  if (value.size() > most) throw ApiError(422, fmt::format("{} has {} items, at most {} are allowed", name, value.size(), most), name);
+  if (value.size() > most)
+    throw ApiError(422, fmt::format("{} has {} items, at most {} are allowed", name, value.size(), most),
+                   name);
   std::vector<int32_t> ids;
   ids.reserve(value.size());
-  for (const Json& item : value) ids.push_back(static_cast<int32_t>(read_integer(name, item, {.least = 0, .most = 2147483647})));
+  for (const Json& item : value)
+    ids.push_back(static_cast<int32_t>(read_integer(name, item, {.least = 0, .most = 2147483647})));
   return ids;
 }
 
@@ -107,12 +122,14 @@ std::string choice_schema(const std::vector<std::string>& values) {
 const Json* FieldTable::find(const Info& info, const Json& object) {
   const auto it = object.find(info.name);
   if (it != object.end() && !it->is_null()) return &*it;
-  if (info.required) throw ApiError(400, "the field '" + info.name + "' is missing", info.name, "missing_required_parameter");
+  if (info.required)
+    throw ApiError(400, "the field '" + info.name + "' is missing", info.name, "missing_required_parameter");
   return nullptr;
 }
 
 void FieldTable::require_object(const Json& value) {
-  if (!value.is_object()) throw ApiError(400, fmt::format("the body must be a JSON object, got {}", kind_of(value)));
+  if (!value.is_object())
+    throw ApiError(400, fmt::format("the body must be a JSON object, got {}", kind_of(value)));
 }
 
 std::string FieldTable::schema() const {

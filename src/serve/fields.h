@@ -1,11 +1,13 @@
 #pragma once
-// The fields of a request's JSON object: one descriptor a field reads it, bounds it and documents it. /openapi.json is made
-// from the same descriptors.
+// The fields of a request's JSON object: one descriptor a field reads it, bounds it and documents it.
+// /openapi.json is made from the same descriptors.
 //
 //   Fields<ChatRequest> fields;
-//   fields.number("top_p", &ChatRequest::top_p, {.above = 0, .most = 1}, "draw from the likeliest that hold this share");
+//   fields.number("top_p", &ChatRequest::top_p, {.above = 0, .most = 1}, "draw from the likeliest that hold
+//   this share");
 //
-// null stands for "not given", except where a field is required. Unknown fields are accepted and do nothing, as in vLLM.
+// null stands for "not given", except where a field is required. Unknown fields are accepted and do nothing,
+// as in vLLM.
 
 #include <cstdint>
 #include <functional>
@@ -29,7 +31,8 @@ bool read_bool(const std::string& name, const Json& value);
 int64_t read_integer(const std::string& name, const Json& value, const Range& range);
 double read_number(const std::string& name, const Json& value, const Range& range);
 const std::string& read_string(const std::string& name, const Json& value);
-std::vector<std::string> read_strings(const std::string& name, const Json& value, size_t most);  // one, or a list
+std::vector<std::string> read_strings(const std::string& name, const Json& value,
+                                      size_t most);  // one, or a list
 std::vector<int32_t> read_ids(const std::string& name, const Json& value, size_t most);
 
 // JSON schemas of such fields.
@@ -67,22 +70,30 @@ class Fields : public FieldTable {
   template <class Member>
   void flag(std::string name, Member member, std::string doc) {
     add(std::move(name), bool_schema(), std::move(doc),
-        [member](Target& target, const std::string& field, const Json& value) { target.*member = read_bool(field, value); });
+        [member](Target& target, const std::string& field, const Json& value) {
+          target.*member = read_bool(field, value);
+        });
   }
   template <class Member>
   void integer(std::string name, Member member, Range range, std::string doc) {
     add(std::move(name), integer_schema(range), std::move(doc),
-        [member, range](Target& target, const std::string& field, const Json& value) { target.*member = read_integer(field, value, range); });
+        [member, range](Target& target, const std::string& field, const Json& value) {
+          target.*member = read_integer(field, value, range);
+        });
   }
   template <class Member>
   void number(std::string name, Member member, Range range, std::string doc) {
     add(std::move(name), number_schema(range), std::move(doc),
-        [member, range](Target& target, const std::string& field, const Json& value) { target.*member = read_number(field, value, range); });
+        [member, range](Target& target, const std::string& field, const Json& value) {
+          target.*member = read_number(field, value, range);
+        });
   }
   template <class Member>
   void text(std::string name, Member member, std::string doc) {
     add(std::move(name), string_schema(), std::move(doc),
-        [member](Target& target, const std::string& field, const Json& value) { target.*member = read_string(field, value); });
+        [member](Target& target, const std::string& field, const Json& value) {
+          target.*member = read_string(field, value);
+        });
   }
 
   Target read(const Json& object) const {

@@ -22,7 +22,8 @@ void check_bounds(std::string_view text, const JsonBounds& bounds) {
       case '[':
         keys.push_back(0);
         if (keys.size() > static_cast<size_t>(bounds.depth))
-          throw ApiError(400, fmt::format("the JSON is nested deeper than {} levels, at byte {}", bounds.depth, i));
+          throw ApiError(
+              400, fmt::format("the JSON is nested deeper than {} levels, at byte {}", bounds.depth, i));
         break;
       case '}':
       case ']':
@@ -32,7 +33,8 @@ void check_bounds(std::string_view text, const JsonBounds& bounds) {
         if (!keys.empty() && ++keys.back() > bounds.keys)
           throw ApiError(422, fmt::format("a JSON object has more than {} keys, at byte {}", bounds.keys, i));
         break;
-      default: break;
+      default:
+        break;
     }
   }
 }

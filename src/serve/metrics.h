@@ -19,7 +19,8 @@ class Histogram {
   explicit Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
   void observe(double value);
   // Prometheus text; labels without braces: `model_name="m"`.
-  void write(std::string& out, const std::string& name, const std::string& help, const std::string& labels) const;
+  void write(std::string& out, const std::string& name, const std::string& help,
+             const std::string& labels) const;
 
  private:
   mutable std::mutex mutex_;

@@ -12,13 +12,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-void expect_refusal(const TestServer& server, const std::string& path, const std::string& body, int status, const std::string& param = "") {
+void expect_refusal(const TestServer& server, const std::string& path, const std::string& body, int status,
+                    const std::string& param = "") {
   const net::Response response = server.send("POST", path, body);
   EXPECT_EQ(response.status, status) << body.substr(0, 300) << "\n" << response.body.substr(0, 500);
   const TestJson json = TestJson::parse(response.body, nullptr, false);
   ASSERT_TRUE(json.is_object() && json.contains("error")) << response.body;
   const TestJson& error = json["error"];
-  EXPECT_TRUE(error["message"].is_string() && error["type"].is_string() && error.contains("code") && error.size() == 4) << response.body;
+  EXPECT_TRUE(error["message"].is_string() && error["type"].is_string() && error.contains("code") &&
+              error.size() == 4)
+      << response.body;
   if (!param.empty()) {
     EXPECT_EQ(error["param"], param) << response.body;
   }
@@ -26,9 +29,12 @@ void expect_refusal(const TestServer& server, const std::string& path, const std
 
 TEST(Refusals, MalformedJsonIs400) {
   TestServer server;
-  for (const std::string body : {"{", "nonsense", "[]", "\"text\"", "1", "null", "{\"a\":}", "{\"a\": NaN}", "{\"a\": 1e999}", "{\"prompt\": \"\\ud800\"}", "{\"prompt\": \"\xff\"}",
-                                 "{\"prompt\": \"a\"} trailing"})
-    for (const char* path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}) expect_refusal(server, path, body, 400);
+  for (const std::string body :
+       {"{", "nonsense", "[]", "\"text\"", "1", "null", "{\"a\":}", "{\"a\": NaN}", "{\"a\": 1e999}",
+        "{\"prompt\": \"\\ud800\"}", "{\"prompt\": \"\xff\"}", "{\"prompt\": \"a\"} trailing"})
+    for (const char* path :
+         {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"})
+      expect_refusal(server, path, body, 400);
   std::string deep = std::string(60'000, '[') + std::string(60'000, ']');
   expect_refusal(server, "/v1/completions", "{\"prompt\": " + deep + "}", 400);
   std::string nested;
@@ -42,28 +48,72 @@ TEST(Refusals, MalformedJsonIs400) {
 
 TEST(Refusals, WrongTypesAndRangesNameTheField) {
   TestServer server;
-  const std::vector<std::pair<std::string, TestJson>> cases = {
-      {"temperature", -1}, {"temperature", "hot"}, {"top_p", 0}, {"top_p", 1.5}, {"top_k", -2}, {"top_k", 1.5}, {"min_p", 2}, {"n", 0}, {"n", -5}, {"n", 1.5}, {"n", "2"},
-      {"max_tokens", -1}, {"max_tokens", 1e30}, {"max_tokens", true}, {"presence_penalty", 3}, {"frequency_penalty", -2.5}, {"repetition_penalty", 0}, {"seed", "x"}, {"seed", 1e300},
-      {"stop", 5}, {"stop", {1}}, {"stop", ""}, {"stop_token_ids", {-1}}, {"stop_token_ids", {9999}}, {"logit_bias", {{"x", 1}}}, {"logit_bias", {{"5", 101}}}, {"logit_bias", {{"9999", 1}}},
-      {"logit_bias", {1}}, {"stream", "yes"}, {"stream_options", 1}, {"response_format", "json"}, {"response_format", {{"type", "xml"}}}, {"allowed_token_ids", TestJson::array()},
-      {"prompt_logprobs", -1}, {"prompt_logprobs", 100}, {"priority", 0.5}, {"use_beam_search", true}, {"cache_salt", 3}};
+  const std::vector<std::pair<std::string, TestJson>> cases = {{"temperature", -1},
+                                                               {"temperature", "hot"},
+                                                               {"top_p", 0},
+                                                               {"top_p", 1.5},
+                                                               {"top_k", -2},
+                                                               {"top_k", 1.5},
+                                                               {"min_p", 2},
+                                                               {"n", 0},
+                                                               {"n", -5},
+                                                               {"n", 1.5},
+                                                               {"n", "2"},
+                                                               {"max_tokens", -1},
+                                                               {"max_tokens", 1e30},
+                                                               {"max_tokens", true},
+                                                               {"presence_penalty", 3},
+                                                               {"frequency_penalty", -2.5},
+                                                               {"repetition_penalty", 0},
+                                                               {"seed", "x"},
+                                                               {"seed", 1e300},
+                                                               {"stop", 5},
+                                                               {"stop", {1}},
+                                                               {"stop", ""},
+                                                               {"stop_token_ids", {-1}},
+                                                               {"stop_token_ids", {9999}},
+                                                               {"logit_bias", {{"x", 1}}},
+                                                               {"logit_bias", {{"5", 101}}},
+                                                               {"logit_bias", {{"9999", 1}}},
+                                                               {"logit_bias", {1}},
+                                                               {"stream", "yes"},
+                                                               {"stream_options", 1},
+                                                               {"response_format", "json"},
+                                                               {"response_format", {{"type", "xml"}}},
+                                                               {"allowed_token_ids", TestJson::array()},
+                                                               {"prompt_logprobs", -1},
+                                                               {"prompt_logprobs", 100},
+                                                               {"priority", 0.5},
+                                                               {"use_beam_search", true},
+                                                               {"cache_salt", 3}};
   for (const auto& [field, value] : cases) {
     expect_refusal(server, "/v1/completions", completion("x", {{field, value}}).dump(), 400, field);
     expect_refusal(server, "/v1/chat/completions", chat("x", {{field, value}}).dump(), 400, field);
   }
-  for (const char* messages : {"5", "[]", "[1]", "[{}]", R"([{"role": 1, "content": "x"}])", R"([{"role": "user"}])", R"([{"role": "user", "content": 5}])",
-                               R"([{"role": "user", "content": [{"type": "image_url"}]}])", R"([{"role": "assistant", "tool_calls": 3}])",
-                               R"([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}])"})
-    expect_refusal(server, "/v1/chat/completions", std::string("{\"messages\": ") + messages + "}", 400, "messages");
-  for (const char* prompt : {"5", "[]", "[[]]", "[\"a\", 1]", "[1, \"a\"]", "[-1]", "[99999]", "[1e10]", "{}", "true"})
+  for (const char* messages :
+       {"5", "[]", "[1]", "[{}]", R"([{"role": 1, "content": "x"}])", R"([{"role": "user"}])",
+        R"([{"role": "user", "content": 5}])", R"([{"role": "user", "content": [{"type": "image_url"}]}])",
+        R"([{"role": "assistant", "tool_calls": 3}])",
+        R"([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}])"})
+    expect_refusal(server, "/v1/chat/completions", std::string("{\"messages\": ") + messages + "}", 400,
+                   "messages");
+  for (const char* prompt :
+       {"5", "[]", "[[]]", "[\"a\", 1]", "[1, \"a\"]", "[-1]", "[99999]", "[1e10]", "{}", "true"})
     expect_refusal(server, "/v1/completions", std::string("{\"prompt\": ") + prompt + "}", 400, "prompt");
-  for (const char* tools : {"5", "[1]", "[{}]", R"([{"type": "function", "function": {}}])", R"([{"type": "other", "function": {"name": "f"}}])"})
-    expect_refusal(server, "/v1/chat/completions", R"({"messages": [{"role": "user", "content": "x"}], "tools": )" + std::string(tools) + "}", 400, "tools");
-  expect_refusal(server, "/v1/chat/completions", chat("x", {{"tool_choice", "required"}}).dump(), 400, "tool_choice");
-  expect_refusal(server, "/v1/chat/completions", chat("x", {{"top_logprobs", 2}}).dump(), 400, "top_logprobs");
-  expect_refusal(server, "/v1/chat/completions", chat("x", {{"chat_template", "{{ 1 }}"}}).dump(), 400, "chat_template");
-  expect_refusal(server, "/v1/chat/completions", chat("x", {{"chat_template_kwargs", {{"messages", 1}}}}).dump(), 400, "chat_template_kwargs");
+  for (const char* tools : {"5", "[1]", "[{}]", R"([{"type": "function", "function": {}}])",
+                            R"([{"type": "other", "function": {"name": "f"}}])"})
+    expect_refusal(server, "/v1/chat/completions",
+                   R"({"messages": [{"role": "user", "content": "x"}], "tools": )" + std::string(tools) + "}",
+                   400, "tools");
+  expect_refusal(server, "/v1/chat/completions", chat("x", {{"tool_choice", "required"}}).dump(), 400,
+                 "tool_choice");
+  expect_refusal(server, "/v1/chat/completions", chat("x", {{"top_logprobs", 2}}).dump(), 400,
+                 "top_logprobs");
+  expect_refusal(server, "/v1/chat/completions", chat("x", {{"chat_template", "{{ 1 }}"}}).dump(), 400,
+                 "chat_template");
+  expect_refusal(server, "/v1/chat/completions",
+                 chat("x", {{"chat_template_kwargs", {{"messages", 1}}}}).dump(), 400,
+                 "chat_template_kwargs");
   expect_refusal(server, "/v1/completions", "{}", 400, "prompt");
   expect_refusal(server, "/v1/completions", completion("x", {{"max_tokens", 0}}).dump(), 400, "max_tokens");
 }
@@ -73,12 +123,15 @@ TEST(Refusals, LimitsAre422AndLengthIsContextLengthExceeded) {
   expect_refusal(server, "/v1/completions", completion("x", {{"n", 129}}).dump(), 422);
   expect_refusal(server, "/v1/completions", completion("x", {{"best_of", 1000}}).dump(), 422);
   expect_refusal(server, "/v1/chat/completions", chat("x", {{"n", 16'384}}).dump(), 422);
-  expect_refusal(server, "/v1/completions", completion("x", {{"stop", std::vector<std::string>(65, "a")}}).dump(), 422);
+  expect_refusal(server, "/v1/completions",
+                 completion("x", {{"stop", std::vector<std::string>(65, "a")}}).dump(), 422);
   expect_refusal(server, "/v1/completions", completion("x", {{"stop", std::string(2000, 'a')}}).dump(), 422);
-  const net::Response response = server.send("POST", "/v1/completions", completion(std::string(600, 'a')).dump());
+  const net::Response response =
+      server.send("POST", "/v1/completions", completion(std::string(600, 'a')).dump());
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(TestJson::parse(response.body)["error"]["code"], "context_length_exceeded");
-  expect_refusal(server, "/v1/completions", completion("x", {{"max_tokens", 100'000}}).dump(), 400, "max_tokens");
+  expect_refusal(server, "/v1/completions", completion("x", {{"max_tokens", 100'000}}).dump(), 400,
+                 "max_tokens");
   expect_refusal(server, "/v1/completions", completion(std::string(9 << 20, 'a')).dump(), 413);
 }
 
@@ -87,10 +140,14 @@ TEST(Refusals, RoutesMethodsAndTypes) {
   EXPECT_EQ(server.send("GET", "/nothing").status, 404);
   EXPECT_EQ(server.send("GET", "/v1/chat/completions").status, 405);
   EXPECT_EQ(server.send("DELETE", "/v1/models").status, 405);
-  EXPECT_EQ(server.client().send("POST", "/v1/completions", "{}", {{"Content-Type", "text/plain"}}).status, 415);
+  EXPECT_EQ(server.client().send("POST", "/v1/completions", "{}", {{"Content-Type", "text/plain"}}).status,
+            415);
   expect_refusal(server, "/v1/completions", completion("x", {{"model", "other"}}).dump(), 404, "model");
   expect_refusal(server, "/v1/load_lora_adapter", R"({"lora_name": "../../etc/passwd"})", 400);
-  EXPECT_EQ(server.post("/v1/completions", completion("x", {{"some_new_field", {1, 2}}, {"user", "me"}, {"stop", nullptr}}))["choices"][0]["text"], "x");
+  EXPECT_EQ(server.post("/v1/completions", completion("x", {{"some_new_field", {1, 2}},
+                                                            {"user", "me"},
+                                                            {"stop", nullptr}}))["choices"][0]["text"],
+            "x");
 }
 
 TEST(Security, KeysGuardEveryRouteButHealth) {
@@ -98,12 +155,15 @@ TEST(Security, KeysGuardEveryRouteButHealth) {
   config.api_key = {"secret", "other"};
   TestServer server(config);
   EXPECT_EQ(server.send("GET", "/health").status, 200);
-  const TestJson document = TestJson::parse(server.send("GET", "/openapi.json", "", {{"Authorization", "Bearer secret"}}).body);
+  const TestJson document =
+      TestJson::parse(server.send("GET", "/openapi.json", "", {{"Authorization", "Bearer secret"}}).body);
   for (const auto& [path, methods] : document["paths"].items())
     for (const auto& [method, operation] : methods.items()) {
       if (path == "/health" || path == "/ping") continue;
       const std::string verb = method == "get" ? "GET" : "POST";
-      for (const net::Headers& headers : {net::Headers{}, net::Headers{{"Authorization", "Bearer wrong"}}, net::Headers{{"Authorization", "secret"}}, net::Headers{{"Authorization", "Bearer "}}})
+      for (const net::Headers& headers :
+           {net::Headers{}, net::Headers{{"Authorization", "Bearer wrong"}},
+            net::Headers{{"Authorization", "secret"}}, net::Headers{{"Authorization", "Bearer "}}})
         EXPECT_EQ(server.send(verb, path, verb == "GET" ? "" : "{}", headers).status, 401) << path;
     }
   EXPECT_EQ(server.send("GET", "/v1/models", "", {{"authorization", "Bearer other"}}).status, 200);
@@ -117,11 +177,17 @@ TEST(Security, OriginsAndHosts) {
   ServiceConfig config;
   config.allowed_origins = {"https://app.example"};
   TestServer server(config);
-  const net::Response preflight = server.client().send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://app.example"}});
+  const net::Response preflight =
+      server.client().send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://app.example"}});
   EXPECT_EQ(preflight.status, 204);
   EXPECT_EQ(preflight.header("Access-Control-Allow-Origin"), "https://app.example");
-  EXPECT_EQ(server.send("GET", "/v1/models", "", {{"Origin", "https://evil.example"}}).header("Access-Control-Allow-Origin"), "");
-  EXPECT_EQ(server.client().send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://evil.example"}}).status, 405);
+  EXPECT_EQ(server.send("GET", "/v1/models", "", {{"Origin", "https://evil.example"}})
+                .header("Access-Control-Allow-Origin"),
+            "");
+  EXPECT_EQ(server.client()
+                .send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://evil.example"}})
+                .status,
+            405);
 }
 
 TEST(Overload, IsRefusedWith429) {
@@ -150,7 +216,9 @@ TEST(Overload, IsRefusedWith429) {
 TEST(Health, TellsOfAStall) {
   TestServer server;
   *server.step_ms = 2600;
-  auto answer = std::async(std::launch::async, [&] { return server.send("POST", "/v1/completions", completion("", {{"max_tokens", 1}}).dump()).status; });
+  auto answer = std::async(std::launch::async, [&] {
+    return server.send("POST", "/v1/completions", completion("", {{"max_tokens", 1}}).dump()).status;
+  });
   std::this_thread::sleep_for(2000ms);
   EXPECT_EQ(server.send("GET", "/health").status, 503);
   EXPECT_EQ(answer.get(), 200);
@@ -162,7 +230,9 @@ TEST(Disconnects, EndTheWork) {
   *server.step_ms = 5;
   for (int i = 0; i < 10; ++i) {
     int pieces = 0;
-    server.client().stream("POST", "/v1/completions", completion(std::string(200, 'a'), {{"stream", true}, {"max_tokens", 200}}).dump(), {{"Content-Type", "application/json"}},
+    server.client().stream("POST", "/v1/completions",
+                           completion(std::string(200, 'a'), {{"stream", true}, {"max_tokens", 200}}).dump(),
+                           {{"Content-Type", "application/json"}},
                            [&](std::string_view) { return ++pieces < 3; });
   }
   const auto running = [&] {
@@ -170,7 +240,8 @@ TEST(Disconnects, EndTheWork) {
     const size_t at = metrics.find("vllm:num_requests_running{");
     return metrics.substr(metrics.find("} ", at) + 2, 1);
   };
-  for (int i = 0; i < 100 && (running() != "0" || server.get("/load")["server_load"] != 0); ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 100 && (running() != "0" || server.get("/load")["server_load"] != 0); ++i)
+    std::this_thread::sleep_for(10ms);
   EXPECT_EQ(running(), "0");
   EXPECT_EQ(server.get("/load")["server_load"], 0);
 }
@@ -178,7 +249,9 @@ TEST(Disconnects, EndTheWork) {
 TEST(Stopping, LetsAnswersEnd) {
   TestServer server;
   *server.step_ms = 10;
-  auto answer = std::async(std::launch::async, [&] { return server.stream("/v1/completions", completion("twenty characters ok")).content(); });
+  auto answer = std::async(std::launch::async, [&] {
+    return server.stream("/v1/completions", completion("twenty characters ok")).content();
+  });
   std::this_thread::sleep_for(100ms);
   server.server().drain(20);
   EXPECT_EQ(answer.get(), "twenty characters ok");

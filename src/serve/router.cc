@@ -16,10 +16,13 @@ namespace {
 // Counts an exchange's answer, and adds to it what every answer has.
 class CountedExchange final : public net::Exchange {
  public:
-  CountedExchange(Context& context, std::shared_ptr<net::Exchange> inner) : context_(context), inner_(std::move(inner)) {}
+  CountedExchange(Context& context, std::shared_ptr<net::Exchange> inner)
+      : context_(context), inner_(std::move(inner)) {}
 
   void set_handler(std::string name) { handler_ = std::move(name); }
-  void add_header(std::string name, std::string value) { headers_.emplace_back(std::move(name), std::move(value)); }
+  void add_header(std::string name, std::string value) {
+    headers_.emplace_back(std::move(name), std::move(value));
+  }
 
   const net::Request& request() const override { return inner_->request(); }
   void respond(net::Response response) override {
@@ -42,9 +45,12 @@ class CountedExchange final : public net::Exchange {
     response.headers.insert(response.headers.end(), headers_.begin(), headers_.end());
     const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - arrival_).count();
     // A method of the peer's own making must not make a time series of its own.
-    const bool known = request().method == "GET" || request().method == "POST" || request().method == "OPTIONS" || request().method == "HEAD";
+    const bool known = request().method == "GET" || request().method == "POST" ||
+                       request().method == "OPTIONS" || request().method == "HEAD";
     context_.metrics.count_http(handler_, known ? request().method : "other", response.status, took);
-    if (context_.config.enable_log_requests) info("{} {} {} {} {:.1f} ms", request().remote, request().method, request().path, response.status, took * 1e3);
+    if (context_.config.enable_log_requests)
+      info("{} {} {} {} {:.1f} ms", request().remote, request().method, request().path, response.status,
+           took * 1e3);
   }
 
   Context& context_;
@@ -58,7 +64,9 @@ class CountedExchange final : public net::Exchange {
 // Takes as long for a wrong key as for a right one.
 bool same(std::string_view a, std::string_view b) {
   unsigned difference = a.size() == b.size() ? 0 : 1;
-  for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
+  for (size_t i = 0; i < a.size(); ++i)
+    difference |=
+        static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? 0 : b[i % b.size()]);
   return difference == 0;
 }
 
@@ -75,27 +83,35 @@ bool has_key(const Context& context, const net::Request& request) {
 void check_key(const Context& context, const Endpoint& endpoint, const net::Request& request) {
   if (context.config.api_key.empty() || endpoint.guard == Guard::kOpen) return;
   if (endpoint.guard == Guard::kMetrics && context.config.metrics_public) return;
-  if (!has_key(context, request)) throw ApiError(401, "this server needs an API key: send Authorization: Bearer KEY", {}, "invalid_api_key");
+  if (!has_key(context, request))
+    throw ApiError(401, "this server needs an API key: send Authorization: Bearer KEY", {},
+                   "invalid_api_key");
 }
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
 
-// A name that another site's DNS points at this machine must not reach a server that only this machine should (DNS
-// rebinding): on loopback without a key, the host is an address, or a name without a public domain.
+// A name that another site's DNS points at this machine must not reach a server that only this machine should
+// (DNS rebinding): on loopback without a key, the host is an address, or a name without a public domain.
 void check_host(const Context& context, const net::Request& request) {
   if (!is_loopback(context.config.host) || !context.config.api_key.empty()) return;
   std::string_view host = request.header("Host");
   if (host.starts_with('[')) return;
   host = host.substr(0, host.find(':'));
-  if (host.find_first_not_of("0123456789.") == std::string_view::npos || host.find('.') == std::string_view::npos) return;
+  if (host.find_first_not_of("0123456789.") == std::string_view::npos ||
+      host.find('.') == std::string_view::npos)
+    return;
   for (const char* suffix : {".localhost", ".local", ".internal"})
     if (host.ends_with(suffix)) return;
-  throw ApiError(403, fmt::format("host '{}' is not this server's: it listens on {} only", host.substr(0, 128), context.config.host));
+  throw ApiError(403, fmt::format("host '{}' is not this server's: it listens on {} only",
+                                  host.substr(0, 128), context.config.host));
 }
 
 bool allowed_origin(const Context& context, std::string_view origin) {
   const auto& allowed = context.config.allowed_origins;
-  return !origin.empty() && std::any_of(allowed.begin(), allowed.end(), [&](const std::string& one) { return one == "*" || one == origin; });
+  return !origin.empty() && std::any_of(allowed.begin(), allowed.end(),
+                                        [&](const std::string& one) { return one == "*" || one == origin; });
 }
 
 struct Route {
@@ -108,7 +124,9 @@ Route find_route(const std::string& method, const std::string& path) {
   std::string name = method + " " + path;
   if (const Endpoint* endpoint = endpoints.find(name)) return {name, endpoint};
   for (const std::string& one : endpoints.names())
-    if (one.ends_with('*') && name.starts_with(std::string_view(one).substr(0, one.size() - 1)) && name.size() >= one.size()) return {one, endpoints.find(one)};
+    if (one.ends_with('*') && name.starts_with(std::string_view(one).substr(0, one.size() - 1)) &&
+        name.size() >= one.size())
+      return {one, endpoints.find(one)};
   return {};
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// A model that says what its prompt tells it to, for tests of everything around a model. It reads the text between the last
-// << and >> of the prompt, and writes it after the prompt, then ends the sequence. Its tokenizer has a token a byte, and a
-// few of several.
+// A model that says what its prompt tells it to, for tests of everything around a model. It reads the text
+// between the last
+// << and >> of the prompt, and writes it after the prompt, then ends the sequence. Its tokenizer has a token
+// a byte, and a few of several.
 
 #include <atomic>
 #include <chrono>
@@ -16,21 +17,28 @@
 
 namespace flagscale::serve::testing {
 
-constexpr int64_t kPageTokens = 16;  // of the engine's cache
+constexpr int64_t kPageTokens = 16;          // of the engine's cache
 constexpr int32_t kEnd = 256, kStart = 257;  // <|im_end|>, <|im_start|>
 
 // ChatML, as Qwen's models have it.
 inline const char* kTemplate =
-    "{%- if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call><|im_end|>\n{% endif %}"
-    "{%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{%- if add_generation_prompt %}<|im_start|>assistant\n{% if think %}<think>\n{% endif %}{% endif %}{# </think> #}";
+    "{%- if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor "
+    "%}<tool_call><|im_end|>\n{% endif %}"
+    "{%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% "
+    "endfor %}"
+    "{%- if add_generation_prompt %}<|im_start|>assistant\n{% if think %}<think>\n{% endif %}{% endif %}{# "
+    "</think> #}";
 
 inline std::unique_ptr<text::Tokenizer> make_tokenizer() {
   text::TokenTable::Builder table;
-  for (int byte = 0; byte < 256; ++byte) table.add(static_cast<uint64_t>(byte), text::bytes_to_alphabet(std::string(1, static_cast<char>(byte))), "test");
+  for (int byte = 0; byte < 256; ++byte)
+    table.add(static_cast<uint64_t>(byte), text::bytes_to_alphabet(std::string(1, static_cast<char>(byte))),
+              "test");
   text::BpeSpec spec;
   spec.tokens = table.build();
-  spec.added = {{kEnd, "<|im_end|>", true}, {kStart, "<|im_start|>", true}, {258, "<think>"}, {259, "</think>"}, {260, "<tool_call>"}, {261, "</tool_call>"}, {262, " the"}};
+  spec.added = {
+      {kEnd, "<|im_end|>", true}, {kStart, "<|im_start|>", true}, {258, "<think>"}, {259, "</think>"},
+      {260, "<tool_call>"},       {261, "</tool_call>"},          {262, " the"}};
   text::TokenizerInfo info;
   info.source = "scripted";
   info.eos = kEnd;
@@ -56,15 +64,21 @@ class ScriptedRunner final : public engine::Runner {
     return options;
   }
   ScriptedRunner(int64_t max_length, int64_t max_sequences, std::shared_ptr<std::atomic<int>> step_ms)
-      : Runner(config_of(), options_of(max_length, max_sequences)), step_ms_(std::move(step_ms)), cache_(static_cast<size_t>(pages()) * kPageTokens) {}
+      : Runner(config_of(), options_of(max_length, max_sequences)),
+        step_ms_(std::move(step_ms)),
+        cache_(static_cast<size_t>(pages()) * kPageTokens) {}
 
   void run(std::span<const engine::StepChunk> chunks) override {
     std::this_thread::sleep_for(std::chrono::milliseconds(*step_ms_));
     rows_.clear(), embeddings_.clear();
     for (const engine::StepChunk& chunk : chunks) run_chunk(chunk);
   }
-  std::span<float> logits(int64_t i) const override { return std::span(rows_).subspan(static_cast<size_t>(i * kVocab), static_cast<size_t>(kVocab)); }
-  std::span<const float> embedding(int64_t i) const override { return std::span(embeddings_).subspan(static_cast<size_t>(i) * 4, 4); }
+  std::span<float> logits(int64_t i) const override {
+    return std::span(rows_).subspan(static_cast<size_t>(i * kVocab), static_cast<size_t>(kVocab));
+  }
+  std::span<const float> embedding(int64_t i) const override {
+    return std::span(embeddings_).subspan(static_cast<size_t>(i) * 4, 4);
+  }
 
  private:
   void run_chunk(const engine::StepChunk& chunk) {
@@ -77,7 +91,8 @@ class ScriptedRunner final : public engine::Runner {
     for (int64_t at = 0; at < chunk.first; ++at) history.push_back(slot(at));
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
-      history.push_back(slot(chunk.first + i) = at < chunk.ids.size() ? chunk.ids[at] : chunk.drafts[at - chunk.ids.size()]);
+      history.push_back(slot(chunk.first + i) =
+                            at < chunk.ids.size() ? chunk.ids[at] : chunk.drafts[at - chunk.ids.size()]);
       if (i < chunk.first_row || i >= chunk.first_row + chunk.rows) continue;
       rows_.resize(rows_.size() + static_cast<size_t>(kVocab), 0.f);
       (rows_.end() - static_cast<std::ptrdiff_t>(kVocab))[next(history)] = 30;
@@ -90,7 +105,8 @@ class ScriptedRunner final : public engine::Runner {
         if (history[i] == c && history[i - 1] == c) return i - 1;
       return std::string::npos;
     };
-    const size_t close = find_last('>', history.size()), open = close == std::string::npos ? close : find_last('<', close);
+    const size_t close = find_last('>', history.size()),
+                 open = close == std::string::npos ? close : find_last('<', close);
     if (open == std::string::npos) return kEnd;
     size_t begin = close + 2;  // of the output: after the script, or after the line "<|im_start|>assistant"
     for (size_t i = begin; i < history.size(); ++i)

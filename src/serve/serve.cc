@@ -38,8 +38,10 @@ struct ModelServer::State {
   State(ServiceConfig c, engine::LoadedModel loaded, std::unique_ptr<engine::Engine> engine)
       : config(std::move(c)),
         model(describe_model(std::move(loaded), config, engine->runner().options().max_length)),
-        service(std::make_unique<engine::Service>(std::move(engine), engine::ServiceOptions{static_cast<int>(config.max_queued_requests)})),
-        workers(std::make_unique<WorkPool>(std::max(2, available_cores() / 2), static_cast<size_t>(config.max_queued_requests))),
+        service(std::make_unique<engine::Service>(
+            std::move(engine), engine::ServiceOptions{static_cast<int>(config.max_queued_requests)})),
+        workers(std::make_unique<WorkPool>(std::max(2, available_cores() / 2),
+                                           static_cast<size_t>(config.max_queued_requests))),
         context{config, model, *service, *workers},
         server(server_options(config), make_router(context)) {}
   ~State() {
@@ -56,7 +58,8 @@ struct ModelServer::State {
   net::Server server;
 };
 
-ModelServer::ModelServer(ServiceConfig config, engine::LoadedModel model, std::unique_ptr<engine::Engine> engine)
+ModelServer::ModelServer(ServiceConfig config, engine::LoadedModel model,
+                         std::unique_ptr<engine::Engine> engine)
     : state_(std::make_unique<State>(std::move(config), std::move(model), std::move(engine))) {}
 ModelServer::~ModelServer() = default;
 
@@ -66,15 +69,18 @@ const std::string& ModelServer::name() const { return state_->model.names[0]; }
 std::string ModelServer::url() const {
   const ServiceConfig& config = state_->config;
   const bool v6 = config.host.find(':') != std::string::npos;
-  return fmt::format("{}://{}{}{}:{}", config.ssl_certfile.empty() ? "http" : "https", v6 ? "[" : "", config.host, v6 ? "]" : "", port());
+  return fmt::format("{}://{}{}{}:{}", config.ssl_certfile.empty() ? "http" : "https", v6 ? "[" : "",
+                     config.host, v6 ? "]" : "", port());
 }
 
 void ModelServer::drain(double seconds) {
   using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   state_->context.draining = true;
   state_->server.stop_accepting();
-  while (state_->server.connections() > 0 && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  while (state_->server.connections() > 0 && Clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
 }  // namespace flagscale::serve

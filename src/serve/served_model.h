@@ -21,9 +21,9 @@ struct ServedModel {
 
   std::unique_ptr<text::ChatTemplate> own_template;  // --chat-template
   std::string template_source;
-  std::string tool_format;         // a Registration<ToolFormat>; "": none
-  bool reasoning = false;          // <think> is parted from the content
-  bool always_reasons = false;     // even where neither prompt nor text says <think>
+  std::string tool_format;      // a Registration<ToolFormat>; "": none
+  bool reasoning = false;       // <think> is parted from the content
+  bool always_reasons = false;  // even where neither prompt nor text says <think>
 
   const text::Tokenizer& tokenizer() const { return *loaded.tokenizer; }
   const text::ChatTemplate& chat_template() const;  // ApiError 400 without one

@@ -15,7 +15,8 @@ TEST(Chat, AnswersAsOpenAiDoes) {
   EXPECT_EQ(answer["model"], "scripted");
   EXPECT_GT(answer["created"].get<int64_t>(), 1'700'000'000);
   const TestJson& choice = answer["choices"][0];
-  EXPECT_EQ(choice["message"], TestJson({{"role", "assistant"}, {"content", "Hello there!"}, {"refusal", nullptr}}));
+  EXPECT_EQ(choice["message"],
+            TestJson({{"role", "assistant"}, {"content", "Hello there!"}, {"refusal", nullptr}}));
   EXPECT_EQ(choice["finish_reason"], "stop");
   EXPECT_TRUE(choice["logprobs"].is_null());
   EXPECT_EQ(answer["usage"]["completion_tokens"], 10);  // " the" is one token; the end token counts
@@ -31,7 +32,8 @@ TEST(Chat, StreamsTheSame) {
   EXPECT_EQ(plain.chunks[0]["choices"][0]["delta"], TestJson({{"role", "assistant"}, {"content", ""}}));
   EXPECT_EQ(plain.chunks.back()["choices"][0]["finish_reason"], "stop");
   EXPECT_FALSE(plain.chunks[0].contains("usage"));
-  const Stream counted = server.stream("/v1/chat/completions", chat(text, {{"stream_options", {{"include_usage", true}}}}));
+  const Stream counted =
+      server.stream("/v1/chat/completions", chat(text, {{"stream_options", {{"include_usage", true}}}}));
   EXPECT_TRUE(counted.chunks[0]["usage"].is_null());
   EXPECT_TRUE(counted.chunks.back()["choices"].empty());
   EXPECT_GT(counted.chunks.back()["usage"]["completion_tokens"].get<int>(), 20);
@@ -46,19 +48,31 @@ TEST(Chat, StopStringsAreCutWhereverTokensEnd) {
   EXPECT_EQ(whole["stop_reason"], "END");
   EXPECT_EQ(server.stream("/v1/chat/completions", body).content(), "one two three ");
   EXPECT_EQ(server.stream("/v1/chat/completions", chat("ab EN", {{"stop", "END"}})).content(), "ab EN");
-  EXPECT_EQ(server.post("/v1/chat/completions", chat("a END b", {{"stop", "END"}, {"include_stop_str_in_output", true}}))["choices"][0]["message"]["content"], "a END");
-  EXPECT_EQ(server.post("/v1/chat/completions", chat("xxxxEND", {{"stop", "x"}, {"min_tokens", 3}}))["choices"][0]["message"]["content"], "xx");
-  EXPECT_EQ(server.post("/v1/chat/completions", chat("abc", {{"stop_token_ids", {'c'}}}))["choices"][0]["stop_reason"], 'c');
+  EXPECT_EQ(server.post(
+                "/v1/chat/completions",
+                chat("a END b", {{"stop", "END"},
+                                 {"include_stop_str_in_output", true}}))["choices"][0]["message"]["content"],
+            "a END");
+  EXPECT_EQ(
+      server.post("/v1/chat/completions",
+                  chat("xxxxEND", {{"stop", "x"}, {"min_tokens", 3}}))["choices"][0]["message"]["content"],
+      "xx");
+  EXPECT_EQ(server.post("/v1/chat/completions",
+                        chat("abc", {{"stop_token_ids", {'c'}}}))["choices"][0]["stop_reason"],
+            'c');
 }
 
 TEST(Chat, LengthEndsIt) {
   TestServer server;
-  const TestJson answer = server.post("/v1/chat/completions", chat("0123456789", {{"max_completion_tokens", 4}}));
+  const TestJson answer =
+      server.post("/v1/chat/completions", chat("0123456789", {{"max_completion_tokens", 4}}));
   EXPECT_EQ(answer["choices"][0]["message"]["content"], "0123");
   EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
   EXPECT_EQ(answer["usage"]["completion_tokens"], 4);
   // Without max_tokens it goes on to the model's end.
-  EXPECT_EQ(server.post("/v1/chat/completions", chat("abc", {{"ignore_eos", true}}))["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(
+      server.post("/v1/chat/completions", chat("abc", {{"ignore_eos", true}}))["choices"][0]["finish_reason"],
+      "length");
 }
 
 TEST(Chat, SeveralChoices) {
@@ -76,7 +90,8 @@ TEST(Chat, SeveralChoices) {
 
 TEST(Chat, Logprobs) {
   TestServer server;
-  const TestJson choice = server.post("/v1/chat/completions", chat("é!", {{"logprobs", true}, {"top_logprobs", 2}}))["choices"][0];
+  const TestJson choice = server.post("/v1/chat/completions",
+                                      chat("é!", {{"logprobs", true}, {"top_logprobs", 2}}))["choices"][0];
   const TestJson& content = choice["logprobs"]["content"];
   ASSERT_EQ(content.size(), 3u);  // two bytes and one
   EXPECT_EQ(content[0]["bytes"], TestJson({0xc3}));
@@ -87,19 +102,24 @@ TEST(Chat, Logprobs) {
   const Stream stream = server.stream("/v1/chat/completions", chat("é!", {{"logprobs", true}}));
   size_t tokens = 0;
   for (const TestJson& chunk : stream.chunks)
-    if (!chunk["choices"][0]["logprobs"].is_null()) tokens += chunk["choices"][0]["logprobs"]["content"].size();
+    if (!chunk["choices"][0]["logprobs"].is_null())
+      tokens += chunk["choices"][0]["logprobs"]["content"].size();
   EXPECT_EQ(tokens, 3u);
 }
 
-const TestJson kTools = TestJson::parse(R"([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}])");
+const TestJson kTools = TestJson::parse(
+    R"([{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}])");
 
 TEST(Chat, ToolCalls) {
   TestServer server;
-  const std::string script = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>";
-  const TestJson choice = server.post("/v1/chat/completions", chat(script, {{"tools", kTools}}))["choices"][0];
+  const std::string script =
+      "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>";
+  const TestJson choice =
+      server.post("/v1/chat/completions", chat(script, {{"tools", kTools}}))["choices"][0];
   EXPECT_EQ(choice["finish_reason"], "tool_calls");
   EXPECT_TRUE(choice["message"]["content"].is_null());
-  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"], TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"],
+            TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
   EXPECT_TRUE(choice["message"]["tool_calls"][0]["id"].get<std::string>().starts_with("call_"));
   const Stream stream = server.stream("/v1/chat/completions", chat(script, {{"tools", kTools}}));
   std::string arguments, name;
@@ -112,24 +132,34 @@ TEST(Chat, ToolCalls) {
   EXPECT_EQ(name, "get_weather");
   EXPECT_EQ(stream.chunks.back()["choices"][0]["finish_reason"], "tool_calls");
   // Without tools, or with tool_choice none, the text is text.
-  EXPECT_EQ(server.post("/v1/chat/completions", chat(script, {{"tools", kTools}, {"tool_choice", "none"}}))["choices"][0]["message"]["content"], script);
+  EXPECT_EQ(server.post("/v1/chat/completions",
+                        chat(script, {{"tools", kTools},
+                                      {"tool_choice", "none"}}))["choices"][0]["message"]["content"],
+            script);
 }
 
 TEST(Chat, ANamedToolIsValidByConstruction) {
   TestServer server;
-  const TestJson more = {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "get_weather"}}}}}};
-  const TestJson choice = server.post("/v1/chat/completions", chat("{\"city\": \"Paris\"}", more))["choices"][0];
+  const TestJson more = {{"tools", kTools},
+                         {"tool_choice", {{"type", "function"}, {"function", {{"name", "get_weather"}}}}}};
+  const TestJson choice =
+      server.post("/v1/chat/completions", chat("{\"city\": \"Paris\"}", more))["choices"][0];
   EXPECT_EQ(choice["finish_reason"], "stop");
-  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"], TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"],
+            TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
 }
 
 TEST(Chat, Reasoning) {
   TestServer server;
-  const TestJson message = server.post("/v1/chat/completions", chat("<think>\nHm.\n</think>\n\nYes."))["choices"][0]["message"];
+  const TestJson message =
+      server.post("/v1/chat/completions", chat("<think>\nHm.\n</think>\n\nYes."))["choices"][0]["message"];
   EXPECT_EQ(message["content"], "Yes.");
   EXPECT_EQ(message["reasoning_content"], "Hm.\n");
-  // The prompt has opened the thought, with two tokens that the scripted model counts as written: it goes on after "..".
-  const TestJson inside = server.post("/v1/chat/completions", chat("..Hm.</think>Yes.", {{"chat_template_kwargs", {{"think", true}}}}))["choices"][0]["message"];
+  // The prompt has opened the thought, with two tokens that the scripted model counts as written: it goes on
+  // after "..".
+  const TestJson inside = server.post(
+      "/v1/chat/completions",
+      chat("..Hm.</think>Yes.", {{"chat_template_kwargs", {{"think", true}}}}))["choices"][0]["message"];
   EXPECT_EQ(inside["reasoning_content"], "Hm.");
   EXPECT_EQ(inside["content"], "Yes.");
 }
@@ -150,19 +180,25 @@ TEST(Completions, AnswersAsOpenAiDoes) {
   EXPECT_EQ(answer["object"], "text_completion");
   EXPECT_EQ(answer["choices"][0]["text"], "some text");
   EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
-  const TestJson many = server.post("/v1/completions", {{"prompt", {"<<a>>", "<<b>>"}}, {"n", 2}, {"temperature", 0}});
+  const TestJson many =
+      server.post("/v1/completions", {{"prompt", {"<<a>>", "<<b>>"}}, {"n", 2}, {"temperature", 0}});
   ASSERT_EQ(many["choices"].size(), 4u);
   EXPECT_EQ(many["choices"][1]["text"], "a");
   EXPECT_EQ(many["choices"][2]["text"], "b");
   EXPECT_EQ(many["choices"][3]["index"], 3);
-  EXPECT_EQ(server.post("/v1/completions", {{"prompt", {'<', '<', 'x', '>', '>'}}, {"temperature", 0}})["choices"][0]["text"], "x");
+  EXPECT_EQ(server.post("/v1/completions",
+                        {{"prompt", {'<', '<', 'x', '>', '>'}}, {"temperature", 0}})["choices"][0]["text"],
+            "x");
   EXPECT_EQ(server.stream("/v1/completions", completion("streamed text")).content(), "streamed text");
-  EXPECT_EQ(server.post("/v1/completions", completion("best", {{"n", 1}, {"best_of", 3}}))["choices"].size(), 1u);
+  EXPECT_EQ(server.post("/v1/completions", completion("best", {{"n", 1}, {"best_of", 3}}))["choices"].size(),
+            1u);
 }
 
 TEST(Completions, EchoWithLogprobs) {  // what lm-evaluation-harness reads
   TestServer server;
-  const TestJson choice = server.post("/v1/completions", completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 1}}))["choices"][0];
+  const TestJson choice =
+      server.post("/v1/completions",
+                  completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 1}}))["choices"][0];
   EXPECT_EQ(choice["text"], "<<yz>>y");
   const TestJson& logprobs = choice["logprobs"];
   EXPECT_EQ(logprobs["tokens"], TestJson({"<", "<", "y", "z", ">", ">", "y"}));
@@ -171,7 +207,8 @@ TEST(Completions, EchoWithLogprobs) {  // what lm-evaluation-harness reads
   EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
   for (size_t i = 1; i < 7; ++i) EXPECT_LE(logprobs["token_logprobs"][i].get<double>(), 0) << i;
   EXPECT_NEAR(logprobs["token_logprobs"][6].get<double>(), 0, 1e-3);
-  const TestJson none = server.post("/v1/completions", completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 0}}));
+  const TestJson none =
+      server.post("/v1/completions", completion("yz", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 0}}));
   EXPECT_EQ(none["choices"][0]["text"], "<<yz>>");
   EXPECT_EQ(none["choices"][0]["logprobs"]["tokens"].size(), 6u);
   EXPECT_EQ(none["usage"]["completion_tokens"], 0);
@@ -182,7 +219,8 @@ TEST(Embeddings, AreOfLengthOne) {
   const TestJson answer = server.post("/v1/embeddings", {{"input", {"abc", "de"}}});
   ASSERT_EQ(answer["data"].size(), 2u);
   double sum = 0;
-  for (const TestJson& value : answer["data"][1]["embedding"]) sum += value.get<double>() * value.get<double>();
+  for (const TestJson& value : answer["data"][1]["embedding"])
+    sum += value.get<double>() * value.get<double>();
   EXPECT_NEAR(sum, 1, 1e-5);
   EXPECT_EQ(answer["usage"]["prompt_tokens"], 5);
   const TestJson bytes = server.post("/v1/embeddings", {{"input", "abc"}, {"encoding_format", "base64"}});
@@ -196,7 +234,9 @@ TEST(Tokens, GoBothWays) {
   EXPECT_EQ(tokens["token_strs"], TestJson({"a", " the"}));
   EXPECT_EQ(tokens["count"], 2);
   EXPECT_EQ(server.post("/detokenize", {{"tokens", {'a', 262}}})["prompt"], "a the");
-  EXPECT_GT(server.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}})["count"].get<int>(), 10);
+  EXPECT_GT(
+      server.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "hi"}}}}})["count"].get<int>(),
+      10);
 }
 
 TEST(Documents, ModelsVersionOpenApiMetrics) {
@@ -209,18 +249,26 @@ TEST(Documents, ModelsVersionOpenApiMetrics) {
   EXPECT_EQ(server.send("GET", "/health").status, 200);
   EXPECT_EQ(server.send("GET", "/ping").status, 200);
   const TestJson document = server.get("/openapi.json");
-  for (const std::string path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize", "/metrics", "/v1/models/{name}"})
+  for (const std::string path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize",
+                                 "/detokenize", "/metrics", "/v1/models/{name}"})
     EXPECT_TRUE(document["paths"].contains(path)) << path;
-  EXPECT_TRUE(document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"].contains("top_p"));
+  EXPECT_TRUE(document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
+                      ["schema"]["properties"]
+                          .contains("top_p"));
   server.post("/v1/chat/completions", chat("abc"));
   std::string metrics;  // counters follow the step that the answer came from
-  for (int i = 0; i < 200 && metrics.find("num_requests_running{model_name=\"scripted\",engine=\"0\"} 0\n") == std::string::npos; ++i) {
+  for (int i = 0; i < 200 && metrics.find("num_requests_running{model_name=\"scripted\",engine=\"0\"} 0\n") ==
+                                 std::string::npos;
+       ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
     metrics = server.send("GET", "/metrics").body;
   }
-  for (const std::string line : {"vllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} 4\n", "vllm:time_to_first_token_seconds_count{model_name=\"scripted\",engine=\"0\"} 1\n",
-                                 "vllm:request_success_total{model_name=\"scripted\",engine=\"0\",finished_reason=\"stop\"} 1\n", "vllm:num_requests_running{",
-                                 "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1\n"})
+  for (const std::string line :
+       {"vllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} 4\n",
+        "vllm:time_to_first_token_seconds_count{model_name=\"scripted\",engine=\"0\"} 1\n",
+        "vllm:request_success_total{model_name=\"scripted\",engine=\"0\",finished_reason=\"stop\"} 1\n",
+        "vllm:num_requests_running{",
+        "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1\n"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics.substr(0, 3000);
 }
 

@@ -23,7 +23,8 @@ struct Stream {
     std::string text;
     for (const TestJson& chunk : chunks)
       for (const TestJson& one : chunk.value("choices", TestJson::array()))
-        if (one["index"] == choice) text += one.contains("delta") ? one["delta"].value("content", "") : one.value("text", "");
+        if (one["index"] == choice)
+          text += one.contains("delta") ? one["delta"].value("content", "") : one.value("text", "");
     return text;
   }
 };
@@ -36,13 +37,15 @@ class TestServer {
     engine::LoadedModel model = scripted_model();
     engine::EngineOptions options;
     options.tokenizer = model.tokenizer.get();
-    auto engine = std::make_unique<engine::Engine>(std::make_unique<ScriptedRunner>(max_length, max_sequences, step_ms), options);
+    auto engine = std::make_unique<engine::Engine>(
+        std::make_unique<ScriptedRunner>(max_length, max_sequences, step_ms), options);
     server_ = std::make_unique<ModelServer>(config, std::move(model), std::move(engine));
   }
   ~TestServer() { *step_ms = 0; }
 
   net::Client client() const { return net::Client({false, "127.0.0.1", server_->port(), "/"}); }
-  net::Response send(const std::string& method, const std::string& path, const std::string& body = {}, net::Headers headers = {}) const {
+  net::Response send(const std::string& method, const std::string& path, const std::string& body = {},
+                     net::Headers headers = {}) const {
     if (!body.empty()) headers.emplace_back("Content-Type", "application/json");
     return client().send(method, path, body, headers);
   }
@@ -56,13 +59,18 @@ class TestServer {
     body["stream"] = true;
     Stream result;
     net::EventStream events;
-    result.status = client().stream("POST", path, body.dump(), {{"Content-Type", "application/json"}}, [&](std::string_view piece) {
-      events.put(piece, [&](const std::string& data) {
-        if (data == "[DONE]") result.done = true;
-        else result.chunks.push_back(TestJson::parse(data));
-      });
-      return true;
-    }).status;
+    result.status = client()
+                        .stream("POST", path, body.dump(), {{"Content-Type", "application/json"}},
+                                [&](std::string_view piece) {
+                                  events.put(piece, [&](const std::string& data) {
+                                    if (data == "[DONE]")
+                                      result.done = true;
+                                    else
+                                      result.chunks.push_back(TestJson::parse(data));
+                                  });
+                                  return true;
+                                })
+                        .status;
     return result;
   }
   ModelServer& server() { return *server_; }
@@ -75,7 +83,9 @@ class TestServer {
 
 // A chat whose answer is `script`.
 inline TestJson chat(const std::string& script, TestJson more = TestJson::object()) {
-  TestJson body = {{"model", "scripted"}, {"messages", {{{"role", "user"}, {"content", "Say <<" + script + ">>"}}}}, {"temperature", 0}};
+  TestJson body = {{"model", "scripted"},
+                   {"messages", {{{"role", "user"}, {"content", "Say <<" + script + ">>"}}}},
+                   {"temperature", 0}};
   body.update(more);
   return body;
 }

@@ -19,72 +19,112 @@ using config::Node;
 using config::NodePtr;
 
 void add_network_keys(config::Schema<ServiceConfig>& keys) {
-  keys.acts("host", [](ServiceConfig& c) -> auto& { return c.host; }, {.doc = "address to listen on; 0.0.0.0 opens it to the network"});
-  keys.acts("port", [](ServiceConfig& c) -> auto& { return c.port; }, {.doc = "port; 0: any free one", .least = 0, .most = 65535});
-  keys.acts("max_connections", [](ServiceConfig& c) -> auto& { return c.max_connections; }, {.doc = "open connections at most", .least = 1});
+  keys.acts("host", [](ServiceConfig& c) -> auto& { return c.host; },
+            {.doc = "address to listen on; 0.0.0.0 opens it to the network"});
+  keys.acts("port", [](ServiceConfig& c) -> auto& { return c.port; },
+            {.doc = "port; 0: any free one", .least = 0, .most = 65535});
+  keys.acts("max_connections", [](ServiceConfig& c) -> auto& { return c.max_connections; },
+            {.doc = "open connections at most", .least = 1});
   keys.acts("api_key", [](ServiceConfig& c) -> auto& { return c.api_key; },
             {.doc = "keys, one of which each request must bring", .aliases = {"api_keys"}});
-  keys.acts("allowed_origins", [](ServiceConfig& c) -> auto& { return c.allowed_origins; },
-            {.doc = "origins whose pages may call the server (CORS); * is any", .aliases = {"cors_allow_origins"}});
-  keys.acts("ssl_certfile", [](ServiceConfig& c) -> auto& { return c.ssl_certfile; }, {.doc = "PEM certificate chain: TLS"});
-  keys.acts("ssl_keyfile", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile; }, {.doc = "PEM key of that certificate"});
-  keys.acts("ssl_keyfile_password", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile_password; }, {.doc = "of that key"});
-  keys.acts("metrics_public", [](ServiceConfig& c) -> auto& { return c.metrics_public; }, {.doc = "/metrics needs no key"});
+  keys.acts(
+      "allowed_origins", [](ServiceConfig& c) -> auto& { return c.allowed_origins; },
+      {.doc = "origins whose pages may call the server (CORS); * is any", .aliases = {"cors_allow_origins"}});
+  keys.acts("ssl_certfile", [](ServiceConfig& c) -> auto& { return c.ssl_certfile; },
+            {.doc = "PEM certificate chain: TLS"});
+  keys.acts("ssl_keyfile", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile; },
+            {.doc = "PEM key of that certificate"});
+  keys.acts("ssl_keyfile_password", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile_password; },
+            {.doc = "of that key"});
+  keys.acts("metrics_public", [](ServiceConfig& c) -> auto& { return c.metrics_public; },
+            {.doc = "/metrics needs no key"});
 }
 
 void add_engine_keys(config::Schema<ServiceConfig>& keys) {
-  keys.acts("model", [](ServiceConfig& c) -> auto& { return c.model; }, {.doc = "what to serve", .aliases = {"model_path"}});
-  keys.acts("tokenizer", [](ServiceConfig& c) -> auto& { return c.tokenizer; }, {.doc = "tokenizer file or folder, in place of the model's own"});
-  keys.acts("served_model_name", [](ServiceConfig& c) -> auto& { return c.served_model_name; }, {.doc = "names of the model in requests; the first is answered"});
+  keys.acts("model", [](ServiceConfig& c) -> auto& { return c.model; },
+            {.doc = "what to serve", .aliases = {"model_path"}});
+  keys.acts("tokenizer", [](ServiceConfig& c) -> auto& { return c.tokenizer; },
+            {.doc = "tokenizer file or folder, in place of the model's own"});
+  keys.acts("served_model_name", [](ServiceConfig& c) -> auto& { return c.served_model_name; },
+            {.doc = "names of the model in requests; the first is answered"});
   keys.acts("dtype", [](ServiceConfig& c) -> auto& { return c.dtype; },
-            {.doc = "type of the weights in memory; auto: as the file has each, GGUF's blocks too", .choices = {"auto", "float32", "bfloat16", "float16"}});
-  keys.acts("quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
-            {.doc = "weights quantised at load, in place of dtype", .choices = {"", "int8", "int4", "int4-32"}});
+            {.doc = "type of the weights in memory; auto: as the file has each, GGUF's blocks too",
+             .choices = {"auto", "float32", "bfloat16", "float16"}});
+  keys.acts(
+      "quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
+      {.doc = "weights quantised at load, in place of dtype", .choices = {"", "int8", "int4", "int4-32"}});
   keys.acts("compute", [](ServiceConfig& c) -> auto& { return c.compute; },
-            {.doc = "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; fast: the fastest", .choices = {"exact", "bf16", "int8", "fast"}});
+            {.doc = "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on "
+                    "bf16; fast: the fastest",
+             .choices = {"exact", "bf16", "int8", "fast"}});
   keys.acts("kv_cache_dtype", [](ServiceConfig& c) -> auto& { return c.kv_cache_dtype; },
             {.doc = "type of the cache; auto: float32", .choices = {"auto", "float32", "bfloat16"}});
-  keys.acts("max_model_len", [](ServiceConfig& c) -> auto& { return c.max_model_len; }, {.doc = "tokens of the longest sequence; none: the model's, up to 8192", .least = 16, .most = 1 << 24, .aliases = {"context_length"}});
-  keys.acts("max_num_seqs", [](ServiceConfig& c) -> auto& { return c.max_num_seqs; }, {.doc = "sequences computed at once", .least = 1, .most = 4096});
-  keys.acts("max_num_batched_tokens", [](ServiceConfig& c) -> auto& { return c.max_num_batched_tokens; }, {.doc = "tokens of one step", .least = 16, .most = 65536});
+  keys.acts("max_model_len", [](ServiceConfig& c) -> auto& { return c.max_model_len; },
+            {.doc = "tokens of the longest sequence; none: the model's, up to 8192",
+             .least = 16,
+             .most = 1 << 24,
+             .aliases = {"context_length"}});
+  keys.acts("max_num_seqs", [](ServiceConfig& c) -> auto& { return c.max_num_seqs; },
+            {.doc = "sequences computed at once", .least = 1, .most = 4096});
+  keys.acts("max_num_batched_tokens", [](ServiceConfig& c) -> auto& { return c.max_num_batched_tokens; },
+            {.doc = "tokens of one step", .least = 16, .most = 65536});
   keys.acts("num_kv_blocks", [](ServiceConfig& c) -> auto& { return c.num_kv_blocks; },
-            {.doc = "pages of 16 tokens in the cache; 0: by memory and max_num_seqs", .least = 0, .aliases = {"num_gpu_blocks_override"}});
-  keys.acts("threads", [](ServiceConfig& c) -> auto& { return c.threads; }, {.doc = "of the engine; 0: all cores", .least = 0, .most = 4096});
-  keys.acts("enable_prefix_caching", [](ServiceConfig& c) -> auto& { return c.enable_prefix_caching; }, {.doc = "prompts that begin alike share what was computed"});
-  keys.acts("seed", [](ServiceConfig& c) -> auto& { return c.seed; }, {.doc = "has no effect on requests, which bring their own"});
+            {.doc = "pages of 16 tokens in the cache; 0: by memory and max_num_seqs",
+             .least = 0,
+             .aliases = {"num_gpu_blocks_override"}});
+  keys.acts("threads", [](ServiceConfig& c) -> auto& { return c.threads; },
+            {.doc = "of the engine; 0: all cores", .least = 0, .most = 4096});
+  keys.acts("enable_prefix_caching", [](ServiceConfig& c) -> auto& { return c.enable_prefix_caching; },
+            {.doc = "prompts that begin alike share what was computed"});
+  keys.acts("seed", [](ServiceConfig& c) -> auto& { return c.seed; },
+            {.doc = "has no effect on requests, which bring their own"});
 }
 
 void add_limit_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("max_queued_requests", [](ServiceConfig& c) -> auto& { return c.max_queued_requests; },
-            {.doc = "requests that wait at most; more are answered with 429", .least = 1, .aliases = {"max_num_queued_reqs"}});
-  keys.acts("max_body_bytes", [](ServiceConfig& c) -> auto& { return c.max_body_bytes; }, {.doc = "of a request: else 413", .least = 1024});
-  keys.acts("max_header_bytes", [](ServiceConfig& c) -> auto& { return c.max_header_bytes; }, {.doc = "of a request: else 431", .least = 1024, .most = 1 << 24});
-  keys.acts("max_logprobs", [](ServiceConfig& c) -> auto& { return c.max_logprobs; }, {.doc = "log-probabilities of a token at most", .least = 0, .most = 1024});
-  keys.acts("max_n", [](ServiceConfig& c) -> auto& { return c.max_n; }, {.doc = "answers of a request at most (n, best_of): else 422", .least = 1, .most = 4096});
+            {.doc = "requests that wait at most; more are answered with 429",
+             .least = 1,
+             .aliases = {"max_num_queued_reqs"}});
+  keys.acts("max_body_bytes", [](ServiceConfig& c) -> auto& { return c.max_body_bytes; },
+            {.doc = "of a request: else 413", .least = 1024});
+  keys.acts("max_header_bytes", [](ServiceConfig& c) -> auto& { return c.max_header_bytes; },
+            {.doc = "of a request: else 431", .least = 1024, .most = 1 << 24});
+  keys.acts("max_logprobs", [](ServiceConfig& c) -> auto& { return c.max_logprobs; },
+            {.doc = "log-probabilities of a token at most", .least = 0, .most = 1024});
+  keys.acts("max_n", [](ServiceConfig& c) -> auto& { return c.max_n; },
+            {.doc = "answers of a request at most (n, best_of): else 422", .least = 1, .most = 4096});
 }
 
 void add_output_keys(config::Schema<ServiceConfig>& keys) {
-  keys.acts("chat_template", [](ServiceConfig& c) -> auto& { return c.chat_template; }, {.doc = "file with a Jinja template, in place of the model's own"});
+  keys.acts("chat_template", [](ServiceConfig& c) -> auto& { return c.chat_template; },
+            {.doc = "file with a Jinja template, in place of the model's own"});
   keys.acts("tool_call_parser", [](ServiceConfig& c) -> auto& { return c.tool_call_parser; },
-            {.doc = "how the model writes tool calls; auto: told by its template", .choices = {"auto", "hermes", "qwen", "llama3_json", "mistral", "none"}});
+            {.doc = "how the model writes tool calls; auto: told by its template",
+             .choices = {"auto", "hermes", "qwen", "llama3_json", "mistral", "none"}});
   keys.acts("reasoning_parser", [](ServiceConfig& c) -> auto& { return c.reasoning_parser; },
-            {.doc = "<think> is reasoning; auto: where the template knows it", .choices = {"auto", "qwen3", "deepseek_r1", "none"}});
+            {.doc = "<think> is reasoning; auto: where the template knows it",
+             .choices = {"auto", "qwen3", "deepseek_r1", "none"}});
   keys.acts("generation_config", [](ServiceConfig& c) -> auto& { return c.generation_config; },
-            {.doc = "sampling defaults: auto, the model's generation_config.json; vllm: none", .choices = {"auto", "vllm"}});
+            {.doc = "sampling defaults: auto, the model's generation_config.json; vllm: none",
+             .choices = {"auto", "vllm"}});
   keys.acts("health_stall_seconds", [](ServiceConfig& c) -> auto& { return c.health_stall_seconds; },
             {.doc = "/health answers 503 when a step takes longer", .above = 0});
-  keys.acts("enable_log_requests", [](ServiceConfig& c) -> auto& { return c.enable_log_requests; }, {.doc = "a line for each request"});
+  keys.acts("enable_log_requests", [](ServiceConfig& c) -> auto& { return c.enable_log_requests; },
+            {.doc = "a line for each request"});
 }
 
 void add_other_keys(config::Schema<ServiceConfig>& keys) {
-  for (const char* name : {"gpu_memory_utilization", "enforce_eager", "compilation_config", "swap_space", "block_size", "cpu_offload_gb",
-                           "trust_remote_code", "enable_chunked_prefill", "use_v2_block_manager",
-                           "disable_log_stats", "disable_log_requests", "distributed_executor_backend", "device", "max_seq_len_to_capture",
-                           "num_scheduler_steps", "mm_processor_kwargs", "limit_mm_per_prompt"})
+  for (const char* name :
+       {"gpu_memory_utilization", "enforce_eager", "compilation_config", "swap_space", "block_size",
+        "cpu_offload_gb", "trust_remote_code", "enable_chunked_prefill", "use_v2_block_manager",
+        "disable_log_stats", "disable_log_requests", "distributed_executor_backend", "device",
+        "max_seq_len_to_capture", "num_scheduler_steps", "mm_processor_kwargs", "limit_mm_per_prompt"})
     keys.ignored(name, "a matter of vLLM's own machinery");
-  for (const char* name : {"uvicorn_log_level", "log_level", "disable_uvicorn_access_log", "disable_frontend_multiprocessing", "show_hidden_metrics_for_version"})
+  for (const char* name : {"uvicorn_log_level", "log_level", "disable_uvicorn_access_log",
+                           "disable_frontend_multiprocessing", "show_hidden_metrics_for_version"})
     keys.ignored(name, "logging elsewhere");
-  for (const char* name : {"enable_auto_tool_choice", "enable_reasoning"}) keys.ignored(name, "always on where the model's template allows it");
+  for (const char* name : {"enable_auto_tool_choice", "enable_reasoning"})
+    keys.ignored(name, "always on where the model's template allows it");
   for (const char* name : {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
     keys.refused(name, "the model runs in one process so far", {"1"});
   keys.refused("enable_lora", "adapters are not served yet");
@@ -112,12 +152,14 @@ void read_key(const std::string& name, const NodePtr& raw, ServiceConfig& config
   const config::KeyInfo* key = keys.find(name);
   if (!key) {
     const std::string near = keys.nearest_name(name);
-    fail(ErrorKind::kConfig, "{}there is no engine argument '{}'{}", place(raw), name, near.empty() ? "" : "; did you mean '" + near + "'?");
+    fail(ErrorKind::kConfig, "{}there is no engine argument '{}'{}", place(raw), name,
+         near.empty() ? "" : "; did you mean '" + near + "'?");
   }
   const NodePtr value = config::resolve(raw);
   if (key->key_class == config::KeyClass::kIgnored || value->kind == config::Kind::kNull) return;
   if (key->key_class == config::KeyClass::kRefused) {
-    if (!config::KeyTable::is_harmless(*key, *value)) fail(ErrorKind::kConfig, "{}engine argument '{}' is not supported: {}", place(raw), name, key->doc);
+    if (!config::KeyTable::is_harmless(*key, *value))
+      fail(ErrorKind::kConfig, "{}engine argument '{}' is not supported: {}", place(raw), name, key->doc);
     return;
   }
   try {
@@ -129,29 +171,38 @@ void read_key(const std::string& name, const NodePtr& raw, ServiceConfig& config
 
 void read_arguments(const NodePtr& arguments, ServiceConfig& config) {
   if (!arguments || arguments->kind == config::Kind::kNull) return;
-  if (arguments->kind != config::Kind::kMap) fail(ErrorKind::kConfig, "{}engine_args must be a mapping", place(arguments));
+  if (arguments->kind != config::Kind::kMap)
+    fail(ErrorKind::kConfig, "{}engine_args must be a mapping", place(arguments));
   for (const config::Entry& entry : arguments->entries) read_key(entry.key.text, entry.value, config);
 }
 
-// The list of entries of a serve file, which may be the file itself or stand under `serve`, composed by defaults or not.
+// The list of entries of a serve file, which may be the file itself or stand under `serve`, composed by
+// defaults or not.
 NodePtr serve_entries(const std::string& path) {
   NodePtr root = config::parse_yaml(config::read_text_file(path), path);
   if (root->kind == config::Kind::kMap && (root->find({"defaults"}) || root->find({"experiment"}))) {
     const std::filesystem::path file(path);
-    root = config::compose({file.parent_path().empty() ? "." : file.parent_path().string(), file.stem().string(), {}}).root();
+    root = config::compose(
+               {file.parent_path().empty() ? "." : file.parent_path().string(), file.stem().string(), {}})
+               .root();
   }
-  return root->kind == config::Kind::kMap && root->find({"serve"}) ? config::resolve(root->find({"serve"})) : root;
+  return root->kind == config::Kind::kMap && root->find({"serve"}) ? config::resolve(root->find({"serve"}))
+                                                                   : root;
 }
 
 void read_entry(const NodePtr& entry, ServiceConfig& config) {
-  if (entry->kind != config::Kind::kMap) fail(ErrorKind::kConfig, "{}an entry of a serve file must be a mapping with engine_args", place(entry));
+  if (entry->kind != config::Kind::kMap)
+    fail(ErrorKind::kConfig, "{}an entry of a serve file must be a mapping with engine_args", place(entry));
   for (const config::Entry& item : entry->entries) {
-    static const std::vector<std::string> kKnown = {"serve_id", "engine", "engine_args", "engine_args_specific", "resources", "profile", "entrypoint"};
+    static const std::vector<std::string> kKnown = {
+        "serve_id", "engine", "engine_args", "engine_args_specific", "resources", "profile", "entrypoint"};
     if (std::find(kKnown.begin(), kKnown.end(), item.key.text) == kKnown.end())
-      fail(ErrorKind::kConfig, "{}key '{}' of a serve entry is not supported", place(item.value), item.key.text);
+      fail(ErrorKind::kConfig, "{}key '{}' of a serve entry is not supported", place(item.value),
+           item.key.text);
   }
   // Common arguments win, as in FlagScale.
-  if (const NodePtr specific = entry->find({"engine_args_specific"}); specific && specific->kind == config::Kind::kMap)
+  if (const NodePtr specific = entry->find({"engine_args_specific"});
+      specific && specific->kind == config::Kind::kMap)
     for (const char* engine : {"vllm", "flagscale"}) read_arguments(specific->find({engine}), config);
   read_arguments(entry->find({"engine_args"}), config);
 }
@@ -178,7 +229,8 @@ ServiceConfig read_service_config(const std::string& yaml_path, const std::strin
     file = serve_entries(yaml_path);
     if (file->kind == config::Kind::kList) {
       if (file->items.empty()) fail(ErrorKind::kConfig, "{} has no entry to serve", yaml_path);
-      if (file->items.size() > 1) warn("{} has {} entries: the first one is served", yaml_path, file->items.size());
+      if (file->items.size() > 1)
+        warn("{} has {} entries: the first one is served", yaml_path, file->items.size());
       read_entry(config::resolve(file->items[0]), config);
     } else {
       read_arguments(file, config);

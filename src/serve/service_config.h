@@ -1,5 +1,6 @@
 #pragma once
-// How a server is configured. Names are those of vLLM's engine arguments, which FlagScale's `serve` files use.
+// How a server is configured. Names are those of vLLM's engine arguments, which FlagScale's `serve` files
+// use.
 
 #include <cstdint>
 #include <optional>
@@ -30,7 +31,8 @@ struct ServiceConfig {
   bool enable_prefix_caching = true;
 
   // Limits.
-  int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10, max_logprobs = 20, max_n = 128;
+  int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10,
+          max_logprobs = 20, max_n = 128;
 
   // Output.
   std::string tool_call_parser = "auto", reasoning_parser = "auto", generation_config = "auto";
@@ -40,9 +42,9 @@ struct ServiceConfig {
 
 const config::Schema<ServiceConfig>& service_keys();
 
-// FlagScale's serve file: a list of entries with engine_args, or a mapping with such a list under `serve`; given by path.
-// Keys outside the schema are an error that names the nearest. `overrides`: JSON object of further arguments, which win.
-// Throws Error{kConfig}, Error{kNotFound}.
+// FlagScale's serve file: a list of entries with engine_args, or a mapping with such a list under `serve`;
+// given by path. Keys outside the schema are an error that names the nearest. `overrides`: JSON object of
+// further arguments, which win. Throws Error{kConfig}, Error{kNotFound}.
 ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides);
 
 }  // namespace flagscale::serve

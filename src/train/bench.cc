@@ -70,7 +70,8 @@ void fill_random(const data::MicroBatch& batch, int64_t sequences, int64_t vocab
     batch.loss_mask[i] = 1;
     batch.position_ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % per_sequence);
   }
-  for (int64_t s = 0; s <= sequences; ++s) batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * per_sequence);
+  for (int64_t s = 0; s <= sequences; ++s)
+    batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * per_sequence);
 }
 
 }  // namespace
@@ -87,7 +88,8 @@ model::DecoderConfig named_shape(const std::string& name) {
                                                     {"135m", {30, 576, 9, 3, 1536, 49152}},
                                                     {"1b", {16, 2048, 32, 8, 8192, 128256}}};
   const auto it = kShapes.find(name);
-  if (it == kShapes.end()) fail(ErrorKind::kInvalidArgument, "--shape {} is not known; known: 15m, 124m, 135m (SmolLM2), 1b", name);
+  if (it == kShapes.end())
+    fail(ErrorKind::kInvalidArgument, "--shape {} is not known; known: 15m, 124m, 135m (SmolLM2), 1b", name);
   const Named& n = it->second;
   model::DecoderConfig c;
   c.num_layers = n.layers, c.hidden_size = n.hidden, c.num_heads = n.heads, c.num_kv_heads = n.kv_heads;
@@ -141,8 +143,10 @@ BenchResult bench_train(const BenchOptions& o) {
   result.peak_bytes = allocator->peak();
   result.resident_bytes = peak_resident_bytes();
   if (o.profile) {
-    for (const auto& [name, seconds] : step.profile(o.batch)) result.profile.emplace_back(name, seconds / result.step_s);
-    std::sort(result.profile.begin(), result.profile.end(), [](auto& a, auto& b) { return a.second > b.second; });
+    for (const auto& [name, seconds] : step.profile(o.batch))
+      result.profile.emplace_back(name, seconds / result.step_s);
+    std::sort(result.profile.begin(), result.profile.end(),
+              [](auto& a, auto& b) { return a.second > b.second; });
   }
   result.ceiling = product_ceiling(o.dtype, step.team());
   return result;

@@ -12,7 +12,8 @@ std::string gib(size_t bytes) {
 }
 
 // What a change saves, measured by planning it; nothing where it saves nothing.
-std::string saving(const model::DecoderConfig& config, const StepOptions& options, size_t total, const std::string& change) {
+std::string saving(const model::DecoderConfig& config, const StepOptions& options, size_t total,
+                   const std::string& change) {
   const size_t changed = TrainStep(config, options).memory().total();
   if (changed >= total) return {};
   return fmt::format("\n  {} saves {}: {} in all", change, gib(total - changed), gib(changed));
@@ -21,13 +22,15 @@ std::string saving(const model::DecoderConfig& config, const StepOptions& option
 }  // namespace
 
 std::string describe(const MemoryUse& use) {
-  return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, inputs {}", gib(use.weights), gib(use.gradients),
-                     gib(use.optimizer), gib(use.activations), gib(use.inputs));
+  return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, inputs {}", gib(use.weights),
+                     gib(use.gradients), gib(use.optimizer), gib(use.activations), gib(use.inputs));
 }
 
-void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use, size_t available) {
+void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
+                    size_t available) {
   if (use.total() <= available) return;
-  std::string text = fmt::format("training needs {}, this machine has {} free ({})", gib(use.total()), gib(available), describe(use));
+  std::string text = fmt::format("training needs {}, this machine has {} free ({})", gib(use.total()),
+                                 gib(available), describe(use));
   if (options.micro_batch_size > 1) {
     StepOptions one = options;
     one.micro_batch_size = 1;
@@ -37,17 +40,21 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
   if (options.recompute.granularity == model::Recompute::kNone) {
     StepOptions again = options;
     again.recompute = {model::Recompute::kFull, -1};
-    text += saving(config, again, use.total(), "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
+    text += saving(config, again, use.total(),
+                   "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
   }
   if (options.sequence_length > 512) {
     StepOptions shorter = options;
     shorter.sequence_length = options.sequence_length / 2;
-    text += saving(config, shorter, use.total(), fmt::format("++train.model.seq_length={}", shorter.sequence_length));
+    text += saving(config, shorter, use.total(),
+                   fmt::format("++train.model.seq_length={}", shorter.sequence_length));
   }
   const size_t fixed = use.total() - use.activations - use.inputs;
   if (fixed > available)
-    text += fmt::format("\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "
-                        "or use a machine with more memory", gib(fixed));
+    text += fmt::format(
+        "\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "
+        "or use a machine with more memory",
+        gib(fixed));
   throw Error(ErrorKind::kResource, text);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// What a training run is, resolved: everything that the configuration's keys decide, in the units that the trainer uses
-// (samples). Made from the configuration by train/keys.
+// What a training run is, resolved: everything that the configuration's keys decide, in the units that the
+// trainer uses (samples). Made from the configuration by train/keys.
 
 #include <optional>
 #include <string>
@@ -21,7 +21,8 @@ struct BatchRampup {
 
 struct TrainOptions {
   model::DecoderConfig model;
-  std::string init_from;  // Hugging Face folder, GGUF or checkpoint whose weights to start from; empty: from nothing
+  std::string
+      init_from;  // Hugging Face folder, GGUF or checkpoint whose weights to start from; empty: from nothing
   DType compute = DType::kF32;
   int64_t seq_length = 0;
   int64_t micro_batch_size = 1, global_batch_size = 1;
@@ -51,15 +52,15 @@ struct TrainOptions {
   bool async_save = true;
   int64_t exit_interval = 0;
 
-  // Drained without an update: every batch that has a sample of [first, end), counted from 0; every iteration that has
-  // [first, end) before it. FlagScale's rules.
+  // Drained without an update: every batch that has a sample of [first, end), counted from 0; every iteration
+  // that has [first, end) before it. FlagScale's rules.
   std::vector<std::pair<int64_t, int64_t>> skip_samples, skip_iters;
   bool skip_spiky_loss = false;
   double spiky_loss_threshold = 0.2;
 
   int threads = 0;
-  std::string config_text;   // the resolved configuration, for the checkpoint
-  std::string tokenizer;     // path, recorded so that generate finds it
+  std::string config_text;  // the resolved configuration, for the checkpoint
+  std::string tokenizer;    // path, recorded so that generate finds it
 };
 
 // The global batch after `consumed` samples (Megatron's num_microbatches_calculator).

@@ -14,13 +14,18 @@ std::span<const std::byte> bytes_of(const float* data, int64_t size) {
   return {reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size) * sizeof(float)};
 }
 
-void read(const io::Checkpoint& checkpoint, const std::string& name, const TrainStep::State& state, float* out) {
+void read(const io::Checkpoint& checkpoint, const std::string& name, const TrainStep::State& state,
+          float* out) {
   const io::TensorInfo* info = checkpoint.find(name);
-  if (!info) fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it", checkpoint.folder(), name);
+  if (!info)
+    fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it",
+         checkpoint.folder(), name);
   if (info->shape != state.shape || info->dtype != DType::kF32)
     fail(ErrorKind::kInvalidArgument,
-         "{}: {} is {} [{}], this model's is float32 [{}]; check train.model against the configuration it was saved with",
-         checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "), fmt::join(state.shape, ", "));
+         "{}: {} is {} [{}], this model's is float32 [{}]; check train.model against the configuration it "
+         "was saved with",
+         checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "),
+         fmt::join(state.shape, ", "));
   checkpoint.read(name, {reinterpret_cast<std::byte*>(out), static_cast<size_t>(state.size) * sizeof(float)});
 }
 
@@ -32,8 +37,10 @@ int64_t integer(const io::TrainingState& state, const char* key) {
 void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
   const std::string isa = name(machine_isa());
   if (state.threads != step.team().size() || state.instruction_set != isa)
-    warn("the checkpoint was made with {} threads and {}, this run has {} and {}: it goes on correctly, not bit for bit",
-                            state.threads, state.instruction_set, step.team().size(), isa);
+    warn(
+        "the checkpoint was made with {} threads and {}, this run has {} and {}: it goes on correctly, not "
+        "bit for bit",
+        state.threads, state.instruction_set, step.team().size(), isa);
 }
 
 }  // namespace
@@ -41,10 +48,13 @@ void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
   std::vector<io::TensorSlice> slices;
   for (const auto& state : step.states()) {
-    slices.push_back(io::whole_tensor(state.name, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
+    slices.push_back(
+        io::whole_tensor(state.name, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
     if (!optimizer) continue;
-    slices.push_back(io::whole_tensor("exp_avg:" + state.name, DType::kF32, state.shape, bytes_of(state.exp_avg, state.size)));
-    slices.push_back(io::whole_tensor("exp_avg_sq:" + state.name, DType::kF32, state.shape, bytes_of(state.exp_avg_sq, state.size)));
+    slices.push_back(io::whole_tensor("exp_avg:" + state.name, DType::kF32, state.shape,
+                                      bytes_of(state.exp_avg, state.size)));
+    slices.push_back(io::whole_tensor("exp_avg_sq:" + state.name, DType::kF32, state.shape,
+                                      bytes_of(state.exp_avg_sq, state.size)));
   }
   return slices;
 }
@@ -88,7 +98,8 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   p.skipped_samples = integer(saved, "skipped_samples");
   p.skipped_iterations = integer(saved, "skipped_iterations");
   p.nan_iterations = integer(saved, "nan_iterations");
-  if (const auto it = saved.extra.find("last_loss"); it != saved.extra.end()) p.last_loss = io::parse_exact(it->second);
+  if (const auto it = saved.extra.find("last_loss"); it != saved.extra.end())
+    p.last_loss = io::parse_exact(it->second);
   return p;
 }
 

@@ -1,5 +1,5 @@
-// Training by the step: losses, norms and weights against PyTorch (tests/golden/train/), planned against measured memory,
-// and what one plan serves without a second trace.
+// Training by the step: losses, norms and weights against PyTorch (tests/golden/train/), planned against
+// measured memory, and what one plan serves without a second trace.
 #include "train/step.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,9 @@ namespace {
 
 const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
 
-nlohmann::json json_of(const std::string& path) { return nlohmann::json::parse(std::ifstream(kGolden + path)); }
+nlohmann::json json_of(const std::string& path) {
+  return nlohmann::json::parse(std::ifstream(kGolden + path));
+}
 
 model::DecoderConfig config_of(const std::string& name) {
   std::ostringstream text;
@@ -59,7 +61,8 @@ History train(TrainStep& step, const nlohmann::json& settings, const nlohmann::j
   LrSchedule lr;
   lr.style = "cosine", lr.lr = settings["lr"], lr.min_lr = settings["min_lr"];
   lr.warmup_samples = settings["lr_warmup_samples"], lr.decay_samples = settings["lr_decay_samples"];
-  const int64_t batch = settings["global_batch_size"], micro = settings["micro_batch_size"], length = settings["seq_length"];
+  const int64_t batch = settings["global_batch_size"], micro = settings["micro_batch_size"],
+                length = settings["seq_length"];
   History history;
   for (int s = 0; s < steps; ++s) {
     TrainStep::Sums total;
@@ -104,10 +107,13 @@ TEST_P(TrainParity, TwentyStepsEqualPyTorchs) {
     if (dtype != DType::kF32) continue;
     for (const auto& state : got.states) {
       double squares = 0;
-      for (int64_t i = 0; i < state.size; ++i) squares += static_cast<double>(state.weight[i]) * static_cast<double>(state.weight[i]);
-      // Softmax cancels the gradient of k's bias but for what rotation leaves: Adam makes steps of its rounding.
+      for (int64_t i = 0; i < state.size; ++i)
+        squares += static_cast<double>(state.weight[i]) * static_cast<double>(state.weight[i]);
+      // Softmax cancels the gradient of k's bias but for what rotation leaves: Adam makes steps of its
+      // rounding.
       const double tolerance = state.name.ends_with("k_proj.bias") ? 1e-3 : 2e-5;
-      EXPECT_NEAR(std::sqrt(squares) / want["final"][state.name]["norm"].get<double>(), 1, tolerance) << state.name;
+      EXPECT_NEAR(std::sqrt(squares) / want["final"][state.name]["norm"].get<double>(), 1, tolerance)
+          << state.name;
     }
   }
 }
@@ -118,8 +124,10 @@ INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2
 // A real pretrained model: the quickstart fetches it, FLAGSCALE_SMOLLM2 names it elsewhere.
 TEST(TrainParity, TwentyStepsOfSmolLM2EqualPyTorchs) {
   const char* named = std::getenv("FLAGSCALE_SMOLLM2");
-  const std::string file = named ? named : std::string(FLAGSCALE_SOURCE_DIR) + "/.deps/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-  if (!std::ifstream(file)) GTEST_SKIP() << file << " is absent; run ./dev quickstart, or set FLAGSCALE_SMOLLM2";
+  const std::string file =
+      named ? named : std::string(FLAGSCALE_SOURCE_DIR) + "/.deps/models/SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (!std::ifstream(file))
+    GTEST_SKIP() << file << " is absent; run ./dev quickstart, or set FLAGSCALE_SMOLLM2";
   const auto golden = json_of("model/smollm2/train.json");
   auto options = options_for(DType::kF32, 2, 64);
   options.evaluation = false;
@@ -130,17 +138,20 @@ TEST(TrainParity, TwentyStepsOfSmolLM2EqualPyTorchs) {
   step.allocate(*allocator);
   step.load(*io::open_weights(file));
   const History got = train(step, golden["settings"], golden["tokens"], 20);
-  for (size_t i = 0; i < 20; ++i) EXPECT_NEAR(got.loss[i] / golden["loss"][i].get<double>(), 1, 1e-5) << "step " << i;
+  for (size_t i = 0; i < 20; ++i)
+    EXPECT_NEAR(got.loss[i] / golden["loss"][i].get<double>(), 1, 1e-5) << "step " << i;
 }
 
-// The same four sequences as one micro-batch of four or four of one; with recompute of no, one or both layers.
+// The same four sequences as one micro-batch of four or four of one; with recompute of no, one or both
+// layers.
 TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
   const auto tokens = json_of("train/tokens.json");
   std::vector<double> norms, losses;
   std::vector<size_t> bytes;
   for (const int64_t micro : {4, 1})
     for (const model::RecomputeSpec recompute :
-         {model::RecomputeSpec{}, model::RecomputeSpec{model::Recompute::kFull, 1}, model::RecomputeSpec{model::Recompute::kFull, -1}}) {
+         {model::RecomputeSpec{}, model::RecomputeSpec{model::Recompute::kFull, 1},
+          model::RecomputeSpec{model::Recompute::kFull, -1}}) {
       const auto allocator = make_cpu_allocator();
       auto options = options_for(DType::kF32, micro, 32);
       options.recompute = recompute;
@@ -170,8 +181,8 @@ TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
   EXPECT_LT(bytes[3], bytes[0]);
 }
 
-// Megatron's rules: matrices normal with init_std, those back into the residual stream divided by sqrt(2 layers), norms
-// one, biases zero.
+// Megatron's rules: matrices normal with init_std, those back into the residual stream divided by sqrt(2
+// layers), norms one, biases zero.
 TEST(TrainStep, InitialWeightsFollowMegatron) {
   model::DecoderConfig c = config_of("qwen2");
   c.init_std = 0.05f, c.num_layers = 8, c.hidden_size = 64, c.intermediate_size = 96, c.vocab_size = 400;
@@ -182,7 +193,9 @@ TEST(TrainStep, InitialWeightsFollowMegatron) {
   std::set<float> firsts;
   for (const TrainStep::State& state : step.states()) {
     double sum = 0, squares = 0;
-    for (int64_t i = 0; i < state.size; ++i) sum += static_cast<double>(state.weight[i]), squares += std::pow(static_cast<double>(state.weight[i]), 2);
+    for (int64_t i = 0; i < state.size; ++i)
+      sum += static_cast<double>(state.weight[i]),
+          squares += std::pow(static_cast<double>(state.weight[i]), 2);
     const auto n = static_cast<double>(state.size);
     if (state.shape.size() == 1) {
       const bool norm = state.name.find("norm") != std::string::npos;
@@ -214,7 +227,8 @@ TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) {
     if (disturbed) {
       fill(step.inputs(), tokens[3], 0, 32);
       const double whole = step.evaluate(4).loss;
-      for (int32_t i = 0; i <= 128; ++i) step.inputs().cu_seqlens[static_cast<size_t>(i)] = i;  // 128 sequences of one token
+      for (int32_t i = 0; i <= 128; ++i)
+        step.inputs().cu_seqlens[static_cast<size_t>(i)] = i;  // 128 sequences of one token
       EXPECT_NE(step.evaluate(128).loss, whole);
       step.micro_batch(128, true, 1);
       step.gradient_norm();

@@ -15,7 +15,8 @@ namespace flagscale::train {
 
 namespace {
 
-// Protobuf, by hand: the wire types that Event (wall_time = 1, step = 2, file_version = 3, summary = 5) needs.
+// Protobuf, by hand: the wire types that Event (wall_time = 1, step = 2, file_version = 3, summary = 5)
+// needs.
 void varint(std::string& out, uint64_t value) {
   for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
   out += static_cast<char>(value);

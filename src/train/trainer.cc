@@ -18,11 +18,14 @@ namespace flagscale::train {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Whether [first, end) meets one of the half-open ranges.
 bool meets(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first, int64_t end) {
-  return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) { return first < r.second && r.first < end; });
+  return std::any_of(ranges.begin(), ranges.end(),
+                     [&](const auto& r) { return first < r.second && r.first < end; });
 }
 
 }  // namespace
@@ -66,15 +69,22 @@ struct Trainer::Run {
     const StepOptions wanted = step_options(options);
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory());
-    info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6, describe(step->memory()));
+    info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6,
+         describe(step->memory()));
     data = data::build_datasets(options.data);
-    if (!data[data::kTrain]) fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
-    if (evaluates && !data[data::kValid]) fail(ErrorKind::kConfig, "eval_iters is {}, the validation split has no data; check split or set eval_iters=0", options.eval_iters);
+    if (!data[data::kTrain])
+      fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
+    if (evaluates && !data[data::kValid])
+      fail(ErrorKind::kConfig,
+           "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
+           options.eval_iters);
     throw_if_interrupted();
     step->allocate(*allocator);
     start_weights();
     if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
-    if (!options.save.empty()) writer = std::make_unique<io::CheckpointWriter>(options.save, io::SaveOptions{.keep_last = options.keep_last});
+    if (!options.save.empty())
+      writer = std::make_unique<io::CheckpointWriter>(options.save,
+                                                      io::SaveOptions{.keep_last = options.keep_last});
   }
 
   void start_weights() {
@@ -107,7 +117,8 @@ struct Trainer::Run {
 
   // Megatron's rule for auto_skip_spiky_loss: a jump of more than the threshold after warm-up.
   bool is_spike(double loss) const {
-    if (!options.skip_spiky_loss || at.last_loss <= 0 || at.schedule_samples < options.lr.warmup_samples) return false;
+    if (!options.skip_spiky_loss || at.last_loss <= 0 || at.schedule_samples < options.lr.warmup_samples)
+      return false;
     return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
   }
 
@@ -157,10 +168,12 @@ struct Trainer::Run {
     std::optional<double> loss;
     if (interval_losses > 0) loss = interval_loss / static_cast<double>(interval_losses);
     StepReport r = report(batch, norm, loss);
-    const double seconds = seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
+    const double seconds =
+        seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
     r.ms_per_iteration = seconds * 1e3;
     if (options.log_throughput)
-      r.tflops = step->decoder().train_flops_per_token(options.seq_length) * static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
+      r.tflops = step->decoder().train_flops_per_token(options.seq_length) *
+                 static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
     r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
     print(log_line(r, time_now()));
     if (events) events->scalar("iteration-time", seconds, r.iteration);
@@ -179,7 +192,8 @@ struct Trainer::Run {
       events->scalar(tag + " vs samples", *value, r.consumed_samples);
     };
     both("learning-rate", r.learning_rate);
-    if (r.skipped_samples > 0) events->scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
+    if (r.skipped_samples > 0)
+      events->scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
     both("batch-size", static_cast<double>(batch));
     both("lm loss", r.lm_loss);
     both("grad-norm", r.grad_norm);
@@ -197,11 +211,13 @@ struct Trainer::Run {
   // `before`: evaluations on the split that came before, whose samples are not taken again.
   std::optional<double> evaluate(data::Split split, int64_t before) {
     const data::SampleSource& source = *data[split];
-    const int64_t samples = options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
+    const int64_t samples =
+        options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
     int64_t first = before * samples;
     if (first + samples > source.size()) first = 0;
     TrainStep::Sums total;
-    for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size(); s += options.micro_batch_size) {
+    for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size();
+         s += options.micro_batch_size) {
       if (interrupted()) return {};
       const int64_t entries = data::fill_micro_batch(source, first + s, options.mask, step->inputs());
       const auto sums = step->evaluate(entries - 1);
@@ -213,7 +229,8 @@ struct Trainer::Run {
   }
 
   void evaluate_and_print(data::Split split, const std::string& prefix) {
-    const int64_t before = split == data::kValid ? std::max<int64_t>(at.iteration - 1, 0) / options.eval_interval : 0;
+    const int64_t before =
+        split == data::kValid ? std::max<int64_t>(at.iteration - 1, 0) / options.eval_interval : 0;
     const auto start = Clock::now();
     const auto loss = evaluate(split, before);
     interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
@@ -286,7 +303,8 @@ struct Trainer::Run {
     if (saved_iteration != at.iteration && at.iteration > 0) save();
     if (!result.interrupted && options.eval_iters > 0) {
       evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration));
-      if (data[data::kTest]) evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration));
+      if (data[data::kTest])
+        evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration));
     }
     if (writer) writer->wait();
     if (writer && at.iteration > 0) result.checkpoint = options.save;

@@ -56,7 +56,8 @@ void fill(const data::MicroBatch& batch, int64_t sequences) {
     batch.loss_mask[i] = 1;
     batch.position_ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length);
   }
-  for (int64_t s = 0; s <= sequences; ++s) batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * length);
+  for (int64_t s = 0; s <= sequences; ++s)
+    batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * length);
 }
 
 model::DecoderConfig small() {
@@ -102,7 +103,8 @@ TEST(Allocation, AStepAllocatesNothingAndStaysInThePlan) {
     }
 }
 
-// What changes between steps is read when kernels run. A second trace would allocate: launches, buffers, tensors.
+// What changes between steps is read when kernels run. A second trace would allocate: launches, buffers,
+// tensors.
 TEST(Allocation, NothingIsTracedAgain) {
 #ifdef FLAGSCALE_SANITIZED
   GTEST_SKIP() << "sanitizers have an allocator of their own";
@@ -129,13 +131,15 @@ TEST(Allocation, NothingIsTracedAgain) {
     counting = i > 0;
     const int micro_batches = 1 + i % 3;  // as a batch that ramps up
     for (int m = 0; m < micro_batches; ++m) {
-      const int64_t entries = data::fill_micro_batch(*splits[data::kTrain], 4 * m, mask, inputs);  // packed documents
+      const int64_t entries =
+          data::fill_micro_batch(*splits[data::kTrain], 4 * m, mask, inputs);  // packed documents
       sequences.push_back(entries - 1);
       loss = step.micro_batch(entries - 1, m == 0, micro_batches).loss;
     }
     step.gradient_norm();
     const int64_t skip = i % 4 == 3 ? 1 : 0;
-    step.update({1e-3f * static_cast<float>(i + 1), 0.01f * static_cast<float>(i), 0.1f, 0.001f, i % 2 ? 1.f : 0.f, skip});
+    step.update({1e-3f * static_cast<float>(i + 1), 0.01f * static_cast<float>(i), 0.1f, 0.001f,
+                 i % 2 ? 1.f : 0.f, skip});
     if (i % 2) {
       fill(inputs, 4);
       step.evaluate(4);

@@ -98,7 +98,7 @@ std::set<ino_t> set_aside(const fs::path& run) {
   std::set<ino_t> folders;
   std::error_code gone;
   for (const auto& entry : fs::directory_iterator(run / "out/checkpoints", gone)) {
-    struct stat status {};
+    struct stat status{};
     if (entry.path().extension() == ".tmp" && stat(entry.path().c_str(), &status) == 0)
       folders.insert(status.st_ino);
   }

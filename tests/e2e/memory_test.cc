@@ -66,9 +66,10 @@ TEST_F(Memory, FlagScalesAquila7BIsRefused) {
   const fs::path flagscale = FLAGSCALE_SOURCE_DIR "/../shared/flagscale";
   if (!fs::exists(flagscale / "examples/aquila/conf/train.yaml")) GTEST_SKIP() << "../shared is not here";
   const std::string exp_dir = (folder_ / "theirs").string();
-  expect_refused({"run", "--config-path", "examples/aquila/conf", "--config-name", "train",
-                  "train.data.data_path=" + (folder_ / "text_text_document").string(), "experiment.exp_dir=" + exp_dir},
-                 flagscale, exp_dir);
+  expect_refused(
+      {"run", "--config-path", "examples/aquila/conf", "--config-name", "train",
+       "train.data.data_path=" + (folder_ / "text_text_document").string(), "experiment.exp_dir=" + exp_dir},
+      flagscale, exp_dir);
 }
 
 TEST_F(Memory, ACgroupsLimitCounts) {
@@ -95,7 +96,8 @@ TEST_F(Memory, ACgroupsLimitCounts) {
   if (result.err.find("cgroup.procs") != std::string::npos || result.err.find(limit) != std::string::npos)
     GTEST_SKIP() << "no right to use a cgroup: " << result.err;
   EXPECT_EQ(result.code, 1) << result.err;
-  EXPECT_TRUE(std::regex_search(result.err, std::regex("this machine has (0\\.[123]|[0-9.]+ M)"))) << result.err;
+  EXPECT_TRUE(std::regex_search(result.err, std::regex("this machine has (0\\.[123]|[0-9.]+ M)")))
+      << result.err;
   EXPECT_FALSE(fs::exists(folder_ / "group"));
 }
 

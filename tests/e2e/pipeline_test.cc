@@ -65,15 +65,18 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
 
   // An example that serves names its model.
   fs::create_directories(folder_ / "examples/served/conf/serve");
-  std::ofstream(folder_ / "examples/served/conf/serve.yaml") << "defaults: [_self_, {serve: one}]\naction: run\n";
-  std::ofstream(folder_ / "examples/served/conf/serve/one.yaml") << "- serve_id: m\n  engine_args: {model: exported}\n";
+  std::ofstream(folder_ / "examples/served/conf/serve.yaml")
+      << "defaults: [_self_, {serve: one}]\naction: run\n";
+  std::ofstream(folder_ / "examples/served/conf/serve/one.yaml")
+      << "- serve_id: m\n  engine_args: {model: exported}\n";
   words[1] = "served";
   EXPECT_EQ(must(words).out, from_export.out);
 
   // A prompt that cannot be generated from is named by its line.
   std::string long_prompt = "{\"prompt\": \"";
   for (int i = 0; i < 200; ++i) long_prompt += std::to_string(i) + " ";
-  for (const std::string& line : {std::string(R"({"prompt": ""})"), long_prompt + "\"}", std::string(R"({"prompt": 1})"), std::string("{")}) {
+  for (const std::string& line : {std::string(R"({"prompt": ""})"), long_prompt + "\"}",
+                                  std::string(R"({"prompt": 1})"), std::string("{")}) {
     std::ofstream(folder_ / "odd.jsonl") << R"({"prompt": "a"})" << "\n\n" << line << "\n";
     for (const char* command : {"generate", "score"}) {
       const Result refused = run({command, "exported", "--prompts", "odd.jsonl", "--json"}, folder_);
@@ -86,9 +89,12 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
 
 TEST_F(Pipeline, ServesWhatWasTrained) {
   must(training("served", {"train.model.train_iters=10"}));
-  ServerProcess server({"served/checkpoints", "--served-model-name", "trained", "--api-key", "key", "--engine-args", R"({"kv_cache_dtype": "float32"})"}, folder_);
+  ServerProcess server({"served/checkpoints", "--served-model-name", "trained", "--api-key", "key",
+                        "--engine-args", R"({"kv_cache_dtype": "float32"})"},
+                       folder_);
   ASSERT_NE(server.port(), 0) << server.ready_line();
-  EXPECT_NE(server.ready_line().find("Serving trained at http://127.0.0.1:"), std::string::npos) << server.ready_line();
+  EXPECT_NE(server.ready_line().find("Serving trained at http://127.0.0.1:"), std::string::npos)
+      << server.ready_line();
   net::Client client({false, "127.0.0.1", server.port(), "/"});
   EXPECT_EQ(client.send("GET", "/health").status, 200);
   EXPECT_EQ(client.send("GET", "/v1/models").status, 401);
@@ -96,18 +102,21 @@ TEST_F(Pipeline, ServesWhatWasTrained) {
   const std::string body = R"({"prompt": "namespace flagscale", "max_tokens": 8, "temperature": 0})";
   const auto answer = nlohmann::json::parse(client.send("POST", "/v1/completions", body, headers).body);
   // The server is the engine that `generate` runs.
-  const Result generated = must({"generate", "served/checkpoints", "--prompt", "namespace flagscale", "--max-tokens", "8", "--temperature", "0"});
+  const Result generated = must({"generate", "served/checkpoints", "--prompt", "namespace flagscale",
+                                 "--max-tokens", "8", "--temperature", "0"});
   EXPECT_EQ(answer["choices"][0]["text"].get<std::string>() + "\n", generated.out) << answer;
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0);
 }
 
 TEST_F(Pipeline, ServerRefusesWhatItDoesNotKnow) {
-  const Result misspelt = run({"serve", "tokenizer", "--engine-args", R"({"max_model_length": 64})"}, folder_);
+  const Result misspelt =
+      run({"serve", "tokenizer", "--engine-args", R"({"max_model_length": 64})"}, folder_);
   EXPECT_EQ(misspelt.code, 2);
   EXPECT_NE(misspelt.err.find("max_model_len"), std::string::npos) << misspelt.err;
   EXPECT_EQ(run({"serve"}, folder_).code, 2);
-  const Result split = run({"serve", "tokenizer", "--engine-args", R"({"tensor_parallel_size": 2})"}, folder_);
+  const Result split =
+      run({"serve", "tokenizer", "--engine-args", R"({"tensor_parallel_size": 2})"}, folder_);
   EXPECT_EQ(split.code, 2);
   EXPECT_NE(split.err.find("tensor_parallel_size"), std::string::npos) << split.err;
 }

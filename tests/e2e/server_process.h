@@ -10,7 +10,8 @@ namespace flagscale::e2e {
 
 class ServerProcess {
  public:
-  // The words after `flagscale serve`; --port 0 is added. Returns when the ready line has come, or the process has ended.
+  // The words after `flagscale serve`; --port 0 is added. Returns when the ready line has come, or the
+  // process has ended.
   ServerProcess(const std::vector<std::string>& words, const std::string& folder);
   ~ServerProcess();  // killed if it still runs
 

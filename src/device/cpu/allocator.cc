@@ -17,7 +17,8 @@ size_t rounded(size_t bytes) { return (std::max<size_t>(bytes, 1) + 4095) & ~siz
 class CpuAllocator final : public Allocator {
  protected:
   void* map(size_t bytes) override {
-    void* data = mmap(nullptr, rounded(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* data = mmap(nullptr, rounded(bytes), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) fail(ErrorKind::kResource, "cannot allocate {} bytes of memory", bytes);
     if (bytes >= 2 * kHugePage) madvise(data, rounded(bytes), MADV_HUGEPAGE);
     return data;

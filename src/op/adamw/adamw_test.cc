@@ -10,9 +10,12 @@ using testing::random_tensor;
 struct State {
   Tensor param, grad, m, v, norm, copy;
   explicit State(int64_t n)
-      : param(random_tensor({n}, 1, DType::kF32)), grad(random_tensor({n}, 2, DType::kF32)),
-        m(random_tensor({n}, 3, DType::kF32)), v(random_tensor({n}, 4, DType::kF32)),
-        norm(make_tensor(testing::allocator(), {1}, DType::kF32)), copy(make_tensor(testing::allocator(), {n}, DType::kBF16)) {
+      : param(random_tensor({n}, 1, DType::kF32)),
+        grad(random_tensor({n}, 2, DType::kF32)),
+        m(random_tensor({n}, 3, DType::kF32)),
+        v(random_tensor({n}, 4, DType::kF32)),
+        norm(make_tensor(testing::allocator(), {1}, DType::kF32)),
+        copy(make_tensor(testing::allocator(), {n}, DType::kBF16)) {
     for (int64_t i = 0; i < n; ++i) v.data<float>()[i] = std::fabs(v.data<float>()[i]);
   }
   void update(Isa isa, const StepScalars& step) const {
@@ -34,7 +37,8 @@ TEST_P(AdamWSets, MatchTheFormulaInDouble) {
   const double clip = 1 / (std::sqrt(squares) + 1e-6);
   for (int64_t i = 0; i < 70000; i += 77) {
     const double g = testing::get(before.grad, i) * clip, p = testing::get(before.param, i);
-    const double m = 0.9 * testing::get(before.m, i) + 0.1 * g, v = 0.95 * testing::get(before.v, i) + 0.05 * g * g;
+    const double m = 0.9 * testing::get(before.m, i) + 0.1 * g,
+                 v = 0.95 * testing::get(before.v, i) + 0.05 * g * g;
     const double expected = p - 1e-2 * (m / 0.1 / (std::sqrt(v / 0.05) + 1e-8) + 0.1 * p);
     EXPECT_NEAR(testing::get(after.param, i), expected, 2e-5 * (1 + std::fabs(expected)));
     EXPECT_EQ(after.copy.data<BF16>()[i].bits, to_bf16(after.param.data<float>()[i]).bits);

@@ -31,7 +31,8 @@ Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* 
   tape.require(weight);
   Context context{recorder, scale ? &tape : nullptr};
   const int64_t n = hidden.dim(0);
-  const Tensor loss = head_loss(context, hidden, weight, testing::int_tensor(labels_of(n, weight.dim(0))), ones_but(n, 3), scale);
+  const Tensor loss = head_loss(context, hidden, weight, testing::int_tensor(labels_of(n, weight.dim(0))),
+                                ones_but(n, 3), scale);
   return {loss, tape.grad(hidden), tape.grad(weight)};
 }
 
@@ -53,7 +54,8 @@ TEST(HeadLoss, ValuesAndGradientsInDouble) {
   const Learned got = learn(hidden, weight, Isa::kScalar, &scale);
   const auto labels = labels_of(130, 19);
   for (int64_t row : {0, 3, 64, 129})
-    EXPECT_NEAR(testing::get(got.loss, row), row == 3 ? 0 : plain_loss(hidden, weight, row, labels[static_cast<size_t>(row)]), 1e-10);
+    EXPECT_NEAR(testing::get(got.loss, row),
+                row == 3 ? 0 : plain_loss(hidden, weight, row, labels[static_cast<size_t>(row)]), 1e-10);
   const auto total = [&] {
     const Tensor loss = learn(hidden, weight, Isa::kScalar, nullptr).loss;
     double sum = 0;
@@ -78,7 +80,8 @@ TEST_P(HeadLossSets, AgreesWithScalarInDouble) {
   const Tensor hidden = random_tensor({70, 32}, 1), weight = random_tensor({301, 32}, 2);
   const Learned exact = learn(hidden, weight, Isa::kScalar, &scale);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Learned got = learn(testing::converted(hidden, dtype), testing::converted(weight, dtype), GetParam(), &scale);
+    const Learned got =
+        learn(testing::converted(hidden, dtype), testing::converted(weight, dtype), GetParam(), &scale);
     const double tolerance = dtype == DType::kF32 ? 1e-5 : 3e-2;
     EXPECT_LT(testing::relative_error(got.loss, exact.loss), tolerance);
     EXPECT_LT(testing::relative_error(got.dhidden, exact.dhidden), tolerance);

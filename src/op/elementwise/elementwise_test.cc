@@ -7,14 +7,18 @@ namespace {
 
 using testing::random_tensor;
 
-const testing::Function kTwice = [](Context& c, const std::vector<Tensor>& in) { return add(c, add(c, in[0], in[1]), in[0]); };
+const testing::Function kTwice = [](Context& c, const std::vector<Tensor>& in) {
+  return add(c, add(c, in[0], in[1]), in[0]);
+};
 
 TEST(Elementwise, GradientsOfATensorUsedTwiceAddUp) {
   testing::expect_gradients(kTwice, {random_tensor({3, 5}, 1), random_tensor({3, 5}, 2)});
 }
 
 FLAGSCALE_EVERY_SET(ElementwiseSets);
-TEST_P(ElementwiseSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kTwice, {random_tensor({3, 37}, 1), random_tensor({3, 37}, 2)}); }
+TEST_P(ElementwiseSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), kTwice, {random_tensor({3, 37}, 1), random_tensor({3, 37}, 2)});
+}
 
 TEST(Elementwise, ACheckpointGivesTheSameGradients) {
   const testing::Function again = [](Context& c, const std::vector<Tensor>& in) {

@@ -17,10 +17,14 @@ TEST(Embedding, ReadsRows) {
   for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(testing::get(y, 2 * 5 + i), testing::get(table, 3 * 5 + i));
 }
 
-TEST(Embedding, GradientsAddUpForRepeatedIds) { testing::expect_gradients(kLookUp, {random_tensor({7, 5}, 1)}); }
+TEST(Embedding, GradientsAddUpForRepeatedIds) {
+  testing::expect_gradients(kLookUp, {random_tensor({7, 5}, 1)});
+}
 
 FLAGSCALE_EVERY_SET(EmbeddingSets);
-TEST_P(EmbeddingSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kLookUp, {random_tensor({7, 150}, 1)}); }
+TEST_P(EmbeddingSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), kLookUp, {random_tensor({7, 150}, 1)});
+}
 
 TEST(Embedding, AnIdOutsideTheTableReadsRowZero) {
   const Tensor table = random_tensor({4, 3}, 1);

@@ -1,7 +1,7 @@
 #pragma once
-// Vectors of bytes for products of small integers, for *_cpu.cc files. A Bytes holds 4 neighbours of k for each of
-// F32::kLanes outputs; dot() adds to each output the products of its 4 unsigned bytes with 4 signed ones that all
-// outputs share. Every set computes the same integers.
+// Vectors of bytes for products of small integers, for *_cpu.cc files. A Bytes holds 4 neighbours of k for
+// each of F32::kLanes outputs; dot() adds to each output the products of its 4 unsigned bytes with 4 signed
+// ones that all outputs share. Every set computes the same integers.
 
 #include "kernel/simd.h"
 
@@ -12,8 +12,10 @@ static inline float half_to_float(F16 h) {
   uint32_t bits = (rest << 13) + 0x38000000;  // the exponent's bias: 15 to 127
   if (rest >= 0x7c00) bits += 0x38000000;     // infinity, NaN
   float value;
-  if (rest < 0x400) value = static_cast<float>(rest) * 0x1p-24f;
-  else std::memcpy(&value, &bits, 4);
+  if (rest < 0x400)
+    value = static_cast<float>(rest) * 0x1p-24f;
+  else
+    std::memcpy(&value, &bits, 4);
   std::memcpy(&bits, &value, 4);
   bits |= sign;
   std::memcpy(&value, &bits, 4);
@@ -22,7 +24,9 @@ static inline float half_to_float(F16 h) {
 
 #if defined(__AVX512F__)
 
-static inline F32 load_halves(const F16* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+static inline F32 load_halves(const F16* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
 static inline F32 load_bytes(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
@@ -59,12 +63,15 @@ struct Ints {
   F32 to_float() const { return {_mm512_cvtepi32_ps(v)}; }
 #if defined(__AVX512VNNI__)
   template <bool kBelow128>
-  static Ints dot(Bytes w, Bytes x, Ints sum) { return {_mm512_dpbusd_epi32(sum.v, w.v, x.v)}; }
+  static Ints dot(Bytes w, Bytes x, Ints sum) {
+    return {_mm512_dpbusd_epi32(sum.v, w.v, x.v)};
+  }
 #else
   template <bool kBelow128>
   static Ints dot(Bytes w, Bytes x, Ints sum) {
     if constexpr (kBelow128)  // pairs fit 16 bits: 2 * 127 * 128
-      return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(_mm512_maddubs_epi16(w.v, x.v), _mm512_set1_epi16(1)))};
+      return {
+          _mm512_add_epi32(sum.v, _mm512_madd_epi16(_mm512_maddubs_epi16(w.v, x.v), _mm512_set1_epi16(1)))};
     const __m512i even = _mm512_madd_epi16(_mm512_and_si512(w.v, _mm512_set1_epi16(255)),
                                            _mm512_srai_epi16(_mm512_slli_epi16(x.v, 8), 8));
     const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(w.v, 8), _mm512_srai_epi16(x.v, 8));
@@ -75,7 +82,9 @@ struct Ints {
 
 #elif defined(__AVX2__)
 
-static inline F32 load_halves(const F16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+static inline F32 load_halves(const F16* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
 static inline F32 load_bytes(const uint8_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
 }
@@ -112,7 +121,8 @@ struct Ints {
   template <bool kBelow128>
   static Ints dot(Bytes w, Bytes x, Ints sum) {
     if constexpr (kBelow128)
-      return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1)))};
+      return {
+          _mm256_add_epi32(sum.v, _mm256_madd_epi16(_mm256_maddubs_epi16(w.v, x.v), _mm256_set1_epi16(1)))};
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w.v, _mm256_set1_epi16(255)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(x.v, 8), 8));
     const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(w.v, 8), _mm256_srai_epi16(x.v, 8));
@@ -145,7 +155,9 @@ struct Bytes {
     return a;
   }
   template <int kIndex>
-  F32 number() const { return {static_cast<float>(v[kIndex])}; }
+  F32 number() const {
+    return {static_cast<float>(v[kIndex])};
+  }
 };
 
 struct Ints {

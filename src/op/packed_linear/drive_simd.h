@@ -1,7 +1,7 @@
 #pragma once
-// How a packed product is cut, for *_cpu.cc files: strips of rows times groups of panels are tasks; a task walks along k
-// in slices that stay in L1, and in a slice takes a few rows at a time. Sums wait in fp32 between slices, so neither
-// the cut nor the tile's height changes the order of a sum.
+// How a packed product is cut, for *_cpu.cc files: strips of rows times groups of panels are tasks; a task
+// walks along k in slices that stay in L1, and in a slice takes a few rows at a time. Sums wait in fp32
+// between slices, so neither the cut nor the tile's height changes the order of a sum.
 //
 // A kernel K gives:
 //   kRows, kDepth                the tallest tile; elements along k of a slice
@@ -22,7 +22,8 @@ struct Cut {
   Cut(const PackedLinearArgs& args, int64_t count) : rows(count), panels(args.packed.dims[0]) {
     strips = (rows + kStrip - 1) / kStrip;
     strip = strips > 0 ? ((rows + strips - 1) / strips + 11) / 12 * 12 : 1;
-    // Few rows read each panel from memory in one run; many share a slice of them in L2. Some tasks more than threads.
+    // Few rows read each panel from memory in one run; many share a slice of them in L2. Some tasks more than
+    // threads.
     group = rows <= 48 ? 1 : panels * strips / 32;
     group = group < 1 ? 1 : group > kGroupPanels ? kGroupPanels : group;
     groups = (panels + group - 1) / group;
@@ -48,7 +49,8 @@ class Drive {
       const int64_t end = panel + cut_.group < cut_.panels ? panel + cut_.group : cut_.panels;
       for (int64_t k = 0; k < depth_; k += K::kDepth)
         for (int64_t p = panel; p < end; ++p)
-          rows(p, k, first, last, reinterpret_cast<float*>(memory) + (p - panel) * kStrip * kPanel, memory + kSumBytes);
+          rows(p, k, first, last, reinterpret_cast<float*>(memory) + (p - panel) * kStrip * kPanel,
+               memory + kSumBytes);
     });
   }
 
@@ -64,7 +66,8 @@ class Drive {
 
   // One tile of at most N rows; as even as possible.
   template <int N, class S>
-  int64_t tiles(const S& slice, int64_t panel, int64_t row, int64_t left, int64_t k, int64_t n, float* sums) const {
+  int64_t tiles(const S& slice, int64_t panel, int64_t row, int64_t left, int64_t k, int64_t n,
+                float* sums) const {
     const int64_t even = (left + (left + K::kRows - 1) / K::kRows - 1) / ((left + K::kRows - 1) / K::kRows);
     if constexpr (N > 1) {
       constexpr int kNext = N > 8 ? 8 : N > 6 ? 6 : N > 4 ? 4 : N - 1;
@@ -75,12 +78,14 @@ class Drive {
   }
 
   template <int N, class S>
-  [[gnu::noinline]] void tile(const S& slice, int64_t panel, int64_t row, int64_t k, int64_t n, float* sums) const {
+  [[gnu::noinline]] void tile(const S& slice, int64_t panel, int64_t row, int64_t k, int64_t n,
+                              float* sums) const {
     F32 sum[N][kVectors];
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r)
 #pragma GCC unroll 32
-      for (int j = 0; j < kVectors; ++j) sum[r][j] = k > 0 ? F32::load(sums + r * kPanel + j * F32::kLanes) : F32::zero();
+      for (int j = 0; j < kVectors; ++j)
+        sum[r][j] = k > 0 ? F32::load(sums + r * kPanel + j * F32::kLanes) : F32::zero();
     kernel_.template multiply<N>(slice, row, k, n, sum);
     if (k + n == depth_) return store<N>(sum, panel, row);
 #pragma GCC unroll 16
@@ -97,7 +102,8 @@ class Drive {
       const int64_t column = j * F32::kLanes, n = left - column;
       if (n <= 0) break;
       F32 bias = F32::zero();
-      if (args_.bias.defined()) bias = F32::load_n(args_.bias.ptr<const float>() + panel * kPanel + column, n);
+      if (args_.bias.defined())
+        bias = F32::load_n(args_.bias.ptr<const float>() + panel * kPanel + column, n);
       float* y = args_.y.ptr<float>() + row * args_.y.row_stride() + panel * kPanel + column;
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r, y += args_.y.row_stride()) {

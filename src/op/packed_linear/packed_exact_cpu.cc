@@ -1,4 +1,5 @@
-// Integer formats in fp32: a slice of a panel is widened to fp32 in L1, then multiplied as an fp32 panel would be.
+// Integer formats in fp32: a slice of a panel is widened to fp32 in L1, then multiplied as an fp32 panel
+// would be.
 #include "op/packed_linear/drive_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
@@ -17,8 +18,10 @@ struct Widen {
     widen(q.template number<3>(), scale, offset, to + (4 * kStep + 3) * kPanel);
   }
   static void widen(F32 q, F32 scale, F32 offset, float* to) {
-    if constexpr (F::kMin) F32::fma(scale, q, offset).store(to);
-    else (scale * (q - F32::set(static_cast<float>(F::kZero)))).store(to);
+    if constexpr (F::kMin)
+      F32::fma(scale, q, offset).store(to);
+    else
+      (scale * (q - F32::set(static_cast<float>(F::kZero)))).store(to);
   }
 
   static void run(const uint8_t* panel, int64_t k, int64_t n, float* to) {
@@ -42,7 +45,8 @@ struct Widen {
     widen_step<6>(group, v, scale, offset, to);
     widen_step<7>(group, v, scale, offset, to);
   }
-  static void scales(const uint8_t* head, const uint8_t* block, int64_t part, int64_t v, F32& scale, F32& offset) {
+  static void scales(const uint8_t* head, const uint8_t* block, int64_t part, int64_t v, F32& scale,
+                     F32& offset) {
     if constexpr (F::kRowScale) {
       scale = F32::load(reinterpret_cast<const float*>(head) + v);
     } else {
@@ -59,7 +63,8 @@ struct Widened {
   void (*widen)(const uint8_t*, int64_t, int64_t, float*);
 
   const float* slice(int64_t panel, int64_t k, int64_t n, std::byte* buffer) const {
-    widen(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1], k, n, reinterpret_cast<float*>(buffer));
+    widen(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1], k, n,
+          reinterpret_cast<float*>(buffer));
     return reinterpret_cast<const float*>(buffer);
   }
   template <int N>
@@ -102,9 +107,14 @@ void gather_row(const uint8_t* head, int64_t n, int64_t in, float* y) {
     for (int i = 0; i < kGroup && i < left; ++i) {
       const int64_t part = g * F::kParts + i * F::kParts / kGroup;
       const float q = static_cast<float>(F::Elements::at(F::group(block, g), n, i) - F::kZero);
-      if constexpr (F::kRowScale) y[k + i] = reinterpret_cast<const float*>(head)[n] * q;
-      else if constexpr (F::kMin) y[k + i] = One::fma(F::Scales::template scale<One>(block, part, n), One::set(q), F::Scales::template offset<One>(block, part, n)).v;
-      else y[k + i] = F::Scales::template scale<One>(block, part, n).v * q;
+      if constexpr (F::kRowScale)
+        y[k + i] = reinterpret_cast<const float*>(head)[n] * q;
+      else if constexpr (F::kMin)
+        y[k + i] = One::fma(F::Scales::template scale<One>(block, part, n), One::set(q),
+                            F::Scales::template offset<One>(block, part, n))
+                       .v;
+      else
+        y[k + i] = F::Scales::template scale<One>(block, part, n).v * q;
     }
   }
 }
@@ -119,10 +129,12 @@ void gather(const PackedRowsArgs& args, int64_t token) {
       for (int64_t k = 0; k < in; ++k) y[k] = reinterpret_cast<const float*>(panel)[k * kPanel + n];
       return;
     case Packing::kBF16:
-      for (int64_t k = 0; k < in; ++k) y[k] = as_float(reinterpret_cast<const BF16*>(panel)[(k / 2 * kPanel + n) * 2 + k % 2]);
+      for (int64_t k = 0; k < in; ++k)
+        y[k] = as_float(reinterpret_cast<const BF16*>(panel)[(k / 2 * kPanel + n) * 2 + k % 2]);
       return;
     case Packing::kF16:
-      for (int64_t k = 0; k < in; ++k) y[k] = half_to_float(reinterpret_cast<const F16*>(panel)[k * kPanel + n]);
+      for (int64_t k = 0; k < in; ++k)
+        y[k] = half_to_float(reinterpret_cast<const F16*>(panel)[k * kPanel + n]);
       return;
     default:
       for_format(args.packing, [&]<class F>(F) { gather_row<F>(panel, n, in, y); });

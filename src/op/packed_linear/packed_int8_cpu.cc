@@ -1,12 +1,14 @@
-// Integer formats in integers. x is quantised by row and group of 32: scale = largest magnitude / 127. In a group the
-// products are summed exactly; groups are combined in fp32 in order, each as
-//   sum = fma(integers * x_scale, weight_scale, sum), then, with offsets, sum = fma(x_scale * (sum of x), offset, sum)
+// Integer formats in integers. x is quantised by row and group of 32: scale = largest magnitude / 127. In a
+// group the products are summed exactly; groups are combined in fp32 in order, each as
+//   sum = fma(integers * x_scale, weight_scale, sum), then, with offsets, sum = fma(x_scale * (sum of x),
+//   offset, sum)
 #include "op/packed_linear/drive_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 namespace {
 
-// Quantised rows of x. `sum` is of the integers of each part of a group, `scaled` their sum in a group times the scale.
+// Quantised rows of x. `sum` is of the integers of each part of a group, `scaled` their sum in a group times
+// the scale.
 struct Quantised {
   int8_t* q;
   float *scale, *scaled;
@@ -17,7 +19,8 @@ struct Quantised {
     const int64_t groups = (in + kGroup - 1) / kGroup;
     return (rows * groups * (kGroup + 4 + 4 + 4 * parts) + 63) / 64 * 64;
   }
-  Quantised(std::byte* memory, int64_t rows, int64_t in, int64_t parts_) : groups((in + kGroup - 1) / kGroup), parts(parts_) {
+  Quantised(std::byte* memory, int64_t rows, int64_t in, int64_t parts_)
+      : groups((in + kGroup - 1) / kGroup), parts(parts_) {
     q = reinterpret_cast<int8_t*>(memory);
     scale = reinterpret_cast<float*>(memory + rows * groups * kGroup);
     scaled = scale + rows * groups;
@@ -72,11 +75,16 @@ struct Integers {
   Quantised x;
 
   const uint8_t* slice(int64_t panel, int64_t k, int64_t, std::byte*) const {
-    return args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1] + F::kHeadBytes + k / F::kBlock * F::kBlockBytes;
+    return args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1] + F::kHeadBytes +
+           k / F::kBlock * F::kBlockBytes;
   }
   F32 finish(int64_t panel, int64_t n, F32 sum) const {
-    if constexpr (!F::kRowScale) return sum;
-    else return sum * F32::load(reinterpret_cast<const float*>(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1]) + n);
+    if constexpr (!F::kRowScale)
+      return sum;
+    else
+      return sum * F32::load(reinterpret_cast<const float*>(args.packed.ptr<const uint8_t>() +
+                                                            panel * args.packed.dims[1]) +
+                             n);
   }
 
   template <int N>
@@ -98,7 +106,8 @@ struct Integers {
  private:
   // Groups [g, end) of the outputs from n on.
   template <int N>
-  [[gnu::always_inline]] void outputs(const uint8_t* block, int64_t row, int64_t g, int64_t end, int64_t n, F32 (&sum)[N][kWide]) const {
+  [[gnu::always_inline]] void outputs(const uint8_t* block, int64_t row, int64_t g, int64_t end, int64_t n,
+                                      F32 (&sum)[N][kWide]) const {
     const int64_t groups = x.groups, at = row * groups;
     const int8_t* q = x.q + (at + g) * kGroup;
     for (; g < end; block += F::kBlockBytes)
@@ -111,25 +120,30 @@ struct Integers {
 
   // Part kPart of group i of a block; xg: the group's index in the first row.
   template <int N, int kPart>
-  [[gnu::always_inline]] void part(const uint8_t* bits, const uint8_t* block, int64_t i, const int8_t* q, int64_t xg, int64_t n, F32 (&sum)[N][kWide]) const {
+  [[gnu::always_inline]] void part(const uint8_t* bits, const uint8_t* block, int64_t i, const int8_t* q,
+                                   int64_t xg, int64_t n, F32 (&sum)[N][kWide]) const {
     Ints dots[N][kWide];
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r) {
-      const Ints start = Ints::set(F::kZero == 0 ? 0 : -F::kZero * x.sum[(xg + r * x.groups) * F::kParts + kPart]);
+      const Ints start =
+          Ints::set(F::kZero == 0 ? 0 : -F::kZero * x.sum[(xg + r * x.groups) * F::kParts + kPart]);
 #pragma GCC unroll 4
       for (int j = 0; j < kWide; ++j) dots[r][j] = start;
     }
     if constexpr (F::kParts == 1 || kPart == 0) {
-      step<N, 0>(bits, q, n, dots), step<N, 1>(bits, q, n, dots), step<N, 2>(bits, q, n, dots), step<N, 3>(bits, q, n, dots);
+      step<N, 0>(bits, q, n, dots), step<N, 1>(bits, q, n, dots), step<N, 2>(bits, q, n, dots),
+          step<N, 3>(bits, q, n, dots);
     }
     if constexpr (F::kParts == 1 || kPart == 1) {
-      step<N, 4>(bits, q, n, dots), step<N, 5>(bits, q, n, dots), step<N, 6>(bits, q, n, dots), step<N, 7>(bits, q, n, dots);
+      step<N, 4>(bits, q, n, dots), step<N, 5>(bits, q, n, dots), step<N, 6>(bits, q, n, dots),
+          step<N, 7>(bits, q, n, dots);
     }
     combine<N, kPart>(block, i, xg, n, dots, sum);
   }
 
   template <int N, int kStep>
-  [[gnu::always_inline]] void step(const uint8_t* bits, const int8_t* q, int64_t n, Ints (&dots)[N][kWide]) const {
+  [[gnu::always_inline]] void step(const uint8_t* bits, const int8_t* q, int64_t n,
+                                   Ints (&dots)[N][kWide]) const {
     Bytes w[kWide];
 #pragma GCC unroll 4
     for (int j = 0; j < kWide; ++j) w[j] = F::Elements::template step<kStep>(bits, n + j * F32::kLanes);
@@ -142,7 +156,8 @@ struct Integers {
   }
 
   template <int N, int kPart>
-  [[gnu::always_inline]] void combine(const uint8_t* block, int64_t i, int64_t xg, int64_t n, Ints (&dots)[N][kWide], F32 (&sum)[N][kWide]) const {
+  [[gnu::always_inline]] void combine(const uint8_t* block, int64_t i, int64_t xg, int64_t n,
+                                      Ints (&dots)[N][kWide], F32 (&sum)[N][kWide]) const {
 #pragma GCC unroll 4
     for (int j = 0; j < kWide; ++j) {
       F32 scale = F32::zero(), offset = F32::zero();
@@ -153,8 +168,10 @@ struct Integers {
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r) {
         const F32 x_scale = F32::set(x.scale[xg + r * x.groups]);
-        if constexpr (F::kRowScale) sum[r][j] = F32::fma(dots[r][j].to_float(), x_scale, sum[r][j]);
-        else sum[r][j] = F32::fma(dots[r][j].to_float() * x_scale, scale, sum[r][j]);
+        if constexpr (F::kRowScale)
+          sum[r][j] = F32::fma(dots[r][j].to_float(), x_scale, sum[r][j]);
+        else
+          sum[r][j] = F32::fma(dots[r][j].to_float() * x_scale, scale, sum[r][j]);
         if constexpr (F::kMin) sum[r][j] = F32::fma(F32::set(x.scaled[xg + r * x.groups]), offset, sum[r][j]);
       }
     }
@@ -167,16 +184,20 @@ void run(KernelContext& context, const PackedLinearArgs& args) {
   const int64_t in = args.x.cols(), rows = args.x.rows(), parts = parts_of(args.packing);
   const Quantised x(context.workspace.data(), args.x.dims[0], in, parts);
   const auto quantise = [&](int64_t r) { x.row(r, args.x.ptr<const float>() + r * args.x.row_stride(), in); };
-  if (rows * in < 1 << 14) for (int64_t r = 0; r < rows; ++r) quantise(r);
-  else context.team.for_each(rows, quantise, 8);
+  if (rows * in < 1 << 14)
+    for (int64_t r = 0; r < rows; ++r) quantise(r);
+  else
+    context.team.for_each(rows, quantise, 8);
   for_format(args.packing, [&]<class F>(F) {
     const Integers<F> kernel{args, x};
-    Drive<Integers<F>>(args, kernel, context.workspace.data() + Quantised::bytes(args.x.dims[0], in, parts)).run(context);
+    Drive<Integers<F>>(args, kernel, context.workspace.data() + Quantised::bytes(args.x.dims[0], in, parts))
+        .run(context);
   });
 }
 
 size_t workspace(const PackedLinearArgs& args, int threads) {
-  return static_cast<size_t>(Quantised::bytes(args.x.dims[0], args.x.cols(), parts_of(args.packing)) + threads * kSumBytes);
+  return static_cast<size_t>(Quantised::bytes(args.x.dims[0], args.x.cols(), parts_of(args.packing)) +
+                             threads * kSumBytes);
 }
 
 const CpuKernel<PackedLinearArgs> kKernel{kPackedLinearInt8, kIsa, &run, &workspace};

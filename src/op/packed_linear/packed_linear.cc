@@ -9,7 +9,8 @@ namespace {
 constexpr const char* kComputeNames[] = {"exact", "bf16", "int8", "fast"};
 
 bool holds(const PackedSegment& s, int64_t in) {
-  return s.data.defined() && s.data.dtype() == DType::kU8 && s.data.shape() == packed_shape(s.packing, s.rows, in);
+  return s.data.defined() && s.data.dtype() == DType::kU8 &&
+         s.data.shape() == packed_shape(s.packing, s.rows, in);
 }
 
 const KernelSlot<PackedLinearArgs>& slot_for(const PackedSegment& segment, Compute compute) {
@@ -45,29 +46,34 @@ Tensor packed_linear(Context& c, const Tensor& x, const PackedWeight& weight, co
               (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kF32));
   for (const PackedSegment& s : weight.segments) good = good && holds(s, weight.in);
   if (!good)
-    fail(ErrorKind::kInvalidArgument, "[packed_linear] x is {} {}, the packed weight [{}, {}]", name(x.dtype()), x.shape().str(), out, weight.in);
+    fail(ErrorKind::kInvalidArgument, "[packed_linear] x is {} {}, the packed weight [{}, {}]",
+         name(x.dtype()), x.shape().str(), out, weight.in);
   const Tensor y = c.recorder.empty({x.dim(0), out}, DType::kF32, x.live());
   int64_t at = 0;
   for (const PackedSegment& s : weight.segments) {
-    const bool narrow = s.packing == Packing::kBF16 && (weight.compute == Compute::kBF16 || weight.compute == Compute::kFast);
+    const bool narrow =
+        s.packing == Packing::kBF16 && (weight.compute == Compute::kBF16 || weight.compute == Compute::kFast);
     PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, narrow};
     if (bias.defined()) args.bias = bias.rows(at, s.rows);
     const double elements = static_cast<double>(s.rows * weight.in), rows = static_cast<double>(x.dim(0));
     c.recorder.launch(slot_for(s, weight.compute), args,
-                      {2 * rows * elements, static_cast<double>(s.data.bytes() + x.bytes()) + 4 * rows * static_cast<double>(s.rows)});
+                      {2 * rows * elements, static_cast<double>(s.data.bytes() + x.bytes()) +
+                                                4 * rows * static_cast<double>(s.rows)});
     at += s.rows;
   }
   return y;
 }
 
 Tensor packed_rows(Context& c, const Tensor& ids, const PackedWeight& table) {
-  const bool good = ids.dtype() == DType::kI32 && ids.shape().rank() == 1 && table.segments.size() == 1 && holds(table.segments[0], table.in);
+  const bool good = ids.dtype() == DType::kI32 && ids.shape().rank() == 1 && table.segments.size() == 1 &&
+                    holds(table.segments[0], table.in);
   if (!good)
-    fail(ErrorKind::kInvalidArgument, "[packed_rows] ids {} {}, table [{}, {}] in {} pieces", name(ids.dtype()), ids.shape().str(),
-         table.out(), table.in, table.segments.size());
+    fail(ErrorKind::kInvalidArgument, "[packed_rows] ids {} {}, table [{}, {}] in {} pieces",
+         name(ids.dtype()), ids.shape().str(), table.out(), table.in, table.segments.size());
   const PackedSegment& s = table.segments[0];
   const Tensor y = c.recorder.empty({ids.dim(0), table.in}, DType::kF32, ids.live());
-  c.recorder.launch(kPackedRows, {ids, s.data, y, s.packing, s.rows}, {0, 2.0 * static_cast<double>(y.bytes())});
+  c.recorder.launch(kPackedRows, {ids, s.data, y, s.packing, s.rows},
+                    {0, 2.0 * static_cast<double>(y.bytes())});
   return y;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Products of serving: the weight lies packed once in memory (packing.h), and the same panels serve one row or many. Each
-// output is summed along k in an order that depends on the weight alone, so a row's result is bitwise the same alone and
-// in any batch.
+// Products of serving: the weight lies packed once in memory (packing.h), and the same panels serve one row
+// or many. Each output is summed along k in an order that depends on the weight alone, so a row's result is
+// bitwise the same alone and in any batch.
 
 #include <cstdint>
 #include <tuple>
@@ -14,8 +14,9 @@ namespace flagscale::op {
 
 // How a product is formed.
 //   kExact  weights widened to fp32 in the kernel, fp32 sums along k in order
-//   kBF16   of bf16 weights: activations rounded to bf16 where the processor multiplies pairs of them; else as kExact
-//   kInt8   of integer weights: activations quantised by token and group of 32, integer sums in a group, groups combined
+//   kBF16   of bf16 weights: activations rounded to bf16 where the processor multiplies pairs of them; else
+//   as kExact kInt8   of integer weights: activations quantised by token and group of 32, integer sums in a
+//   group, groups combined
 //           in fp32 in order; other weights: as kExact
 //   kFast   of each weight what is fastest: kInt8 of integers, kBF16 of bf16
 enum class Compute : uint8_t { kExact, kBF16, kInt8, kFast };
@@ -48,9 +49,10 @@ struct PackedLinearArgs {
   bool narrow = false;  // x may be rounded to bf16
   auto operands() { return std::tie(x, packed, bias, y); }
 };
-inline constinit KernelSlot<PackedLinearArgs> kPackedLinear{"packed_linear"};            // floating formats
-inline constinit KernelSlot<PackedLinearArgs> kPackedLinearExact{"packed_linear_exact"};  // integer formats, widened
-inline constinit KernelSlot<PackedLinearArgs> kPackedLinearInt8{"packed_linear_int8"};    // integer formats
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinear{"packed_linear"};  // floating formats
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinearExact{
+    "packed_linear_exact"};  // integer formats, widened
+inline constinit KernelSlot<PackedLinearArgs> kPackedLinearInt8{"packed_linear_int8"};  // integer formats
 
 Tensor packed_linear(Context& context, const Tensor& x, const PackedWeight& weight, const Tensor& bias);
 

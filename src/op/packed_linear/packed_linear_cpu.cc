@@ -1,5 +1,5 @@
-// Floating formats. One row: bound by reading the weight once. Many rows: bound by multiplication; bf16 pairs are
-// multiplied as pairs where the processor can and the caller lets x be rounded, else widened to fp32.
+// Floating formats. One row: bound by reading the weight once. Many rows: bound by multiplication; bf16 pairs
+// are multiplied as pairs where the processor can and the caller lets x be rounded, else widened to fp32.
 #include "op/packed_linear/drive_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
@@ -9,7 +9,8 @@ namespace {
 constexpr int kFloatRows = F32::kLanes == 16 ? 12 : F32::kLanes == 8 ? 3 : 1;
 
 template <int N>
-static inline void multiply_add(const float* x, int64_t x_row, const F32 (&w)[kVectors], F32 (&sum)[N][kVectors]) {
+static inline void multiply_add(const float* x, int64_t x_row, const F32 (&w)[kVectors],
+                                F32 (&sum)[N][kVectors]) {
 #pragma GCC unroll 16
   for (int r = 0; r < N; ++r) {
     const F32 xr = F32::set(x[r * x_row]);
@@ -23,10 +24,12 @@ template <int kOdd>
 static inline F32 of_pair(const BF16* p) {
 #if defined(__AVX512F__)
   const __m512i v = _mm512_loadu_si512(p);
-  return {_mm512_castsi512_ps(kOdd ? _mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000))) : _mm512_slli_epi32(v, 16))};
+  return {_mm512_castsi512_ps(kOdd ? _mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000)))
+                                   : _mm512_slli_epi32(v, 16))};
 #elif defined(__AVX2__)
   const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return {_mm256_castsi256_ps(kOdd ? _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000))) : _mm256_slli_epi32(v, 16))};
+  return {_mm256_castsi256_ps(kOdd ? _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(0xffff0000)))
+                                   : _mm256_slli_epi32(v, 16))};
 #else
   return F32::load(p + kOdd);
 #endif
@@ -43,7 +46,8 @@ struct Float {
   const PackedLinearArgs& args;
 
   const W* slice(int64_t panel, int64_t k, int64_t, std::byte*) const {
-    return reinterpret_cast<const W*>(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1]) + k * kPanel;
+    return reinterpret_cast<const W*>(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1]) +
+           k * kPanel;
   }
   template <int N>
   void multiply(const W* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
@@ -87,7 +91,8 @@ struct Rounded {
   int64_t x_row;
 
   const BF16* slice(int64_t panel, int64_t k, int64_t, std::byte*) const {
-    return reinterpret_cast<const BF16*>(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1]) + k * kPanel;
+    return reinterpret_cast<const BF16*>(args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1]) +
+           k * kPanel;
   }
   template <int N>
   void multiply(const BF16* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
@@ -116,8 +121,10 @@ void run_rounded(KernelContext& context, const PackedLinearArgs& args) {
     if (row > in) put(x + r * row + in, 0.f);
   };
   const int64_t rows = args.x.rows();
-  if (rows * in < 1 << 14) for (int64_t r = 0; r < rows; ++r) round(r);
-  else context.team.for_each(rows, round, 8);
+  if (rows * in < 1 << 14)
+    for (int64_t r = 0; r < rows; ++r) round(r);
+  else
+    context.team.for_each(rows, round, 8);
   const int64_t bytes = (args.x.dims[0] * row * 2 + 63) / 64 * 64;
   const Rounded kernel{args, x, row};
   Drive<Rounded>(args, kernel, context.workspace.data() + bytes).run(context);
@@ -135,10 +142,14 @@ void run(KernelContext& context, const PackedLinearArgs& args) {
   if (args.narrow) return run_rounded(context, args);
 #endif
   switch (args.packing) {
-    case Packing::kF32: return run_with<Float<float>>(context, args);
-    case Packing::kF16: return run_with<Float<F16>>(context, args);
-    case Packing::kBF16: return run_with<Pairs>(context, args);
-    default: return;
+    case Packing::kF32:
+      return run_with<Float<float>>(context, args);
+    case Packing::kF16:
+      return run_with<Float<F16>>(context, args);
+    case Packing::kBF16:
+      return run_with<Pairs>(context, args);
+    default:
+      return;
   }
 }
 

@@ -10,8 +10,9 @@ namespace {
 
 using testing::random_tensor;
 
-constexpr std::array kAll{Packing::kF32, Packing::kBF16, Packing::kF16, Packing::kInt8, Packing::kInt4, Packing::kQ8_0, Packing::kQ4_0,
-                          Packing::kQ4_1, Packing::kQ5_0, Packing::kQ5_1, Packing::kQ4_K, Packing::kQ5_K, Packing::kQ6_K};
+constexpr std::array kAll{Packing::kF32,  Packing::kBF16, Packing::kF16,  Packing::kInt8, Packing::kInt4,
+                          Packing::kQ8_0, Packing::kQ4_0, Packing::kQ4_1, Packing::kQ5_0, Packing::kQ5_1,
+                          Packing::kQ4_K, Packing::kQ5_K, Packing::kQ6_K};
 
 bool integer(Packing packing) { return info(packing).bits > 0; }
 
@@ -20,9 +21,11 @@ std::vector<std::byte> random_blocks(Packing packing, int64_t count, std::mt1993
   const int64_t size = info(packing).source_bytes;
   std::vector<std::byte> bytes(static_cast<size_t>(count * size));
   for (std::byte& b : bytes) b = static_cast<std::byte>(random() & 255);
-  const bool two = packing == Packing::kQ4_1 || packing == Packing::kQ5_1 || packing == Packing::kQ4_K || packing == Packing::kQ5_K;
+  const bool two = packing == Packing::kQ4_1 || packing == Packing::kQ5_1 || packing == Packing::kQ4_K ||
+                   packing == Packing::kQ5_K;
   for (int64_t i = 0; i < count; ++i)
-    for (int64_t at : {packing == Packing::kQ6_K ? int64_t{208} : int64_t{0}, two ? int64_t{2} : int64_t{-1}}) {
+    for (int64_t at :
+         {packing == Packing::kQ6_K ? int64_t{208} : int64_t{0}, two ? int64_t{2} : int64_t{-1}}) {
       if (at < 0) continue;
       const F16 scale = to_f16(0.01f + 1e-5f * static_cast<float>(random() % 1000));
       std::memcpy(bytes.data() + i * size + at, &scale, 2);
@@ -34,14 +37,17 @@ std::vector<std::byte> random_blocks(Packing packing, int64_t count, std::mt1993
 struct Packed {
   PackedWeight packed;
   Tensor weight, bias;
-  Packed(int64_t out, int64_t in, Packing packing, Compute compute = Compute::kExact) : bias(random_tensor({out}, 2, DType::kF32)) {
+  Packed(int64_t out, int64_t in, Packing packing, Compute compute = Compute::kExact)
+      : bias(random_tensor({out}, 2, DType::kF32)) {
     const Tensor data = make_tensor(testing::allocator(), packed_shape(packing, out, in), DType::kU8);
     const Tensor values = random_tensor({out, in}, 1, DType::kF32);
     std::mt19937 random(5);
     const bool blocks = integer(packing) && info(packing).source_bytes > 0 && in % info(packing).block == 0;
     for (int64_t row = 0; row < out; ++row) {
-      if (blocks) pack_row(data, packing, row, in, random_blocks(packing, in / info(packing).block, random));
-      else pack_row(data, packing, row, {values.data<float>() + row * in, static_cast<size_t>(in)});
+      if (blocks)
+        pack_row(data, packing, row, in, random_blocks(packing, in / info(packing).block, random));
+      else
+        pack_row(data, packing, row, {values.data<float>() + row * in, static_cast<size_t>(in)});
     }
     packed = {{{packing, out, data}}, in, compute};
     std::vector<int32_t> ids(static_cast<size_t>(out));
@@ -66,7 +72,8 @@ Tensor plain(const Packed& p, const Tensor& x) {
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < out; ++j) {
       double sum = testing::get(p.bias, j);
-      for (int64_t k = 0; k < in; ++k) sum += testing::get(x, i * in + k) * testing::get(p.weight, j * in + k);
+      for (int64_t k = 0; k < in; ++k)
+        sum += testing::get(x, i * in + k) * testing::get(p.weight, j * in + k);
       testing::set(y, i * out + j, sum);
     }
   return y;
@@ -79,17 +86,23 @@ Tensor quantised(const Tensor& x) {
   for (int64_t i = 0; i < x.dim(0); ++i)
     for (int64_t g = 0; g < in; g += 32) {
       float largest = 0;
-      for (int64_t k = g; k < std::min(in, g + 32); ++k) largest = std::max(largest, std::fabs(x.data<float>()[i * in + k]));
+      for (int64_t k = g; k < std::min(in, g + 32); ++k)
+        largest = std::max(largest, std::fabs(x.data<float>()[i * in + k]));
       const float scale = largest / 127.f, inverse = largest > 0 ? 127.f / largest : 0;
       for (int64_t k = g; k < std::min(in, g + 32); ++k)
-        testing::set(y, i * in + k, static_cast<double>(std::nearbyint(x.data<float>()[i * in + k] * inverse)) * static_cast<double>(scale));
+        testing::set(y, i * in + k,
+                     static_cast<double>(std::nearbyint(x.data<float>()[i * in + k] * inverse)) *
+                         static_cast<double>(scale));
     }
   return y;
 }
 
 // Two slices of k and the tail of one; whole blocks where a format has no other.
-int64_t width_for(Packing packing) { return packing == Packing::kQ4_K || packing == Packing::kQ5_K || packing == Packing::kQ6_K ? 768
-                                            : info(packing).source_bytes > 4 ? 544 : 581; }
+int64_t width_for(Packing packing) {
+  return packing == Packing::kQ4_K || packing == Packing::kQ5_K || packing == Packing::kQ6_K ? 768
+         : info(packing).source_bytes > 4                                                    ? 544
+                                                                                             : 581;
+}
 
 class Formats : public ::testing::TestWithParam<Packing> {};
 
@@ -98,7 +111,8 @@ TEST_P(Formats, ExactInEverySetIsThePlainSum) {
   const Tensor x = random_tensor({15, in}, 3, DType::kF32);
   const Packed p(75, in, GetParam());
   const Tensor want = plain(p, x);
-  for (const Isa isa : runnable_isas()) EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
+  for (const Isa isa : runnable_isas())
+    EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
 }
 
 TEST_P(Formats, Int8InEverySetIsThePlainSumOfRoundedActivations) {
@@ -108,7 +122,8 @@ TEST_P(Formats, Int8InEverySetIsThePlainSumOfRoundedActivations) {
   std::fill_n(x.data<float>() + 32, 32, 0.f);
   const Packed p(75, in, GetParam(), Compute::kInt8);
   const Tensor want = plain(p, quantised(x));
-  for (const Isa isa : runnable_isas()) EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
+  for (const Isa isa : runnable_isas())
+    EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
 }
 
 TEST_P(Formats, ARowIsTheSameAloneAndInAnyBatch) {
@@ -146,26 +161,31 @@ TEST_P(Formats, RowsOfATableAreTheSameInEverySet) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(PackedLinear, Formats, ::testing::ValuesIn(kAll), [](const auto& test) { return std::string(op::info(test.param).name); });
+INSTANTIATE_TEST_SUITE_P(PackedLinear, Formats, ::testing::ValuesIn(kAll),
+                         [](const auto& test) { return std::string(op::info(test.param).name); });
 
 TEST(PackedLinear, RoundedActivationsOfBF16) {
   const Tensor x = random_tensor({15, 581}, 3, DType::kF32);
   const Packed p(75, 581, Packing::kBF16, Compute::kBF16);
   const Tensor want = plain(p, testing::converted(testing::converted(x, DType::kBF16), DType::kF32));
   for (const Isa isa : runnable_isas())
-    EXPECT_LT(testing::relative_error(p.run(x, isa), want), isa == Isa::kAvx512Bf16 ? 2e-6 : 1e-2) << name(isa);
+    EXPECT_LT(testing::relative_error(p.run(x, isa), want), isa == Isa::kAvx512Bf16 ? 2e-6 : 1e-2)
+        << name(isa);
 }
 
 TEST(PackedLinear, QuantisesWithinHalfAStep) {
   const Tensor values = random_tensor({3, 200}, 7, DType::kF32);
-  for (const auto& [packing, step] : {std::pair{Packing::kInt8, 1.0 / 127}, {Packing::kInt4, 1.0 / 8}, {Packing::kQ4_0, 1.0 / 8}}) {
+  for (const auto& [packing, step] :
+       {std::pair{Packing::kInt8, 1.0 / 127}, {Packing::kInt4, 1.0 / 8}, {Packing::kQ4_0, 1.0 / 8}}) {
     const int64_t in = packing == Packing::kQ4_0 ? 192 : 200;
     const Tensor data = make_tensor(testing::allocator(), packed_shape(packing, 3, in), DType::kU8);
-    for (int64_t row = 0; row < 3; ++row) pack_row(data, packing, row, {values.data<float>() + row * 200, static_cast<size_t>(in)});
+    for (int64_t row = 0; row < 3; ++row)
+      pack_row(data, packing, row, {values.data<float>() + row * 200, static_cast<size_t>(in)});
     const Team team(1);
     EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
     Context context{recorder, nullptr};
-    const Tensor y = packed_rows(context, testing::int_tensor({0, 1, 2}), {{{packing, 3, data}}, in, Compute::kExact});
+    const Tensor y =
+        packed_rows(context, testing::int_tensor({0, 1, 2}), {{{packing, 3, data}}, in, Compute::kExact});
     for (int64_t row = 0; row < 3; ++row) {
       double error = 0, largest = 0, power = 0;
       for (int64_t k = 0; k < in; ++k) {
@@ -185,10 +205,12 @@ TEST(PackedLinear, SegmentsAreColumnsOfOneResult) {
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, machine_isa());
   Context context{recorder, nullptr};
-  const Tensor y = packed_linear(context, x, both, {}), ya = packed_linear(context, x, a.packed, {}), yb = packed_linear(context, x, b.packed, {});
+  const Tensor y = packed_linear(context, x, both, {}), ya = packed_linear(context, x, a.packed, {}),
+               yb = packed_linear(context, x, b.packed, {});
   for (int64_t i = 0; i < 5; ++i)
     for (int64_t j = 0; j < 60; ++j)
-      ASSERT_EQ(testing::get(y, i * 60 + j), j < 40 ? testing::get(ya, i * 40 + j) : testing::get(yb, i * 20 + j - 40));
+      ASSERT_EQ(testing::get(y, i * 60 + j),
+                j < 40 ? testing::get(ya, i * 40 + j) : testing::get(yb, i * 20 + j - 40));
 }
 
 TEST(PackedLinear, RefusesAnotherShape) {

@@ -70,7 +70,9 @@ int64_t panel_bytes(Packing packing, int64_t in) {
   return format.head_bytes + blocks_of(format, in) * format.block_bytes;
 }
 
-Shape packed_shape(Packing packing, int64_t out, int64_t in) { return {panels_of(out), panel_bytes(packing, in)}; }
+Shape packed_shape(Packing packing, int64_t out, int64_t in) {
+  return {panels_of(out), panel_bytes(packing, in)};
+}
 
 void pack_row(const Tensor& packed, Packing packing, int64_t row, std::span<const float> values) {
   const auto in = static_cast<int64_t>(values.size());
@@ -78,25 +80,37 @@ void pack_row(const Tensor& packed, Packing packing, int64_t row, std::span<cons
   const int64_t n = row % kPanel;
   const auto at = [&](int64_t k) { return values[static_cast<size_t>(k)]; };
   switch (packing) {
-    case Packing::kF32: return put_elements(reinterpret_cast<float*>(panel), n, 1, in, at);
-    case Packing::kBF16: return put_elements(reinterpret_cast<BF16*>(panel), n, 2, in, [&](int64_t k) { return to_bf16(at(k)); });
-    case Packing::kF16: return put_elements(reinterpret_cast<F16*>(panel), n, 1, in, [&](int64_t k) { return to_f16(at(k)); });
-    case Packing::kInt8: return quantise_row8(panel, n, values);
-    case Packing::kInt4: return quantise_row4(panel, n, info(packing), values);
-    case Packing::kQ4_0: return quantise_row4(panel, n, info(packing), values);
-    default: fail(ErrorKind::kUnsupported, "weights are not quantised to {} here: it comes from GGUF files", info(packing).name);
+    case Packing::kF32:
+      return put_elements(reinterpret_cast<float*>(panel), n, 1, in, at);
+    case Packing::kBF16:
+      return put_elements(reinterpret_cast<BF16*>(panel), n, 2, in,
+                          [&](int64_t k) { return to_bf16(at(k)); });
+    case Packing::kF16:
+      return put_elements(reinterpret_cast<F16*>(panel), n, 1, in, [&](int64_t k) { return to_f16(at(k)); });
+    case Packing::kInt8:
+      return quantise_row8(panel, n, values);
+    case Packing::kInt4:
+      return quantise_row4(panel, n, info(packing), values);
+    case Packing::kQ4_0:
+      return quantise_row4(panel, n, info(packing), values);
+    default:
+      fail(ErrorKind::kUnsupported, "weights are not quantised to {} here: it comes from GGUF files",
+           info(packing).name);
   }
 }
 
-void pack_row(const Tensor& packed, Packing packing, int64_t row, int64_t in, std::span<const std::byte> stored) {
+void pack_row(const Tensor& packed, Packing packing, int64_t row, int64_t in,
+              std::span<const std::byte> stored) {
   const PackingInfo& format = info(packing);
   std::byte* const panel = panel_of(packed, packing, row, in);
   const int64_t n = row % kPanel;
   if (packing == Packing::kBF16 || packing == Packing::kF16) {
     FLAGSCALE_CHECK(stored.size() == static_cast<size_t>(in) * 2);
     if (packing == Packing::kF16)
-      return put_elements(reinterpret_cast<F16*>(panel), n, 1, in, [&](int64_t k) { return stored_at<F16>(stored, k); });
-    return put_elements(reinterpret_cast<BF16*>(panel), n, 2, in, [&](int64_t k) { return stored_at<BF16>(stored, k); });
+      return put_elements(reinterpret_cast<F16*>(panel), n, 1, in,
+                          [&](int64_t k) { return stored_at<F16>(stored, k); });
+    return put_elements(reinterpret_cast<BF16*>(panel), n, 2, in,
+                        [&](int64_t k) { return stored_at<BF16>(stored, k); });
   }
   FLAGSCALE_CHECK(format.source_bytes > 0 && in % format.block == 0 &&
                   stored.size() == static_cast<size_t>(in / format.block * format.source_bytes));

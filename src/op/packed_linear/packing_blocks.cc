@@ -51,8 +51,10 @@ void pack_small(const uint8_t* b, std::byte* block, int64_t n, int bits, bool mi
   uint32_t high = 0;
   if (bits == 5) std::memcpy(&high, b, 4), b += 4;
   for (unsigned i = 0; i < 32; ++i) {
-    if (bits == 8) q[i] = b[i] ^ 0x80;
-    else q[i] = static_cast<uint8_t>((i < 16 ? b[i] & 15u : b[i - 16] >> 4) | (high >> i & 1u) << 4);
+    if (bits == 8)
+      q[i] = b[i] ^ 0x80;
+    else
+      q[i] = static_cast<uint8_t>((i < 16 ? b[i] & 15u : b[i - 16] >> 4) | (high >> i & 1u) << 4);
   }
   put_group(bits, block, n, q);
 }
@@ -90,7 +92,8 @@ void pack_k6(const uint8_t* b, std::byte* block, int64_t n) {
   }
 }
 
-// 16 values around 8: the scale that takes the largest magnitude to -8, then the best one for the values it gives.
+// 16 values around 8: the scale that takes the largest magnitude to -8, then the best one for the values it
+// gives.
 float best_scale4(const float* x, int64_t count, uint8_t* q) {
   float largest = 0;
   for (int64_t i = 0; i < count; ++i)
@@ -109,15 +112,24 @@ float best_scale4(const float* x, int64_t count, uint8_t* q) {
 
 void pack_block(Packing packing, const uint8_t* source, std::byte* block, int64_t n) {
   switch (packing) {
-    case Packing::kQ8_0: return pack_small(source, block, n, 8, false);
-    case Packing::kQ4_0: return pack_small(source, block, n, 4, false);
-    case Packing::kQ4_1: return pack_small(source, block, n, 4, true);
-    case Packing::kQ5_0: return pack_small(source, block, n, 5, false);
-    case Packing::kQ5_1: return pack_small(source, block, n, 5, true);
-    case Packing::kQ4_K: return pack_k45(source, block, n, 4);
-    case Packing::kQ5_K: return pack_k45(source, block, n, 5);
-    case Packing::kQ6_K: return pack_k6(source, block, n);
-    default: FLAGSCALE_CHECK(false);
+    case Packing::kQ8_0:
+      return pack_small(source, block, n, 8, false);
+    case Packing::kQ4_0:
+      return pack_small(source, block, n, 4, false);
+    case Packing::kQ4_1:
+      return pack_small(source, block, n, 4, true);
+    case Packing::kQ5_0:
+      return pack_small(source, block, n, 5, false);
+    case Packing::kQ5_1:
+      return pack_small(source, block, n, 5, true);
+    case Packing::kQ4_K:
+      return pack_k45(source, block, n, 4);
+    case Packing::kQ5_K:
+      return pack_k45(source, block, n, 5);
+    case Packing::kQ6_K:
+      return pack_k6(source, block, n);
+    default:
+      FLAGSCALE_CHECK(false);
   }
 }
 
@@ -131,7 +143,8 @@ void quantise_row8(std::byte* panel, int64_t n, std::span<const float> values) {
     uint8_t q[kGroup];
     for (size_t i = 0; i < kGroup; ++i) {
       const float x = k + i < values.size() ? values[k + i] : 0;
-      q[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(std::nearbyint(x * inverse), -127.f, 127.f)) + 128);
+      q[i] = static_cast<uint8_t>(static_cast<int>(std::clamp(std::nearbyint(x * inverse), -127.f, 127.f)) +
+                                  128);
     }
     put_group(8, group, n, q);
   }
@@ -145,7 +158,8 @@ void quantise_row4(std::byte* panel, int64_t n, const PackingInfo& format, std::
     const F16 scale = to_f16(best_scale4(values.data() + k, count, q));
     std::fill(q + count, q + format.block, uint8_t{8});
     std::memcpy(panel + 2 * n, &scale, 2);
-    for (int64_t g = 0; g < format.block / kGroup; ++g) put_group(4, panel + 2 * kPanel + g * 512, n, q + g * kGroup);
+    for (int64_t g = 0; g < format.block / kGroup; ++g)
+      put_group(4, panel + 2 * kPanel + g * 512, n, q + g * kGroup);
   }
 }
 

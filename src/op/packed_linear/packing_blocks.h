@@ -8,7 +8,8 @@ namespace flagscale::op {
 // A block of one row of a GGUF file, to output n of a panel's block.
 void pack_block(Packing packing, const uint8_t* source, std::byte* block, int64_t n);
 
-// Quantises a row: kInt8, scale = largest magnitude / 127; 4 bits, 16 values around a zero of 8, a scale a block.
+// Quantises a row: kInt8, scale = largest magnitude / 127; 4 bits, 16 values around a zero of 8, a scale a
+// block.
 void quantise_row8(std::byte* panel, int64_t n, std::span<const float> values);
 void quantise_row4(std::byte* panel, int64_t n, const PackingInfo& format, std::span<const float> values);
 

@@ -104,7 +104,7 @@ class Cache {
   }
 
  private:
-  Tensor gathered(const Step& step, int64_t rows, Tensor Sequence::*part) const {
+  Tensor gathered(const Step& step, int64_t rows, Tensor Sequence::* part) const {
     const int64_t width = (sequences_[0].*part).dim(1);
     // Columns of something wider, as the parts of a fused product are.
     const Tensor all = make_tensor(testing::allocator(), {rows, width + 24}, dtype_).columns(8, width);

@@ -39,14 +39,16 @@ TEST(RandomNormal, ASliceEqualsThatSliceOfTheWhole) {
 FLAGSCALE_EVERY_SET(RandomNormalSets);
 TEST_P(RandomNormalSets, AgreesWithScalar) {
   const uint64_t stream = random_stream("init", "a");
-  EXPECT_LT(testing::relative_error(draw(GetParam(), 5000, 0, stream), draw(Isa::kScalar, 5000, 0, stream)), 1e-6);
+  EXPECT_LT(testing::relative_error(draw(GetParam(), 5000, 0, stream), draw(Isa::kScalar, 5000, 0, stream)),
+            1e-6);
 }
 
 TEST(RandomNormal, StreamsDiffer) {
   const Tensor reference = draw(Isa::kScalar, 5000, 0, random_stream("init", "a"));
   const Tensor other = draw(Isa::kScalar, 5000, 0, random_stream("init", "b"));
   double product = 0;
-  for (int64_t i = 0; i < 5000; ++i) product += (testing::get(reference, i) - 0.5) * (testing::get(other, i) - 0.5) / 4 / 5000;
+  for (int64_t i = 0; i < 5000; ++i)
+    product += (testing::get(reference, i) - 0.5) * (testing::get(other, i) - 0.5) / 4 / 5000;
   EXPECT_NEAR(product, 0, 0.06);
 }
 

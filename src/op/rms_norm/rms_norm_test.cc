@@ -8,7 +8,9 @@ namespace {
 
 using testing::random_tensor;
 
-const testing::Function kPlain = [](Context& c, const std::vector<Tensor>& in) { return rms_norm(c, in[0], in[1], 1e-5f); };
+const testing::Function kPlain = [](Context& c, const std::vector<Tensor>& in) {
+  return rms_norm(c, in[0], in[1], 1e-5f);
+};
 // Both outputs of the fused form, added.
 const testing::Function kFused = [](Context& c, const std::vector<Tensor>& in) {
   const auto n = add_rms_norm(c, in[0], in[1], in[2], 1e-5f);
@@ -23,21 +25,24 @@ TEST(RmsNorm, MatchesTheFormula) {
     for (int64_t i = 0; i < 19; ++i) squares += std::pow(testing::get(x, row * 19 + i), 2);
     const double rstd = 1 / std::sqrt(squares / 19 + static_cast<double>(1e-5f));
     for (int64_t i = 0; i < 19; ++i)
-      EXPECT_NEAR(testing::get(y, row * 19 + i), testing::get(x, row * 19 + i) * rstd * testing::get(w, i), 1e-12);
+      EXPECT_NEAR(testing::get(y, row * 19 + i), testing::get(x, row * 19 + i) * rstd * testing::get(w, i),
+                  1e-12);
   }
 }
 
 TEST(RmsNorm, Gradients) {
   testing::expect_gradients(kPlain, {random_tensor({70, 6}, 1), random_tensor({6}, 2)});
   testing::expect_gradients(kPlain, {random_tensor({9, 12}, 1), random_tensor({4}, 2)});  // one norm a head
-  testing::expect_gradients(kFused, {random_tensor({9, 5}, 1), random_tensor({9, 5}, 3), random_tensor({5}, 2)});
+  testing::expect_gradients(kFused,
+                            {random_tensor({9, 5}, 1), random_tensor({9, 5}, 3), random_tensor({5}, 2)});
 }
 
 FLAGSCALE_EVERY_SET(RmsNormSets);
 TEST_P(RmsNormSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), kPlain, {random_tensor({67, 100}, 1), random_tensor({100}, 2)});
   testing::expect_agrees(GetParam(), kPlain, {random_tensor({67, 96}, 1), random_tensor({32}, 2)});
-  testing::expect_agrees(GetParam(), kFused, {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
+  testing::expect_agrees(GetParam(), kFused,
+                         {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
 }
 
 TEST(RmsNorm, RefusesAWrongWeight) {

@@ -48,7 +48,9 @@ TEST(Rope, Gradients) {
 }
 
 FLAGSCALE_EVERY_SET(RopeSets);
-TEST_P(RopeSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), rotate(40, false), {random_tensor({3, 80}, 1)}); }
+TEST_P(RopeSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), rotate(40, false), {random_tensor({3, 80}, 1)});
+}
 
 TEST(RopeSpec, UnknownAndImpossibleScalingsAreNamed) {
   RopeSpec spec{.head_dim = 8};

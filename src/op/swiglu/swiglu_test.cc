@@ -7,7 +7,9 @@ namespace {
 
 using testing::random_tensor;
 
-const testing::Function kSeparate = [](Context& c, const std::vector<Tensor>& in) { return swiglu(c, in[0], in[1]); };
+const testing::Function kSeparate = [](Context& c, const std::vector<Tensor>& in) {
+  return swiglu(c, in[0], in[1]);
+};
 // Columns of one product, as a model uses it: the gradient is one tensor.
 const testing::Function kFused = [](Context& c, const std::vector<Tensor>& in) {
   const int64_t n = in[0].dim(1) / 2;
@@ -29,7 +31,9 @@ TEST(Swiglu, Gradients) {
 }
 
 FLAGSCALE_EVERY_SET(SwigluSets);
-TEST_P(SwigluSets, AgreesWithScalarInDouble) { testing::expect_agrees(GetParam(), kFused, {random_tensor({13, 74}, 1)}); }
+TEST_P(SwigluSets, AgreesWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), kFused, {random_tensor({13, 74}, 1)});
+}
 
 }  // namespace
 }  // namespace flagscale::op

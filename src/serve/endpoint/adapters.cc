@@ -12,8 +12,12 @@ void refuse_adapter(Context&, const std::shared_ptr<net::Exchange>&) {
 
 std::string any_object() { return R"({"type":"object"})"; }
 
-const Registration<Endpoint> kLoadAdapter{"POST /v1/load_lora_adapter", {.summary = "refused: no adapters here", .handle = &refuse_adapter, .body_schema = &any_object}};
-const Registration<Endpoint> kUnloadAdapter{"POST /v1/unload_lora_adapter", {.summary = "refused: no adapters here", .handle = &refuse_adapter, .body_schema = &any_object}};
+const Registration<Endpoint> kLoadAdapter{
+    "POST /v1/load_lora_adapter",
+    {.summary = "refused: no adapters here", .handle = &refuse_adapter, .body_schema = &any_object}};
+const Registration<Endpoint> kUnloadAdapter{
+    "POST /v1/unload_lora_adapter",
+    {.summary = "refused: no adapters here", .handle = &refuse_adapter, .body_schema = &any_object}};
 
 }  // namespace
 }  // namespace flagscale::serve

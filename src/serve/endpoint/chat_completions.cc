@@ -14,32 +14,45 @@ const ToolFormat* tool_format(const ServedModel& model) {
   return model.tool_format.empty() ? nullptr : Registry<ToolFormat>::instance().find(model.tool_format);
 }
 
-std::unique_ptr<OutputParser> parser(const ServedModel& model, const ChatRequest& request, bool inside_reasoning) {
+std::unique_ptr<OutputParser> parser(const ServedModel& model, const ChatRequest& request,
+                                     bool inside_reasoning) {
   using Choice = ChatRequest::ToolChoice;
   const ToolFormat* format = tool_format(model);
   const size_t length = format ? format->id_length : 24;
   const NewCallId new_id = [length] { return length < 16 ? random_id(length) : "call_" + random_id(length); };
   if (request.tool_choice == Choice::kNamed) return named_parser(request.tool_name, new_id);
   std::unique_ptr<OutputParser> result = plain_parser();
-  if (request.tool_choice == Choice::kRequired) result = array_parser(new_id);
-  else if (request.tool_choice == Choice::kAuto && format) result = format->make(new_id);
+  if (request.tool_choice == Choice::kRequired)
+    result = array_parser(new_id);
+  else if (request.tool_choice == Choice::kAuto && format)
+    result = format->make(new_id);
   if (!request.parallel_tool_calls) result = first_call_only(std::move(result));
   // A constrained output has no place for thoughts.
-  if (model.reasoning && request.grammar.kind.empty()) result = reasoning_parser(std::move(result), inside_reasoning || model.always_reasons);
+  if (model.reasoning && request.grammar.kind.empty())
+    result = reasoning_parser(std::move(result), inside_reasoning || model.always_reasons);
   return result;
 }
 
 OutputOptions output_options(const ServedModel& model, const ChatRequest& request) {
-  OutputOptions options{request.stop, request.include_stop_str_in_output, request.skip_special_tokens, request.logprobs, false, request.min_tokens};
+  OutputOptions options{request.stop,
+                        request.include_stop_str_in_output,
+                        request.skip_special_tokens,
+                        request.logprobs,
+                        false,
+                        request.min_tokens};
   const ToolFormat* format = tool_format(model);
-  if (request.tool_choice == ChatRequest::ToolChoice::kAuto && format && format->special) options.skip_special = false;
+  if (request.tool_choice == ChatRequest::ToolChoice::kAuto && format && format->special)
+    options.skip_special = false;
   return options;
 }
 
 void check(const Context& context, const ChatRequest& request) {
   if (request.tool_choice == ChatRequest::ToolChoice::kAuto && !tool_format(context.model))
-    refuse("tool_choice", "how this model writes tool calls is not known: start the server with --tool-call-parser, or use tool_choice required");
-  if (request.top_logprobs > context.model.limits.max_logprobs) refuse("top_logprobs", "top_logprobs must be at most {}", context.model.limits.max_logprobs);
+    refuse("tool_choice",
+           "how this model writes tool calls is not known: start the server with --tool-call-parser, or use "
+           "tool_choice required");
+  if (request.top_logprobs > context.model.limits.max_logprobs)
+    refuse("top_logprobs", "top_logprobs must be at most {}", context.model.limits.max_logprobs);
 }
 
 GenerationPlan plan(const Context& context, ChatRequest request) {
@@ -49,22 +62,32 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
   const ChatPrompt prompt = chat_prompt(model, request);
   GenerationPlan plan;
   engine::Request work;
-  work.sampling = sampling_params(request, model.defaults, model.limits, static_cast<int64_t>(prompt.ids.size()), model.limits.max_model_len, model.loaded.stop_ids);
+  work.sampling =
+      sampling_params(request, model.defaults, model.limits, static_cast<int64_t>(prompt.ids.size()),
+                      model.limits.max_model_len, model.loaded.stop_ids);
   if (request.logprobs) work.sampling.logprobs = static_cast<int>(request.top_logprobs);
   work.prompt = prompt.ids;
   work.n = static_cast<int>(request.n);
   work.priority = static_cast<int>(request.priority);
   work.cache_salt = request.cache_salt;
   for (int i = 0; i < work.n; ++i)
-    plan.choices.push_back(std::make_unique<Choice>(i, model.tokenizer(), prompt.ids, output_options(model, request), parser(model, request, prompt.inside_reasoning)));
+    plan.choices.push_back(std::make_unique<Choice>(i, model.tokenizer(), prompt.ids,
+                                                    output_options(model, request),
+                                                    parser(model, request, prompt.inside_reasoning)));
   work.grammar = std::move(request.grammar);
   plan.requests.push_back(std::move(work));
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
   plan.continuous_usage = request.continuous_usage;
-  ChatStyle style{request.logprobs, request.include_reasoning, request.include_usage, request.prompt_logprobs.has_value(),
-                  request.tool_choice == ChatRequest::ToolChoice::kNamed, {static_cast<int>(request.top_logprobs), request.return_tokens_as_token_ids}, {}};
-  const std::string id = "chatcmpl-" + (request.request_id.empty() ? random_id(29) : request.request_id.substr(0, 128));
+  ChatStyle style{request.logprobs,
+                  request.include_reasoning,
+                  request.include_usage,
+                  request.prompt_logprobs.has_value(),
+                  request.tool_choice == ChatRequest::ToolChoice::kNamed,
+                  {static_cast<int>(request.top_logprobs), request.return_tokens_as_token_ids},
+                  {}};
+  const std::string id =
+      "chatcmpl-" + (request.request_id.empty() ? random_id(29) : request.request_id.substr(0, 128));
   plan.format = chat_format(model.tokenizer(), {id, name, unix_seconds()}, std::move(style));
   return plan;
 }

@@ -24,32 +24,43 @@ struct EmbeddingRequest {
 const Fields<EmbeddingRequest>& fields() {
   static const Fields<EmbeddingRequest> table = [] {
     Fields<EmbeddingRequest> f;
-    f.add("input", kPromptSchema, "what to embed", [](EmbeddingRequest& r, const std::string& name, const Json& v) { r.inputs = read_prompts(name, v); }, true);
+    f.add(
+        "input", kPromptSchema, "what to embed",
+        [](EmbeddingRequest& r, const std::string& name, const Json& v) { r.inputs = read_prompts(name, v); },
+        true);
     f.text("model", &EmbeddingRequest::model, "a name of /v1/models");
-    f.add("encoding_format", choice_schema({"float", "base64"}), "numbers, or their bytes", [](EmbeddingRequest& r, const std::string& name, const Json& v) {
-      r.encoding = read_string(name, v);
-      if (r.encoding != "float" && r.encoding != "base64") refuse(name, "{} must be float or base64", name);
-    });
-    f.add("dimensions", integer_schema({.least = 1}), "not supported", [](EmbeddingRequest&, const std::string& name, const Json& v) {
-      read_integer(name, v, {.least = 1});
-      refuse(name, "this model's embeddings have one size: dimensions is not supported");
-    });
-    f.integer("truncate_prompt_tokens", &EmbeddingRequest::truncate_prompt_tokens, {.least = 1, .most = 1e9}, "keep so many of a text's last tokens");
-    f.flag("add_special_tokens", &EmbeddingRequest::add_special_tokens, "what the tokenizer adds around a text");
+    f.add("encoding_format", choice_schema({"float", "base64"}), "numbers, or their bytes",
+          [](EmbeddingRequest& r, const std::string& name, const Json& v) {
+            r.encoding = read_string(name, v);
+            if (r.encoding != "float" && r.encoding != "base64")
+              refuse(name, "{} must be float or base64", name);
+          });
+    f.add("dimensions", integer_schema({.least = 1}), "not supported",
+          [](EmbeddingRequest&, const std::string& name, const Json& v) {
+            read_integer(name, v, {.least = 1});
+            refuse(name, "this model's embeddings have one size: dimensions is not supported");
+          });
+    f.integer("truncate_prompt_tokens", &EmbeddingRequest::truncate_prompt_tokens, {.least = 1, .most = 1e9},
+              "keep so many of a text's last tokens");
+    f.flag("add_special_tokens", &EmbeddingRequest::add_special_tokens,
+           "what the tokenizer adds around a text");
     return f;
   }();
   return table;
 }
 
 std::string base64(const std::vector<float>& values) {
-  static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::vector<unsigned char> bytes(values.size() * sizeof(float));
   std::memcpy(bytes.data(), values.data(), bytes.size());
   std::string text;
   for (size_t i = 0; i < bytes.size(); i += 3) {
     const size_t left = bytes.size() - i;
-    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0) | (left > 2 ? unsigned{bytes[i + 2]} : 0);
-    for (int digit = 0; digit < 4; ++digit) text += static_cast<size_t>(digit) > left ? '=' : kDigits[group >> (18 - 6 * digit) & 63];
+    const unsigned group = unsigned{bytes[i]} << 16 | (left > 1 ? unsigned{bytes[i + 1]} << 8 : 0) |
+                           (left > 2 ? unsigned{bytes[i + 2]} : 0);
+    for (int digit = 0; digit < 4; ++digit)
+      text += static_cast<size_t>(digit) > left ? '=' : kDigits[group >> (18 - 6 * digit) & 63];
   }
   return text;
 }
@@ -68,7 +79,8 @@ struct Work {
     if (answered) return;
     if (event.finish == engine::FinishReason::kError || event.finish == engine::FinishReason::kCancelled) {
       answered = true;
-      return exchange->respond(error_response(500, event.error.empty() ? "the request was cancelled" : event.error));
+      return exchange->respond(
+          error_response(500, event.error.empty() ? "the request was cancelled" : event.error));
     }
     if (event.embedding.empty()) return;
     double sum = 0;
@@ -81,10 +93,17 @@ struct Work {
     answered = true;
     Json data = Json::array();
     for (size_t i = 0; i < results.size(); ++i)
-      data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", as_base64 ? Json(base64(results[i])) : Json(results[i])}});
-    exchange->respond({200, "application/json",
-                       dump({{"id", "embd-" + random_id(29)}, {"object", "list"}, {"created", unix_seconds()}, {"model", model}, {"data", std::move(data)},
-                             {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}, {"completion_tokens", 0}}}})});
+      data.push_back({{"object", "embedding"},
+                      {"index", i},
+                      {"embedding", as_base64 ? Json(base64(results[i])) : Json(results[i])}});
+    exchange->respond(
+        {200, "application/json",
+         dump({{"id", "embd-" + random_id(29)},
+               {"object", "list"},
+               {"created", unix_seconds()},
+               {"model", model},
+               {"data", std::move(data)},
+               {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}, {"completion_tokens", 0}}}})});
   }
 };
 
@@ -101,7 +120,9 @@ void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange
       one.prompt = prompt_ids(context.model, input, request.add_special_tokens);
       truncate(one.prompt, request.truncate_prompt_tokens);
       if (static_cast<int64_t>(one.prompt.size()) > context.model.limits.max_model_len)
-        throw ApiError(400, fmt::format("This model's maximum context length is {} tokens. The input has {}.", context.model.limits.max_model_len, one.prompt.size()),
+        throw ApiError(400,
+                       fmt::format("This model's maximum context length is {} tokens. The input has {}.",
+                                   context.model.limits.max_model_len, one.prompt.size()),
                        "input", "context_length_exceeded");
       one.embed = true;
       work->tokens += static_cast<int64_t>(one.prompt.size());
@@ -113,7 +134,8 @@ void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange
     try {
       for (size_t i = 0; i < requests.size(); ++i)
         ids.push_back(context.service.submit(std::move(requests[i]), [work, i](engine::Event event) {
-          work->exchange->post([work, i, event = std::move(event)]() mutable { work->take(i, std::move(event)); });
+          work->exchange->post(
+              [work, i, event = std::move(event)]() mutable { work->take(i, std::move(event)); });
         }));
     } catch (...) {
       exchange->post([work] { work->answered = true; });

@@ -36,7 +36,9 @@ const std::string& check_model(const Context& context, const std::string& name) 
   const auto& names = context.model.names;
   if (name.empty()) return names[0];
   const auto it = std::find(names.begin(), names.end(), name);
-  if (it == names.end()) throw ApiError(404, fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model", "model_not_found");
+  if (it == names.end())
+    throw ApiError(404, fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model",
+                   "model_not_found");
   return *it;
 }
 

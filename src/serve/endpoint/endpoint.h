@@ -1,8 +1,9 @@
 #pragma once
-// A route of the server: one file of this folder each, that registers itself as "METHOD /path". A path that ends in '*' takes
-// everything below it.
+// A route of the server: one file of this folder each, that registers itself as "METHOD /path". A path that
+// ends in '*' takes everything below it.
 //
-//   const Registration<Endpoint> kPing{"GET /ping", {.summary = "is the server there?", .guard = Guard::kOpen, .handle = &ping}};
+//   const Registration<Endpoint> kPing{"GET /ping", {.summary = "is the server there?", .guard =
+//   Guard::kOpen, .handle = &ping}};
 
 #include <chrono>
 #include <functional>
@@ -31,13 +32,14 @@ struct Endpoint {
   std::string (*body_schema)() = nullptr;      // JSON schema of the request's body; null: it has none
   std::string (*response_schema)() = nullptr;  // of a 200; null: any object
   const char* content_type = "application/json";
-  std::vector<int> refusals = {};              // further statuses, beside those of its guard and its body
+  std::vector<int> refusals = {};  // further statuses, beside those of its guard and its body
 };
 
-// Parses the body on a worker and calls `work` there; answers what it throws. 415 for a body that is not declared as JSON,
-// 429 when too many wait.
-void with_json_body(Context& context, const std::shared_ptr<net::Exchange>& exchange,
-                    std::function<void(const Json& body, std::chrono::steady_clock::time_point arrival)> work);
+// Parses the body on a worker and calls `work` there; answers what it throws. 415 for a body that is not
+// declared as JSON, 429 when too many wait.
+void with_json_body(
+    Context& context, const std::shared_ptr<net::Exchange>& exchange,
+    std::function<void(const Json& body, std::chrono::steady_clock::time_point arrival)> work);
 
 // The name to answer with. Throws ApiError 404 for a model that is not served here.
 const std::string& check_model(const Context& context, const std::string& name);

@@ -11,15 +11,23 @@ namespace flagscale::serve {
 namespace {
 
 Json card(const ServedModel& model, const std::string& name) {
-  return {{"id", name},         {"object", "model"},  {"created", model.created}, {"owned_by", "flagscale"},
-          {"root", model.loaded.path}, {"parent", nullptr}, {"max_model_len", model.limits.max_model_len}};
+  return {{"id", name},
+          {"object", "model"},
+          {"created", model.created},
+          {"owned_by", "flagscale"},
+          {"root", model.loaded.path},
+          {"parent", nullptr},
+          {"max_model_len", model.limits.max_model_len}};
 }
 
 // %2F and its like; a name may have slashes.
 std::string unescaped(std::string_view path) {
   std::string text;
   for (size_t i = 0; i < path.size(); ++i) {
-    const auto digit = [&](size_t at) { return std::string_view("0123456789abcdef").find(static_cast<char>(std::tolower(static_cast<unsigned char>(path[at])))); };
+    const auto digit = [&](size_t at) {
+      return std::string_view("0123456789abcdef")
+          .find(static_cast<char>(std::tolower(static_cast<unsigned char>(path[at]))));
+    };
     if (path[i] == '%' && i + 2 < path.size() && digit(i + 1) < 16 && digit(i + 2) < 16) {
       text += static_cast<char>(digit(i + 1) * 16 + digit(i + 2));
       i += 2;
@@ -39,13 +47,17 @@ void list(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
 void one(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   constexpr std::string_view kPrefix = "/v1/models/";
   const std::string name = unescaped(std::string_view(exchange->request().path).substr(kPrefix.size()));
-  exchange->respond({200, "application/json", dump(card(context.model, check_model(context, name.empty() ? "/" : name)))});
+  exchange->respond(
+      {200, "application/json", dump(card(context.model, check_model(context, name.empty() ? "/" : name)))});
 }
 
 const Registration<Endpoint> kModels{
     "GET /v1/models",
-    {.summary = "what is served", .handle = &list, .response_schema = []() -> std::string { return R"({"type":"object","required":["object","data"],"properties":{"object":{"const":"list"}}})"; }}};
-const Registration<Endpoint> kModel{"GET /v1/models/*", {.summary = "one of the models", .handle = &one, .refusals = {404}}};
+    {.summary = "what is served", .handle = &list, .response_schema = []() -> std::string {
+       return R"({"type":"object","required":["object","data"],"properties":{"object":{"const":"list"}}})";
+     }}};
+const Registration<Endpoint> kModel{"GET /v1/models/*",
+                                    {.summary = "one of the models", .handle = &one, .refusals = {404}}};
 
 }  // namespace
 }  // namespace flagscale::serve

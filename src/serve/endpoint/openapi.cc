@@ -9,32 +9,41 @@
 namespace flagscale::serve {
 namespace {
 
-const char* kErrorSchema = R"({"type":"object","required":["error"],"properties":{"error":{"type":"object","required":["message","type","param","code"],
+const char* kErrorSchema =
+    R"({"type":"object","required":["error"],"properties":{"error":{"type":"object","required":["message","type","param","code"],
 "properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}})";
 
 Json responses(const Endpoint& endpoint) {
   Json success = {{"description", "done"}};
   const std::string type = endpoint.content_type;
-  if (type == "application/json") success["content"][type]["schema"] = endpoint.response_schema ? Json::parse(endpoint.response_schema()) : Json{{"type", "object"}};
-  if (endpoint.body_schema && Json::parse(endpoint.body_schema())["properties"].contains("stream")) success["content"]["text/event-stream"]["schema"] = {{"type", "string"}};
-  else if (type != "application/json" && !type.empty()) success["content"][type]["schema"] = {{"type", "string"}};
+  if (type == "application/json")
+    success["content"][type]["schema"] =
+        endpoint.response_schema ? Json::parse(endpoint.response_schema()) : Json{{"type", "object"}};
+  if (endpoint.body_schema && Json::parse(endpoint.body_schema())["properties"].contains("stream"))
+    success["content"]["text/event-stream"]["schema"] = {{"type", "string"}};
+  else if (type != "application/json" && !type.empty())
+    success["content"][type]["schema"] = {{"type", "string"}};
   std::vector<int> refusals = endpoint.refusals;
   if (endpoint.guard != Guard::kOpen) refusals.insert(refusals.end(), {401, 403});
   if (endpoint.body_schema) refusals.insert(refusals.end(), {400, 413, 415, 422, 429});
   std::sort(refusals.begin(), refusals.end());
   Json all = {{"200", std::move(success)}};
   for (const int status : refusals)
-    all[std::to_string(status)] = {{"description", net::reason(status)},
-                                   {"content", {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}};
+    all[std::to_string(status)] = {
+        {"description", net::reason(status)},
+        {"content", {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}};
   return all;
 }
 
 Json operation(const std::string& path, const Endpoint& endpoint) {
   Json result = {{"summary", endpoint.summary}};
   if (path.ends_with("{name}"))
-    result["parameters"] = Json::array({{{"name", "name"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
+    result["parameters"] = Json::array(
+        {{{"name", "name"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
   if (endpoint.body_schema)
-    result["requestBody"] = {{"required", true}, {"content", {{"application/json", {{"schema", Json::parse(endpoint.body_schema())}}}}}};
+    result["requestBody"] = {
+        {"required", true},
+        {"content", {{"application/json", {{"schema", Json::parse(endpoint.body_schema())}}}}}};
   result["responses"] = responses(endpoint);
   if (endpoint.guard == Guard::kOpen) result["security"] = Json::array();
   return result;
@@ -56,7 +65,8 @@ void openapi(Context&, const std::shared_ptr<net::Exchange>& exchange) {
                  {"security", Json::array({{{"key", Json::array()}}, Json::object()})},
                  {"paths", std::move(paths)},
                  {"components",
-                  {{"schemas", {{"Error", Json::parse(kErrorSchema)}}}, {"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}});
+                  {{"schemas", {{"Error", Json::parse(kErrorSchema)}}},
+                   {"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}});
   }();
   exchange->respond({200, "application/json", document});
 }

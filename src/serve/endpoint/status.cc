@@ -12,7 +12,8 @@ namespace {
 void health(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   if (context.draining) throw ApiError(503, "the server is stopping");
   const double stalled = context.service.stalled_seconds();
-  if (stalled > context.config.health_stall_seconds) throw ApiError(503, fmt::format("the engine's step has taken {:.1f} s so far", stalled));
+  if (stalled > context.config.health_stall_seconds)
+    throw ApiError(503, fmt::format("the engine's step has taken {:.1f} s so far", stalled));
   exchange->respond({200, "", ""});
 }
 
@@ -21,20 +22,36 @@ void version(Context&, const std::shared_ptr<net::Exchange>& exchange) {
 }
 
 void load(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
-  exchange->respond({200, "application/json", fmt::format("{{\"server_load\":{}}}", context.metrics.in_flight.load())});
+  exchange->respond(
+      {200, "application/json", fmt::format("{{\"server_load\":{}}}", context.metrics.in_flight.load())});
 }
 
 void metrics(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   const engine::RunnerOptions& options = context.service.runner().options();
   const Metrics::Cache cache{16, options.pages, options.cache == DType::kF32 ? "float32" : "bfloat16"};
-  exchange->respond({200, "text/plain; version=0.0.4; charset=utf-8", context.metrics.text(context.service.stats(), context.model.names[0], cache)});
+  exchange->respond({200, "text/plain; version=0.0.4; charset=utf-8",
+                     context.metrics.text(context.service.stats(), context.model.names[0], cache)});
 }
 
-const Registration<Endpoint> kHealth{"GET /health", {.summary = "200 while the engine gets on", .guard = Guard::kOpen, .handle = &health, .content_type = "", .refusals = {503}}};
-const Registration<Endpoint> kPing{"GET /ping", {.summary = "the same, as SageMaker asks", .guard = Guard::kOpen, .handle = &health, .content_type = "", .refusals = {503}}};
+const Registration<Endpoint> kHealth{"GET /health",
+                                     {.summary = "200 while the engine gets on",
+                                      .guard = Guard::kOpen,
+                                      .handle = &health,
+                                      .content_type = "",
+                                      .refusals = {503}}};
+const Registration<Endpoint> kPing{"GET /ping",
+                                   {.summary = "the same, as SageMaker asks",
+                                    .guard = Guard::kOpen,
+                                    .handle = &health,
+                                    .content_type = "",
+                                    .refusals = {503}}};
 const Registration<Endpoint> kVersion{"GET /version", {.summary = "of this program", .handle = &version}};
 const Registration<Endpoint> kLoad{"GET /load", {.summary = "requests that are under way", .handle = &load}};
-const Registration<Endpoint> kMetrics{"GET /metrics", {.summary = "for Prometheus, under vLLM's names", .guard = Guard::kMetrics, .handle = &metrics, .content_type = "text/plain"}};
+const Registration<Endpoint> kMetrics{"GET /metrics",
+                                      {.summary = "for Prometheus, under vLLM's names",
+                                       .guard = Guard::kMetrics,
+                                       .handle = &metrics,
+                                       .content_type = "text/plain"}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -21,19 +21,28 @@ const Fields<TokenizeRequest>& tokenize_fields() {
   static const Fields<TokenizeRequest> table = [] {
     Fields<TokenizeRequest> f;
     f.text("model", &TokenizeRequest::model, "a name of /v1/models");
-    f.add("prompt", string_schema(), "a text; or", [](TokenizeRequest& r, const std::string& name, const Json& v) { r.prompt = {read_string(name, v), {}, false}; });
-    f.add("messages", R"({"type":["array","null"],"minItems":1,"items":{"type":"object"}})", "a conversation", [](TokenizeRequest& r, const std::string&, const Json& v) { r.messages = read_messages(v); });
-    f.add("tools", R"({"type":["array","null"]})", "for the template", [](TokenizeRequest& r, const std::string& name, const Json& v) {
-      if (!v.is_array()) refuse(name, "{} must be a list", name);
-      r.tools = dump(v);
-    });
-    f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template", [](TokenizeRequest& r, const std::string& name, const Json& v) {
-      if (!v.is_object()) refuse(name, "{} must be an object", name);
-      if (!v.empty()) r.variables = dump(v);
-    });
-    f.flag("add_special_tokens", &TokenizeRequest::add_special_tokens, "what the tokenizer adds around a text");
-    f.flag("add_generation_prompt", &TokenizeRequest::add_generation_prompt, "end where an assistant's message begins");
-    f.flag("continue_final_message", &TokenizeRequest::continue_final_message, "the last message is not ended");
+    f.add("prompt", string_schema(), "a text; or",
+          [](TokenizeRequest& r, const std::string& name, const Json& v) {
+            r.prompt = {read_string(name, v), {}, false};
+          });
+    f.add("messages", R"({"type":["array","null"],"minItems":1,"items":{"type":"object"}})", "a conversation",
+          [](TokenizeRequest& r, const std::string&, const Json& v) { r.messages = read_messages(v); });
+    f.add("tools", R"({"type":["array","null"]})", "for the template",
+          [](TokenizeRequest& r, const std::string& name, const Json& v) {
+            if (!v.is_array()) refuse(name, "{} must be a list", name);
+            r.tools = dump(v);
+          });
+    f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template",
+          [](TokenizeRequest& r, const std::string& name, const Json& v) {
+            if (!v.is_object()) refuse(name, "{} must be an object", name);
+            if (!v.empty()) r.variables = dump(v);
+          });
+    f.flag("add_special_tokens", &TokenizeRequest::add_special_tokens,
+           "what the tokenizer adds around a text");
+    f.flag("add_generation_prompt", &TokenizeRequest::add_generation_prompt,
+           "end where an assistant's message begins");
+    f.flag("continue_final_message", &TokenizeRequest::continue_final_message,
+           "the last message is not ended");
     f.flag("return_token_strs", &TokenizeRequest::return_token_strs, "the tokens' texts too");
     return f;
   }();
@@ -41,8 +50,10 @@ const Fields<TokenizeRequest>& tokenize_fields() {
 }
 
 std::vector<int32_t> tokens_of(const ServedModel& model, const TokenizeRequest& request) {
-  if (request.prompt.has_value() == !request.messages.empty()) throw ApiError(400, "give one of prompt and messages", "prompt");
-  if (request.prompt) return model.tokenizer().encode(request.prompt->text, request.add_special_tokens.value_or(true));
+  if (request.prompt.has_value() == !request.messages.empty())
+    throw ApiError(400, "give one of prompt and messages", "prompt");
+  if (request.prompt)
+    return model.tokenizer().encode(request.prompt->text, request.add_special_tokens.value_or(true));
   ChatRequest chat;
   chat.messages = request.messages;
   chat.tools = request.tools;
@@ -58,7 +69,10 @@ void tokenize(Context& context, const std::shared_ptr<net::Exchange>& exchange) 
     const TokenizeRequest request = tokenize_fields().read(body);
     check_model(context, request.model);
     const auto ids = tokens_of(context.model, request);
-    Json answer = {{"count", ids.size()}, {"max_model_len", context.model.limits.max_model_len}, {"tokens", ids}, {"token_strs", nullptr}};
+    Json answer = {{"count", ids.size()},
+                   {"max_model_len", context.model.limits.max_model_len},
+                   {"tokens", ids},
+                   {"token_strs", nullptr}};
     if (request.return_token_strs) {
       Json texts = Json::array();
       for (const int32_t id : ids) texts.push_back(token_text(context.model.tokenizer(), id));
@@ -77,8 +91,12 @@ const Fields<DetokenizeRequest>& detokenize_fields() {
   static const Fields<DetokenizeRequest> table = [] {
     Fields<DetokenizeRequest> f;
     f.text("model", &DetokenizeRequest::model, "a name of /v1/models");
-    f.add("tokens", R"({"type":"array","items":{"type":"integer","minimum":0}})", "token ids",
-          [](DetokenizeRequest& r, const std::string& name, const Json& v) { r.tokens = read_ids(name, v, 1 << 22); }, true);
+    f.add(
+        "tokens", R"({"type":"array","items":{"type":"integer","minimum":0}})", "token ids",
+        [](DetokenizeRequest& r, const std::string& name, const Json& v) {
+          r.tokens = read_ids(name, v, 1 << 22);
+        },
+        true);
     return f;
   }();
   return table;
@@ -89,23 +107,29 @@ void detokenize(Context& context, const std::shared_ptr<net::Exchange>& exchange
     const DetokenizeRequest request = detokenize_fields().read(body);
     check_model(context, request.model);
     for (const int32_t id : request.tokens)
-      if (id >= context.model.limits.vocab_size) refuse("tokens", "token id {} is not in the vocabulary of {}", id, context.model.limits.vocab_size);
-    exchange->respond({200, "application/json", dump({{"prompt", context.model.tokenizer().decode(request.tokens, false)}})});
+      if (id >= context.model.limits.vocab_size)
+        refuse("tokens", "token id {} is not in the vocabulary of {}", id, context.model.limits.vocab_size);
+    exchange->respond({200, "application/json",
+                       dump({{"prompt", context.model.tokenizer().decode(request.tokens, false)}})});
   });
 }
 
-const Registration<Endpoint> kTokenize{"POST /tokenize",
-                                       {.summary = "token ids of a text or a conversation",
-                                        .handle = &tokenize,
-                                        .body_schema = [] { return tokenize_fields().schema(); },
-                                        .response_schema = []() -> std::string { return R"({"type":"object","required":["count","max_model_len","tokens"]})"; },
-                                        .refusals = {404}}};
-const Registration<Endpoint> kDetokenize{"POST /detokenize",
-                                         {.summary = "the text of token ids",
-                                          .handle = &detokenize,
-                                          .body_schema = [] { return detokenize_fields().schema(); },
-                                          .response_schema = []() -> std::string { return R"({"type":"object","required":["prompt"]})"; },
-                                          .refusals = {404}}};
+const Registration<Endpoint> kTokenize{
+    "POST /tokenize",
+    {.summary = "token ids of a text or a conversation",
+     .handle = &tokenize,
+     .body_schema = [] { return tokenize_fields().schema(); },
+     .response_schema = []() -> std::string {
+       return R"({"type":"object","required":["count","max_model_len","tokens"]})";
+     },
+     .refusals = {404}}};
+const Registration<Endpoint> kDetokenize{
+    "POST /detokenize",
+    {.summary = "the text of token ids",
+     .handle = &detokenize,
+     .body_schema = [] { return detokenize_fields().schema(); },
+     .response_schema = []() -> std::string { return R"({"type":"object","required":["prompt"]})"; },
+     .refusals = {404}}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -25,7 +25,8 @@ class AnswerFormat {
   virtual std::string chunk(Choice& choice, const Usage* usage) = 0;
   virtual std::string usage_chunk(const Usage& usage) = 0;
   // prompts: the log-probabilities of each request's prompt, empty where not wanted.
-  virtual std::string whole(const std::vector<Choice*>& choices, const Usage& usage, const std::vector<std::vector<engine::OutputToken>>& prompts) = 0;
+  virtual std::string whole(const std::vector<Choice*>& choices, const Usage& usage,
+                            const std::vector<std::vector<engine::OutputToken>>& prompts) = 0;
 };
 
 struct AnswerName {
@@ -46,7 +47,8 @@ struct CompletionStyle {
   LogprobStyle style;
   int choices_per_prompt = 1;
 };
-std::unique_ptr<AnswerFormat> completion_format(const text::Tokenizer& tokenizer, AnswerName name, CompletionStyle style);
+std::unique_ptr<AnswerFormat> completion_format(const text::Tokenizer& tokenizer, AnswerName name,
+                                                CompletionStyle style);
 
 // 24 or so random letters and digits.
 std::string random_id(size_t length);

@@ -13,11 +13,14 @@ constexpr size_t kHoldBack = 256 << 10;  // unsent bytes from which chunks wait 
 
 std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
 
-double seconds(std::chrono::steady_clock::duration time) { return std::chrono::duration<double>(time).count(); }
+double seconds(std::chrono::steady_clock::duration time) {
+  return std::chrono::duration<double>(time).count();
+}
 
 }  // namespace
 
-Generation::Generation(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan, Clock::time_point arrival)
+Generation::Generation(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
+                       Clock::time_point arrival)
     : context_(context),
       exchange_(std::move(exchange)),
       plan_(std::move(plan)),
@@ -38,12 +41,14 @@ Generation::Generation(Context& context, std::shared_ptr<net::Exchange> exchange
 
 Generation::~Generation() { --context_.metrics.in_flight; }
 
-void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan, Clock::time_point arrival) {
+void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
+                       Clock::time_point arrival) {
   for (const engine::Request& request : plan.requests) {
     context.metrics.params_n.observe(request.n);
     context.metrics.params_max_tokens.observe(request.sampling.max_tokens);
   }
-  const auto generation = std::make_shared<Generation>(context, std::move(exchange), std::move(plan), arrival);
+  const auto generation =
+      std::make_shared<Generation>(context, std::move(exchange), std::move(plan), arrival);
   generation->submit();
 }
 
@@ -51,9 +56,11 @@ void Generation::submit() {
   const auto self = shared_from_this();
   try {
     for (size_t i = 0; i < plan_.requests.size(); ++i) {
-      const uint64_t id = context_.service.submit(std::move(plan_.requests[i]), [self, i](engine::Event event) {
-        self->exchange_->post([self, i, event = std::move(event)]() mutable { self->take(i, std::move(event)); });
-      });
+      const uint64_t id =
+          context_.service.submit(std::move(plan_.requests[i]), [self, i](engine::Event event) {
+            self->exchange_->post(
+                [self, i, event = std::move(event)]() mutable { self->take(i, std::move(event)); });
+          });
       bool cancelled = false;
       {
         const std::lock_guard lock(mutex_);
@@ -89,7 +96,10 @@ void Generation::begin() {
     self->context_.metrics.count_finish("abort");
   });
   if (plan_.stream && !done_)
-    exchange_->begin({200, "text/event-stream; charset=utf-8", {}, {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
+    exchange_->begin({200,
+                      "text/event-stream; charset=utf-8",
+                      {},
+                      {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}}});
   for (auto& [request, event] : std::exchange(early_, {})) apply(request, std::move(event));
 }
 
@@ -115,19 +125,23 @@ void Generation::apply(size_t request, engine::Event event) {
     // A stop string is found here, not in the engine. Choices of one request end together there.
     const auto first = plan_.choices.begin() + static_cast<std::ptrdiff_t>(request * per_request_);
     if (event.finish == engine::FinishReason::kNone &&
-        std::all_of(first, first + static_cast<std::ptrdiff_t>(per_request_), [](const auto& one) { return one->finished(); }))
+        std::all_of(first, first + static_cast<std::ptrdiff_t>(per_request_),
+                    [](const auto& one) { return one->finished(); }))
       cancel(request);
   }
-  if (plan_.stream && (choice.finished() || (choice.has_news() && exchange_->unsent() < kHoldBack))) write(choice);
+  if (plan_.stream && (choice.finished() || (choice.has_news() && exchange_->unsent() < kHoldBack)))
+    write(choice);
   if (finished_ == plan_.choices.size()) complete();
 }
 
 void Generation::echo(size_t request) {
   echoed_[request] = true;
   // Nothing stands before the first token, so it has no probability.
-  std::vector<engine::OutputToken> tokens = {{first_ids_[request], std::numeric_limits<float>::quiet_NaN(), {}}};
+  std::vector<engine::OutputToken> tokens = {
+      {first_ids_[request], std::numeric_limits<float>::quiet_NaN(), {}}};
   tokens.insert(tokens.end(), prompts_[request].begin(), prompts_[request].end());
-  for (size_t i = 0; i < per_request_; ++i) plan_.choices[request * per_request_ + i]->echo(plan_.echoes[request], tokens);
+  for (size_t i = 0; i < per_request_; ++i)
+    plan_.choices[request * per_request_ + i]->echo(plan_.echoes[request], tokens);
 }
 
 void Generation::observe(size_t index, int64_t before) {
@@ -146,7 +160,9 @@ void Generation::observe(size_t index, int64_t before) {
   if (!plan_.choices[index]->finished()) return;
   context_.metrics.e2e_latency.observe(seconds(now - arrival_));
   context_.metrics.decode_time.observe(seconds(now - timing.first));
-  if (tokens > 1) context_.metrics.time_per_output_token.observe(seconds(now - timing.first) / static_cast<double>(tokens - 1));
+  if (tokens > 1)
+    context_.metrics.time_per_output_token.observe(seconds(now - timing.first) /
+                                                   static_cast<double>(tokens - 1));
   context_.metrics.generation_tokens.observe(static_cast<double>(tokens));
   context_.metrics.prompt_tokens.observe(static_cast<double>(prompt_sizes_[index / per_request_]));
 }
@@ -181,9 +197,12 @@ std::vector<Choice*> Generation::best() const {
   for (const auto& choice : plan_.choices) all.push_back(choice.get());
   if (plan_.keep == 0) return all;
   std::vector<Choice*> kept;
-  const auto mean = [](const Choice* choice) { return choice->cumulative_logprob() / static_cast<double>(std::max<int64_t>(choice->tokens(), 1)); };
+  const auto mean = [](const Choice* choice) {
+    return choice->cumulative_logprob() / static_cast<double>(std::max<int64_t>(choice->tokens(), 1));
+  };
   for (size_t from = 0; from < all.size(); from += per_request_) {
-    const auto first = all.begin() + static_cast<std::ptrdiff_t>(from), last = first + static_cast<std::ptrdiff_t>(per_request_);
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(from),
+               last = first + static_cast<std::ptrdiff_t>(per_request_);
     std::stable_sort(first, last, [&](const Choice* a, const Choice* b) { return mean(a) > mean(b); });
     kept.insert(kept.end(), first, first + plan_.keep);
   }

@@ -24,11 +24,13 @@ struct GenerationPlan {
 
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // Submits everything or nothing: throws what the engine refuses, before anything is answered. On any thread.
+  // Submits everything or nothing: throws what the engine refuses, before anything is answered. On any
+  // thread.
   static void start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
                     std::chrono::steady_clock::time_point arrival);
 
-  Generation(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan, std::chrono::steady_clock::time_point arrival);
+  Generation(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
+             std::chrono::steady_clock::time_point arrival);
   ~Generation();
 
  private:
@@ -59,7 +61,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::mutex mutex_;  // guards ids_ and cancelled_
   std::vector<uint64_t> ids_;
   std::vector<bool> cancelled_;
-  std::vector<std::pair<size_t, engine::Event>> early_;      // events of before begin()
+  std::vector<std::pair<size_t, engine::Event>> early_;    // events of before begin()
   std::vector<std::vector<engine::OutputToken>> prompts_;  // log-probabilities
   std::vector<bool> echoed_, opened_;
   std::vector<Timing> timings_;

@@ -25,7 +25,8 @@ Json one(const text::Tokenizer& tokenizer, int32_t id, float logprob, const Logp
 }
 
 size_t code_points(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 }  // namespace
@@ -35,9 +36,12 @@ std::string token_bytes(const text::Tokenizer& tokenizer, int32_t id) {
   return tokenizer.decode({&id, 1}, false);
 }
 
-std::string token_text(const text::Tokenizer& tokenizer, int32_t id) { return text::utf8_lossy(token_bytes(tokenizer, id)); }
+std::string token_text(const text::Tokenizer& tokenizer, int32_t id) {
+  return text::utf8_lossy(token_bytes(tokenizer, id));
+}
 
-std::string chat_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style) {
+std::string chat_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens,
+                          const LogprobStyle& style) {
   Json content = Json::array();
   for (const engine::OutputToken& token : tokens) {
     Json entry = one(tokenizer, token.id, token.logprob, style);
@@ -49,7 +53,9 @@ std::string chat_logprobs(const text::Tokenizer& tokenizer, const std::vector<en
   return dump({{"content", std::move(content)}, {"refusal", nullptr}});
 }
 
-std::string completion_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style, size_t& offset) {
+std::string completion_logprobs(const text::Tokenizer& tokenizer,
+                                const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style,
+                                size_t& offset) {
   Json texts = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
   for (const engine::OutputToken& token : tokens) {
     std::string text = label(tokenizer, token.id, style);
@@ -70,17 +76,25 @@ std::string completion_logprobs(const text::Tokenizer& tokenizer, const std::vec
     }
     texts.push_back(std::move(text));
   }
-  return dump({{"tokens", std::move(texts)}, {"token_logprobs", std::move(logprobs)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}});
+  return dump({{"tokens", std::move(texts)},
+               {"token_logprobs", std::move(logprobs)},
+               {"top_logprobs", std::move(tops)},
+               {"text_offset", std::move(offsets)}});
 }
 
-std::string prompt_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens) {
+std::string prompt_logprobs(const text::Tokenizer& tokenizer,
+                            const std::vector<engine::OutputToken>& tokens) {
   Json list = Json::array({nullptr});
   for (const engine::OutputToken& token : tokens) {
     Json entry = Json::object();
     for (const engine::TokenLogprob& best : token.best)
-      entry[std::to_string(best.id)] = {{"logprob", finite(best.logprob)}, {"rank", best.rank}, {"decoded_token", token_text(tokenizer, best.id)}};
+      entry[std::to_string(best.id)] = {{"logprob", finite(best.logprob)},
+                                        {"rank", best.rank},
+                                        {"decoded_token", token_text(tokenizer, best.id)}};
     if (const std::string own = std::to_string(token.id); !entry.contains(own))
-      entry[own] = {{"logprob", finite(token.logprob)}, {"rank", nullptr}, {"decoded_token", token_text(tokenizer, token.id)}};
+      entry[own] = {{"logprob", finite(token.logprob)},
+                    {"rank", nullptr},
+                    {"decoded_token", token_text(tokenizer, token.id)}};
     list.push_back(std::move(entry));
   }
   return dump(list);

@@ -20,11 +20,14 @@ struct LogprobStyle {
 };
 
 // {"content": [{"token", "logprob", "bytes", "top_logprobs"}], "refusal": null}
-std::string chat_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style);
+std::string chat_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens,
+                          const LogprobStyle& style);
 
-// {"tokens", "token_logprobs", "top_logprobs", "text_offset"}; offset: code points written before, advanced. A token whose
-// log-probability is NaN has none (a prompt's first).
-std::string completion_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style, size_t& offset);
+// {"tokens", "token_logprobs", "top_logprobs", "text_offset"}; offset: code points written before, advanced.
+// A token whose log-probability is NaN has none (a prompt's first).
+std::string completion_logprobs(const text::Tokenizer& tokenizer,
+                                const std::vector<engine::OutputToken>& tokens, const LogprobStyle& style,
+                                size_t& offset);
 
 // [null, {"id": {"logprob", "rank", "decoded_token"}}, …] for each prompt token
 std::string prompt_logprobs(const text::Tokenizer& tokenizer, const std::vector<engine::OutputToken>& tokens);

@@ -13,8 +13,12 @@ constexpr size_t kMostBytesPerToken = 256;
 
 void check_length(const ServedModel& model, size_t bytes) {
   if (bytes / kMostBytesPerToken > static_cast<size_t>(model.limits.max_model_len))
-    throw ApiError(400, fmt::format("This model's maximum context length is {} tokens. The prompt's {} bytes of text are more.", model.limits.max_model_len, bytes), {},
-                   "context_length_exceeded");
+    throw ApiError(
+        400,
+        fmt::format(
+            "This model's maximum context length is {} tokens. The prompt's {} bytes of text are more.",
+            model.limits.max_model_len, bytes),
+        {}, "context_length_exceeded");
 }
 
 std::string trimmed(const std::string& text) {
@@ -28,7 +32,9 @@ void cut_after_last_message(std::string& text, const std::string& messages) {
   const Json& content = list.back()["content"];
   const std::string last = content.is_string() ? trimmed(content.get<std::string>()) : std::string();
   const size_t at = last.empty() ? std::string::npos : text.rfind(last);
-  if (at == std::string::npos) throw ApiError(400, "continue_final_message: the template does not show the last message's content", "continue_final_message");
+  if (at == std::string::npos)
+    throw ApiError(400, "continue_final_message: the template does not show the last message's content",
+                   "continue_final_message");
   text.resize(at + last.size());
 }
 
@@ -65,7 +71,8 @@ std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& pro
   }
   if (prompt.ids.empty()) throw ApiError(400, "the prompt is empty", "prompt");
   for (const int32_t id : prompt.ids)
-    if (id >= model.limits.vocab_size) refuse("prompt", "token id {} is not in the vocabulary of {}", id, model.limits.vocab_size);
+    if (id >= model.limits.vocab_size)
+      refuse("prompt", "token id {} is not in the vocabulary of {}", id, model.limits.vocab_size);
   return prompt.ids;
 }
 

@@ -15,7 +15,8 @@ struct ChatPrompt {
   bool inside_reasoning = false;  // it ends with <think>: the output goes on there
 };
 
-// Throws ApiError 400: what the template refuses, in its own words; context_length_exceeded for text that is far too long.
+// Throws ApiError 400: what the template refuses, in its own words; context_length_exceeded for text that is
+// far too long.
 ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request);
 
 std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& prompt, bool add_special);

@@ -25,7 +25,8 @@ void CallScanner::put(char c, std::string& arguments) {
     case At::kValue:
       if (!is_space(c)) begin_value(c, arguments);
       return;
-    case At::kInValue: return value(c, arguments);
+    case At::kInValue:
+      return value(c, arguments);
     case At::kInKey:
       value_ += c;
       if (escaped_) {
@@ -37,7 +38,8 @@ void CallScanner::put(char c, std::string& arguments) {
         if (!unquote(value_, key_)) state_ = State::kFailed;
       }
       return;
-    default: structure(c);
+    default:
+      structure(c);
   }
 }
 
@@ -66,7 +68,8 @@ void CallScanner::begin_value(char c, std::string& arguments) {
   plain_ = c != '{' && c != '[' && c != '"';
   quoted_ = c == '"';
   if (key_ == "name" && (!quoted_ || named_)) state_ = State::kFailed;
-  if (is_arguments() && (done_ || started_ || !waiting_.empty() || (c != '{' && !quoted_))) state_ = State::kFailed;
+  if (is_arguments() && (done_ || started_ || !waiting_.empty() || (c != '{' && !quoted_)))
+    state_ = State::kFailed;
   if (state_ == State::kOpen) value(c, arguments);
 }
 
@@ -75,12 +78,17 @@ void CallScanner::value(char c, std::string& arguments) {
     at_ = At::kAfterValue;
     return structure(c);
   }
-  if (is_arguments() && !quoted_) emit({&c, 1}, arguments);
-  else if (quoted_ && (is_arguments() || key_ == "name")) value_ += c;
+  if (is_arguments() && !quoted_)
+    emit({&c, 1}, arguments);
+  else if (quoted_ && (is_arguments() || key_ == "name"))
+    value_ += c;
   if (in_string_) {
-    if (escaped_) escaped_ = false;
-    else if (c == '\\') escaped_ = true;
-    else if (c == '"') in_string_ = false;
+    if (escaped_)
+      escaped_ = false;
+    else if (c == '\\')
+      escaped_ = true;
+    else if (c == '"')
+      in_string_ = false;
   } else if (c == '"') {
     in_string_ = true;
   } else if (c == '{' || c == '[') {
@@ -99,7 +107,8 @@ void CallScanner::end_value(std::string& arguments) {
     if (named_ && !waiting_.empty()) emit(std::exchange(waiting_, {}), arguments);
   } else if (is_arguments()) {
     std::string text;
-    if (quoted_ && unquote(value_, text)) emit(text, arguments);  // arguments that were written as a string of JSON
+    if (quoted_ && unquote(value_, text))
+      emit(text, arguments);  // arguments that were written as a string of JSON
     done_ = true;
   }
 }

@@ -11,13 +11,13 @@ class CallScanner {
  public:
   enum class State { kOpen, kDone, kFailed };
 
-  // Takes the next character. What it makes certain of the arguments' text is appended to `arguments`, nothing before the
-  // name is known. The text of the arguments is the model's own.
+  // Takes the next character. What it makes certain of the arguments' text is appended to `arguments`,
+  // nothing before the name is known. The text of the arguments is the model's own.
   void put(char c, std::string& arguments);
 
   State state() const { return state_; }
-  bool started() const { return started_; }         // name and the arguments' first character were seen
-  bool arguments_done() const { return done_; }     // their value is complete
+  bool started() const { return started_; }      // name and the arguments' first character were seen
+  bool arguments_done() const { return done_; }  // their value is complete
   const std::string& name() const { return name_; }
 
  private:
@@ -31,7 +31,8 @@ class CallScanner {
 
   State state_ = State::kOpen;
   At at_ = At::kObject;
-  std::string key_, name_, value_, waiting_;  // value_: of a string that is wanted whole; waiting_: arguments before the name
+  std::string key_, name_, value_,
+      waiting_;  // value_: of a string that is wanted whole; waiting_: arguments before the name
   bool named_ = false, started_ = false, done_ = false;
   bool in_string_ = false, escaped_ = false, plain_ = false, quoted_ = false;
   int depth_ = 0;

@@ -4,7 +4,8 @@
 
 namespace flagscale::serve {
 
-Choice::Choice(int index, const text::Tokenizer& tokenizer, std::span<const int32_t> prompt, OutputOptions options, std::unique_ptr<OutputParser> parser)
+Choice::Choice(int index, const text::Tokenizer& tokenizer, std::span<const int32_t> prompt,
+               OutputOptions options, std::unique_ptr<OutputParser> parser)
     : index_(index),
       options_(std::move(options)),
       decoder_(tokenizer, prompt, options_.skip_special),

@@ -25,7 +25,8 @@ struct OutputOptions {
 class Choice {
  public:
   // prompt: the ids before the output. The tokenizer outlives it.
-  Choice(int index, const text::Tokenizer& tokenizer, std::span<const int32_t> prompt, OutputOptions options, std::unique_ptr<OutputParser> parser);
+  Choice(int index, const text::Tokenizer& tokenizer, std::span<const int32_t> prompt, OutputOptions options,
+         std::unique_ptr<OutputParser> parser);
 
   // What a step gave. Nothing counts after the choice has finished.
   void put(const engine::Event& event);
@@ -36,11 +37,11 @@ class Choice {
   void set_index(int index) { index_ = index; }  // in the answer
   bool finished() const { return !finish_reason_.empty(); }
   const std::string& finish_reason() const { return finish_reason_; }  // "stop", "length", "abort", "error"
-  const std::string& stop_text() const { return stop_text_; }          // the stop string that ended it, if one did
-  int32_t stop_id() const { return stop_id_; }                         // the stop id that ended it, -1: none
+  const std::string& stop_text() const { return stop_text_; }  // the stop string that ended it, if one did
+  int32_t stop_id() const { return stop_id_; }                 // the stop id that ended it, -1: none
   const std::string& error() const { return error_; }
-  bool called() const { return called_; }                              // a tool call was seen
-  int64_t tokens() const { return tokens_; }                           // generated, the one that ended it included
+  bool called() const { return called_; }     // a tool call was seen
+  int64_t tokens() const { return tokens_; }  // generated, the one that ended it included
   double cumulative_logprob() const { return cumulative_; }
 
   // What has come since the last take, and forgets it.

@@ -7,9 +7,9 @@
 namespace flagscale::serve {
 
 struct CallDelta {
-  int index = 0;         // of the call in its message
-  std::string id, name;  // in a call's first delta, empty afterwards
-  std::string arguments; // more of its JSON text
+  int index = 0;          // of the call in its message
+  std::string id, name;   // in a call's first delta, empty afterwards
+  std::string arguments;  // more of its JSON text
 };
 
 struct Delta {

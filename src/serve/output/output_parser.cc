@@ -15,7 +15,8 @@ class PlainParser final : public OutputParser {
 
 class NamedParser final : public OutputParser {
  public:
-  NamedParser(std::string function, NewCallId new_id) : function_(std::move(function)), new_id_(std::move(new_id)) {}
+  NamedParser(std::string function, NewCallId new_id)
+      : function_(std::move(function)), new_id_(std::move(new_id)) {}
   void put(std::string_view text, Delta& out) override {
     Delta more;
     more.calls.push_back({0, {}, {}, std::string(text)});
@@ -32,13 +33,15 @@ class NamedParser final : public OutputParser {
 
 class ReasoningParser final : public OutputParser {
  public:
-  ReasoningParser(std::unique_ptr<OutputParser> rest, bool inside) : rest_(std::move(rest)), inside_(inside) {}
+  ReasoningParser(std::unique_ptr<OutputParser> rest, bool inside)
+      : rest_(std::move(rest)), inside_(inside) {}
 
   void put(std::string_view text, Delta& out) override {
     if (at_ == At::kStart) {
       start_ += text;
       const size_t first = start_.find_first_not_of(" \t\r\n");
-      const std::string_view begun = first == std::string::npos ? std::string_view() : std::string_view(start_).substr(first);
+      const std::string_view begun =
+          first == std::string::npos ? std::string_view() : std::string_view(start_).substr(first);
       if (kOpen.starts_with(begun) && begun.size() < kOpen.size()) return;  // it may yet be the tag
       const bool tag = begun.starts_with(kOpen);
       at_ = tag || inside_ ? At::kBlank : At::kRest;
@@ -105,6 +108,8 @@ std::unique_ptr<OutputParser> named_parser(std::string function, NewCallId new_i
 std::unique_ptr<OutputParser> reasoning_parser(std::unique_ptr<OutputParser> rest, bool inside) {
   return std::make_unique<ReasoningParser>(std::move(rest), inside);
 }
-std::unique_ptr<OutputParser> first_call_only(std::unique_ptr<OutputParser> rest) { return std::make_unique<FirstCallOnly>(std::move(rest)); }
+std::unique_ptr<OutputParser> first_call_only(std::unique_ptr<OutputParser> rest) {
+  return std::make_unique<FirstCallOnly>(std::move(rest));
+}
 
 }  // namespace flagscale::serve

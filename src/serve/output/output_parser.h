@@ -1,6 +1,6 @@
 #pragma once
-// A model's text to a message: reasoning, content and tool calls, as they come. Whatever the pieces in which the text
-// arrives, the deltas join to the same message.
+// A model's text to a message: reasoning, content and tool calls, as they come. Whatever the pieces in which
+// the text arrives, the deltas join to the same message.
 
 #include <functional>
 #include <memory>
@@ -25,14 +25,15 @@ using NewCallId = std::function<std::string()>;
 // A way in which models write tool calls: one file tool_<name>.cc each, that registers itself.
 struct ToolFormat {
   std::unique_ptr<OutputParser> (*make)(NewCallId new_id);
-  const char* mark;        // a template with this text is for a model of this format
-  bool special = false;    // the marks are special tokens: they must be in the text
-  size_t id_length = 24;   // of a call's id
+  const char* mark;       // a template with this text is for a model of this format
+  bool special = false;   // the marks are special tokens: they must be in the text
+  size_t id_length = 24;  // of a call's id
 };
 
-std::unique_ptr<OutputParser> plain_parser();                              // all is content
-std::unique_ptr<OutputParser> named_parser(std::string function, NewCallId new_id);  // all is that function's arguments
-std::unique_ptr<OutputParser> array_parser(NewCallId new_id);              // a JSON list of calls
+std::unique_ptr<OutputParser> plain_parser();  // all is content
+std::unique_ptr<OutputParser> named_parser(std::string function,
+                                           NewCallId new_id);  // all is that function's arguments
+std::unique_ptr<OutputParser> array_parser(NewCallId new_id);  // a JSON list of calls
 
 // <think>…</think>, then what `rest` reads. inside: the text begins inside (the prompt ended with <think>).
 std::unique_ptr<OutputParser> reasoning_parser(std::unique_ptr<OutputParser> rest, bool inside);

@@ -24,7 +24,8 @@ int TagScanner::advance(char c) {
     Tag& tag = tags_[i];
     while (tag.matched > 0 && tag.text[tag.matched] != c) tag.matched = tag.fallback[tag.matched];
     if (tag.text[tag.matched] == c) ++tag.matched;
-    if (tag.matched == tag.text.size() && (found < 0 || tag.text.size() > tags_[static_cast<size_t>(found)].text.size()))
+    if (tag.matched == tag.text.size() &&
+        (found < 0 || tag.text.size() > tags_[static_cast<size_t>(found)].text.size()))
       found = static_cast<int>(i);
   }
   return found;

@@ -23,8 +23,10 @@ class HermesParser final : public OutputParser {
       const bool found = (at_ == At::kText ? open_ : close_).put(text, before) >= 0;
       if (at_ == At::kText) gate_.put(before, out.content);
       if (!found) continue;
-      if (at_ == At::kText) call_.start("<tool_call>");
-      else gate_.call();
+      if (at_ == At::kText)
+        call_.start("<tool_call>");
+      else
+        gate_.call();
       at_ = at_ == At::kText ? At::kCall : At::kText;
     }
   }
@@ -50,8 +52,11 @@ class HermesParser final : public OutputParser {
   CallReader call_;
 };
 
-const Registration<ToolFormat> kHermes{
-    "hermes", {[](NewCallId id) -> std::unique_ptr<OutputParser> { return std::make_unique<HermesParser>(std::move(id)); }, "<tool_call>"}};
+const Registration<ToolFormat> kHermes{"hermes",
+                                       {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                          return std::make_unique<HermesParser>(std::move(id));
+                                        },
+                                        "<tool_call>"}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -1,4 +1,5 @@
-// LLaMA 3.1 and 3.2: the whole answer is  {"name": …, "parameters": {…}}, several parted by ";", perhaps after <|python_tag|>.
+// LLaMA 3.1 and 3.2: the whole answer is  {"name": …, "parameters": {…}}, several parted by ";", perhaps
+// after <|python_tag|>.
 
 #include <utility>
 
@@ -20,8 +21,10 @@ class LlamaParser final : public OutputParser {
         out.content += text;
         return;
       }
-      if (at_ == At::kCall) read(c, out);
-      else between(c, out);
+      if (at_ == At::kCall)
+        read(c, out);
+      else
+        between(c, out);
     }
   }
   void finish(Delta& out) override {
@@ -65,9 +68,11 @@ class LlamaParser final : public OutputParser {
   CallReader call_;
 };
 
-const Registration<ToolFormat> kLlama{
-    "llama3_json",
-    {[](NewCallId id) -> std::unique_ptr<OutputParser> { return std::make_unique<LlamaParser>(std::move(id)); }, "<|python_tag|>", true}};
+const Registration<ToolFormat> kLlama{"llama3_json",
+                                      {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                         return std::make_unique<LlamaParser>(std::move(id));
+                                       },
+                                       "<|python_tag|>", true}};
 
 }  // namespace
 }  // namespace flagscale::serve

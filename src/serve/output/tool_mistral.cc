@@ -1,5 +1,5 @@
-// Mistral: [TOOL_CALLS] [{"name": …, "arguments": {…}}, …]; newer models [TOOL_CALLS]name[ARGS]{…} or [TOOL_CALLS]name{…}.
-// The list alone is what tool_choice "required" makes any model write.
+// Mistral: [TOOL_CALLS] [{"name": …, "arguments": {…}}, …]; newer models [TOOL_CALLS]name[ARGS]{…} or
+// [TOOL_CALLS]name{…}. The list alone is what tool_choice "required" makes any model write.
 
 #include <nlohmann/json.hpp>
 
@@ -13,7 +13,8 @@ constexpr const char* kMistralTag = "[TOOL_CALLS]";
 
 class MistralParser final : public OutputParser {
  public:
-  MistralParser(NewCallId new_id, bool inside) : call_(std::move(new_id)), at_(inside ? At::kTag : At::kText), tagged_(!inside) {}
+  MistralParser(NewCallId new_id, bool inside)
+      : call_(std::move(new_id)), at_(inside ? At::kTag : At::kText), tagged_(!inside) {}
 
   void put(std::string_view text, Delta& out) override {
     while (!text.empty()) {
@@ -26,9 +27,12 @@ class MistralParser final : public OutputParser {
       }
       const char c = text[0];
       text.remove_prefix(1);
-      if (at_ == At::kCall) read(c, out);
-      else if (at_ == At::kList) in_list(c, out);
-      else after_tag(c, out);
+      if (at_ == At::kCall)
+        read(c, out);
+      else if (at_ == At::kList)
+        in_list(c, out);
+      else
+        after_tag(c, out);
     }
   }
   void finish(Delta& out) override {
@@ -43,7 +47,8 @@ class MistralParser final : public OutputParser {
 
   void after_tag(char c, Delta& out) {
     held_ += c;
-    const std::string_view body = std::string_view(held_).substr(tagged_ ? std::string_view(kMistralTag).size() : 0);
+    const std::string_view body =
+        std::string_view(held_).substr(tagged_ ? std::string_view(kMistralTag).size() : 0);
     const size_t first = body.find_first_not_of(" \t\r\n");
     if (first == std::string_view::npos) return;
     if (body[first] == '[') {
@@ -69,7 +74,10 @@ class MistralParser final : public OutputParser {
     named_ = named;
     held_.pop_back();
     call_.start(std::exchange(held_, {}));
-    if (named) call_.feed("{\"name\":" + nlohmann::json(name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + ",\"arguments\":");
+    if (named)
+      call_.feed(
+          "{\"name\":" + nlohmann::json(name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+          ",\"arguments\":");
     at_ = At::kCall;
     read(c, out);
   }
@@ -86,8 +94,10 @@ class MistralParser final : public OutputParser {
       return;
     }
     any_ = true;
-    if (listed_) at_ = At::kList;
-    else close();
+    if (listed_)
+      at_ = At::kList;
+    else
+      close();
   }
   void close() {
     gate_.call();
@@ -104,12 +114,16 @@ class MistralParser final : public OutputParser {
   ContentGate gate_;
 };
 
-const Registration<ToolFormat> kMistral{
-    "mistral",
-    {[](NewCallId id) -> std::unique_ptr<OutputParser> { return std::make_unique<MistralParser>(std::move(id), false); }, kMistralTag, true, 9}};
+const Registration<ToolFormat> kMistral{"mistral",
+                                        {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                           return std::make_unique<MistralParser>(std::move(id), false);
+                                         },
+                                         kMistralTag, true, 9}};
 
 }  // namespace
 
-std::unique_ptr<OutputParser> array_parser(NewCallId new_id) { return std::make_unique<MistralParser>(std::move(new_id), true); }
+std::unique_ptr<OutputParser> array_parser(NewCallId new_id) {
+  return std::make_unique<MistralParser>(std::move(new_id), true);
+}
 
 }  // namespace flagscale::serve

@@ -19,12 +19,15 @@ std::string text_of_parts(const std::string& where, const Json& parts) {
       continue;
     }
     const auto type = part.is_object() ? part.find("type") : part.end();
-    if (!part.is_object() || type == part.end() || !type->is_string()) refuse("messages", "{}.content: each part must be an object with a type", where);
+    if (!part.is_object() || type == part.end() || !type->is_string())
+      refuse("messages", "{}.content: each part must be an object with a type", where);
     const auto& kind = type->get_ref<const std::string&>();
     if (kind != "text" && kind != "input_text" && kind != "output_text")
-      refuse("messages", "{}.content: parts of type '{}' are not supported, this model reads text", where, kind.substr(0, 64));
+      refuse("messages", "{}.content: parts of type '{}' are not supported, this model reads text", where,
+             kind.substr(0, 64));
     const auto inner = part.find("text");
-    if (inner == part.end() || !inner->is_string()) refuse("messages", "{}.content: a part of type text has no text", where);
+    if (inner == part.end() || !inner->is_string())
+      refuse("messages", "{}.content: a part of type text has no text", where);
     text += (text.empty() ? "" : "\n") + inner->get<std::string>();
   }
   return text;
@@ -34,10 +37,12 @@ std::string text_of_parts(const std::string& where, const Json& parts) {
 void prepare_calls(const std::string& where, Json& calls) {
   if (!calls.is_array()) refuse("messages", "{}.tool_calls must be a list", where);
   for (Json& call : calls) {
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) refuse("messages", "{}.tool_calls: a call has no function", where);
+    if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
+      refuse("messages", "{}.tool_calls: a call has no function", where);
     Json& function = call["function"];
     const auto name = function.find("name");
-    if (name == function.end() || !name->is_string()) refuse("messages", "{}.tool_calls: a function has no name", where);
+    if (name == function.end() || !name->is_string())
+      refuse("messages", "{}.tool_calls: a function has no name", where);
     const auto arguments = function.find("arguments");
     if (arguments == function.end()) continue;
     if (arguments->is_string()) {
@@ -45,7 +50,8 @@ void prepare_calls(const std::string& where, Json& calls) {
       try {
         function["arguments"] = text.empty() ? Json::object() : parse_json(text);
       } catch (const ApiError&) {
-        refuse("messages", "{}.tool_calls: the arguments of '{}' are not JSON", where, function["name"].get<std::string>().substr(0, 64));
+        refuse("messages", "{}.tool_calls: the arguments of '{}' are not JSON", where,
+               function["name"].get<std::string>().substr(0, 64));
       }
     }
   }
@@ -58,11 +64,13 @@ struct Tool {
 
 Tool read_tool(const Json& tool, size_t i) {
   const std::string where = fmt::format("tools[{}]", i);
-  if (!tool.is_object() || tool.value("type", Json("function")) != "function") refuse("tools", "{} must be an object of type function", where);
+  if (!tool.is_object() || tool.value("type", Json("function")) != "function")
+    refuse("tools", "{} must be an object of type function", where);
   const auto function = tool.find("function");
   if (function == tool.end() || !function->is_object()) refuse("tools", "{}.function is missing", where);
   const auto name = function->find("name");
-  if (name == function->end() || !name->is_string() || name->get_ref<const std::string&>().empty()) refuse("tools", "{}.function.name is missing", where);
+  if (name == function->end() || !name->is_string() || name->get_ref<const std::string&>().empty())
+    refuse("tools", "{}.function.name is missing", where);
   Json parameters = function->value("parameters", Json());
   if (parameters.is_null()) parameters = Json{{"type", "object"}, {"properties", Json::object()}};
   if (!parameters.is_object()) refuse("tools", "{}.function.parameters must be a JSON schema", where);
@@ -73,15 +81,21 @@ void read_tool_choice(ChatRequest& request, const std::string& name, const Json&
   using Choice = ChatRequest::ToolChoice;
   if (value.is_string()) {
     const auto& word = value.get_ref<const std::string&>();
-    if (word == "none") request.tool_choice = Choice::kNone;
-    else if (word == "auto") request.tool_choice = Choice::kAuto;
-    else if (word == "required") request.tool_choice = Choice::kRequired;
-    else refuse(name, "{} must be none, auto, required, or name a function", name);
+    if (word == "none")
+      request.tool_choice = Choice::kNone;
+    else if (word == "auto")
+      request.tool_choice = Choice::kAuto;
+    else if (word == "required")
+      request.tool_choice = Choice::kRequired;
+    else
+      refuse(name, "{} must be none, auto, required, or name a function", name);
     return;
   }
   const auto function = value.is_object() ? value.find("function") : value.end();
   if (!value.is_object() || function == value.end() || !function->is_object() || !function->contains("name"))
-    refuse(name, "{} must be none, auto, required, or {{\"type\": \"function\", \"function\": {{\"name\": …}}}}", name);
+    refuse(name,
+           "{} must be none, auto, required, or {{\"type\": \"function\", \"function\": {{\"name\": …}}}}",
+           name);
   request.tool_choice = Choice::kNamed;
   request.tool_name = read_string(name + ".function.name", (*function)["name"]);
 }
@@ -92,14 +106,17 @@ void constrain_tools(ChatRequest& request, const std::vector<Tool>& tools) {
   if (request.tool_choice == Choice::kNamed) {
     for (const Tool& tool : tools)
       if (tool.name == request.tool_name) request.tool_grammar = dump(tool.parameters);
-    if (request.tool_grammar.empty()) refuse("tool_choice", "tool_choice names '{}', which is not in tools", request.tool_name.substr(0, 64));
+    if (request.tool_grammar.empty())
+      refuse("tool_choice", "tool_choice names '{}', which is not in tools", request.tool_name.substr(0, 64));
   } else if (request.tool_choice == Choice::kRequired) {
     Json any = Json::array();
     for (const Tool& tool : tools)
-      any.push_back({{"type", "object"},
-                     {"properties", {{"name", {{"type", "string"}, {"enum", {tool.name}}}}, {"parameters", tool.parameters}}},
-                     {"required", {"name", "parameters"}},
-                     {"additionalProperties", false}});
+      any.push_back(
+          {{"type", "object"},
+           {"properties",
+            {{"name", {{"type", "string"}, {"enum", {tool.name}}}}, {"parameters", tool.parameters}}},
+           {"required", {"name", "parameters"}},
+           {"additionalProperties", false}});
     Json schema = {{"type", "array"}, {"minItems", 1}, {"items", {{"anyOf", any}}}};
     if (!request.parallel_tool_calls) schema["maxItems"] = 1;
     request.tool_grammar = dump(schema);
@@ -107,21 +124,28 @@ void constrain_tools(ChatRequest& request, const std::vector<Tool>& tools) {
 }
 
 void add_tool_fields(Fields<ChatRequest>& f) {
-  f.add("tools", R"({"type":["array","null"],"items":{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string","minLength":1},"parameters":{"type":["object","null"]}},"required":["name"]}},"required":["function"]}})",
-        "functions that the model may call", [](ChatRequest& r, const std::string& name, const Json& v) {
-          if (!v.is_array()) refuse(name, "{} must be a list", name);
-          if (v.size() > kMostTools) throw ApiError(422, fmt::format("{} has {} items, at most {} are allowed", name, v.size(), kMostTools), name);
-          if (!v.empty()) r.tools = dump(v);
-        });
-  f.add("tool_choice", R"({"anyOf":[{"type":["string","null"],"enum":["none","auto","required",null]},{"type":"object","properties":{"function":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}},"required":["function"]}]})",
-        "none, auto, required, or a function", read_tool_choice);
+  f.add(
+      "tools",
+      R"({"type":["array","null"],"items":{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string","minLength":1},"parameters":{"type":["object","null"]}},"required":["name"]}},"required":["function"]}})",
+      "functions that the model may call", [](ChatRequest& r, const std::string& name, const Json& v) {
+        if (!v.is_array()) refuse(name, "{} must be a list", name);
+        if (v.size() > kMostTools)
+          throw ApiError(
+              422, fmt::format("{} has {} items, at most {} are allowed", name, v.size(), kMostTools), name);
+        if (!v.empty()) r.tools = dump(v);
+      });
+  f.add(
+      "tool_choice",
+      R"({"anyOf":[{"type":["string","null"],"enum":["none","auto","required",null]},{"type":"object","properties":{"function":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}},"required":["function"]}]})",
+      "none, auto, required, or a function", read_tool_choice);
   f.flag("parallel_tool_calls", &ChatRequest::parallel_tool_calls, "false: one call at most");
 }
 
 }  // namespace
 
 std::string read_messages(const Json& given) {
-  if (!given.is_array() || given.empty()) refuse("messages", "messages must be a list of messages, and not empty");
+  if (!given.is_array() || given.empty())
+    refuse("messages", "messages must be a list of messages, and not empty");
   Json messages = given;
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string where = fmt::format("messages[{}]", i);
@@ -130,11 +154,15 @@ std::string read_messages(const Json& given) {
     const auto role = message.find("role");
     if (role == message.end() || !role->is_string()) refuse("messages", "{}.role must be a string", where);
     const auto content = message.find("content");
-    if (content != message.end() && content->is_array()) message["content"] = text_of_parts(where, *content);
-    else if (content != message.end() && !content->is_string() && !content->is_null()) refuse("messages", "{}.content must be a string or a list of parts", where);
+    if (content != message.end() && content->is_array())
+      message["content"] = text_of_parts(where, *content);
+    else if (content != message.end() && !content->is_string() && !content->is_null())
+      refuse("messages", "{}.content must be a string or a list of parts", where);
     const auto calls = message.find("tool_calls");
-    if (calls != message.end() && calls->is_null()) message.erase("tool_calls");
-    else if (calls != message.end()) prepare_calls(where, message["tool_calls"]);
+    if (calls != message.end() && calls->is_null())
+      message.erase("tool_calls");
+    else if (calls != message.end())
+      prepare_calls(where, message["tool_calls"]);
     if (!message.contains("content")) {
       if (!message.contains("tool_calls")) refuse("messages", "{}.content is missing", where);
       message["content"] = nullptr;
@@ -146,26 +174,37 @@ std::string read_messages(const Json& given) {
 const Fields<ChatRequest>& chat_fields() {
   static const Fields<ChatRequest> fields = [] {
     Fields<ChatRequest> f;
-    f.add("messages", R"({"type":"array","minItems":1,"items":{"type":"object","properties":{"role":{"type":"string"}},"required":["role"]}})",
-          "the conversation: role and content of each", [](ChatRequest& r, const std::string&, const Json& v) { r.messages = read_messages(v); }, true);
-    f.integer("max_tokens", &ChatRequest::max_tokens, {.least = 1, .most = 2147483647}, "generate at most as many; all that fit where none is given");
-    f.integer("max_completion_tokens", &ChatRequest::max_tokens, {.least = 1, .most = 2147483647}, "the newer name of max_tokens");
+    f.add(
+        "messages",
+        R"({"type":"array","minItems":1,"items":{"type":"object","properties":{"role":{"type":"string"}},"required":["role"]}})",
+        "the conversation: role and content of each",
+        [](ChatRequest& r, const std::string&, const Json& v) { r.messages = read_messages(v); }, true);
+    f.integer("max_tokens", &ChatRequest::max_tokens, {.least = 1, .most = 2147483647},
+              "generate at most as many; all that fit where none is given");
+    f.integer("max_completion_tokens", &ChatRequest::max_tokens, {.least = 1, .most = 2147483647},
+              "the newer name of max_tokens");
     f.flag("logprobs", &ChatRequest::logprobs, "log-probabilities of the output's tokens");
-    f.integer("top_logprobs", &ChatRequest::top_logprobs, {.least = 0, .most = 1e9}, "with each so many of the likeliest");
+    f.integer("top_logprobs", &ChatRequest::top_logprobs, {.least = 0, .most = 1e9},
+              "with each so many of the likeliest");
     add_tool_fields(f);
-    f.flag("add_generation_prompt", &ChatRequest::add_generation_prompt, "end the prompt where an assistant's message begins");
-    f.flag("continue_final_message", &ChatRequest::continue_final_message, "the last message is not ended but continued");
-    f.flag("add_special_tokens", &ChatRequest::add_special_tokens, "what the tokenizer adds around a text, beside what the template writes");
+    f.flag("add_generation_prompt", &ChatRequest::add_generation_prompt,
+           "end the prompt where an assistant's message begins");
+    f.flag("continue_final_message", &ChatRequest::continue_final_message,
+           "the last message is not ended but continued");
+    f.flag("add_special_tokens", &ChatRequest::add_special_tokens,
+           "what the tokenizer adds around a text, beside what the template writes");
     f.flag("include_reasoning", &ChatRequest::include_reasoning, "false: leave the reasoning out");
-    f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template", [](ChatRequest& r, const std::string& name, const Json& v) {
-      if (!v.is_object()) refuse(name, "{} must be an object", name);
-      for (const char* ours : {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
-        if (v.contains(ours)) refuse(name, "{} may not set {}", name, ours);
-      if (!v.empty()) r.template_variables = dump(v);
-    });
-    f.add("chat_template", string_schema(), "not taken from requests", [](ChatRequest&, const std::string& name, const Json&) {
-      refuse(name, "a template in a request is not run; start the server with --chat-template FILE");
-    });
+    f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template",
+          [](ChatRequest& r, const std::string& name, const Json& v) {
+            if (!v.is_object()) refuse(name, "{} must be an object", name);
+            for (const char* ours : {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+              if (v.contains(ours)) refuse(name, "{} may not set {}", name, ours);
+            if (!v.empty()) r.template_variables = dump(v);
+          });
+    f.add("chat_template", string_schema(), "not taken from requests",
+          [](ChatRequest&, const std::string& name, const Json&) {
+            refuse(name, "a template in a request is not run; start the server with --chat-template FILE");
+          });
     add_sampling_fields(f);
     return f;
   }();
@@ -182,12 +221,15 @@ ChatRequest read_chat_request(const Json& body) {
   }
   using Choice = ChatRequest::ToolChoice;
   if (tools.empty()) {
-    if (request.tool_choice == Choice::kRequired || request.tool_choice == Choice::kNamed) refuse("tool_choice", "tool_choice needs tools");
+    if (request.tool_choice == Choice::kRequired || request.tool_choice == Choice::kNamed)
+      refuse("tool_choice", "tool_choice needs tools");
     request.tool_choice = Choice::kNone;
   }
   constrain_tools(request, tools);
-  if (!request.tool_grammar.empty()) set_grammar(request.grammar, {"json_schema", request.tool_grammar}, "tool_choice");
-  if (request.top_logprobs > 0 && !request.logprobs) refuse("top_logprobs", "top_logprobs needs logprobs: true");
+  if (!request.tool_grammar.empty())
+    set_grammar(request.grammar, {"json_schema", request.tool_grammar}, "tool_choice");
+  if (request.top_logprobs > 0 && !request.logprobs)
+    refuse("top_logprobs", "top_logprobs needs logprobs: true");
   if (request.continue_final_message && body.value("add_generation_prompt", Json(false)) == true)
     refuse("continue_final_message", "continue_final_message and add_generation_prompt exclude each other");
   return request;

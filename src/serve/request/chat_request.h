@@ -6,12 +6,12 @@
 namespace flagscale::serve {
 
 struct ChatRequest : SamplingRequest {
-  std::string messages;  // JSON list, contents flattened to text, ready for a template
-  std::string tools;     // JSON list; empty: none
+  std::string messages;                // JSON list, contents flattened to text, ready for a template
+  std::string tools;                   // JSON list; empty: none
   std::vector<std::string> functions;  // the tools' names
   enum class ToolChoice { kNone, kAuto, kRequired, kNamed } tool_choice = ToolChoice::kAuto;
-  std::string tool_name;     // kNamed
-  std::string tool_grammar;  // JSON schema of what kRequired and kNamed make the model write
+  std::string tool_name;           // kNamed
+  std::string tool_grammar;        // JSON schema of what kRequired and kNamed make the model write
   std::string template_variables;  // JSON object; empty: none
   bool logprobs = false, add_generation_prompt = true, continue_final_message = false, echo = false;
   bool parallel_tool_calls = true, include_reasoning = true, add_special_tokens = false;
@@ -21,8 +21,8 @@ struct ChatRequest : SamplingRequest {
 const Fields<ChatRequest>& chat_fields();
 ChatRequest read_chat_request(const Json& body);
 
-// OpenAI's messages, checked, as templates want them: contents that are lists of text parts joined, the arguments of tool
-// calls as objects.
+// OpenAI's messages, checked, as templates want them: contents that are lists of text parts joined, the
+// arguments of tool calls as objects.
 std::string read_messages(const Json& messages);
 
 }  // namespace flagscale::serve

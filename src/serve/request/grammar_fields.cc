@@ -9,10 +9,13 @@ namespace flagscale::serve {
 
 namespace {
 
-constexpr size_t kMostSchema = 256 << 10, kMostRegex = 16 << 10, kMostGrammar = 256 << 10, kMostChoices = 4096;
+constexpr size_t kMostSchema = 256 << 10, kMostRegex = 16 << 10, kMostGrammar = 256 << 10,
+                 kMostChoices = 4096;
 
 engine::Grammar bounded(const std::string& name, const char* kind, std::string text, size_t most) {
-  if (text.size() > most) throw ApiError(422, fmt::format("{} has {} bytes, at most {} are allowed", name, text.size(), most), name);
+  if (text.size() > most)
+    throw ApiError(422, fmt::format("{} has {} bytes, at most {} are allowed", name, text.size(), most),
+                   name);
   return {kind, std::move(text)};
 }
 
@@ -34,8 +37,12 @@ engine::Grammar json_grammar(const std::string& name, const Json& schema) {
   return bounded(name, "json_schema", dump(parsed), kMostSchema);
 }
 
-engine::Grammar regex_grammar(const std::string& name, const Json& value) { return bounded(name, "regex", read_string(name, value), kMostRegex); }
-engine::Grammar lark_grammar(const std::string& name, const Json& value) { return bounded(name, "lark", read_string(name, value), kMostGrammar); }
+engine::Grammar regex_grammar(const std::string& name, const Json& value) {
+  return bounded(name, "regex", read_string(name, value), kMostRegex);
+}
+engine::Grammar lark_grammar(const std::string& name, const Json& value) {
+  return bounded(name, "lark", read_string(name, value), kMostGrammar);
+}
 
 engine::Grammar choice_grammar(const std::string& name, const Json& value) {
   const auto choices = read_strings(name, value, kMostChoices);
@@ -50,9 +57,11 @@ engine::Grammar read_response_format(const std::string& name, const Json& value)
   const std::string& type = read_string(name + ".type", value["type"]);
   if (type == "text") return {};
   if (type == "json_object") return {"json_object", {}};
-  if (type != "json_schema") refuse(name, "{}.type must be text, json_object or json_schema, got '{}'", name, type.substr(0, 64));
+  if (type != "json_schema")
+    refuse(name, "{}.type must be text, json_object or json_schema, got '{}'", name, type.substr(0, 64));
   const auto inner = value.find("json_schema");
-  if (inner == value.end() || !inner->is_object() || !inner->contains("schema")) refuse(name, "{}.json_schema.schema is missing", name);
+  if (inner == value.end() || !inner->is_object() || !inner->contains("schema"))
+    refuse(name, "{}.json_schema.schema is missing", name);
   return json_grammar(name, (*inner)["schema"]);
 }
 
@@ -62,19 +71,30 @@ engine::Grammar read_structured_outputs(const std::string& name, const Json& val
   for (const auto& [key, inner] : value.items()) {
     if (inner.is_null()) continue;
     const std::string where = name + "." + key;
-    if (key == "json") set_grammar(grammar, json_grammar(where, inner), where);
-    else if (key == "regex") set_grammar(grammar, regex_grammar(where, inner), where);
-    else if (key == "choice") set_grammar(grammar, choice_grammar(where, inner), where);
-    else if (key == "grammar") set_grammar(grammar, lark_grammar(where, inner), where);
-    else if (key == "json_object") set_grammar(grammar, read_bool(where, inner) ? engine::Grammar{"json_object", {}} : engine::Grammar{}, where);
-    else if (key == "structural_tag") refuse(where, "{} is not supported", where);
+    if (key == "json")
+      set_grammar(grammar, json_grammar(where, inner), where);
+    else if (key == "regex")
+      set_grammar(grammar, regex_grammar(where, inner), where);
+    else if (key == "choice")
+      set_grammar(grammar, choice_grammar(where, inner), where);
+    else if (key == "grammar")
+      set_grammar(grammar, lark_grammar(where, inner), where);
+    else if (key == "json_object")
+      set_grammar(grammar, read_bool(where, inner) ? engine::Grammar{"json_object", {}} : engine::Grammar{},
+                  where);
+    else if (key == "structural_tag")
+      refuse(where, "{} is not supported", where);
   }
   return grammar;
 }
 
 void set_grammar(engine::Grammar& grammar, engine::Grammar given, const std::string& name) {
   if (given.kind.empty()) return;
-  if (!grammar.kind.empty()) refuse(name, "{}: the output is constrained twice; give one of response_format, structured_outputs and guided_*", name);
+  if (!grammar.kind.empty())
+    refuse(
+        name,
+        "{}: the output is constrained twice; give one of response_format, structured_outputs and guided_*",
+        name);
   grammar = std::move(given);
 }
 

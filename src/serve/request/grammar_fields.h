@@ -1,5 +1,6 @@
 #pragma once
-// The ways in which a request constrains its output: OpenAI's response_format, vLLM's guided_* and structured_outputs.
+// The ways in which a request constrains its output: OpenAI's response_format, vLLM's guided_* and
+// structured_outputs.
 
 #include "engine/request.h"
 #include "serve/json.h"

@@ -22,7 +22,10 @@ std::vector<std::string> read_stops(const std::string& name, const Json& value) 
   auto stops = read_strings(name, value, kMostStops);
   for (const std::string& stop : stops) {
     if (stop.empty()) refuse(name, "{} must not have an empty string", name);
-    if (stop.size() > kLongestStop) throw ApiError(422, fmt::format("a stop string has {} bytes, at most {} are allowed", stop.size(), kLongestStop), name);
+    if (stop.size() > kLongestStop)
+      throw ApiError(
+          422, fmt::format("a stop string has {} bytes, at most {} are allowed", stop.size(), kLongestStop),
+          name);
   }
   return stops;
 }
@@ -31,8 +34,10 @@ std::vector<std::pair<int32_t, float>> read_bias(const std::string& name, const 
   if (!value.is_object()) refuse(name, "{} must be an object of token ids and numbers", name);
   std::vector<std::pair<int32_t, float>> result;
   for (const auto& [key, bias] : value.items()) {
-    if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos) refuse(name, "{}: '{}' is not a token id", name, key.substr(0, 64));
-    result.emplace_back(std::stoi(key), static_cast<float>(read_number(name, bias, {.least = -100, .most = 100})));
+    if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos)
+      refuse(name, "{}: '{}' is not a token id", name, key.substr(0, 64));
+    result.emplace_back(std::stoi(key),
+                        static_cast<float>(read_number(name, bias, {.least = -100, .most = 100})));
   }
   return result;
 }
@@ -41,43 +46,65 @@ template <class Target>
 void add_output_fields(Fields<Target>& fields) {
   using Request = Target;
   fields.flag("stream", &Request::stream, "the answer in pieces, as server-sent events");
-  fields.add("stream_options",
-             R"({"type":["object","null"],"properties":{"include_usage":{"type":["boolean","null"]},"continuous_usage_stats":{"type":["boolean","null"]}}})",
-             "usage in a last chunk, or in every one", [](Target& target, const std::string& name, const Json& value) {
-               if (!value.is_object()) refuse(name, "{} must be an object", name);
-               const auto flag = [&](const char* key) {
-                 const auto it = value.find(key);
-                 return it != value.end() && !it->is_null() && read_bool(name + "." + key, *it);
-               };
-               target.include_usage = flag("include_usage");
-               target.continuous_usage = flag("continuous_usage_stats");
-             });
+  fields.add(
+      "stream_options",
+      R"({"type":["object","null"],"properties":{"include_usage":{"type":["boolean","null"]},"continuous_usage_stats":{"type":["boolean","null"]}}})",
+      "usage in a last chunk, or in every one",
+      [](Target& target, const std::string& name, const Json& value) {
+        if (!value.is_object()) refuse(name, "{} must be an object", name);
+        const auto flag = [&](const char* key) {
+          const auto it = value.find(key);
+          return it != value.end() && !it->is_null() && read_bool(name + "." + key, *it);
+        };
+        target.include_usage = flag("include_usage");
+        target.continuous_usage = flag("continuous_usage_stats");
+      });
   fields.flag("skip_special_tokens", &Request::skip_special_tokens, "leave special tokens out of the text");
-  fields.flag("return_tokens_as_token_ids", &Request::return_tokens_as_token_ids, "tokens in log-probabilities as \"token_id:17\"");
-  fields.add("response_format", R"({"type":["object","null"],"properties":{"type":{"type":"string"},"json_schema":{"type":["object","null"]}},"required":["type"]})",
-             "text, json_object, or json_schema with a schema", [](Target& target, const std::string& name, const Json& value) {
-               set_grammar(target.grammar, read_response_format(name, value), name);
+  fields.flag("return_tokens_as_token_ids", &Request::return_tokens_as_token_ids,
+              "tokens in log-probabilities as \"token_id:17\"");
+  fields.add(
+      "response_format",
+      R"({"type":["object","null"],"properties":{"type":{"type":"string"},"json_schema":{"type":["object","null"]}},"required":["type"]})",
+      "text, json_object, or json_schema with a schema",
+      [](Target& target, const std::string& name, const Json& value) {
+        set_grammar(target.grammar, read_response_format(name, value), name);
+      });
+  fields.add("structured_outputs", R"({"type":["object","null"]})",
+             "vLLM's: one of json, regex, choice, grammar, json_object",
+             [](Target& target, const std::string& name, const Json& value) {
+               set_grammar(target.grammar, read_structured_outputs(name, value), name);
              });
-  fields.add("structured_outputs", R"({"type":["object","null"]})", "vLLM's: one of json, regex, choice, grammar, json_object",
-             [](Target& target, const std::string& name, const Json& value) { set_grammar(target.grammar, read_structured_outputs(name, value), name); });
-  const auto guided = [&](const char* name, const char* schema, const char* doc, engine::Grammar (*read)(const std::string&, const Json&)) {
-    fields.add(name, schema, doc, [read](Target& target, const std::string& field, const Json& value) { set_grammar(target.grammar, read(field, value), field); });
+  const auto guided = [&](const char* name, const char* schema, const char* doc,
+                          engine::Grammar (*read)(const std::string&, const Json&)) {
+    fields.add(name, schema, doc, [read](Target& target, const std::string& field, const Json& value) {
+      set_grammar(target.grammar, read(field, value), field);
+    });
   };
-  guided("guided_json", R"({"type":["object","string","null"]})", "the output obeys this JSON schema", &json_grammar);
-  guided("guided_regex", R"({"type":["string","null"]})", "the output matches this expression", &regex_grammar);
-  guided("guided_choice", R"({"type":["array","null"],"items":{"type":"string"}})", "the output is one of these", &choice_grammar);
-  guided("guided_grammar", R"({"type":["string","null"]})", "the output obeys this Lark grammar", &lark_grammar);
+  guided("guided_json", R"({"type":["object","string","null"]})", "the output obeys this JSON schema",
+         &json_grammar);
+  guided("guided_regex", R"({"type":["string","null"]})", "the output matches this expression",
+         &regex_grammar);
+  guided("guided_choice", R"({"type":["array","null"],"items":{"type":"string"}})",
+         "the output is one of these", &choice_grammar);
+  guided("guided_grammar", R"({"type":["string","null"]})", "the output obeys this Lark grammar",
+         &lark_grammar);
 }
 
 template <class Target>
 void add_stop_fields(Fields<Target>& fields) {
   using Request = Target;
-  fields.integer("min_tokens", &Request::min_tokens, {.least = 0, .most = 1e9}, "generate at least as many before a stop counts");
-  fields.add("stop", R"({"type":["string","array","null"],"items":{"type":"string"}})", "texts that end the output",
-             [](Target& target, const std::string& name, const Json& value) { target.stop = read_stops(name, value); });
-  fields.add("stop_token_ids", R"({"type":["array","null"],"items":{"type":"integer","minimum":0}})", "tokens that end the output",
-             [](Target& target, const std::string& name, const Json& value) { target.stop_token_ids = read_ids(name, value, kMostIds); });
-  fields.flag("include_stop_str_in_output", &Request::include_stop_str_in_output, "keep the stop string in the text");
+  fields.integer("min_tokens", &Request::min_tokens, {.least = 0, .most = 1e9},
+                 "generate at least as many before a stop counts");
+  fields.add("stop", R"({"type":["string","array","null"],"items":{"type":"string"}})",
+             "texts that end the output", [](Target& target, const std::string& name, const Json& value) {
+               target.stop = read_stops(name, value);
+             });
+  fields.add("stop_token_ids", R"({"type":["array","null"],"items":{"type":"integer","minimum":0}})",
+             "tokens that end the output", [](Target& target, const std::string& name, const Json& value) {
+               target.stop_token_ids = read_ids(name, value, kMostIds);
+             });
+  fields.flag("include_stop_str_in_output", &Request::include_stop_str_in_output,
+              "keep the stop string in the text");
   fields.flag("ignore_eos", &Request::ignore_eos, "go on past the end-of-sequence token");
 }
 
@@ -92,32 +119,46 @@ void add_sampling_fields(Fields<Target>& fields) {
   fields.integer("n", &Request::n, {.least = 1, .most = 1e9}, "how many answers");
   fields.integer("seed", &Request::seed, {}, "of the draws: the same seed draws the same");
   fields.number("temperature", &Request::temperature, kAtLeastZero, "0: always the likeliest token");
-  fields.number("top_p", &Request::top_p, {.above = 0, .most = 1}, "draw from the likeliest that hold this share");
-  fields.integer("top_k", &Request::top_k, {.least = -1, .most = 2147483647}, "draw from the k likeliest; 0 or -1: from all");
-  fields.number("min_p", &Request::min_p, {.least = 0, .most = 1}, "drop what is less likely than this share of the likeliest");
-  fields.number("presence_penalty", &Request::presence_penalty, {.least = -2, .most = 2}, "of tokens that were generated");
-  fields.number("frequency_penalty", &Request::frequency_penalty, {.least = -2, .most = 2}, "the same, times how often");
-  fields.number("repetition_penalty", &Request::repetition_penalty, {.above = 0, .most = 1e6}, "of tokens in prompt or output: above 1 avoids them");
-  fields.add("logit_bias", R"({"type":["object","null"],"additionalProperties":{"type":"number","minimum":-100,"maximum":100}})",
-             "added to the logits of token ids", [](Target& target, const std::string& name, const Json& value) { target.logit_bias = read_bias(name, value); });
-  fields.add("allowed_token_ids", R"({"type":["array","null"],"items":{"type":"integer","minimum":0}})", "nothing but these tokens",
-             [](Target& target, const std::string& name, const Json& value) {
+  fields.number("top_p", &Request::top_p, {.above = 0, .most = 1},
+                "draw from the likeliest that hold this share");
+  fields.integer("top_k", &Request::top_k, {.least = -1, .most = 2147483647},
+                 "draw from the k likeliest; 0 or -1: from all");
+  fields.number("min_p", &Request::min_p, {.least = 0, .most = 1},
+                "drop what is less likely than this share of the likeliest");
+  fields.number("presence_penalty", &Request::presence_penalty, {.least = -2, .most = 2},
+                "of tokens that were generated");
+  fields.number("frequency_penalty", &Request::frequency_penalty, {.least = -2, .most = 2},
+                "the same, times how often");
+  fields.number("repetition_penalty", &Request::repetition_penalty, {.above = 0, .most = 1e6},
+                "of tokens in prompt or output: above 1 avoids them");
+  fields.add(
+      "logit_bias",
+      R"({"type":["object","null"],"additionalProperties":{"type":"number","minimum":-100,"maximum":100}})",
+      "added to the logits of token ids", [](Target& target, const std::string& name, const Json& value) {
+        target.logit_bias = read_bias(name, value);
+      });
+  fields.add("allowed_token_ids", R"({"type":["array","null"],"items":{"type":"integer","minimum":0}})",
+             "nothing but these tokens", [](Target& target, const std::string& name, const Json& value) {
                target.allowed_token_ids = read_ids(name, value, 1 << 20);
                if (target.allowed_token_ids.empty()) refuse(name, "{} must not be empty", name);
              });
-  fields.integer("prompt_logprobs", &Request::prompt_logprobs, {.least = 0, .most = 1e9}, "log-probabilities of the prompt's tokens, and so many of the likeliest");
-  fields.integer("truncate_prompt_tokens", &Request::truncate_prompt_tokens, {.least = 1, .most = 1e9}, "keep so many of the prompt's last tokens");
+  fields.integer("prompt_logprobs", &Request::prompt_logprobs, {.least = 0, .most = 1e9},
+                 "log-probabilities of the prompt's tokens, and so many of the likeliest");
+  fields.integer("truncate_prompt_tokens", &Request::truncate_prompt_tokens, {.least = 1, .most = 1e9},
+                 "keep so many of the prompt's last tokens");
   fields.integer("priority", &Request::priority, {.least = -1e9, .most = 1e9}, "lower runs first");
   fields.text("cache_salt", &Request::cache_salt, "prefixes are shared only between requests of one salt");
   fields.text("request_id", &Request::request_id, "part of the answer's id");
   add_stop_fields(fields);
   add_output_fields(fields);
-  fields.add("use_beam_search", R"({"type":["boolean","null"]})", "not supported", [](Target&, const std::string& name, const Json& value) {
-    if (read_bool(name, value)) refuse(name, "beam search is not supported");
-  });
-  fields.add("bad_words", R"({"type":["array","null"],"items":{"type":"string"}})", "not supported", [](Target&, const std::string& name, const Json& value) {
-    if (!read_strings(name, value, kMostStops).empty()) refuse(name, "bad_words is not supported");
-  });
+  fields.add("use_beam_search", R"({"type":["boolean","null"]})", "not supported",
+             [](Target&, const std::string& name, const Json& value) {
+               if (read_bool(name, value)) refuse(name, "beam search is not supported");
+             });
+  fields.add("bad_words", R"({"type":["array","null"],"items":{"type":"string"}})", "not supported",
+             [](Target&, const std::string& name, const Json& value) {
+               if (!read_strings(name, value, kMostStops).empty()) refuse(name, "bad_words is not supported");
+             });
 }
 
 template void add_sampling_fields(Fields<ChatRequest>&);
@@ -132,7 +173,8 @@ GenerationDefaults read_generation_defaults(const std::string& model_path) {
   const Json json = Json::parse(text.str(), nullptr, false);
   const auto number = [&](const char* name, std::optional<double>& into, double least, double most) {
     const auto it = json.find(name);
-    if (it != json.end() && it->is_number() && it->get<double>() >= least && it->get<double>() <= most) into = it->get<double>();
+    if (it != json.end() && it->is_number() && it->get<double>() >= least && it->get<double>() <= most)
+      into = it->get<double>();
   };
   if (!json.is_object()) return defaults;
   number("temperature", defaults.temperature, 0, 100);
@@ -149,17 +191,21 @@ namespace {
 
 void check_ids(const char* name, const std::vector<int32_t>& ids, const TokenLimits& limits) {
   for (const int32_t id : ids)
-    if (id >= limits.vocab_size) refuse(name, "{}: token id {} is not in the vocabulary of {}", name, id, limits.vocab_size);
+    if (id >= limits.vocab_size)
+      refuse(name, "{}: token id {} is not in the vocabulary of {}", name, id, limits.vocab_size);
 }
 
-int64_t output_tokens(const SamplingRequest& request, const TokenLimits& limits, int64_t prompt, int64_t default_max) {
+int64_t output_tokens(const SamplingRequest& request, const TokenLimits& limits, int64_t prompt,
+                      int64_t default_max) {
   const int64_t room = limits.max_model_len - prompt;
   const int64_t asked = request.max_tokens.value_or(default_max);
   if (room < 1 || (request.max_tokens && asked > room))
     throw ApiError(400,
-                   fmt::format("This model's maximum context length is {} tokens. However, you requested {} tokens ({} in the prompt, {} for the "
+                   fmt::format("This model's maximum context length is {} tokens. However, you requested {} "
+                               "tokens ({} in the prompt, {} for the "
                                "completion). Please reduce the length of the prompt or the completion.",
-                               limits.max_model_len, prompt + std::max<int64_t>(asked, 1), prompt, std::max<int64_t>(asked, 1)),
+                               limits.max_model_len, prompt + std::max<int64_t>(asked, 1), prompt,
+                               std::max<int64_t>(asked, 1)),
                    request.max_tokens ? "max_tokens" : "", "context_length_exceeded");
   return std::min(asked, room);
 }
@@ -172,29 +218,36 @@ uint64_t fresh_seed() {
 
 }  // namespace
 
-engine::SamplingParams sampling_params(const SamplingRequest& request, const GenerationDefaults& defaults, const TokenLimits& limits,
-                                       int64_t prompt, int64_t default_max, const std::vector<int32_t>& end_ids) {
-  if (request.n > limits.max_n) throw ApiError(422, fmt::format("n is {}, this server allows at most {}", request.n, limits.max_n), "n");
-  if (request.prompt_logprobs.value_or(0) > limits.max_logprobs) refuse("prompt_logprobs", "prompt_logprobs must be at most {}", limits.max_logprobs);
+engine::SamplingParams sampling_params(const SamplingRequest& request, const GenerationDefaults& defaults,
+                                       const TokenLimits& limits, int64_t prompt, int64_t default_max,
+                                       const std::vector<int32_t>& end_ids) {
+  if (request.n > limits.max_n)
+    throw ApiError(422, fmt::format("n is {}, this server allows at most {}", request.n, limits.max_n), "n");
+  if (request.prompt_logprobs.value_or(0) > limits.max_logprobs)
+    refuse("prompt_logprobs", "prompt_logprobs must be at most {}", limits.max_logprobs);
   check_ids("stop_token_ids", request.stop_token_ids, limits);
   check_ids("allowed_token_ids", request.allowed_token_ids, limits);
   for (const auto& [id, bias] : request.logit_bias) check_ids("logit_bias", {id}, limits);
   engine::SamplingParams params;
-  const auto pick = [](const std::optional<double>& given, const std::optional<double>& model, double otherwise) {
+  const auto pick = [](const std::optional<double>& given, const std::optional<double>& model,
+                       double otherwise) {
     return static_cast<float>(given ? *given : model.value_or(otherwise));
   };
   params.temperature = pick(request.temperature, defaults.temperature, 1);
   params.top_p = pick(request.top_p, defaults.top_p, 1);
   params.min_p = pick(request.min_p, defaults.min_p, 0);
   params.repetition_penalty = pick(request.repetition_penalty, defaults.repetition_penalty, 1);
-  params.top_k = static_cast<int>(std::max<int64_t>(request.top_k ? *request.top_k : defaults.top_k.value_or(0), 0));
+  params.top_k =
+      static_cast<int>(std::max<int64_t>(request.top_k ? *request.top_k : defaults.top_k.value_or(0), 0));
   params.presence_penalty = static_cast<float>(request.presence_penalty);
   params.frequency_penalty = static_cast<float>(request.frequency_penalty);
   params.logit_bias = request.logit_bias;
   params.allowed_ids = request.allowed_token_ids;
   params.seed = request.seed ? static_cast<uint64_t>(*request.seed) : fresh_seed();
   params.max_tokens = static_cast<int>(output_tokens(request, limits, prompt, default_max));
-  if (request.min_tokens > params.max_tokens) refuse("min_tokens", "min_tokens is {}, more than the {} tokens that may be generated", request.min_tokens, params.max_tokens);
+  if (request.min_tokens > params.max_tokens)
+    refuse("min_tokens", "min_tokens is {}, more than the {} tokens that may be generated",
+           request.min_tokens, params.max_tokens);
   params.min_tokens = static_cast<int>(request.min_tokens);
   params.stop_ids = request.stop_token_ids;
   if (!request.ignore_eos) params.stop_ids.insert(params.stop_ids.end(), end_ids.begin(), end_ids.end());

@@ -45,9 +45,11 @@ struct TokenLimits {
   int max_logprobs = 20;
 };
 
-// For a prompt of `prompt` tokens. default_max: max_tokens where none is given; it and what is given must fit the model's
-// length. Throws ApiError: 400 naming the field (context_length_exceeded), 422 past the server's limits.
-engine::SamplingParams sampling_params(const SamplingRequest& request, const GenerationDefaults& defaults, const TokenLimits& limits,
-                                       int64_t prompt, int64_t default_max, const std::vector<int32_t>& end_ids);
+// For a prompt of `prompt` tokens. default_max: max_tokens where none is given; it and what is given must fit
+// the model's length. Throws ApiError: 400 naming the field (context_length_exceeded), 422 past the server's
+// limits.
+engine::SamplingParams sampling_params(const SamplingRequest& request, const GenerationDefaults& defaults,
+                                       const TokenLimits& limits, int64_t prompt, int64_t default_max,
+                                       const std::vector<int32_t>& end_ids);
 
 }  // namespace flagscale::serve

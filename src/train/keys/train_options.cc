@@ -267,9 +267,10 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
   set_files(config, out);
   set_recompute(config.recompute, out);
   validate(out);
-  // How much is asked for decides how many epochs are laid out and so the order of samples: Megatron's numbers.
-  out.data.samples = data::requested_samples(total_iterations(out), 0, out.global_batch_size, out.eval_interval,
-                                             out.eval_iters);
+  // How much is asked for decides how many epochs are laid out and so the order of samples: Megatron's
+  // numbers.
+  out.data.samples = data::requested_samples(total_iterations(out), 0, out.global_batch_size,
+                                             out.eval_interval, out.eval_iters);
   if (out.train_samples > 0) out.data.samples[data::kTrain] = out.train_samples;
   return out;
 }
