@@ -215,6 +215,29 @@ TEST(Rope, FrequenciesAndFactorOfEverySpelling) {
   }
 }
 
+// Defaults of transformers 5's configuration classes.
+TEST(Configuration, AbsentKeysTakeTheFamilysDefaults) {
+  const auto parsed = [](const char* model_type, const nlohmann::json& more = nlohmann::json::object()) {
+    nlohmann::json json = {{"model_type", model_type},   {"vocab_size", 64},
+                           {"hidden_size", 256},         {"intermediate_size", 64},
+                           {"num_hidden_layers", 1},     {"num_attention_heads", 64},
+                           {"tie_word_embeddings", true}};
+    json.update(more);
+    return parse_config(json.dump());
+  };
+  EXPECT_EQ(parsed("llama").num_kv_heads, 64);
+  EXPECT_EQ(parsed("llama").max_positions, 2048);
+  EXPECT_EQ(parsed("qwen2").num_kv_heads, 32);
+  EXPECT_EQ(parsed("qwen2", {{"num_key_value_heads", nullptr}}).num_kv_heads, 64);
+  EXPECT_EQ(parsed("qwen2").max_positions, 32768);
+  EXPECT_EQ(parsed("qwen3").num_kv_heads, 32);
+  EXPECT_EQ(parsed("qwen3").head_dim, 128);
+  EXPECT_EQ(parsed("mistral").num_kv_heads, 8);
+  EXPECT_EQ(parsed("mistral").max_positions, 131072);
+  EXPECT_EQ(parsed("mistral").sliding_window, 4096);
+  EXPECT_EQ(parsed("mistral", {{"sliding_window", nullptr}}).sliding_window, 0);
+}
+
 // What one of our decoders cannot say is refused, not approximated.
 TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
   const auto refused = [](const char* key, const nlohmann::json& value) {

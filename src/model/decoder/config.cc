@@ -106,12 +106,14 @@ const ModelFamily& family_of(const std::string& model_type) {
 }  // namespace
 
 DecoderConfig parse_config(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object()) fail(ErrorKind::kCorrupt, "config.json is not a JSON object");
   DecoderConfig config;
   config.source_json = text;
   config.model_type = required<std::string>(json, "model_type");
   const ModelFamily& family = family_of(config.model_type);
+  const auto defaults = nlohmann::json::parse(family.defaults);
+  json.insert(defaults.begin(), defaults.end());  // keeps the keys that are there
   config.vocab_size = required<int64_t>(json, "vocab_size");
   config.hidden_size = required<int64_t>(json, "hidden_size");
   config.intermediate_size = required<int64_t>(json, "intermediate_size");

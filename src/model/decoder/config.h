@@ -43,6 +43,8 @@ struct DecoderConfig {
 struct ModelFamily {
   void (*read)(const nlohmann::json& json, DecoderConfig& config);   // the switches, after the common keys
   void (*write)(const DecoderConfig& config, nlohmann::json& json);  // what the common keys do not say
+  const char* defaults =
+      "{}";  // JSON: what transformers takes for keys that are absent, where LLaMA's differ
 };
 
 // Reads a Hugging Face config.json. Throws Error{kUnsupported} naming an unknown model_type and those there

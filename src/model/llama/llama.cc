@@ -24,9 +24,7 @@ void write(const DecoderConfig& config, nlohmann::json& json) {
 
 // Mistral's dense models: the same tensors, a sliding window in every layer unless it is null.
 void read_mistral(const nlohmann::json& json, DecoderConfig& config) {
-  if (!json.contains("sliding_window"))
-    config.sliding_window = 4096;
-  else if (json["sliding_window"].is_number_integer())
+  if (json["sliding_window"].is_number_integer())
     config.sliding_window = json["sliding_window"].get<int64_t>();
 }
 
@@ -38,7 +36,10 @@ void write_mistral(const DecoderConfig& config, nlohmann::json& json) {
 
 const Registration<ModelFamily> kLlama{"llama", {read, write}};
 const Registration<ModelFamily> kAquila{"aquila", {read, write}};
-const Registration<ModelFamily> kMistral{"mistral", {read_mistral, write_mistral}};
+const Registration<ModelFamily> kMistral{
+    "mistral",
+    {read_mistral, write_mistral,
+     R"({"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096})"}};
 
 }  // namespace
 }  // namespace flagscale::model

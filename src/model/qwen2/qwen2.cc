@@ -20,7 +20,8 @@ void write(const DecoderConfig& config, nlohmann::json& json) {
   write_qwen_window(config, json);
 }
 
-const Registration<ModelFamily> kQwen2{"qwen2", {read, write}};
+const Registration<ModelFamily> kQwen2{
+    "qwen2", {read, write, R"({"num_key_value_heads": 32, "max_position_embeddings": 32768})"}};
 
 }  // namespace
 }  // namespace flagscale::model

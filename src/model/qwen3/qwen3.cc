@@ -13,7 +13,6 @@ void read(const nlohmann::json& json, DecoderConfig& config) {
   config.qk_norm = true;
   config.qkv_bias = config.o_bias = json.contains("attention_bias") && json["attention_bias"].is_boolean() &&
                                     json["attention_bias"].get<bool>();
-  if (!json.contains("head_dim") || json["head_dim"].is_null()) config.rope.head_dim = config.head_dim = 128;
   read_qwen_window(json, config);
 }
 
@@ -23,7 +22,9 @@ void write(const DecoderConfig& config, nlohmann::json& json) {
   write_qwen_window(config, json);
 }
 
-const Registration<ModelFamily> kQwen3{"qwen3", {read, write}};
+const Registration<ModelFamily> kQwen3{
+    "qwen3",
+    {read, write, R"({"num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128})"}};
 
 }  // namespace
 }  // namespace flagscale::model

@@ -279,6 +279,8 @@ TEST_F(KeyEffects, ARunRepeats) { EXPECT_EQ(seen({"data_path=[%a]"}), seen({"dat
 TEST_F(KeyEffects, EveryKeyThatActsChangesWhatIsSeen) {
   for (const Sample& sample : table()) {
     SCOPED_TRACE(sample.key);
+    if (sample.key == std::string("fp16") && machine_isa() < Isa::kAvx512Bf16)
+      continue;  // fp32, as without it
     const Keys without = with_folder(Keys{"data_path=[%a]"} + sample.context);
     const Keys with = with_folder(without + Keys{std::string(sample.key) + "=" + sample.value});
     const std::string before = seen(without), after = seen(with);

@@ -6,7 +6,7 @@ void add_precision_keys(TrainSchema& keys) {
   keys.acts("bf16", FLAGSCALE_FIELD(precision, bf16),
             {.doc = "products in bf16, weights and moments in fp32; without it and fp16: fp32"});
   keys.acts("fp16", FLAGSCALE_FIELD(precision, fp16),
-            {.doc = "trains in bf16, which needs no loss scale, and says so"});
+            {.doc = "trains in bf16, or in fp32 where the processor has no bf16 instructions, and says so"});
   keys.acts("recompute_granularity", FLAGSCALE_FIELD(recompute, recompute_granularity),
             {.doc = "what is computed again in the backward pass to save memory",
              .choices = {"full", "selective"}});

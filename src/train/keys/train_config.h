@@ -122,7 +122,7 @@ struct LoggingKeys {
 };
 
 struct PrecisionKeys {
-  bool bf16 = false, fp16 = false;  // neither: fp32. fp16 trains in bf16
+  bool bf16 = false, fp16 = false;  // neither: fp32; compute_type says what fp16 stands for
 };
 
 struct RecomputeKeys {

@@ -121,7 +121,10 @@ void fill_folders(TrainConfig& config) {
 void add_notes(const Reader& reader, TrainReading& reading) {
   const TrainConfig& config = reading.config;
   std::vector<std::string>& notes = reading.notes;
-  if (config.precision.fp16) notes.push_back("fp16: true trains in bf16, which needs no loss scale");
+  if (config.precision.fp16)
+    notes.push_back(compute_type(config.precision) == DType::kBF16
+                        ? "fp16: true trains in bf16, which needs no loss scale"
+                        : "fp16: true trains in fp32: this processor has no bf16 instructions");
   if (reader.given("num_query_groups") && !config.model.group_query_attention &&
       config.model.num_query_groups != config.model.num_attention_heads)
     notes.push_back(

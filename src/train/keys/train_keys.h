@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernel/isa.h"
 #include "train/keys/train_config.h"
 #include "train/options.h"
 
@@ -45,6 +46,10 @@ struct TokenizerFacts {
   int32_t end_of_document = -1;  // -1: none
 };
 TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer);
+
+// What a run computes in: bf16 where asked for; fp16 stands for bf16 where `isa` multiplies it, else for
+// fp32, which is as fast there.
+DType compute_type(const PrecisionKeys& keys, Isa isa = machine_isa());
 
 // What can be checked of a configuration without its tokenizer and data. Throws as train_options() does.
 void check_train_config(const TrainConfig& config);

@@ -121,7 +121,7 @@ TEST(TrainKeys, SaysWhatSurprises) {
   const auto notes = [](const std::string& more) {
     return fmt::format("{}", fmt::join(read(more).notes, "\n"));
   };
-  EXPECT_NE(notes("fp16: true").find("fp16: true trains in bf16"), std::string::npos);
+  EXPECT_NE(notes("fp16: true").find("fp16: true trains in "), std::string::npos);
   EXPECT_NE(notes("num_query_groups: 2").find("without group_query_attention"), std::string::npos);
   EXPECT_NE(notes("use_rotary_position_embeddings: false").find("beside position_embedding_type: rope"),
             std::string::npos);
@@ -129,6 +129,14 @@ TEST(TrainKeys, SaysWhatSurprises) {
             std::string::npos);
   EXPECT_NE(notes("disable_bias_linear: null").find("every linear layer has a bias"), std::string::npos);
   EXPECT_EQ(notes(""), "");
+}
+
+TEST(TrainKeys, Fp16IsBf16WhereTheProcessorMultipliesIt) {
+  const PrecisionKeys fp16{.fp16 = true}, bf16{.bf16 = true};
+  EXPECT_EQ(compute_type(fp16, Isa::kAvx512Bf16), DType::kBF16);
+  EXPECT_EQ(compute_type(fp16, Isa::kAvx512), DType::kF32);
+  EXPECT_EQ(compute_type(bf16, Isa::kAvx2), DType::kBF16);
+  EXPECT_EQ(compute_type({}, Isa::kAvx512Bf16), DType::kF32);
 }
 
 // Presence semantics: a flag that is false is one that is not there.

@@ -250,6 +250,10 @@ void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
 
 }  // namespace
 
+DType compute_type(const PrecisionKeys& keys, Isa isa) {
+  return keys.bf16 || (keys.fp16 && isa >= Isa::kAvx512Bf16) ? DType::kBF16 : DType::kF32;
+}
+
 void check_train_config(const TrainConfig& config) {
   TokenizerFacts assumed;
   assumed.vocab_size = config.tokenizer.vocab_size.value_or(1);
@@ -260,7 +264,7 @@ void check_train_config(const TrainConfig& config) {
 TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer) {
   TrainOptions out;
   out.model = decoder(config, tokenizer);
-  out.compute = config.precision.bf16 || config.precision.fp16 ? DType::kBF16 : DType::kF32;
+  out.compute = compute_type(config.precision);
   set_batch(config, out);
   set_schedule(config, out);
   set_data(config, tokenizer, out);
