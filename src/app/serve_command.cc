@@ -7,18 +7,16 @@
 #include <thread>
 
 #include "app/command.h"
-#include "app/model_argument.h"
+#include "app/served_engine.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "engine/load.h"
 #include "serve/serve.h"
 
 namespace flagscale {
 namespace {
 
 constexpr double kDrainSeconds = 600;  // a second signal ends at once
-constexpr int64_t kDefaultLength = 8192;
 
 struct Options {
   std::string model, yaml, arguments, model_path, host;
@@ -55,43 +53,17 @@ void warn_of_open_door(const serve::ServiceConfig& config) {
         config.host);
 }
 
-engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
-  engine::RunnerOptions options;
-  options.weights = {
-      engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization),
-      op::parse_compute(config.compute), /*keep=*/true};
-  options.cache = config.kv_cache_dtype == "auto" ? DType::kF32 : parse_dtype(config.kv_cache_dtype);
-  options.max_sequences = config.max_num_seqs;
-  options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
-  const int64_t longest = model.config.max_positions;
-  options.max_length = config.max_model_len ? *config.max_model_len : std::min(longest, kDefaultLength);
-  options.pages = static_cast<int32_t>(config.num_kv_blocks);
-  options.threads = static_cast<int>(config.threads);
-  return options;
-}
-
 void serve_model(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   const serve::ServiceConfig config = configuration(o);
   warn_of_open_door(config);
-  engine::LoadedModel model = engine::load_model(model_path(config.model), config.tokenizer);
-  if (!model.tokenizer)
-    fail(ErrorKind::kNotFound,
-         "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
-  const engine::RunnerOptions options = runner_options(config, model);
-  engine::EngineOptions engine_options;
-  engine_options.prefix_caching = config.enable_prefix_caching;
-  engine_options.tokenizer = model.tokenizer.get();
-  auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
-  const std::string formats = engine::weight_formats(runner->decoder());
-  auto engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
-  const int64_t capacity = int64_t{engine->runner().pages()} * 16;
-  serve::ModelServer server(config, std::move(model), std::move(engine));
+  ServedEngine loaded = load_served_engine(config);
+  serve::ModelServer server(config, std::move(loaded.model), std::move(loaded.engine));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print(
       "Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops "
       "it.\n",
-      server.name(), server.url(), formats, config.compute, capacity, name(options.cache), seconds);
+      server.name(), server.url(), loaded.formats, config.compute, loaded.capacity, loaded.cache, seconds);
   std::fflush(stdout);
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   info("stopping: no new requests; a second signal ends at once");

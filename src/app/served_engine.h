@@ -1,0 +1,24 @@
+#pragma once
+// From a service's configuration to a model that is ready to run: what `serve` and `chat` share.
+
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/load.h"
+#include "serve/service_config.h"
+
+namespace flagscale {
+
+struct ServedEngine {
+  engine::LoadedModel model;
+  std::unique_ptr<engine::Engine> engine;
+  std::string formats;   // of the weights, "q4_1"
+  int64_t capacity = 0;  // tokens of the cache
+  std::string cache;     // its type
+};
+
+// Throws Error naming the model or the option.
+ServedEngine load_served_engine(const serve::ServiceConfig& config);
+
+}  // namespace flagscale
