@@ -1,33 +1,40 @@
 #pragma once
 // How a packed product is cut, for *_cpu.cc files: strips of rows times groups of panels are tasks; a task
-// walks along k in slices that stay in L1, and in a slice takes a few rows at a time. Sums wait in fp32
+// walks along k in slices that stay in L1, and in a slice takes a tile of rows at a time. Sums wait in fp32
 // between slices, so neither the cut nor the tile's height changes the order of a sum.
 //
 // A kernel K gives:
 //   kRows, kDepth                the tallest tile; elements along k of a slice
 //   slice(panel, k, n, buffer)   elements [k, k + n) of a panel, ready to multiply (kBufferBytes of buffer)
-//   multiply<N>(slice, row, k, n, sums)   adds the products of N rows
+//   multiply<N>(slice, row, k, n, ahead, sums)   adds the products of a tile of N rows, and asks for `ahead`
 //   finish(panel, n, sum)        the sum of all k to the output's value, for the outputs from n on
 
 #include "kernel/units.h"
 #include "op/packed_linear/packed_linear.h"
 #include "op/packed_linear/panel_simd.h"
+#include "op/packed_linear/tiles_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 
 constexpr int64_t kStrip = 192, kGroupPanels = 4;
 
 struct Cut {
-  int64_t rows, panels, strip, strips, group, groups;
-  Cut(const PackedLinearArgs& args, int64_t count) : rows(count), panels(args.packed.dims[0]) {
+  Tiles tiles;
+  int64_t rows, panels, strips, group, groups;
+  Cut(const PackedLinearArgs& args, int64_t most)
+      : tiles(args.x.rows(), most), rows(tiles.rows), panels(args.packed.dims[0]) {
     strips = (rows + kStrip - 1) / kStrip;
-    strip = strips > 0 ? ((rows + strips - 1) / strips + 11) / 12 * 12 : 1;
     // Few rows read each panel from memory in one run; many share a slice of them in L2. Some tasks more than
     // threads.
     group = rows <= 48 ? 1 : panels * strips / 32;
     group = group < 1 ? 1 : group > kGroupPanels ? kGroupPanels : group;
     groups = (panels + group - 1) / group;
   }
+};
+
+// Lines of the packed weight that a tile asks for while it multiplies: its share of the next slice.
+struct Ahead {
+  const std::byte *next, *end;
 };
 
 // Bytes of one thread's sums and buffer.
@@ -39,46 +46,74 @@ template <class K>
 class Drive {
  public:
   Drive(const PackedLinearArgs& args, const K& kernel, std::byte* memory)
-      : args_(args), kernel_(kernel), cut_(args, args.x.rows()), memory_(memory), depth_(args.x.cols()) {}
+      : args_(args), kernel_(kernel), cut_(args, K::kRows), memory_(memory), depth_(args.x.cols()) {
+    static_assert(kStrip % K::kRows == 0);
+  }
 
+  // A thread takes its next task before it begins one, so that it knows which slice comes next.
   void run(const KernelContext& context) const {
-    for_units(context, cut_.strips * cut_.groups, [&](int64_t task, int thread) {
-      std::byte* const memory = memory_ + thread * kThreadBytes<K>;
-      const int64_t first = task / cut_.groups * cut_.strip, panel = task % cut_.groups * cut_.group;
-      const int64_t last = first + cut_.strip < cut_.rows ? first + cut_.strip : cut_.rows;
-      const int64_t end = panel + cut_.group < cut_.panels ? panel + cut_.group : cut_.panels;
-      for (int64_t k = 0; k < depth_; k += K::kDepth)
-        for (int64_t p = panel; p < end; ++p)
-          rows(p, k, first, last, reinterpret_cast<float*>(memory) + (p - panel) * kStrip * kPanel,
-               memory + kSumBytes);
+    const int64_t n = cut_.strips * cut_.groups;
+    int64_t taken = 0;
+    context.team.run([&](int thread) {
+      int64_t task = __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED);
+      while (task < n) {
+        const int64_t next = __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED);
+        run_task(task, next < n ? next % cut_.groups * cut_.group : -1, memory_ + thread * kThreadBytes<K>);
+        task = next;
+      }
     });
   }
 
  private:
-  void rows(int64_t panel, int64_t k, int64_t first, int64_t last, float* sums, std::byte* buffer) const {
+  // next_panel: the next task's first; -1: none.
+  void run_task(int64_t task, int64_t next_panel, std::byte* memory) const {
+    const int64_t strip = task / cut_.groups, panel = task % cut_.groups * cut_.group;
+    const int64_t first = strip * cut_.tiles.count / cut_.strips,
+                  last = (strip + 1) * cut_.tiles.count / cut_.strips;
+    const int64_t end = panel + cut_.group < cut_.panels ? panel + cut_.group : cut_.panels;
+    for (int64_t k = 0; k < depth_; k += K::kDepth)
+      for (int64_t p = panel; p < end; ++p) {
+        const int64_t after = k + K::kDepth < depth_ ? k + K::kDepth : 0;
+        const Ahead ahead = p + 1 < end ? ahead_of(p + 1, k)
+                            : after > 0 ? ahead_of(panel, after)
+                                        : ahead_of(next_panel, 0);
+        slice(p, k, first, last, ahead, reinterpret_cast<float*>(memory) + (p - panel) * kStrip * kPanel,
+              memory + kSumBytes);
+      }
+  }
+
+  Ahead ahead_of(int64_t panel, int64_t k) const {
+    if (panel < 0) return {nullptr, nullptr};
+    const std::byte* const base = args_.packed.ptr<const std::byte>() + panel * args_.packed.dims[1];
+    const int64_t stop = k + K::kDepth < depth_ ? k + K::kDepth : depth_;
+    return {base + k * args_.packed.dims[1] / depth_, base + stop * args_.packed.dims[1] / depth_};
+  }
+
+  // Tiles [first, last) of one slice of a panel.
+  void slice(int64_t panel, int64_t k, int64_t first, int64_t last, Ahead ahead, float* sums,
+             std::byte* buffer) const {
     const int64_t n = depth_ - k < K::kDepth ? depth_ - k : K::kDepth;
-    const auto slice = kernel_.slice(panel, k, n, buffer);
-    for (int64_t row = first; row < last;) {
-      float* const sum = sums + (row - first) * kPanel;
-      row += tiles<K::kRows>(slice, panel, row, last - row, k, n, sum);
+    const auto elements = kernel_.slice(panel, k, n, buffer);
+    const int64_t origin = cut_.tiles.first(first), bytes = ahead.end - ahead.next, tiles = last - first;
+    for (int64_t t = first; t < last; ++t) {
+      const int64_t row = cut_.tiles.first(t);
+      const Ahead share{ahead.next + (t - first) * bytes / tiles,
+                        ahead.next + (t - first + 1) * bytes / tiles};
+      tile_of<K::kRows>(cut_.tiles.first(t + 1) - row, elements, panel, row, k, n, share,
+                        sums + (row - origin) * kPanel);
     }
   }
 
-  // One tile of at most N rows; as even as possible.
   template <int N, class S>
-  int64_t tiles(const S& slice, int64_t panel, int64_t row, int64_t left, int64_t k, int64_t n,
-                float* sums) const {
-    const int64_t even = (left + (left + K::kRows - 1) / K::kRows - 1) / ((left + K::kRows - 1) / K::kRows);
-    if constexpr (N > 1) {
-      constexpr int kNext = N > 8 ? 8 : N > 6 ? 6 : N > 4 ? 4 : N - 1;
-      if (even < N) return tiles<kNext>(slice, panel, row, left, k, n, sums);
-    }
-    tile<N>(slice, panel, row, k, n, sums);
-    return N;
+  void tile_of(int64_t height, const S& slice, int64_t panel, int64_t row, int64_t k, int64_t n, Ahead ahead,
+               float* sums) const {
+    if constexpr (N > 1)
+      if (height < N) return tile_of<N - 1>(height, slice, panel, row, k, n, ahead, sums);
+    tile<N>(slice, panel, row, k, n, ahead, sums);
   }
 
   template <int N, class S>
-  [[gnu::noinline]] void tile(const S& slice, int64_t panel, int64_t row, int64_t k, int64_t n,
+  [[gnu::noinline]] void tile(const S& slice, int64_t panel, int64_t row, int64_t k, int64_t n, Ahead ahead,
                               float* sums) const {
     F32 sum[N][kVectors];
 #pragma GCC unroll 16
@@ -86,7 +121,7 @@ class Drive {
 #pragma GCC unroll 32
       for (int j = 0; j < kVectors; ++j)
         sum[r][j] = k > 0 ? F32::load(sums + r * kPanel + j * F32::kLanes) : F32::zero();
-    kernel_.template multiply<N>(slice, row, k, n, sum);
+    kernel_.template multiply<N>(slice, row, k, n, ahead, sum);
     if (k + n == depth_) return store<N>(sum, panel, row);
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r)

@@ -68,7 +68,7 @@ struct Widened {
     return reinterpret_cast<const float*>(buffer);
   }
   template <int N>
-  void multiply(const float* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
+  void multiply(const float* w, int64_t row, int64_t k, int64_t n, Ahead, F32 (&sum)[N][kVectors]) const {
     const float* x = args.x.ptr<const float>() + row * args.x.row_stride() + k;
     const int64_t x_row = args.x.row_stride();
     for (int64_t i = 0; i < n; ++i, w += kPanel, ++x) {

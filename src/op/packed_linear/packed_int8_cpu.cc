@@ -3,72 +3,16 @@
 //   sum = fma(integers * x_scale, weight_scale, sum), then, with offsets, sum = fma(x_scale * (sum of x),
 //   offset, sum)
 #include "op/packed_linear/drive_simd.h"
+#include "op/packed_linear/quantised_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 namespace {
 
-// Quantised rows of x. `sum` is of the integers of each part of a group, `scaled` their sum in a group times
-// the scale.
-struct Quantised {
-  int8_t* q;
-  float *scale, *scaled;
-  int32_t* sum;
-  int64_t groups, parts;
-
-  static int64_t bytes(int64_t rows, int64_t in, int64_t parts) {
-    const int64_t groups = (in + kGroup - 1) / kGroup;
-    return (rows * groups * (kGroup + 4 + 4 + 4 * parts) + 63) / 64 * 64;
-  }
-  Quantised(std::byte* memory, int64_t rows, int64_t in, int64_t parts_)
-      : groups((in + kGroup - 1) / kGroup), parts(parts_) {
-    q = reinterpret_cast<int8_t*>(memory);
-    scale = reinterpret_cast<float*>(memory + rows * groups * kGroup);
-    scaled = scale + rows * groups;
-    sum = reinterpret_cast<int32_t*>(scaled + rows * groups);
-  }
-  void row(int64_t r, const float* x, int64_t in) const {
-    for (int64_t g = 0; g < groups; ++g) group(r * groups + g, x + g * kGroup, in - g * kGroup);
-  }
-
- private:
-  void group(int64_t i, const float* x, int64_t left) const {
-    float padded[kGroup];
-    if (left < kGroup) {
-      for (int64_t k = 0; k < kGroup; ++k) padded[k] = k < left ? x[k] : 0;
-      x = padded;
-    }
-    F32 high = F32::zero();
-    for (int64_t k = 0; k < kGroup; k += F32::kLanes) {
-      const F32 v = F32::load(x + k);
-      high = F32::max(high, F32::max(v, F32::zero() - v));
-    }
-    const float largest = high.highest(), inverse = largest > 0 ? 127.f / largest : 0.f;
-    int32_t total = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      int32_t s = 0;
-      for (int64_t k = part * kGroup / parts; k < (part + 1) * kGroup / parts; ++k) {
-        const auto value = static_cast<int8_t>(nearest(x[k] * inverse));
-        q[i * kGroup + k] = value;
-        s += value;
-      }
-      sum[i * parts + part] = s;
-      total += s;
-    }
-    scale[i] = largest / 127.f;
-    scaled[i] = scale[i] * static_cast<float>(total);
-  }
-  // To nearest, ties to even: the sum's last bit is worth 1.
-  static int32_t nearest(float x) {
-    const float shifted = x + 12582912.f;  // 1.5 * 2^23
-    int32_t bits;
-    std::memcpy(&bits, &shifted, 4);
-    return bits - 0x4b400000;
-  }
-};
+constexpr int kTallest = F32::kLanes == 16 ? 6 : F32::kLanes == 8 ? 2 : 1;
 
 template <class F>
 struct Integers {
-  static constexpr int kRows = F32::kLanes == 16 ? 6 : F32::kLanes == 8 ? 2 : 1;
+  static constexpr int kRows = kTallest;
   static constexpr int kWide = F32::kLanes == 1 ? 4 : 2;  // vectors of outputs at once
   static constexpr int64_t kDepth = 512, kBufferBytes = 0;
   const PackedLinearArgs& args;
@@ -88,14 +32,16 @@ struct Integers {
   }
 
   template <int N>
-  void multiply(const uint8_t* block, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
+  void multiply(const uint8_t* block, int64_t row, int64_t k, int64_t n, Ahead ahead,
+                F32 (&sum)[N][kVectors]) const {
+    const int64_t g = k / kGroup, end = (k + n + kGroup - 1) / kGroup;
     for (int v = 0; v < kVectors; v += kWide) {
       F32 part[N][kWide];
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r)
 #pragma GCC unroll 4
         for (int j = 0; j < kWide; ++j) part[r][j] = sum[r][v + j];
-      outputs<N>(block, row, k / kGroup, (k + n + kGroup - 1) / kGroup, v * F32::kLanes, part);
+      outputs<N>(block, x.tile(row, N, g), end - g, v * F32::kLanes, ahead, part);
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r)
 #pragma GCC unroll 4
@@ -104,29 +50,32 @@ struct Integers {
   }
 
  private:
-  // Groups [g, end) of the outputs from n on.
+  // `left` groups of the outputs from n on.
   template <int N>
-  [[gnu::always_inline]] void outputs(const uint8_t* block, int64_t row, int64_t g, int64_t end, int64_t n,
-                                      F32 (&sum)[N][kWide]) const {
-    const int64_t groups = x.groups, at = row * groups;
-    const int8_t* q = x.q + (at + g) * kGroup;
-    for (; g < end; block += F::kBlockBytes)
-      for (int64_t i = 0; i < F::kGroups && g < end; ++i, ++g, q += kGroup) {
+  [[gnu::always_inline]] void outputs(const uint8_t* block, const std::byte* xs, int64_t left, int64_t n,
+                                      Ahead ahead, F32 (&sum)[N][kWide]) const {
+    const int64_t lines = ((ahead.end - ahead.next) / 64 + left) / left;
+    for (; left > 0; block += F::kBlockBytes)
+      for (int64_t i = 0; i < F::kGroups && left > 0;
+           ++i, --left, xs += Quantised::group_bytes(N, F::kParts)) {
+        for (int64_t line = 0; line < lines && ahead.next < ahead.end; ++line, ahead.next += 64)
+          __builtin_prefetch(ahead.next, 0, 2);
         const uint8_t* const bits = F::group(block, i);
-        part<N, 0>(bits, block, i, q, at + g, n, sum);
-        if constexpr (F::kParts == 2) part<N, 1>(bits, block, i, q, at + g, n, sum);
+        part<N, 0>(bits, block, i, xs, n, sum);
+        if constexpr (F::kParts == 2) part<N, 1>(bits, block, i, xs, n, sum);
       }
   }
 
-  // Part kPart of group i of a block; xg: the group's index in the first row.
+  // Part kPart of group i of a block.
   template <int N, int kPart>
-  [[gnu::always_inline]] void part(const uint8_t* bits, const uint8_t* block, int64_t i, const int8_t* q,
-                                   int64_t xg, int64_t n, F32 (&sum)[N][kWide]) const {
+  [[gnu::always_inline]] void part(const uint8_t* bits, const uint8_t* block, int64_t i, const std::byte* xs,
+                                   int64_t n, F32 (&sum)[N][kWide]) const {
+    const auto* const q = reinterpret_cast<const int8_t*>(xs);
+    const auto* const starts = reinterpret_cast<const int32_t*>(xs + N * (kGroup + 8));
     Ints dots[N][kWide];
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r) {
-      const Ints start =
-          Ints::set(F::kZero == 0 ? 0 : -F::kZero * x.sum[(xg + r * x.groups) * F::kParts + kPart]);
+      const Ints start = Ints::set(F::kZero == 0 ? 0 : starts[r * F::kParts + kPart]);
 #pragma GCC unroll 4
       for (int j = 0; j < kWide; ++j) dots[r][j] = start;
     }
@@ -138,7 +87,7 @@ struct Integers {
       step<N, 4>(bits, q, n, dots), step<N, 5>(bits, q, n, dots), step<N, 6>(bits, q, n, dots),
           step<N, 7>(bits, q, n, dots);
     }
-    combine<N, kPart>(block, i, xg, n, dots, sum);
+    combine<N, kPart>(block, i, reinterpret_cast<const float*>(xs + N * kGroup), n, dots, sum);
   }
 
   template <int N, int kStep>
@@ -149,14 +98,15 @@ struct Integers {
     for (int j = 0; j < kWide; ++j) w[j] = F::Elements::template step<kStep>(bits, n + j * F32::kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < N; ++r) {
-      const Bytes xs = Bytes::set4(q + r * x.groups * kGroup + 4 * kStep);
+      const Bytes xs = Bytes::set4(q + r * kGroup + 4 * kStep);
 #pragma GCC unroll 4
       for (int j = 0; j < kWide; ++j) dots[r][j] = Ints::template dot<F::kBelow128>(w[j], xs, dots[r][j]);
     }
   }
 
+  // scales: of the tile's rows, then their scaled sums.
   template <int N, int kPart>
-  [[gnu::always_inline]] void combine(const uint8_t* block, int64_t i, int64_t xg, int64_t n,
+  [[gnu::always_inline]] void combine(const uint8_t* block, int64_t i, const float* scales, int64_t n,
                                       Ints (&dots)[N][kWide], F32 (&sum)[N][kWide]) const {
 #pragma GCC unroll 4
     for (int j = 0; j < kWide; ++j) {
@@ -167,27 +117,44 @@ struct Integers {
       }
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r) {
-        const F32 x_scale = F32::set(x.scale[xg + r * x.groups]);
+        const F32 x_scale = F32::set(scales[r]);
         if constexpr (F::kRowScale)
           sum[r][j] = F32::fma(dots[r][j].to_float(), x_scale, sum[r][j]);
         else
           sum[r][j] = F32::fma(dots[r][j].to_float() * x_scale, scale, sum[r][j]);
-        if constexpr (F::kMin) sum[r][j] = F32::fma(F32::set(x.scaled[xg + r * x.groups]), offset, sum[r][j]);
+        if constexpr (F::kMin) sum[r][j] = F32::fma(F32::set(scales[N + r]), offset, sum[r][j]);
       }
     }
   }
 };
 
-constexpr int64_t parts_of(Packing packing) { return packing == Packing::kQ6_K ? 2 : 1; }
+constexpr int parts_of(Packing packing) { return packing == Packing::kQ6_K ? 2 : 1; }
+
+int zero_of(Packing packing) {
+  int zero = 0;
+  for_format(packing, [&]<class F>(F) { zero = F::kZero; });
+  return zero;
+}
+
+void quantise(KernelContext& context, const PackedLinearArgs& args, const Quantised& x) {
+  const int64_t in = args.x.cols();
+  const Tiles tiles(args.x.rows(), kTallest);
+  const auto tile = [&](int64_t t) {
+    const int64_t first = tiles.first(t), n = tiles.first(t + 1) - first;
+    for (int64_t r = 0; r < n; ++r)
+      x.row(first, n, r, args.x.ptr<const float>() + (first + r) * args.x.row_stride(), in);
+  };
+  if (tiles.rows * in < 1 << 15)
+    for (int64_t t = 0; t < tiles.count; ++t) tile(t);
+  else
+    context.team.for_each(tiles.count, tile);
+}
 
 void run(KernelContext& context, const PackedLinearArgs& args) {
-  const int64_t in = args.x.cols(), rows = args.x.rows(), parts = parts_of(args.packing);
-  const Quantised x(context.workspace.data(), args.x.dims[0], in, parts);
-  const auto quantise = [&](int64_t r) { x.row(r, args.x.ptr<const float>() + r * args.x.row_stride(), in); };
-  if (rows * in < 1 << 14)
-    for (int64_t r = 0; r < rows; ++r) quantise(r);
-  else
-    context.team.for_each(rows, quantise, 8);
+  const int64_t in = args.x.cols();
+  const int parts = parts_of(args.packing);
+  const Quantised x{context.workspace.data(), (in + kGroup - 1) / kGroup, parts, zero_of(args.packing)};
+  quantise(context, args, x);
   for_format(args.packing, [&]<class F>(F) {
     const Integers<F> kernel{args, x};
     Drive<Integers<F>>(args, kernel, context.workspace.data() + Quantised::bytes(args.x.dims[0], in, parts))

@@ -50,7 +50,7 @@ struct Float {
            k * kPanel;
   }
   template <int N>
-  void multiply(const W* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
+  void multiply(const W* w, int64_t row, int64_t k, int64_t n, Ahead, F32 (&sum)[N][kVectors]) const {
     const float* x = args.x.ptr<const float>() + row * args.x.row_stride() + k;
     const int64_t x_row = args.x.row_stride();
     F32 v[kVectors];
@@ -65,7 +65,7 @@ struct Float {
 
 struct Pairs : Float<BF16> {  // bf16 lies in pairs along k
   template <int N>
-  void multiply(const BF16* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
+  void multiply(const BF16* w, int64_t row, int64_t k, int64_t n, Ahead, F32 (&sum)[N][kVectors]) const {
     const float* x = args.x.ptr<const float>() + row * args.x.row_stride() + k;
     const int64_t x_row = args.x.row_stride();
     F32 v[kVectors];
@@ -95,7 +95,7 @@ struct Rounded {
            k * kPanel;
   }
   template <int N>
-  void multiply(const BF16* w, int64_t row, int64_t k, int64_t n, F32 (&sum)[N][kVectors]) const {
+  void multiply(const BF16* w, int64_t row, int64_t k, int64_t n, Ahead, F32 (&sum)[N][kVectors]) const {
     const BF16* xk = x + row * x_row + k;
     for (int64_t i = 0; i < n; i += 2, w += 2 * kPanel, xk += 2) {
       const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 32);
