@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 #include "config/show.h"
 
 namespace flagscale::config {
@@ -21,23 +22,10 @@ using Json = nlohmann::json;
 
 const fs::path kGolden = fs::path(FLAGSCALE_SOURCE_DIR) / "tests/golden/compose";
 
-class Folder {  // of a case's files, removed at the end
- public:
+struct Folder : TemporaryFolder {  // of a case's files
   explicit Folder(const Json& files) {
-    std::string name = (fs::temp_directory_path() / "compose_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-    for (const auto& [file, text] : files.items()) {
-      fs::create_directories((path_ / file).parent_path());
-      std::ofstream(path_ / file, std::ios::binary) << text.get<std::string>();
-    }
+    for (const auto& [file, text] : files.items()) put(file, text.get<std::string>());
   }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
 };
 
 bool same(const Leaf& leaf, const Json& want) {
@@ -105,7 +93,7 @@ TEST(Compose, AsHydra) {
       check(kGolden / "trees" / test["tree"].get<std::string>(), test);
     } else {
       const Folder folder(test["files"]);
-      check(folder.path(), test);
+      check(folder.path, test);
     }
   }
 }

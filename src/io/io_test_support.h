@@ -1,30 +1,13 @@
 #pragma once
-// For the tests of this folder: a folder for their files, removed at the end; golden data; an error's kind
-// and text.
+// For the tests of this folder: golden data; an error's kind and text.
 
-#include <stdlib.h>
-
-#include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 
 namespace flagscale::io {
-
-struct TemporaryFolder {
-  TemporaryFolder() {
-    std::string pattern = std::filesystem::temp_directory_path() / "flagscale_io_XXXXXX";
-    path = mkdtemp(pattern.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string path;
-};
 
 #ifdef FLAGSCALE_SOURCE_DIR
 inline std::string golden(const std::string& file) { return FLAGSCALE_SOURCE_DIR "/tests/golden/io/" + file; }

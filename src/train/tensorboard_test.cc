@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 
 namespace flagscale::train {
 namespace {
@@ -41,8 +42,8 @@ TEST(TensorBoard, ChecksumIsCastagnolis) {
 }
 
 TEST(TensorBoard, RecordsAreFramedAndHoldTheScalars) {
-  std::string name = (fs::temp_directory_path() / "events_XXXXXX").string();
-  const fs::path dir = fs::path(mkdtemp(name.data())) / "made/anew";
+  const TemporaryFolder folder;
+  const fs::path dir = fs::path(folder.path) / "made/anew";
   {
     EventWriter writer(dir);
     writer.scalar("lm loss", 2.5, 300);
@@ -65,7 +66,6 @@ TEST(TensorBoard, RecordsAreFramedAndHoldTheScalars) {
   const size_t tag = events[1].find("\x0a\x07lm loss\x15");
   ASSERT_NE(tag, std::string_view::npos);
   EXPECT_EQ(value_at<float>(events[1], tag + 10), 2.5f);
-  fs::remove_all(name);
 }
 
 TEST(TensorBoard, AFolderThatCannotBeIsAnError) {

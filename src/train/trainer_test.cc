@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/temporary_folder_test_support.h"
 #include "io/xxh64.h"
 
 namespace flagscale::train {
@@ -22,17 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/";
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "trainer_XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  Folder(const Folder&) = delete;
-  std::string path;
-};
 
 TrainOptions tiny(int64_t iterations = 6) {
   TrainOptions o;
@@ -240,7 +230,7 @@ TEST(Trainer, GoesOnBitForBit) {
       o.skip_spiky_loss = true, o.spiky_loss_threshold = 1e-9, o.skip_iters = {{1, 2}};
       o.eval_interval = 3, o.eval_iters = 1, o.async_save = async;
       const Ran whole = run(o);
-      const Folder folder;
+      const TemporaryFolder folder;
       o.save = o.load = folder.path + "/c", o.save_interval = 1;
       std::vector<Line> lines;
       for (o.exit_interval = 3; o.exit_interval < 10; o.exit_interval = o.exit_interval == 3 ? 5 : 10) {
@@ -269,7 +259,7 @@ TEST(Trainer, StartsFromAHuggingFaceFolder) {
   o.model = model::parse_config(text.str());
   o.data.vocab_size = 0, o.seq_length = o.data.sequence_length = 16, o.init_from = source;
   o.data.data_path = {};
-  const Folder folder;
+  const TemporaryFolder folder;
   const auto weights = io::open_weights(source);
   std::vector<int32_t> ids(400);
   for (size_t i = 0; i < ids.size(); ++i)

@@ -17,6 +17,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/temporary_folder_test_support.h"
 #include "tests/e2e/program.h"
 
 namespace flagscale::e2e {
@@ -113,13 +114,10 @@ bool saving(const fs::path& run, const std::set<ino_t>& before) {
 class Kill : public testing::Test {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "kill_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     std::string text = kConfiguration;
     text.replace(text.find("DATA"), 4, "[" FLAGSCALE_SOURCE_DIR "/tests/golden/data/a]");
     std::ofstream(folder_ / "kill.yaml") << text;
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::vector<std::string> words(bool bf16, bool async) const {
     return program(
@@ -176,7 +174,8 @@ class Kill : public testing::Test {
     return kills - 1;
   }
 
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path;
   std::mt19937 random_{std::random_device{}()};
   int cuts_ = 0, during_saves_ = 0;
 };

@@ -2,8 +2,8 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 
+#include "base/temporary_folder_test_support.h"
 #include "device/device.h"
 
 namespace flagscale {
@@ -14,21 +14,12 @@ namespace fs = std::filesystem;
 // A machine's /proc and /sys in a folder.
 class Machine {
  public:
-  Machine() {
-    std::string name = (fs::temp_directory_path() / "machine_XXXXXX").string();
-    root_ = mkdtemp(name.data());
-    file("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:  8000 kB\n");
-  }
-  ~Machine() { fs::remove_all(root_); }
-  Machine(const Machine&) = delete;
-  void file(const std::string& path, const std::string& text) const {
-    fs::create_directories(fs::path(root_ + "/" + path).parent_path());
-    std::ofstream(root_ + "/" + path) << text;
-  }
-  size_t available() const { return available_memory(root_); }
+  Machine() { file("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:  8000 kB\n"); }
+  void file(const std::string& path, const std::string& text) const { root_.put(path, text); }
+  size_t available() const { return available_memory(root_.path); }
 
  private:
-  std::string root_;
+  TemporaryFolder root_;
 };
 
 TEST(AvailableMemory, IsMemAvailableWithoutACgroup) { EXPECT_EQ(Machine().available(), 8000u * 1024); }

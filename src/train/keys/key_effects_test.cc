@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/temporary_folder_test_support.h"
 #include "config/compose.h"
 #include "config/schema.h"
 #include "io/xxh64.h"
@@ -37,14 +38,10 @@ train:
 class Folder {
  public:
   Folder() {
-    std::string name = (fs::temp_directory_path() / "effects_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-    std::ofstream(path_ / "c.yaml") << kBase;
-    fs::create_directory(path_ / "run");
+    folder_.put("c.yaml", kBase);
+    fs::create_directory(run());
   }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  std::string run() const { return path_ / "run"; }
+  std::string run() const { return folder_.path + "/run"; }
 
   TrainOptions options(Keys keys) const {
     for (std::string& key : keys) {
@@ -52,12 +49,12 @@ class Folder {
       for (size_t at; (at = key.find('%')) != std::string::npos;) key.replace(at, 1, kData);
       key.insert(0, "++train.data.");  // the section that wins
     }
-    const config::Composed composed = config::compose({path_.string(), "c", std::move(keys)});
+    const config::Composed composed = config::compose({folder_.path, "c", std::move(keys)});
     return train_options(read_train_config(composed).config, {1000, 0});
   }
 
  private:
-  fs::path path_;
+  TemporaryFolder folder_;
 };
 
 std::string text_of(const fs::path& file) {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 #include "config/compose.h"
 #include "config/explain.h"
 #include "config/schema.h"
@@ -34,20 +35,13 @@ std::string yaml(const std::string& more) {
 
 class Tree {
  public:
-  explicit Tree(const std::string& text) {
-    std::string name = (fs::temp_directory_path() / "keys_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-    std::ofstream(path_ / "c.yaml") << text;
-  }
-  ~Tree() { fs::remove_all(path_); }
-  Tree(const Tree&) = delete;
-  Tree& operator=(const Tree&) = delete;
+  explicit Tree(const std::string& text) { folder_.put("c.yaml", text); }
   config::Composed compose(std::vector<std::string> overrides = {}) const {
-    return config::compose({path_.string(), "c", std::move(overrides)});
+    return config::compose({folder_.path, "c", std::move(overrides)});
   }
 
  private:
-  fs::path path_;
+  TemporaryFolder folder_;
 };
 
 TrainReading read(const std::string& more) { return read_train_config(Tree(yaml(more)).compose()); }
