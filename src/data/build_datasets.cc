@@ -13,7 +13,6 @@
 namespace flagscale::data {
 namespace {
 
-using Reader = std::shared_ptr<const IndexedReader>;
 using Source = std::unique_ptr<SampleSource>;
 
 // All that decides the indices, as text: the name of a cache entry.
@@ -29,9 +28,10 @@ std::string describe(const std::string& prefix, const SampleIndexOptions& wanted
 }
 
 // One split of one file; null when the split has no sequence.
-Source open_split(const DatasetOptions& options, const Reader& reader, Split split,
+Source open_split(const DatasetOptions& options, const IndexedData& data, Split split,
                   std::pair<double, double> share, std::optional<int64_t> samples) {
-  const auto [first, end] = split_range(share, reader->index().sequences());
+  const IndexedReader& reader = *data.tokens;
+  const auto [first, end] = split_range(share, reader.index().sequences());
   if (first == end) return nullptr;
   SampleIndexOptions wanted;
   wanted.first_sequence = first;
@@ -42,15 +42,15 @@ Source open_split(const DatasetOptions& options, const Reader& reader, Split spl
   wanted.drop_last_partial = split != kValid || options.drop_last_partial_validation_sequence;
   try {
     auto index = cached_sample_index(
-        options.cache_path, name(split), describe(reader->prefix(), wanted), wanted,
-        [&] { return build_sample_index(wanted, [&](int64_t s) { return reader->index().length(s); }); });
-    return std::make_unique<GptDataset>(reader, std::move(index), options.sequence_length);
+        options.cache_path, name(split), describe(reader.prefix(), wanted), wanted,
+        [&] { return build_sample_index(wanted, [&](int64_t s) { return reader.index().length(s); }); });
+    return std::make_unique<GptDataset>(data, std::move(index), options.sequence_length);
   } catch (const Error&) {
-    rethrow_with(fmt::format("{} (split {}, sequences {}..{})", reader->prefix(), name(split), first, end));
+    rethrow_with(fmt::format("{} (split {}, sequences {}..{})", reader.prefix(), name(split), first, end));
   }
 }
 
-Source blend_split(const DatasetOptions& options, const Blend& blend, const std::vector<Reader>& readers,
+Source blend_split(const DatasetOptions& options, const Blend& blend, const std::vector<IndexedData>& readers,
                    Split split, std::pair<double, double> share) {
   const auto requested = options.samples[split];
   const bool weighted = !blend.weights.empty();
@@ -71,7 +71,7 @@ Source blend_split(const DatasetOptions& options, const Blend& blend, const std:
       fail(ErrorKind::kInvalidArgument,
            "{}: split {} is empty ({} sequences in the file): change the split or leave the "
            "dataset out of the blend",
-           readers[d]->prefix(), name(split), readers[d]->index().sequences());
+           readers[d].tokens->prefix(), name(split), readers[d].tokens->index().sequences());
     sizes.push_back(datasets.back()->size());
   }
   BlendIndex index;
@@ -88,10 +88,41 @@ Source blend_split(const DatasetOptions& options, const Blend& blend, const std:
   return std::make_unique<BlendedDataset>(std::move(datasets), std::move(index));
 }
 
-std::vector<Reader> open_readers(const DatasetOptions& options, const Blend& blend) {
-  std::vector<Reader> readers;
-  for (const auto& prefix : blend.prefixes)
-    readers.push_back(std::make_shared<IndexedReader>(prefix, options.mmap_bin_files, options.vocab_size));
+void check_same_sequences(const IndexedReader& tokens, const IndexedReader& mask) {
+  const IndexView &a = tokens.index(), &b = mask.index();
+  if (a.sequences() != b.sequences())
+    fail(ErrorKind::kCorrupt, "{} has {} sequences, its loss mask {} has {}", tokens.prefix(), a.sequences(),
+         mask.prefix(), b.sequences());
+  for (int64_t s = 0; s < a.sequences(); ++s)
+    if (a.length(s) != b.length(s))
+      fail(ErrorKind::kCorrupt, "{}: sequence {} has {} tokens, in its loss mask {} it has {}",
+           tokens.prefix(), s, a.length(s), mask.prefix(), b.length(s));
+}
+
+// X_loss_mask_document of X_text_document, where it is there.
+Reader open_loss_mask(const DatasetOptions& options, const IndexedReader& tokens) {
+  constexpr std::string_view kText = "_text_document";
+  const std::string& prefix = tokens.prefix();
+  const std::string mask =
+      prefix.ends_with(kText) ? prefix.substr(0, prefix.size() - kText.size()) + "_loss_mask_document" : "";
+  std::error_code ignored;
+  if (mask.empty() || !std::filesystem::exists(mask + ".idx", ignored)) {
+    warn("{}: no loss mask beside it ({}): every token counts", prefix,
+         mask.empty() ? "its name does not end in _text_document" : mask + ".idx is not there");
+    return nullptr;
+  }
+  auto reader = std::make_shared<IndexedReader>(mask, options.mmap_bin_files, 2);
+  check_same_sequences(tokens, *reader);
+  return reader;
+}
+
+std::vector<IndexedData> open_readers(const DatasetOptions& options, const Blend& blend) {
+  std::vector<IndexedData> readers;
+  for (const auto& prefix : blend.prefixes) {
+    IndexedData data{std::make_shared<IndexedReader>(prefix, options.mmap_bin_files, options.vocab_size), {}};
+    if (options.separated_loss_mask) data.loss_mask = open_loss_mask(options, *data.tokens);
+    readers.push_back(std::move(data));
+  }
   return readers;
 }
 

@@ -15,28 +15,36 @@ void check_index(int64_t index, int64_t size) {
 
 }  // namespace
 
-GptDataset::GptDataset(std::shared_ptr<const IndexedReader> reader, SampleIndex index,
-                       int64_t sequence_length)
-    : reader_(std::move(reader)), index_(std::move(index)), sequence_length_(sequence_length) {}
+GptDataset::GptDataset(IndexedData data, SampleIndex index, int64_t sequence_length)
+    : data_(std::move(data)), index_(std::move(index)), sequence_length_(sequence_length) {}
 
 void GptDataset::sample(int64_t index, std::span<int32_t> tokens) const {
+  read(*data_.tokens, index, tokens);
+}
+
+bool GptDataset::loss_mask(int64_t index, std::span<int32_t> mask) const {
+  if (data_.loss_mask) read(*data_.loss_mask, index, mask);
+  return data_.loss_mask != nullptr;
+}
+
+void GptDataset::read(const IndexedReader& reader, int64_t index, std::span<int32_t> out) const {
   check_index(index, size());
-  FLAGSCALE_CHECK(static_cast<int64_t>(tokens.size()) == sequence_length_ + 1);
+  FLAGSCALE_CHECK(static_cast<int64_t>(out.size()) == sequence_length_ + 1);
   const size_t at = index_.shuffle[static_cast<size_t>(index)];
   const SampleStart begin = index_.starts[at], end = index_.starts[at + 1];
   size_t filled = 0;
   for (int32_t d = begin.document; d <= end.document; ++d) {
     const int64_t sequence = index_.documents[static_cast<size_t>(d)];
-    const int64_t length = reader_->index().length(sequence);
+    const int64_t length = reader.index().length(sequence);
     const int64_t from = d == begin.document ? std::max(begin.offset, 0) : 0;
     // The end of a sample is its last token, which is also the first of the next.
     const int64_t to = d == end.document ? std::min<int64_t>(end.offset + 1, length) : length;
-    const auto room = static_cast<int64_t>(tokens.size() - filled);
+    const auto room = static_cast<int64_t>(out.size() - filled);
     const auto count = static_cast<size_t>(std::clamp<int64_t>(to - from, 0, room));
-    if (count > 0) reader_->read(sequence, from, tokens.subspan(filled, count));
+    if (count > 0) reader.read(sequence, from, out.subspan(filled, count));
     filled += count;
   }
-  std::fill(tokens.begin() + static_cast<std::ptrdiff_t>(filled), tokens.end(), kPadToken);
+  std::fill(out.begin() + static_cast<std::ptrdiff_t>(filled), out.end(), kPadToken);
 }
 
 BlendedDataset::BlendedDataset(std::vector<std::unique_ptr<SampleSource>> datasets, BlendIndex index)
@@ -54,6 +62,12 @@ void BlendedDataset::sample(int64_t index, std::span<int32_t> tokens) const {
   check_index(index, size());
   const auto i = static_cast<size_t>(index);
   datasets_[static_cast<size_t>(index_.dataset[i])]->sample(index_.sample[i], tokens);
+}
+
+bool BlendedDataset::loss_mask(int64_t index, std::span<int32_t> mask) const {
+  check_index(index, size());
+  const auto i = static_cast<size_t>(index);
+  return datasets_[static_cast<size_t>(index_.dataset[i])]->loss_mask(index_.sample[i], mask);
 }
 
 }  // namespace flagscale::data

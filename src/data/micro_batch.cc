@@ -17,14 +17,17 @@ void check_shapes(const MicroBatch& batch, size_t length) {
                   batch.position_ids.size() == count);
 }
 
-// tokens and labels hold the sample's ids; padding still stands in them.
+// tokens and labels hold the sample's ids; padding still stands in them. own_mask: of the sample's s + 1
+// tokens, or empty; it says instead of eod_mask_loss which labels count.
 void fill_masks(const MaskOptions& options, std::span<const int32_t> tokens, std::span<const int32_t> labels,
-                std::span<float> loss_mask, std::span<int32_t> position_ids) {
+                std::span<const int32_t> own_mask, std::span<float> loss_mask,
+                std::span<int32_t> position_ids) {
   int32_t position = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const bool eod = tokens[i] == options.eod_token && tokens[i] != kPadToken;
     const bool padding = labels[i] == kPadToken || labels[i] == options.pad_token;
-    loss_mask[i] = padding || (options.eod_mask_loss && eod) ? 0.0f : 1.0f;
+    const bool left_out = own_mask.empty() ? options.eod_mask_loss && eod : own_mask[i + 1] != 1;
+    loss_mask[i] = padding || left_out ? 0.0f : 1.0f;
     position_ids[i] = position;
     position = options.reset_position_ids && eod ? 0 : position + 1;
   }
@@ -71,14 +74,16 @@ int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOp
   check_shapes(batch, length);
   FLAGSCALE_CHECK(!batch.cu_seqlens.empty());
   Boundaries boundaries(batch.cu_seqlens);
-  thread_local std::vector<int32_t> sample;  // kept, so that a training step allocates nothing
-  sample.resize(length + 1);
+  thread_local std::vector<int32_t> sample, mask;  // kept, so that a training step allocates nothing
+  sample.resize(length + 1), mask.resize(length + 1);
   for (size_t at = 0; at < batch.tokens.size(); at += length) {
-    source.sample(first + static_cast<int64_t>(at / length), sample);
+    const int64_t index = first + static_cast<int64_t>(at / length);
+    source.sample(index, sample);
+    const std::span<const int32_t> own_mask(mask.data(), source.loss_mask(index, mask) ? mask.size() : 0);
     const auto tokens = batch.tokens.subspan(at, length), labels = batch.labels.subspan(at, length);
     std::copy_n(sample.begin(), length, tokens.begin());
     std::copy_n(sample.begin() + 1, length, labels.begin());
-    fill_masks(options, tokens, labels, batch.loss_mask.subspan(at, length),
+    fill_masks(options, tokens, labels, own_mask, batch.loss_mask.subspan(at, length),
                batch.position_ids.subspan(at, length));
     if (options.reset_attention_mask)
       for (size_t i = 0; i + 1 < length; ++i)

@@ -28,6 +28,9 @@ class SampleSource {
   // only). Throws kInvalidArgument when index is not in [0, size()), kCorrupt when a token is not in [0,
   // vocab_size).
   virtual void sample(int64_t index, std::span<int32_t> tokens) const = 0;
+  // Where the sample has a loss mask of its own: true, and 1 for each of its tokens that is to be learnt, 0
+  // for the others. mask: [sequence_length() + 1]. Errors as sample().
+  virtual bool loss_mask(int64_t index, std::span<int32_t> mask) const = 0;
 };
 
 enum Split { kTrain = 0, kValid = 1, kTest = 2 };
@@ -48,7 +51,11 @@ struct DatasetOptions {
   // Samples the run will ask for, a split; none = what one pass over the files gives. See
   // requested_samples().
   std::array<std::optional<int64_t>, kSplits> samples;
-  bool mmap_bin_files = true;                         // not no_mmap_bin_files
+  bool mmap_bin_files = true;  // not no_mmap_bin_files
+  // apply_sft_dataset_separated_loss_mask_if_existed: X_loss_mask_document beside X_text_document, the same
+  // sequences with 1 for each token to learn and 0 for the others, replaces what MaskOptions says of the
+  // loss.
+  bool separated_loss_mask = false;
   bool drop_last_partial_validation_sequence = true;  // Megatron's default
   double mid_level_dataset_surplus = 0.005;
   int64_t vocab_size = 0;  // 0: token ids are checked for sign only

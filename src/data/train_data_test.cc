@@ -8,7 +8,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/temporary_folder_test_support.h"
 #include "data/blend.h"
+#include "data/indexed_writer.h"
 #include "data/sample_index.h"
 #include "io/atomic_file.h"
 
@@ -122,6 +124,59 @@ TEST(SampleOrder, DealsBlocksAndDropsTheRest) {
   EXPECT_EQ(order.start(0, 3), std::nullopt) << "2 samples are left, a block takes 6";
   order.data_parallel_rank = 2;
   EXPECT_EQ(order.start(6, 0), 10);
+}
+
+// Writes PREFIX_text_document, documents of these lengths with ids 1, 2, 3..., and its loss mask: 1 for even
+// ids.
+void write_masked(const std::string& prefix, std::vector<int32_t> lengths,
+                  std::vector<int32_t> mask_lengths) {
+  IndexedWriter text(prefix + "_text_document", TokenType::kU16);
+  IndexedWriter mask(prefix + "_loss_mask_document", TokenType::kU16);
+  int32_t id = 0, masked = 0;
+  const auto put = [](IndexedWriter& writer, int32_t length, auto next) {
+    std::vector<int32_t> values(static_cast<size_t>(length));
+    std::generate(values.begin(), values.end(), next);
+    writer.add_sequence(values);
+    writer.end_document();
+  };
+  for (const int32_t length : lengths) put(text, length, [&] { return ++id; });
+  for (const int32_t length : mask_lengths) put(mask, length, [&] { return ++masked % 2 == 0 ? 1 : 0; });
+  for (IndexedWriter* writer : {&text, &mask}) writer->commit(), writer->remove_parts();
+}
+
+TEST(SeparatedLossMask, SaysWhichLabelsCount) {
+  const TemporaryFolder folder;
+  write_masked(folder.path + "/x", {7, 30, 5, 23}, {7, 30, 5, 23});
+  auto options = options_of({folder.path + "/x_text_document"});
+  options.split = "1";
+  options.separated_loss_mask = true;
+  const auto splits = build_datasets(options);
+  const MaskOptions masks{.eod_token = 2, .eod_mask_loss = true};  // which the files overrule
+  std::vector<int32_t> tokens(16), labels(16), positions(16), cu(2);
+  std::vector<float> mask(16);
+  for (int64_t s = 0; s < splits[kTrain]->size(); ++s) {
+    fill_micro_batch(*splits[kTrain], s, masks, {tokens, labels, mask, positions, cu});
+    for (size_t i = 0; i < 16; ++i) EXPECT_EQ(mask[i], labels[i] % 2 == 0 ? 1 : 0) << labels[i];
+  }
+}
+
+TEST(SeparatedLossMask, OfOtherSequencesIsRefused) {
+  const TemporaryFolder folder;
+  const auto refusal = [&](std::vector<int32_t> mask_lengths) {
+    write_masked(folder.path + "/x", {7, 30}, std::move(mask_lengths));
+    auto options = options_of({folder.path + "/x_text_document"});
+    options.separated_loss_mask = true;
+    return error_of(options);
+  };
+  EXPECT_NE(refusal({7}).find("has 2 sequences, its loss mask"), std::string::npos);
+  EXPECT_NE(refusal({7, 29}).find("sequence 1 has 30 tokens"), std::string::npos);
+}
+
+TEST(SeparatedLossMask, WhereThereIsNoneEveryTokenCounts) {
+  auto options = options_of({kGolden + "a"});
+  options.separated_loss_mask = true;
+  std::vector<int32_t> mask(17);
+  EXPECT_FALSE(build_datasets(options)[kTrain]->loss_mask(0, mask));
 }
 
 TEST(FillMicroBatch, ComplainsWhenBoundariesDoNotFit) {

@@ -45,6 +45,8 @@ void add_data_keys(TrainSchema& keys) {
             {.doc = "a document does not see the one before it"});
   keys.acts("eod_mask_loss", FLAGSCALE_FIELD(data, eod_mask_loss),
             {.doc = "no loss where the input is the end of a document"});
+  keys.acts("apply_sft_dataset_separated_loss_mask_if_existed", FLAGSCALE_FIELD(data, separated_loss_mask),
+            {.doc = "X_loss_mask_document beside X_text_document says with 1 or 0 which tokens are learnt"});
   add_tokenizer(keys);
   keys.ignored("num_workers", "samples are read by the trainer's own thread");
   keys.ignored("no_create_attention_mask_in_dataloader", "no mask is ever made: sequences are packed");
@@ -52,7 +54,6 @@ void add_data_keys(TrainSchema& keys) {
   keys.refused("dataloader_type", "another order of samples, or a loader of one's own", {"single"});
   keys.refused("sft", "conversations as samples");
   keys.refused("mock_data", "made-up data");
-  keys.refused("apply_sft_dataset_separated_loss_mask_if_existed", "a loss mask in files beside the data");
 }
 
 }  // namespace flagscale::train

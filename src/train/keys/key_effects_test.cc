@@ -14,6 +14,8 @@
 #include "base/temporary_folder_test_support.h"
 #include "config/compose.h"
 #include "config/schema.h"
+#include "data/indexed_reader.h"
+#include "data/indexed_writer.h"
 #include "io/xxh64.h"
 #include "train/keys/train_keys.h"
 #include "train/trainer.h"
@@ -40,8 +42,24 @@ class Folder {
   Folder() {
     folder_.put("c.yaml", kBase);
     fs::create_directory(run());
+    add_masked_data();
   }
   std::string run() const { return folder_.path + "/run"; }
+  // Pair a once more, with a loss mask beside it: every third token is learnt.
+  void add_masked_data() const {
+    for (const char* end : {".bin", ".idx"})
+      fs::create_symlink(kData + "a" + end, folder_.path + "/m_text_document" + end);
+    const data::IndexedReader reader(kData + "a");
+    data::IndexedWriter mask(folder_.path + "/m_loss_mask_document", data::TokenType::kU16);
+    for (int64_t s = 0; s < reader.index().sequences(); ++s) {
+      std::vector<int32_t> learnt(static_cast<size_t>(reader.index().length(s)));
+      for (size_t i = 0; i < learnt.size(); i += 3) learnt[i] = 1;
+      mask.add_sequence(learnt);
+      mask.end_document();
+    }
+    mask.commit();
+    mask.remove_parts();
+  }
 
   TrainOptions options(Keys keys) const {
     for (std::string& key : keys) {
@@ -215,6 +233,7 @@ const std::vector<Sample>& table() {
       {"split", "'50,50'", {}},
       {"data_cache_path", "@/cache", {}},
       {"no_mmap_bin_files", "true", {}},
+      {"apply_sft_dataset_separated_loss_mask_if_existed", "true", {"data_path=[@/../m_text_document]"}},
       {"reset_position_ids", "true", {}},
       {"reset_attention_mask", "true", {}},
       {"eod_mask_loss", "true", {}},

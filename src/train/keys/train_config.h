@@ -89,6 +89,7 @@ struct DataKeys {
   std::string split = "969, 30, 1";
   std::string data_cache_path;
   bool no_mmap_bin_files = false;
+  bool separated_loss_mask = false;  // apply_sft_dataset_separated_loss_mask_if_existed
   bool reset_position_ids = false;
   bool reset_attention_mask = false;
   bool eod_mask_loss = false;

@@ -201,6 +201,7 @@ void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOption
   out.data.sequence_length = out.seq_length;
   out.data.seed = static_cast<uint32_t>(out.seed);
   out.data.mmap_bin_files = !d.no_mmap_bin_files;
+  out.data.separated_loss_mask = d.separated_loss_mask;
   out.data.cache_path = d.data_cache_path;
   out.data.vocab_size = out.model.vocab_size;
   const bool needs_end = d.reset_position_ids || d.reset_attention_mask || d.eod_mask_loss;
