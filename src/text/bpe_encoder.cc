@@ -1,61 +1,21 @@
 #include "text/bpe_encoder.h"
 
 #include <algorithm>
-#include <mutex>
 #include <unordered_map>
 
 #include "text/byte_alphabet.h"
+#include "text/encode_session.h"
 #include "text/normalize.h"
 #include "text/scanners.h"
 #include "text/unicode.h"
-#include "text/word_cache.h"
 
 namespace flagscale::text {
 namespace {
 
-// What one encode() works with; kept between calls for its warm cache.
 struct Session {
   WordCache cache;
   BpeModel::Scratch scratch;
   std::string normalized, prefixed;
-};
-
-class Sessions {
- public:
-  std::unique_ptr<Session> take() {
-    const std::lock_guard lock(mutex_);
-    if (idle_.empty()) return std::make_unique<Session>();
-    auto session = std::move(idle_.back());
-    idle_.pop_back();
-    return session;
-  }
-  void give_back(std::unique_ptr<Session> session) {
-    const std::lock_guard lock(mutex_);
-    idle_.push_back(std::move(session));
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Session>> idle_;
-};
-
-// Appends to a vector in steps, so that a word costs no call.
-class Output {
- public:
-  explicit Output(std::vector<int32_t>& ids) : ids_(ids), start_(ids.size()), used_(ids.size()) {}
-  ~Output() { ids_.resize(used_); }
-  Output(const Output&) = delete;
-  Output& operator=(const Output&) = delete;
-  int32_t* room(size_t count) {
-    if (ids_.size() - used_ < count) ids_.resize(used_ + std::max(count + 256, used_ - start_));
-    return ids_.data() + used_;
-  }
-  void used(size_t count) { used_ += count; }
-  void add(int32_t id) { *room(1) = id, used(1); }
-
- private:
-  std::vector<int32_t>& ids_;
-  size_t start_, used_;
 };
 
 class BpeEncoder : public Encoder {
@@ -77,7 +37,7 @@ class BpeEncoder : public Encoder {
     auto session = sessions_.take();
     {
       const BpeSpec& spec = model_.spec();
-      Output out(ids);
+      IdOutput out(ids);
       if (add_special)
         for (const int32_t id : spec.before) out.add(id);
       raw_.split(
@@ -128,61 +88,23 @@ class BpeEncoder : public Encoder {
                                        : model_.spec().tokens.text(id);
   }
 
-  // A word that waits for its place in the cache to arrive from memory.
-  struct Pending {
-    const char* begin;
-    size_t size;
-    WordCache::Key key;
-    WordCache::Entry* set;
-  };
-
-  void encode_words(std::string_view text, Session& session, Output& out) const {
+  void encode_words(std::string_view text, Session& session, IdOutput& out) const {
     if (model_.spec().prefix_space && !text.starts_with(' ')) {
       session.prefixed.assign(1, ' ').append(text);
       text = session.prefixed;
     }
-    constexpr size_t kAhead = 8;
-    Pending waiting[kAhead];
-    size_t seen = 0, done = 0;
-    const char* end = text.data() + text.size();
-    for_each_word(model_.spec().pre, text, [&](const char* begin, const char* stop) {
-      if (seen - done == kAhead) encode_word(waiting[done++ % kAhead], session, out);
-      Pending& word = waiting[seen++ % kAhead];
-      word.begin = begin;
-      word.size = static_cast<size_t>(stop - begin);
-      if (word.size > WordCache::kMostBytes) return;
-      word.key = WordCache::key(begin, word.size, static_cast<size_t>(end - begin));
-      word.set = session.cache.set(word.key, word.size);
-      __builtin_prefetch(word.set);
-    });
-    while (done < seen) encode_word(waiting[done++ % kAhead], session, out);
-  }
-
-  void encode_word(const Pending& word, Session& session, Output& out) const {
-    if (word.size > WordCache::kMostBytes) {
-      merge({word.begin, word.size}, session, out);
-    } else if (const WordCache::Entry* entry = WordCache::find(word.set, word.key, word.size)) {
-      std::memcpy(out.room(WordCache::kMostIds), entry->ids, sizeof entry->ids);
-      out.used(entry->count);
-    } else {
-      merge({word.begin, word.size}, session, out);
-      keep(word, session.scratch.ids);
-    }
-  }
-
-  void merge(std::string_view word, Session& session, Output& out) const {
-    const std::vector<int32_t>& ids = model_.merge(word, session.scratch);
-    std::copy(ids.begin(), ids.end(), out.room(ids.size()));
-    out.used(ids.size());
-  }
-
-  static void keep(const Pending& word, const std::vector<int32_t>& ids) {
-    if (ids.size() > WordCache::kMostIds) return;
-    WordCache::Entry& entry = WordCache::renew(word.set);
-    std::copy(word.key.word, word.key.word + 3, entry.key);
-    entry.size = static_cast<uint32_t>(word.size);
-    entry.count = static_cast<uint32_t>(ids.size());
-    std::copy(ids.begin(), ids.end(), entry.ids);
+    each_word_cached(
+        session.cache, text,
+        [&](std::string_view all, auto&& word) { for_each_word(model_.spec().pre, all, word); },
+        [&](const WordCache::Entry& entry) {
+          out.add(entry);
+          return true;
+        },
+        [&](const CachedWord& word) {
+          const std::vector<int32_t>& found = model_.merge(word.text, session.scratch);
+          out.add(found);
+          word.keep(found);
+        });
   }
 
   struct Hash {
@@ -195,7 +117,7 @@ class BpeEncoder : public Encoder {
   std::unordered_map<int32_t, const AddedToken*> added_by_id_;
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> added_by_text_;
   int32_t vocab_size_ = 0;
-  mutable Sessions sessions_;
+  mutable Sessions<Session> sessions_;
 };
 
 }  // namespace

@@ -8,16 +8,11 @@
 #include <vector>
 
 #include "text/added_tokens.h"
+#include "text/merge_table.h"
 #include "text/pre_tokenizer.h"
 #include "text/token_table.h"
 
 namespace flagscale::text {
-
-struct BpeMerge {
-  int32_t left, right;
-  int32_t rank;  // the lowest merges first; equal ranks: the leftmost pair first
-  int32_t result;
-};
 
 // A tokenizer.json, vocab.json + merges.txt, rank file or GGUF vocabulary, with texts in GPT-2's alphabet.
 struct BpeSpec {
@@ -41,38 +36,14 @@ class BpeModel {
   explicit BpeModel(BpeSpec spec);
   const BpeSpec& spec() const { return spec_; }
 
-  struct Scratch {  // a caller's own memory
-    struct Symbol {
-      int32_t id, previous, next;
-    };
-    struct Candidate {
-      int32_t rank, position, result;
-      bool operator>(const Candidate& other) const {
-        return rank != other.rank ? rank > other.rank : position > other.position;
-      }
-    };
-    std::vector<int32_t> ids, ranks;
-    std::vector<Symbol> symbols;
-    std::vector<Candidate> heap;
-  };
+  using Scratch = MergeTable::Scratch;
   // The ids of a word that is not empty; valid until the next call with this scratch.
   const std::vector<int32_t>& merge(std::string_view word, Scratch& scratch) const;
 
  private:
-  struct Pair {
-    uint64_t key;
-    int32_t rank, result;
-  };
-  const Pair* find(int32_t left, int32_t right) const;
-  void merge_short(Scratch& scratch) const;
-  void merge_long(Scratch& scratch) const;
-  void push_candidate(Scratch& scratch, int32_t left) const;
-
   BpeSpec spec_;
   std::array<int32_t, 256> byte_id_;  // -1: the vocabulary lacks the byte, which is then left out
-  std::vector<Pair> pairs_;           // hash table
-  std::vector<uint64_t> maybe_;  // a bit for each pair's hash: most look-ups end in it, and caches hold it
-  int shift_ = 0, maybe_shift_ = 0;
+  MergeTable merges_;
 };
 
 }  // namespace flagscale::text

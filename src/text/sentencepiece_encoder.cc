@@ -1,28 +1,23 @@
 #include "text/sentencepiece_encoder.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
 #include <unordered_map>
 
-#include "base/error.h"
+#include "text/piece_model.h"
+#include "text/sentencepiece_file.h"
+#include "text/sentencepiece_normalizer.h"
+#include "text/token_table.h"
 #include "text/unicode.h"
 
 namespace flagscale::text {
 namespace {
 
-constexpr std::string_view kSpace = "\xe2\x96\x81";  // ▁ stands for a space
-
-void check(const sentencepiece::util::Status& status, const std::string& source) {
-  if (!status.ok()) fail(ErrorKind::kCorrupt, "{}: SentencePiece: {}", source, status.ToString());
-}
-
 std::string with_spaces(std::string_view piece) {
   std::string text;
   for (size_t at = 0; at < piece.size();) {
-    if (piece.substr(at).starts_with(kSpace)) {
+    if (piece.substr(at).starts_with(kSpaceSymbol)) {
       text += ' ';
-      at += kSpace.size();
+      at += kSpaceSymbol.size();
     } else {
       text += piece[at++];
     }
@@ -30,96 +25,120 @@ std::string with_spaces(std::string_view piece) {
   return text;
 }
 
+struct Session {
+  PieceModel::Session pieces;
+  std::string normalized;
+};
+
 class SentencePieceEncoder : public Encoder {
  public:
-  SentencePieceEncoder(std::string_view proto, const SentencePieceOptions& options, const std::string& source)
-      : source_(source) {
-    check(model_.LoadFromSerializedProto(absl::string_view(proto.data(), proto.size())), source);
+  SentencePieceEncoder(SentencePieceSpec spec, const SentencePieceOptions& options, const std::string& source)
+      : normalizer_(spec, source), drops_first_space_(spec.add_dummy_prefix || spec.remove_extra_spaces) {
+    TokenTable::Builder builder;
     std::vector<AddedToken> cut;
-    for (int id = 0; id < model_.GetPieceSize(); ++id)
-      if (model_.IsControl(id)) cut.push_back({id, model_.IdToPiece(id), true});
-    vocab_size_ = model_.GetPieceSize();
+    for (size_t id = 0; id < spec.pieces.size(); ++id) {
+      const Piece& piece = spec.pieces[id];
+      builder.add(id, piece.text, source);
+      types_.push_back(piece.type);
+      if (piece.type == PieceType::kControl) cut.push_back({static_cast<int32_t>(id), piece.text, true});
+    }
+    tokens_ = builder.build();
+    vocab_size_ = tokens_.size();
     for (const AddedToken& token : options.added) {
-      if (token.id < model_.GetPieceSize() && model_.IsControl(token.id)) continue;
+      if (is(token.id, PieceType::kControl)) continue;
       cut.push_back(token);
       vocab_size_ = std::max(vocab_size_, token.id + 1);
     }
     for (const AddedToken& token : cut) added_[token.id] = token;
     cutter_ = AddedTokenMatcher(std::move(cut));
-    if (options.add_bos && model_.bos_id() >= 0) before_ = model_.bos_id();
-    if (options.add_eos && model_.eos_id() >= 0) after_ = model_.eos_id();
-    const auto pieces = model_.EncodeAsPieces("a");
-    dummy_prefix_ = !pieces.empty() && std::string_view(pieces[0]).starts_with(kSpace);
+    if (options.add_bos) before_ = control(spec.bos);
+    if (options.add_eos) after_ = control(spec.eos);
+    for (Piece& piece : spec.pieces)
+      if (!normalizer_.to_inner(piece.text)) piece.text.clear();
+    model_ = std::make_unique<PieceModel>(spec, source);
   }
 
-  const sentencepiece::SentencePieceProcessor& model() const { return model_; }
+  int32_t control(std::string_view piece) const {  // -1: no such
+    const auto id = tokens_.find(piece);
+    return id && is(*id, PieceType::kControl) ? *id : -1;
+  }
 
   void encode(std::string_view text, bool add_special, std::vector<int32_t>& ids) const override {
-    if (add_special && before_ >= 0) ids.push_back(before_);
-    cutter_.split(
-        text,
-        [&](std::string_view piece) {
-          std::vector<int> found;
-          const auto status = model_.Encode(absl::string_view(piece.data(), piece.size()), &found);
-          if (!status.ok()) fail(ErrorKind::kInvalidArgument, "{}: {}", source_, status.ToString());
-          ids.insert(ids.end(), found.begin(), found.end());
-        },
-        [&](int32_t id) { ids.push_back(id); });
-    if (add_special && after_ >= 0) ids.push_back(after_);
+    auto session = sessions_.take();
+    {
+      IdOutput out(ids);
+      if (add_special && before_ >= 0) out.add(before_);
+      cutter_.split(
+          text,
+          [&](std::string_view part) {
+            model_->encode(normalizer_.normalize(part, session->normalized), session->pieces, out);
+          },
+          [&](int32_t id) { out.add(id); });
+      if (add_special && after_ >= 0) out.add(after_);
+    }
+    sessions_.give_back(std::move(session));
   }
 
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
     std::string bytes;
     for (const int32_t id : ids) bytes += *token_bytes(id, skip_special);
-    if (dummy_prefix_ && bytes.starts_with(' ')) bytes.erase(0, 1);
+    if (drops_first_space_ && bytes.starts_with(' ')) bytes.erase(0, 1);
     return utf8_lossy(bytes);
   }
 
   std::optional<std::string> token_bytes(int32_t id, bool skip_special) const override {
     if (const auto added = added_.find(id); added != added_.end())
       return skip_special && added->second.special ? std::string() : added->second.content;
-    if (id < 0 || id >= model_.GetPieceSize()) return std::string();
-    const std::string& piece = model_.IdToPiece(id);
-    if (model_.IsByte(id) && piece.size() == 6)  // <0x0A>
-      return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));
-    return model_.IsUnknown(id) && skip_special ? std::string() : with_spaces(piece);
+    if (is(id, PieceType::kByte)) return std::string(1, static_cast<char>(byte_of_piece(tokens_.text(id))));
+    return is(id, PieceType::kUnknown) && skip_special ? std::string() : with_spaces(tokens_.text(id));
   }
-  bool drops_first_space() const override { return dummy_prefix_; }
+  bool drops_first_space() const override { return drops_first_space_; }
 
   int32_t vocab_size() const override { return vocab_size_; }
   std::string id_to_token(int32_t id) const override {
     if (const auto added = added_.find(id); added != added_.end()) return added->second.content;
-    return id >= 0 && id < model_.GetPieceSize() ? model_.IdToPiece(id) : "";
+    return std::string(tokens_.text(id));
   }
   std::optional<int32_t> token_to_id(std::string_view token) const override {
     for (const auto& [id, added] : added_)
       if (added.content == token) return id;
-    const int id = model_.PieceToId(absl::string_view(token.data(), token.size()));
-    if (id == model_.unk_id() && model_.IdToPiece(id) != token) return std::nullopt;
-    return id;
+    return tokens_.find(token);
   }
   bool is_special(int32_t id) const override {
     if (const auto added = added_.find(id); added != added_.end()) return added->second.special;
-    return id >= 0 && id < model_.GetPieceSize() && model_.IsUnknown(id);
+    return is(id, PieceType::kUnknown);
   }
   const char* kind() const override { return "sentencepiece"; }
 
  private:
-  std::string source_;
-  sentencepiece::SentencePieceProcessor model_;
+  bool is(int32_t id, PieceType type) const {
+    return id >= 0 && static_cast<size_t>(id) < types_.size() && types_[static_cast<size_t>(id)] == type;
+  }
+
+  TokenTable tokens_;
+  std::vector<PieceType> types_;  // by id
+  SentencePieceNormalizer normalizer_;
+  std::unique_ptr<const PieceModel> model_;
   std::unordered_map<int32_t, AddedToken> added_;
   AddedTokenMatcher cutter_;
   int32_t before_ = -1, after_ = -1, vocab_size_ = 0;
-  bool dummy_prefix_ = false;
+  bool drops_first_space_;
+  mutable Sessions<Session> sessions_;
 };
 
 }  // namespace
 
 SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePieceOptions& options,
                                       const std::string& source) {
-  auto encoder = std::make_unique<SentencePieceEncoder>(proto, options, source);
-  const auto& model = encoder->model();
-  SentencePieceModel result{nullptr, model.bos_id(), model.eos_id(), model.pad_id(), model.unk_id()};
+  SentencePieceSpec spec = read_sentencepiece(proto, source);
+  SentencePieceModel result{nullptr, -1, -1, -1, -1};
+  for (size_t id = 0; id < spec.pieces.size(); ++id)
+    if (spec.pieces[id].type == PieceType::kUnknown) result.unk = static_cast<int32_t>(id);
+  const std::string bos = spec.bos, eos = spec.eos, pad = spec.pad;
+  auto encoder = std::make_unique<SentencePieceEncoder>(std::move(spec), options, source);
+  result.bos = encoder->control(bos);
+  result.eos = encoder->control(eos);
+  result.pad = encoder->control(pad);
   result.encoder = std::move(encoder);
   return result;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// SentencePiece models (BPE with byte fallback, unigram), through libsentencepiece.
+// SentencePiece models (BPE, unigram, words, characters) as an Encoder: the ids are those of the library,
+// sentencepiece 0.2.3.
 
 #include <memory>
 #include <string>
@@ -16,8 +17,7 @@ struct SentencePieceOptions {
   std::vector<AddedToken> added;         // beyond the model's own control tokens
 };
 
-// proto: a .model file's bytes. Errors: kCorrupt with the library's words. bos and eos are the model's own
-// ids.
+// proto: a .model file's bytes. Errors: kCorrupt. bos and eos are the model's own ids.
 struct SentencePieceModel {
   std::unique_ptr<const Encoder> encoder;
   int32_t bos, eos, pad, unk;  // -1: none

@@ -15,8 +15,9 @@ class WordCache {
 
   struct alignas(64) Entry {
     uint64_t key[3] = {};
-    uint32_t size = 0;  // bytes of the word; 0: empty
-    uint32_t count = 0;
+    uint16_t size = 0;  // bytes of the word; 0: empty
+    uint16_t count = 0;
+    float margin = 0;  // the encoder's own
     int32_t ids[kMostIds] = {};
   };
   struct Key {

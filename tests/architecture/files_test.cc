@@ -26,7 +26,7 @@ TEST(Files, AreShort) {
 TEST(Files, HeadersAreGuardedAndLight) {
   static const std::regex kHeavy(
       "(nlohmann/json\\.hpp|yaml-cpp/.*|CLI/.*|simdjson.*|(one|on)?dnn.*|.*/"
-      "dnnl.*|omp\\.h|sentencepiece.*|spdlog/.*|regex|iostream)");
+      "dnnl.*|omp\\.h|spdlog/.*|regex|iostream)");
   for (const fs::path& file : files("src", {".h"})) {
     const auto text = lines(file);
     EXPECT_NE(std::find(text.begin(), text.end(), "#pragma once"), text.end()) << shown(file);
@@ -43,7 +43,6 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("yaml-cpp/.*"), std::regex("src/config/.*")},
       {std::regex("CLI/.*"), std::regex("src/app/.*")},
       {std::regex("(oneapi/dnnl/|dnnl).*"), std::regex("src/op/matmul/.*_onednn\\.cc|bench/.*")},
-      {std::regex("sentencepiece.*"), std::regex("src/text/.*|bench/.*")},
       {std::regex("simdjson.*"), std::regex("src/data/.*|src/text/.*")},
       {std::regex("boost/.*"), std::regex("src/net/.*")},
       {std::regex("openssl/.*"), std::regex("src/net/.*|src/hub/digest\\.cc")},

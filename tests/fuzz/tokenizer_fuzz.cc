@@ -1,6 +1,6 @@
 // folders: text
 // seeds: tests/golden/text/smollm.json tests/golden/text/qwen2.json tests/golden/text/metaspace.json
-// seeds: tests/golden/text/spm_bpe.model
+// seeds: tests/golden/text/spm_bpe.model tests/golden/text/spm_kind_unigram_suffix.model
 #include <string_view>
 
 #include "base/error.h"

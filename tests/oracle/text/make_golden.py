@@ -10,11 +10,13 @@ import json
 import pathlib
 import random
 import sys
+import tempfile
 
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from corpus_parts import SCRIPTS, deciding, words_of
+from sentencepiece_models import KINDS, USER, changed, train, unescaped, unused
 
 ENGLISH = """The river doesn't run any faster because we're watching it, and I've learnt that it'll reach the sea anyway.
 In 2024 there were 1234567 grains of sand on the beach; we'd counted 89 of them before the tide came (it's quick here!).
@@ -160,6 +162,58 @@ def sentencepiece_models(folder):
         write_cases(folder, f"spm_{kind}", result)
 
 
+# Few, so that a model is small: letters made lower, spaces of other kinds, what goes, what grows, rules inside rules.
+RULES = {"A": "a", "B": "b", "T": "t", "\u3000": " ", "\t": " ", "\u200b": "", "\u0301": "", "e\u0301": "é", "e\u0301\u0323": "ẹ́", "…": "...",
+         "①": "(1)", "\u00bc": " 1/4 ", "ﬁ": "fi", "ｱ": "ア", "the": "THE", "the r": "[r]", "\x01": "", "\uff3f": "▁"}
+PARTS = [*USER, *RULES, " ", " ", " ", "  ", "   ", "▁", "▁▁", "\n", "\r\n", "\0", "\x7f", "\u2028", "\u0323", "the river", "The", " and", "ing", "ed.", "1234",
+         "x" * 40, "北京2024", "カタカナ", "नमस्ते", "Ж", "👩‍👩‍👧", "\ue000", "\U0010ffff", "<unk>", "<0x0A>", "�", "a\u0301\u0323b", "'s"]
+
+
+def piece_texts():
+    """Texts, and how often each is repeated."""
+    rng = random.Random(17)
+    texts = [(text, 1) for text in case_texts()]
+    for _ in range(80):
+        texts.append(("".join(rng.choice(PARTS) for _ in range(rng.choice((1, 2, 3, 8, 30)))), 1))
+    # Long ones, where single-precision sums are coarse and start anew.
+    return texts + [("".join(rng.choice(PARTS) for _ in range(200)), 40), (ENGLISH, 60), (words_of(rng, SCRIPTS["Cyrillic"])[:1000], 20)]
+
+
+def digest(ids):
+    """FNV-1a of the ids' bytes."""
+    value = 0xCBF29CE484222325
+    for byte in b"".join(id.to_bytes(4, "little") for id in ids):
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
+def sentencepiece_kinds(folder):
+    """Models with every option that changes ids: spm_kinds.json holds texts, and by model their ids or, of long texts, a digest."""
+    lines = [line for text in training_texts()[:8] for line in text.splitlines() if line] + [part * 2 for part in PARTS if "\0" not in part]
+    texts, found = piece_texts(), {}
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        for source, target in RULES.items():
+            rules.write("\t".join(" ".join(f"{ord(c):X}" for c in text) for text in (source, target)) + "\n")
+        rules.flush()
+        models = {}
+        for name, options in KINDS.items():
+            if options.pop("normalization_rule_name") != "identity":
+                options["normalization_rule_tsv"] = rules.name
+            else:
+                options["normalization_rule_name"] = "identity"
+            models[name] = train(lines, 1300, **options | dict(character_coverage=0.98))
+    for kind in ("bpe", "unigram"):
+        models[f"{kind}_unused"] = changed(models[kind], unused)
+        models[f"{kind}_unescaped"] = changed(models[kind], unescaped)
+    for name, model in models.items():
+        (folder / f"spm_kind_{name}.model").write_bytes(model)
+        library = sentencepiece.SentencePieceProcessor(model_proto=model)
+        found[name] = [ids if len(ids := library.encode(text * times)) < 400 else digest(ids) for text, times in texts]
+    compact = dict(ensure_ascii=False, separators=(",", ":"))
+    lines = [f"{json.dumps(name)}:[\n" + ",\n".join(json.dumps(ids, **compact) for ids in each) + "]" for name, each in found.items()]
+    (folder / "spm_kinds.json").write_text('{"texts":' + json.dumps(texts, ensure_ascii=True, separators=(",", ":")) + ',\n"models":{\n' + ",\n".join(lines) + "}}\n")
+
+
 def aquila(path):
     """As FlagScale's AquilaTokenizerFS: GPT-2's tokenizer, the special tokens added."""
     tokenizer = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
@@ -186,6 +240,7 @@ def main():
     (folder / "metaspace.json").write_text(tokenizer.to_str() + "\n")
     write_cases(folder, "metaspace", cases(tokenizer))
     sentencepiece_models(folder)
+    sentencepiece_kinds(folder)
 
 
 main()

@@ -1,0 +1,50 @@
+#pragma once
+// SentencePiece's unigram models: the pieces of the greatest sum of scores.
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "text/byte_trie.h"
+
+namespace flagscale::text {
+
+// The library adds scores up over the whole text in single precision, so that sums that are nearly equal are
+// decided by rounding, and so by all that stands before. These functions do the same sums: `sum` is the score
+// of the text up to here. Immutable: any thread may call them.
+class UnigramModel {
+ public:
+  void add_piece(std::string_view piece, int32_t id, float score);
+  void set_unknown_score(float score);
+
+  struct Found {
+    int32_t id;           // -1: a character that is no piece
+    uint32_t begin, end;  // bytes of the part
+  };
+  struct Scratch {  // a caller's own memory
+    std::vector<Found> found;
+    struct Node {
+      float score;
+      int32_t id;
+      int32_t begin;  // -1: no path yet
+      double exact, margin;
+    };
+    std::vector<Node> nodes;
+  };
+  // The pieces of a part, whose pieces depend on nothing around it but `sum`, into scratch.found. Returns by
+  // how much each choice on the best path beat the next best, in exact numbers.
+  float encode(std::string_view part, float& sum, Scratch& scratch) const;
+
+  // Whether a part of `size` bytes with that margin is encoded the same behind `sum`, whatever rounding does.
+  bool same_behind(float sum, float margin, size_t size) const;
+  // The library's sum behind known pieces.
+  float add(float sum, int32_t id) const { return sum + scores_[static_cast<size_t>(id)]; }
+
+ private:
+  ByteTrie trie_;
+  std::vector<float> scores_;  // by id
+  float unknown_score_ = 0;
+  float largest_ = 0;  // score, in size
+};
+
+}  // namespace flagscale::text
