@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "base/error.h"
@@ -60,6 +61,7 @@ void read_value(const Node& node, double& value) {
   const NodePtr quoted = number(node);
   const Node& from = quoted ? *quoted : node;
   if (from.kind != Kind::kInt && from.kind != Kind::kFloat) expected("a number", node);
+  if (!std::isfinite(from.floating)) expected("a finite number", node);
   value = from.floating;
 }
 

@@ -63,6 +63,8 @@ struct SaveOptions {
 // time.
 class CheckpointWriter {
  public:
+  // Makes the folder and locks it while the writer lives. Errors: kResource where it cannot be written to,
+  // kBusy where another process's writer has it.
   explicit CheckpointWriter(std::string dir, SaveOptions options = {});
   ~CheckpointWriter();  // waits; an error not yet seen is printed to stderr
   CheckpointWriter(const CheckpointWriter&) = delete;

@@ -121,6 +121,17 @@ TEST(Checkpoint, ShardsAreCutBySizeAndSlicesJoin) {
   EXPECT_EQ(open_weights(folder.path)->read_f32("w"), (std::vector<float>{1, 2, 3, 4, 5, 6}));
 }
 
+TEST(Checkpoint, OneWriterAFolder) {
+  const TemporaryFolder folder;
+  const auto refusal = [](const std::string& dir) { return error_of([&] { CheckpointWriter writer(dir); }); };
+  {
+    const CheckpointWriter first(folder.path + "/made/anew");
+    EXPECT_NE(refusal(folder.path + "/made/anew").find("another run saves into"), std::string::npos);
+  }
+  EXPECT_EQ(refusal(folder.path + "/made/anew"), "");
+  EXPECT_NE(refusal(folder.put("file", "")).find("cannot save checkpoints into"), std::string::npos);
+}
+
 TEST(Checkpoint, KeepsTheLast) {
   const TemporaryFolder folder;
   fs::create_directories(folder.path + "/iter_0000003.tmp");  // a killed process left it

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <fmt/ranges.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -159,9 +160,31 @@ void write_checkpoint(const std::string& dir, const SaveOptions& options, Traini
     rethrow_with("cannot save checkpoint " + target);
   }
 }
+
+// The folder, made where missing, open and locked: that it cannot be saved into is known before the training,
+// not hours later. The lock ends with the process.
+int open_folder(const std::string& dir) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  const int fd = error ? -1 : ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (!error && (fd < 0 || ::access(dir.c_str(), W_OK | X_OK) != 0)) error = {errno, std::generic_category()};
+  if (!error && ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  const bool taken = !error && errno == EWOULDBLOCK;
+  if (!error && !taken) return fd;  // a file system without locks
+  if (fd >= 0) ::close(fd);
+  if (taken)
+    fail(ErrorKind::kBusy, "another run saves into {}: give this one a folder of its own (exp_dir, or save)",
+         dir);
+  fail(ErrorKind::kResource, "cannot save checkpoints into {}: {}", dir, error.message());
+}
 }  // namespace
 
 struct CheckpointWriter::State {
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { ::close(folder); }
+  int folder = -1;
   std::string dir;
   SaveOptions options;
   std::thread thread;
@@ -171,6 +194,7 @@ struct CheckpointWriter::State {
 
 CheckpointWriter::CheckpointWriter(std::string dir, SaveOptions options) : state_(std::make_unique<State>()) {
   state_->dir = std::move(dir);
+  state_->folder = open_folder(state_->dir);
   state_->options = options;
 }
 

@@ -177,6 +177,11 @@ TEST_P(Parity, ConfigurationSurvivesARoundTrip) {
   EXPECT_EQ(a.sliding_window, b.sliding_window);
 }
 
+TEST_P(Parity, ParametersAreCountedFromTheSizes) {
+  Loaded m(GetParam(), DType::kF32);
+  EXPECT_EQ(parameter_count(m.decoder.config()), static_cast<double>(m.decoder.parameters().numel()));
+}
+
 std::vector<std::string> goldens() {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(kGolden))

@@ -16,6 +16,7 @@
 #include "base/process_age.h"
 #include "kernel/eager.h"
 #include "op/matmul/matmul.h"
+#include "train/memory.h"
 #include "train/step.h"
 
 namespace flagscale::train {
@@ -109,7 +110,9 @@ BenchResult bench_train(const BenchOptions& o) {
   options.sequence_length = o.sequence_length;
   options.evaluation = false;
   options.threads = o.threads;
+  require_weights(config, available_memory());
   TrainStep step(config, options);
+  require_memory(config, options, step.memory(), available_memory());
   const auto allocator = make_cpu_allocator();
   step.allocate(*allocator);
   step.initialise(1234);

@@ -8,6 +8,10 @@
 
 namespace flagscale::train {
 
+namespace {
+double python(double x) { return std::isnan(x) ? std::fabs(x) : x; }  // which prints no sign of a NaN
+}  // namespace
+
 std::string log_line(const StepReport& r, const std::string& time) {
   std::string line = fmt::format(" [{}] iteration {:8}/{:8} | consumed samples: {:12} |", time, r.iteration,
                                  r.train_iters, r.consumed_samples);
@@ -16,10 +20,10 @@ std::string log_line(const StepReport& r, const std::string& time) {
   if (r.tflops) line += fmt::format(" throughput per GPU (TFLOP/s/GPU): {:.1f} |", *r.tflops);
   line +=
       fmt::format(" learning rate: {:.6E} | global batch size: {:5} |", r.learning_rate, r.global_batch_size);
-  if (r.lm_loss) line += fmt::format(" lm loss: {:.6E} |", *r.lm_loss);
+  if (r.lm_loss) line += fmt::format(" lm loss: {:.6E} |", python(*r.lm_loss));
   line += fmt::format(" loss scale: {:.1f} |", r.loss_scale);
-  if (r.grad_norm) line += fmt::format(" grad norm: {:.3f} |", *r.grad_norm);
-  if (r.params_norm) line += fmt::format(" params norm: {:.3f} |", *r.params_norm);
+  if (r.grad_norm) line += fmt::format(" grad norm: {:.3f} |", python(*r.grad_norm));
+  if (r.params_norm) line += fmt::format(" params norm: {:.3f} |", python(*r.params_norm));
   line += fmt::format(" number of skipped iterations: {:3} | number of nan iterations: {:3} |",
                       r.skipped_iterations, r.nan_iterations);
   return line;
@@ -27,8 +31,9 @@ std::string log_line(const StepReport& r, const std::string& time) {
 
 std::string validation_line(const std::string& prefix, double lm_loss) {
   const double perplexity = std::exp(std::min(20.0, lm_loss));
-  const std::string text = fmt::format(
-      " validation loss at {} | lm loss value: {:.6E} | lm loss PPL: {:.6E} | ", prefix, lm_loss, perplexity);
+  const std::string text =
+      fmt::format(" validation loss at {} | lm loss value: {:.6E} | lm loss PPL: {:.6E} | ", prefix,
+                  python(lm_loss), python(perplexity));
   const std::string rule(text.size() + 1, '-');
   return rule + "\n" + text + "\n" + rule;
 }

@@ -26,6 +26,18 @@ std::string describe(const MemoryUse& use) {
                      gib(use.gradients), gib(use.optimizer), gib(use.activations), gib(use.inputs));
 }
 
+void require_weights(const model::DecoderConfig& config, size_t available) {
+  constexpr double kGib = 1 << 30, kBytes = 4 * sizeof(float);
+  const double needed = model::parameter_count(config) * kBytes;
+  constexpr int kQuicklyPlanned = 256;  // layers: a second or two
+  if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
+  fail(ErrorKind::kResource,
+       "training needs {:.1f} GiB for the weights, gradients and optimizer of {:.4g} parameters alone, this "
+       "machine "
+       "has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more memory",
+       needed / kGib, model::parameter_count(config), gib(available));
+}
+
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
                     size_t available) {
   if (use.total() <= available) return;

@@ -8,6 +8,10 @@ namespace flagscale::train {
 // "weights 1.2 GiB, gradients 1.2 GiB, ..."
 std::string describe(const MemoryUse& use);
 
+// Throws Error{kResource} when weights, gradients and both moments alone exceed `available` and the plan,
+// which says more, would take long to make: its time grows with the square of the layers.
+void require_weights(const model::DecoderConfig& config, size_t available);
+
 // Throws Error{kResource} when `use` exceeds `available`, saying what each of the changes that fit would
 // save: those are traced too. `config` and `options` are what was planned.
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,

@@ -43,6 +43,27 @@ void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
         state.threads, state.instruction_set, step.team().size(), isa);
 }
 
+// All that decides which samples come when, as text: a run that goes on with another would repeat some and
+// leave others out.
+std::string data_order(const TrainOptions& o) {
+  const auto paths = [](const std::vector<std::string>& list) {
+    return fmt::format("{}", fmt::join(list, " "));
+  };
+  return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}",
+                     paths(o.data.data_path), paths(o.data.split_data_path[data::kTrain]), o.data.split,
+                     o.seq_length, o.data.seed);
+}
+
+void warn_if_other_data(const io::TrainingState& state, const TrainOptions& options) {
+  const auto it = state.extra.find("data_order");
+  if (it == state.extra.end() || it->second == data_order(options)) return;
+  warn(
+      "the checkpoint was made with other data settings: {}; now: {}. The order of samples is another one "
+      "from here "
+      "on: some may come again and others never",
+      it->second, data_order(options));
+}
+
 }  // namespace
 
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
@@ -69,6 +90,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   state.extra = {{"config.json", model::write_config(options.model, "float32")},
                  {"tokenizer", options.tokenizer},
                  {"seed", std::to_string(options.seed)},
+                 {"data_order", data_order(options)},
                  {"updates", std::to_string(p.updates)},
                  {"schedule_samples", std::to_string(p.schedule_samples)},
                  {"skipped_samples", std::to_string(p.skipped_samples)},
@@ -90,6 +112,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   if (options.finetune) return {};
   const io::TrainingState& saved = checkpoint.state();
   warn_if_not_exact(saved, step);
+  warn_if_other_data(saved, options);
   Progression p;
   p.iteration = saved.iteration;
   p.consumed_samples = saved.consumed_samples;

@@ -78,6 +78,14 @@ void validate(const LrSchedule& s) {
          "lr warm-up takes {} samples, the decay ends after {}: shorten lr_warmup_samples (or _iters, "
          "_fraction)",
          s.warmup_samples, s.decay_samples);
+  const int64_t cosine_end = s.stablelm2.cosine_samples, rsqrt_end = cosine_end + s.stablelm2.rsqrt_samples;
+  for (const int64_t samples : {int64_t{0}, s.warmup_samples, cosine_end + 1, rsqrt_end + 1, s.decay_samples})
+    if (!std::isfinite(learning_rate(s, samples)))
+      fail(
+          ErrorKind::kConfig,
+          "lr_decay_style {}: the learning rate after {} samples is {}; check the schedule's alpha, beta and "
+          "phases",
+          s.style, samples, learning_rate(s, samples));
 }
 
 void validate(const WeightDecaySchedule& s) {

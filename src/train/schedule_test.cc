@@ -42,6 +42,15 @@ LrSchedule lr_of(const nlohmann::json& s, int64_t batch) {
   return lr;
 }
 
+TEST(Schedule, RatesThatAreNoNumbersAreRefused) {
+  LrSchedule s;
+  s.style = "stablelm2-scheduler", s.lr = 1e-3, s.decay_samples = 100, s.global_batch_size = 4;
+  s.stablelm2 = {};
+  EXPECT_THROW(validate(s), Error) << "no phase but the last, which starts at alpha / sqrt(0)";
+  s.stablelm2.cosine_samples = 40, s.stablelm2.cosine_max_lr = 1e-3, s.stablelm2.alpha = 1e-3;
+  validate(s);
+}
+
 TEST(Schedule, EqualsMegatrons) {
   const auto json = golden();
   ASSERT_GE(json["cases"].size(), 10u);

@@ -67,6 +67,7 @@ struct Trainer::Run {
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
     const StepOptions wanted = step_options(options);
+    require_weights(options.model, available_memory());
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory());
     info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6,
@@ -79,12 +80,12 @@ struct Trainer::Run {
            "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
            options.eval_iters);
     throw_if_interrupted();
-    step->allocate(*allocator);
-    start_weights();
-    if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
     if (!options.save.empty())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
+    if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
+    step->allocate(*allocator);
+    start_weights();
   }
 
   void start_weights() {
@@ -92,11 +93,21 @@ struct Trainer::Run {
       const io::Checkpoint checkpoint(options.load);
       at = restore(checkpoint, options, *step);
       info("loaded {} (iteration {})", checkpoint.folder(), at.iteration);
-    } else if (!options.init_from.empty()) {
-      step->load(*io::open_weights(options.init_from));
-    } else {
-      step->initialise(static_cast<uint64_t>(options.seed));
+      return;
     }
+    const bool own_folder = options.load.empty() || options.load == options.save;
+    if (!own_folder && options.finetune)
+      fail(ErrorKind::kNotFound, "load: there is no checkpoint in {}, and finetune starts from one",
+           options.load);
+    const bool from_files = !options.init_from.empty();
+    // As Megatron: a first start and the ones after it have the same configuration.
+    if (!own_folder)
+      warn("load: there is no checkpoint in {}: starting from {}", options.load,
+           from_files ? options.init_from : "random weights");
+    if (from_files)
+      step->load(*io::open_weights(options.init_from));
+    else
+      step->initialise(static_cast<uint64_t>(options.seed));
   }
 
   // The gradients of the next global batch, and its mean loss. False when interrupted.
@@ -133,6 +144,7 @@ struct Trainer::Run {
     scalars.clip = static_cast<float>(options.clip_grad);
     scalars.skip = is_spike(loss);
     const bool nan = !std::isfinite(norm) || std::isnan(loss);
+    nan_in_a_row = nan ? nan_in_a_row + 1 : 0;
     if (nan) scalars.skip = 1;
     if (writer) writer->wait();  // a save may still read the weights
     step->update(scalars);
@@ -245,6 +257,22 @@ struct Trainer::Run {
     events->flush();
   }
 
+  // One bad batch is passed over; weights that give nothing else will not mend, and the checkpoints from
+  // before must outlive them.
+  void stop_if_diverged() {
+    if (nan_in_a_row < kMostNanInARow) return;
+    if (writer) writer->wait();
+    fail(ErrorKind::kInvalidArgument,
+         "the loss or the gradient was NaN or infinite in each of the last {} iterations, up to {}: the run "
+         "has "
+         "diverged{}. Go on with a lower lr, a longer warm-up or clip_grad, from a checkpoint before "
+         "iteration {}",
+         kMostNanInARow, at.iteration,
+         saved_iteration < 0 ? std::string()
+                             : fmt::format(" (the last checkpoint is of iteration {})", saved_iteration),
+         at.iteration - kMostNanInARow + 1);
+  }
+
   void save() {
     if (!writer) return;
     const auto start = Clock::now();
@@ -254,6 +282,8 @@ struct Trainer::Run {
     saved_iteration = at.iteration;
   }
   int64_t saved_iteration = -1;
+  static constexpr int64_t kMostNanInARow = 10;
+  int64_t nan_in_a_row = 0;
 
   // One iteration; false to stop before it is done.
   bool iterate() {
@@ -275,6 +305,7 @@ struct Trainer::Run {
     ++interval_iterations;
     write_events(batch, norm, applied);
     log(batch, norm);
+    stop_if_diverged();
     return true;
   }
 
@@ -291,7 +322,8 @@ struct Trainer::Run {
       progress.set(at.iteration);
       if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0 && at.iteration < iterations)
         evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
-      if (options.save_interval > 0 && at.iteration % options.save_interval == 0) save();
+      const bool due = options.save_interval > 0 && at.iteration % options.save_interval == 0;
+      if (due && nan_in_a_row == 0) save();  // else the weights are those of the last save or near it
       if (options.exit_interval > 0 && at.iteration % options.exit_interval == 0) break;
     }
     progress.finish();

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/temporary_folder_test_support.h"
+#include "io/checkpoint.h"
 #include "io/xxh64.h"
 
 namespace flagscale::train {
@@ -187,6 +188,44 @@ TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
     EXPECT_EQ(ran.lines[i].loss, "");
   }
   EXPECT_EQ(ran.digest, run(once).digest);
+}
+
+TEST(Trainer, ARunThatHasDivergedStopsAndKeepsItsGoodCheckpoints) {
+  const TemporaryFolder folder;
+  TrainOptions o = tiny(40);
+  o.lr.lr = 1e37;
+  o.save = folder.path + "/c", o.save_interval = 1, o.keep_last = 1;
+  try {
+    run(o);
+    FAIL() << "it went on";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("in each of the last 10 iterations, up to 11"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_EQ(io::Checkpoint(o.save).state().iteration, 1) << "the last step that was made";
+}
+
+TEST(Trainer, SaysWhereThereIsNoCheckpointToLoad) {
+  const TemporaryFolder folder;
+  TrainOptions o = tiny(1);
+  o.load = folder.path + "/none";
+  EXPECT_EQ(run(o).digest, run(tiny(1)).digest) << "a first start, as Megatron's";
+  o.finetune = true;
+  EXPECT_THROW(run(o), Error);
+}
+
+TEST(Trainer, RefusesAFolderThatCannotBeSavedIntoBeforeTraining) {
+  const TemporaryFolder folder;
+  TrainOptions o = tiny(1);
+  o.save = folder.put("file", "") + "/c";
+  EXPECT_THROW(Trainer trainer(o), Error);
+}
+
+TEST(Trainer, RefusesWhatCannotBePlannedInTime) {
+  TrainOptions o = tiny(1);
+  o.model.num_layers = 1 << 20, o.model.hidden_size = o.model.intermediate_size = 1 << 20;
+  EXPECT_THROW(Trainer trainer(o), Error);
 }
 
 // Of the checkpoint's weights, by a step of one's own; and training goes on as if nothing had been.

@@ -175,6 +175,7 @@ void validate(const DecoderConfig& c) {
   if (c.hidden_size < 1 || c.hidden_size > (1 << 20)) bad(fmt::format("hidden_size is {}", c.hidden_size));
   if (c.intermediate_size < 1 || c.intermediate_size > (1 << 24))
     bad(fmt::format("intermediate_size is {}", c.intermediate_size));
+  if (c.head_dim > 512) bad(fmt::format("head_dim is {}, attention takes at most 512", c.head_dim));
   if (c.num_layers < 1) bad(fmt::format("num_layers is {}", c.num_layers));
   if (c.num_heads < 1 || c.num_kv_heads < 1 || c.num_heads % c.num_kv_heads != 0)
     bad(fmt::format("{} attention heads cannot share {} key-value heads evenly", c.num_heads,
@@ -183,6 +184,19 @@ void validate(const DecoderConfig& c) {
     bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
   if (c.max_positions < 1 || c.max_positions > (1 << 24))
     bad(fmt::format("max_position_embeddings is {}", c.max_positions));
+}
+
+double parameter_count(const DecoderConfig& c) {
+  const double hidden = static_cast<double>(c.hidden_size), inner = static_cast<double>(c.intermediate_size);
+  const double q = static_cast<double>(c.num_heads) * c.head_dim;
+  const double kv = static_cast<double>(c.num_kv_heads) * c.head_dim;
+  double layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden;
+  if (c.qkv_bias) layer += q + 2 * kv;
+  if (c.o_bias) layer += hidden;
+  if (c.mlp_bias) layer += 2 * inner + hidden;
+  if (c.qk_norm) layer += 2.0 * c.head_dim;
+  const double vocabulary = static_cast<double>(c.vocab_size) * hidden;
+  return layer * c.num_layers + vocabulary * (c.tie_embeddings ? 1 : 2) + hidden;
 }
 
 }  // namespace flagscale::model

@@ -54,6 +54,9 @@ DecoderConfig parse_config(const std::string& json_text);
 // Writes one that transformers reads, with the given dtype name.
 std::string write_config(const DecoderConfig& config, const std::string& dtype);
 
+// Elements of all weights, from the sizes alone: known before a model of them is made.
+double parameter_count(const DecoderConfig& config);
+
 // Throws Error{kInvalidArgument} naming what does not fit.
 void validate(const DecoderConfig& config);
 
