@@ -1,5 +1,8 @@
 #include "text/bpe_model.h"
 
+#include <bit>
+#include <functional>
+
 #include "text/byte_alphabet.h"
 #include "text/unicode.h"
 
@@ -29,22 +32,31 @@ BpeModel::BpeModel(BpeSpec spec) : spec_(std::move(spec)) {
   }
   merges_ = MergeTable(spec_.merges);
   spec_.merges = {};
+  if (spec_.ignore_merges) mark_tokens();
+}
+
+void BpeModel::mark_tokens() {
+  marks_.assign(std::bit_ceil(static_cast<size_t>(spec_.tokens.size()) / 4 + 1),
+                0);  // 16 to 32 bits for each
+  for (int32_t id = 0; id < spec_.tokens.size(); ++id)
+    if (const auto raw = alphabet_to_bytes(spec_.tokens.text(id)))
+      marks_[mark(*raw) / 64] |= uint64_t{1} << mark(*raw) % 64;
+}
+
+size_t BpeModel::mark(std::string_view raw) const {
+  return std::hash<std::string_view>()(raw) & (marks_.size() * 64 - 1);
 }
 
 const std::vector<int32_t>& BpeModel::merge(std::string_view word, Scratch& scratch) const {
   std::vector<int32_t>& ids = scratch.ids;
   ids.clear();
-  if (spec_.ignore_merges) {
-    if (const auto id = spec_.tokens.find(bytes_to_alphabet(word))) {
-      ids.push_back(*id);
-      return ids;
-    }
-  }
   for (const char byte : word) {
     const int32_t id = byte_id_[static_cast<unsigned char>(byte)];
     if (id >= 0) ids.push_back(id);
   }
   merges_.merge(scratch);
+  if (spec_.ignore_merges && ids.size() > 1 && marks_[mark(word) / 64] >> mark(word) % 64 & 1)
+    if (const auto id = spec_.tokens.find(bytes_to_alphabet(word))) ids.assign(1, *id);
   return ids;
 }
 

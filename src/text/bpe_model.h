@@ -41,9 +41,14 @@ class BpeModel {
   const std::vector<int32_t>& merge(std::string_view word, Scratch& scratch) const;
 
  private:
+  void mark_tokens();
+  size_t mark(std::string_view raw) const;
+
   BpeSpec spec_;
   std::array<int32_t, 256> byte_id_;  // -1: the vocabulary lacks the byte, which is then left out
   MergeTable merges_;
+  // With ignore_merges, a bit for the hash of each token's bytes: few other words look for themselves.
+  std::vector<uint64_t> marks_;
 };
 
 }  // namespace flagscale::text

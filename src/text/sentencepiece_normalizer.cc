@@ -89,7 +89,6 @@ SentencePieceNormalizer::SentencePieceNormalizer(const SentencePieceSpec& spec, 
     copied_[static_cast<unsigned char>(piece.text[0])] = false;
   }
   only_spaces_ = spec.charsmap.empty() && user_defined_.empty() && !trim_;
-  if (trim_) copied_[' '] = false;
 }
 
 bool SentencePieceNormalizer::to_inner(std::string& piece) const {
@@ -128,14 +127,16 @@ SentencePieceNormalizer::Prefix SentencePieceNormalizer::prefix(std::string_view
 void SentencePieceNormalizer::append_all(std::string_view text, std::string& out) const {
   bool after_space = trim_;
   for (size_t at = 0; at < text.size();) {
+    // Up to the last ASCII character before another one, spaces that stay among them.
     size_t plain = at;
     while (plain + 1 < text.size() && copied_[static_cast<unsigned char>(text[plain])] &&
-           static_cast<unsigned char>(text[plain + 1]) < 0x80)
+           static_cast<unsigned char>(text[plain + 1]) < 0x80 &&
+           !(trim_ && text[plain] == ' ' && (text[plain + 1] == ' ' || (plain == at && after_space))))
       ++plain;
     if (plain > at) {
       out += text.substr(at, plain - at);
       at = plain;
-      after_space = false;
+      after_space = trim_ && out.back() == ' ';
     }
     auto [size, result] = prefix(text.substr(at));
     at += size;

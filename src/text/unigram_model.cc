@@ -7,12 +7,6 @@
 #include "text/unicode.h"
 
 namespace flagscale::text {
-namespace {
-
-constexpr float kReset = 100000.0f;  // where the library starts to count anew
-
-}  // namespace
-
 void UnigramModel::add_piece(std::string_view piece, int32_t id, float score) {
   trie_.insert(piece, id);
   if (scores_.size() <= static_cast<size_t>(id)) scores_.resize(static_cast<size_t>(id) + 1);
@@ -23,14 +17,6 @@ void UnigramModel::add_piece(std::string_view piece, int32_t id, float score) {
 void UnigramModel::set_unknown_score(float score) {
   unknown_score_ = score;
   largest_ = std::max(largest_, std::abs(score));
-}
-
-bool UnigramModel::same_behind(float sum, float margin, size_t size) const {
-  // Sums of the part are at most `reach`; each of its at most `size` additions errs by a 2^24th of that, and
-  // a margin is the difference of two such sums.
-  const float reach = std::abs(sum) + static_cast<float>(size) * largest_;
-  const float error = static_cast<float>(size + 1) * reach * std::numeric_limits<float>::epsilon();
-  return margin > error && reach < kReset;
 }
 
 float UnigramModel::encode(std::string_view part, float& sum, Scratch& scratch) const {

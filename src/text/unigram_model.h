@@ -1,7 +1,9 @@
 #pragma once
 // SentencePiece's unigram models: the pieces of the greatest sum of scores.
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -36,11 +38,19 @@ class UnigramModel {
   float encode(std::string_view part, float& sum, Scratch& scratch) const;
 
   // Whether a part of `size` bytes with that margin is encoded the same behind `sum`, whatever rounding does.
-  bool same_behind(float sum, float margin, size_t size) const;
+  bool same_behind(float sum, float margin, size_t size) const {
+    // Sums of the part are at most `reach`; each of its at most `size` additions errs by a 2^24th of that,
+    // and a margin is the difference of two such sums.
+    const float reach = std::abs(sum) + static_cast<float>(size) * largest_;
+    const float error = static_cast<float>(size + 1) * reach * std::numeric_limits<float>::epsilon();
+    return margin > error && reach < kReset;
+  }
   // The library's sum behind known pieces.
   float add(float sum, int32_t id) const { return sum + scores_[static_cast<size_t>(id)]; }
 
  private:
+  static constexpr float kReset = 100000;  // where the library starts to count anew
+
   ByteTrie trie_;
   std::vector<float> scores_;  // by id
   float unknown_score_ = 0;

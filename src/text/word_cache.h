@@ -61,7 +61,7 @@ class WordCache {
     return ((entry.key[0] ^ key.word[0]) | (entry.key[1] ^ key.word[1]) | (entry.key[2] ^ key.word[2]) |
             (entry.size ^ size)) == 0;
   }
-  static constexpr int kBits = 14;  // 2 MB
+  static constexpr int kBits = 16;  // 8 MB
   static uint64_t mask(size_t bytes) { return bytes >= 8 ? ~uint64_t{0} : (uint64_t{1} << bytes * 8) - 1; }
   std::vector<Entry> entries_;
 };
