@@ -3,9 +3,10 @@
 // of up to 24 bytes and 8 ids. Text of any language repeats most of its words.
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <vector>
+#include <new>
 
 namespace flagscale::text {
 
@@ -24,7 +25,13 @@ class WordCache {
     uint64_t word[3];
   };
 
-  WordCache() : entries_(size_t{2} << kBits) {}
+  // Zeros from the system: what no word needs is never touched.
+  WordCache() : memory_(std::calloc((size_t{2} << kBits) + 1, sizeof(Entry))) {
+    if (!memory_) throw std::bad_alloc();
+    size_t room = ((size_t{2} << kBits) + 1) * sizeof(Entry);
+    void* aligned = memory_.get();
+    entries_ = static_cast<Entry*>(std::align(alignof(Entry), sizeof(Entry) << kBits << 1, aligned, room));
+  }
 
   // size <= kMostBytes. readable: bytes from p that may be read, at least size.
   static Key key(const char* p, size_t size, size_t readable) {
@@ -63,7 +70,12 @@ class WordCache {
   }
   static constexpr int kBits = 16;  // 8 MB
   static uint64_t mask(size_t bytes) { return bytes >= 8 ? ~uint64_t{0} : (uint64_t{1} << bytes * 8) - 1; }
-  std::vector<Entry> entries_;
+
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<void, Free> memory_;
+  Entry* entries_;
 };
 
 }  // namespace flagscale::text

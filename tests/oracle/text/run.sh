@@ -30,3 +30,9 @@ if [ -d "$aquila" ]; then compared+=("$aquila"); else echo "no Aquila tokenizer 
 for tokenizer in "${compared[@]}"; do
   nice "$python" "$here/compare.py" "$tokenize" "$tokenizer" "$scratch/corpus"
 done
+
+echo "-- SentencePiece models of every kind against the library's ids"
+head -c 200000 "$scratch/corpus" >"$scratch/training"
+head -c 5000000 "$scratch/corpus" | iconv -c -f utf-8 -t utf-8 >"$scratch/some"
+nice "$python" "$here/sentencepiece_models.py" "$scratch/models" --vocab 4000 "$scratch/training"
+nice "$python" "$here/compare_sentencepiece.py" "$tokenize" "$scratch/some" "$vocabularies"-{llama-spm,phi-3,baichuan}.gguf "$scratch"/models/*.model
