@@ -6,6 +6,7 @@
 #include "text/bpe_json.h"
 #include "text/byte_alphabet.h"
 #include "text/normalize.h"
+#include "text/sentencepiece_file.h"
 #include "text/unicode.h"
 
 namespace flagscale::text {
@@ -69,12 +70,18 @@ class Reader {
 
   BpeSpec read() {
     read_normalizer(member(root_, "normalizer"));
-    read_pre_tokenizer(member(root_, "pre_tokenizer"));
+    if (spec_.characters && spec_.nfc) throw NotOurs{"NFC before spaces are replaced"};
+    if (!spec_.characters)
+      read_pre_tokenizer(member(root_, "pre_tokenizer"));
+    else if (!absent(member(root_, "pre_tokenizer")))
+      throw NotOurs{"spaces are replaced before a pre-tokenizer"};
     read_model(need_object(member(root_, "model"), "model"));
     read_added(member(root_, "added_tokens"));
     read_post_processor(member(root_, "post_processor"));
-    const element decoder = member(root_, "decoder");
-    if (absent(decoder) || text_of(member(need_object(decoder, "decoder"), "type")) != "ByteLevel")
+    const object decoder = need_object(member(root_, "decoder"), "decoder");
+    if (spec_.characters)
+      read_character_decoder(decoder);
+    else if (text_of(member(decoder, "type")) != "ByteLevel")
       throw NotOurs{"the decoder is not ByteLevel"};
     return std::move(spec_);
   }
@@ -89,9 +96,37 @@ class Reader {
     } else if (type == "Sequence") {
       for (const element each : need_array(member(normalizer, "normalizers"), "normalizers"))
         read_normalizer(each);
+    } else if (type == "Prepend" && text_of(member(normalizer, "prepend")) == kSpaceSymbol &&
+               !spec_.characters) {
+      spec_.prefix_space = true;
+    } else if (type == "Replace" && replaces(normalizer, " ", kSpaceSymbol)) {
+      spec_.characters = true;
     } else {
       throw NotOurs{"the normalizer is " + std::string(type)};
     }
+  }
+
+  static bool replaces(object value, std::string_view from, std::string_view to) {
+    const object pattern = need_object(member(value, "pattern"), "pattern");
+    return text_of(member(pattern, "String")) == from && text_of(member(value, "content")) == to;
+  }
+
+  // ▁ to spaces, bytes to characters, and the first space goes if one was put there.
+  void read_character_decoder(object decoder) const {
+    std::string steps;
+    for (const element each : need_array(member(decoder, "decoders"), "decoders")) {
+      const object step = need_object(each, "a decoder");
+      const std::string_view type = text_of(member(step, "type"));
+      uint64_t start = 0, stop = 1;
+      if (type == "Replace" && !replaces(step, kSpaceSymbol, " ")) throw NotOurs{"its decoder"};
+      if (type == "Strip" &&
+          (text_of(member(step, "content")) != " " || member(step, "start").get(start) != simdjson::SUCCESS ||
+           start != 1 || member(step, "stop").get(stop) != simdjson::SUCCESS || stop != 0))
+        throw NotOurs{"its decoder"};
+      steps.append(type).append(" ");
+    }
+    if (steps != (spec_.prefix_space ? "Replace ByteFallback Fuse Strip " : "Replace ByteFallback Fuse "))
+      throw NotOurs{"its decoder"};
   }
 
   void read_pre_tokenizer(element value) {
@@ -134,14 +169,28 @@ class Reader {
     if (!absent(given) && (given.get(dropout) != simdjson::SUCCESS || dropout != 0)) throw NotOurs{"dropout"};
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (!text_of(member(model, key)).empty()) throw NotOurs{key};
-    if (flag(model, "byte_fallback")) throw NotOurs{"byte_fallback"};
+    if (flag(model, "byte_fallback") != spec_.characters) throw NotOurs{"byte_fallback"};
     spec_.ignore_merges = flag(model, "ignore_merges");
     read_vocab(need_object(member(model, "vocab"), "vocab"));
-    const bool has_unknown = !absent(member(model, "unk_token"));
+    if (spec_.characters) check_characters();
+    const bool has_unknown = !spec_.characters && !absent(member(model, "unk_token"));
     for (size_t byte = 0; has_unknown && byte < 256; ++byte)
       if (!spec_.tokens.find(bytes_to_alphabet(std::string(1, static_cast<char>(byte)))))
         throw NotOurs{"unk_token, with a byte that the vocabulary lacks"};
     read_merges(need_array(member(model, "merges"), "merges"));
+    for (const BpeMerge& merge : spec_.merges)
+      if (spec_.characters && (is_byte(merge.left) || is_byte(merge.right))) throw NotOurs{"merges of bytes"};
+  }
+
+  bool is_byte(int32_t id) const { return byte_of_piece(spec_.tokens.text(id)) >= 0; }
+
+  void check_characters() const {
+    int bytes = 0;
+    for (int32_t id = 0; id < spec_.tokens.size(); ++id) {
+      if (spec_.tokens.text(id).empty()) throw NotOurs{"ids without a token"};
+      bytes += is_byte(id);
+    }
+    if (bytes != 256 || spec_.ignore_merges || !spec_.tokens.one_to_one()) throw NotOurs{"its vocabulary"};
   }
 
   void read_vocab(object vocab) {
@@ -188,6 +237,8 @@ class Reader {
       added.normalized = flag(token, "normalized");
       added.lstrip = flag(token, "lstrip");
       added.rstrip = flag(token, "rstrip");
+      if (spec_.characters && (added.normalized || added.content.find(kSpaceSymbol) != added.content.npos))
+        throw NotOurs{"an added token in normalised text"};
       if (added.normalized && spec_.nfc && nfc(added.content, storage) != added.content)
         throw NotOurs{"an added token that is not normalised"};
       spec_.added.push_back(std::move(added));

@@ -24,7 +24,10 @@ struct BpeSpec {
   bool prefix_space = false;                  // a piece that does not start with a space gets one
   bool nfc = false;                           // normalised first
   bool ignore_merges = false;                 // a word that is a token is taken as it is
-  std::vector<int32_t> before, after;         // what the post-processor puts around a text
+  // LLaMA-2's kind, which SentencePiece's encoder runs: characters merge, ▁ is a space, tokens are not in
+  // GPT-2's alphabet, bytes (<0x0A>) stand for characters that are no token.
+  bool characters = false;
+  std::vector<int32_t> before, after;  // what the post-processor puts around a text
 };
 
 // Adds a merge of the next rank. False if the vocabulary lacks one of the two or what they make.

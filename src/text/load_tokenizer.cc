@@ -100,7 +100,9 @@ std::unique_ptr<Tokenizer> load_json(const std::string& path, const Surroundings
   auto spec = read_bpe_json(json, path, why);
   std::unique_ptr<const Encoder> encoder;
   try {
-    encoder = spec ? make_bpe_encoder(std::move(*spec)) : make_rust_tokenizer(json);
+    encoder = !spec              ? make_rust_tokenizer(json)
+              : spec->characters ? make_character_bpe(std::move(*spec), path)
+                                 : make_bpe_encoder(std::move(*spec));
   } catch (const Error&) {
     rethrow_with(path);
   }

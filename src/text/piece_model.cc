@@ -38,7 +38,8 @@ std::vector<int32_t> ranks_of(const std::vector<Piece>& pieces) {
 
 }  // namespace
 
-PieceModel::PieceModel(const SentencePieceSpec& spec, const std::string& source)
+PieceModel::PieceModel(const SentencePieceSpec& spec, const std::vector<BpeMerge>& merges,
+                       const std::string& source)
     : unigram_(spec.algorithm == PieceAlgorithm::kUnigram),
       escaped_(spec.escape_spaces),
       byte_fallback_(spec.byte_fallback) {
@@ -64,7 +65,10 @@ PieceModel::PieceModel(const SentencePieceSpec& spec, const std::string& source)
     if (is_text(piece.type) || piece.type == PieceType::kUserDefined) cuts_.add(piece.text);
   }
   if (unigram_) build_unigram(spec);
-  if (spec.algorithm == PieceAlgorithm::kBpe) build_merges(spec);
+  if (!merges.empty())
+    merges_ = MergeTable(merges);
+  else if (spec.algorithm == PieceAlgorithm::kBpe)
+    build_merges(spec);
 }
 
 void PieceModel::build_unigram(const SentencePieceSpec& spec) {

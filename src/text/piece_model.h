@@ -21,8 +21,8 @@ namespace flagscale::text {
 class PieceModel {
  public:
   // spec.pieces: as normalised texts hold them (SentencePieceNormalizer::to_inner()); "" for those that no
-  // text holds. Errors: kUnsupported naming `source`.
-  PieceModel(const SentencePieceSpec& spec, const std::string& source);
+  // text holds. merges: BPE's, where scores do not tell them. Errors: kUnsupported naming `source`.
+  PieceModel(const SentencePieceSpec& spec, const std::vector<BpeMerge>& merges, const std::string& source);
 
   struct Session {  // a caller's own memory
     WordCache cache;

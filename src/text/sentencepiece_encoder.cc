@@ -32,7 +32,8 @@ struct Session {
 
 class SentencePieceEncoder : public Encoder {
  public:
-  SentencePieceEncoder(SentencePieceSpec spec, const SentencePieceOptions& options, const std::string& source)
+  SentencePieceEncoder(SentencePieceSpec spec, const std::vector<BpeMerge>& merges,
+                       const std::vector<AddedToken>& added, const std::string& source)
       : normalizer_(spec, source), drops_first_space_(spec.add_dummy_prefix || spec.remove_extra_spaces) {
     TokenTable::Builder builder;
     std::vector<AddedToken> cut;
@@ -44,18 +45,21 @@ class SentencePieceEncoder : public Encoder {
     }
     tokens_ = builder.build();
     vocab_size_ = tokens_.size();
-    for (const AddedToken& token : options.added) {
+    for (const AddedToken& token : added) {
       if (is(token.id, PieceType::kControl)) continue;
       cut.push_back(token);
       vocab_size_ = std::max(vocab_size_, token.id + 1);
     }
     for (const AddedToken& token : cut) added_[token.id] = token;
     cutter_ = AddedTokenMatcher(std::move(cut));
-    if (options.add_bos) before_ = control(spec.bos);
-    if (options.add_eos) after_ = control(spec.eos);
     for (Piece& piece : spec.pieces)
       if (!normalizer_.to_inner(piece.text)) piece.text.clear();
-    model_ = std::make_unique<PieceModel>(spec, source);
+    model_ = std::make_unique<PieceModel>(spec, merges, source);
+  }
+
+  void put_around(std::vector<int32_t> before, std::vector<int32_t> after) {
+    before_ = std::move(before);
+    after_ = std::move(after);
   }
 
   int32_t control(std::string_view piece) const {  // -1: no such
@@ -67,14 +71,14 @@ class SentencePieceEncoder : public Encoder {
     auto session = sessions_.take();
     {
       IdOutput out(ids);
-      if (add_special && before_ >= 0) out.add(before_);
+      if (add_special) out.add(before_);
       cutter_.split(
           text,
           [&](std::string_view part) {
             model_->encode(normalizer_.normalize(part, session->normalized), session->pieces, out);
           },
           [&](int32_t id) { out.add(id); });
-      if (add_special && after_ >= 0) out.add(after_);
+      if (add_special) out.add(after_);
     }
     sessions_.give_back(std::move(session));
   }
@@ -121,7 +125,8 @@ class SentencePieceEncoder : public Encoder {
   std::unique_ptr<const PieceModel> model_;
   std::unordered_map<int32_t, AddedToken> added_;
   AddedTokenMatcher cutter_;
-  int32_t before_ = -1, after_ = -1, vocab_size_ = 0;
+  std::vector<int32_t> before_, after_;
+  int32_t vocab_size_ = 0;
   bool drops_first_space_;
   mutable Sessions<Session> sessions_;
 };
@@ -135,12 +140,32 @@ SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePiec
   for (size_t id = 0; id < spec.pieces.size(); ++id)
     if (spec.pieces[id].type == PieceType::kUnknown) result.unk = static_cast<int32_t>(id);
   const std::string bos = spec.bos, eos = spec.eos, pad = spec.pad;
-  auto encoder = std::make_unique<SentencePieceEncoder>(std::move(spec), options, source);
+  auto encoder =
+      std::make_unique<SentencePieceEncoder>(std::move(spec), std::vector<BpeMerge>(), options.added, source);
   result.bos = encoder->control(bos);
   result.eos = encoder->control(eos);
   result.pad = encoder->control(pad);
+  const auto ids = [](bool wanted, int32_t id) {
+    return std::vector<int32_t>(wanted && id >= 0 ? 1 : 0, id);
+  };
+  encoder->put_around(ids(options.add_bos, result.bos), ids(options.add_eos, result.eos));
   result.encoder = std::move(encoder);
   return result;
+}
+
+std::unique_ptr<const Encoder> make_character_bpe(BpeSpec spec, const std::string& source) {
+  SentencePieceSpec pieces;
+  pieces.algorithm = PieceAlgorithm::kBpe;
+  pieces.byte_fallback = true;
+  pieces.add_dummy_prefix = spec.prefix_space;
+  pieces.remove_extra_spaces = false;
+  for (int32_t id = 0; id < spec.tokens.size(); ++id) {
+    const std::string text(spec.tokens.text(id));
+    pieces.pieces.push_back({text, 0, byte_of_piece(text) < 0 ? PieceType::kNormal : PieceType::kByte});
+  }
+  auto encoder = std::make_unique<SentencePieceEncoder>(std::move(pieces), spec.merges, spec.added, source);
+  encoder->put_around(std::move(spec.before), std::move(spec.after));
+  return encoder;
 }
 
 }  // namespace flagscale::text

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/added_tokens.h"
+#include "text/bpe_model.h"
 #include "text/encoder.h"
 
 namespace flagscale::text {
@@ -24,5 +25,8 @@ struct SentencePieceModel {
 };
 SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePieceOptions& options,
                                       const std::string& source);
+
+// A tokenizer.json of LLaMA-2's kind (spec.characters): Hugging Face's ids.
+std::unique_ptr<const Encoder> make_character_bpe(BpeSpec spec, const std::string& source);
 
 }  // namespace flagscale::text

@@ -221,7 +221,7 @@ TEST_P(SentencePieceKind, DividesRandomTextAsAPlainEncoderDoes) {
   const SentencePieceNormalizer normalizer(spec, GetParam());
   for (Piece& piece : spec.pieces)
     if (!normalizer.to_inner(piece.text)) piece.text.clear();
-  const PieceModel model(spec, GetParam());
+  const PieceModel model(spec, {}, GetParam());
   PlainModel plain(spec);
   PieceModel::Session session;
   std::mt19937 random(static_cast<uint32_t>(std::hash<std::string>()(GetParam())));

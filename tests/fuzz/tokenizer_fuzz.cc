@@ -20,7 +20,9 @@ std::unique_ptr<const Encoder> open(std::string_view file) {
   if (file.starts_with('{')) {
     std::string why;
     auto spec = read_bpe_json(std::string(file), "fuzz", why);
-    return spec ? make_bpe_encoder(std::move(*spec)) : make_rust_tokenizer(file);
+    if (!spec) return make_rust_tokenizer(file);
+    return spec->characters ? make_character_bpe(std::move(*spec), "fuzz")
+                            : make_bpe_encoder(std::move(*spec));
   }
   if (looks_like_tiktoken(file)) return make_bpe_encoder(read_tiktoken(file, "fuzz"));
   return make_sentencepiece(file, {}, "fuzz").encoder;
