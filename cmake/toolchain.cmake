@@ -20,8 +20,4 @@ if(FLAGSCALE_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${FLAGSCALE_SANITIZE}")
   target_compile_options(flagscale_settings INTERFACE -fsanitize=${_sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${_sanitizers})
-  if(FLAGSCALE_SANITIZE MATCHES thread)
-    # libgomp is not instrumented: its barriers look like races, so the team is std::thread.
-    target_compile_definitions(flagscale_settings INTERFACE FLAGSCALE_STD_THREADS)
-  endif()
 endif()

@@ -1,5 +1,6 @@
 #include "base/parallel.h"
 
+#include <immintrin.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -7,15 +8,9 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
-
-#ifdef FLAGSCALE_STD_THREADS
-#include <condition_variable>
-#include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
-#else
-#include <omp.h>
-#endif
 
 namespace flagscale {
 
@@ -53,72 +48,70 @@ void Team::for_each(int64_t n, FunctionRef<void(int64_t)> body, int64_t grain) c
   });
 }
 
-#ifndef FLAGSCALE_STD_THREADS
+namespace {
 
-Team::Team(int threads) : size_(wanted_threads(threads)) {}
-Team::~Team() = default;
+// A worker or a caller that waits for another core's next store spins for some 100 us, which is longer than
+// the serial work between two kernels, then sleeps.
+constexpr int kSpins = 4000;
 
-void Team::run(FunctionRef<void(int)> body) const {
-  if (size_ == 1) return body(0);
-#pragma omp parallel num_threads(size_)
-  body(omp_get_thread_num());
+template <class T>
+T await_change(const std::atomic<T>& value, T old) {
+  for (int i = 0; i < kSpins; ++i) {
+    const T now = value.load(std::memory_order_acquire);
+    if (now != old) return now;
+    _mm_pause();
+  }
+  value.wait(old, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
 }
 
-#else
+}  // namespace
 
 struct Team::Workers {
-  std::mutex mutex;
-  std::condition_variable start, done;
-  const FunctionRef<void(int)>* body = nullptr;
-  uint64_t generation = 0;
-  int running = 0;
-  bool stop = false;
+  alignas(64) std::atomic<uint32_t> calls{0};
+  const FunctionRef<void(int)>* body = nullptr;  // of the last call; null: the end
+  alignas(64) std::atomic<int> running{0};
   std::vector<std::thread> threads;
 
   void loop(int index) {
-    uint64_t seen = 0;
-    for (;;) {
-      std::unique_lock lock(mutex);
-      start.wait(lock, [&] { return stop || generation != seen; });
-      if (stop) return;
-      seen = generation;
-      const auto* current = body;
-      lock.unlock();
-      (*current)(index);
-      lock.lock();
-      if (--running == 0) done.notify_one();
+    for (uint32_t seen = 0;;) {
+      seen = await_change(calls, seen);
+      if (!body) return;
+      (*body)(index);
+      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
     }
+  }
+  void call(const FunctionRef<void(int)>* next) {
+    body = next;
+    running.store(static_cast<int>(threads.size()), std::memory_order_relaxed);
+    calls.fetch_add(1, std::memory_order_release);
+    calls.notify_all();
   }
 };
 
-Team::Team(int threads) : size_(wanted_threads(threads)), workers_(new Workers) {
-  for (int i = 1; i < size_; ++i) workers_->threads.emplace_back([this, i] { workers_->loop(i); });
+Team::Team(int threads) : size_(wanted_threads(threads)) {
+  if (size_ == 1) return;
+  workers_ = new Workers;
+  try {
+    for (int i = 1; i < size_; ++i) workers_->threads.emplace_back([this, i] { workers_->loop(i); });
+  } catch (const std::system_error&) {  // a limit on threads: as many as it allows
+    size_ = 1 + static_cast<int>(workers_->threads.size());
+  }
 }
 
 Team::~Team() {
-  {
-    std::lock_guard lock(workers_->mutex);
-    workers_->stop = true;
-  }
-  workers_->start.notify_all();
-  for (auto& thread : workers_->threads) thread.join();
+  if (!workers_) return;
+  workers_->call(nullptr);
+  for (std::thread& thread : workers_->threads) thread.join();
   delete workers_;
 }
 
 void Team::run(FunctionRef<void(int)> body) const {
   if (size_ == 1) return body(0);
-  {
-    std::lock_guard lock(workers_->mutex);
-    workers_->body = &body;
-    workers_->running = size_ - 1;
-    ++workers_->generation;
-  }
-  workers_->start.notify_all();
+  workers_->call(&body);
   body(0);
-  std::unique_lock lock(workers_->mutex);
-  workers_->done.wait(lock, [&] { return workers_->running == 0; });
+  for (int left = workers_->running.load(std::memory_order_acquire); left > 0;)
+    left = await_change(workers_->running, left);
 }
-
-#endif
 
 }  // namespace flagscale
