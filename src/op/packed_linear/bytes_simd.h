@@ -80,11 +80,12 @@ struct Ints {
 #endif
 };
 
-// Writes x * factor, to nearest and ties to even, for n (16 or 32) numbers that fit a byte; returns their
-// sum.
-static inline int32_t round_to_bytes(const float* x, float factor, int64_t n, int8_t* to) {
+// Writes x * factor, to nearest and ties to even, for kCount (16 or 32) numbers that fit a byte; returns
+// their sum.
+template <int64_t kCount>
+static inline int32_t round_to_bytes(const float* x, float factor, int8_t* to) {
   __m512i sum = _mm512_setzero_si512();
-  for (int64_t k = 0; k < n; k += 16) {
+  for (int64_t k = 0; k < kCount; k += 16) {
     const __m512i q = _mm512_cvtps_epi32((F32::load(x + k) * F32::set(factor)).v);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k), _mm512_cvtepi32_epi8(q));
     sum = _mm512_add_epi32(sum, q);
@@ -142,9 +143,10 @@ struct Ints {
   }
 };
 
-static inline int32_t round_to_bytes(const float* x, float factor, int64_t n, int8_t* to) {
+template <int64_t kCount>
+static inline int32_t round_to_bytes(const float* x, float factor, int8_t* to) {
   __m128i sum = _mm_setzero_si128();
-  for (int64_t k = 0; k < n; k += 8) {
+  for (int64_t k = 0; k < kCount; k += 8) {
     const __m256i q = _mm256_cvtps_epi32((F32::load(x + k) * F32::set(factor)).v);
     const __m128i low = _mm256_castsi256_si128(q), high = _mm256_extracti128_si256(q, 1);
     const __m128i words = _mm_packs_epi32(low, high);
@@ -162,9 +164,10 @@ static inline F32 load_halves(const F16* p) { return {half_to_float(*p)}; }
 static inline F32 load_bytes(const uint8_t* p) { return {static_cast<float>(*p)}; }
 static inline F32 load_bytes(const int8_t* p) { return {static_cast<float>(*p)}; }
 
-static inline int32_t round_to_bytes(const float* x, float factor, int64_t n, int8_t* to) {
+template <int64_t kCount>
+static inline int32_t round_to_bytes(const float* x, float factor, int8_t* to) {
   int32_t sum = 0;
-  for (int64_t k = 0; k < n; ++k) {
+  for (int64_t k = 0; k < kCount; ++k) {
     const float shifted = x[k] * factor + 12582912.f;  // 1.5 * 2^23: the sum's last bit is worth 1
     int32_t bits;
     std::memcpy(&bits, &shifted, 4);

@@ -4,7 +4,8 @@
 // between slices, so neither the cut nor the tile's height changes the order of a sum.
 //
 // A kernel K gives:
-//   kRows, kDepth                the tallest tile; elements along k of a slice
+//   kRows, kDepth                the tallest tile; elements along k of a slice, but where one tile is all
+//   strip(depth)                 rows of a strip, a multiple of kRows of at most kStrip
 //   slice(panel, k, n, buffer)   elements [k, k + n) of a panel, ready to multiply (kBufferBytes of buffer)
 //   multiply<N>(slice, row, k, n, ahead, sums)   adds the products of a tile of N rows, and asks for `ahead`
 //   finish(panel, n, sum)        the sum of all k to the output's value, for the outputs from n on
@@ -21,12 +22,12 @@ constexpr int64_t kStrip = 192, kGroupPanels = 4;
 struct Cut {
   Tiles tiles;
   int64_t rows, panels, strips, group, groups;
-  Cut(const PackedLinearArgs& args, int64_t most)
+  Cut(const PackedLinearArgs& args, int64_t most, int64_t tallest_strip)
       : tiles(args.x.rows(), most), rows(tiles.rows), panels(args.packed.dims[0]) {
-    strips = (rows + kStrip - 1) / kStrip;
-    // Few rows read each panel from memory in one run; many share a slice of them in L2. Some tasks more than
-    // threads.
-    group = rows <= 48 ? 1 : panels * strips / 32;
+    strips = (rows + tallest_strip - 1) / tallest_strip;
+    // Few rows read each panel from memory in one run; many share a slice of them in L2. So many tasks that
+    // the last ones end together.
+    group = rows <= 48 ? 1 : panels * strips / 96;
     group = group < 1 ? 1 : group > kGroupPanels ? kGroupPanels : group;
     groups = (panels + group - 1) / group;
   }
@@ -46,18 +47,29 @@ template <class K>
 class Drive {
  public:
   Drive(const PackedLinearArgs& args, const K& kernel, std::byte* memory)
-      : args_(args), kernel_(kernel), cut_(args, K::kRows), memory_(memory), depth_(args.x.cols()) {
+      : args_(args),
+        kernel_(kernel),
+        cut_(args, K::kRows, K::strip(args.x.cols())),
+        memory_(memory),
+        depth_(args.x.cols()),
+        step_(K::kBufferBytes == 0 && cut_.tiles.count == 1 ? depth_ : K::kDepth),
+        slice_bytes_(args.packed.dims[1] * step_ / (depth_ > step_ ? depth_ : step_)) {
     static_assert(kStrip % K::kRows == 0);
   }
 
-  // A thread takes its next task before it begins one, so that it knows which slice comes next.
+  // Each thread has a run of tasks of its own, half of all together, before it takes from the rest: asking
+  // another core costs as much as a small task. It takes the next task before it begins one, so that it knows
+  // which slice comes next.
   void run(const KernelContext& context) const {
-    const int64_t n = cut_.strips * cut_.groups;
-    int64_t taken = 0;
+    const int64_t n = cut_.strips * cut_.groups, own = n / (2 * context.team.size());
+    int64_t taken = own * context.team.size();
     context.team.run([&](int thread) {
-      int64_t task = __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED);
+      int64_t mine = own * thread;
+      const int64_t end = mine + own;
+      const auto take = [&] { return mine < end ? mine++ : __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED); };
+      int64_t task = take();
       while (task < n) {
-        const int64_t next = __atomic_fetch_add(&taken, 1, __ATOMIC_RELAXED);
+        const int64_t next = take();
         run_task(task, next < n ? next % cut_.groups * cut_.group : -1, memory_ + thread * kThreadBytes<K>);
         task = next;
       }
@@ -71,9 +83,9 @@ class Drive {
     const int64_t first = strip * cut_.tiles.count / cut_.strips,
                   last = (strip + 1) * cut_.tiles.count / cut_.strips;
     const int64_t end = panel + cut_.group < cut_.panels ? panel + cut_.group : cut_.panels;
-    for (int64_t k = 0; k < depth_; k += K::kDepth)
+    for (int64_t k = 0; k < depth_; k += step_)
       for (int64_t p = panel; p < end; ++p) {
-        const int64_t after = k + K::kDepth < depth_ ? k + K::kDepth : 0;
+        const int64_t after = k + step_ < depth_ ? k + step_ : 0;
         const Ahead ahead = p + 1 < end ? ahead_of(p + 1, k)
                             : after > 0 ? ahead_of(panel, after)
                                         : ahead_of(next_panel, 0);
@@ -84,23 +96,23 @@ class Drive {
 
   Ahead ahead_of(int64_t panel, int64_t k) const {
     if (panel < 0) return {nullptr, nullptr};
-    const std::byte* const base = args_.packed.ptr<const std::byte>() + panel * args_.packed.dims[1];
-    const int64_t stop = k + K::kDepth < depth_ ? k + K::kDepth : depth_;
-    return {base + k * args_.packed.dims[1] / depth_, base + stop * args_.packed.dims[1] / depth_};
+    const std::byte* const next =
+        args_.packed.ptr<const std::byte>() + panel * args_.packed.dims[1] + k / step_ * slice_bytes_;
+    return {next, next + slice_bytes_};
   }
 
   // Tiles [first, last) of one slice of a panel.
   void slice(int64_t panel, int64_t k, int64_t first, int64_t last, Ahead ahead, float* sums,
              std::byte* buffer) const {
-    const int64_t n = depth_ - k < K::kDepth ? depth_ - k : K::kDepth;
+    const int64_t n = depth_ - k < step_ ? depth_ - k : step_;
     const auto elements = kernel_.slice(panel, k, n, buffer);
-    const int64_t origin = cut_.tiles.first(first), bytes = ahead.end - ahead.next, tiles = last - first;
+    const int64_t origin = cut_.tiles.first(first), bytes = ahead.end - ahead.next;
+    const int64_t share = last - first == 1 ? bytes : (bytes / (last - first) + 63) / 64 * 64;
     for (int64_t t = first; t < last; ++t) {
       const int64_t row = cut_.tiles.first(t);
-      const Ahead share{ahead.next + (t - first) * bytes / tiles,
-                        ahead.next + (t - first + 1) * bytes / tiles};
-      tile_of<K::kRows>(cut_.tiles.first(t + 1) - row, elements, panel, row, k, n, share,
-                        sums + (row - origin) * kPanel);
+      tile_of<K::kRows>(cut_.tiles.first(t + 1) - row, elements, panel, row, k, n,
+                        {ahead.next, ahead.next + share}, sums + (row - origin) * kPanel);
+      ahead.next += share;
     }
   }
 
@@ -153,7 +165,7 @@ class Drive {
   const K& kernel_;
   Cut cut_;
   std::byte* memory_;
-  int64_t depth_;
+  int64_t depth_, step_, slice_bytes_;  // step: elements along k of a slice
 };
 
 }  // namespace flagscale::op::FLAGSCALE_ISA

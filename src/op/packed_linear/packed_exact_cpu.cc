@@ -59,6 +59,7 @@ struct Widen {
 struct Widened {
   static constexpr int kRows = F32::kLanes == 16 ? 12 : F32::kLanes == 8 ? 3 : 1;
   static constexpr int64_t kDepth = 256, kBufferBytes = kDepth * kPanel * 4;
+  static int64_t strip(int64_t) { return kStrip; }
   const PackedLinearArgs& args;
   void (*widen)(const uint8_t*, int64_t, int64_t, float*);
 

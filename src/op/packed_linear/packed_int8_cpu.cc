@@ -16,7 +16,10 @@ struct Integers {
   static constexpr int kWide = F32::kLanes == 1 ? 4 : 2;  // vectors of outputs at once
   static constexpr int64_t kDepth = 512, kBufferBytes = 0;
   const PackedLinearArgs& args;
-  Quantised x;
+  Quantised<F::kParts> x;
+
+  // Half of them stay in L2 while the panels go by.
+  static int64_t strip(int64_t depth) { return depth > 2048 ? kStrip / 2 : kStrip; }
 
   const uint8_t* slice(int64_t panel, int64_t k, int64_t, std::byte*) const {
     return args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1] + F::kHeadBytes +
@@ -54,16 +57,27 @@ struct Integers {
   template <int N>
   [[gnu::always_inline]] void outputs(const uint8_t* block, const std::byte* xs, int64_t left, int64_t n,
                                       Ahead ahead, F32 (&sum)[N][kWide]) const {
-    const int64_t lines = ((ahead.end - ahead.next) / 64 + left) / left;
+    [[maybe_unused]] const auto lines =
+        static_cast<int32_t>((ahead.end - ahead.next) / 64 + left) / static_cast<int32_t>(left);
     for (; left > 0; block += F::kBlockBytes)
       for (int64_t i = 0; i < F::kGroups && left > 0;
-           ++i, --left, xs += Quantised::group_bytes(N, F::kParts)) {
-        for (int64_t line = 0; line < lines && ahead.next < ahead.end; ++line, ahead.next += 64)
-          __builtin_prefetch(ahead.next, 0, 2);
+           ++i, --left, xs += Quantised<F::kParts>::group_bytes(N)) {
+        if constexpr (N > 1)
+          for (int32_t line = 0; line < lines && ahead.next < ahead.end; ++line, ahead.next += 64)
+            __builtin_prefetch(ahead.next, 0, 2);
+        else
+          fetch_far(F::group(block, i));
         const uint8_t* const bits = F::group(block, i);
         part<N, 0>(bits, block, i, xs, n, sum);
         if constexpr (F::kParts == 2) part<N, 1>(bits, block, i, xs, n, sum);
       }
+  }
+
+  // One row reads on and on: it asks for what lies a page ahead.
+  static void fetch_far(const uint8_t* group) {
+#pragma GCC unroll 16
+    for (int64_t byte = 0; byte < F::Elements::kBytes; byte += 64)
+      __builtin_prefetch(group + 4096 + byte, 0, 3);
   }
 
   // Part kPart of group i of a block.
@@ -128,15 +142,8 @@ struct Integers {
   }
 };
 
-constexpr int parts_of(Packing packing) { return packing == Packing::kQ6_K ? 2 : 1; }
-
-int zero_of(Packing packing) {
-  int zero = 0;
-  for_format(packing, [&]<class F>(F) { zero = F::kZero; });
-  return zero;
-}
-
-void quantise(KernelContext& context, const PackedLinearArgs& args, const Quantised& x) {
+template <int kParts>
+void quantise(KernelContext& context, const PackedLinearArgs& args, const Quantised<kParts>& x) {
   const int64_t in = args.x.cols();
   const Tiles tiles(args.x.rows(), kTallest);
   const auto tile = [&](int64_t t) {
@@ -144,27 +151,27 @@ void quantise(KernelContext& context, const PackedLinearArgs& args, const Quanti
     for (int64_t r = 0; r < n; ++r)
       x.row(first, n, r, args.x.ptr<const float>() + (first + r) * args.x.row_stride(), in);
   };
-  if (tiles.rows * in < 1 << 15)
+  if (tiles.rows * in < 1 << 14)
     for (int64_t t = 0; t < tiles.count; ++t) tile(t);
   else
     context.team.for_each(tiles.count, tile);
 }
 
 void run(KernelContext& context, const PackedLinearArgs& args) {
-  const int64_t in = args.x.cols();
-  const int parts = parts_of(args.packing);
-  const Quantised x{context.workspace.data(), (in + kGroup - 1) / kGroup, parts, zero_of(args.packing)};
-  quantise(context, args, x);
   for_format(args.packing, [&]<class F>(F) {
+    const int64_t in = args.x.cols();
+    const Quantised<F::kParts> x{context.workspace.data(), (in + kGroup - 1) / kGroup, F::kZero};
+    quantise(context, args, x);
     const Integers<F> kernel{args, x};
-    Drive<Integers<F>>(args, kernel, context.workspace.data() + Quantised::bytes(args.x.dims[0], in, parts))
-        .run(context);
+    Drive<Integers<F>>(args, kernel, context.workspace.data() + x.bytes(args.x.dims[0], in)).run(context);
   });
 }
 
 size_t workspace(const PackedLinearArgs& args, int threads) {
-  return static_cast<size_t>(Quantised::bytes(args.x.dims[0], args.x.cols(), parts_of(args.packing)) +
-                             threads * kSumBytes);
+  int64_t bytes = 0;
+  for_format(args.packing,
+             [&]<class F>(F) { bytes = Quantised<F::kParts>::bytes(args.x.dims[0], args.x.cols()); });
+  return static_cast<size_t>(bytes + threads * kSumBytes);
 }
 
 const CpuKernel<PackedLinearArgs> kKernel{kPackedLinearInt8, kIsa, &run, &workspace};

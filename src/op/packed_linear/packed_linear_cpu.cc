@@ -43,6 +43,7 @@ template <class W>
 struct Float {
   static constexpr int kRows = kFloatRows;
   static constexpr int64_t kDepth = 512 / sizeof(W), kBufferBytes = 0;
+  static int64_t strip(int64_t) { return kStrip; }
   const PackedLinearArgs& args;
 
   const W* slice(int64_t panel, int64_t k, int64_t, std::byte*) const {
@@ -86,6 +87,7 @@ struct Pairs : Float<BF16> {  // bf16 lies in pairs along k
 struct Rounded {
   static constexpr int kRows = 12;
   static constexpr int64_t kDepth = 256, kBufferBytes = 0;
+  static int64_t strip(int64_t) { return kStrip; }
   const PackedLinearArgs& args;
   const BF16* x;
   int64_t x_row;

@@ -14,27 +14,26 @@
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
 
+template <int kParts>
 struct Quantised {
   std::byte* memory;
   int64_t groups;
-  int parts, zero;
+  int zero;
 
-  static constexpr int64_t group_bytes(int64_t rows, int64_t parts) {
-    return rows * (kGroup + 4 + 4 + 4 * parts);
-  }
-  static int64_t bytes(int64_t rows, int64_t in, int64_t parts) {
-    return ((in + kGroup - 1) / kGroup * group_bytes(rows, parts) + 63) / 64 * 64;
+  static constexpr int64_t group_bytes(int64_t rows) { return rows * (kGroup + 4 + 4 + 4 * kParts); }
+  static int64_t bytes(int64_t rows, int64_t in) {
+    return ((in + kGroup - 1) / kGroup * group_bytes(rows) + 63) / 64 * 64;
   }
 
   // The groups from g on of the tile of N rows that begins at `row`.
   const std::byte* tile(int64_t row, int64_t n, int64_t g) const {
-    return memory + groups * group_bytes(row, parts) + g * group_bytes(n, parts);
+    return memory + groups * group_bytes(row) + g * group_bytes(n);
   }
 
   // Fills row r of the tile of n rows at `first`.
   void row(int64_t first, int64_t n, int64_t r, const float* x, int64_t in) const {
-    std::byte* to = memory + groups * group_bytes(first, parts);
-    for (int64_t g = 0; g < groups; ++g, to += group_bytes(n, parts)) {
+    std::byte* to = memory + groups * group_bytes(first);
+    for (int64_t g = 0; g < groups; ++g, to += group_bytes(n)) {
       const int64_t left = in - g * kGroup;
       if (left >= kGroup) {
         group(to, n, r, x + g * kGroup);
@@ -56,11 +55,11 @@ struct Quantised {
     const float largest = high.highest(), inverse = largest > 0 ? 127.f / largest : 0.f;
     auto* const q = reinterpret_cast<int8_t*>(to) + r * kGroup;
     auto* const scales = reinterpret_cast<float*>(to + n * kGroup);
-    auto* const starts = reinterpret_cast<int32_t*>(scales + 2 * n) + r * parts;
+    auto* const starts = reinterpret_cast<int32_t*>(scales + 2 * n) + r * kParts;
     int32_t total = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int32_t sum =
-          round_to_bytes(x + part * kGroup / parts, inverse, kGroup / parts, q + part * kGroup / parts);
+    constexpr int64_t kSize = kGroup / kParts;
+    for (int64_t part = 0; part < kParts; ++part) {
+      const int32_t sum = round_to_bytes<kSize>(x + part * kSize, inverse, q + part * kSize);
       starts[part] = -zero * sum;
       total += sum;
     }

@@ -242,14 +242,16 @@ class Decode {
  public:
   // memory: kSlots + 2 parts, then the threads' scratch
   Decode(KernelContext& context, const Cut& cut, const int64_t* starts, S* memory, S* scratch)
-      : context_(context), cut_(cut), starts_(starts), memory_(memory), scratch_(scratch) {}
+      : context_(context), cut_(cut), starts_(starts), memory_(memory), scratch_(scratch) {
+    for (int64_t s = 0; s < cut.sequences; ++s) several_ |= cut.queries(s) == 1 && cut.chunks(s) > 1;
+  }
 
   void run() {
     const int64_t n = starts_[cut_.sequences];
     for (int64_t begin = 0, wave = 0; begin < n; begin += kSlots, ++wave) {
       const int64_t size = n - begin < kSlots ? n - begin : kSlots;
       for_units(context_, size, [&](int64_t i, int thread) { attend(begin + i, i, thread); });
-      for_units(context_, size, [&](int64_t i, int) { gather(begin, i, size, wave); });
+      if (several_) for_units(context_, size, [&](int64_t i, int) { gather(begin, i, size, wave); });
     }
   }
 
@@ -265,6 +267,7 @@ class Decode {
     const Scratch<S> w(scratch_ + thread * Scratch<S>::elements(d, cut_.pitch), d, cut_.pitch);
     gather_queries<V, T>(cut_, task.block, w.q);
     attend_chunk<V, C>(cut_, task.block, cut_.first_chunk(task.block.sequence) + task.index, w, slot(i));
+    if (!several_) finish<V, T>(cut_, task.block, slot(i));
   }
 
   // Combines the parts of the block whose first part in this wave is slot i. A block cut by the wave's end is
@@ -285,6 +288,7 @@ class Decode {
   const Cut& cut_;
   const int64_t* starts_;
   S *memory_, *scratch_;
+  bool several_ = false;  // some block has more than one chunk
 };
 
 // Checks what the engine gave, since pages are followed blindly.
@@ -308,11 +312,12 @@ void run_typed(KernelContext& context, const Cut& cut) {
     decode[s + 1] = decode[s] + cut.decode_tasks(s);
     blocks[s + 1] = blocks[s] + cut.prefill_tasks(s);
   }
-  for_units(context, blocks[cut.sequences], [&](int64_t i, int thread) {
-    const int64_t s = owner_of(blocks, cut.sequences, i);
-    prefill<V, T, C>(cut, block_of(cut, s, i - blocks[s]),
-                     {scratch + thread * Scratch<S>::elements(d, cut.pitch), d, cut.pitch});
-  });
+  if (blocks[cut.sequences] > 0)
+    for_units(context, blocks[cut.sequences], [&](int64_t i, int thread) {
+      const int64_t s = owner_of(blocks, cut.sequences, i);
+      prefill<V, T, C>(cut, block_of(cut, s, i - blocks[s]),
+                       {scratch + thread * Scratch<S>::elements(d, cut.pitch), d, cut.pitch});
+    });
   Decode<V, T, C>(context, cut, decode, slots, scratch).run();
 }
 
