@@ -1,9 +1,11 @@
 #pragma once
-// y = x W^T + b over whichever copy of the weight there is: dense (training) or packed (serving).
+// y = x W^T + b over whichever copy of the weight there is: dense (training) or packed (serving); then what
+// adapters add.
 
 #include <optional>
 
 #include "autograd/context.h"
+#include "nn/lora.h"
 #include "nn/parameter.h"
 
 namespace flagscale::nn {
@@ -16,9 +18,15 @@ class Linear {
   Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
   const Parameter& weight() const { return *weight_; }
 
+  // Its projections by name, without memory.
+  std::vector<LoraPart> lora_parts() const;
+  // lora: outlives the linear; null: none.
+  void adapt(const Lora* lora) { lora_ = lora; }
+
  private:
   Parameter* weight_;
   Parameter* bias_;
+  const Lora* lora_ = nullptr;
 };
 
 }  // namespace flagscale::nn

@@ -56,6 +56,13 @@ Decoder::Decoder(DecoderConfig config, nn::Partition& partition)
                                                       {}});
 }
 
+std::vector<nn::Linear*> Decoder::linears() {
+  std::vector<nn::Linear*> all;
+  for (Layer& layer : layers_)
+    for (nn::Linear* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) all.push_back(linear);
+  return all;
+}
+
 nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string& name,
                                    std::vector<Part> parts, int64_t in, bool bias, Shard shard, float std) {
   int64_t out = 0;

@@ -26,6 +26,8 @@ class Decoder {
 
   const DecoderConfig& config() const { return config_; }
   nn::ParameterList& parameters() { return list_; }
+  // The linears of its layers, in order: what adapters may add to.
+  std::vector<nn::Linear*> linears();
 
   // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute,
   // `attention` must live until the tape's backward() has run.

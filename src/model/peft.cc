@@ -1,0 +1,170 @@
+#include "model/peft.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+
+namespace flagscale::model {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+namespace {
+
+constexpr uintmax_t kMostConfigBytes = 1 << 20;
+
+struct Config {
+  std::string file;
+  Json json;
+
+  bool is_set(const char* key) const {  // to something that acts
+    const auto it = json.find(key);
+    return it != json.end() && !it->is_null() && *it != Json(false) && *it != Json("") &&
+           !(it->is_structured() && it->empty());
+  }
+  double number(const char* key) const {
+    const auto it = json.find(key);
+    if (it == json.end() || !it->is_number() || !(it->get<double>() > 0) || it->get<double>() > 1e6)
+      fail(ErrorKind::kCorrupt, "{}: {} must be a positive number", file, key);
+    return it->get<double>();
+  }
+};
+
+Config read_config(const fs::path& folder) {
+  const fs::path path = folder / "adapter_config.json";
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    fail(ErrorKind::kNotFound, "{} is no folder of a PEFT adapter: it has no adapter_config.json",
+         folder.string());
+  if (fs::file_size(path, error) > kMostConfigBytes)
+    fail(ErrorKind::kCorrupt, "{} is larger than an adapter's configuration can be", path.string());
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  Config config{path.string(), Json::parse(text.str(), nullptr, false)};
+  if (!config.json.is_object()) fail(ErrorKind::kCorrupt, "{} is not a JSON object", config.file);
+  return config;
+}
+
+// What would change the result and is not applied here.
+void refuse_what_is_not_applied(const Config& c) {
+  const auto refuse = [&](const char* key, const char* what) {
+    if (c.is_set(key)) fail(ErrorKind::kUnsupported, "{}: {} is set: {}", c.file, key, what);
+  };
+  if (const Json type = c.json.value("peft_type", Json("LORA")); type != Json("LORA"))
+    fail(ErrorKind::kUnsupported, "{}: peft_type is {}, only LORA is supported", c.file, type.dump());
+  if (const Json bias = c.json.value("bias", Json("none")); bias != Json("none") && !bias.is_null())
+    fail(ErrorKind::kUnsupported,
+         "{}: bias is {}, only \"none\" is supported: trained biases are not applied", c.file, bias.dump());
+  refuse("use_dora", "DoRA rescales the base weights, which is not supported");
+  refuse("use_qalora", "QA-LoRA pools its inputs, which is not supported");
+  refuse("lora_bias", "biases of B are not supported");
+  refuse("modules_to_save", "modules that were trained whole are not applied");
+  refuse("trainable_token_indices", "trained embeddings are not applied");
+  refuse("target_parameters", "additions to bare parameters are not supported");
+  refuse("layer_replication", "the base model would get further layers");
+  refuse("alora_invocation_tokens", "activated LoRA is not supported");
+  refuse("arrow_config", "routers over adapters are not supported");
+  refuse("use_bdlora", "block-diagonal LoRA is not supported");
+  refuse("kasa_config", "KaSA changes the base weights, which is not supported");
+  const Json init = c.json.value("init_lora_weights", Json(true));
+  for (const char* name : {"pissa", "olora", "corda", "loftq", "lora_ga"})
+    if (init.is_string() && init.get<std::string>().starts_with(name))
+      fail(ErrorKind::kUnsupported,
+           "{}: init_lora_weights is {}: it changes the base weights, so the adapter does not fit the base "
+           "model; save it converted (PEFT's path_initial_model_for_weight_conversion)",
+           c.file, init.dump());
+}
+
+// rank_pattern and alpha_pattern: the value of the last part of a module's name that has one.
+double pattern(const Config& c, const char* key, const std::string& module, double otherwise) {
+  const auto it = c.json.find(key);
+  if (it == c.json.end() || it->is_null()) return otherwise;
+  if (!it->is_object()) fail(ErrorKind::kCorrupt, "{}: {} must be a mapping", c.file, key);
+  for (const auto& [name, value] : it->items()) {
+    if (name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") !=
+        std::string::npos)
+      fail(ErrorKind::kUnsupported, "{}: {} has the expression '{}'; only names of modules are supported",
+           c.file, key, name);
+    if (!value.is_number() || !(value.get<double>() > 0))
+      fail(ErrorKind::kCorrupt, "{}: {}.{} must be a positive number", c.file, key, name);
+    if (module == name || module.ends_with("." + name)) return value.get<double>();
+  }
+  return otherwise;
+}
+
+constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight", kPrefix = "base_model.model.";
+
+// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" -> "model.layers.0.self_attn.q_proj"
+std::string module_of(std::string_view name, std::string_view suffix) {
+  if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+  return std::string(name.substr(0, name.size() - suffix.size()));
+}
+
+std::map<std::string, PeftTarget> pairs_of(const io::WeightSet& weights) {
+  std::map<std::string, PeftTarget> pairs;
+  for (const io::TensorInfo& tensor : weights.tensors()) {
+    const bool is_a = tensor.name.ends_with(kA), is_b = tensor.name.ends_with(kB);
+    if (!is_a && !is_b)
+      fail(ErrorKind::kUnsupported, "{}: {} is neither a lora_A nor a lora_B: it would not be applied",
+           tensor.file, tensor.name);
+    if (tensor.shape.size() != 2 || tensor.numel() == 0)
+      fail(ErrorKind::kCorrupt, "{}: {} is not a matrix", tensor.file, tensor.name);
+    const std::string module = module_of(tensor.name, is_a ? kA : kB);
+    PeftTarget& target = pairs[module];
+    target.module = module;
+    (is_a ? target.a : target.b) = tensor.name;
+    (is_a ? target.in : target.out) = tensor.shape[is_a ? 1 : 0];
+    const int64_t rank = tensor.shape[is_a ? 0 : 1];
+    if (target.rank != 0 && target.rank != rank)
+      fail(ErrorKind::kCorrupt, "{}: A and B of {} have ranks {} and {}", tensor.file, module,
+           is_a ? rank : target.rank, is_a ? target.rank : rank);
+    target.rank = rank;
+  }
+  return pairs;
+}
+
+}  // namespace
+
+int64_t PeftAdapter::max_rank() const {
+  int64_t most = 0;
+  for (const PeftTarget& target : targets) most = std::max(most, target.rank);
+  return most;
+}
+
+PeftAdapter open_peft(const std::string& folder) {
+  const Config config = read_config(folder);
+  refuse_what_is_not_applied(config);
+  const fs::path file = fs::path(folder) / "adapter_model.safetensors";
+  std::error_code error;
+  if (!fs::is_regular_file(file, error))
+    fail(ErrorKind::kNotFound, "{} has no adapter_model.safetensors{}", folder,
+         fs::exists(fs::path(folder) / "adapter_model.bin", error)
+             ? ": its adapter_model.bin is Python's pickle format, which is not read; save it anew with PEFT"
+             : "");
+  PeftAdapter adapter;
+  adapter.weights = io::open_weights(file.string());
+  const double r = config.number("r"), alpha = config.number("lora_alpha");
+  const bool stabilised = config.is_set("use_rslora");
+  for (auto& [module, target] : pairs_of(*adapter.weights)) {
+    if (target.a.empty() || target.b.empty())
+      fail(ErrorKind::kCorrupt, "{}: {} has {} without {}", file.string(), module,
+           target.a.empty() ? "lora_B" : "lora_A", target.a.empty() ? "lora_A" : "lora_B");
+    const auto rank = static_cast<double>(target.rank);
+    if (pattern(config, "rank_pattern", module, r) != rank)
+      fail(ErrorKind::kCorrupt, "{}: {} has rank {}, the configuration says {}", file.string(), module,
+           target.rank, pattern(config, "rank_pattern", module, r));
+    target.scale = static_cast<float>(pattern(config, "alpha_pattern", module, alpha) /
+                                      (stabilised ? std::sqrt(rank) : rank));
+    adapter.targets.push_back(std::move(target));
+  }
+  if (adapter.targets.empty()) fail(ErrorKind::kCorrupt, "{} holds no adapter", file.string());
+  return adapter;
+}
+
+}  // namespace flagscale::model

@@ -1,0 +1,32 @@
+#pragma once
+// LoRA adapters as Hugging Face's PEFT keeps them: a folder with adapter_config.json and
+// adapter_model.safetensors.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/weights.h"
+
+namespace flagscale::model {
+
+// What an adapter adds to one projection: scale * B A x.
+struct PeftTarget {
+  std::string module;  // "model.layers.0.self_attn.q_proj"
+  std::string a, b;    // tensors of the file: [rank, in] and [out, rank]
+  int64_t rank = 0, in = 0, out = 0;
+  float scale = 0;
+};
+
+struct PeftAdapter {
+  std::unique_ptr<io::WeightSet> weights;
+  std::vector<PeftTarget> targets;  // by module
+  int64_t max_rank() const;
+};
+
+// Throws Error: kNotFound for a missing file, kCorrupt for what is none of PEFT's, kUnsupported naming what
+// this program does not apply (DoRA, trained biases, modules saved whole, …).
+PeftAdapter open_peft(const std::string& folder);
+
+}  // namespace flagscale::model

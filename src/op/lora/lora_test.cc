@@ -1,0 +1,114 @@
+#include "op/lora/lora.h"
+
+#include "base/error.h"
+#include "op/op_testing.h"
+
+namespace flagscale::op {
+namespace {
+
+using testing::get;
+using testing::int_tensor;
+using testing::random_tensor;
+
+// Three adapters of ranks 5, 8 and 0 over products [in] -> [out].
+struct Adapters {
+  static constexpr int64_t kRank = 8;
+  Adapters(int64_t in_size, int64_t out_size)
+      : in(in_size),
+        out(out_size),
+        a(random_tensor({3, kRank * in}, 1, DType::kF32)),
+        b(random_tensor({3, kRank * out}, 2, DType::kF32)),
+        ranks(int_tensor({5, 8, 0})),
+        scales(random_tensor({3}, 3, DType::kF32)) {
+    for (int64_t j = 5; j < kRank; ++j)  // what is beyond a rank must not be seen
+      for (int64_t k = 0; k < in; ++k) a.data<float>()[j * in + k] = NAN;
+  }
+
+  // y + the additions; the rows lie in something wider.
+  Tensor run(const Tensor& x, const std::vector<int32_t>& slots, const Tensor& y, Isa isa,
+             int threads) const {
+    const int64_t rows = x.dim(0);
+    const Tensor wide = make_tensor(testing::allocator(), {rows, out + 7}, DType::kF32).columns(3, out);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t k = 0; k < out; ++k) wide.data<float>()[r * (out + 7) + k] = y.data<float>()[r * out + k];
+    const Team team(threads);
+    EagerRecorder recorder(testing::allocator(), team, isa);
+    Context c{recorder};
+    lora(c, x, int_tensor(slots), a, b, ranks, scales, wide);
+    const Tensor result = make_tensor(testing::allocator(), {rows, out}, DType::kF32);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t k = 0; k < out; ++k)
+        result.data<float>()[r * out + k] = wide.data<float>()[r * (out + 7) + k];
+    return result;
+  }
+
+  double exact(const Tensor& x, int64_t row, int32_t slot, const Tensor& y, int64_t column) const {
+    double sum = get(y, row * out + column);
+    const int64_t rank = slot < 0 ? 0 : ranks.data<int32_t>()[slot];
+    for (int64_t j = 0; j < rank; ++j) {
+      double h = 0;
+      for (int64_t k = 0; k < in; ++k) h += get(x, row * in + k) * get(a, (slot * kRank + j) * in + k);
+      sum += get(scales, slot) * h * get(b, (slot * kRank + j) * out + column);
+    }
+    return sum;
+  }
+
+  int64_t in, out;
+  Tensor a, b, ranks, scales;
+};
+
+Tensor row_of(const Tensor& x, int64_t row) {
+  const Tensor one = make_tensor(testing::allocator(), {1, x.dim(1)}, DType::kF32);
+  std::copy_n(x.data<float>() + row * x.dim(1), x.dim(1), one.data<float>());
+  return one;
+}
+
+FLAGSCALE_EVERY_SET(LoraSets);
+TEST_P(LoraSets, AddsWhatEachRowsAdapterSaysTheSameAloneAndInABatch) {
+  for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 96}, {37, 300}, {1, 1}, {576, 513}}) {
+    SCOPED_TRACE(std::to_string(in) + " -> " + std::to_string(out));
+    const Adapters adapters(in, out);
+    const std::vector<int32_t> slots{1, 1, 1, 1, 1, 1, 0, -1, 2, 0, 0, 1, -1, -1, 0, 0, 0, 0, 0, 1, 2};
+    const auto rows = static_cast<int64_t>(slots.size());
+    const Tensor x = random_tensor({rows, in}, 4, DType::kF32),
+                 y = random_tensor({rows, out}, 5, DType::kF32);
+    const Tensor all = adapters.run(x, slots, y, GetParam(), 2);
+    for (int64_t row = 0; row < rows; ++row) {
+      const int32_t slot = slots[static_cast<size_t>(row)];
+      const Tensor alone = adapters.run(row_of(x, row), {slot}, row_of(y, row), GetParam(), 1);
+      for (int64_t k = 0; k < out; ++k) {
+        ASSERT_EQ(get(all, row * out + k), get(alone, k)) << "row " << row;
+        ASSERT_NEAR(get(all, row * out + k), adapters.exact(x, row, slot, y, k),
+                    2e-5 * std::sqrt(static_cast<double>(in)) * 10)
+            << "row " << row;
+        if (slot < 0 || slot == 2) {
+          ASSERT_EQ(get(all, row * out + k), get(y, row * out + k));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LoraSets, AZeroBChangesNoBit) {
+  const Adapters adapters(40, 70);
+  std::fill_n(adapters.b.data<float>(), adapters.b.shape().numel(), 0.f);
+  const Tensor x = random_tensor({9, 40}, 4, DType::kF32), y = random_tensor({9, 70}, 5, DType::kF32);
+  const Tensor got = adapters.run(x, {0, 0, 0, 1, 1, 1, 1, 1, -1}, y, GetParam(), 2);
+  for (int64_t i = 0; i < 9 * 70; ++i) ASSERT_EQ(get(got, i), get(y, i));
+}
+
+TEST(Lora, ShapesThatDoNotFitAreNamed) {
+  const Adapters adapters(8, 6);
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+  Context c{recorder};
+  const Tensor x = random_tensor({2, 8}, 1, DType::kF32), y = random_tensor({2, 6}, 2, DType::kF32);
+  EXPECT_NO_THROW(lora(c, x, int_tensor({0, 1}), adapters.a, adapters.b, adapters.ranks, adapters.scales, y));
+  EXPECT_THROW(lora(c, x, int_tensor({0}), adapters.a, adapters.b, adapters.ranks, adapters.scales, y),
+               Error);
+  EXPECT_THROW(lora(c, y, int_tensor({0, 1}), adapters.a, adapters.b, adapters.ranks, adapters.scales, y),
+               Error);
+}
+
+}  // namespace
+}  // namespace flagscale::op
