@@ -65,7 +65,7 @@ void measure(const Options& o) {
   const engine::LoadedModel model = engine::load_model(model_path(o.engine.model), o.engine.tokenizer);
   engine::RunnerOptions options;
   options.weights = weight_options(o.engine);
-  options.cache = parse_dtype(o.engine.cache);
+  options.cache = engine::parse_cache_dtype(o.engine.cache);
   options.threads = o.engine.threads;
   engine::Runner runner(model.config, *model.weights, engine::with_room(options, o.steps));
   const double ready = process_age();

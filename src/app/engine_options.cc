@@ -34,7 +34,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->check(CLI::IsMember({"exact", "bf16", "int8", "fast"}))
       ->capture_default_str();
   app.add_option("--kv-cache-dtype", o.cache, "of keys and values")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16", "int8"}))
       ->capture_default_str();
   app.add_flag("!--no-weight-cache", o.weight_cache,
                "neither use nor leave packed weights in ~/.cache/flagscale");
@@ -61,14 +61,19 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
                                             int64_t longest, int64_t sequences, bool score) {
   engine::RunnerOptions options;
   options.weights = weight_options(o);
-  options.cache = parse_dtype(o.cache);
+  options.cache = engine::parse_cache_dtype(o.cache);
+  if (!o.lora.empty()) {
+    options.max_adapters = 1;
+    options.max_adapter_rank = model::open_peft(o.lora).max_rank();
+  }
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
   options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);
   if (score) options.max_rows = options.max_tokens;
   options.threads = o.threads;
-  return std::make_unique<engine::Engine>(
-      std::make_unique<engine::Runner>(model.config, *model.weights, options));
+  auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
+  if (!o.lora.empty()) runner->adapters()->load(o.lora, o.lora);
+  return std::make_unique<engine::Engine>(std::move(runner));
 }
 
 void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink,

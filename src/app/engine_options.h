@@ -15,6 +15,7 @@ namespace flagscale {
 
 struct EngineOptions {
   std::string model, tokenizer, dtype = "auto", quantization, compute = "exact", cache = "float32", prompts;
+  std::string lora;           // folder of a PEFT adapter; a request names it by that
   int64_t max_model_len = 0;  // 0: as long as the longest request
   int threads = 0;
   bool json = false, weight_cache = true;

@@ -48,6 +48,7 @@ void generate(const Options& o) {
     requests.back().prompt = engine::encode(prompt, *model.tokenizer);
     requests.back().sampling = o.sampling;
     requests.back().sampling.stop_ids = model.stop_ids;
+    requests.back().adapter = o.engine.lora;
     longest = std::max(longest, requests.back().prompt.size());
   }
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens,
@@ -71,6 +72,7 @@ void setup(CLI::App& app) {
   app.add_option("--prompt", o->prompt, "a text to continue");
   app.add_option("--chat", o->message, "a user's message, through the model's chat template");
   app.add_option("--system", o->system, "a system message before --chat");
+  app.add_option("--lora", o->engine.lora, "folder of a PEFT adapter to apply");
   app.add_option("--max-tokens", o->sampling.max_tokens, "tokens to generate at most")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

@@ -76,6 +76,7 @@ void score(const Options& o) {
   for (size_t i = 0; i < texts.size(); ++i) {
     engine::Request request;
     request.prompt = texts[i];
+    request.adapter = o.engine.lora;
     request.sampling.max_tokens = 0;
     request.sampling.prompt_logprobs = 0;
     add_request(*engine, std::move(request), engine::gather_into(answers[i]), places[i]);
@@ -93,6 +94,7 @@ void score(const Options& o) {
 void setup(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   add_engine_options(app, o->engine);
+  app.add_option("--lora", o->engine.lora, "folder of a PEFT adapter to apply");
   app.add_option("--text", o->text, "a text file, scored in pieces of --max-model-len (at most 2048) tokens");
   app.footer(
       "Examples:\n  flagscale score outputs/hf --text book.txt\n  flagscale score SmolLM2.gguf --prompts "

@@ -25,6 +25,7 @@ const std::vector<Format>& formats() {
       {"bf16", [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16; }},
       {"bf16_cache",
        [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16, o.cache = DType::kBF16; }},
+      {"int8_cache", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32, o.cache = DType::kI8; }},
       {"bf16_rounded", [](RunnerOptions& o) { o.weights = {op::Packing::kBF16, op::Compute::kBF16, false}; }},
       {"int8_exact", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt8; }},
       {"int8_integers",

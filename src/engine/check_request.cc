@@ -66,7 +66,6 @@ void check_request(const Request& request, const Runner& runner) {
     fail(ErrorKind::kInvalidArgument,
          "prompt and output of {} tokens do not fit the cache of {}; ask for fewer max_tokens", longest,
          room);
-  if (!request.adapter.empty()) fail(ErrorKind::kNotFound, "no adapter {} is loaded", request.adapter);
 }
 
 }  // namespace flagscale::engine

@@ -8,8 +8,7 @@ namespace flagscale::engine {
 
 constexpr int kMaxChoices = 1024;  // Request::n
 
-// Throws Error{kInvalidArgument} naming the parameter, what it is and what it may be; Error{kNotFound} for an
-// adapter that is not loaded.
+// Throws Error{kInvalidArgument} naming the parameter, what it is and what it may be.
 void check_request(const Request& request, const Runner& runner);
 
 }  // namespace flagscale::engine

@@ -34,6 +34,11 @@ std::shared_ptr<Job> Engine::prepare(Request request, Sink sink) const {
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
   job->sink = std::move(sink);
+  job->arrived = Clock::now();
+  if (const std::string& adapter = job->request.adapter; !adapter.empty()) {
+    if (const Adapters* adapters = runner_->adapters()) job->adapter = adapters->find(adapter);
+    if (!job->adapter) fail(ErrorKind::kNotFound, "no LoRA adapter '{}' is loaded", adapter);
+  }
   job->left = job->request.n;
   for (int i = 0; i < job->request.n; ++i) {
     auto sequence = std::make_unique<Sequence>();
@@ -74,8 +79,8 @@ uint64_t Engine::add(Request request, Sink sink) {
 
 void Engine::add(std::shared_ptr<Job> job) {
   last_id_ = std::max(last_id_, job->id);
-  const std::string &adapter = job->request.adapter, &salt = job->request.cache_salt;
-  job->scope = options_.prefix_caching ? fmt::format("{}:{}{}", adapter.size(), adapter, salt)
+  const uint64_t adapter = job->adapter ? job->adapter->id : 0;  // a name may be loaded again
+  job->scope = options_.prefix_caching ? fmt::format("{}:{}", adapter, job->request.cache_salt)
                                        : fmt::format("{}", job->id);
   ++unstarted_;
   Sequence& first = *job->choices[0];
@@ -89,7 +94,9 @@ void Engine::wait(Sequence& s) {
   waiting_.insert(&s);
 }
 
-bool Engine::step() {
+bool Engine::step() { return compute() && deliver(); }
+
+bool Engine::compute() {
   if (running_.empty() && waiting_.empty()) return false;
   const auto start = Clock::now();
   plan();
@@ -101,9 +108,14 @@ bool Engine::step() {
   int64_t embedding = 0;
   for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
   std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::kRunning; });
-  for (Sequence* s : stepped_) tell(*s);
   count_step();
   stats_.busy_seconds += seconds_since(start);
+  return true;
+}
+
+bool Engine::deliver() {
+  for (Sequence* s : stepped_) tell(*s);
+  stepped_.clear();
   return !running_.empty() || !waiting_.empty();
 }
 
@@ -193,6 +205,10 @@ void Engine::tell(Sequence& s) {
   Job& job = *s.job;
   event.choice = s.choice;
   if (!s.told && s.choice == 0) event.cached_tokens = s.found;
+  if (!s.told && s.started) {
+    event.queue_seconds = std::chrono::duration<double>(s.scheduled - job.arrived).count();
+    event.prefill_seconds = seconds_since(s.scheduled);
+  }
   s.told = true;
   if (!job.cancelled.load(std::memory_order_acquire)) job.sink(std::move(event));
   event = {};
@@ -223,23 +239,38 @@ void Engine::cancel(uint64_t id) {
   end_job(it->second, FinishReason::kCancelled, {});
 }
 
+void Engine::cancel(uint64_t id, int choice) {
+  const auto it = jobs_.find(id);
+  if (it == jobs_.end() || choice < 0 || choice >= it->second->request.n) return;
+  const std::shared_ptr<Job> job = it->second;  // its last choice's event takes it out of jobs_
+  Sequence& s = *job->choices[static_cast<size_t>(choice)];
+  if (s.state == Sequence::State::kEnded) return;
+  if (choice == 0) {
+    if (!s.started) --unstarted_;
+    release_followers(*job);  // who waits for its prompt computes it instead
+  }
+  end_choice(s, FinishReason::kCancelled, {});
+}
+
 void Engine::end_all(FinishReason reason, const std::string& error) {
   while (!jobs_.empty()) end_job(jobs_.begin()->second, reason, error);
 }
 
 // By value: the last choice's event takes the job out of jobs_.
 void Engine::end_job(std::shared_ptr<Job> job, FinishReason reason, const std::string& error) {
-  if (!job->choices[0]->started) --unstarted_;
-  for (const auto& choice : job->choices) {
-    Sequence& s = *choice;
-    if (s.state == Sequence::State::kEnded) continue;
-    s.event = {};
-    s.event.finish = reason;
-    s.event.error = error;
-    end(s);
-    std::erase(running_, &s);
-    tell(s);
-  }
+  const Sequence& first = *job->choices[0];
+  if (!first.started && first.state != Sequence::State::kEnded) --unstarted_;
+  for (const auto& choice : job->choices)
+    if (choice->state != Sequence::State::kEnded) end_choice(*choice, reason, error);
+}
+
+void Engine::end_choice(Sequence& s, FinishReason reason, const std::string& error) {
+  s.event = {};
+  s.event.finish = reason;
+  s.event.error = error;
+  end(s);
+  std::erase(running_, &s);
+  tell(s);
 }
 
 void Engine::count_step() {

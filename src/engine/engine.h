@@ -30,7 +30,7 @@ class Engine {
 
   // What the request becomes when added. Throws Error{kInvalidArgument} naming what cannot run: a token
   // outside the vocabulary, a length beyond a sequence or the cache, a parameter out of its range, a grammar
-  // that does not compile or would cost too much.
+  // that does not compile or would cost too much; Error{kNotFound} for an adapter that is not loaded.
   std::shared_ptr<Job> prepare(Request request, Sink sink) const;
 
   // Queues a job; its id, above every earlier one's, decides between equal priorities.
@@ -39,11 +39,17 @@ class Engine {
 
   // Ends a job without an event. Unknown and ended ids are fine.
   void cancel(uint64_t id);
+  // Ends one of its choices, with an event of kCancelled; its pages are free at once. As above.
+  void cancel(uint64_t id, int choice);
   // Ends every job with an event of this reason.
   void end_all(FinishReason reason, const std::string& error = {});
 
   // One step for as many sequences as fit. False when nothing is left to do.
   bool step();
+  // The same in two halves, for who has something to do between them: compute() is false when there was
+  // nothing to do; deliver() calls the sinks, and is false when nothing is left.
+  bool compute();
+  bool deliver();
 
   // Ids of the jobs that ended since clear_ended().
   const std::vector<uint64_t>& ended() const { return ended_; }
@@ -70,6 +76,7 @@ class Engine {
   void release_followers(Job& job);
   void tell(Sequence& sequence);
   void end(Sequence& sequence);
+  void end_choice(Sequence& sequence, FinishReason reason, const std::string& error);
   void end_job(std::shared_ptr<Job> job, FinishReason reason, const std::string& error);
   void release(Sequence& sequence);
   void count_step();

@@ -82,6 +82,7 @@ bool Engine::start(Sequence& s, Budget& budget) {
   running_.insert(std::ranges::lower_bound(running_, &s, ServedBefore{}), &s);
   if (!s.started) {
     s.started = true;
+    s.scheduled = std::chrono::steady_clock::now();
     s.found = std::min(found, s.prompt_size());
     stats_.prefix_queries += s.prompt_size();
     stats_.prefix_hits += s.found;
@@ -124,6 +125,7 @@ void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
   chunk.first = static_cast<int32_t>(s.cached);
   chunk.drafts = std::span<const int32_t>(s.drafts).first(static_cast<size_t>(drafts));
   chunk.pages = &s.pages;
+  if (s.job->adapter) chunk.adapter = s.job->adapter->slot;
   const bool last = end == s.size();
   if (embeds(s)) {
     chunk.embed = last;

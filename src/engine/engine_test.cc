@@ -176,6 +176,34 @@ TEST(Engine, ChoicesShareThePromptAndTheFirstIsTheOneOfASingleChoice) {
   for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), 10u);
 }
 
+TEST(Engine, AChoiceThatIsCancelledFreesItsPagesAtOnceAndTheOthersGoOn) {
+  Request request = greedy({1, 5, 9, 3, 7, 2, 4, 4, 1, 5, 9, 3, 7, 2, 4, 4, 6}, 30);
+  request.sampling.temperature = 1, request.n = 3;
+  std::vector<Answer> expected(3), running(3), waiting(3);
+  Engine engine(runner_for("llama3"));
+  engine.add(request, gather_into(expected));
+  run_all(engine);
+  const uint64_t id = engine.add(request, gather_into(running));
+  for (int i = 0; i < 20; ++i) engine.step();
+  const int32_t held = engine.pool().held_pages();
+  engine.cancel(id, 1);
+  EXPECT_LT(engine.pool().held_pages(), held);
+  EXPECT_EQ(running[1].finish, FinishReason::kCancelled);
+  engine.cancel(id, 1), engine.cancel(id, 7), engine.cancel(id + 9, 0);  // nothing happens
+  run_all(engine);
+  EXPECT_EQ(running[0].ids(), expected[0].ids());
+  EXPECT_EQ(running[2].ids(), expected[2].ids());
+  const uint64_t other = engine.add(request, gather_into(waiting));
+  EXPECT_EQ(engine.unstarted(), 1);
+  engine.cancel(other, 0);  // the others waited for its prompt
+  EXPECT_EQ(engine.unstarted(), 0);
+  run_all(engine);
+  EXPECT_EQ(waiting[1].ids(), expected[1].ids());
+  EXPECT_EQ(waiting[2].ids(), expected[2].ids());
+  EXPECT_TRUE(waiting[0].tokens.empty());
+  EXPECT_EQ(engine.stats().finished[static_cast<size_t>(FinishReason::kCancelled)], 2);
+}
+
 TEST(Engine, StopsAtAStopTokenAndAtTheLength) {
   Engine engine(runner_for("llama3"));
   const auto prompt = ids_of("llama3", "prompt_ids"), expected = ids_of("llama3", "greedy_ids");

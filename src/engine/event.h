@@ -15,6 +15,8 @@ struct Event {
   FinishReason finish = FinishReason::kNone;  // kNone: goes on
   int32_t stop_id = -1;                       // the stop id that ended it
   int64_t cached_tokens = 0;        // of the prompt, found in the prefix cache (first event of choice 0)
+  double queue_seconds = 0;         // from its arrival to its first step (first event)
+  double prefill_seconds = 0;       // from there to this event (first event)
   std::vector<OutputToken> prompt;  // prompt log-probabilities (first event of choice 0)
   std::vector<float> embedding;     // Request::embed
   std::string error;                // kError

@@ -31,6 +31,13 @@ class Runner::Attention final : public nn::AttentionContext {
   }
 };
 
+DType parse_cache_dtype(std::string_view name) {
+  if (name == "fp32" || name == "float32") return DType::kF32;
+  if (name == "bf16" || name == "bfloat16") return DType::kBF16;
+  if (name == "int8") return DType::kI8;
+  fail(ErrorKind::kInvalidArgument, "the cache may be fp32, bf16 or int8, not '{}'", name);
+}
+
 Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
     : options_(options), config_(std::move(config)), team_(options.threads) {
   RunnerOptions& o = options_;
@@ -38,9 +45,10 @@ Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
       std::min(o.max_length, config_.max_positions);  // rotary tables no longer than needed
   if (o.max_rows == 0) o.max_rows = std::max<int64_t>(64, 2 * o.max_sequences);
   o.max_rows = std::clamp<int64_t>(o.max_rows, 1, o.max_tokens);
+  constexpr int64_t kMostPages = INT32_MAX / op::kPageTokens;  // slots are int32
   if (o.pages == 0)
-    o.pages =
-        static_cast<int32_t>(o.max_sequences * ((o.max_length + op::kPageTokens - 1) / op::kPageTokens));
+    o.pages = static_cast<int32_t>(
+        std::min(kMostPages, o.max_sequences * ((o.max_length + op::kPageTokens - 1) / op::kPageTokens)));
 }
 
 Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options)
@@ -49,8 +57,12 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   allocator_ = make_cpu_allocator();
   decoder_ = std::make_unique<model::Decoder>(config_, partition_);
   place_weights(arena_, *decoder_, weights, options_.weights);
+  if (options.pages == 0) fit_cache();
   place_cache();
   place_inputs();
+  if (options_.max_adapters > 0)
+    adapters_ = std::make_unique<Adapters>(arena_, *decoder_, options_.max_adapters,
+                                           options_.max_adapter_rank, options_.max_tokens, &num_tokens_);
   trace();
   const size_t available = available_memory();
   if (arena_.bytes() > available)
@@ -65,13 +77,34 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
 
 Runner::~Runner() = default;
 
+size_t Runner::page_bytes() const {
+  const auto& c = config_;
+  const int64_t elements = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel() +
+                           op::v_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel();
+  return static_cast<size_t>(elements * c.num_layers) * size_of(options_.cache);
+}
+
+// The memory is touched as pages are used, so that a large cache costs nothing until then; but it may all be
+// used one day. One sequence of full length must fit in any case.
+void Runner::fit_cache() {
+  const size_t weights = std::max(weight_use(*decoder_).bytes, arena_.persistent_bytes()),
+               available = available_memory(), left = available > weights ? available - weights : 0;
+  const int64_t least = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens,
+                most = static_cast<int64_t>((options_.cache_bytes > 0 ? options_.cache_bytes : left / 2) /
+                                            page_bytes());
+  options_.pages = static_cast<int32_t>(std::clamp<int64_t>(options_.pages, least, std::max(least, most)));
+}
+
+// A page of all layers lies together, so that memory is touched as sequences grow and no further.
 void Runner::place_cache() {
   const auto& c = config_;
-  const Shape k = op::k_pages_shape(options_.pages, c.num_kv_heads, c.head_dim),
-              v = op::v_pages_shape(options_.pages, c.num_kv_heads, c.head_dim);
-  for (int layer = 0; layer < c.num_layers; ++layer) {
-    attention_->k_pages.push_back(arena_.persistent(fmt::format("k_pages.{}", layer), k, options_.cache));
-    attention_->v_pages.push_back(arena_.persistent(fmt::format("v_pages.{}", layer), v, options_.cache));
+  const int64_t k = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel(),
+                v = op::v_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel();
+  const Tensor pages =
+      arena_.persistent("kv_pages", {options_.pages, c.num_layers * (k + v)}, options_.cache);
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
+    attention_->k_pages.push_back(pages.columns(layer * (k + v), k));
+    attention_->v_pages.push_back(pages.columns(layer * (k + v) + k, v));
   }
 }
 
@@ -123,20 +156,21 @@ void Runner::place_chunk(const StepChunk& chunk) {
   for (int64_t i = 0; i < chunk.rows; ++i)
     rows_.data<int32_t>()[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
   int32_t position = chunk.first;
-  for (const int32_t id : chunk.ids) place_token(id, position++, *chunk.pages);
+  for (const int32_t id : chunk.ids) place_token(id, position++, chunk);
   if (chunk.embed) embedded_rows_.data<int32_t>()[num_embedded_++] = static_cast<int32_t>(num_tokens_ - 1);
-  for (const int32_t id : chunk.drafts) place_token(id, position++, *chunk.pages);
+  for (const int32_t id : chunk.drafts) place_token(id, position++, chunk);
   attention_->context_lens.data<int32_t>()[num_sequences_] = position;
   attention_->cu_seqlens.data<int32_t>()[++num_sequences_] = static_cast<int32_t>(num_tokens_);
 }
 
-void Runner::place_token(int32_t id, int32_t position, const std::vector<int32_t>& pages) {
+void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {
   FLAGSCALE_CHECK(num_tokens_ < options_.max_tokens);
   constexpr auto kPage = static_cast<int32_t>(op::kPageTokens);
   ids_.data<int32_t>()[num_tokens_] = id;
   positions_.data<int32_t>()[num_tokens_] = position;
   slots_.data<int32_t>()[num_tokens_] =
-      pages[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
+      (*chunk.pages)[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
+  if (adapters_) adapters_->slots().data<int32_t>()[num_tokens_] = chunk.adapter;
   ++num_tokens_;
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/weights.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
@@ -15,13 +16,16 @@ namespace flagscale::engine {
 
 struct RunnerOptions {
   WeightOptions weights;      // activations are fp32
-  DType cache = DType::kF32;  // or kBF16
+  DType cache = DType::kF32;  // or kBF16, or kI8: a scale for each token and head
   int64_t max_tokens = 256;   // a step
   int64_t max_sequences = 32;
   int64_t max_length = 2048;  // tokens of a sequence
   int64_t max_rows = 0;       // of logits in a step; 0: twice max_sequences, at least 64, at most max_tokens
-  int32_t pages = 0;          // of 16 tokens; 0: room for max_sequences of max_length
+  int32_t pages = 0;          // of 16 tokens; 0: room for max_sequences of max_length, in cache_bytes at most
+  size_t cache_bytes = 0;     // 0: half of the memory that the weights leave free
   int threads = 0;
+  int max_adapters = 0;  // LoRA adapters that may be loaded at once
+  int64_t max_adapter_rank = 16;
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -32,7 +36,11 @@ struct StepChunk {
   const std::vector<int32_t>* pages = nullptr;  // of the sequence, in order of position
   int64_t first_row = 0, rows = 0;              // the logits of these of ids and drafts are wanted
   bool embed = false;                           // the hidden state of the last id is wanted
+  int32_t adapter = -1;                         // slot of its LoRA adapter; -1: none
 };
+
+// "fp32", "bf16", "int8", and PyTorch's names of them. Throws Error naming them.
+DType parse_cache_dtype(std::string_view name);
 
 class Runner {
  public:
@@ -52,9 +60,11 @@ class Runner {
   const Team& team() const { return team_; }
   const RunnerOptions& options() const { return options_; }
   int32_t pages() const { return options_.pages; }
+  size_t page_bytes() const;  // of one, in all layers
   size_t bytes() const { return arena_.bytes(); }
   const model::DecoderConfig& config() const { return config_; }
   model::Decoder& decoder() { return *decoder_; }
+  Adapters* adapters() const { return adapters_.get(); }  // null: max_adapters is 0
 
  protected:
   // Without a model: a test stands in for it.
@@ -62,11 +72,12 @@ class Runner {
 
  private:
   class Attention;
+  void fit_cache();
   void place_cache();
   void place_inputs();
   void trace();
   void place_chunk(const StepChunk& chunk);
-  void place_token(int32_t id, int32_t position, const std::vector<int32_t>& pages);
+  void place_token(int32_t id, int32_t position, const StepChunk& chunk);
 
   RunnerOptions options_;
   model::DecoderConfig config_;
@@ -74,6 +85,7 @@ class Runner {
   nn::Partition partition_;
   std::unique_ptr<model::Decoder> decoder_;
   std::unique_ptr<Attention> attention_;
+  std::unique_ptr<Adapters> adapters_;
   std::unique_ptr<Allocator> allocator_;
   Arena arena_;
   Program program_{"step"};

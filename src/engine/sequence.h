@@ -3,11 +3,13 @@
 // for Job::cancelled.
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/event.h"
 #include "text/grammar.h"
 
@@ -36,8 +38,9 @@ struct Sequence {
   Event event;        // that the current step fills
   bool told = false;  // an event went out
   bool started = false;
-  int64_t found = 0;          // prompt tokens that the prefix cache had
-  int64_t prompt_scored = 0;  // prompt tokens whose log-probability is known
+  std::chrono::steady_clock::time_point scheduled;  // when it started
+  int64_t found = 0;                                // prompt tokens that the prefix cache had
+  int64_t prompt_scored = 0;                        // prompt tokens whose log-probability is known
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_size() const;
@@ -48,8 +51,10 @@ struct Job {
   uint64_t id = 0;  // order of arrival
   Request request;
   Sink sink;
-  std::string scope;         // whose prefixes it shares: adapter and salt
-  int32_t grammar_end = -1;  // the token that a grammar calls the end
+  std::chrono::steady_clock::time_point arrived;
+  std::shared_ptr<const Adapter> adapter;  // null: the base model
+  std::string scope;                       // whose prefixes it shares: adapter and salt
+  int32_t grammar_end = -1;                // the token that a grammar calls the end
   std::vector<std::unique_ptr<Sequence>> choices;
   int left = 0;                        // choices that have not ended
   std::atomic<bool> cancelled{false};  // its sink is not called any more

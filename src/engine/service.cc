@@ -61,6 +61,16 @@ void Service::cancel(uint64_t id) {
   if (idle) wake_.notify_one();
 }
 
+void Service::cancel(uint64_t id, int choice) {
+  std::unique_lock lock(mutex_);
+  if (!jobs_.contains(id)) return;
+  cancelled_choices_.emplace_back(id, choice);
+  work_.store(true, std::memory_order_release);
+  const bool idle = idle_;
+  lock.unlock();
+  if (idle) wake_.notify_one();
+}
+
 Stats Service::stats() const {
   std::lock_guard lock(mutex_);
   return stats_;
@@ -110,9 +120,12 @@ bool Service::take_work(bool busy) {
     unstarted_ += static_cast<int64_t>(submitted_.size());
     taken_.swap(submitted_);
     dropped_.swap(cancelled_);
+    dropped_choices_.swap(cancelled_choices_);
   }
   for (auto& job : taken_) engine_->add(std::move(job));
   for (const auto& job : dropped_) engine_->cancel(job->id);
+  for (const auto& [id, choice] : dropped_choices_) engine_->cancel(id, choice);
+  dropped_choices_.clear();
   taken_.clear();
   dropped_.clear();  // sinks are destroyed here, outside the lock
   return true;
@@ -120,7 +133,12 @@ bool Service::take_work(bool busy) {
 
 bool Service::step() {
   try {
-    return engine_->step();
+    if (!engine_->compute()) return false;
+    {
+      const std::lock_guard lock(mutex_);
+      stats_ = engine_->stats();  // whoever is told next finds what it is told counted
+    }
+    return engine_->deliver();
   } catch (const std::exception& error) {
     engine_->end_all(FinishReason::kError, error.what());
     return false;

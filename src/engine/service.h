@@ -35,6 +35,8 @@ class Service {
   // The sink gets nothing after this returns, but for one event that may be under way on the engine's thread.
   // Unknown and ended ids are fine.
   void cancel(uint64_t id);
+  // Ends one choice of it, whose pages are free at once; the others go on.
+  void cancel(uint64_t id, int choice);
 
   Stats stats() const;
 
@@ -58,14 +60,16 @@ class Service {
   std::condition_variable wake_, drained_;
   std::unordered_map<uint64_t, std::shared_ptr<Job>> jobs_;  // not ended
   std::vector<std::shared_ptr<Job>> submitted_, cancelled_;
+  std::vector<std::pair<uint64_t, int>> cancelled_choices_;
   int64_t unstarted_ = 0;  // in the engine, as of its last step
   uint64_t next_id_ = 1;
   bool draining_ = false, stopping_ = false, idle_ = true;
   bool quiet_ = true;  // no request is left, nor anything of one
   Stats stats_;
-  std::atomic<bool> work_{false};                              // submitted_, cancelled_ or stopping_ changed
+  std::atomic<bool> work_{false};                              // what take_work() takes has changed
   std::atomic<int64_t> progress_{0};                           // clock of the last step's end, 0 when idle
   std::vector<std::shared_ptr<Job>> taken_, dropped_, ended_;  // the thread's own
+  std::vector<std::pair<uint64_t, int>> dropped_choices_;      // as well
   std::thread thread_;
 };
 

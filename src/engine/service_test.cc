@@ -141,5 +141,29 @@ TEST(Service, ItsEndTellsWhatStillRuns) {
   EXPECT_EQ(reasons, std::vector<FinishReason>(2, FinishReason::kCancelled));
 }
 
+TEST(Service, CancelsOneChoiceAndIsCurrentWhenItsCallerIsTold) {
+  Service service(make_engine(), {});
+  Request request = request_of(40);
+  request.n = 2;
+  std::promise<void> done;
+  std::atomic<int> ended{0};
+  std::atomic<bool> cancelled{false};
+  std::atomic<uint64_t> id{0};
+  std::atomic<int64_t> tokens{0};
+  id = service.submit(request, [&](const Event& event) {
+    tokens += static_cast<int64_t>(event.tokens.size());
+    EXPECT_GE(service.stats().generation_tokens, tokens);
+    if (event.choice == 1 && id != 0) service.cancel(id, 1);
+    if (event.finish == FinishReason::kCancelled) cancelled = true;
+    if (event.finish != FinishReason::kNone && ++ended == 2) done.set_value();
+  });
+  done.get_future().wait();
+  EXPECT_TRUE(cancelled);
+  EXPECT_GE(tokens, 41);
+  EXPECT_LT(tokens, 80);
+  service.drain();
+  EXPECT_EQ(service.stats().kv_usage, 0);
+}
+
 }  // namespace
 }  // namespace flagscale::engine

@@ -15,6 +15,44 @@ constexpr int kAccumulators = V::kLanes == 16  ? 24
                               : V::kLanes == 8 ? 12
                                                : 16;
 
+// One number of a page's head, by the cache's type; and where the scales of an int8 one lie.
+template <class V, class C>
+static inline V element(const C* p) {
+  return V::load(p);
+}
+#if defined(__AVX512F__)
+template <class V>
+static inline V element(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+#elif defined(__AVX2__)
+template <class V>
+static inline V element(const int8_t* p) {
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+}
+#else
+template <class V>
+static inline V element(const int8_t* p) {
+  return V::set(static_cast<typename V::Scalar>(*p));
+}
+#endif
+template <class C>
+constexpr bool kScaled = sizeof(C) == 1;
+static inline const float* scales_of(const int8_t* head, int64_t elements) {
+  return reinterpret_cast<const float*>(head + elements);
+}
+
+// Calls body(C{}) for the type of a cache that V can be multiplied with.
+template <class V, class Body>
+static inline void for_cache_type(DType dtype, Body&& body) {
+  for_float_type(dtype, [&]<class W, class C>(W, C c) {
+    if constexpr (sizeof(typename V::Scalar) == sizeof(typename W::Scalar)) body(c);
+  });
+  if constexpr (sizeof(typename V::Scalar) == sizeof(float)) {
+    if (dtype == DType::kI8) body(int8_t{});
+  }
+}
+
 // Few rows wait for memory: they ask for lines ahead of their use, since pages are too short for the hardware
 // to do it.
 constexpr int kFewRows = 4, kPagesAhead = 4;
@@ -34,7 +72,7 @@ static inline void score_tile(const typename V::Scalar* q, int64_t depth, const 
     V key[kPages * kWide];
 #pragma GCC unroll 16
     for (int j = 0; j < kPages * kWide; ++j)
-      key[j] = V::load(k[j / kWide] + i * kPage + j % kWide * V::kLanes);
+      key[j] = element<V>(k[j / kWide] + i * kPage + j % kWide * V::kLanes);
     if constexpr (kRows <= kFewRows && V::kLanes > 1) {
 #pragma GCC unroll 4
       for (int page = 0; page < kPages; ++page) {
@@ -52,7 +90,23 @@ static inline void score_tile(const typename V::Scalar* q, int64_t depth, const 
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
-    for (int j = 0; j < kPages * kWide; ++j) sum[r][j].store(scores + r * pitch + j * V::kLanes);
+    for (int j = 0; j < kPages * kWide; ++j) {
+      if constexpr (kScaled<C>)
+        sum[r][j] = sum[r][j] * V::load(scales_of(k[j / kWide], depth * kPage) + j % kWide * V::kLanes);
+      sum[r][j].store(scores + r * pitch + j * V::kLanes);
+    }
+}
+
+// Weights times the scales of their values: p[key] *= scale of v[key], for the keys [begin, end) from the
+// first of a page on.
+template <class V, class C>
+static inline void scale_weights(typename V::Scalar* p, const C* const* v, int64_t pitch, int64_t begin,
+                                 int64_t end) {
+  for (int64_t key = begin; key < end; key += kPage)
+    for_lanes<V>(end - key < kPage ? end - key : kPage, [&](int64_t i, int64_t n) {
+      const V scale = V::load_n(scales_of(v[key / kPage], kPage * pitch) + i, n);
+      (V::load_n(p + key + i, n) * scale).store_n(p + key + i, n);
+    });
 }
 
 // out[r][i] = sum over keys of p[r][key] * v[key][i], for kRows rows and kWide vectors of columns; keys
@@ -71,7 +125,7 @@ static inline void mix_tile(const typename V::Scalar* p, int64_t p_pitch, const 
     for (; key < stop; ++key, row += pitch) {
       V value[kWide];
 #pragma GCC unroll 16
-      for (int j = 0; j < kWide; ++j) value[j] = V::load(row + j * V::kLanes);
+      for (int j = 0; j < kWide; ++j) value[j] = element<V>(row + j * V::kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const V weight = V::set(p[r * p_pitch + key]);

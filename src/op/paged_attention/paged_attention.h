@@ -1,9 +1,12 @@
 #pragma once
 // Attention over a paged cache of keys and values, for serving: chunked prefill and decode in one kernel.
 //
-// The cache of one layer is two tensors of pages of kPageTokens tokens, fp32 or bf16 (fp64 in tests):
-//   k_pages [pages, kv_heads, head_dim, kPageTokens]   keys transposed: the scores of a page are one vector
-//   v_pages [pages, kv_heads, kPageTokens, pitch]      pitch = head_dim rounded up to 16, padded with zeros
+// The cache of one layer is two tensors of pages of kPageTokens tokens, fp32, bf16 or int8 (fp64 in tests),
+// with a page a row; rows may be strided, so that a page of all layers lies together:
+//   k_pages [pages, kv_heads * head_dim * kPageTokens]   keys transposed: a page's scores are one vector
+//   v_pages [pages, kv_heads * kPageTokens * pitch]      pitch: head_dim rounded up to 16, padded with zeros
+// In int8 each token of each head has a scale, max |x| / 127; kPageTokens of them, fp32, follow the elements
+// of every head: there k_pages has head_dim + 4 in place of head_dim, and v_pages pitch + 4.
 // A slot is page * kPageTokens + offset. Row s of block_tables names the pages of sequence s in order of
 // position.
 //
@@ -19,8 +22,8 @@ namespace flagscale::op {
 
 constexpr int64_t kPageTokens = 16;
 
-Shape k_pages_shape(int64_t pages, int kv_heads, int head_dim);
-Shape v_pages_shape(int64_t pages, int kv_heads, int head_dim);
+Shape k_pages_shape(int64_t pages, int64_t kv_heads, int64_t head_dim, DType dtype = DType::kF32);
+Shape v_pages_shape(int64_t pages, int64_t kv_heads, int64_t head_dim, DType dtype = DType::kF32);
 
 struct RopeAppendArgs {
   In q, k, v;    // [tokens, heads * head_dim], [tokens, kv_heads * head_dim] twice; row-strided, unrotated

@@ -33,7 +33,7 @@ struct Cut {
     heads = group < kRows ? group : kRows;
     head_blocks = ceil_div(group, heads);
     tokens = kRows / heads;
-    pitch = a.v_pages.dim(3);
+    pitch = ceil_div(a.shape.head_dim, kPageTokens) * kPageTokens;
   }
   int64_t queries(int64_t s) const {
     const auto* ends = args.cu_seqlens.ptr<const int32_t>();
@@ -193,8 +193,12 @@ void attend_chunk(const Cut& cut, const Block& block, int64_t chunk, Scratch<typ
   for (int64_t p = first_page; p < last_page; ++p) {
     const int64_t page = table[p];
     FLAGSCALE_CHECK(page >= 0 && page < args.k_pages.dim(0));
-    k[p] = args.k_pages.ptr<const C>() + (page * args.shape.kv_heads + block.kv) * d * kPageTokens;
-    v[p] = args.v_pages.ptr<const C>() + (page * args.shape.kv_heads + block.kv) * cut.pitch * kPageTokens;
+    const auto head = [&](const In& pages) {
+      return pages.ptr<const C>() + page * pages.row_stride() +
+             block.kv * (pages.cols() / args.shape.kv_heads);
+    };
+    k[p] = head(args.k_pages);
+    v[p] = head(args.v_pages);
   }
   for (int64_t p = last_page; p < last_page + kPagesAhead; ++p) k[p] = k[last_page - 1];
   for_row_tiles(rows, [&]<int kTile>(int64_t r) {
@@ -204,6 +208,8 @@ void attend_chunk(const Cut& cut, const Block& block, int64_t chunk, Scratch<typ
     const int64_t query = position + r / block.heads;
     softmax_row<V>(w.scores + r * kChunk, inside(cut.low(query)), inside(query + 1), end, part.maximum + r,
                    part.sum + r);
+    if constexpr (kScaled<C>)
+      scale_weights<V>(w.scores + r * kChunk, v, cut.pitch, first_page * kPageTokens, end);
   }
   for_row_tiles(rows, [&]<int kTile>(int64_t r) {
     mix_rows<V, C, kTile>(w.scores + r * kChunk, kChunk, v, first_page * kPageTokens, end,
@@ -325,10 +331,7 @@ void run(KernelContext& context, const PagedAttentionArgs& args) {
   const Cut cut(args, args.sequences ? *args.sequences : args.context_lens.dims[0]);
   check(cut);
   for_float_type(args.q.dtype, [&]<class V, class T>(V, T) {
-    for_float_type(args.k_pages.dtype, [&]<class W, class C>(W, C) {
-      if constexpr (sizeof(typename V::Scalar) == sizeof(typename W::Scalar))
-        run_typed<V, T, C>(context, cut);
-    });
+    for_cache_type<V>(args.k_pages.dtype, [&]<class C>(C) { run_typed<V, T, C>(context, cut); });
   });
 }
 

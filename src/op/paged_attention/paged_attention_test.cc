@@ -1,6 +1,7 @@
 #include "op/paged_attention/paged_attention.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "base/error.h"
@@ -48,17 +49,25 @@ class Cache {
       max_pages_ = std::max(max_pages_, static_cast<int64_t>(s.pages.size()));
       sequences_.push_back(std::move(s));
     }
-    k_pages_ =
-        make_tensor(testing::allocator(), k_pages_shape(pages, shape.kv_heads, shape.head_dim), cache_dtype);
-    v_pages_ =
-        make_tensor(testing::allocator(), v_pages_shape(pages, shape.kv_heads, shape.head_dim), cache_dtype);
-    for (const Tensor& t : {k_pages_, v_pages_})  // what was never written must not be seen
-      for (int64_t i = 0; i < t.shape().numel(); ++i) testing::set(t, i, NAN);
+    k_pages_ = make_tensor(testing::allocator(),
+                           k_pages_shape(pages, shape.kv_heads, shape.head_dim, cache_dtype), cache_dtype);
+    v_pages_ = make_tensor(testing::allocator(),
+                           v_pages_shape(pages, shape.kv_heads, shape.head_dim, cache_dtype), cache_dtype);
+    for (const Tensor& t : {k_pages_, v_pages_})  // what was never written must not be seen: NaN
+      std::memset(t.raw(), 0xff, t.bytes());
     const RopeSpec spec{.head_dim = shape.head_dim, .max_positions = 4096};
     cos_ = make_tensor(testing::allocator(), {4096, shape.head_dim / 2}, DType::kF32);
     sin_ = make_tensor(testing::allocator(), {4096, shape.head_dim / 2}, DType::kF32);
     fill_rope_cos(spec, 4096, cos_.data<float>());
     fill_rope_sin(spec, 4096, sin_.data<float>());
+  }
+
+  // Keys and values of one token, times a factor.
+  void scale_token(int sequence, int64_t token, float factor) {
+    for (const Tensor& t :
+         {sequences_[static_cast<size_t>(sequence)].k, sequences_[static_cast<size_t>(sequence)].v})
+      for (int64_t i = token * t.dim(1); i < (token + 1) * t.dim(1); ++i)
+        testing::set(t, i, get(t, i) * static_cast<double>(factor));
   }
 
   // Appends and attends; the rows of each piece after one another.
@@ -165,6 +174,7 @@ TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
     if (shape.heads != 9) continue;
     expect_exact(Cache(shape, lengths, DType::kF32, DType::kBF16, isa), whole, 3e-2);
     expect_exact(Cache(shape, lengths, DType::kBF16, DType::kBF16, isa), whole, 4e-2);
+    expect_exact(Cache(shape, lengths, DType::kF32, DType::kI8, isa), whole, 3e-2);
     if (isa == Isa::kScalar) expect_exact(Cache(shape, lengths, DType::kF64, DType::kF64, isa), whole, 1e-12);
   }
 }
@@ -173,7 +183,7 @@ TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
 TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
   const Isa isa = GetParam();
   for (const AttentionShape& shape : {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100)})
-    for (const DType cache_dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType cache_dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
       if (isa == Isa::kScalar && cache_dtype == DType::kBF16) continue;
       SCOPED_TRACE(name(cache_dtype));
       const std::vector<int> lengths{540, 37, 1};
@@ -188,6 +198,18 @@ TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
             << "decode at " << p;
       EXPECT_EQ(difference(pieces.run({{0, 537, 540}}), 0, whole, 537, 3), 0) << "speculation rows";
     }
+}
+
+// A token's scale is its own: what is far larger beside it costs it nothing.
+TEST_P(PagedAttentionSets, AnInt8TokenIsScaledByItselfAlone) {
+  const AttentionShape shape = shaped(2, 1, 32);
+  const auto first = [&](float beside) {
+    Cache cache(shape, {2}, DType::kF32, DType::kI8, GetParam());
+    cache.scale_token(0, 1, beside);
+    return cache.run({{0, 0, 2}});
+  };
+  EXPECT_EQ(difference(first(1), 0, first(1000), 0, 1), 0);
+  EXPECT_EQ(difference(first(1), 0, first(0), 0, 1), 0);
 }
 
 // More chunks than one wave holds, with a sequence cut by the wave's end.

@@ -1,0 +1,167 @@
+#include "engine/adapters.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "base/error.h"
+
+namespace flagscale::engine {
+
+// Names and slots. It lives as long as the last adapter.
+struct Adapters::Table {
+  std::mutex mutex;
+  std::vector<std::shared_ptr<const Adapter>> loaded;
+  std::vector<bool> taken;                       // slots
+  std::vector<std::function<void()>> when_gone;  // of each slot
+  uint64_t next_id = 1;
+
+  int32_t take() {
+    const auto it = std::find(taken.begin(), taken.end(), false);
+    if (it == taken.end()) return -1;
+    *it = true;
+    return static_cast<int32_t>(it - taken.begin());
+  }
+  void give_back(int32_t slot) {
+    std::function<void()> gone;
+    {
+      const std::lock_guard lock(mutex);
+      taken[static_cast<size_t>(slot)] = false;
+      gone = std::exchange(when_gone[static_cast<size_t>(slot)], nullptr);
+    }
+    if (gone) gone();
+  }
+  auto named(const std::string& name) {
+    return std::find_if(loaded.begin(), loaded.end(), [&](const auto& one) { return one->name == name; });
+  }
+};
+
+Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, int64_t rows,
+                   const int64_t* live_rows)
+    : most_(most), most_rank_(most_rank), table_(std::make_shared<Table>()) {
+  table_->taken.resize(static_cast<size_t>(most));
+  table_->when_gone.resize(static_cast<size_t>(most));
+  slots_ = arena.persistent("lora.slots", {rows}, DType::kI32).with_live(live_rows);
+  int64_t elements = 0;  // of a slot
+  for (nn::Linear* linear : decoder.linears()) {
+    loras_.push_back({slots_, linear->lora_parts()});
+    linear->adapt(&loras_.back());
+    for (const nn::LoraPart& part : loras_.back().parts) elements += most_rank * (part.in + part.rows);
+  }
+  const Tensor weights = arena.persistent("lora.weights", {most, elements}, DType::kF32);
+  int64_t at = 0;
+  const auto next = [&](int64_t columns) {
+    return weights.columns(std::exchange(at, at + columns), columns);
+  };
+  for (nn::Lora& lora : loras_)
+    for (nn::LoraPart& part : lora.parts) {
+      part.a = next(most_rank * part.in);
+      part.b = next(most_rank * part.rows);
+      part.ranks = arena.persistent(part.module + ".lora_ranks", {most}, DType::kI32);
+      part.scales = arena.persistent(part.module + ".lora_scales", {most}, DType::kF32);
+    }
+}
+
+Adapters::~Adapters() = default;
+
+std::shared_ptr<const Adapter> Adapters::load(const std::string& name, const std::string& folder) {
+  const auto refuse_taken = [&] {
+    if (table_->named(name) != table_->loaded.end())
+      fail(ErrorKind::kInvalidArgument, "the LoRA adapter '{}' has already been loaded", name);
+  };
+  {
+    const std::lock_guard lock(table_->mutex);
+    refuse_taken();
+  }
+  const model::PeftAdapter files = model::open_peft(folder);
+  check(files, folder);
+  auto adapter = std::make_unique<Adapter>(Adapter{name, folder, -1, 0, files.max_rank()});
+  {
+    const std::lock_guard lock(table_->mutex);
+    adapter->slot = table_->take();
+    adapter->id = table_->next_id++;
+  }
+  if (adapter->slot < 0)
+    fail(ErrorKind::kInvalidArgument,
+         "all {} places for LoRA adapters are taken: unload one, or raise --max-loras", most_);
+  const std::shared_ptr<const Adapter> held(adapter.release(), [table = table_](const Adapter* gone) {
+    const int32_t slot = gone->slot;
+    delete gone;
+    table->give_back(slot);
+  });
+  fill(files, held->slot);
+  const std::lock_guard lock(table_->mutex);
+  refuse_taken();  // by another thread meanwhile
+  table_->loaded.push_back(held);
+  return held;
+}
+
+std::shared_ptr<const Adapter> Adapters::find(const std::string& name) const {
+  const std::lock_guard lock(table_->mutex);
+  const auto it = table_->named(name);
+  return it == table_->loaded.end() ? nullptr : *it;
+}
+
+std::vector<std::shared_ptr<const Adapter>> Adapters::list() const {
+  const std::lock_guard lock(table_->mutex);
+  return table_->loaded;
+}
+
+void Adapters::unload(const std::string& name, std::function<void()> gone) {
+  std::shared_ptr<const Adapter> last;  // let go outside the lock
+  const std::lock_guard lock(table_->mutex);
+  const auto it = table_->named(name);
+  if (it == table_->loaded.end()) fail(ErrorKind::kNotFound, "no LoRA adapter '{}' is loaded", name);
+  table_->when_gone[static_cast<size_t>((*it)->slot)] = std::move(gone);
+  last = std::move(*it);
+  table_->loaded.erase(it);
+}
+
+int Adapters::in_use() const {
+  const std::lock_guard lock(table_->mutex);
+  return static_cast<int>(std::count(table_->taken.begin(), table_->taken.end(), true));
+}
+
+const nn::LoraPart* Adapters::find_part(const std::string& module) const {
+  for (const nn::Lora& lora : loras_)
+    for (const nn::LoraPart& part : lora.parts)
+      if (part.module == module) return &part;
+  return nullptr;
+}
+
+void Adapters::check(const model::PeftAdapter& files, const std::string& folder) const {
+  for (const model::PeftTarget& target : files.targets) {
+    const nn::LoraPart* part = find_part(target.module);
+    if (!part)
+      fail(ErrorKind::kInvalidArgument,
+           "{}: the model has no projection {}; adapters add to q, k, v, o, gate, up and down projections",
+           folder, target.module);
+    if (target.in != part->in || target.out != part->rows)
+      fail(ErrorKind::kInvalidArgument, "{}: {} is [{}, {}], the model's is [{}, {}]", folder, target.module,
+           target.out, target.in, part->rows, part->in);
+    if (target.rank > most_rank_)
+      fail(ErrorKind::kInvalidArgument, "{}: rank {} is above --max-lora-rank {}", folder, target.rank,
+           most_rank_);
+  }
+}
+
+void Adapters::fill(const model::PeftAdapter& files, int32_t slot) const {
+  for (const nn::Lora& lora : loras_)
+    for (const nn::LoraPart& part : lora.parts) part.ranks.data<int32_t>()[slot] = 0;
+  std::vector<float> b;
+  for (const model::PeftTarget& target : files.targets) {
+    const nn::LoraPart& part = *find_part(target.module);
+    float* const to = part.a.data<float>() + slot * part.a.strides()[0];
+    files.weights->read_f32(target.a, 0, target.rank, {to, static_cast<size_t>(target.rank * part.in)});
+    b.resize(static_cast<size_t>(target.out * target.rank));
+    files.weights->read_f32(target.b, 0, target.out, b);
+    float* const columns = part.b.data<float>() + slot * part.b.strides()[0];
+    for (int64_t row = 0; row < target.out; ++row)
+      for (int64_t j = 0; j < target.rank; ++j)
+        columns[j * part.rows + row] = b[static_cast<size_t>(row * target.rank + j)];
+    part.scales.data<float>()[slot] = target.scale;
+    part.ranks.data<int32_t>()[slot] = static_cast<int32_t>(target.rank);
+  }
+}
+
+}  // namespace flagscale::engine

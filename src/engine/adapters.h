@@ -1,0 +1,64 @@
+#pragma once
+// LoRA adapters that are loaded beside a model, by name. Each lies in a slot of tensors that the step's plan
+// knows (nn/lora.h), so that the rows of a batch may name different ones. Untouched slots cost no memory.
+//
+// Any thread may load, find and unload; the engine's thread reads the tensors of slots that its requests
+// hold, and those are never written.
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/decoder/decoder.h"
+#include "model/peft.h"
+#include "plan/program.h"
+
+namespace flagscale::engine {
+
+// Whoever holds one keeps its slot.
+struct Adapter {
+  std::string name, path;
+  int32_t slot = 0;
+  uint64_t id = 0;  // never used twice: a name that is loaded again is another adapter
+  int64_t rank = 0;
+};
+
+class Adapters {
+ public:
+  // most: slots; most_rank: of each. Gives every linear of the decoder its tensors; before it is traced.
+  // rows: tokens of a step; what each names is slots().
+  Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, int64_t rows,
+           const int64_t* live_rows);
+  ~Adapters();
+
+  Tensor slots() const { return slots_; }
+  int most() const { return most_; }
+  int64_t most_rank() const { return most_rank_; }
+
+  // Loads a PEFT folder; its memory must be bound. Throws Error: what open_peft() throws, kInvalidArgument
+  // for a name that is taken, a module that the model has not, a shape that does not fit, a rank above
+  // most_rank(), and when no slot is free.
+  std::shared_ptr<const Adapter> load(const std::string& name, const std::string& folder);
+  std::shared_ptr<const Adapter> find(const std::string& name) const;  // null: none of this name
+  std::vector<std::shared_ptr<const Adapter>> list() const;            // in order of loading
+  // Nobody finds it from here on; `gone` is called when the last request that holds it has let go, at once or
+  // later on another thread. Throws Error{kNotFound}.
+  void unload(const std::string& name, std::function<void()> gone = {});
+  int in_use() const;  // slots, those included that an unloaded adapter's requests still hold
+
+ private:
+  struct Table;
+  void check(const model::PeftAdapter& files, const std::string& folder) const;
+  const nn::LoraPart* find_part(const std::string& module) const;
+  void fill(const model::PeftAdapter& files, int32_t slot) const;
+
+  const int most_;
+  const int64_t most_rank_;
+  Tensor slots_;
+  std::deque<nn::Lora> loras_;  // of each linear
+  std::shared_ptr<Table> table_;
+};
+
+}  // namespace flagscale::engine

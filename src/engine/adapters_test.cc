@@ -1,0 +1,313 @@
+// Adapters of PEFT over the tiny qwen3 (tests/oracle/model/make_lora.py), in batches, caches and services.
+#include "engine/adapters.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <numeric>
+#include <random>
+#include <sstream>
+
+#include "base/error.h"
+#include "engine/answer.h"
+#include "engine/service.h"
+
+namespace flagscale::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
+const std::string kQwen3 = kGolden + "model/qwen3", kLora = kGolden + "lora/";
+
+std::string read_text(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+std::unique_ptr<Runner> make_runner(const std::string& base = kQwen3,
+                                    const std::function<void(RunnerOptions&)>& change = {}) {
+  RunnerOptions options;
+  options.max_tokens = 64;
+  options.max_sequences = 8;
+  options.max_length = 96;
+  options.threads = 2;
+  options.max_adapters = 3;
+  options.max_adapter_rank = 8;
+  if (change) change(options);
+  return std::make_unique<Runner>(model::parse_config(read_text(base + "/config.json")),
+                                  *io::open_weights(base), options);
+}
+
+TEST(Adapters, LogitsArePefts) {
+  const auto oracle = io::open_weights(kLora + "oracle.safetensors");
+  std::vector<int64_t> wide(24);
+  oracle->read("input_ids", 0, 24, DType::kI64, std::as_writable_bytes(std::span(wide)));
+  const std::vector<int32_t> ids(wide.begin(), wide.end());
+  std::vector<int32_t> pages(2);
+  std::iota(pages.begin(), pages.end(), 0);
+  const auto runner = make_runner();
+  for (const std::string name : {"all", "rslora", "zero"}) {
+    StepChunk chunk;
+    chunk.ids = ids;
+    chunk.pages = &pages;
+    chunk.rows = 24;
+    const auto adapter = runner->adapters()->load(name, kLora + name);
+    chunk.adapter = adapter->slot;
+    runner->run({&chunk, 1});
+    const std::vector<float> expected = oracle->read_f32(name);
+    float most = 0, error = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const int64_t vocab = runner->config().vocab_size, at = static_cast<int64_t>(i);
+      error = std::max(error,
+                       std::fabs(runner->logits(at / vocab)[i % static_cast<size_t>(vocab)] - expected[i]));
+      most = std::max(most, std::fabs(expected[i]));
+    }
+    EXPECT_LT(error / most, 1e-5) << name;
+  }
+}
+
+Request request_of(const std::string& adapter, int32_t seed = 0, int max_tokens = 12) {
+  Request request;
+  for (int32_t i = 0; i < 40; ++i) request.prompt.push_back(3 + (i * i + seed) % 41);
+  request.sampling.temperature = 0;
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.logprobs = 100;
+  request.adapter = adapter;
+  return request;
+}
+
+void run_all(Engine& engine) {
+  while (engine.step()) {
+  }
+  EXPECT_EQ(engine.pool().held_pages(), 0);
+}
+
+Answer run(Engine& engine, const Request& request) {
+  Answer answer;
+  engine.add(request, gather_into(answer));
+  run_all(engine);
+  return answer;
+}
+
+// Whether every token's whole distribution is the same to the bit.
+bool same(const Answer& a, const Answer& b) {
+  if (a.ids() != b.ids()) return false;
+  for (size_t i = 0; i < a.tokens.size(); ++i)
+    for (size_t j = 0; j < a.tokens[i].best.size(); ++j)
+      if (a.tokens[i].best[j].id != b.tokens[i].best[j].id ||
+          a.tokens[i].best[j].logprob != b.tokens[i].best[j].logprob)
+        return false;
+  return true;
+}
+
+struct Format {
+  std::string name;
+  std::function<void(RunnerOptions&)> set;
+};
+const std::vector<Format>& formats() {
+  static const std::vector<Format> all{
+      {"fp32", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32; }},
+      {"bf16", [](RunnerOptions& o) { o.weights = {op::Packing::kBF16, op::Compute::kFast, false}; }},
+      {"int8", [](RunnerOptions& o) { o.weights = {op::Packing::kInt8, op::Compute::kInt8, false}; }},
+      {"int4", [](RunnerOptions& o) { o.weights = {op::Packing::kQ4_0, op::Compute::kExact, false}; }},
+  };
+  return all;
+}
+
+class AdaptersOver : public ::testing::TestWithParam<size_t> {
+ protected:
+  AdaptersOver() : engine(make_runner(kQwen3, formats()[GetParam()].set)) {
+    for (const std::string name : {"all", "rslora", "zero"})
+      engine.runner().adapters()->load(name, kLora + name);
+  }
+  Engine engine;
+};
+
+TEST_P(AdaptersOver, AreTheSameToTheBitAloneAndInAMixedBatch) {
+  const std::vector<std::string> names{"", "all", "rslora", "zero", "all", ""};
+  std::vector<Answer> alone, mixed(names.size());
+  for (size_t i = 0; i < names.size(); ++i)
+    alone.push_back(run(engine, request_of(names[i], static_cast<int32_t>(i))));
+  Engine other(make_runner(kQwen3, [](RunnerOptions& o) {
+    formats()[GetParam()].set(o);
+    o.max_tokens = 37;  // prompts in chunks, beside others
+  }));
+  for (const std::string name : {"zero", "rslora", "all"})  // in other slots
+    other.runner().adapters()->load(name, kLora + name);
+  for (size_t i = 0; i < names.size(); ++i)
+    other.add(request_of(names[i], static_cast<int32_t>(i)), gather_into(mixed[i]));
+  run_all(other);
+  for (size_t i = 0; i < names.size(); ++i) EXPECT_TRUE(same(mixed[i], alone[i])) << i << names[i];
+}
+
+TEST_P(AdaptersOver, ChangeTheAnswerAndAZeroOneDoesNot) {
+  const Answer base = run(engine, request_of(""));
+  EXPECT_TRUE(same(run(engine, request_of("zero")), base));
+  EXPECT_FALSE(same(run(engine, request_of("all")), base));
+  Engine without(make_runner(kQwen3, [](RunnerOptions& o) {
+    formats()[GetParam()].set(o);
+    o.max_adapters = 0;
+  }));
+  EXPECT_TRUE(same(run(without, request_of("")), base));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, AdaptersOver, ::testing::Range(size_t{0}, formats().size()),
+                         [](const auto& test) { return formats()[test.param].name; });
+
+TEST(Adapters, PrefixesAreSharedUnderOneAdapterOnly) {
+  Engine engine(make_runner());
+  Adapters& adapters = *engine.runner().adapters();
+  adapters.load("one", kLora + "all");
+  const Answer first = run(engine, request_of("one")), second = run(engine, request_of("one"));
+  EXPECT_EQ(first.cached_tokens, 0);
+  EXPECT_EQ(second.cached_tokens, 32);
+  EXPECT_TRUE(same(first, second));
+  EXPECT_EQ(run(engine, request_of("")).cached_tokens, 0);
+  adapters.unload("one");
+  adapters.load("one", kLora + "rslora");  // another adapter under the old name
+  const Answer other = run(engine, request_of("one"));
+  EXPECT_EQ(other.cached_tokens, 0);
+  EXPECT_FALSE(same(other, first));
+}
+
+TEST(Adapters, UnloadingWaitsForWhatRuns) {
+  Engine engine(make_runner());
+  Adapters& adapters = *engine.runner().adapters();
+  adapters.load("one", kLora + "all");
+  const Answer expected = run(engine, request_of("one"));
+  Answer answer;
+  engine.add(request_of("one"), gather_into(answer));
+  for (int i = 0; i < 4; ++i) engine.step();
+  bool gone = false;
+  adapters.unload("one", [&] { gone = true; });
+  EXPECT_FALSE(gone);
+  EXPECT_EQ(adapters.find("one"), nullptr);
+  EXPECT_EQ(adapters.in_use(), 1);
+  EXPECT_THROW(engine.add(request_of("one"), [](const Event&) {}), Error);
+  EXPECT_THROW(adapters.unload("one"), Error);
+  adapters.load("one", kLora + "rslora");  // into another slot: what runs is not touched
+  run_all(engine);
+  EXPECT_TRUE(gone);
+  EXPECT_TRUE(same(answer, expected));
+  EXPECT_EQ(adapters.in_use(), 1);
+  adapters.unload("one", [&] { gone = false; });
+  EXPECT_FALSE(gone);
+  EXPECT_EQ(adapters.in_use(), 0);
+}
+
+// An adapter in a folder of its own whose configuration is changed.
+class Changed {
+ public:
+  explicit Changed(const std::string& from) {
+    std::string name = (fs::temp_directory_path() / "adapter_XXXXXX").string();
+    folder = mkdtemp(name.data());
+    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
+      fs::copy_file(kLora + from + "/" + file, fs::path(folder) / file);
+  }
+  ~Changed() { fs::remove_all(folder); }
+  Changed(const Changed&) = delete;
+  void replace(const std::string& old, const std::string& with) const {
+    std::string text = read_text(folder + "/adapter_config.json");
+    const size_t at = text.find(old);
+    ASSERT_NE(at, std::string::npos) << old;
+    std::ofstream(folder + "/adapter_config.json") << text.replace(at, old.size(), with);
+  }
+  std::string folder;
+};
+
+std::string refusal(Adapters& adapters, const std::string& folder) {
+  try {
+    adapters.load("x", folder);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Adapters, RefusesWhatItWouldNotApply) {
+  const auto runner = make_runner();
+  Adapters& adapters = *runner->adapters();
+  const std::vector<std::array<std::string, 3>> cases{
+      {"\"use_dora\": false", "\"use_dora\": true", "DoRA"},
+      {"\"bias\": \"none\"", "\"bias\": \"all\"", "bias"},
+      {"\"lora_bias\": false", "\"lora_bias\": true", "lora_bias"},
+      {"\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]", "modules_to_save"},
+      {"\"peft_type\": \"LORA\"", "\"peft_type\": \"IA3\"", "IA3"},
+      {"\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"", "pissa"},
+      {"\"trainable_token_indices\": null", "\"trainable_token_indices\": [1]", "trainable_token_indices"},
+      {"\"r\": 4", "\"r\": 5", "rank"},
+      {"\"r\": 4", "\"r\": -4", "r must be"},
+      {"\"lora_alpha\": 8", "\"lora_alpha\": \"8\"", "lora_alpha"},
+      {"\"alpha_pattern\": {}", "\"alpha_pattern\": {\".*q\": 3}", "alpha_pattern"},
+      {"{", "", "JSON"}};
+  for (const auto& [old, with, told] : cases) {
+    const Changed changed("all");
+    changed.replace(old, with);
+    EXPECT_NE(refusal(adapters, changed.folder).find(told), std::string::npos)
+        << with << ": " << refusal(adapters, changed.folder);
+  }
+  const Changed missing("all");
+  fs::remove(missing.folder + "/adapter_model.safetensors");
+  EXPECT_NE(refusal(adapters, missing.folder).find("adapter_model.safetensors"), std::string::npos);
+  std::ofstream(missing.folder + "/adapter_model.safetensors") << "not what it says";
+  EXPECT_NE(refusal(adapters, missing.folder), "");
+  EXPECT_NE(refusal(adapters, kQwen3).find("adapter_config.json"), std::string::npos);
+  EXPECT_EQ(adapters.in_use(), 0);
+  const auto narrow = make_runner(kQwen3, [](RunnerOptions& o) { o.max_adapter_rank = 2; });
+  EXPECT_NE(refusal(*narrow->adapters(), kLora + "all").find("rank 4"), std::string::npos);
+  const auto other = make_runner(kGolden + "model/llama2");
+  EXPECT_NE(refusal(*other->adapters(), kLora + "all"), "");
+  for (const char* name : {"a", "b", "c"}) adapters.load(name, kLora + "zero");
+  EXPECT_NE(refusal(adapters, kLora + "all").find("all 3 places"), std::string::npos);
+  EXPECT_THROW(adapters.load("a", kLora + "all"), Error);
+  EXPECT_EQ(adapters.in_use(), 3);
+}
+
+// Requests, cancellations, loads and unloads at random leave neither pages nor slots.
+TEST(Adapters, SoakLeavesNothing) {
+  Service service(std::make_unique<Engine>(make_runner()), {64});
+  Adapters& adapters = *service.runner().adapters();
+  std::mt19937 random(3);
+  std::atomic<int> loaded{0}, gone{0};
+  std::vector<uint64_t> ids;
+  const std::vector<std::string> names{"all", "rslora", "zero"};
+  for (int i = 0; i < 300; ++i) {
+    const std::string& name = names[random() % 3];
+    if (random() % 4 == 0) {
+      try {
+        if (adapters.find(name)) {
+          adapters.unload(name, [&] { ++gone; });
+        } else {
+          adapters.load(name, kLora + name);
+          ++loaded;
+        }
+      } catch (const Error& error) {  // the slots of those that still run
+        EXPECT_NE(std::string(error.what()).find("places"), std::string::npos) << error.what();
+      }
+    }
+    try {
+      Request request = request_of(random() % 3 == 0 ? "" : name, static_cast<int32_t>(random() % 5), 9);
+      request.n = random() % 4 == 0 ? 3 : 1;
+      ids.push_back(service.submit(
+          request, [](const Event& event) { EXPECT_NE(event.finish, FinishReason::kError) << event.error; }));
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.kind() == ErrorKind::kNotFound || error.kind() == ErrorKind::kBusy) << error.what();
+    }
+    if (!ids.empty() && random() % 2 == 0) service.cancel(ids[random() % ids.size()]);
+    if (!ids.empty() && random() % 3 == 0)
+      service.cancel(ids[random() % ids.size()], static_cast<int>(random() % 3));
+  }
+  for (const auto& adapter : adapters.list()) adapters.unload(adapter->name, [&] { ++gone; });
+  service.drain();
+  EXPECT_EQ(gone, loaded);
+  EXPECT_EQ(adapters.in_use(), 0);
+  EXPECT_EQ(service.stats().kv_usage, 0);
+}
+
+}  // namespace
+}  // namespace flagscale::engine
