@@ -11,18 +11,36 @@ namespace {
 
 constexpr int64_t kDefaultLength = 8192;
 
+void make_room_for_adapters(const serve::ServiceConfig& config, engine::RunnerOptions& options) {
+  constexpr int64_t kPlaces = 8, kRank = 16;
+  const auto& modules = config.lora_modules.list;
+  if (!config.enable_lora && modules.empty()) return;
+  const auto count = static_cast<int64_t>(modules.size());
+  options.max_adapters = static_cast<int>(config.max_loras.value_or(std::max(kPlaces, count)));
+  options.max_adapter_rank = config.max_lora_rank.value_or(kRank);
+  if (!config.max_lora_rank)
+    for (const serve::LoraModule& module : modules)
+      options.max_adapter_rank = std::max(options.max_adapter_rank, model::open_peft(module.path).max_rank());
+}
+
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
   engine::RunnerOptions options;
   options.weights = {
       engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization),
       op::parse_compute(config.compute), /*keep=*/true};
-  options.cache = config.kv_cache_dtype == "auto" ? DType::kF32 : parse_dtype(config.kv_cache_dtype);
+  const DType rounded = config.compute == "exact" ? DType::kF32 : DType::kBF16;
+  options.cache =
+      config.kv_cache_dtype == "auto" ? rounded : engine::parse_cache_dtype(config.kv_cache_dtype);
+  options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
   options.max_sequences = config.max_num_seqs;
   options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
   const int64_t longest = model.config.max_positions;
   options.max_length = config.max_model_len ? *config.max_model_len : std::min(longest, kDefaultLength);
+  if (const int drafts = config.speculative_config.value.draft_tokens; drafts > 0)
+    options.max_rows = std::min(options.max_tokens, options.max_sequences * (1 + drafts));
   options.pages = static_cast<int32_t>(config.num_kv_blocks);
   options.threads = static_cast<int>(config.threads);
+  make_room_for_adapters(config, options);
   return options;
 }
 
@@ -39,8 +57,11 @@ ServedEngine load_served_engine(const serve::ServiceConfig& config) {
   engine::EngineOptions engine_options;
   engine_options.prefix_caching = config.enable_prefix_caching;
   engine_options.tokenizer = model.tokenizer.get();
+  engine_options.speculation = config.speculative_config.value;
   auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
   result.formats = engine::weight_formats(runner->decoder());
+  for (const serve::LoraModule& module : config.lora_modules.list)
+    runner->adapters()->load(module.name, module.path);
   result.engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
   result.capacity = int64_t{result.engine->runner().pages()} * 16;
   result.cache = name(options.cache);

@@ -153,7 +153,10 @@ Metrics::Metrics()
       inter_token_latency(token()),
       time_per_output_token(token()),
       e2e_latency(latency()),
+      queue_time(latency()),
+      prefill_time(latency()),
       decode_time(latency()),
+      inference_time(latency()),
       prompt_tokens(sizes()),
       generation_tokens(sizes()),
       params_n({1, 2, 5, 10, 20}),
@@ -186,6 +189,12 @@ std::string Metrics::text(const engine::Stats& stats, const std::string& model, 
                               "Mean time between a request's tokens", labels);
   e2e_latency.write(out, "vllm:e2e_request_latency_seconds", "From a request's arrival to its last token",
                     labels);
+  queue_time.write(out, "vllm:request_queue_time_seconds", "From a request's arrival to its first step",
+                   labels);
+  prefill_time.write(out, "vllm:request_prefill_time_seconds",
+                     "From a request's first step to its first token", labels);
+  inference_time.write(out, "vllm:request_inference_time_seconds",
+                       "From a request's first step to its last token", labels);
   decode_time.write(out, "vllm:request_decode_time_seconds", "From a request's first token to its last",
                     labels);
   prompt_tokens.write(out, "vllm:request_prompt_tokens", "Prompt tokens of a request", labels);

@@ -32,7 +32,8 @@ class Histogram {
 class Metrics {
  public:
   Metrics();
-  Histogram time_to_first_token, inter_token_latency, time_per_output_token, e2e_latency, decode_time;
+  Histogram time_to_first_token, inter_token_latency, time_per_output_token, e2e_latency;
+  Histogram queue_time, prefill_time, decode_time, inference_time;
   Histogram prompt_tokens, generation_tokens, params_n, params_max_tokens, http_duration;
   std::atomic<int64_t> in_flight{0};  // requests for the model that are not answered yet
 

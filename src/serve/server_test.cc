@@ -88,6 +88,19 @@ TEST(Chat, SeveralChoices) {
   EXPECT_EQ(stream.content(1), "abc");
 }
 
+// A stop string is found outside the engine, which must hear of it at once.
+TEST(Chat, AChoiceThatEndsByAStopStringStopsComputing) {
+  TestServer server;
+  *server.step_ms = 2;
+  const std::string script = "stop " + std::string(300, 'x');
+  const TestJson answer =
+      server.post("/v1/chat/completions", chat(script, {{"n", 4}, {"stop", "stop"}, {"max_tokens", 400}}));
+  EXPECT_EQ(answer["choices"][3]["stop_reason"], "stop");
+  const std::string metrics = server.send("GET", "/metrics").body;
+  const std::string name = "\nvllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} ";
+  EXPECT_LT(std::stoi(metrics.substr(metrics.find(name) + name.size())), 4 * 30);
+}
+
 TEST(Chat, Logprobs) {
   TestServer server;
   const TestJson choice = server.post("/v1/chat/completions",
@@ -256,13 +269,7 @@ TEST(Documents, ModelsVersionOpenApiMetrics) {
                       ["schema"]["properties"]
                           .contains("top_p"));
   server.post("/v1/chat/completions", chat("abc"));
-  std::string metrics;  // counters follow the step that the answer came from
-  for (int i = 0; i < 200 && metrics.find("num_requests_running{model_name=\"scripted\",engine=\"0\"} 0\n") ==
-                                 std::string::npos;
-       ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    metrics = server.send("GET", "/metrics").body;
-  }
+  const std::string metrics = server.send("GET", "/metrics").body;
   for (const std::string line :
        {"vllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} 4\n",
         "vllm:time_to_first_token_seconds_count{model_name=\"scripted\",engine=\"0\"} 1\n",

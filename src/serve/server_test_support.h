@@ -37,8 +37,15 @@ class TestServer {
     engine::LoadedModel model = scripted_model();
     engine::EngineOptions options;
     options.tokenizer = model.tokenizer.get();
+    options.speculation = config.speculative_config.value;
     auto engine = std::make_unique<engine::Engine>(
         std::make_unique<ScriptedRunner>(max_length, max_sequences, step_ms), options);
+    server_ = std::make_unique<ModelServer>(config, std::move(model), std::move(engine));
+  }
+  // A model of the test's own, called "scripted" as well.
+  TestServer(ServiceConfig config, engine::LoadedModel model, std::unique_ptr<engine::Engine> engine) {
+    config.model = "scripted";
+    config.port = 0;
     server_ = std::make_unique<ModelServer>(config, std::move(model), std::move(engine));
   }
   ~TestServer() { *step_ms = 0; }

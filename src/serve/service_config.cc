@@ -58,7 +58,8 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
                     "bf16; fast: the fastest",
              .choices = {"exact", "bf16", "int8", "fast"}});
   keys.acts("kv_cache_dtype", [](ServiceConfig& c) -> auto& { return c.kv_cache_dtype; },
-            {.doc = "type of the cache; auto: float32", .choices = {"auto", "float32", "bfloat16"}});
+            {.doc = "type of the cache; auto: float32 with compute exact, else bfloat16",
+             .choices = {"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}});
   keys.acts("max_model_len", [](ServiceConfig& c) -> auto& { return c.max_model_len; },
             {.doc = "tokens of the longest sequence; none: the model's, up to 8192",
              .least = 16,
@@ -69,15 +70,38 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("max_num_batched_tokens", [](ServiceConfig& c) -> auto& { return c.max_num_batched_tokens; },
             {.doc = "tokens of one step", .least = 16, .most = 65536});
   keys.acts("num_kv_blocks", [](ServiceConfig& c) -> auto& { return c.num_kv_blocks; },
-            {.doc = "pages of 16 tokens in the cache; 0: by memory and max_num_seqs",
+            {.doc = "pages of 16 tokens in the cache; 0: max_num_seqs of max_model_len, in "
+                    "kv_cache_memory_bytes at most",
              .least = 0,
+             .most = 1 << 27,
              .aliases = {"num_gpu_blocks_override"}});
+  keys.acts("kv_cache_memory_bytes", [](ServiceConfig& c) -> auto& { return c.kv_cache_memory_bytes; },
+            {.doc = "of the cache at most; 0: half of the memory that the weights leave free", .least = 0});
   keys.acts("threads", [](ServiceConfig& c) -> auto& { return c.threads; },
             {.doc = "of the engine; 0: all cores", .least = 0, .most = 4096});
   keys.acts("enable_prefix_caching", [](ServiceConfig& c) -> auto& { return c.enable_prefix_caching; },
             {.doc = "prompts that begin alike share what was computed"});
+  keys.acts("speculative_config", [](ServiceConfig& c) -> auto& { return c.speculative_config; },
+            {.doc = "guesses by prompt lookup: method ngram, num_speculative_tokens, prompt_lookup_max and "
+                    "prompt_lookup_min"});
   keys.acts("seed", [](ServiceConfig& c) -> auto& { return c.seed; },
             {.doc = "has no effect on requests, which bring their own"});
+}
+
+void add_lora_keys(config::Schema<ServiceConfig>& keys) {
+  keys.acts("enable_lora", [](ServiceConfig& c) -> auto& { return c.enable_lora; },
+            {.doc = "LoRA adapters are loaded and unloaded by request, from lora_dir"});
+  keys.acts("lora_modules", [](ServiceConfig& c) -> auto& { return c.lora_modules; },
+            {.doc = "LoRA adapters that are loaded at start, as names of their own"});
+  keys.acts("lora_dir", [](ServiceConfig& c) -> auto& { return c.lora_dir; },
+            {.doc = "folder of the adapters that requests may load"});
+  keys.acts(
+      "max_loras", [](ServiceConfig& c) -> auto& { return c.max_loras; },
+      {.doc = "LoRA adapters at once; none: 8, or as many as lora_modules has", .least = 1, .most = 1024});
+  keys.acts("max_lora_rank", [](ServiceConfig& c) -> auto& { return c.max_lora_rank; },
+            {.doc = "rank of an adapter at most; none: 16, or the highest in lora_modules",
+             .least = 1,
+             .most = 512});
 }
 
 void add_limit_keys(config::Schema<ServiceConfig>& keys) {
@@ -125,11 +149,10 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
     keys.ignored(name, "logging elsewhere");
   for (const char* name : {"enable_auto_tool_choice", "enable_reasoning"})
     keys.ignored(name, "always on where the model's template allows it");
+  for (const char* name : {"max_cpu_loras", "lora_dtype", "fully_sharded_loras"})
+    keys.ignored(name, "adapters lie in fp32 beside the weights");
   for (const char* name : {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
     keys.refused(name, "the model runs in one process so far", {"1"});
-  keys.refused("enable_lora", "adapters are not served yet");
-  keys.refused("lora_modules", "adapters are not served yet");
-  keys.refused("speculative_config", "speculation is not configured here yet");
   keys.refused("rope_scaling", "the model's own configuration says it");
   keys.refused("rope_theta", "the model's own configuration says it");
   keys.refused("kv_transfer_config", "prefill and decode run in one process");
@@ -213,6 +236,7 @@ const config::Schema<ServiceConfig>& service_keys() {
   static const config::Schema<ServiceConfig> keys = [] {
     config::Schema<ServiceConfig> table;
     add_engine_keys(table);
+    add_lora_keys(table);
     add_network_keys(table);
     add_limit_keys(table);
     add_output_keys(table);

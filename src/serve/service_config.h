@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/schema.h"
+#include "serve/engine_arguments.h"
 
 namespace flagscale::serve {
 
@@ -29,6 +30,14 @@ struct ServiceConfig {
   int64_t max_num_seqs = 32, max_num_batched_tokens = 256, num_kv_blocks = 0, threads = 0;
   int64_t seed = 0;
   bool enable_prefix_caching = true;
+  int64_t kv_cache_memory_bytes = 0;
+  SpeculativeConfig speculative_config;
+
+  // Adapters.
+  bool enable_lora = false;
+  std::optional<int64_t> max_loras, max_lora_rank;
+  std::string lora_dir;
+  LoraModules lora_modules;
 
   // Limits.
   int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10,

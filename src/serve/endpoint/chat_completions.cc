@@ -57,7 +57,7 @@ void check(const Context& context, const ChatRequest& request) {
 
 GenerationPlan plan(const Context& context, ChatRequest request) {
   const ServedModel& model = context.model;
-  const std::string& name = check_model(context, request.model);
+  const std::string name = check_model(context, request.model);
   check(context, request);
   const ChatPrompt prompt = chat_prompt(model, request);
   GenerationPlan plan;
@@ -70,6 +70,7 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
   work.n = static_cast<int>(request.n);
   work.priority = static_cast<int>(request.priority);
   work.cache_salt = request.cache_salt;
+  work.adapter = adapter_of(context, name);
   for (int i = 0; i < work.n; ++i)
     plan.choices.push_back(std::make_unique<Choice>(i, model.tokenizer(), prompt.ids,
                                                     output_options(model, request),

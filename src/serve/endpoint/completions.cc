@@ -53,12 +53,13 @@ engine::Request make_request(const ServedModel& model, const CompletionRequest& 
 
 GenerationPlan plan(const Context& context, const CompletionRequest& request) {
   const ServedModel& model = context.model;
-  const std::string& name = check_model(context, request.model);
+  const std::string name = check_model(context, request.model);
   const int64_t choices = request.best_of.value_or(request.n);
   check(context, request, choices);
   GenerationPlan plan;
   for (const PromptInput& prompt : request.prompts) {
     engine::Request work = make_request(model, request, prompt, choices);
+    work.adapter = adapter_of(context, name);
     for (int64_t i = 0; i < choices; ++i) {
       OutputOptions options{request.stop,
                             request.include_stop_str_in_output,

@@ -125,6 +125,7 @@ void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange
                                    context.model.limits.max_model_len, one.prompt.size()),
                        "input", "context_length_exceeded");
       one.embed = true;
+      one.adapter = adapter_of(context, work->model);
       work->tokens += static_cast<int64_t>(one.prompt.size());
       requests.push_back(std::move(one));
     }

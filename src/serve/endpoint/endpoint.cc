@@ -32,14 +32,19 @@ void with_json_body(Context& context, const std::shared_ptr<net::Exchange>& exch
   if (!taken) throw ApiError(429, "too many requests wait", {}, "rate_limit_exceeded");
 }
 
-const std::string& check_model(const Context& context, const std::string& name) {
-  const auto& names = context.model.names;
-  if (name.empty()) return names[0];
-  const auto it = std::find(names.begin(), names.end(), name);
-  if (it == names.end())
+std::string check_model(const Context& context, const std::string& name) {
+  if (name.empty()) return context.model.names[0];
+  const std::string adapter = adapter_of(context, name);
+  const engine::Adapters* adapters = context.service.runner().adapters();
+  if (!adapter.empty() && !(adapters && adapters->find(adapter)))
     throw ApiError(404, fmt::format("The model `{}` does not exist.", name.substr(0, 256)), "model",
                    "model_not_found");
-  return *it;
+  return name;
+}
+
+std::string adapter_of(const Context& context, const std::string& name) {
+  const auto& names = context.model.names;
+  return std::find(names.begin(), names.end(), name) == names.end() ? name : "";
 }
 
 }  // namespace flagscale::serve

@@ -41,7 +41,10 @@ void with_json_body(
     Context& context, const std::shared_ptr<net::Exchange>& exchange,
     std::function<void(const Json& body, std::chrono::steady_clock::time_point arrival)> work);
 
-// The name to answer with. Throws ApiError 404 for a model that is not served here.
-const std::string& check_model(const Context& context, const std::string& name);
+// The name to answer with: the model's, or a LoRA adapter's. Throws ApiError 404 for one that is not served
+// here.
+std::string check_model(const Context& context, const std::string& name);
+// The adapter that such a name stands for; "": the model itself.
+std::string adapter_of(const Context& context, const std::string& name);
 
 }  // namespace flagscale::serve

@@ -10,13 +10,14 @@
 namespace flagscale::serve {
 namespace {
 
-Json card(const ServedModel& model, const std::string& name) {
+// adapter: null for the model itself.
+Json card(const ServedModel& model, const std::string& name, const engine::Adapter* adapter = nullptr) {
   return {{"id", name},
           {"object", "model"},
           {"created", model.created},
           {"owned_by", "flagscale"},
-          {"root", model.loaded.path},
-          {"parent", nullptr},
+          {"root", adapter ? adapter->path : model.loaded.path},
+          {"parent", adapter ? Json(model.names[0]) : Json(nullptr)},
           {"max_model_len", model.limits.max_model_len}};
 }
 
@@ -41,14 +42,20 @@ std::string unescaped(std::string_view path) {
 void list(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   Json data = Json::array();
   for (const std::string& name : context.model.names) data.push_back(card(context.model, name));
+  if (const engine::Adapters* adapters = context.service.runner().adapters())
+    for (const auto& adapter : adapters->list())
+      data.push_back(card(context.model, adapter->name, adapter.get()));
   exchange->respond({200, "application/json", dump({{"object", "list"}, {"data", std::move(data)}})});
 }
 
 void one(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   constexpr std::string_view kPrefix = "/v1/models/";
   const std::string name = unescaped(std::string_view(exchange->request().path).substr(kPrefix.size()));
-  exchange->respond(
-      {200, "application/json", dump(card(context.model, check_model(context, name.empty() ? "/" : name)))});
+  const std::string known = check_model(context, name.empty() ? "/" : name);
+  const std::string adapter_name = adapter_of(context, known);
+  const auto adapter =
+      adapter_name.empty() ? nullptr : context.service.runner().adapters()->find(adapter_name);
+  exchange->respond({200, "application/json", dump(card(context.model, known, adapter.get()))});
 }
 
 const Registration<Endpoint> kModels{

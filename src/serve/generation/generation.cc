@@ -87,6 +87,15 @@ void Generation::cancel(size_t request) {
   if (id != 0) context_.service.cancel(id);
 }
 
+void Generation::cancel(size_t request, int choice) {
+  uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = ids_[request];
+  }
+  context_.service.cancel(id, choice);
+}
+
 void Generation::begin() {
   begun_ = true;
   exchange_->on_disconnect([self = shared_from_this()] {
@@ -117,17 +126,15 @@ void Generation::apply(size_t request, engine::Event event) {
   Choice& choice = *plan_.choices.at(index);
   if (choice.finished()) return;
   const int64_t before = choice.tokens();
+  if (before == 0)
+    timings_[index].queue = event.queue_seconds, timings_[index].prefill = event.prefill_seconds;
   choice.put(event);
   observe(index, before);
   if (choice.finished()) {
     ++finished_;
     context_.metrics.count_finish(choice.finish_reason());
-    // A stop string is found here, not in the engine. Choices of one request end together there.
-    const auto first = plan_.choices.begin() + static_cast<std::ptrdiff_t>(request * per_request_);
-    if (event.finish == engine::FinishReason::kNone &&
-        std::all_of(first, first + static_cast<std::ptrdiff_t>(per_request_),
-                    [](const auto& one) { return one->finished(); }))
-      cancel(request);
+    // A stop string is found here, not in the engine.
+    if (event.finish == engine::FinishReason::kNone) cancel(request, event.choice);
   }
   if (plan_.stream && (choice.finished() || (choice.has_news() && exchange_->unsent() < kHoldBack)))
     write(choice);
@@ -159,7 +166,10 @@ void Generation::observe(size_t index, int64_t before) {
   timing.last = now;
   if (!plan_.choices[index]->finished()) return;
   context_.metrics.e2e_latency.observe(seconds(now - arrival_));
+  context_.metrics.queue_time.observe(timing.queue);
+  context_.metrics.prefill_time.observe(timing.prefill);
   context_.metrics.decode_time.observe(seconds(now - timing.first));
+  context_.metrics.inference_time.observe(timing.prefill + seconds(now - timing.first));
   if (tokens > 1)
     context_.metrics.time_per_output_token.observe(seconds(now - timing.first) /
                                                    static_cast<double>(tokens - 1));

@@ -37,11 +37,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   using Clock = std::chrono::steady_clock;
   struct Timing {
     Clock::time_point first, last;
+    double queue = 0, prefill = 0;  // seconds, as the engine tells them
     int64_t tokens = 0;
   };
 
   void submit();
   void cancel(size_t request);  // and what is submitted later
+  void cancel(size_t request, int choice);
   // On the connection's thread, as everything below.
   void begin();
   void take(size_t request, engine::Event event);

@@ -1,0 +1,161 @@
+// LoRA adapters over HTTP: a tiny qwen3 with PEFT's adapters (tests/oracle/model/make_lora.py).
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <sstream>
+
+#include "serve/server_test_support.h"
+
+namespace flagscale::serve::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
+
+// A folder of adapters, and something beside it that no request may reach.
+class AdapterServer {
+ public:
+  explicit AdapterServer(bool enable = true, int places = 2) {
+    std::string name = (fs::temp_directory_path() / "adapters_XXXXXX").string();
+    scratch_ = mkdtemp(name.data());
+    for (const char* adapter : {"all", "rslora", "zero"})
+      fs::copy(kGolden + "lora/" + adapter, scratch_ / "inside" / adapter, fs::copy_options::recursive);
+    fs::copy(kGolden + "lora/all", scratch_ / "outside", fs::copy_options::recursive);
+    fs::create_directory_symlink(scratch_ / "outside", scratch_ / "inside" / "link");
+    ServiceConfig config;
+    config.enable_lora = enable;
+    config.lora_dir = (scratch_ / "inside").string();
+    engine::LoadedModel model;
+    std::ostringstream text;
+    text << std::ifstream(kGolden + "model/qwen3/config.json").rdbuf();
+    model.path = kGolden + "model/qwen3";
+    model.config = model::parse_config(text.str());
+    model.tokenizer = make_tokenizer();
+    engine::RunnerOptions options;
+    options.max_length = 128;
+    options.max_adapters = places;
+    options.threads = 1;
+    auto runner = std::make_unique<engine::Runner>(model.config, *io::open_weights(model.path), options);
+    runner->adapters()->load("first", kGolden + "lora/all");
+    adapters = runner->adapters();
+    engine::EngineOptions engine_options;
+    engine_options.tokenizer = model.tokenizer.get();
+    auto engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
+    http = std::make_unique<TestServer>(config, std::move(model), std::move(engine));
+  }
+  ~AdapterServer() { fs::remove_all(scratch_); }
+
+  net::Response load(const TestJson& body) const {
+    return http->send("POST", "/v1/load_lora_adapter", body.dump());
+  }
+  net::Response unload(const std::string& name) const {
+    return http->send("POST", "/v1/unload_lora_adapter", TestJson{{"lora_name", name}}.dump());
+  }
+  std::string text(const std::string& model, int tokens = 12) const {
+    const TestJson answer = http->post("/v1/completions", {{"model", model},
+                                                           {"prompt", "abcdef"},
+                                                           {"temperature", 0},
+                                                           {"max_tokens", tokens},
+                                                           {"ignore_eos", true}});
+    EXPECT_EQ(answer["model"], model);
+    return answer["choices"][0]["text"];
+  }
+  std::string outside() const { return (scratch_ / "outside").string(); }
+
+  engine::Adapters* adapters = nullptr;
+  std::unique_ptr<TestServer> http;
+
+ private:
+  fs::path scratch_;
+};
+
+TEST(LoraServing, AnAdapterIsAModelOfItsOwnName) {
+  const AdapterServer server;
+  EXPECT_NE(server.text("first"), server.text("scripted"));
+  const net::Response loaded = server.load({{"lora_name", "second"}, {"lora_path", "rslora"}});
+  EXPECT_EQ(loaded.status, 200) << loaded.body;
+  EXPECT_EQ(loaded.body, "Success: LoRA adapter 'second' added successfully.");
+  EXPECT_NE(server.text("second"), server.text("first"));
+  const TestJson models = server.http->get("/v1/models")["data"];
+  ASSERT_EQ(models.size(), 3u);
+  EXPECT_EQ(models[0]["parent"], nullptr);
+  EXPECT_EQ(models[2]["id"], "second");
+  EXPECT_EQ(models[2]["parent"], "scripted");
+  EXPECT_EQ(server.http->get("/v1/models/second")["parent"], "scripted");
+  const std::string chatted = server.http->post(
+      "/v1/chat/completions",
+      {{"model", "second"}, {"messages", {{{"role", "user"}, {"content", "a"}}}}, {"max_tokens", 2}},
+      400)["error"]["message"];  // the tiny model lacks ChatML's ids
+  EXPECT_NE(chatted.find("vocabulary"), std::string::npos) << chatted;
+  const TestJson vectors = server.http->post("/v1/embeddings", {{"model", "second"}, {"input", "abc"}});
+  EXPECT_NE(vectors["data"], server.http->post("/v1/embeddings", {{"input", "abc"}})["data"]);
+  EXPECT_EQ(server.unload("second").body, "Success: LoRA adapter 'second' removed successfully.");
+  EXPECT_EQ(
+      server.http->post("/v1/completions", {{"model", "second"}, {"prompt", "a"}}, 404)["error"]["code"],
+      "model_not_found");
+  EXPECT_EQ(server.unload("second").status, 404);
+  EXPECT_EQ(server.adapters->in_use(), 1);
+}
+
+TEST(LoraServing, UnloadingAnswersWhenTheLastRequestHasEnded) {
+  const AdapterServer server;
+  const std::string expected = server.text("first", 100);
+  auto running = std::async(std::launch::async, [&] { return server.text("first", 100); });
+  while (server.http->get("/load")["server_load"] == 0 &&
+         running.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+  }
+  EXPECT_EQ(server.unload("first").status, 200);
+  EXPECT_EQ(server.adapters->in_use(), 0);
+  EXPECT_EQ(running.get(), expected);
+  EXPECT_EQ(server.http->get("/v1/models")["data"].size(), 1u);
+}
+
+TEST(LoraServing, RefusesWhatIsOutsideItsFolder) {
+  const AdapterServer server;
+  for (const std::string path :
+       {std::string("../outside"), server.outside(), std::string("link"), std::string("/etc/passwd"),
+        std::string("all/../../outside"), std::string("."), std::string(""), std::string("all\0/../..", 10),
+        std::string("%2e%2e/outside"), std::string(5000, 'a'), std::string("nothing")}) {
+    const net::Response response = server.load({{"lora_name", "x"}, {"lora_path", path}});
+    EXPECT_TRUE(response.status == 400 || response.status == 404) << path << response.status << response.body;
+    EXPECT_TRUE(TestJson::parse(response.body).contains("error")) << response.body;
+  }
+  for (const TestJson& body :
+       {TestJson{{"lora_name", "../../etc/passwd"}}, TestJson{{"lora_path", "all"}},
+        TestJson{{"lora_name", 3}, {"lora_path", "all"}}, TestJson{{"lora_name", ""}, {"lora_path", "all"}},
+        TestJson{{"lora_name", std::string(300, 'n')}, {"lora_path", "all"}},
+        TestJson{{"lora_name", "scripted"}, {"lora_path", "all"}},
+        TestJson{{"lora_name", "first"}, {"lora_path", "all"}}})
+    EXPECT_EQ(server.load(body).status, 400) << body;
+  EXPECT_EQ(server.load({{"lora_name", "second"}, {"lora_path", "zero"}}).status, 200);
+  EXPECT_EQ(server.load({{"lora_name", "third"}, {"lora_path", "zero"}}).status, 400);  // two places
+  EXPECT_EQ(server.adapters->in_use(), 2);
+}
+
+TEST(LoraServing, LoadsByRequestOnlyWhereThatIsEnabled) {
+  const AdapterServer server(false);
+  EXPECT_EQ(server.load({{"lora_name", "x"}, {"lora_path", "all"}}).status, 400);
+  EXPECT_EQ(server.unload("first").status, 400);
+  EXPECT_NE(server.text("first"), server.text("scripted"));
+}
+
+TEST(LoraServing, IsConfiguredAsInVllm) {
+  const ServiceConfig config = read_service_config(
+      "",
+      R"({"enable_lora": true, "max_loras": 3, "max_lora_rank": 32, "lora_modules": ["a=b/c", {"name": "d", "path": "e"}]})");
+  EXPECT_TRUE(config.enable_lora);
+  EXPECT_EQ(config.max_loras, 3);
+  ASSERT_EQ(config.lora_modules.list.size(), 2u);
+  EXPECT_EQ(config.lora_modules.list[0].path, "b/c");
+  EXPECT_EQ(config.lora_modules.list[1].name, "d");
+  for (const std::string bad :
+       {R"(["a"])", R"([{"name": "a"}])", R"(["=b"])", R"([{"name":"a","path":"b","x":1}])"})
+    EXPECT_THROW(read_service_config("", "{\"lora_modules\": " + bad + "}"), Error) << bad;
+}
+
+}  // namespace
+}  // namespace flagscale::serve::testing
