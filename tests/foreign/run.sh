@@ -23,6 +23,9 @@ if [ -n "$modules" ]; then
   ln -s "$modules" "$scratch/node_modules"
   node "$scratch/openai_client.mjs"
 fi
+echo "-- huggingface_hub's offline look-up of what we fetched"
+"$program" checkpoint import "$model" "$scratch/hf" >"$scratch/import"
+"$python" "$here/hub_check.py" "$program" "$scratch/hf"
 echo "-- schemathesis on /openapi.json"
 (cd "$scratch" && "$(dirname "$python")/schemathesis" run "$base_url/openapi.json" --header "Authorization: Bearer $OPENAI_API_KEY" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
