@@ -116,7 +116,7 @@ TEST(LoraServing, UnloadingAnswersWhenTheLastRequestHasEnded) {
 
 TEST(LoraServing, RefusesWhatIsOutsideItsFolder) {
   const AdapterServer server;
-  for (const std::string path :
+  for (const std::string& path :
        {std::string("../outside"), server.outside(), std::string("link"), std::string("/etc/passwd"),
         std::string("all/../../outside"), std::string("."), std::string(""), std::string("all\0/../..", 10),
         std::string("%2e%2e/outside"), std::string(5000, 'a'), std::string("nothing")}) {
