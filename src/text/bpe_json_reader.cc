@@ -70,11 +70,9 @@ class Reader {
 
   BpeSpec read() {
     read_normalizer(member(root_, "normalizer"));
-    if (spec_.characters && spec_.nfc) throw NotOurs{"NFC before spaces are replaced"};
-    if (!spec_.characters)
-      read_pre_tokenizer(member(root_, "pre_tokenizer"));
-    else if (!absent(member(root_, "pre_tokenizer")))
-      throw NotOurs{"spaces are replaced before a pre-tokenizer"};
+    read_metaspace(member(root_, "pre_tokenizer"));
+    if (spec_.characters && spec_.nfc) throw NotOurs{"NFC beside spaces that are replaced"};
+    if (!spec_.characters) read_pre_tokenizer(member(root_, "pre_tokenizer"));
     read_model(need_object(member(root_, "model"), "model"));
     read_added(member(root_, "added_tokens"));
     read_post_processor(member(root_, "post_processor"));
@@ -98,12 +96,27 @@ class Reader {
         read_normalizer(each);
     } else if (type == "Prepend" && text_of(member(normalizer, "prepend")) == kSpaceSymbol &&
                !spec_.characters) {
-      spec_.prefix_space = true;
+      spec_.prefix_space = spec_.prefix_always = true;
     } else if (type == "Replace" && replaces(normalizer, " ", kSpaceSymbol)) {
       spec_.characters = true;
     } else {
       throw NotOurs{"the normalizer is " + std::string(type)};
     }
+  }
+
+  // Replaces spaces, as the normalizer does in other files.
+  void read_metaspace(element value) {
+    if (absent(value)) return;
+    const object metaspace = need_object(value, "pre_tokenizer");
+    if (spec_.characters) throw NotOurs{"spaces are replaced before a pre-tokenizer"};
+    if (text_of(member(metaspace, "type")) != "Metaspace") return;
+    const std::string_view scheme = text_of(member(metaspace, "prepend_scheme"));
+    if (text_of(member(metaspace, "replacement")) != kSpaceSymbol || flag(metaspace, "split", true) ||
+        spec_.prefix_space || (scheme != "always" && scheme != "first" && scheme != "never"))
+      throw NotOurs{"its Metaspace"};
+    spec_.characters = true;
+    spec_.prefix_space = scheme != "never";
+    spec_.prefix_once = scheme == "first";
   }
 
   static bool replaces(object value, std::string_view from, std::string_view to) {
@@ -178,6 +191,7 @@ class Reader {
       if (!spec_.tokens.find(bytes_to_alphabet(std::string(1, static_cast<char>(byte)))))
         throw NotOurs{"unk_token, with a byte that the vocabulary lacks"};
     read_merges(need_array(member(model, "merges"), "merges"));
+    if (spec_.characters && spec_.merges.empty()) throw NotOurs{"there are no merges"};
     for (const BpeMerge& merge : spec_.merges)
       if (spec_.characters && (is_byte(merge.left) || is_byte(merge.right))) throw NotOurs{"merges of bytes"};
   }

@@ -27,6 +27,8 @@ struct BpeSpec {
   // LLaMA-2's kind, which SentencePiece's encoder runs: characters merge, ▁ is a space, tokens are not in
   // GPT-2's alphabet, bytes (<0x0A>) stand for characters that are no token.
   bool characters = false;
+  bool prefix_always = false;  // prefix_space: even where there is a space
+  bool prefix_once = false;    // prefix_space: at the start of the text alone, not behind added tokens
   std::vector<int32_t> before, after;  // what the post-processor puts around a text
 };
 

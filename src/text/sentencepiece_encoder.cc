@@ -75,7 +75,8 @@ class SentencePieceEncoder : public Encoder {
       cutter_.split(
           text,
           [&](std::string_view part) {
-            model_->encode(normalizer_.normalize(part, session->normalized), session->pieces, out);
+            const bool at_start = part.data() == text.data();
+            model_->encode(normalizer_.normalize(part, at_start, session->normalized), session->pieces, out);
           },
           [&](int32_t id) { out.add(id); });
       if (add_special) out.add(after_);
@@ -158,6 +159,8 @@ std::unique_ptr<const Encoder> make_character_bpe(BpeSpec spec, const std::strin
   pieces.algorithm = PieceAlgorithm::kBpe;
   pieces.byte_fallback = true;
   pieces.add_dummy_prefix = spec.prefix_space;
+  pieces.prefix_unless_space = !spec.prefix_always;
+  pieces.prefix_once = spec.prefix_once;
   pieces.remove_extra_spaces = false;
   for (int32_t id = 0; id < spec.tokens.size(); ++id) {
     const std::string text(spec.tokens.text(id));

@@ -36,6 +36,8 @@ struct SentencePieceSpec {
 
   std::string charsmap;  // compiled rules of normalisation, or empty
   bool add_dummy_prefix = true, remove_extra_spaces = true, escape_spaces = true;
+  // Not the format's own: where a tokenizer.json wants the prefix.
+  bool prefix_unless_space = false, prefix_once = false;
 };
 
 // Errors: kCorrupt naming `source` and what is wrong.

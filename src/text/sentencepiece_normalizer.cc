@@ -81,7 +81,9 @@ SentencePieceNormalizer::SentencePieceNormalizer(const SentencePieceSpec& spec, 
       prefix_(spec.add_dummy_prefix && !spec.space_as_suffix),
       suffix_(spec.add_dummy_prefix && spec.space_as_suffix),
       trim_(spec.remove_extra_spaces),
-      escape_(spec.escape_spaces) {
+      escape_(spec.escape_spaces),
+      prefix_unless_space_(spec.prefix_unless_space),
+      prefix_once_(spec.prefix_once) {
   for (size_t byte = 0; byte < 0x80; ++byte) copied_[byte] = rules_.leaves_ascii(static_cast<char>(byte));
   for (const Piece& piece : spec.pieces) {
     if (piece.type != PieceType::kUserDefined) continue;
@@ -147,7 +149,8 @@ void SentencePieceNormalizer::append_all(std::string_view text, std::string& out
   }
 }
 
-std::string_view SentencePieceNormalizer::normalize(std::string_view text, std::string& storage) const {
+std::string_view SentencePieceNormalizer::normalize(std::string_view text, bool at_start,
+                                                    std::string& storage) const {
   if (trim_)
     while (!text.empty()) {
       const auto [size, result] = prefix(text);
@@ -156,7 +159,8 @@ std::string_view SentencePieceNormalizer::normalize(std::string_view text, std::
     }
   if (text.empty()) return {};
   storage.clear();
-  if (prefix_) storage += ' ';
+  const bool has_space = text.starts_with(' ') || text.starts_with(kSpaceSymbol);
+  if (prefix_ && (at_start || !prefix_once_) && !(has_space && prefix_unless_space_)) storage += ' ';
   if (only_spaces_)
     append(text, storage);
   else

@@ -37,8 +37,8 @@ class Charsmap {
 class SentencePieceNormalizer {
  public:
   SentencePieceNormalizer(const SentencePieceSpec& spec, const std::string& source);
-  // text, or storage.
-  std::string_view normalize(std::string_view text, std::string& storage) const;
+  // Valid while storage is not changed. at_start: nothing of the text lies before.
+  std::string_view normalize(std::string_view text, bool at_start, std::string& storage) const;
   // False: with spaces escaped, no text holds it.
   bool to_inner(std::string& piece) const;
 
@@ -53,7 +53,7 @@ class SentencePieceNormalizer {
 
   Charsmap rules_;
   ByteTrie user_defined_;  // taken as they are
-  bool prefix_, suffix_, trim_, escape_;
+  bool prefix_, suffix_, trim_, escape_, prefix_unless_space_, prefix_once_;
   bool only_spaces_;                   // there are no rules and no user-defined pieces
   std::array<bool, 256> copied_ = {};  // bytes that stay as they are where ASCII follows
 };

@@ -110,22 +110,23 @@ TEST_P(GoldenTokenizer, NamesItsTokens) {
   EXPECT_EQ(tokenizer_->decode(Ids{-5, tokenizer_->vocab_size() + 7, 1 << 30}), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTokenizer,
-                         ::testing::Values(Golden{"gpt2.json", "gpt2.cases.json", "bpe"},
-                                           Golden{"prefix_space.json", "prefix_space.cases.json", "bpe"},
-                                           Golden{"smollm.json", "smollm.cases.json", "bpe"},
-                                           Golden{"llama3.json", "llama3.cases.json", "bpe"},
-                                           Golden{"qwen2.json", "qwen2.cases.json", "bpe"},
-                                           Golden{"qwen35.json", "qwen35.cases.json", "bpe"},
-                                           Golden{"deepseek3.json", "deepseek3.cases.json", "bpe"},
-                                           Golden{"metaspace.json", "metaspace.cases.json", "sentencepiece"},
-                                           Golden{"spm_bpe.model", "spm_bpe.cases.json", "sentencepiece"},
-                                           Golden{"spm_unigram.model", "spm_unigram.cases.json",
-                                                  "sentencepiece"}),
-                         [](const auto& each) {
-                           const std::string file = each.param.file;
-                           return file.substr(0, file.find('.'));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, GoldenTokenizer,
+    ::testing::Values(Golden{"gpt2.json", "gpt2.cases.json", "bpe"},
+                      Golden{"prefix_space.json", "prefix_space.cases.json", "bpe"},
+                      Golden{"smollm.json", "smollm.cases.json", "bpe"},
+                      Golden{"llama3.json", "llama3.cases.json", "bpe"},
+                      Golden{"qwen2.json", "qwen2.cases.json", "bpe"},
+                      Golden{"qwen35.json", "qwen35.cases.json", "bpe"},
+                      Golden{"deepseek3.json", "deepseek3.cases.json", "bpe"},
+                      Golden{"metaspace.json", "metaspace.cases.json", "sentencepiece"},
+                      Golden{"metaspace_first.json", "metaspace_first.cases.json", "sentencepiece"},
+                      Golden{"spm_bpe.model", "spm_bpe.cases.json", "sentencepiece"},
+                      Golden{"spm_unigram.model", "spm_unigram.cases.json", "sentencepiece"}),
+    [](const auto& each) {
+      const std::string file = each.param.file;
+      return file.substr(0, file.find('.'));
+    });
 
 TEST(Tokenizer, RefusesTextThatIsNotUtf8) {
   const auto tokenizer = load_tokenizer(golden("gpt2.json"));

@@ -103,7 +103,7 @@ def ignore_merges(tokenizer):
 
 
 def metaspace():
-    """LLaMA-2's shape, which our own code leaves to the crate."""
+    """LLaMA-2's shape."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
@@ -120,6 +120,14 @@ def metaspace():
     tokenizer.normalizer = normalizer
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1",
                                                              special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+def metaspace_first():
+    """The same as later files say it."""
+    tokenizer = metaspace()
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
     return tokenizer
 
 
@@ -236,9 +244,9 @@ def main():
         write_cases(folder, name, cases(tokenizer))
         if name == "gpt2":
             tokenizer.model.save(str(folder), "gpt2")
-    tokenizer = metaspace()
-    (folder / "metaspace.json").write_text(tokenizer.to_str() + "\n")
-    write_cases(folder, "metaspace", cases(tokenizer))
+    for name, tokenizer in (("metaspace", metaspace()), ("metaspace_first", metaspace_first())):
+        (folder / f"{name}.json").write_text(tokenizer.to_str() + "\n")
+        write_cases(folder, name, cases(tokenizer))
     sentencepiece_models(folder)
     sentencepiece_kinds(folder)
 
