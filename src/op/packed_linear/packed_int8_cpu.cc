@@ -62,22 +62,24 @@ struct Integers {
     for (; left > 0; block += F::kBlockBytes)
       for (int64_t i = 0; i < F::kGroups && left > 0;
            ++i, --left, xs += Quantised<F::kParts>::group_bytes(N)) {
-        if constexpr (N > 1)
+        if constexpr (N > 1 || F::kBelow128)
           for (int32_t line = 0; line < lines && ahead.next < ahead.end; ++line, ahead.next += 64)
             __builtin_prefetch(ahead.next, 0, 2);
         else
-          fetch_far(F::group(block, i));
+          fetch_far(block, i);
         const uint8_t* const bits = F::group(block, i);
         part<N, 0>(bits, block, i, xs, n, sum);
         if constexpr (F::kParts == 2) part<N, 1>(bits, block, i, xs, n, sum);
       }
   }
 
-  // One row reads on and on: it asks for what lies a page ahead.
-  static void fetch_far(const uint8_t* group) {
-#pragma GCC unroll 16
-    for (int64_t byte = 0; byte < F::Elements::kBytes; byte += 64)
-      __builtin_prefetch(group + 4096 + byte, 0, 3);
+  // One row of bytes: a page ahead is better than the next panel, which is the better of the two for fewer
+  // bits.
+  static void fetch_far(const uint8_t* block, int64_t group) {
+    constexpr int64_t kStride = F::kBlockBytes / F::kGroups;
+    const uint8_t* const far = block + 4096 + group * kStride;
+#pragma GCC unroll 32
+    for (int64_t byte = 0; byte < kStride; byte += 64) __builtin_prefetch(far + byte, 0, 3);
   }
 
   // Part kPart of group i of a block.
