@@ -18,6 +18,7 @@ namespace {
 struct Options {
   EngineOptions engine;
   std::string text;
+  bool second_half = false;
 };
 
 // The tokens of a text file in pieces of at most `length`: each piece is scored on its own.
@@ -37,13 +38,13 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   return pieces;
 }
 
-void print_total(std::span<const engine::Answer> answers, bool json) {
+// skip: of each text's tokens after the first, those that do not count.
+void print_total(std::span<const engine::Answer> answers, bool json, size_t skip = 0) {
   double sum = 0;
   size_t count = 0;
-  for (const engine::Answer& answer : answers) {
-    for (const engine::OutputToken& token : answer.prompt) sum += static_cast<double>(token.logprob);
-    count += answer.prompt.size();
-  }
+  for (const engine::Answer& answer : answers)
+    for (size_t i = skip; i < answer.prompt.size(); ++i, ++count)
+      sum += static_cast<double>(answer.prompt[i].logprob);
   const double loss = count ? -sum / static_cast<double>(count) : 0;
   if (json)
     fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
@@ -57,15 +58,18 @@ void score(const Options& o) {
   const engine::LoadedModel model = open_model(o.engine);
   std::vector<std::vector<int32_t>> texts;
   std::vector<std::string> places;
+  size_t skip = 0;
   if (o.text.empty()) {
     for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) {
       texts.push_back(engine::encode(prompt, *model.tokenizer));
       places.push_back(prompt.where);
     }
   } else {
-    texts = pieces_of(o.text, *model.tokenizer,
-                      std::min<int64_t>(model.config.max_positions,
-                                        o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048));
+    const int64_t length = std::min<int64_t>(model.config.max_positions,
+                                             o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048);
+    texts = pieces_of(o.text, *model.tokenizer, length);
+    if (o.second_half && texts.size() > 1 && std::ssize(texts.back()) < length) texts.pop_back();
+    if (o.second_half) skip = static_cast<size_t>(length / 2);
   }
   places.resize(texts.size(), o.text);
   size_t longest = 0;
@@ -82,7 +86,7 @@ void score(const Options& o) {
     add_request(*engine, std::move(request), engine::gather_into(answers[i]), places[i]);
   }
   run_engine(*engine);
-  if (!o.text.empty()) return print_total(answers, o.engine.json);
+  if (!o.text.empty()) return print_total(answers, o.engine.json, skip);
   for (size_t i = 0; i < texts.size(); ++i) {
     if (o.engine.json)
       fmt::print("{}\n", engine::scored_json(texts[i], answers[i]));
@@ -96,6 +100,8 @@ void setup(CLI::App& app) {
   add_engine_options(app, o->engine);
   app.add_option("--lora", o->engine.lora, "folder of a PEFT adapter to apply");
   app.add_option("--text", o->text, "a text file, scored in pieces of --max-model-len (at most 2048) tokens");
+  app.add_flag("--second-half", o->second_half,
+               "of each whole piece of --text count the second half alone, as llama-perplexity does");
   app.footer(
       "Examples:\n  flagscale score outputs/hf --text book.txt\n  flagscale score SmolLM2.gguf --prompts "
       "prompts.jsonl --json");
