@@ -2,26 +2,63 @@
 #include <memory>
 
 #include "app/command.h"
+#include "app/serving.h"
 #include "app/training.h"
+#include "base/error.h"
+#include "serve/service_files.h"
 
 namespace flagscale {
 namespace {
+
+std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise) {
+  const config::NodePtr value = composed.value(path);
+  return value ? config::python_str(*value) : otherwise;
+}
+
+// True for dryrun, which checks and plans; false for run.
+bool plans_only(const config::Composed& composed, const std::string& type) {
+  const std::string action = text_at(composed, "action", "run");
+  if (action != "run" && action != "dryrun")
+    fail(ErrorKind::kUnsupported, "action is '{}': {} tasks know run and dryrun; give action=run", action,
+         type);
+  return action == "dryrun";
+}
+
+void run_service(const config::Composed& composed) {
+  const serve::ServiceConfig config = serve::read_serve_task(composed);
+  if (config.model.empty()) fail(ErrorKind::kConfig, "which model? engine_args.model names none");
+  if (!plans_only(composed, "serve")) return serve_model(config);
+  fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
+}
+
+void run(const TrainingRequest& request) {
+  const config::Composed composed = config::compose(request.configuration);
+  const std::string type = text_at(composed, "experiment.task.type", "train");
+  if (type == "train") return run_training(request, composed);
+  if (type == "inference") return run_inference(composed, plans_only(composed, type), request.json);
+  if (type == "serve") return run_service(composed);
+  fail(ErrorKind::kUnsupported,
+       "experiment.task.type is '{}': this program runs train, inference and serve tasks", type);
+}
 
 void setup(CLI::App& app) {
   const auto request = std::make_shared<TrainingRequest>();
   app.add_option("--config-path", request->configuration.folder, "folder of the configuration")->required();
   app.add_option("--config-name", request->configuration.name, "file in it, without .yaml")->required();
   app.add_option("overrides", request->configuration.overrides, "key=value, +key=value, ~key, group=option");
-  app.add_flag("--json", request->json, "the result as one JSON object; log lines go to stderr");
+  app.add_flag("--json", request->json, "results as JSON objects; log lines go to stderr");
   app.footer(
       "Examples:\n  flagscale run --config-path examples/aquila/conf --config-name train action=dryrun\n"
       "  flagscale run --config-path examples/aquila/conf --config-name train data_path=data/text_document "
-      "tokenizer_path=data/tokenizer");
-  app.callback([request] { run_training(*request); });
+      "tokenizer_path=data/tokenizer\n"
+      "  flagscale run --config-path examples/smollm2/conf --config-name inference\n"
+      "  flagscale run --config-path examples/smollm2/conf --config-name serve "
+      "serve.0.engine_args.model=models/Qwen3-8B");
+  app.callback([request] { run(*request); });
 }
 
-const Registration<Command> kRun{"run",
-                                 {"run a FlagScale configuration: action=run, dryrun or test", &setup}};
+const Registration<Command> kRun{
+    "run", {"run a FlagScale configuration: a train, inference or serve task; action=run or dryrun", &setup}};
 
 }  // namespace
 }  // namespace flagscale

@@ -8,10 +8,12 @@
 
 #include "app/command.h"
 #include "app/served_engine.h"
+#include "app/serving.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "serve/serve.h"
+#include "serve/service_files.h"
 
 namespace flagscale {
 namespace {
@@ -25,6 +27,7 @@ struct Options {
   bool enable_lora = false;
   int64_t max_loras = 0, max_lora_rank = 0;
   std::vector<std::string> api_keys, names, loras;
+  config::NodePtr flags = config::Node::map();  // engine arguments given as flags
 };
 
 bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.ends_with(".yml"); }
@@ -33,6 +36,7 @@ bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.e
 serve::ServiceConfig configuration(Options o) {
   if (is_yaml(o.model) && o.yaml.empty()) std::swap(o.model, o.yaml);
   serve::ServiceConfig config = serve::read_service_config(o.yaml, o.arguments);
+  serve::read_arguments(serve::service_keys(), o.flags, config);
   if (!o.model_path.empty()) o.model = o.model_path;
   if (!o.model.empty()) config.model = o.model;
   if (config.model.empty())
@@ -63,9 +67,10 @@ void warn_of_open_door(const serve::ServiceConfig& config) {
         config.host);
 }
 
-void serve_model(const Options& o) {
+}  // namespace
+
+void serve_model(const serve::ServiceConfig& config) {
   const auto start = std::chrono::steady_clock::now();
-  const serve::ServiceConfig config = configuration(o);
   warn_of_open_door(config);
   ServedEngine loaded = load_served_engine(config);
   serve::ModelServer server(config, std::move(loaded.model), std::move(loaded.engine));
@@ -78,6 +83,50 @@ void serve_model(const Options& o) {
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   info("stopping: no new requests; a second signal ends at once");
   server.drain(kDrainSeconds);
+}
+
+namespace {
+
+std::string flag_names(const config::KeyInfo& key) {
+  std::string names;
+  for (std::string name : key.aliases) names += ",--" + name;
+  names = "--" + key.name + names;
+  std::replace(names.begin(), names.end(), '_', '-');
+  return names;
+}
+
+// Every key that acts is a flag too, as with vLLM: --max-model-len 4096, --no-enable-prefix-caching.
+void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
+  for (const config::KeyInfo& key : serve::service_keys().keys()) {
+    const std::string first = flag_names(key).substr(0, key.name.size() + 2);
+    if (key.key_class != config::KeyClass::kActs || key.name == "model" || app.get_option_no_throw(first))
+      continue;
+    CLI::Option* option = nullptr;
+    if (key.type == "flag") {
+      const std::string name = flag_names(key);
+      option = app.add_flag_function(
+          name + ",!--no-" + name.substr(2),
+          [o, name = key.name](int64_t times) { o->flags->set({name}, config::Node::boolean(times > 0)); },
+          key.doc);
+    } else if (key.type == "list of strings") {
+      option = app.add_option_function<std::vector<std::string>>(
+          flag_names(key),
+          [o, name = key.name](const std::vector<std::string>& values) {
+            const config::NodePtr list = config::Node::list();
+            for (const std::string& value : values) list->append(config::Node::string(value));
+            o->flags->set({name}, list);
+          },
+          key.doc);
+    } else {
+      option = app.add_option_function<std::string>(
+          flag_names(key),
+          [o, name = key.name](const std::string& value) {
+            o->flags->set({name}, config::Node::string(value));
+          },
+          key.doc);
+    }
+    option->group("Engine arguments, under vLLM's names");
+  }
 }
 
 void setup(CLI::App& app) {
@@ -103,13 +152,14 @@ void setup(CLI::App& app) {
   app.add_option("--speculative-config", o->speculation,
                  "guesses by prompt lookup: '{\"method\": \"ngram\", \"num_speculative_tokens\": 4}'");
   app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");
+  add_engine_flags(app, o);
   app.footer(
       "Examples:\n"
       "  flagscale serve models/SmolLM2-135M-Instruct --port 8000\n"
-      "  flagscale serve Qwen2.5-0.5B.gguf --engine-args '{\"max_model_len\": 4096, \"max_num_seqs\": 16}'\n"
+      "  flagscale serve Qwen2.5-0.5B.gguf --max-model-len 4096 --max-num-seqs 16\n"
       "  flagscale serve models/Qwen3-0.6B examples/qwen3/conf/serve/8b.yaml --host 0.0.0.0 --api-key "
       "\"$KEY\"");
-  app.callback([o] { serve_model(*o); });
+  app.callback([o] { serve_model(configuration(*o)); });
 }
 
 const Registration<Command> kServe{"serve", {"answer OpenAI's API with a model", &setup}};

@@ -104,11 +104,15 @@ void print_result(const train::TrainResult& result, bool json) {
 }  // namespace
 
 void run_training(const TrainingRequest& request) {
-  const config::Composed composed = config::compose(request.configuration);
+  run_training(request, config::compose(request.configuration));
+}
+
+void run_training(const TrainingRequest& request, const config::Composed& composed) {
   const std::string type = text_at(composed, "experiment.task.type", "train");
   if (type != "train")
     fail(ErrorKind::kUnsupported,
-         "experiment.task.type is '{}': the native engine runs 'train' tasks in this version", type);
+         "experiment.task.type is '{}': this trains; `flagscale run` runs train, inference and serve tasks",
+         type);
   const std::string action = request.action.empty() ? text_at(composed, "action", "run") : request.action;
   if (action != "run" && action != "dryrun" && action != "test")
     fail(ErrorKind::kUnsupported,

@@ -17,5 +17,6 @@ struct TrainingRequest {
 
 // Throws Error; Error{kInterrupted} after a clean stop.
 void run_training(const TrainingRequest& request);
+void run_training(const TrainingRequest& request, const config::Composed& composed);
 
 }  // namespace flagscale

@@ -132,6 +132,12 @@ void FieldTable::require_object(const Json& value) {
     throw ApiError(400, fmt::format("the body must be a JSON object, got {}", kind_of(value)));
 }
 
+std::vector<std::string> FieldTable::names() const {
+  std::vector<std::string> names;
+  for (const Info& info : infos_) names.push_back(info.name);
+  return names;
+}
+
 std::string FieldTable::schema() const {
   Json properties = Json::object(), required = Json::array();
   for (const Info& info : infos_) {

@@ -46,6 +46,7 @@ class FieldTable {
  public:
   // As a JSON schema of an object.
   std::string schema() const;
+  std::vector<std::string> names() const;
 
  protected:
   struct Info {

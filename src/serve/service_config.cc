@@ -1,22 +1,8 @@
 #include "serve/service_config.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-#include <filesystem>
-
-#include "base/error.h"
-#include "base/log.h"
-#include "config/compose.h"
-#include "config/resolve.h"
-#include "config/yaml.h"
-
 namespace flagscale::serve {
 
 namespace {
-
-using config::Node;
-using config::NodePtr;
 
 void add_network_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("host", [](ServiceConfig& c) -> auto& { return c.host; },
@@ -31,9 +17,9 @@ void add_network_keys(config::Schema<ServiceConfig>& keys) {
       "allowed_origins", [](ServiceConfig& c) -> auto& { return c.allowed_origins; },
       {.doc = "origins whose pages may call the server (CORS); * is any", .aliases = {"cors_allow_origins"}});
   keys.acts("ssl_certfile", [](ServiceConfig& c) -> auto& { return c.ssl_certfile; },
-            {.doc = "PEM certificate chain: TLS"});
+            {.doc = "PEM certificate chain: TLS", .aliases = {"tls_cert"}});
   keys.acts("ssl_keyfile", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile; },
-            {.doc = "PEM key of that certificate"});
+            {.doc = "PEM key of that certificate", .aliases = {"tls_key"}});
   keys.acts("ssl_keyfile_password", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile_password; },
             {.doc = "of that key"});
   keys.acts("metrics_public", [](ServiceConfig& c) -> auto& { return c.metrics_public; },
@@ -152,85 +138,24 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
   for (const char* name : {"max_cpu_loras", "lora_dtype", "fully_sharded_loras"})
     keys.ignored(name, "adapters lie in fp32 beside the weights");
   for (const char* name : {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
-    keys.refused(name, "the model runs in one process so far", {"1"});
+    keys.ignored(name, "one process holds the whole model, whatever it says");
   keys.refused("rope_scaling", "the model's own configuration says it");
   keys.refused("rope_theta", "the model's own configuration says it");
   keys.refused("kv_transfer_config", "prefill and decode run in one process");
   keys.refused("hf_overrides", "edit the model's config.json");
 }
 
-std::string place(const NodePtr& node) {
-  const std::string where = config::describe(node->origin);
-  return where.empty() ? "" : where + ": ";
-}
-
-void read_key(const std::string& name, const NodePtr& raw, ServiceConfig& config) {
-  const auto& keys = service_keys();
-  if (name == "no_enable_prefix_caching") {  // vLLM's spelling of a flag that is off
-    bool off = false;
-    config::read_value(*config::resolve(raw), off);
-    config.enable_prefix_caching = !off;
-    return;
-  }
-  const config::KeyInfo* key = keys.find(name);
-  if (!key) {
-    const std::string near = keys.nearest_name(name);
-    fail(ErrorKind::kConfig, "{}there is no engine argument '{}'{}", place(raw), name,
-         near.empty() ? "" : "; did you mean '" + near + "'?");
-  }
-  const NodePtr value = config::resolve(raw);
-  if (key->key_class == config::KeyClass::kIgnored || value->kind == config::Kind::kNull) return;
-  if (key->key_class == config::KeyClass::kRefused) {
-    if (!config::KeyTable::is_harmless(*key, *value))
-      fail(ErrorKind::kConfig, "{}engine argument '{}' is not supported: {}", place(raw), name, key->doc);
-    return;
-  }
-  try {
-    keys.read(*key, *value, config);
-  } catch (const Error& error) {
-    throw Error(error.kind(), fmt::format("{}engine argument '{}': {}", place(raw), name, error.what()));
-  }
-}
-
-void read_arguments(const NodePtr& arguments, ServiceConfig& config) {
-  if (!arguments || arguments->kind == config::Kind::kNull) return;
-  if (arguments->kind != config::Kind::kMap)
-    fail(ErrorKind::kConfig, "{}engine_args must be a mapping", place(arguments));
-  for (const config::Entry& entry : arguments->entries) read_key(entry.key.text, entry.value, config);
-}
-
-// The list of entries of a serve file, which may be the file itself or stand under `serve`, composed by
-// defaults or not.
-NodePtr serve_entries(const std::string& path) {
-  NodePtr root = config::parse_yaml(config::read_text_file(path), path);
-  if (root->kind == config::Kind::kMap && (root->find({"defaults"}) || root->find({"experiment"}))) {
-    const std::filesystem::path file(path);
-    root = config::compose(
-               {file.parent_path().empty() ? "." : file.parent_path().string(), file.stem().string(), {}})
-               .root();
-  }
-  return root->kind == config::Kind::kMap && root->find({"serve"}) ? config::resolve(root->find({"serve"}))
-                                                                   : root;
-}
-
-void read_entry(const NodePtr& entry, ServiceConfig& config) {
-  if (entry->kind != config::Kind::kMap)
-    fail(ErrorKind::kConfig, "{}an entry of a serve file must be a mapping with engine_args", place(entry));
-  for (const config::Entry& item : entry->entries) {
-    static const std::vector<std::string> kKnown = {
-        "serve_id", "engine", "engine_args", "engine_args_specific", "resources", "profile", "entrypoint"};
-    if (std::find(kKnown.begin(), kKnown.end(), item.key.text) == kKnown.end())
-      fail(ErrorKind::kConfig, "{}key '{}' of a serve entry is not supported", place(item.value),
-           item.key.text);
-  }
-  // Common arguments win, as in FlagScale.
-  if (const NodePtr specific = entry->find({"engine_args_specific"});
-      specific && specific->kind == config::Kind::kMap)
-    for (const char* engine : {"vllm", "flagscale"}) read_arguments(specific->find({engine}), config);
-  read_arguments(entry->find({"engine_args"}), config);
-}
-
 }  // namespace
+
+const config::Schema<ServiceConfig>& engine_keys() {
+  static const config::Schema<ServiceConfig> keys = [] {
+    config::Schema<ServiceConfig> table;
+    add_engine_keys(table);
+    add_other_keys(table);
+    return table;
+  }();
+  return keys;
+}
 
 const config::Schema<ServiceConfig>& service_keys() {
   static const config::Schema<ServiceConfig> keys = [] {
@@ -244,24 +169,6 @@ const config::Schema<ServiceConfig>& service_keys() {
     return table;
   }();
   return keys;
-}
-
-ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides) {
-  ServiceConfig config;
-  NodePtr file;  // children know their parents by pointer: the root stays
-  if (!yaml_path.empty()) {
-    file = serve_entries(yaml_path);
-    if (file->kind == config::Kind::kList) {
-      if (file->items.empty()) fail(ErrorKind::kConfig, "{} has no entry to serve", yaml_path);
-      if (file->items.size() > 1)
-        warn("{} has {} entries: the first one is served", yaml_path, file->items.size());
-      read_entry(config::resolve(file->items[0]), config);
-    } else {
-      read_arguments(file, config);
-    }
-  }
-  if (!overrides.empty()) read_arguments(config::parse_yaml(overrides, "--engine-args"), config);
-  return config;
 }
 
 }  // namespace flagscale::serve

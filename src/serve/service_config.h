@@ -50,10 +50,6 @@ struct ServiceConfig {
 };
 
 const config::Schema<ServiceConfig>& service_keys();
-
-// FlagScale's serve file: a list of entries with engine_args, or a mapping with such a list under `serve`;
-// given by path. Keys outside the schema are an error that names the nearest. `overrides`: JSON object of
-// further arguments, which win. Throws Error{kConfig}, Error{kNotFound}.
-ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides);
+const config::Schema<ServiceConfig>& engine_keys();  // those of the model and its engine alone
 
 }  // namespace flagscale::serve

@@ -109,18 +109,6 @@ TEST_F(Pipeline, ServesWhatWasTrained) {
   EXPECT_EQ(server.wait(), 0);
 }
 
-TEST_F(Pipeline, ServerRefusesWhatItDoesNotKnow) {
-  const Result misspelt =
-      run({"serve", "tokenizer", "--engine-args", R"({"max_model_length": 64})"}, folder_);
-  EXPECT_EQ(misspelt.code, 2);
-  EXPECT_NE(misspelt.err.find("max_model_len"), std::string::npos) << misspelt.err;
-  EXPECT_EQ(run({"serve"}, folder_).code, 2);
-  const Result split =
-      run({"serve", "tokenizer", "--engine-args", R"({"tensor_parallel_size": 2})"}, folder_);
-  EXPECT_EQ(split.code, 2);
-  EXPECT_NE(split.err.find("tensor_parallel_size"), std::string::npos) << split.err;
-}
-
 TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
   const Result whole = must(training("whole", {}));
   must(training("halves", {"+train.model.exit_interval=10"}));

@@ -9,10 +9,11 @@
 
 namespace flagscale::e2e {
 
-ServerProcess::ServerProcess(const std::vector<std::string>& words, const std::string& folder) {
-  std::vector<std::string> all{FLAGSCALE_PROGRAM, "serve"};
+ServerProcess::ServerProcess(const std::vector<std::string>& words, const std::string& folder, bool whole) {
+  std::vector<std::string> all{FLAGSCALE_PROGRAM};
+  if (!whole) all.push_back("serve");
   all.insert(all.end(), words.begin(), words.end());
-  all.insert(all.end(), {"--port", "0"});
+  if (!whole) all.insert(all.end(), {"--port", "0"});
   std::vector<char*> arguments;
   for (std::string& word : all) arguments.push_back(word.data());
   arguments.push_back(nullptr);

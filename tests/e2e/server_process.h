@@ -10,9 +10,9 @@ namespace flagscale::e2e {
 
 class ServerProcess {
  public:
-  // The words after `flagscale serve`; --port 0 is added. Returns when the ready line has come, or the
-  // process has ended.
-  ServerProcess(const std::vector<std::string>& words, const std::string& folder);
+  // The words after `flagscale serve`; --port 0 is added. whole: the words after `flagscale`, and nothing is
+  // added. Returns when the ready line has come, or the process has ended.
+  ServerProcess(const std::vector<std::string>& words, const std::string& folder, bool whole = false);
   ~ServerProcess();  // killed if it still runs
 
   const std::string& ready_line() const { return ready_; }  // "": it ended before
