@@ -110,9 +110,10 @@ void accept(Sequence& s, OutputToken token, int64_t max_length) {
 // No token is left: a text that its grammar lets end here ends, anything else is the request's mistake.
 void end_without_token(Sequence& s) {
   s.event.finish = s.grammar && s.may_end ? FinishReason::kStop : FinishReason::kError;
-  if (s.event.finish == FinishReason::kError)
-    s.event.error =
-        "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
+  if (s.event.finish != FinishReason::kError) return;
+  s.event.refused = true;
+  s.event.error =
+      "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
 }
 
 void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
@@ -142,6 +143,7 @@ void draw(Sequence& s, const LogitRows& rows, std::span<const int32_t> drafts, i
       draw_row(s, rows[i], max_length);
     } catch (const Error& error) {  // a grammar that needs too much work
       s.event.finish = FinishReason::kError;
+      s.event.refused = true;
       s.event.error = error.what();
     }
     const auto at = static_cast<size_t>(i);

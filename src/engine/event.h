@@ -20,6 +20,7 @@ struct Event {
   std::vector<OutputToken> prompt;  // prompt log-probabilities (first event of choice 0)
   std::vector<float> embedding;     // Request::embed
   std::string error;                // kError
+  bool refused = false;             // kError: by the request's own doing, such as a grammar of too much work
 };
 
 // Called on the engine's thread: it must neither block nor throw. The last event of each choice has finish !=

@@ -123,6 +123,9 @@ TEST(Refusals, LimitsAre422AndLengthIsContextLengthExceeded) {
   expect_refusal(server, "/v1/completions", completion("x", {{"n", 129}}).dump(), 422);
   expect_refusal(server, "/v1/completions", completion("x", {{"best_of", 1000}}).dump(), 422);
   expect_refusal(server, "/v1/chat/completions", chat("x", {{"n", 16'384}}).dump(), 422);
+  const std::string most =
+      server.send("POST", "/v1/completions", completion("x", {{"n", 2'000'000'000}}).dump()).body;
+  EXPECT_NE(most.find("at most 128"), std::string::npos) << most;
   expect_refusal(server, "/v1/completions",
                  completion("x", {{"stop", std::vector<std::string>(65, "a")}}).dump(), 422);
   expect_refusal(server, "/v1/completions", completion("x", {{"stop", std::string(2000, 'a')}}).dump(), 422);

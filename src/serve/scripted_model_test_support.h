@@ -29,7 +29,8 @@ inline const char* kTemplate =
     "{%- if add_generation_prompt %}<|im_start|>assistant\n{% if think %}<think>\n{% endif %}{% endif %}{# "
     "</think> #}";
 
-inline std::unique_ptr<text::Tokenizer> make_tokenizer() {
+// special: one more special token, 263.
+inline std::unique_ptr<text::Tokenizer> make_tokenizer(const std::string& special = {}) {
   text::TokenTable::Builder table;
   for (int byte = 0; byte < 256; ++byte)
     table.add(static_cast<uint64_t>(byte), text::bytes_to_alphabet(std::string(1, static_cast<char>(byte))),
@@ -39,6 +40,7 @@ inline std::unique_ptr<text::Tokenizer> make_tokenizer() {
   spec.added = {
       {kEnd, "<|im_end|>", true}, {kStart, "<|im_start|>", true}, {258, "<think>"}, {259, "</think>"},
       {260, "<tool_call>"},       {261, "</tool_call>"},          {262, " the"}};
+  if (!special.empty()) spec.added.push_back({263, special, true});
   text::TokenizerInfo info;
   info.source = "scripted";
   info.eos = kEnd;

@@ -162,6 +162,26 @@ TEST(Chat, ANamedToolIsValidByConstruction) {
             TestJson({{"name", "get_weather"}, {"arguments", "{\"city\": \"Paris\"}"}}));
 }
 
+TEST(Chat, AToolThatTheModelChoosesIsCalledAsItsSchemaHasIt) {
+  TestServer server;
+  const TestJson tools = TestJson::parse(
+      R"([{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":
+          {"city":{"enum":["Paris"]}},"required":["city"],"additionalProperties":false}}}])");
+  const std::string wrong =
+      "<tool_call>\n{\"name\": \"nonsense\", \"arguments\": {\"town\": 5}}\n</tool_call>";
+  const TestJson choice = server.post(
+      "/v1/chat/completions", chat("Well: " + wrong, {{"tools", tools}, {"max_tokens", 150}}))["choices"][0];
+  EXPECT_EQ(choice["message"]["content"].get<std::string>().substr(0, 6), "Well: ") << choice;
+  ASSERT_TRUE(choice["message"].contains("tool_calls")) << choice;
+  const TestJson& function = choice["message"]["tool_calls"][0]["function"];
+  EXPECT_EQ(function["name"], "weather");
+  EXPECT_EQ(TestJson::parse(function["arguments"].get<std::string>()), TestJson({{"city", "Paris"}}));
+  const TestJson none =
+      server.post("/v1/chat/completions", chat("No {call} <tool> here.", {{"tools", tools}}))["choices"][0];
+  EXPECT_EQ(none["message"]["content"], "No {call} <tool> here.");
+  EXPECT_EQ(none["finish_reason"], "stop");
+}
+
 TEST(Chat, Reasoning) {
   TestServer server;
   const TestJson message =

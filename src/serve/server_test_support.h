@@ -50,7 +50,8 @@ class TestServer {
   }
   ~TestServer() { *step_ms = 0; }
 
-  net::Client client() const { return net::Client({false, "127.0.0.1", server_->port(), "/"}); }
+  int port() const { return server_->port(); }
+  net::Client client() const { return net::Client({false, "127.0.0.1", port(), "/"}); }
   net::Response send(const std::string& method, const std::string& path, const std::string& body = {},
                      net::Headers headers = {}) const {
     if (!body.empty()) headers.emplace_back("Content-Type", "application/json");

@@ -10,6 +10,8 @@
 namespace flagscale::serve {
 namespace {
 
+constexpr size_t kMostToolGrammar = 256 << 10;
+
 const ToolFormat* tool_format(const ServedModel& model) {
   return model.tool_format.empty() ? nullptr : Registry<ToolFormat>::instance().find(model.tool_format);
 }
@@ -41,9 +43,29 @@ OutputOptions output_options(const ServedModel& model, const ChatRequest& reques
                         false,
                         request.min_tokens};
   const ToolFormat* format = tool_format(model);
-  if (request.tool_choice == ChatRequest::ToolChoice::kAuto && format && format->special)
+  if (request.tool_choice == ChatRequest::ToolChoice::kAuto && format &&
+      (format->special || is_special_mark(model.tokenizer(), format->mark)))
     options.skip_special = false;
   return options;
+}
+
+// tool_choice auto: text is free, calls are as their schemas allow.
+engine::Grammar grammar(const ServedModel& model, const ChatRequest& request, bool inside_reasoning) {
+  using Thought = ToolSyntax::Thought;
+  const ToolFormat* format = tool_format(model);
+  if (!request.grammar.kind.empty() || request.tool_choice != ChatRequest::ToolChoice::kAuto || !format)
+    return request.grammar;
+  const Thought thought = !model.reasoning                           ? Thought::kNone
+                          : inside_reasoning || model.always_reasons ? Thought::kInside
+                                                                     : Thought::kMay;
+  std::string text = format->grammar(
+      {model.tokenizer(), model.template_source, request.functions, request.parallel_tool_calls, thought});
+  if (text.size() > kMostToolGrammar)
+    throw ApiError(422,
+                   fmt::format("the tools' schemas have {} bytes, at most {} are allowed", text.size(),
+                               kMostToolGrammar),
+                   "tools");
+  return {"lark", std::move(text)};
 }
 
 void check(const Context& context, const ChatRequest& request) {
@@ -75,7 +97,7 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
     plan.choices.push_back(std::make_unique<Choice>(i, model.tokenizer(), prompt.ids,
                                                     output_options(model, request),
                                                     parser(model, request, prompt.inside_reasoning)));
-  work.grammar = std::move(request.grammar);
+  work.grammar = grammar(model, request, prompt.inside_reasoning);
   plan.requests.push_back(std::move(work));
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
@@ -93,9 +115,23 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
   return plan;
 }
 
+void answer(Context& context, const std::shared_ptr<net::Exchange>& exchange, ChatRequest request,
+            std::chrono::steady_clock::time_point arrival) {
+  const bool free = request.grammar.kind.empty();
+  try {
+    Generation::start(context, exchange, plan(context, std::move(request)), arrival);
+  } catch (const Error& error) {
+    // The only grammar that the request did not write itself is that of its tools.
+    if (free && error.kind() == ErrorKind::kInvalidArgument &&
+        std::string_view(error.what()).starts_with("lark:"))
+      refuse("tools", "the tools' schemas cannot be followed: {}", std::string_view(error.what()).substr(6));
+    throw;
+  }
+}
+
 void chat(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto arrival) {
-    Generation::start(context, exchange, plan(context, read_chat_request(body)), arrival);
+    answer(context, exchange, read_chat_request(body), arrival);
   });
 }
 

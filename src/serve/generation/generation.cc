@@ -183,7 +183,8 @@ void Generation::write(Choice& choice) {
     opened_[static_cast<size_t>(choice.index())] = true;
     if (const std::string opening = plan_.format->opening(choice); !opening.empty()) data += event(opening);
   }
-  if (choice.finish_reason() == "error") data += event(error_json(500, choice.error()));
+  if (choice.finish_reason() == "error")
+    data += event(error_json(choice.refused() ? 400 : 500, choice.error()));
   const Usage used = plan_.continuous_usage ? usage() : Usage{};
   data += event(plan_.format->chunk(choice, plan_.continuous_usage ? &used : nullptr));
   exchange_->write(std::move(data));
@@ -198,7 +199,8 @@ void Generation::complete() {
     return;
   }
   for (const auto& choice : plan_.choices)
-    if (choice->finish_reason() == "error") return exchange_->respond(error_response(500, choice->error()));
+    if (choice->finish_reason() == "error")
+      return exchange_->respond(error_response(choice->refused() ? 400 : 500, choice->error()));
   exchange_->respond({200, "application/json", plan_.format->whole(best(), usage(), prompts_)});
 }
 

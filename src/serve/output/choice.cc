@@ -26,6 +26,7 @@ void Choice::put(const engine::Event& event) {
   if (finished()) return;  // the last bytes completed a stop string
   stop_id_ = event.stop_id;
   error_ = event.error;
+  refused_ = event.refused;
   parse(stops_.rest());
   finish(engine::name(event.finish));
 }

@@ -40,6 +40,7 @@ class Choice {
   const std::string& stop_text() const { return stop_text_; }  // the stop string that ended it, if one did
   int32_t stop_id() const { return stop_id_; }                 // the stop id that ended it, -1: none
   const std::string& error() const { return error_; }
+  bool refused() const { return refused_; }   // the error is the request's own doing
   bool called() const { return called_; }     // a tool call was seen
   int64_t tokens() const { return tokens_; }  // generated, the one that ended it included
   double cumulative_logprob() const { return cumulative_; }
@@ -67,7 +68,7 @@ class Choice {
   int32_t stop_id_ = -1;
   int64_t tokens_ = 0;
   double cumulative_ = 0;
-  bool called_ = false;
+  bool called_ = false, refused_ = false;
 };
 
 }  // namespace flagscale::serve

@@ -10,6 +10,7 @@
 
 #include "base/registry.h"
 #include "serve/output/delta.h"
+#include "serve/output/tool_grammar.h"
 
 namespace flagscale::serve {
 
@@ -28,6 +29,7 @@ struct ToolFormat {
   const char* mark;       // a template with this text is for a model of this format
   bool special = false;   // the marks are special tokens: they must be in the text
   size_t id_length = 24;  // of a call's id
+  std::string (*grammar)(const ToolSyntax& syntax) = nullptr;  // Lark: free text, and calls as they must be
 };
 
 std::unique_ptr<OutputParser> plain_parser();  // all is content

@@ -52,11 +52,19 @@ class HermesParser final : public OutputParser {
   CallReader call_;
 };
 
+std::string hermes_grammar(const ToolSyntax& syntax) {
+  const std::string close = lark_mark(syntax.tokenizer, "</tool_call>");
+  return start_rule(syntax, syntax.parallel ? "one* TEXT?" : "one | TEXT?") + "one: lead call SPACE? " +
+         close + "\nSPACE: /[ \\t\\r\\n]{1,8}/\n" + text_rules(syntax, "<tool_call>") +
+         call_rules(syntax.tools, "arguments");
+}
+
 const Registration<ToolFormat> kHermes{"hermes",
-                                       {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                       {.make = [](NewCallId id) -> std::unique_ptr<OutputParser> {
                                           return std::make_unique<HermesParser>(std::move(id));
                                         },
-                                        "<tool_call>"}};
+                                        .mark = "<tool_call>",
+                                        .grammar = &hermes_grammar}};
 
 }  // namespace
 }  // namespace flagscale::serve

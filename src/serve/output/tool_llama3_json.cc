@@ -68,11 +68,24 @@ class LlamaParser final : public OutputParser {
   CallReader call_;
 };
 
+// An answer that begins as a call is one.
+std::string llama_grammar(const ToolSyntax& syntax) {
+  const std::string tag(kPythonTag);
+  const std::string tagged =
+      is_special_mark(syntax.tokenizer, tag) ? lark_mark(syntax.tokenizer, tag) + "? " : std::string();
+  return start_rule(syntax, "FREE? | " + tagged + "call" + (syntax.parallel ? " (NEXT call)*" : "")) +
+         "NEXT: /[ \\t\\r\\n]{0,8};/\n" +
+         text_terminal(syntax, "FREE", "/(.|\\n)+/ & ~/[ \\t\\r\\n]*\\{[ \\t\\r\\n]*\"name\"(.|\\n)*/") +
+         call_rules(syntax.tools, "parameters");
+}
+
 const Registration<ToolFormat> kLlama{"llama3_json",
-                                      {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                      {.make = [](NewCallId id) -> std::unique_ptr<OutputParser> {
                                          return std::make_unique<LlamaParser>(std::move(id));
                                        },
-                                       "<|python_tag|>", true}};
+                                       .mark = "<|python_tag|>",
+                                       .special = true,
+                                       .grammar = &llama_grammar}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "serve/json.h"
 #include "serve/output/call_parts.h"
 #include "serve/output/tag_scanner.h"
 
@@ -114,11 +115,39 @@ class MistralParser final : public OutputParser {
   ContentGate gate_;
 };
 
+// [TOOL_CALLS]name[ARGS]{…}, again for each call.
+std::string named_grammar(const ToolSyntax& syntax) {
+  std::string named;
+  for (size_t i = 0; i < syntax.tools.size(); ++i)
+    named +=
+        (i == 0 ? "" : " | ") + json_string(syntax.tools[i].name) + " between arguments_" + std::to_string(i);
+  const bool has_id = syntax.chat_template.find("[CALL_ID]") != std::string::npos;
+  const std::string id = has_id ? "(" + lark_mark(syntax.tokenizer, "[CALL_ID]") + " ID)? " : "";
+  const std::string again = " (" + lark_mark(syntax.tokenizer, kMistralTag) + " named)*";
+  return start_rule(syntax, "TEXT? | lead named" + (syntax.parallel ? again : "")) + "named: " + named +
+         "\nbetween: " + id + lark_mark(syntax.tokenizer, "[ARGS]") + "\nID: /[A-Za-z0-9]{9}/\n" +
+         text_rules(syntax, kMistralTag) + argument_rules(syntax.tools);
+}
+
+std::string mistral_grammar(const ToolSyntax& syntax) {
+  if (syntax.chat_template.find("[ARGS]") != std::string::npos) return named_grammar(syntax);
+  const std::string s = kLarkSpace;
+  return start_rule(syntax, std::string("TEXT? | lead BEGIN call") +
+                                (syntax.parallel ? " (NEXT call)*" : "") + " END") +
+         "BEGIN: /" + s + "\\[/\nNEXT: /" + s + ",/\nEND: /" + s + "\\]/\n" +
+         text_rules(syntax, kMistralTag) +
+         call_rules(syntax.tools, "arguments",
+                    "(," + s + "\"id\"" + s + ":" + s + "\"[A-Za-z0-9]{9}\"" + s + ")?");
+}
+
 const Registration<ToolFormat> kMistral{"mistral",
-                                        {[](NewCallId id) -> std::unique_ptr<OutputParser> {
+                                        {.make = [](NewCallId id) -> std::unique_ptr<OutputParser> {
                                            return std::make_unique<MistralParser>(std::move(id), false);
                                          },
-                                         kMistralTag, true, 9}};
+                                         .mark = kMistralTag,
+                                         .special = true,
+                                         .id_length = 9,
+                                         .grammar = &mistral_grammar}};
 
 }  // namespace
 

@@ -105,7 +105,7 @@ void constrain_tools(ChatRequest& request, const std::vector<Tool>& tools) {
   using Choice = ChatRequest::ToolChoice;
   if (request.tool_choice == Choice::kNamed) {
     for (const Tool& tool : tools)
-      if (tool.name == request.tool_name) request.tool_grammar = dump(tool.parameters);
+      if (tool.name == request.tool_name) request.tool_grammar = dump(guided_schema(tool.parameters, true));
     if (request.tool_grammar.empty())
       refuse("tool_choice", "tool_choice names '{}', which is not in tools", request.tool_name.substr(0, 64));
   } else if (request.tool_choice == Choice::kRequired) {
@@ -119,7 +119,7 @@ void constrain_tools(ChatRequest& request, const std::vector<Tool>& tools) {
            {"additionalProperties", false}});
     Json schema = {{"type", "array"}, {"minItems", 1}, {"items", {{"anyOf", any}}}};
     if (!request.parallel_tool_calls) schema["maxItems"] = 1;
-    request.tool_grammar = dump(schema);
+    request.tool_grammar = dump(guided_schema(schema, true));
   }
 }
 
@@ -184,8 +184,7 @@ const Fields<ChatRequest>& chat_fields() {
     f.integer("max_completion_tokens", &ChatRequest::max_tokens, {.least = 1, .most = 2147483647},
               "the newer name of max_tokens");
     f.flag("logprobs", &ChatRequest::logprobs, "log-probabilities of the output's tokens");
-    f.integer("top_logprobs", &ChatRequest::top_logprobs, {.least = 0, .most = 1e9},
-              "with each so many of the likeliest");
+    f.integer("top_logprobs", &ChatRequest::top_logprobs, {.least = 0}, "with each so many of the likeliest");
     add_tool_fields(f);
     f.flag("add_generation_prompt", &ChatRequest::add_generation_prompt,
            "end the prompt where an assistant's message begins");
@@ -217,7 +216,7 @@ ChatRequest read_chat_request(const Json& body) {
   if (!request.tools.empty()) {
     const Json& given = body["tools"];
     for (size_t i = 0; i < given.size(); ++i) tools.push_back(read_tool(given[i], i));
-    for (const Tool& tool : tools) request.functions.push_back(tool.name);
+    for (const Tool& tool : tools) request.functions.push_back({tool.name, dump(tool.parameters)});
   }
   using Choice = ChatRequest::ToolChoice;
   if (tools.empty()) {

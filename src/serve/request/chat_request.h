@@ -1,14 +1,15 @@
 #pragma once
 // The body of /v1/chat/completions.
 
+#include "serve/output/tool_grammar.h"
 #include "serve/request/sampling_request.h"
 
 namespace flagscale::serve {
 
 struct ChatRequest : SamplingRequest {
-  std::string messages;                // JSON list, contents flattened to text, ready for a template
-  std::string tools;                   // JSON list; empty: none
-  std::vector<std::string> functions;  // the tools' names
+  std::string messages;               // JSON list, contents flattened to text, ready for a template
+  std::string tools;                  // JSON list; empty: none
+  std::vector<ToolSchema> functions;  // the same, read
   enum class ToolChoice { kNone, kAuto, kRequired, kNamed } tool_choice = ToolChoice::kAuto;
   std::string tool_name;           // kNamed
   std::string tool_grammar;        // JSON schema of what kRequired and kNamed make the model write

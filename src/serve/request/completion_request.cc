@@ -46,9 +46,9 @@ const Fields<CompletionRequest>& completion_fields() {
         true);
     f.integer("max_tokens", &CompletionRequest::max_tokens, {.least = 0, .most = 2147483647},
               "generate at most as many; 16 where none is given");
-    f.integer("logprobs", &CompletionRequest::logprobs, {.least = 0, .most = 1e9},
+    f.integer("logprobs", &CompletionRequest::logprobs, {.least = 0},
               "of each token its own log-probability and so many of the likeliest");
-    f.integer("best_of", &CompletionRequest::best_of, {.least = 1, .most = 1e9},
+    f.integer("best_of", &CompletionRequest::best_of, {.least = 1},
               "generate as many and give the n best by mean log-probability");
     f.flag("echo", &CompletionRequest::echo, "the prompt before the completion");
     f.flag("add_special_tokens", &CompletionRequest::add_special_tokens,

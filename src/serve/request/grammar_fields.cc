@@ -4,6 +4,7 @@
 
 #include "serve/api_error.h"
 #include "serve/fields.h"
+#include "serve/output/tool_grammar.h"
 
 namespace flagscale::serve {
 
@@ -19,14 +20,8 @@ engine::Grammar bounded(const std::string& name, const char* kind, std::string t
   return {kind, std::move(text)};
 }
 
-// What stands for itself in a regular expression.
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    if (std::string_view("\\^$.|?*+()[]{}/-&~#").find(c) != std::string_view::npos) result += '\\';
-    result += c;
-  }
-  return result;
+engine::Grammar object_grammar() {
+  return {"json_schema", dump(guided_schema(Json{{"type", "object"}}, false))};
 }
 
 }  // namespace
@@ -34,7 +29,8 @@ std::string escaped(const std::string& text) {
 engine::Grammar json_grammar(const std::string& name, const Json& schema) {
   const Json parsed = schema.is_string() ? parse_json(schema.get_ref<const std::string&>()) : schema;
   if (!parsed.is_object() && !parsed.is_boolean()) refuse(name, "{} must be a JSON schema", name);
-  return bounded(name, "json_schema", dump(parsed), kMostSchema);
+  return bounded(name, "json_schema", dump(parsed.is_object() ? guided_schema(parsed, false) : parsed),
+                 kMostSchema);
 }
 
 engine::Grammar regex_grammar(const std::string& name, const Json& value) {
@@ -48,7 +44,8 @@ engine::Grammar choice_grammar(const std::string& name, const Json& value) {
   const auto choices = read_strings(name, value, kMostChoices);
   if (choices.empty()) refuse(name, "{} must not be empty", name);
   std::string expression;
-  for (const std::string& choice : choices) expression += (expression.empty() ? "(" : "|") + escaped(choice);
+  for (const std::string& choice : choices)
+    expression += (expression.empty() ? "(" : "|") + regex_text(choice);
   return bounded(name, "regex", expression + ")", kMostGrammar);
 }
 
@@ -56,7 +53,7 @@ engine::Grammar read_response_format(const std::string& name, const Json& value)
   if (!value.is_object() || !value.contains("type")) refuse(name, "{} must be an object with a type", name);
   const std::string& type = read_string(name + ".type", value["type"]);
   if (type == "text") return {};
-  if (type == "json_object") return {"json_object", {}};
+  if (type == "json_object") return object_grammar();
   if (type != "json_schema")
     refuse(name, "{}.type must be text, json_object or json_schema, got '{}'", name, type.substr(0, 64));
   const auto inner = value.find("json_schema");
@@ -80,8 +77,7 @@ engine::Grammar read_structured_outputs(const std::string& name, const Json& val
     else if (key == "grammar")
       set_grammar(grammar, lark_grammar(where, inner), where);
     else if (key == "json_object")
-      set_grammar(grammar, read_bool(where, inner) ? engine::Grammar{"json_object", {}} : engine::Grammar{},
-                  where);
+      set_grammar(grammar, read_bool(where, inner) ? object_grammar() : engine::Grammar{}, where);
     else if (key == "structural_tag")
       refuse(where, "{} is not supported", where);
   }

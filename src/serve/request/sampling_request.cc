@@ -93,7 +93,7 @@ void add_output_fields(Fields<Target>& fields) {
 template <class Target>
 void add_stop_fields(Fields<Target>& fields) {
   using Request = Target;
-  fields.integer("min_tokens", &Request::min_tokens, {.least = 0, .most = 1e9},
+  fields.integer("min_tokens", &Request::min_tokens, {.least = 0},
                  "generate at least as many before a stop counts");
   fields.add("stop", R"({"type":["string","array","null"],"items":{"type":"string"}})",
              "texts that end the output", [](Target& target, const std::string& name, const Json& value) {
@@ -116,7 +116,7 @@ template <class Target>
 void add_sampling_fields(Fields<Target>& fields) {
   using Request = Target;
   fields.text("model", &Request::model, "a name of /v1/models; the served one where none is given");
-  fields.integer("n", &Request::n, {.least = 1, .most = 1e9}, "how many answers");
+  fields.integer("n", &Request::n, {.least = 1}, "how many answers");
   fields.integer("seed", &Request::seed, {}, "of the draws: the same seed draws the same");
   fields.number("temperature", &Request::temperature, kAtLeastZero, "0: always the likeliest token");
   fields.number("top_p", &Request::top_p, {.above = 0, .most = 1},
@@ -142,9 +142,9 @@ void add_sampling_fields(Fields<Target>& fields) {
                target.allowed_token_ids = read_ids(name, value, 1 << 20);
                if (target.allowed_token_ids.empty()) refuse(name, "{} must not be empty", name);
              });
-  fields.integer("prompt_logprobs", &Request::prompt_logprobs, {.least = 0, .most = 1e9},
+  fields.integer("prompt_logprobs", &Request::prompt_logprobs, {.least = 0},
                  "log-probabilities of the prompt's tokens, and so many of the likeliest");
-  fields.integer("truncate_prompt_tokens", &Request::truncate_prompt_tokens, {.least = 1, .most = 1e9},
+  fields.integer("truncate_prompt_tokens", &Request::truncate_prompt_tokens, {.least = 1},
                  "keep so many of the prompt's last tokens");
   fields.integer("priority", &Request::priority, {.least = -1e9, .most = 1e9}, "lower runs first");
   fields.text("cache_salt", &Request::cache_salt, "prefixes are shared only between requests of one salt");
