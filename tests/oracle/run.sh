@@ -25,5 +25,8 @@ echo "-- event files in TensorBoard"
 echo "-- SmolLM2: import, texts and log-probabilities against transformers"
 "$python" "$here/model/check_smollm2.py" "$program" "$models"
 
+echo "-- SmolLM2, served: greedy answers alone and among 32 against transformers"
+"$python" "$here/model/check_served.py" "$program" "$models"
+
 echo "-- tokenizers and chat templates"
 "$here/text/run.sh" "$python" "$(dirname "$program")" "$models"
