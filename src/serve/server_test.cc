@@ -245,6 +245,10 @@ TEST(Completions, EchoWithLogprobs) {  // what lm-evaluation-harness reads
   EXPECT_EQ(none["choices"][0]["text"], "<<yz>>");
   EXPECT_EQ(none["choices"][0]["logprobs"]["tokens"].size(), 6u);
   EXPECT_EQ(none["usage"]["completion_tokens"], 0);
+  const TestJson ended = server.post(
+      "/v1/completions", completion("", {{"echo", true}, {"logprobs", 1}, {"max_tokens", 1}}))["choices"][0];
+  EXPECT_EQ(ended["text"], "<<>>");
+  EXPECT_EQ(ended["logprobs"]["tokens"].size(), 5u) << "the prompt's, and the one that ends the text at once";
 }
 
 TEST(Embeddings, AreOfLengthOne) {

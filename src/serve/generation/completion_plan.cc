@@ -63,7 +63,8 @@ GenerationPlan completion_plan(const ServedModel& model, const std::string& name
                             request.skip_special_tokens,
                             request.logprobs.has_value(),
                             request.max_tokens == 0,
-                            request.min_tokens};
+                            request.min_tokens,
+                            true};  // as vLLM has it: lm-evaluation-harness counts on max_tokens of them
       plan.choices.push_back(std::make_unique<Choice>(static_cast<int>(plan.choices.size()),
                                                       model.tokenizer(), work.prompt, std::move(options),
                                                       plain_parser()));

@@ -18,7 +18,7 @@ void Choice::put(const engine::Event& event) {
     ++tokens_;
     cumulative_ += token.logprob;
     const bool ends = event.stop_id >= 0 && &token == &event.tokens.back();
-    if (options_.keep_tokens && !ends) new_tokens_.push_back(token);
+    if (options_.keep_tokens && (!ends || options_.keep_end)) new_tokens_.push_back(token);
     if (!ends || options_.include_stop) put_text(decoder_.put(token.id));
   }
   if (finished() || event.finish == engine::FinishReason::kNone) return;

@@ -20,6 +20,7 @@ struct OutputOptions {
   bool keep_tokens = false;  // log-probabilities are wanted
   bool no_output = false;    // the prompt alone was asked for: tokens are dropped
   int64_t min_tokens = 0;    // before which stop strings do not count
+  bool keep_end = false;     // log-probabilities of the token that ends it too
 };
 
 class Choice {
