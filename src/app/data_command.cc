@@ -8,6 +8,7 @@
 
 #include "app/command.h"
 #include "app/data_preprocess.h"
+#include "base/log.h"
 #include "data/inspect.h"
 #include "data/tokenizing.h"
 
@@ -36,11 +37,14 @@ void inspect_command(CLI::App& app, Options& o) {
       "  flagscale data inspect data/web_text_document --tokenizer tok --documents 3");
   command->callback([&o] {
     const auto facts = data::inspect_dataset(o.prefix, o.split);
-    fmt::print("{}", o.json ? data::to_json(facts) : data::to_text(facts));
-    if (o.documents == 0) return;
-    const auto tokenizer = data::open_tokenizer(o.tokenizer);
-    fmt::print("{}", data::show_documents(o.prefix, o.documents, 48,
-                                          [&](auto ids) { return tokenizer->decode(ids, false); }));
+    std::vector<data::DocumentText> documents;
+    if (o.documents > 0) {
+      const auto tokenizer = data::open_tokenizer(o.tokenizer);
+      documents = data::first_documents(o.prefix, o.documents, 48,
+                                        [&](auto ids) { return tokenizer->decode(ids, false); });
+    }
+    fmt::print("{}",
+               o.json ? data::to_json(facts, documents) : data::to_text(facts) + data::to_text(documents));
   });
 }
 
@@ -56,6 +60,7 @@ void train_tokenizer_command(CLI::App& app, Options& o) {
   command->add_option("--special-tokens", o.training.special_tokens, "the first ends documents")
       ->capture_default_str();
   command->add_option("--min-frequency", o.training.min_frequency, "of a pair that is merged")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   command->add_option("--workers", o.training.threads, "threads; 0: every core")->check(CLI::Range(0, 1024));
   command->add_flag("--json", o.json, "print JSON");
@@ -63,6 +68,12 @@ void train_tokenizer_command(CLI::App& app, Options& o) {
       "Examples:\n  flagscale data train-tokenizer --input book.txt --vocab-size 8192 --output tok");
   command->callback([&o] {
     const auto size = data::train_tokenizer(o.inputs, o.training, o.output);
+    if (size < o.training.vocab_size)
+      warn(
+          "the text has no more pairs to merge: {} ids instead of {}; more text, or a smaller "
+          "--min-frequency, "
+          "gives more",
+          size, o.training.vocab_size);
     fmt::print("{}", o.json ? nlohmann::json{{"folder", o.output}, {"vocab_size", size}}.dump() + "\n"
                             : fmt::format("{}/tokenizer.json: {} ids\n", o.output, size));
   });

@@ -49,12 +49,19 @@ void add_fetch(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("fetch", "fetch models of the hub, or what has changed of them");
   command->add_option("models", options->models, "owner/name[@revision][:gguf]")->required();
+  command->add_flag("--json", options->json, "one JSON array: model and path of each");
   command->footer(
       "Examples:\n  flagscale models fetch HuggingFaceTB/SmolLM2-135M-Instruct\n  flagscale models fetch "
       "owner/name-GGUF:Q4_K_M");
   command->callback([options] {
-    for (const std::string& model : options->models)
-      fmt::print("{}\n", hub::fetch_model(hub::parse_model_id(model), hub::settings(), /*refresh=*/true));
+    nlohmann::ordered_json out = nlohmann::ordered_json::array();
+    for (const std::string& model : options->models) {
+      const std::string path =
+          hub::fetch_model(hub::parse_model_id(model), hub::settings(), /*refresh=*/true);
+      out.push_back({{"model", model}, {"path", path}});
+      if (!options->json) fmt::print("{}\n", path);
+    }
+    if (options->json) fmt::print("{}\n", out.dump());
   });
 }
 
@@ -62,11 +69,16 @@ void add_remove(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("remove", "remove models from the cache");
   command->add_option("models", options->models, "owner/name")->required();
+  command->add_flag("--json", options->json, "one JSON array: model and freed bytes of each");
   command->footer("Examples:\n  flagscale models remove HuggingFaceTB/SmolLM2-135M-Instruct");
   command->callback([options] {
-    for (const std::string& model : options->models)
-      fmt::print("removed {}: {}\n", model,
-                 size_text(hub::remove_model(hub::settings().cache, hub::parse_model_id(model).repo)));
+    nlohmann::ordered_json out = nlohmann::ordered_json::array();
+    for (const std::string& model : options->models) {
+      const uint64_t bytes = hub::remove_model(hub::settings().cache, hub::parse_model_id(model).repo);
+      out.push_back({{"model", model}, {"bytes", bytes}});
+      if (!options->json) fmt::print("removed {}: {}\n", model, size_text(bytes));
+    }
+    if (options->json) fmt::print("{}\n", out.dump());
   });
 }
 

@@ -66,13 +66,13 @@ std::string to_text(const DatasetFacts& f) {
   return text;
 }
 
-std::string to_json(const DatasetFacts& f) {
+std::string to_json(const DatasetFacts& f, const std::vector<DocumentText>& documents) {
   nlohmann::json entropy = {{"all", rounded(f.unigram_entropy)}}, splits = nlohmann::json::object();
   for (const auto& split : f.splits) {
     entropy[split.name] = rounded(split.unigram_entropy);
     splits[split.name] = {{"sequences", split.sequences}, {"tokens", split.tokens}};
   }
-  const nlohmann::json json = {
+  nlohmann::json json = {
       {"prefix", f.prefix},
       {"type", f.type},
       {"documents", f.documents},
@@ -89,30 +89,44 @@ std::string to_json(const DatasetFacts& f) {
       {"modes", f.modes},
       {"splits", splits},
   };
+  for (const DocumentText& d : documents)
+    json["first_documents"].push_back({{"tokens", d.tokens}, {"text", d.text}, {"cut", d.cut}});
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-std::string show_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
-                           const std::function<std::string(std::span<const int32_t>)>& decode) {
+std::string to_text(const std::vector<DocumentText>& documents) {
+  std::string lines;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    std::string words = documents[i].text;
+    std::replace(words.begin(), words.end(), '\n', ' ');
+    lines +=
+        fmt::format("{}: {} tokens: {}{}\n", i, documents[i].tokens, words, documents[i].cut ? " …" : "");
+  }
+  return lines;
+}
+
+std::vector<DocumentText> first_documents(
+    const std::string& prefix, int64_t count, int64_t max_tokens,
+    const std::function<std::string(std::span<const int32_t>)>& decode) {
   const IndexedReader reader(prefix);
   const IndexView& index = reader.index();
-  std::string text;
+  std::vector<DocumentText> documents;
   for (int64_t d = 0; d < std::min(count, index.documents()); ++d) {
     std::vector<int32_t> ids;
-    int64_t total = 0;
+    DocumentText document;
     for (int64_t s = index.document(d); s < index.document(d + 1); ++s) {
       const int64_t wanted =
           std::clamp<int64_t>(max_tokens - static_cast<int64_t>(ids.size()), 0, index.length(s));
       const size_t before = ids.size();
       ids.resize(before + static_cast<size_t>(wanted));
       reader.read(s, 0, std::span(ids).subspan(before));
-      total += index.length(s);
+      document.tokens += index.length(s);
     }
-    std::string words = decode(ids);
-    std::replace(words.begin(), words.end(), '\n', ' ');
-    text += fmt::format("{}: {} tokens: {}{}\n", d, total, words, total > max_tokens ? " …" : "");
+    document.text = decode(ids);
+    document.cut = document.tokens > max_tokens;
+    documents.push_back(std::move(document));
   }
-  return text;
+  return documents;
 }
 
 }  // namespace flagscale::data

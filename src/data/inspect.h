@@ -26,11 +26,20 @@ struct DatasetFacts {
 // Reads everything once. split: shares as in train.data.split, or empty.
 DatasetFacts inspect_dataset(const std::string& prefix, const std::string& split = "");
 
-std::string to_text(const DatasetFacts& facts);
-std::string to_json(const DatasetFacts& facts);  // one line
+// The start of a document as text.
+struct DocumentText {
+  int64_t tokens = 0;  // of all of it
+  std::string text;
+  bool cut = false;  // there is more
+};
 
-// The first `count` documents, a line each, at most `max_tokens` of each: "0: It was a ...".
-std::string show_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
-                           const std::function<std::string(std::span<const int32_t>)>& decode);
+// The first `count` documents, at most `max_tokens` of each.
+std::vector<DocumentText> first_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
+                                          const std::function<std::string(std::span<const int32_t>)>& decode);
+
+std::string to_text(const DatasetFacts& facts);
+std::string to_text(const std::vector<DocumentText>& documents);  // a line each
+// One line. documents: where they were asked for, "first_documents".
+std::string to_json(const DatasetFacts& facts, const std::vector<DocumentText>& documents = {});
 
 }  // namespace flagscale::data

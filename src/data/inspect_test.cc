@@ -38,9 +38,15 @@ TEST(Inspect, ShowsTheFirstDocuments) {
     for (const int32_t id : ids) text += id < 256 ? static_cast<char>(id) : '$';
     return text;
   };
-  EXPECT_EQ(show_documents(kGolden + "lines_text_document", 2, 48, decode),
+  EXPECT_EQ(to_text(first_documents(kGolden + "lines_text_document", 2, 48, decode)),
             "0: 17 tokens: In the beginning$\n1: 0 tokens: \n");
-  EXPECT_EQ(show_documents(kGolden + "lines_text_document", 1, 3, decode), "0: 17 tokens: In  …\n");
+  EXPECT_EQ(to_text(first_documents(kGolden + "lines_text_document", 1, 3, decode)), "0: 17 tokens: In  …\n");
+  const auto json =
+      nlohmann::json::parse(to_json(inspect_dataset(kGolden + "lines_text_document"),
+                                    first_documents(kGolden + "lines_text_document", 2, 3, decode)));
+  ASSERT_EQ(json["first_documents"].size(), 2u);
+  EXPECT_EQ(json["first_documents"][0], (nlohmann::json{{"tokens", 17}, {"text", "In "}, {"cut", true}}));
+  EXPECT_FALSE(nlohmann::json::parse(to_json(inspect_dataset(kGolden + "a"))).contains("first_documents"));
 }
 
 }  // namespace
