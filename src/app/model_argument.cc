@@ -2,14 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
+#include <set>
 #include <vector>
 
 #include "base/error.h"
 #include "config/compose.h"
+#include "config/key_table.h"
 #include "hub/fetch.h"
 #include "hub/http.h"
+#include "io/checkpoint.h"
+#include "train/keys/train_keys.h"
 
 namespace flagscale {
 
@@ -27,15 +30,20 @@ std::vector<fs::path> example_folders() {
 }  // namespace
 
 std::vector<std::string> example_names() {
-  std::vector<std::string> names;
+  std::set<std::string> names;
   for (const fs::path& folder : example_folders()) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(folder, error))
-      if (fs::exists(entry.path() / "conf")) names.push_back(entry.path().filename());
-    if (!names.empty()) break;
+      if (fs::exists(entry.path() / "conf")) names.insert(entry.path().filename());
   }
-  std::sort(names.begin(), names.end());
-  return names;
+  return {names.begin(), names.end()};
+}
+
+bool is_model_path(const std::string& model) {
+  if (!fs::exists(model)) return false;
+  const bool holds =
+      fs::is_regular_file(model) || fs::exists(fs::path(model) / "config.json") || io::is_checkpoint(model);
+  return holds || example_conf(model).empty();  // else it is named like an example, and only that
 }
 
 std::string example_conf(const std::string& name) {
@@ -74,9 +82,17 @@ config::Composed compose_example(const std::string& conf, const char* name) {
   return config::compose(request);
 }
 
+// Where a training saves: its key `save`, else FlagScale's <exp_dir>/checkpoints.
+std::string checkpoints_of(const config::Composed& train) {
+  for (const config::FlatKey& key : config::flatten_keys(train.root(), train::train_sections()))
+    if (key.name == "save")
+      if (const config::NodePtr save = train.value(key.path)) return config::python_str(*save);
+  const config::NodePtr exp_dir = train.value("experiment.exp_dir");
+  return (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
+}
+
 std::string trained_model(const std::string& model, const std::string& conf) {
-  const config::NodePtr exp_dir = compose_example(conf, "train").value("experiment.exp_dir");
-  const std::string checkpoints = (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
+  const std::string checkpoints = checkpoints_of(compose_example(conf, "train"));
   if (!fs::exists(checkpoints))
     fail(ErrorKind::kNotFound,
          "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model,
@@ -104,7 +120,7 @@ std::string served_model(const std::string& model, const std::string& conf) {
 }  // namespace
 
 std::string model_path(const std::string& model) {
-  if (fs::exists(model)) return model;
+  if (is_model_path(model)) return model;
   const std::string conf = example_conf(model);
   if (conf.empty()) return hub_model(model);
   return fs::exists(fs::path(conf) / "train.yaml") ? trained_model(model, conf) : served_model(model, conf);

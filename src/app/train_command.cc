@@ -35,9 +35,10 @@ void train(const Options& o) {
     yaml = c.overrides[0];
     c.overrides.erase(c.overrides.begin());
   }
-  c.folder = fs::exists(o.model) ? "" : example_conf(o.model);
+  const bool weights = is_model_path(o.model);
+  c.folder = weights ? "" : example_conf(o.model);
   c.name = "train";
-  if (fs::exists(o.model)) {
+  if (weights) {
     if (yaml.empty())
       fail(ErrorKind::kInvalidArgument,
            "{} holds weights to start from: give the YAML that says how to train them, `flagscale train {} "

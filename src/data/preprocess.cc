@@ -54,6 +54,10 @@ void check_options(const PreprocessOptions& options) {
     fail(ErrorKind::kInvalidArgument, "plain text has no JSON keys to choose from");
   if (options.append_eod && (options.eod < 0 || options.eod >= options.vocab_size))
     fail(ErrorKind::kInvalidArgument, "the tokenizer has no end-of-document token to append");
+  const std::filesystem::path folder = std::filesystem::path(options.output_prefix).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder))
+    fail(ErrorKind::kNotFound, "the folder {} of the output prefix {} does not exist: make it first",
+         folder.string(), options.output_prefix);
   FLAGSCALE_CHECK(options.make_encoder != nullptr && options.vocab_size > 0);
 }
 
@@ -109,7 +113,7 @@ class Run {
       }
     } catch (const Error& error) {
       Progress::clear_line();
-      if (error.kind() != ErrorKind::kResource) checkpoint();  // a full disk has no room for a journal either
+      if (error.kind() != ErrorKind::kResource) keep();  // a full disk has no room for a journal either
       throw;
     }
     progress.finish();
@@ -143,8 +147,10 @@ class Run {
       // Nothing of this block is kept: after the line is mended or skipped, the run goes on at the block's
       // start.
       const auto& first = block.broken.front();
-      fail(ErrorKind::kInvalidArgument, "{}:{}: {}; --on-error skip passes over such documents",
-           options_.inputs[block.begin.file], first.line, first.why);
+      const bool text = options_.format == InputFormat::kJsonLines && first.why.starts_with("not JSON");
+      fail(ErrorKind::kInvalidArgument, "{}:{}: {}; --on-error skip passes over such documents{}",
+           options_.inputs[block.begin.file], first.line, first.why,
+           text && journal_.documents == 0 ? "; if this is text, not JSON lines, add --plain-text" : "");
     }
     for (const auto& broken : block.broken)
       if (++journal_.skipped <= kBrokenShown) {
@@ -172,6 +178,18 @@ class Run {
   void checkpoint() {
     for (size_t k = 0; k < writers_.size(); ++k) journal_.writers[k] = writers_[k]->sync();
     save_journal(journal_path_, journal_);
+  }
+
+  // After a stop: what is done waits for the same command. Of nothing, nothing is kept.
+  void keep() {
+    if (journal_.documents > 0 || journal_.skipped > 0) {
+      checkpoint();
+      info("run the same command again to go on after {} documents; delete {} to start over",
+           journal_.documents, journal_path_);
+      return;
+    }
+    std::remove(journal_path_.c_str());
+    for (const auto& writer : writers_) writer->remove_parts();
   }
 
   void finish() {

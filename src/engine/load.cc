@@ -41,9 +41,17 @@ void add_generation_stops(LoadedModel& model, const std::string& text) {
       if (id.is_number_integer()) add_stop(model, id.get<int64_t>());
 }
 
+model::DecoderConfig config_of(const std::string& json, const std::string& where) {
+  try {
+    return model::parse_config(json);
+  } catch (const Error&) {
+    rethrow_with(where);
+  }
+}
+
 void load_gguf(LoadedModel& model) {
   const io::GgufFile file(model.path);
-  model.config = model::parse_config(io::gguf_config_json(file, DType::kF32));
+  model.config = config_of(io::gguf_config_json(file, DType::kF32), model.path);
   if (!file.strings("tokenizer.ggml.tokens")) return;
   add_generation_stops(model, io::gguf_generation_config_json(file));
   model.tokenizer = text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
@@ -55,7 +63,7 @@ void load_checkpoint(LoadedModel& model) {
   const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
   if (config == extra.end())
     fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
-  model.config = model::parse_config(config->second);
+  model.config = config_of(config->second, checkpoint.folder());
   if (tokenizer != extra.end() && !tokenizer->second.empty() && fs::exists(tokenizer->second))
     model.tokenizer = text::load_tokenizer(tokenizer->second);
 }
@@ -73,7 +81,7 @@ void load_folder(LoadedModel& model) {
          "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no "
          "latest_checkpointed_iteration.txt)",
          model.path);
-  model.config = model::parse_config(read_text(folder / "config.json"));
+  model.config = config_of(read_text(folder / "config.json"), model.path);
   if (fs::exists(folder / "generation_config.json"))
     add_generation_stops(model, read_text(folder / "generation_config.json"));
   if (has_tokenizer(folder)) model.tokenizer = text::load_tokenizer(model.path);
@@ -85,6 +93,10 @@ LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
   LoadedModel model;
   model.path = path;
   if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{} does not exist", path);
+  if (fs::is_regular_file(path) && !io::is_gguf(path) && !path.ends_with(".gguf"))
+    fail(ErrorKind::kCorrupt,
+         "{} is no GGUF file: a model is a Hugging Face folder, a .gguf file or one of our checkpoints",
+         path);
   if (fs::is_regular_file(path))
     load_gguf(model);
   else if (io::is_checkpoint(path))

@@ -12,6 +12,37 @@ namespace flagscale::engine {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
+Json parse_line(const std::string& line, const std::string& where) {
+  try {
+    return Json::parse(line);
+  } catch (const Json::exception& error) {
+    const std::string why = error.what();  // "[json...] parse error at line 1, column 9: syntax error ..."
+    if (why.find("ill-formed UTF-8") != std::string::npos)
+      fail(ErrorKind::kInvalidArgument, "{}: not valid UTF-8", where);
+    const size_t at = why.find("syntax error");
+    fail(ErrorKind::kInvalidArgument, "{}: not JSON: {}", where,
+         why.substr(at == std::string::npos ? 0 : at));
+  }
+}
+
+// What every template reads; the rest is the template's own business.
+void check_messages(const Json& messages, const std::string& where) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Json& message = messages[i];
+    if (!message.is_object())
+      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] is not an object with role and content", where, i);
+    if (!message.contains("role") || !message["role"].is_string())
+      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] has no \"role\" (system, user, assistant)", where,
+           i);
+    if (!message.contains("content") && !message.contains("tool_calls"))
+      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] has no \"content\"", where, i);
+  }
+}
+
+}  // namespace
+
 std::vector<Prompt> read_prompts(const std::string& file) {
   std::ifstream in(file);
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
@@ -21,11 +52,11 @@ std::vector<Prompt> read_prompts(const std::string& file) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     Prompt prompt;
     prompt.where = fmt::format("{}:{}", file, number);
-    const auto json = Json::parse(line, nullptr, false);
+    const Json json = parse_line(line, prompt.where);
     if (json.is_object() && json.contains("prompt") && json["prompt"].is_string())
       prompt.text = json["prompt"];
     else if (json.is_object() && json.contains("messages") && json["messages"].is_array())
-      prompt.messages = json["messages"].dump();
+      check_messages(json["messages"], prompt.where), prompt.messages = json["messages"].dump();
     else
       fail(ErrorKind::kInvalidArgument, "{}: expected {{\"prompt\": \"...\"}} or {{\"messages\": [...]}}",
            prompt.where);

@@ -40,21 +40,14 @@ std::string parent_of(const std::string& folder) {
   return parent.empty() ? "." : parent;
 }
 
-std::string resolve(const std::string& path) {
-  if (is_checkpoint_folder(path) || iteration_of(path) >= 0) return path;
-  const std::string tracker = path + "/" + kTracker;
-  if (!fs::exists(tracker)) {
-    const auto all = list_checkpoints(path);
-    if (all.empty()) fail(ErrorKind::kNotFound, "{}: no checkpoint is there", path);
-    return all.back();
-  }
+int64_t tracked_iteration(const std::string& tracker) {
   std::string text = read_file(tracker, 4096);
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
   int64_t iteration = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), iteration);
   if (error != std::errc() || end != text.data() + text.size() || iteration < 0)
-    fail(ErrorKind::kCorrupt, "{}: expected the number of an iteration", tracker);
-  return fmt::format("{}/iter_{:07}", path, iteration);
+    fail(ErrorKind::kCorrupt, "{}: is damaged, expected the number of an iteration", tracker);
+  return iteration;
 }
 
 // Inside a catch block of an Error about `damaged`: adds the newest whole checkpoint beside it.
@@ -73,6 +66,21 @@ std::string resolve(const std::string& path) {
              error.what(), all.back(), all.back());
     }
     fail(error.kind(), "{}; there is no whole checkpoint beside it", error.what());
+  }
+}
+
+std::string resolve(const std::string& path) {
+  if (is_checkpoint_folder(path) || iteration_of(path) >= 0) return path;
+  const std::string tracker = path + "/" + kTracker;
+  if (!fs::exists(tracker)) {
+    const auto all = list_checkpoints(path);
+    if (all.empty()) fail(ErrorKind::kNotFound, "{}: no checkpoint is there", path);
+    return all.back();
+  }
+  try {
+    return fmt::format("{}/iter_{:07}", path, tracked_iteration(tracker));
+  } catch (const Error&) {
+    rethrow_with_offer(tracker);
   }
 }
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include "io/checkpoint.h"
+
 namespace flagscale::io {
 
 namespace {

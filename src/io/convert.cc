@@ -1,8 +1,11 @@
 #include "io/convert.h"
 
 #include <fmt/core.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -28,6 +31,7 @@ class FolderAside {
       : target_(target.substr(0, target.find_last_not_of('/') + 1)) {
     path_ = target_.string() + (fs::exists(target_) ? "/" : ".") + std::to_string(getpid()) + ".tmp";
     std::error_code error;
+    remove_leftovers();
     fs::create_directories(path_, error);
     if (error)
       fail(ErrorKind::kResource, "{}: cannot make the folder: {}", target_.string(), error.message());
@@ -58,6 +62,27 @@ class FolderAside {
   }
 
  private:
+  // What killed conversions to this folder left, beside it or in it. A running one is left alone.
+  void remove_leftovers() const {
+    const fs::path parent = target_.has_parent_path() ? target_.parent_path() : fs::path(".");
+    const std::string beside = target_.filename().string() + ".";
+    for (const auto& [folder, prefix] : {std::pair(parent, beside), std::pair(target_, std::string())}) {
+      std::error_code error;
+      for (const auto& entry : fs::directory_iterator(folder, error)) {
+        const pid_t owner = aside_owner(entry.path().filename().string(), prefix);
+        if (owner <= 0 || !entry.is_directory(error) || kill(owner, 0) == 0 || errno != ESRCH) continue;
+        fs::remove_all(entry.path(), error);
+      }
+    }
+  }
+  // PID of "<prefix>PID.tmp"; 0 for another name.
+  static pid_t aside_owner(const std::string& name, const std::string& prefix) {
+    if (!name.starts_with(prefix) || !name.ends_with(".tmp")) return 0;
+    pid_t owner = 0;
+    const char *begin = name.data() + prefix.size(), *end = name.data() + name.size() - 4;
+    return begin < end && std::from_chars(begin, end, owner).ptr == end ? owner : 0;
+  }
+
   fs::path target_;
   std::string path_;
 };

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/nearest.h"
+#include "io/checkpoint.h"
 #include "io/checkpoint_weights.h"
 #include "io/gguf_weights.h"
 #include "io/safetensors.h"
@@ -115,7 +116,18 @@ std::unique_ptr<WeightSet> open_weights(const std::string& path) {
   if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
   if (is_checkpoint(path)) return open_checkpoint_weights(path);
   if (is_gguf(path) || path.ends_with(".gguf")) return open_gguf_weights(path);
-  return open_safetensors(path);
+  try {
+    return open_safetensors(path);
+  } catch (const Error& caught) {
+    if (caught.kind() != ErrorKind::kCorrupt || path.ends_with(".safetensors") ||
+        !std::filesystem::is_regular_file(path, error))
+      throw;
+    fail(ErrorKind::kCorrupt,
+         "{} is none of what weights are read from: a Hugging Face folder, a safetensors file, a .gguf file, "
+         "a "
+         "checkpoint",
+         path);
+  }
 }
 
 }  // namespace flagscale::io

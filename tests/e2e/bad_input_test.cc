@@ -1,6 +1,9 @@
 // What cannot be used is refused: which file, what is wrong, what would be right; never a crash, nothing left
 // half.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -186,6 +189,115 @@ TEST_F(BadInput, DamagedConfigurationsAndPrompts) {
     write("p.jsonl", std::string("{\"prompt\": \"ok\"}\n") + line + "\n");
     refuses({"generate", "prompts/checkpoints", "--prompts", "p.jsonl"}, 2, {"p.jsonl:2"});
   }
+}
+
+TEST_F(BadInput, PromptsSayWhichLineAndWhatOfIt) {
+  must(training("chat", {"train.model.train_iters=2", "train.model.eval_iters=0"}));
+  for (const auto& [line, says] : std::vector<std::pair<std::string, std::string>>{
+           {"{\"prompt\": \"caf\xe9\"}", "p.jsonl:1: not valid UTF-8"},
+           {"{\"prompt\": \"open", "p.jsonl:1: not JSON: syntax error"},
+           {"{\"messages\": [{\"role\": \"user\"}]}", "p.jsonl:1: messages[0] has no \"content\""},
+           {"{\"messages\": [{\"content\": \"x\"}]}", "p.jsonl:1: messages[0] has no \"role\""},
+           {"{\"messages\": [\"x\"]}", "p.jsonl:1: messages[0] is not an object"}}) {
+    write("p.jsonl", line + "\n");
+    refuses({"generate", "chat/checkpoints", "--prompts", "p.jsonl"}, 2, {says});
+  }
+}
+
+TEST_F(BadInput, TheWrongFileSaysWhatTheRightOneIs) {
+  refuses({"generate", "text.txt", "--prompt", "x"}, 1, {"text.txt is no GGUF file", "Hugging Face folder"});
+  refuses({"checkpoint", "inspect", "text.txt"}, 1, {"text.txt is none of", "a .gguf file"});
+  const Words preprocess{"data",        "preprocess", "--input",        "text.txt",
+                         "--tokenizer", "tokenizer",  "--output-prefix"};
+  Words json = preprocess, nowhere = preprocess;
+  json.emplace_back("wrong");
+  refuses(json, 2, {"text.txt:1: not JSON", "add --plain-text"});
+  for (const auto& entry : fs::directory_iterator(folder_))
+    EXPECT_FALSE(entry.path().filename().string().starts_with("wrong")) << entry.path() << " was left";
+  nowhere.insert(nowhere.end(), {"nodir/p1", "--plain-text"});
+  refuses(nowhere, 1, {"the folder nodir of the output prefix nodir/p1 does not exist"});
+  for (const auto& [config, says] : std::vector<std::pair<std::string, std::string>>{
+           {"[]", "hf_wrong: config.json is not a JSON object"},
+           {"{\"model_type\": \"mamba\"}", "hf_wrong: model_type 'mamba' is not supported"}}) {
+    write("hf_wrong/config.json", config);
+    refuses({"generate", "hf_wrong", "--prompt", "x"}, 1, {says});
+  }
+}
+
+TEST_F(BadInput, ATokenizerThatStopsEarlySaysSo) {
+  write("little.txt", "abc abc abc\n");
+  const Result result =
+      must({"data", "train-tokenizer", "--input", "little.txt", "--vocab-size", "900", "--output", "little"});
+  EXPECT_NE(result.err.find("ids instead of 900"), std::string::npos) << result.err;
+  refuses({"data", "train-tokenizer", "--input", "little.txt", "--min-frequency", "-1", "--output", "little"},
+          2, {"--min-frequency"});
+}
+
+TEST_F(BadInput, AFolderNamedLikeAnExampleIsNotTheModel) {
+  fs::create_directories(folder_ / "named/aquila");
+  fs::create_directory_symlink(FLAGSCALE_SOURCE_DIR "/examples", folder_ / "named/examples");
+  const Result result = run(
+      {"train", "aquila", "data_path=../text_text_document", "tokenizer_path=../tokenizer", "action=dryrun"},
+      folder_ / "named");
+  EXPECT_EQ(result.code, 0) << result.err;
+}
+
+// An example's checkpoints are where its training saves, and every folder of examples counts.
+TEST_F(BadInput, ExamplesOfTheirOwn) {
+  write("own/examples/mine/conf/train.yaml",
+        "experiment: {exp_dir: out}\ntrain: {system: {checkpoint: {save: kept}}, model: {}, data: {}}\n");
+  const Result untrained = run({"generate", "mine", "--prompt", "x"}, folder_ / "own");
+  EXPECT_NE(untrained.err.find("(kept does not exist)"), std::string::npos) << untrained.err;
+  EXPECT_EQ(run({"completion", "--list", "examples"}, folder_ / "own").out, "aquila\nmine\nsmollm2\n");
+}
+
+TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
+  Words words = training("validated", {});
+  words.erase(words.begin());
+  words.insert(words.begin(), {"config", "validate", "--json"});
+  EXPECT_TRUE(nlohmann::json::parse(must(words).out).at("valid").get<bool>());
+  for (const auto& [override_, says] : std::vector<std::pair<std::string, std::string>>{
+           {"action=bogus", "action is 'bogus'"},
+           {"experiment.task.type=serve", "experiment.task.type is 'serve'"},
+           {"train.data.split=abc", "train.data.split"},
+           {"experiment.exp_dir=null", "experiment.exp_dir is null"},
+           {"train.model.hidden_size=63", "hidden_size 63"}}) {
+    Words wrong = words, ran = training("validated", {override_});
+    wrong.push_back(override_);
+    const Result result = run(wrong, folder_), running = run(ran, folder_);
+    EXPECT_EQ(result.code, running.code) << override_ << running.err;
+    EXPECT_NE(result.code, 0);
+    const auto json = nlohmann::json::parse(result.out, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << result.out << result.err;
+    EXPECT_FALSE(json["valid"].get<bool>());
+    for (const std::string& text : {json["error"].get<std::string>(), running.err})
+      EXPECT_NE(text.find(says), std::string::npos) << text;
+  }
+}
+
+TEST_F(BadInput, ADamagedTrackerOffersTheNewestWholeCheckpoint) {
+  copy("io/checkpoints", "tracked");
+  for (const char* text : {"", "garbage\n", "12x"}) {
+    write("tracked/latest_checkpointed_iteration.txt", text);
+    refuses({"checkpoint", "inspect", "tracked"}, 1,
+            {"latest_checkpointed_iteration.txt",
+             "the newest whole checkpoint beside it is tracked/iter_0000007"});
+  }
+}
+
+// What a killed conversion left is removed by the next one to the same place; a running one's is not.
+TEST_F(BadInput, LeftoversOfAKilledImportAreRemoved) {
+  copy("io/llama.gguf", "killed/llama.gguf");
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  waitpid(dead, nullptr, 0);
+  const std::string stale = "killed/imported." + std::to_string(dead) + ".tmp";
+  const std::string alive = "killed/imported." + std::to_string(getpid()) + ".tmp";
+  write(stale + "/model.safetensors", "half");
+  write(alive + "/model.safetensors", "half");
+  must({"checkpoint", "import", "killed/llama.gguf", "killed/imported"});
+  EXPECT_FALSE(fs::exists(folder_ / stale));
+  EXPECT_TRUE(fs::exists(folder_ / alive));
 }
 
 TEST_F(BadInput, TextThatIsNotUtf8) {
