@@ -46,6 +46,8 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
 
 void setup(CLI::App& app) {
   app.require_subcommand(1);
+  app.footer(
+      "Examples:\n  flagscale bench train --shape 15m\n  flagscale bench decode SmolLM2.gguf --streams 1,8");
   add_bench_decode(app);
   auto* train = app.add_subcommand(
       "train", "tokens/s of a training step on random tokens, with its share of the ceiling");

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstring>
 
 #include "base/error.h"
 
@@ -24,6 +25,14 @@ struct Node {
       positional;  // words that may follow, as the shell writes them: fixed, or a command that lists them
 };
 
+constexpr const char* kWord =
+    "@WORD@";  // stands for --word and what is typed, which every shell says differently
+
+std::string with_word(std::string text, const std::string& word) {
+  for (size_t at; (at = text.find(kWord)) != std::string::npos;) text.replace(at, std::strlen(kWord), word);
+  return text;
+}
+
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 // CLI11 shows the members of a set in the option's type: "TEXT:{run,dryrun,test}".
@@ -39,14 +48,21 @@ std::string choices_of(const CLI::Option& option) {
 // What stands in a positional's place; "" leaves it to the shell, which knows files.
 std::string positional_words(const CLI::Option& option) {
   if (const std::string choices = choices_of(option); !choices.empty()) return choices;
-  if (option.get_single_name() == "model") return "$(flagscale completion --list examples)";
-  if (option.get_single_name() == "key") return "$(flagscale completion --list keys)";
+  const std::string name = option.get_single_name();
+  if (name == "model") return "$(flagscale completion --list examples)";
+  if (name == "key") return std::string("$(flagscale completion --list keys ") + kWord + ")";
+  if (name == "overrides" || name == "yaml_and_overrides")
+    return std::string("$(flagscale completion --list overrides ") + kWord + ")";
   return "";
 }
 
 void add_option(const CLI::Option& option, Node& node) {
-  if (option.get_positional())
-    node.positional += (node.positional.empty() ? "" : " ") + positional_words(option);
+  if (option.get_positional()) {
+    const std::string words = positional_words(option);
+    const bool known =
+        node.positional.find("--list keys") != std::string::npos;  // they have the overrides' paths
+    if (!known) node.positional += (node.positional.empty() ? "" : " ") + words;
+  }
   const std::string choices = choices_of(option);
   for (const std::string& name : option.get_lnames()) {
     node.options.push_back({"--" + name, first_line(option.get_description())});
@@ -101,13 +117,15 @@ std::string bash(const std::vector<Node>& nodes) {
                             single_quoted(word.summary));
   script += "    *) case \"$path\" in\n";
   for (const Node& node : nodes)
-    script += fmt::format("      {}) [[ $current == -* ]] && words={} || words=\"{}\" ;;\n",
-                          single_quoted(node.path), single_quoted(names(node.options)),
-                          node.commands.empty() ? node.positional : names(node.commands));
+    script += fmt::format(
+        "      {}) [[ $current == -* ]] && words={} || words=\"{}\" ;;\n", single_quoted(node.path),
+        single_quoted(names(node.options)),
+        node.commands.empty() ? with_word(node.positional, "--word \"$current\"") : names(node.commands));
   return script +
          "    esac ;;\n"
          "  esac\n"
          "  COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+         "  if [[ ${COMPREPLY[0]} == *. ]]; then compopt -o nospace 2>/dev/null || true; fi\n"
          "}\n"
          "complete -o default -F _flagscale flagscale\n";
 }
@@ -127,7 +145,10 @@ std::string zsh(const std::vector<Node>& nodes) {
     script += fmt::format("    {}) found=(", single_quoted(node.path));
     for (const auto* list : {&node.commands, &node.options})
       for (const Word& word : *list) script += "\n      " + single_quoted(word.text + ":" + word.summary);
-    script += fmt::format("{}) ;;\n", node.positional.empty() ? "" : "\n      " + node.positional);
+    script += fmt::format("{}) ;;\n",
+                          node.positional.empty()
+                              ? ""
+                              : "\n      " + with_word(node.positional, "--word \"${words[CURRENT]}\""));
   }
   return script +
          "  esac\n"
@@ -137,7 +158,10 @@ std::string zsh(const std::vector<Node>& nodes) {
 }
 
 // fish writes $(command) as (command).
-std::string fish_words(const std::string& words) { return words.starts_with("$(") ? words.substr(1) : words; }
+std::string fish_words(std::string words) {
+  for (size_t at; (at = words.find("$(")) != std::string::npos;) words.erase(at, 1);
+  return words;
+}
 
 std::string fish(const std::vector<Node>& nodes) {
   std::string script = fmt::format(
@@ -166,8 +190,9 @@ std::string fish(const std::vector<Node>& nodes) {
       script += fmt::format("complete -c flagscale -n {} -l {} -x -a {}\n", condition, word.text.substr(2),
                             single_quoted(word.summary));
     if (!node.positional.empty())
-      script += fmt::format("complete -c flagscale -n {} -a {}\n", condition,
-                            single_quoted(fish_words(node.positional)));
+      script +=
+          fmt::format("complete -c flagscale -n {} -a {}\n", condition,
+                      single_quoted(fish_words(with_word(node.positional, "--word=(commandline -ct)"))));
   }
   return script;
 }

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <iostream>
 #include <new>
 
 #include "app/command.h"
@@ -24,7 +25,9 @@ constexpr const char* kExamples = R"(Examples:
   flagscale generate MODEL --prompt "In the beginning" --max-tokens 64
   flagscale config explain train.model.rotary_base
 
-Every command has --help with its own examples.)";
+Every command has --help with its own examples.
+Exit codes: 0 done; 1 failed (files, memory, network, what is not supported); 2 a mistake in
+the command line or the configuration; 130 stopped by Ctrl-C.)";
 
 int complain(const char* message, int code) {
   Progress::clear_line();
@@ -32,9 +35,18 @@ int complain(const char* message, int code) {
   return code;
 }
 
-// CLI11 answers --help and --version by exceptions too: those print to stdout and return 0.
+// 0, where all of the output could be written.
+int finish() {
+  const bool whole = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.flush().good();
+  return whole ? 0 : complain("cannot write the output: is the disk full?", 1);
+}
+
+// CLI11 answers --help and --version by exceptions too: those print to std::cout and return 0.
 int report_parse_error(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
-  if (error.get_exit_code() == 0) return app.exit(error);
+  if (error.get_exit_code() == 0) {
+    app.exit(error);
+    return finish();
+  }
   const Suggestion suggestion = suggest(app, {argv + 1, argv + argc});
   const std::string message = suggestion.message.empty() ? error.what() : suggestion.message;
   return complain(fmt::format("{}\nRun `{} --help` for what it takes.", message, suggestion.command).c_str(),
@@ -58,12 +70,10 @@ int run(int argc, char** argv) {
     build(app);
     if (argc == 1) {
       fmt::print("{}", app.help());
-      return 0;
+      return finish();
     }
     app.parse(argc, argv);
-    return std::fflush(stdout) == 0 && !std::ferror(stdout)
-               ? 0
-               : complain("cannot write the output: is the disk full?", 1);
+    return finish();
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, argc, argv);
   } catch (const Error& error) {

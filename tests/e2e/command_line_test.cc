@@ -39,7 +39,12 @@ void expect_examples(const std::vector<std::string>& words, int depth = 0) {
   std::string name = "flagscale";
   for (const std::string& word : words) name += " " + word;
   EXPECT_EQ(result.code, 0) << name << result.err;
-  EXPECT_NE(result.out.find("Examples:"), std::string::npos) << name << " --help shows no example";
+  const size_t examples = result.out.find("Examples:\n");
+  EXPECT_NE(examples, std::string::npos) << name << " --help shows no example";
+  std::istringstream shown(examples == std::string::npos ? "" : result.out.substr(examples + 10));
+  for (std::string line; std::getline(shown, line) && line.starts_with("  ");)
+    EXPECT_NE((line + " ").find(name + " "), std::string::npos)
+        << name << " --help shows another's: " << line;
   const size_t nested = result.out.find("\nSubcommands:\n");
   if (nested == std::string::npos || depth > 3) return;
   std::istringstream lines(result.out.substr(nested + 14));
@@ -104,6 +109,14 @@ TEST(CommandLine, CompletesInBash) {
   EXPECT_EQ(completed("flagscale train --action dry"), "dryrun\n");
   EXPECT_EQ(completed("flagscale train aqu"), "aquila\n");
   EXPECT_EQ(completed("flagscale config explain rotary_b"), "rotary_base\n");
+  EXPECT_EQ(completed("flagscale config explain train.model.rotary_b"), "train.model.rotary_base\n");
+  EXPECT_NE((" " + completed("flagscale config explain tra")).find(" train. "), std::string::npos);
+  EXPECT_EQ(completed("flagscale train ''"), "aquila smollm2\n");
+  EXPECT_EQ(completed("flagscale train aquila train.mo"), "train.model.\n");
+  EXPECT_EQ(completed("flagscale train aquila ++train.model.optimizer.adam_b"),
+            "++train.model.optimizer.adam_beta1 ++train.model.optimizer.adam_beta2\n");
+  EXPECT_EQ(completed("flagscale run train.system.save_int"), "train.system.save_interval\n");
+  EXPECT_EQ(completed("flagscale train aquila READ"), "\n") << "files are left to bash";
   EXPECT_EQ(completed("flagscale data preprocess --input READ"), "\n") << "files are left to bash";
 }
 
@@ -115,9 +128,11 @@ TEST(CommandLine, RefusesAnUnknownShell) {
 
 TEST(CommandLine, SaysThatTheOutputCouldNotBeWritten) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
-  const Result result = shell("flagscale completion bash >/dev/full");
-  EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("cannot write"), std::string::npos) << result.err;
+  for (const char* words : {"completion bash", "--help", "--version", "train --help", ""}) {
+    const Result result = shell(std::string("flagscale ") + words + " >/dev/full");
+    EXPECT_EQ(result.code, 1) << words;
+    EXPECT_NE(result.err.find("cannot write"), std::string::npos) << words << ": " << result.err;
+  }
 }
 
 }  // namespace
