@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <regex>
 #include <sstream>
 
@@ -74,6 +75,23 @@ TEST(Layering, EveryLinkIsInTheTable) {
     linked.insert(match[1]);
   }
   for (const auto& [name, below] : table) EXPECT_TRUE(name == "app" || linked.contains(name)) << name;
+}
+
+// "tensor/    DType, Shape -> device": base is in every row but its own.
+TEST(Layering, ThePageShowsTheTable) {
+  static const std::regex kRow("(\\w+)/ +.* -> ([\\w, ]+)");
+  std::map<std::string, std::set<std::string>> shown_rows;
+  for (const std::string& line : lines(source_dir() / "docs/architecture.md")) {
+    std::smatch match;
+    if (!std::regex_match(line, match, kRow)) continue;
+    std::set<std::string>& row = shown_rows[match[1]];
+    std::string names = match[2].str();
+    std::replace(names.begin(), names.end(), ',', ' ');
+    std::istringstream words(names);
+    for (std::string word; words >> word;) row.insert(word == "any" ? "*" : word);
+    if (row.erase("std") == 0 && !row.contains("*")) row.insert("base");
+  }
+  EXPECT_EQ(shown_rows, layers());
 }
 
 }  // namespace
