@@ -53,6 +53,8 @@ std::string positional_words(const CLI::Option& option) {
   if (name == "key") return std::string("$(flagscale completion --list keys ") + kWord + ")";
   if (name == "overrides" || name == "yaml_and_overrides")
     return std::string("$(flagscale completion --list overrides ") + kWord + ")";
+  if (option.get_single_name().starts_with("model")) return "$(flagscale completion --list examples)";
+  if (option.get_single_name() == "key") return "$(flagscale completion --list keys)";
   return "";
 }
 

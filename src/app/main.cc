@@ -23,6 +23,8 @@ constexpr const char* kExamples = R"(Examples:
   flagscale data preprocess --input book.txt --plain-text --tokenizer tokenizer --output-prefix book
   flagscale train aquila data_path=book_text_document tokenizer_path=tokenizer
   flagscale generate MODEL --prompt "In the beginning" --max-tokens 64
+  flagscale chat MODEL
+  flagscale serve MODEL --port 8000
   flagscale config explain train.model.rotary_base
 
 Every command has --help with its own examples.

@@ -23,6 +23,8 @@ struct ClientOptions {
   std::chrono::milliseconds connect_time{10'000};
   std::chrono::milliseconds silence{300'000};  // without a byte from the server
   std::string ca_file;                         // certificates to trust instead of the system's
+  // Asked ten times a second while the server is silent; false breaks off with Error{kInterrupted}.
+  std::function<bool()> idle = {};
 };
 
 class Client {

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -18,6 +19,8 @@
 namespace flagscale::net {
 
 namespace {
+
+constexpr std::chrono::milliseconds kGlance{100};
 
 struct FreeAddresses {
   void operator()(addrinfo* list) const { freeaddrinfo(list); }
@@ -116,12 +119,17 @@ struct ClientSocket::State {
   }
 
   void wait(short events, std::chrono::milliseconds time) {
-    pollfd one{fd, events, 0};
-    int ready;
-    do ready = poll(&one, 1, static_cast<int>(time.count()));
-    while (ready < 0 && errno == EINTR);
-    if (ready == 0)
-      fail(ErrorKind::kResource, "{} has been silent for {} s", shown(server), time.count() / 1000);
+    using Clock = std::chrono::steady_clock;
+    const auto deadline = Clock::now() + time;
+    while (true) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+      if (left.count() <= 0)
+        fail(ErrorKind::kResource, "{} has been silent for {} s", shown(server), time.count() / 1000);
+      pollfd one{fd, events, 0};
+      if (poll(&one, 1, static_cast<int>((options.idle ? std::min(left, kGlance) : left).count())) > 0)
+        return;
+      if (options.idle && !options.idle()) fail(ErrorKind::kInterrupted, "broke off with {}", shown(server));
+    }
   }
 };
 
