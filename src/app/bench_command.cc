@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench_decode.h"
+#include "app/bench_serve.h"
 #include "app/command.h"
 #include "train/bench.h"
 
@@ -49,6 +50,7 @@ void setup(CLI::App& app) {
   app.footer(
       "Examples:\n  flagscale bench train --shape 15m\n  flagscale bench decode SmolLM2.gguf --streams 1,8");
   add_bench_decode(app);
+  add_bench_serve(app);
   auto* train = app.add_subcommand(
       "train", "tokens/s of a training step on random tokens, with its share of the ceiling");
   auto options = std::make_shared<train::BenchOptions>();

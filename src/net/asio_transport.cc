@@ -1,10 +1,12 @@
 #include "net/asio_transport.h"
 
+#include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
@@ -22,6 +24,12 @@ using boost::system::error_code;
 
 struct Tls {
   asio::ssl::context context{asio::ssl::context::tls_server};
+};
+
+struct Target {
+  Url server;
+  std::vector<tcp::endpoint> addresses;
+  std::shared_ptr<Tls> tls;  // null: plain
 };
 
 namespace {
@@ -176,7 +184,68 @@ void require_file(const std::string& what, const std::string& path) {
   if (!std::filesystem::is_regular_file(path)) fail(ErrorKind::kNotFound, "{} {} is not a file", what, path);
 }
 
+using TlsStream = asio::ssl::stream<tcp::socket>;
+
+// A connection on its way: address, then handshake.
+class Connecting : public std::enable_shared_from_this<Connecting> {
+ public:
+  using Done = std::function<void(std::unique_ptr<Transport>, std::string)>;
+  Connecting(LoopThread& loop, std::shared_ptr<Target> target, Done done)
+      : target_(std::move(target)), socket_(loop.context()), done_(std::move(done)) {}
+  void start() {
+    asio::async_connect(socket_, target_->addresses,
+                        [self = shared_from_this()](const error_code& error, const tcp::endpoint&) {
+                          if (error) return self->done_(nullptr, error.message());
+                          self->target_->tls ? self->start_tls() : self->finish_plain();
+                        });
+  }
+
+ private:
+  void finish_plain() {
+    done_(std::make_unique<StreamTransport<tcp::socket>>(nullptr, std::move(socket_)), {});
+  }
+  void start_tls() {
+    const auto stream = std::make_shared<TlsStream>(std::move(socket_), target_->tls->context);
+    const std::string& host = target_->server.host;
+    SSL_set_tlsext_host_name(stream->native_handle(), host.c_str());
+    stream->set_verify_callback(asio::ssl::host_name_verification(host));
+    stream->async_handshake(asio::ssl::stream_base::client, [self = shared_from_this(),
+                                                             stream](const error_code& error) {
+      if (error) return self->done_(nullptr, "no TLS: " + error.message());
+      self->done_(std::make_unique<StreamTransport<TlsStream>>(self->target_->tls, std::move(*stream)), {});
+    });
+  }
+
+  std::shared_ptr<Target> target_;
+  tcp::socket socket_;
+  Done done_;
+};
+
 }  // namespace
+
+std::shared_ptr<Target> resolve(const Url& server, const ClientOptions& options) {
+  const auto target = std::make_shared<Target>();
+  target->server = server;
+  asio::io_context context;
+  error_code error;
+  for (const auto& entry : tcp::resolver(context).resolve(server.host, std::to_string(server.port), error))
+    target->addresses.push_back(entry.endpoint());
+  if (error) fail(ErrorKind::kResource, "cannot reach {}:{}: {}", server.host, server.port, error.message());
+  if (!server.tls) return target;
+  target->tls = std::make_shared<Tls>();
+  target->tls->context = asio::ssl::context(asio::ssl::context::tls_client);
+  target->tls->context.set_verify_mode(asio::ssl::verify_peer);
+  if (options.ca_file.empty())
+    target->tls->context.set_default_verify_paths(error);
+  else
+    target->tls->context.load_verify_file(options.ca_file, error);
+  if (error) fail(ErrorKind::kNotFound, "cannot read certificates from {}", options.ca_file);
+  return target;
+}
+
+void connect(AsioLoop& loop, std::shared_ptr<Target> target, Connecting::Done done) {
+  std::make_shared<Connecting>(static_cast<LoopThread&>(loop), std::move(target), std::move(done))->start();
+}
 
 std::shared_ptr<Tls> load_tls(const ServerOptions& options) {
   if (options.certificate.empty() && options.key.empty()) return nullptr;

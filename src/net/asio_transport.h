@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "net/client.h"
 #include "net/server.h"
 #include "net/transport.h"
 
@@ -35,5 +36,15 @@ class Listener {
 std::unique_ptr<Listener> listen(AsioLoop& loop, const ServerOptions& options, std::shared_ptr<Tls> tls,
                                  std::function<AsioLoop&()> next,
                                  std::function<void(AsioLoop&, std::unique_ptr<Transport>)> accepted);
+
+// Where connections go to: the addresses and, for TLS, what to trust. Error{kResource} when the name is
+// unknown, Error{kNotFound} for certificates that cannot be read.
+struct Target;
+std::shared_ptr<Target> resolve(const Url& server, const ClientOptions& options);
+
+// One more connection to it, ready to write. done runs on the loop's thread: with a transport, or with what
+// went wrong.
+void connect(AsioLoop& loop, std::shared_ptr<Target> target,
+             std::function<void(std::unique_ptr<Transport>, std::string error)> done);
 
 }  // namespace flagscale::net
