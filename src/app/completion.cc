@@ -49,12 +49,10 @@ std::string choices_of(const CLI::Option& option) {
 std::string positional_words(const CLI::Option& option) {
   if (const std::string choices = choices_of(option); !choices.empty()) return choices;
   const std::string name = option.get_single_name();
-  if (name == "model") return "$(flagscale completion --list examples)";
+  if (name.starts_with("model")) return "$(flagscale completion --list examples)";
   if (name == "key") return std::string("$(flagscale completion --list keys ") + kWord + ")";
   if (name == "overrides" || name == "yaml_and_overrides")
     return std::string("$(flagscale completion --list overrides ") + kWord + ")";
-  if (option.get_single_name().starts_with("model")) return "$(flagscale completion --list examples)";
-  if (option.get_single_name() == "key") return "$(flagscale completion --list keys)";
   return "";
 }
 
