@@ -6,6 +6,8 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/training.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "config/explain.h"
 #include "config/schema.h"
@@ -66,6 +68,21 @@ void setup_explain(CLI::App& app) {
   });
 }
 
+// With --json a refusal is a result too, so it is printed as one; the exit code stays.
+train::TrainReading validated(const Options& options) {
+  try {
+    const config::Composed composed = config::compose(options.request);
+    training_action(composed);
+    train::TrainReading reading = train::read_train_config(composed);
+    train::check_train_config(reading.config);
+    return reading;
+  } catch (const Error& error) {
+    const nlohmann::ordered_json out{{"valid", false}, {"error", error.what()}};
+    if (options.json) fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    throw;
+  }
+}
+
 void setup_validate(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_source(app, options, true);
@@ -74,8 +91,7 @@ void setup_validate(CLI::App& app) {
       "Examples:\n  flagscale config validate --config-path examples/aquila/conf --config-name train "
       "data_path=book tokenizer_path=tok");
   app.callback([=] {
-    const train::TrainReading reading = train::read_train_config(config::compose(options->request));
-    train::check_train_config(reading.config);
+    const train::TrainReading reading = validated(*options);
     if (options->json) {
       const nlohmann::ordered_json out{
           {"valid", true}, {"notes", reading.notes}, {"ignored", reading.ignored}};

@@ -2,14 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "config/show.h"
 #include "data/tokenizing.h"
 #include "engine/load.h"
+#include "train/keys/starting_model.h"
 #include "train/keys/train_keys.h"
 #include "train/memory.h"
 #include "train/trainer.h"
@@ -36,25 +39,36 @@ std::shared_ptr<const text::Tokenizer> tokenizer_of(const train::TokenizerKeys& 
   return data::open_tokenizer(choice);
 }
 
+// Of the tokenizer that the keys name, else of the model to start from.
+train::TokenizerFacts tokenizer_facts(const train::TokenizerKeys& keys, const engine::LoadedModel* source) {
+  const auto named = tokenizer_of(keys);
+  train::TokenizerFacts facts;
+  if (named) facts = {named->vocab_size(), named->eos()};
+  if (source == nullptr) return facts;
+  const int64_t rows = source->config.vocab_size;
+  if (facts.vocab_size > rows)
+    fail(ErrorKind::kConfig,
+         "the tokenizer has {} tokens, the embedding of {} has {} rows: give the model's own",
+         facts.vocab_size, source->path, rows);
+  if (!named) facts = {keys.vocab_size.value_or(rows), source->tokenizer ? source->tokenizer->eos() : -1};
+  return facts;
+}
+
 train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed) {
   const train::TrainReading reading = train::read_train_config(composed);
   for (const std::string& note : reading.notes) info("{}", note);
   if (!reading.ignored.empty()) info("{}", reading.ignored_line());
-  const auto tokenizer = tokenizer_of(reading.config.tokenizer);
-  train::TokenizerFacts facts;
-  if (tokenizer) facts = {tokenizer->vocab_size(), tokenizer->eos()};
+  std::optional<engine::LoadedModel> source;
+  if (!request.init_from.empty()) source = engine::load_model(request.init_from);
+  const auto facts = tokenizer_facts(reading.config.tokenizer, source ? &*source : nullptr);
   train::TrainOptions options = train::train_options(reading.config, facts);
   const auto& keys = reading.config.tokenizer;
   for (const std::string* path : {&keys.tokenizer_path, &keys.tokenizer_model})
     if (!path->empty()) options.tokenizer = *path;
   if (options.tokenizer.empty() && !keys.vocab_file.empty())
     options.tokenizer = std::filesystem::path(keys.vocab_file).parent_path().string();
-  if (!request.init_from.empty()) {
-    const engine::LoadedModel source = engine::load_model(request.init_from);
-    const int64_t positions = std::max(source.config.max_positions, options.seq_length);
-    options.model = source.config;
-    options.model.max_positions = positions;
-    options.init_from = request.init_from;
+  if (source) {
+    train::start_from(reading.config, source->config, request.init_from, options);
     if (options.tokenizer.empty()) options.tokenizer = request.init_from;
   }
   options.config_text = config::to_yaml(composed.root());
@@ -103,20 +117,25 @@ void print_result(const train::TrainResult& result, bool json) {
 
 }  // namespace
 
-void run_training(const TrainingRequest& request) {
-  run_training(request, config::compose(request.configuration));
-}
-
-void run_training(const TrainingRequest& request, const config::Composed& composed) {
+std::string training_action(const config::Composed& composed, const std::string& given) {
   const std::string type = text_at(composed, "experiment.task.type", "train");
   if (type != "train")
     fail(ErrorKind::kUnsupported,
          "experiment.task.type is '{}': this trains; `flagscale run` runs train, inference and serve tasks",
          type);
-  const std::string action = request.action.empty() ? text_at(composed, "action", "run") : request.action;
+  const std::string action = given.empty() ? text_at(composed, "action", "run") : given;
   if (action != "run" && action != "dryrun" && action != "test")
     fail(ErrorKind::kUnsupported,
          "action is '{}': the native engine knows run, dryrun and test in this version", action);
+  return action;
+}
+
+void run_training(const TrainingRequest& request) {
+  run_training(request, config::compose(request.configuration));
+}
+
+void run_training(const TrainingRequest& request, const config::Composed& composed) {
+  const std::string action = training_action(composed, request.action);
   train::TrainOptions options = options_for(request, composed);
   if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind

@@ -15,6 +15,10 @@ struct TrainingRequest {
   bool json = false;      // the result as one JSON object, log lines to stderr
 };
 
+// run, dryrun or test: `action` where it is not empty, else the configuration's. Throws Error{kUnsupported}
+// for another one, and for a task (experiment.task.type) that is no training.
+std::string training_action(const config::Composed& composed, const std::string& action = {});
+
 // Throws Error; Error{kInterrupted} after a clean stop.
 void run_training(const TrainingRequest& request);
 void run_training(const TrainingRequest& request, const config::Composed& composed);

@@ -15,17 +15,18 @@ constexpr int kMaxSteps = 20;
 
 std::string last_name(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 
-// Where the table's key stands in the configuration: the one that counts.
+// Where the table's key stands in the configuration: the last of several counts.
 NodePtr find_flat(const Composed& composed, const std::vector<std::string>& sections, const KeyInfo& key,
                   std::string& path) {
+  NodePtr found;
   for (const FlatKey& flat : flatten_keys(composed.root(), sections)) {
     const bool same =
         flat.name == key.name || std::count(key.aliases.begin(), key.aliases.end(), flat.name) > 0;
     if (!same) continue;
     path = flat.path;
-    return flat.node;
+    found = flat.node;
   }
-  return nullptr;
+  return found;
 }
 
 // "${a.b}" alone is followed to a.b; anything else ends the chain.
@@ -60,20 +61,31 @@ void follow(const Composed& composed, NodePtr node, Explanation& result) {
 
 [[noreturn]] void not_found(const KeyTable& table, const std::string& key) {
   const std::string near = table.nearest_name(last_name(key));
-  fail(ErrorKind::kNotFound, "there is no key '{}'{}", key,
+  fail(ErrorKind::kConfig, "there is no key '{}'{}", key,
        near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
 }
 
 std::string type_line(const KeyInfo& key) {
+  if (key.key_class == KeyClass::kIgnored)
+    return "ignored: it changes nothing here (speed, or logging elsewhere)";
+  if (key.key_class == KeyClass::kRefused) return "refused: it would change the result and is not supported";
   std::string text = key.type.empty() ? "" : key.type + ", ";
   if (!key.range.empty()) text += key.range + ", ";
   if (key.required)
     text += "required, ";
   else if (!key.default_text.empty())
     text += "default " + key.default_text + ", ";
-  else if (key.key_class == KeyClass::kActs)
+  else
     text += "no default, ";
   return text + name(key.key_class);
+}
+
+// "10000.0  (default; not set)" of a key that the configuration does not give.
+std::string unset_line(const KeyInfo& key) {
+  if (key.key_class != KeyClass::kActs) return "(not set)";
+  if (key.required) return "(not set, and required)";
+  return key.default_text.empty() ? "(not set; there is no default)"
+                                  : key.default_text + "  (default; not set)";
 }
 
 }  // namespace
@@ -87,6 +99,7 @@ Explanation explain(const KeyTable& table, const std::vector<std::string>& secti
                                        [&](const std::string& s) { return key.starts_with(s + "."); });
   if (in_sections) result.key = table.find(last_name(key));
   NodePtr node;
+  result.configured = composed != nullptr;
   if (composed != nullptr) {
     if (result.key != nullptr) node = find_flat(*composed, sections, *result.key, result.path);
     if (!node) node = select_raw(composed->root(), key);
@@ -106,6 +119,7 @@ std::string to_text(const Explanation& e) {
     if (!e.key->aliases.empty()) text += fmt::format("  also called {}\n", fmt::join(e.key->aliases, ", "));
   }
   for (const Step& step : e.steps) text += fmt::format("  {}  ({})\n", step.text, step.where);
+  if (e.configured && e.steps.empty() && e.key != nullptr) text += fmt::format("  {}\n", unset_line(*e.key));
   if (!e.unresolved.empty())
     text += fmt::format("  does not resolve: {}\n", e.unresolved);
   else if (!e.steps.empty() && e.steps.back().text != e.value)
@@ -124,6 +138,9 @@ std::string to_json(const Explanation& e) {
     json["doc"] = e.key->doc;
     json["aliases"] = e.key->aliases;
   }
+  if (e.configured) json["set"] = !e.steps.empty();
+  if (e.configured && e.steps.empty() && e.key != nullptr && !e.key->required && !e.key->default_text.empty())
+    json["value"] = e.key->default_text;
   if (!e.steps.empty()) {
     json["value"] = e.value;
     for (const Step& step : e.steps) json["from"].push_back({{"text", step.text}, {"where", step.where}});

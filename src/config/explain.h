@@ -21,10 +21,11 @@ struct Explanation {
   std::vector<Step> steps;       // empty: not set. Interpolations are followed one step each
   std::string value;             // of the last step; empty when it does not resolve
   std::string unresolved;        // why not
+  bool configured = false;       // a configuration was asked: no steps means not set there
 };
 
 // key: a name or alias of the table ("rotary_base"), or a path in the configuration
-// ("train.model.rotary_base"). sections: where the table's keys stand (key_table.h). Throws Error{kNotFound}
+// ("train.model.rotary_base"). sections: where the table's keys stand (key_table.h). Throws Error{kConfig}
 // for a key that neither knows, naming the nearest.
 Explanation explain(const KeyTable& table, const std::vector<std::string>& sections, const std::string& key,
                     const Composed* composed);

@@ -34,8 +34,15 @@ void flatten(const NodePtr& node, const std::string& path, std::vector<FlatKey>&
     }
     if (value->kind == Kind::kMap) continue;
     const std::string key = with_underscores(entry.key.text);
-    std::erase_if(out, [&](const FlatKey& other) { return other.name == key; });
-    out.push_back({key, inner, entry.value});
+    FlatKey flat{key, inner, entry.value};
+    const auto earlier =
+        std::find_if(out.begin(), out.end(), [&](const FlatKey& other) { return other.name == key; });
+    if (earlier != out.end()) {
+      flat.replaced = std::move(earlier->replaced);
+      flat.replaced.push_back({key, earlier->path, earlier->node});
+      out.erase(earlier);
+    }
+    out.push_back(std::move(flat));
   }
 }
 

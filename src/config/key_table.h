@@ -52,9 +52,10 @@ std::string to_markdown(const KeyTable& table);
 // A key as written in a configuration, flattened as FlagScale does: the last name of each leaf below
 // `sections` of `root`, in that order; a later one of the same name replaces an earlier.
 struct FlatKey {
-  std::string name;  // with underscores
-  std::string path;  // "train.model.optimizer.lr"
-  NodePtr node;      // unresolved
+  std::string name;                    // with underscores
+  std::string path;                    // "train.model.optimizer.lr"
+  NodePtr node;                        // unresolved
+  std::vector<FlatKey> replaced = {};  // the earlier ones, in order
 };
 std::vector<FlatKey> flatten_keys(const NodePtr& root, const std::vector<std::string>& sections);
 

@@ -128,11 +128,10 @@ TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
 TEST_F(Pipeline, TrainsOnFromAHuggingFaceFolder) {
   const Result base = must(training("base", {"train.system.logging.log_interval=1"}));
   must({"checkpoint", "export", "base/checkpoints", "base_hf"});
-  const Result tuned =
-      must({"train", "base_hf", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml",
-            "data_path=text_text_document", "tokenizer_path=tokenizer", "experiment.exp_dir=tuned",
-            "train.model.seq_length=64", "train.model.train_iters=20", "train.model.eval_iters=2",
-            "train.model.eval_interval=20", "train.system.logging.log_interval=1"});
+  std::vector<std::string> words{"train", "base_hf", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"};
+  const auto more = training("tuned", {"train.system.logging.log_interval=1"});
+  words.insert(words.end(), more.begin() + static_cast<long>(configured().size()), more.end());
+  const Result tuned = must(words);
   const auto first = [](const std::string& text) {
     return number_after(text.substr(0, text.find('\n')), "lm loss: ");
   };
@@ -140,6 +139,18 @@ TEST_F(Pipeline, TrainsOnFromAHuggingFaceFolder) {
   EXPECT_LT(number_after(tuned.out, "lm loss value: "), number_after(base.out, "lm loss value: "))
       << tuned.out;
   must({"generate", "tuned/checkpoints", "--prompt", "namespace", "--max-tokens", "4", "--temperature", "0"});
+
+  // Keys that ask for another model are refused; the folder's tokenizer serves where no key names one.
+  auto other = words;
+  other.insert(other.end(), {"train.model.hidden_size=32", "train.model.norm_epsilon=1e-3"});
+  const Result refused = run(other, folder_);
+  EXPECT_EQ(refused.code, 2) << refused.out;
+  for (const char* part :
+       {"override 'train.model.hidden_size=32': train.model.hidden_size is 32, the weights have 64",
+        "train.model.norm_epsilon is 0.001, the weights have 1e-05"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << refused.err;
+  words.insert(words.end(), {"~train.data.tokenizer", "action=dryrun"});
+  must(words);
 }
 
 TEST_F(Pipeline, RefusesWhatCannotBe) {

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -148,6 +149,10 @@ struct TrainConfig {
   LoggingKeys logging;
   PrecisionKeys precision;
   RecomputeKeys recompute;
+
+  // Where each key that was given stands, for messages: "train.yaml:12: train.model.hidden_size". Names, not
+  // aliases.
+  std::map<std::string, std::string> places;
 };
 
 }  // namespace flagscale::train

@@ -1,6 +1,7 @@
 #include "train/keys/train_keys.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "config/compose.h"
@@ -58,13 +59,14 @@ class Reader {
     if (key == nullptr) unknown(flat);
     if (key->key_class == config::KeyClass::kIgnored) return reading_.ignored.push_back(flat.name);
     const config::NodePtr value = value_of(flat);
+    note_duplicates(*key, flat, *value);
     if (key->key_class == config::KeyClass::kRefused) {
       if (!config::KeyTable::is_harmless(*key, *value))
         refused_.push_back(fmt::format("{} ({})", place(flat), key->doc));
       return;
     }
     if (value->kind == config::Kind::kNull) return;
-    given_.push_back(key->name);
+    reading_.config.places[key->name] = place(flat);
     try {
       train_schema().read(*key, *value, reading_.config);
     } catch (const Error& error) {
@@ -73,7 +75,7 @@ class Reader {
   }
 
   bool seen(const std::string& name) const { return std::count(seen_.begin(), seen_.end(), name) > 0; }
-  bool given(const std::string& name) const { return std::count(given_.begin(), given_.end(), name) > 0; }
+  bool given(const std::string& name) const { return reading_.config.places.contains(name); }
 
   void finish() const {
     if (!refused_.empty())
@@ -98,15 +100,45 @@ class Reader {
     }
   }
 
+  // Of several places that give one key, under its name or an alias, the last read counts.
+  void note_duplicates(const config::KeyInfo& key, const config::FlatKey& flat, const config::Node& value) {
+    std::vector<config::FlatKey> earlier = flat.replaced;
+    const auto other = last_.find(key.name);
+    if (value.kind == config::Kind::kNull) return;  // as good as absent beside an alias
+    if (other != last_.end()) earlier.push_back(other->second);
+    for (const config::FlatKey& lost : earlier)
+      if (const config::NodePtr was = resolved_or_null(lost.node); was && !equal(*was, value))
+        reading_.notes.push_back(
+            fmt::format("{} is {} and counts; {} is {} and changes nothing: they are one key", place(flat),
+                        python_str(value), place(lost), python_str(*was)));
+    last_.insert_or_assign(key.name, flat);
+  }
+  static config::NodePtr resolved_or_null(const config::NodePtr& node) {
+    try {
+      return config::resolve(node);
+    } catch (const config::ResolutionError&) {
+      return nullptr;
+    }
+  }
+
   TrainReading& reading_;
-  std::vector<std::string> refused_, given_, seen_;
+  std::vector<std::string> refused_, seen_;
+  std::map<std::string, config::FlatKey> last_;
 };
 
 void read_experiment(const config::Composed& composed, ExperimentKeys& experiment) {
   if (const config::NodePtr name = composed.value("experiment.exp_name"))
     experiment.exp_name = python_str(*name);
-  if (const config::NodePtr folder = composed.value("experiment.exp_dir"))
-    experiment.exp_dir = python_str(*folder);
+  const config::NodePtr given = config::select_raw(composed.root(), "experiment.exp_dir");
+  if (!given) return;
+  const config::NodePtr folder = composed.value("experiment.exp_dir");
+  if (folder) experiment.exp_dir = python_str(*folder);
+  if (experiment.exp_dir.empty())
+    fail(ErrorKind::kConfig, "{}: experiment.exp_dir is {}, expected the folder that everything is saved in",
+         describe(given->origin),
+         folder                ? "empty"
+         : given->is_missing() ? "not set"
+                               : "null");
 }
 
 // FlagScale's own defaults: everything below exp_dir.

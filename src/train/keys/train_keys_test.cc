@@ -11,6 +11,7 @@
 #include "config/compose.h"
 #include "config/explain.h"
 #include "config/schema.h"
+#include "train/keys/starting_model.h"
 
 namespace flagscale::train {
 namespace {
@@ -60,6 +61,10 @@ TEST(TrainKeys, UnsupportedValuesAreNamed) {
   EXPECT_NE(refusal("swiglu: false").find("set swiglu: true"), std::string::npos);
   EXPECT_NE(refusal("position_embedding_type: learned_absolute").find("set position_embedding_type: rope"),
             std::string::npos);
+  for (const char* line : {"swiglu: false", "normalization: LayerNorm", "position_embedding_type: none"})
+    EXPECT_NE(refusal(line).find("c.yaml:7: train.data."), std::string::npos) << refusal(line);
+  const std::string flag = refusal("use_rotary_position_embeddings: false, position_embedding_type: null");
+  EXPECT_NE(flag.find("train.data.use_rotary_position_embeddings is false"), std::string::npos) << flag;
   EXPECT_NE(refusal("optimizer: sgd").find("expected one of: adam"), std::string::npos);
 }
 
@@ -125,6 +130,27 @@ TEST(TrainKeys, SaysWhatSurprises) {
   EXPECT_EQ(notes(""), "");
 }
 
+TEST(TrainKeys, AKeyGivenTwiceSaysWhichCounts) {
+  const auto notes = [](const std::string& train) {
+    const std::string text = yaml("");
+    const size_t at = text.find("train_iters: 100");
+    return fmt::format(
+        "{}",
+        fmt::join(
+            read_train_config(Tree(text.substr(0, at) + train + ", " + text.substr(at)).compose()).notes,
+            "\n"));
+  };
+  const std::string sections = notes("weight_decay: 0.3, optimizer: {weight_decay: 0.1}");
+  for (const char* part : {"train.model.optimizer.weight_decay is 0.1 and counts; ",
+                           "c.yaml:5: train.model.weight_decay is 0.3 and changes nothing"})
+    EXPECT_NE(sections.find(part), std::string::npos) << sections;
+  const std::string aliases = notes("rope_theta: 5e5, rotary_base: 1e4");
+  for (const char* part : {"train.model.rotary_base is 10000.0 and counts; ",
+                           "c.yaml:5: train.model.rope_theta is 500000.0 and changes nothing"})
+    EXPECT_NE(aliases.find(part), std::string::npos) << aliases;
+  EXPECT_EQ(notes("weight_decay: 0.1, optimizer: {weight_decay: 0.1}"), "");
+}
+
 TEST(TrainKeys, Fp16IsBf16WhereTheProcessorMultipliesIt) {
   const PrecisionKeys fp16{.fp16 = true}, bf16{.bf16 = true};
   EXPECT_EQ(compute_type(fp16, Isa::kAvx512Bf16), DType::kBF16);
@@ -145,7 +171,9 @@ TEST(TrainKeys, FalseIsAsGoodAsAbsent) {
     try {
       check_train_config(read_train_config(composed).config);
     } catch (const Error& error) {
-      return std::string(error.what());
+      const std::string text = error.what();
+      const size_t at = text.find(", which");  // what comes before says where the key is written
+      return at == std::string::npos ? text : text.substr(at);
     }
     return std::string();
   };
@@ -154,6 +182,24 @@ TEST(TrainKeys, FalseIsAsGoodAsAbsent) {
     EXPECT_EQ(refused(bare.compose({"++train.data." + key.name + "=false"})), refused(bare.compose()))
         << key.name;
   }
+}
+
+TEST(TrainKeys, TheFolderOfTheExperimentIsNamed) {
+  for (const char* value : {"null", "", "''"}) {
+    const std::string given = std::string("experiment.exp_dir=") + value;
+    try {
+      read_train_config(Tree(yaml("")).compose({given}));
+      ADD_FAILURE() << given;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("override '" + given + "': experiment.exp_dir is "),
+                std::string::npos)
+          << error.what();
+    }
+  }
+}
+
+TEST(TrainKeys, ASplitThatIsNoneIsRefusedAtOnce) {
+  EXPECT_NE(refusal("split: abc").find("train.data.split"), std::string::npos) << refusal("split: abc");
 }
 
 TEST(TrainKeys, PlaceholdersAreRequiredValues) {
@@ -189,6 +235,23 @@ TEST(Explain, FollowsInterpolationsToWhereTheValueIs) {
   EXPECT_THROW(config::explain(train_schema(), train_sections(), "train.model.rotary_bas", nullptr), Error);
 }
 
+TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
+  const config::Composed composed = Tree("train: {model: {seed: 5}}\n").compose();
+  const auto explained = [&](const std::string& key) {
+    return config::explain(train_schema(), train_sections(), key, &composed);
+  };
+  EXPECT_NE(config::to_text(explained("rotary_base")).find("\n  10000.0  (default; not set)\n"),
+            std::string::npos)
+      << config::to_text(explained("rotary_base"));
+  const std::string json = config::to_json(explained("rotary_base"));
+  EXPECT_NE(json.find("\"set\": false"), std::string::npos) << json;
+  EXPECT_NE(json.find("\"value\": \"10000.0\""), std::string::npos) << json;
+  EXPECT_NE(config::to_text(explained("num_layers")).find("not set, and required"), std::string::npos);
+  EXPECT_NE(config::to_text(explained("use_flash_attn")).find("ignored: it changes nothing"),
+            std::string::npos);
+  EXPECT_NE(config::to_text(explained("num_experts")).find("refused: it would change"), std::string::npos);
+}
+
 // The order of samples follows from how many are asked for.
 TEST(TrainOptions, AsksForAsManySamplesAsMegatron) {
   const auto samples = [](const std::string& more) {
@@ -201,6 +264,61 @@ TEST(TrainOptions, AsksForAsManySamplesAsMegatron) {
                     "eval_iters: 1"),
             (Numbers{80, 2 * 8, 8}))
       << "15 updates, of which the last 5 are full";
+}
+
+// What start_from() says of weights of the very shape that yaml("") asks for, changed by `change`.
+template <class Change>
+std::string contradiction(const std::string& more, Change change) {
+  const TrainConfig config = read(more).config;
+  model::DecoderConfig source = train_options(read("").config, {1000, 0}).model;
+  change(source);
+  TrainOptions options = train_options(config, {1000, 0});
+  try {
+    start_from(config, source, "hf", options);
+    EXPECT_EQ(options.init_from, "hf");
+    EXPECT_EQ(options.model.hidden_size, source.hidden_size);
+    EXPECT_EQ(options.data.vocab_size, source.vocab_size);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(StartFrom, GivenKeysMayNotAskForAnotherModel) {
+  using Source = model::DecoderConfig;
+  const auto same = [](Source&) {};
+  EXPECT_EQ(contradiction("", same), "");
+  struct Case {
+    const char *more, *says;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"hidden_size: 128", "c.yaml:7: train.data.hidden_size is 128, the weights have 64"},
+           {"num_layers: 3", "num_layers is 3, the weights have 2"},
+           {"ffn_hidden_size: 96", "ffn_hidden_size is 96, the weights have 128"},
+           {"multiple_of: 100", "multiple_of is what makes ffn_hidden_size 200, the weights have 128"},
+           {"num_attention_heads: 8", "num_attention_heads is 8, the weights have 4"},
+           {"group_query_attention: true, num_query_groups: 2", "num_query_groups is 2, the weights have 4"},
+           {"head_dim: 32", "train.data.head_dim is 32, the weights have 16"},
+           {"norm_epsilon: 1e-6", "norm_epsilon is 1e-06, the weights have"},
+           {"untie_embeddings_and_output_weights: true", "untie_embeddings_and_output_weights is true"},
+           {"disable_bias_linear: false", "disable_bias_linear is false, the weights have true"},
+           {"add_qkv_bias: true", "add_qkv_bias is true, the weights have false"},
+           {"qk_layernorm: true", "qk_layernorm is true, the weights have false"},
+           {"rope_theta: 5e5", "rope_theta is 500000.0, the weights have 10000.0"},
+           {"use_rope_scaling: true, max_position_embeddings: 16384", "the weights have scaling 'default'"},
+           {"hf_model_type: aquila", "hf_model_type is aquila, the weights have llama"}})
+    EXPECT_NE(contradiction(c.more, same).find(c.says), std::string::npos) << c.more << "\n"
+                                                                           << contradiction(c.more, same);
+}
+
+TEST(StartFrom, WhatWasNotGivenOrIsPaddingContradictsNothing) {
+  using Source = model::DecoderConfig;
+  EXPECT_EQ(contradiction("", [](Source& s) { s.vocab_size = 49152; }), "") << "1000 ids and padding";
+  EXPECT_EQ(contradiction("", [](Source& s) { s.rope.theta = 1e6, s.num_kv_heads = 2, s.qkv_bias = true; }),
+            "");
+  EXPECT_EQ(contradiction("", [](Source& s) { s.max_positions = 8192; }), "");
+  EXPECT_EQ(contradiction("max_position_embeddings: 4096", [](Source&) {}), "");
+  EXPECT_EQ(contradiction("init_method_std: 0.5", [](Source&) {}), "");
 }
 
 // FlagScale's rule: int(4h·2/3), times the multiplier, up to a multiple.

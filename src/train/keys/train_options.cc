@@ -4,12 +4,11 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "data/blend.h"
 #include "train/keys/train_keys.h"
 
 namespace flagscale::train {
 namespace {
-
-[[noreturn]] void unsupported(const char* what) { fail(ErrorKind::kUnsupported, "{}", what); }
 
 // FlagScale's rule for the LLaMA-like width; without multiple_of Megatron's.
 int64_t ffn_width(const ModelKeys& m) {
@@ -24,17 +23,25 @@ int64_t ffn_width(const ModelKeys& m) {
   return (width + *m.multiple_of - 1) / *m.multiple_of * *m.multiple_of;
 }
 
-void check_family(const ModelKeys& m) {
-  if (m.normalization != "RMSNorm")
-    unsupported(
-        "normalization is LayerNorm (Megatron's default), which is not supported yet: set normalization: "
-        "RMSNorm");
-  if (!m.swiglu)
-    unsupported("swiglu is not set, and other feed-forward layers are not supported yet: set swiglu: true");
-  if (!m.use_rotary_position_embeddings && m.position_embedding_type != "rope")
-    fail(ErrorKind::kUnsupported,
-         "position_embedding_type is {}, which is not supported yet: set position_embedding_type: rope",
-         m.position_embedding_type);
+// "train.yaml:9: train.model.swiglu is false", or "swiglu is not set (Megatron's default is false)".
+std::string found(const TrainConfig& c, const char* key, const std::string& value) {
+  const auto place = c.places.find(key);
+  return place == c.places.end() ? fmt::format("{} is not set (Megatron's default is {})", key, value)
+                                 : fmt::format("{} is {}", place->second, value);
+}
+
+void check_family(const TrainConfig& c) {
+  const ModelKeys& m = c.model;
+  const auto refuse = [&](const char* key, const std::string& value, const char* fix) {
+    fail(ErrorKind::kUnsupported, "{}, which is not supported yet: set {}", found(c, key, value), fix);
+  };
+  if (m.normalization != "RMSNorm") refuse("normalization", m.normalization, "normalization: RMSNorm");
+  if (!m.swiglu) refuse("swiglu", "false", "swiglu: true");
+  if (m.use_rotary_position_embeddings || m.position_embedding_type == "rope") return;
+  const bool flag =
+      c.places.contains("use_rotary_position_embeddings") && !c.places.contains("position_embedding_type");
+  if (flag) refuse("use_rotary_position_embeddings", "false", "use_rotary_position_embeddings: true");
+  refuse("position_embedding_type", m.position_embedding_type, "position_embedding_type: rope");
 }
 
 int as_int(const char* key, int64_t value) {
@@ -75,7 +82,7 @@ int64_t padded_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
 
 model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokenizer) {
   const ModelKeys& m = c.model;
-  check_family(m);
+  check_family(c);
   model::DecoderConfig out;
   out.model_type = family(m);
   out.vocab_size = padded_vocabulary(c.tokenizer, tokenizer.vocab_size);
@@ -198,6 +205,8 @@ void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOption
   out.data.data_path = d.data_path;
   out.data.split_data_path = d.split_data_path;
   out.data.split = d.split;
+  const auto split = c.places.find("split");
+  data::parse_split(d.split, split == c.places.end() ? "split" : split->second);
   out.data.sequence_length = out.seq_length;
   out.data.seed = static_cast<uint32_t>(out.seed);
   out.data.mmap_bin_files = !d.no_mmap_bin_files;
