@@ -12,6 +12,7 @@
 #include "chat/chat.h"
 #include "chat/stop_key.h"
 #include "serve/local_model.h"
+#include "serve/service_files.h"
 
 namespace flagscale {
 namespace {

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "serve/server_test_support.h"
+#include "serve/service_files.h"
 
 namespace flagscale::serve::testing {
 namespace {

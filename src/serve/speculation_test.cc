@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "serve/server_test_support.h"
+#include "serve/service_files.h"
 
 namespace flagscale::serve::testing {
 namespace {
