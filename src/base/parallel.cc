@@ -1,6 +1,5 @@
 #include "base/parallel.h"
 
-#include <immintrin.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -59,7 +58,7 @@ T await_change(const std::atomic<T>& value, T old) {
   for (int i = 0; i < kSpins; ++i) {
     const T now = value.load(std::memory_order_acquire);
     if (now != old) return now;
-    _mm_pause();
+    __builtin_ia32_pause();
   }
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
