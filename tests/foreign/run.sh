@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Clients by others against our server: tests/foreign/run.sh PYTHON PROGRAM MODEL NODE_MODULES
-# (an environment with requirements.txt beside this file; a folder with npm's openai, or "" to leave Node out).
+# Clients by others against our server: tests/foreign/run.sh PYTHON PROGRAM MODEL NODE_MODULES ORACLE
+# (an environment with requirements.txt beside this file; a folder with npm's openai, or "" to leave Node out; the
+# oracles' environment, which has lm-evaluation-harness beside PyTorch, or "" to leave that out).
 set -euo pipefail
-python=$1 program=$2 model=$3 modules=$4
+python=$1 program=$2 model=$3 modules=$4 oracle=$5
 here=$(dirname "$(readlink -f "$0")")
 . "$here/server.sh"
 scratch=$(mktemp -d)
@@ -23,9 +24,13 @@ if [ -n "$modules" ]; then
   ln -s "$modules" "$scratch/node_modules"
   node "$scratch/openai_client.mjs"
 fi
-echo "-- huggingface_hub's offline look-up of what we fetched"
 "$program" checkpoint import "$model" "$scratch/hf" >"$scratch/import"
+echo "-- huggingface_hub's offline look-up of what we fetched"
 "$python" "$here/hub_check.py" "$program" "$scratch/hf"
+if [ -n "$oracle" ]; then
+  echo "-- lm-evaluation-harness: local-completions against its own hf"
+  "$oracle" "$here/lm_eval_check.py" "$scratch/hf"
+fi
 echo "-- schemathesis on /openapi.json"
 (cd "$scratch" && "$(dirname "$python")/schemathesis" run "$base_url/openapi.json" --header "Authorization: Bearer $OPENAI_API_KEY" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
