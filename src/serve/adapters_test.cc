@@ -23,6 +23,7 @@ class AdapterServer {
   explicit AdapterServer(bool enable = true, int places = 2) {
     std::string name = (fs::temp_directory_path() / "adapters_XXXXXX").string();
     scratch_ = mkdtemp(name.data());
+    fs::create_directory(scratch_ / "inside");
     for (const char* adapter : {"all", "rslora", "zero"})
       fs::copy(kGolden + "lora/" + adapter, scratch_ / "inside" / adapter, fs::copy_options::recursive);
     fs::copy(kGolden + "lora/all", scratch_ / "outside", fs::copy_options::recursive);

@@ -92,9 +92,9 @@ TEST(Chat, SeveralChoices) {
 TEST(Chat, AChoiceThatEndsByAStopStringStopsComputing) {
   TestServer server;
   *server.step_ms = 2;
-  const std::string script = "stop " + std::string(300, 'x');
+  const std::string script = "stop " + std::string(100, 'x');
   const TestJson answer =
-      server.post("/v1/chat/completions", chat(script, {{"n", 4}, {"stop", "stop"}, {"max_tokens", 400}}));
+      server.post("/v1/chat/completions", chat(script, {{"n", 4}, {"stop", "stop"}, {"max_tokens", 150}}));
   EXPECT_EQ(answer["choices"][3]["stop_reason"], "stop");
   const std::string metrics = server.send("GET", "/metrics").body;
   const std::string name = "\nvllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} ";

@@ -31,6 +31,8 @@ TEST(Files, HeadersAreGuardedAndLight) {
     const auto text = lines(file);
     EXPECT_NE(std::find(text.begin(), text.end(), "#pragma once"), text.end()) << shown(file);
     if (file.filename().string().ends_with("_test_support.h")) continue;  // tests alone include it
+    if (shown(file) == "src/chat/conversation.h")
+      continue;  // keeps JSON by value; its two sources include it
     for (const std::string& line : text)
       EXPECT_FALSE(std::regex_match(included(line, false), kHeavy)) << shown(file) << ": " << line;
   }
@@ -42,7 +44,7 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("yaml-cpp/.*"), std::regex("src/config/.*")},
       {std::regex("CLI/.*"), std::regex("src/app/.*")},
       {std::regex("(oneapi/dnnl/|dnnl).*"), std::regex("src/op/matmul/.*_onednn\\.cc|bench/.*")},
-      {std::regex("simdjson.*"), std::regex("src/data/.*|src/text/.*")},
+      {std::regex("simdjson.*"), std::regex("src/data/.*|src/text/.*|src/load/.*")},
       {std::regex("boost/.*"), std::regex("src/net/.*")},
       {std::regex("openssl/.*"), std::regex("src/net/.*|src/hub/digest\\.cc")},
       {std::regex("curl/.*"), std::regex("src/hub/http\\.cc")},

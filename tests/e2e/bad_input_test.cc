@@ -258,7 +258,6 @@ TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
   EXPECT_TRUE(nlohmann::json::parse(must(words).out).at("valid").get<bool>());
   for (const auto& [override_, says] : std::vector<std::pair<std::string, std::string>>{
            {"action=bogus", "action is 'bogus'"},
-           {"experiment.task.type=serve", "experiment.task.type is 'serve'"},
            {"train.data.split=abc", "train.data.split"},
            {"experiment.exp_dir=null", "experiment.exp_dir is null"},
            {"train.model.hidden_size=63", "hidden_size 63"}}) {
