@@ -37,11 +37,12 @@ std::unique_ptr<chat::Model> open_server(const Options& o) {
 
 // greeting: what was loaded.
 std::unique_ptr<chat::Model> open_model(const Options& o, std::string& greeting) {
-  serve::ServiceConfig config = serve::read_service_config("", o.arguments);
+  serve::ServiceConfig one_conversation;
+  one_conversation.max_num_seqs = 1;  // a small cache
+  serve::ServiceConfig config = serve::read_service_config("", o.arguments, one_conversation);
   config.model = o.model;
   if (!o.name.empty()) config.served_model_name = {o.name};
   if (!o.chat_template.empty()) config.chat_template = o.chat_template;
-  if (o.arguments.find("max_num_seqs") == std::string::npos) config.max_num_seqs = 1;  // a small cache
   ServedEngine loaded = load_served_engine(config);
   greeting = fmt::format(" ({} weights, compute {}, ready in {:.2f} s)", loaded.formats, config.compute,
                          process_age());

@@ -21,11 +21,8 @@ namespace {
 constexpr double kDrainSeconds = 600;  // a second signal ends at once
 
 struct Options {
-  std::string model, yaml, arguments, model_path, host, speculation;
-  std::string kv_cache_dtype, lora_dir;
+  std::string model, yaml, arguments, model_path, host;
   int port = -1;
-  bool enable_lora = false;
-  int64_t max_loras = 0, max_lora_rank = 0;
   std::vector<std::string> api_keys, names, loras;
   config::NodePtr flags = config::Node::map();  // engine arguments given as flags
 };
@@ -45,13 +42,7 @@ serve::ServiceConfig configuration(Options o) {
   if (!o.host.empty()) config.host = o.host;
   if (o.port >= 0) config.port = o.port;
   if (!o.api_keys.empty()) config.api_key = o.api_keys;
-  if (!o.kv_cache_dtype.empty()) config.kv_cache_dtype = o.kv_cache_dtype;
-  if (o.enable_lora) config.enable_lora = true;
-  if (!o.lora_dir.empty()) config.lora_dir = o.lora_dir;
-  if (o.max_loras > 0) config.max_loras = o.max_loras;
-  if (o.max_lora_rank > 0) config.max_lora_rank = o.max_lora_rank;
   for (const std::string& lora : o.loras) config.lora_modules.list.push_back(serve::parse_lora_module(lora));
-  if (!o.speculation.empty()) read_value(*config::Node::string(o.speculation), config.speculative_config);
   if (!o.names.empty()) config.served_model_name = o.names;
   if (std::find(config.api_key.begin(), config.api_key.end(), "") != config.api_key.end())
     fail(ErrorKind::kInvalidArgument, "an API key must not be empty");
@@ -140,17 +131,7 @@ void setup(CLI::App& app) {
                  "address to listen on (default 127.0.0.1); 0.0.0.0 opens it to the network");
   app.add_option("--port", o->port, "port (default 8000); 0: any free one")->check(CLI::Range(0, 65535));
   app.add_option("--api-key", o->api_keys, "a key that each request must bring; may be repeated");
-  app.add_option("--kv-cache-dtype", o->kv_cache_dtype,
-                 "of keys and values; auto: fp32 with compute exact, else bf16")
-      ->check(CLI::IsMember({"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}));
   app.add_option("--lora", o->loras, "NAME=FOLDER: serve a PEFT adapter under a name; may be repeated");
-  app.add_flag("--enable-lora", o->enable_lora, "let requests load and unload adapters, from --lora-dir");
-  app.add_option("--lora-dir", o->lora_dir, "folder of the adapters that requests may load");
-  app.add_option("--max-loras", o->max_loras, "adapters at once (default 8)")->check(CLI::Range(1, 1024));
-  app.add_option("--max-lora-rank", o->max_lora_rank, "of an adapter (default 16, or the highest of --lora)")
-      ->check(CLI::Range(1, 512));
-  app.add_option("--speculative-config", o->speculation,
-                 "guesses by prompt lookup: '{\"method\": \"ngram\", \"num_speculative_tokens\": 4}'");
   app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");
   add_engine_flags(app, o);
   app.footer(

@@ -157,8 +157,8 @@ void read_arguments(const Keys& keys, const NodePtr& arguments, ServiceConfig& c
   for (const config::Entry& entry : arguments->entries) read_key(keys, entry.key.text, entry.value, config);
 }
 
-ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides) {
-  ServiceConfig config;
+ServiceConfig read_service_config(const std::string& yaml_path, const std::string& overrides,
+                                  ServiceConfig config) {
   NodePtr file;  // children know their parents by pointer: the root stays
   if (!yaml_path.empty()) {
     file = serve_entries(yaml_path);
