@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 #include "engine/answer.h"
 #include "engine/service.h"
 
@@ -201,23 +202,17 @@ TEST(Adapters, UnloadingWaitsForWhatRuns) {
 }
 
 // An adapter in a folder of its own whose configuration is changed.
-class Changed {
- public:
+struct Changed : TemporaryFolder {
   explicit Changed(const std::string& from) {
-    std::string name = (fs::temp_directory_path() / "adapter_XXXXXX").string();
-    folder = mkdtemp(name.data());
     for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
-      fs::copy_file(kLora + from + "/" + file, fs::path(folder) / file);
+      fs::copy_file(kLora + from + "/" + file, fs::path(path) / file);
   }
-  ~Changed() { fs::remove_all(folder); }
-  Changed(const Changed&) = delete;
   void replace(const std::string& old, const std::string& with) const {
-    std::string text = read_text(folder + "/adapter_config.json");
+    std::string text = read_text(path + "/adapter_config.json");
     const size_t at = text.find(old);
     ASSERT_NE(at, std::string::npos) << old;
-    std::ofstream(folder + "/adapter_config.json") << text.replace(at, old.size(), with);
+    std::ofstream(path + "/adapter_config.json") << text.replace(at, old.size(), with);
   }
-  std::string folder;
 };
 
 std::string refusal(Adapters& adapters, const std::string& folder) {
@@ -248,14 +243,14 @@ TEST(Adapters, RefusesWhatItWouldNotApply) {
   for (const auto& [old, with, told] : cases) {
     const Changed changed("all");
     changed.replace(old, with);
-    EXPECT_NE(refusal(adapters, changed.folder).find(told), std::string::npos)
-        << with << ": " << refusal(adapters, changed.folder);
+    EXPECT_NE(refusal(adapters, changed.path).find(told), std::string::npos)
+        << with << ": " << refusal(adapters, changed.path);
   }
   const Changed missing("all");
-  fs::remove(missing.folder + "/adapter_model.safetensors");
-  EXPECT_NE(refusal(adapters, missing.folder).find("adapter_model.safetensors"), std::string::npos);
-  std::ofstream(missing.folder + "/adapter_model.safetensors") << "not what it says";
-  EXPECT_NE(refusal(adapters, missing.folder), "");
+  fs::remove(missing.path + "/adapter_model.safetensors");
+  EXPECT_NE(refusal(adapters, missing.path).find("adapter_model.safetensors"), std::string::npos);
+  std::ofstream(missing.path + "/adapter_model.safetensors") << "not what it says";
+  EXPECT_NE(refusal(adapters, missing.path), "");
   EXPECT_NE(refusal(adapters, kQwen3).find("adapter_config.json"), std::string::npos);
   EXPECT_EQ(adapters.in_use(), 0);
   const auto narrow = make_runner(kQwen3, [](RunnerOptions& o) { o.max_adapter_rank = 2; });

@@ -7,6 +7,7 @@
 #include <future>
 #include <sstream>
 
+#include "base/temporary_folder_test_support.h"
 #include "serve/server_test_support.h"
 #include "serve/service_files.h"
 
@@ -21,8 +22,6 @@ const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/"
 class AdapterServer {
  public:
   explicit AdapterServer(bool enable = true, int places = 2) {
-    std::string name = (fs::temp_directory_path() / "adapters_XXXXXX").string();
-    scratch_ = mkdtemp(name.data());
     fs::create_directory(scratch_ / "inside");
     for (const char* adapter : {"all", "rslora", "zero"})
       fs::copy(kGolden + "lora/" + adapter, scratch_ / "inside" / adapter, fs::copy_options::recursive);
@@ -49,7 +48,6 @@ class AdapterServer {
     auto engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
     http = std::make_unique<TestServer>(config, std::move(model), std::move(engine));
   }
-  ~AdapterServer() { fs::remove_all(scratch_); }
 
   net::Response load(const TestJson& body) const {
     return http->send("POST", "/v1/load_lora_adapter", body.dump());
@@ -72,7 +70,8 @@ class AdapterServer {
   std::unique_ptr<TestServer> http;
 
  private:
-  fs::path scratch_;
+  const TemporaryFolder folder_;
+  const fs::path scratch_ = folder_.path;
 };
 
 TEST(LoraServing, AnAdapterIsAModelOfItsOwnName) {

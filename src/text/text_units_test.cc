@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 #include "text/added_tokens.h"
 #include "text/bpe_trainer.h"
 #include "text/byte_alphabet.h"
@@ -140,7 +141,7 @@ TEST(BpeTrainer, IsTheSameForAnyNumberOfThreadsAndLoads) {
     if (first.empty()) first = trained.tokenizer_json;
     EXPECT_EQ(trained.tokenizer_json, first);
   }
-  const testing::TestFolder folder;
+  const TemporaryFolder folder;
   const auto tokenizer = load_tokenizer(folder.put("tokenizer.json", first));
   EXPECT_EQ(tokenizer->vocab_size(), 600);
   EXPECT_EQ(tokenizer->token_to_id("<|im_end|>"), 1);
@@ -167,7 +168,7 @@ TEST(BpeTrainer, RefusesWhatCannotBe) {
 }
 
 TEST(BpeTrainer, ReadsFilesAndWritesAFolder) {
-  const testing::TestFolder folder;
+  const TemporaryFolder folder;
   std::string text;
   for (int i = 0; i < 200000; ++i) text += "line " + std::to_string(i % 977) + "\n";
   const std::string file = folder.put("text.txt", text);
@@ -177,9 +178,9 @@ TEST(BpeTrainer, ReadsFilesAndWritesAFolder) {
   training.progress = [&](std::string_view phase, int64_t done, int64_t) {
     if (phase == "read") read = done;
   };
-  train_bpe_files({file}, training, folder.path() + "/made/tokenizer");
+  train_bpe_files({file}, training, folder.path + "/made/tokenizer");
   EXPECT_EQ(read, static_cast<int64_t>(text.size()));
-  const auto tokenizer = load_tokenizer(folder.path() + "/made/tokenizer");
+  const auto tokenizer = load_tokenizer(folder.path + "/made/tokenizer");
   EXPECT_EQ(tokenizer->eos(), 0);
   EXPECT_EQ(tokenizer->encode("line").size(), 1u);
 }

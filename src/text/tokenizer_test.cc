@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/temporary_folder_test_support.h"
 #include "text/gguf_vocab.h"
 #include "text/text_test_support.h"
 
@@ -164,7 +165,7 @@ TEST(Tokenizer, LongWordsTakeNoQuadraticTime) {
 }
 
 TEST(Megatron, VocabularyAndMergesWithSpecialTokens) {
-  const testing::TestFolder folder;
+  const TemporaryFolder folder;
   const std::string special = folder.put("special_tokens.txt", "<|endoftext|>\n[CLS]\n</s>\n");
   const auto tokenizer = load_megatron_tokenizer({.type = "AquilaTokenizerFS",
                                                   .vocab_file = golden("gpt2-vocab.json"),
@@ -234,9 +235,9 @@ TEST(Megatron, ErrorsNameWhatIsMissing) {
 }
 
 TEST(LoadTokenizer, ErrorsNameTheFile) {
-  const testing::TestFolder folder;
+  const TemporaryFolder folder;
   EXPECT_NE(message_of([&] { load_tokenizer("no/such/path"); }).find("no/such/path"), std::string::npos);
-  EXPECT_NE(message_of([&] { load_tokenizer(folder.path()); }).find("tokenizer.json"), std::string::npos);
+  EXPECT_NE(message_of([&] { load_tokenizer(folder.path); }).find("tokenizer.json"), std::string::npos);
   for (const auto& [name, content] : std::vector<std::pair<std::string, std::string>>{
            {"tokenizer.json", "{"},
            {"tokenizer.json", "[]"},
@@ -280,7 +281,7 @@ TEST(Gguf, BytePairVocabularyGivesTheIdsOfItsJson) {
     if (tokens[id].starts_with("<|") && tokens[id].ends_with("|>")) vocab.types[id] = 3;
   vocab.bos = vocab.eos = 0;
   const auto tokenizer = tokenizer_from_gguf(vocab, "test.gguf");
-  const testing::TestFolder folder;
+  const TemporaryFolder folder;
   const auto written = load_tokenizer(folder.put("tokenizer.json", tokenizer_json(vocab, "test.gguf")));
   EXPECT_STREQ(written->encoder().kind(), "bpe");
   int compared = 0;

@@ -30,8 +30,7 @@ void write_text(const fs::path& file) {
 }  // namespace
 
 void Workshop::SetUpTestSuite() {
-  std::string name = (fs::temp_directory_path() / "flagscale_e2e_XXXXXX").string();
-  folder_ = mkdtemp(name.data());
+  folder_ = temporary_.emplace().path;
   fs::permissions(folder_, fs::perms(0755));
   write_text(folder_ / "text.txt");
   must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "512", "--output", "tokenizer"});
@@ -39,7 +38,7 @@ void Workshop::SetUpTestSuite() {
         "--append-eod", "--output-prefix", "text"});
 }
 
-void Workshop::TearDownTestSuite() { fs::remove_all(folder_); }
+void Workshop::TearDownTestSuite() { temporary_.reset(); }
 
 Result Workshop::must(const std::vector<std::string>& words) {
   const Result result = run(words, folder_);

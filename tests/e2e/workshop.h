@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/temporary_folder_test_support.h"
 #include "tests/e2e/program.h"
 
 namespace flagscale::e2e {
@@ -32,6 +34,7 @@ class Workshop : public testing::Test {
   static std::vector<std::string> left_aside(const std::string& folder);
 
   static inline std::filesystem::path folder_;
+  static inline std::optional<TemporaryFolder> temporary_;
 };
 
 }  // namespace flagscale::e2e
