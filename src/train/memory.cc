@@ -33,8 +33,8 @@ void require_weights(const model::DecoderConfig& config, size_t available) {
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
   fail(ErrorKind::kResource,
        "training needs {:.1f} GiB for the weights, gradients and optimizer of {:.4g} parameters alone, this "
-       "machine "
-       "has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more memory",
+       "machine has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more "
+       "memory",
        needed / kGib, model::parameter_count(config), gib(available));
 }
 

@@ -23,6 +23,12 @@ std::string open_object(const AnswerName& name, const char* object) {
                      object, name.created, json_string(name.model));
 }
 
+// With stream_options.include_usage every chunk has the field.
+std::string chunk_usage(const Usage* usage, bool include) {
+  if (usage) return ",\"usage\":" + usage->json();
+  return include ? ",\"usage\":null" : "";
+}
+
 class ChatFormat final : public AnswerFormat {
  public:
   ChatFormat(const text::Tokenizer& tokenizer, AnswerName name, ChatStyle style)
@@ -36,7 +42,7 @@ class ChatFormat final : public AnswerFormat {
                         "\"choices\":[{{\"index\":{},\"delta\":{{\"role\":\"assistant\",\"content\":{}}},"
                         "\"logprobs\":null,\"finish_reason\":null}}]{}}}",
                         choice.index(), json_string(style_.opening_text),
-                        style_.include_usage ? ",\"usage\":null" : "");
+                        chunk_usage(nullptr, style_.include_usage));
   }
 
   std::string chunk(Choice& choice, const Usage* usage) override {
@@ -51,11 +57,7 @@ class ChatFormat final : public AnswerFormat {
             finish(choice));
     if (choice.finished()) text += ",\"stop_reason\":" + stop_reason(choice);
     text += "}]";
-    if (usage)
-      text += ",\"usage\":" + usage->json();
-    else if (style_.include_usage)
-      text += ",\"usage\":null";
-    return text + "}";
+    return text + chunk_usage(usage, style_.include_usage) + "}";
   }
 
   std::string usage_chunk(const Usage& usage) override {
@@ -138,11 +140,7 @@ class CompletionFormat final : public AnswerFormat {
   std::string opening(const Choice&) override { return {}; }
   std::string chunk(Choice& choice, const Usage* usage) override {
     std::string text = open_ + "\"choices\":[" + one(choice) + "}]";
-    if (usage)
-      text += ",\"usage\":" + usage->json();
-    else if (style_.include_usage)
-      text += ",\"usage\":null";
-    return text + "}";
+    return text + chunk_usage(usage, style_.include_usage) + "}";
   }
   std::string usage_chunk(const Usage& usage) override {
     return open_ + "\"choices\":[],\"usage\":" + usage.json() + "}";
