@@ -134,9 +134,11 @@ bool Service::take_work(bool busy) {
 bool Service::step() {
   try {
     if (!engine_->compute()) return false;
+    // Whoever is told next finds what it is told counted, and no stall.
+    progress_.store(now_ns(), std::memory_order_release);
     {
       const std::lock_guard lock(mutex_);
-      stats_ = engine_->stats();  // whoever is told next finds what it is told counted
+      stats_ = engine_->stats();
     }
     return engine_->deliver();
   } catch (const std::exception& error) {
