@@ -153,7 +153,8 @@ TEST(Service, CancelsOneChoiceAndIsCurrentWhenItsCallerIsTold) {
   id = service.submit(request, [&](const Event& event) {
     tokens += static_cast<int64_t>(event.tokens.size());
     EXPECT_GE(service.stats().generation_tokens, tokens);
-    if (event.choice == 1 && id != 0) service.cancel(id, 1);
+    while (id == 0) std::this_thread::yield();  // until submit() has returned
+    if (event.choice == 1) service.cancel(id, 1);
     if (event.finish == FinishReason::kCancelled) cancelled = true;
     if (event.finish != FinishReason::kNone && ++ended == 2) done.set_value();
   });
