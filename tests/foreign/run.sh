@@ -31,6 +31,8 @@ if [ -n "$oracle" ]; then
   echo "-- lm-evaluation-harness: local-completions against its own hf"
   "$oracle" "$here/lm_eval_check.py" "$scratch/hf"
 fi
+echo "-- the chat page in Chromium"
+"$python" "$here/browser.py" "$base_url/" "$OPENAI_API_KEY"
 echo "-- schemathesis on /openapi.json"
 (cd "$scratch" && "$(dirname "$python")/schemathesis" run "$base_url/openapi.json" --header "Authorization: Bearer $OPENAI_API_KEY" \
   --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \
