@@ -51,9 +51,9 @@ struct Bytes {
     return {_mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(mask << kUp)))};
   }
   friend Bytes operator|(Bytes a, Bytes b) { return {_mm512_or_si512(a.v, b.v)}; }
-  template <int kIndex>
-  F32 number() const {  // byte kIndex of each output
-    return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, 8 * kIndex), _mm512_set1_epi32(255)))};
+  F32 number(int from, int mask) const {  // of each output's 32 bits those from `from` on that mask leaves
+    const __m512i shifted = _mm512_srlv_epi32(v, _mm512_set1_epi32(from));
+    return {_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask)))};
   }
 };
 
@@ -121,9 +121,9 @@ struct Bytes {
     return {_mm256_and_si256(x, _mm256_set1_epi8(static_cast<char>(mask << kUp)))};
   }
   friend Bytes operator|(Bytes a, Bytes b) { return {_mm256_or_si256(a.v, b.v)}; }
-  template <int kIndex>
-  F32 number() const {
-    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(v, 8 * kIndex), _mm256_set1_epi32(255)))};
+  F32 number(int from, int mask) const {
+    const __m256i shifted = _mm256_srlv_epi32(v, _mm256_set1_epi32(from));
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask)))};
   }
 };
 
@@ -195,9 +195,10 @@ struct Bytes {
     for (int i = 0; i < 4; ++i) a.v[i] = static_cast<uint8_t>(a.v[i] | b.v[i]);
     return a;
   }
-  template <int kIndex>
-  F32 number() const {
-    return {static_cast<float>(v[kIndex])};
+  F32 number(int from, int mask) const {
+    uint32_t bits;
+    std::memcpy(&bits, v, 4);
+    return {static_cast<float>(static_cast<int>(bits >> from) & mask)};
   }
 };
 

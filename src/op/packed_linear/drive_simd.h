@@ -8,7 +8,7 @@
 //   strip(depth)                 rows of a strip, a multiple of kRows of at most kStrip
 //   slice(panel, k, n, buffer)   elements [k, k + n) of a panel, ready to multiply (kBufferBytes of buffer)
 //   multiply<N>(slice, row, k, n, ahead, sums)   adds the products of a tile of N rows, and asks for `ahead`
-//   finish(panel, n, sum)        the sum of all k to the output's value, for the outputs from n on
+//   finish(panel, row, n, sum)   the sum of all k to the output's value, for the outputs from n on
 
 #include "kernel/units.h"
 #include "op/packed_linear/packed_linear.h"
@@ -154,7 +154,7 @@ class Drive {
       float* y = args_.y.ptr<float>() + row * args_.y.row_stride() + panel * kPanel + column;
 #pragma GCC unroll 16
       for (int r = 0; r < N; ++r, y += args_.y.row_stride()) {
-        F32 value = kernel_.finish(panel, column, sum[r][j]);
+        F32 value = kernel_.finish(panel, row + r, column, sum[r][j]);
         if (args_.bias.defined()) value = value + bias;
         value.store_n(y, n);
       }

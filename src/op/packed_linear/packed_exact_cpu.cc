@@ -12,10 +12,10 @@ struct Widen {
   template <int kStep>
   static void widen_step(const uint8_t* group, int64_t n, F32 scale, F32 offset, float* to) {
     const Bytes q = F::Elements::template step<kStep>(group, n);
-    widen(q.template number<0>(), scale, offset, to + (4 * kStep + 0) * kPanel);
-    widen(q.template number<1>(), scale, offset, to + (4 * kStep + 1) * kPanel);
-    widen(q.template number<2>(), scale, offset, to + (4 * kStep + 2) * kPanel);
-    widen(q.template number<3>(), scale, offset, to + (4 * kStep + 3) * kPanel);
+    widen(q.number(0, 255), scale, offset, to + (4 * kStep + 0) * kPanel);
+    widen(q.number(8, 255), scale, offset, to + (4 * kStep + 1) * kPanel);
+    widen(q.number(16, 255), scale, offset, to + (4 * kStep + 2) * kPanel);
+    widen(q.number(24, 255), scale, offset, to + (4 * kStep + 3) * kPanel);
   }
   static void widen(F32 q, F32 scale, F32 offset, float* to) {
     if constexpr (F::kMin)
@@ -84,7 +84,7 @@ struct Widened {
       }
     }
   }
-  F32 finish(int64_t, int64_t, F32 sum) const { return sum; }
+  F32 finish(int64_t, int64_t, int64_t, F32 sum) const { return sum; }
 };
 
 void run(KernelContext& context, const PackedLinearArgs& args) {

@@ -2,6 +2,7 @@
 // group the products are summed exactly; groups are combined in fp32 in order, each as
 //   sum = fma(integers * x_scale, weight_scale, sum), then, with offsets, sum = fma(x_scale * (sum of x),
 //   offset, sum)
+// and then the row's outliers (quantised_simd.h) times their weights in order.
 #include "op/packed_linear/drive_simd.h"
 #include "op/packed_linear/quantised_simd.h"
 
@@ -25,13 +26,12 @@ struct Integers {
     return args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1] + F::kHeadBytes +
            k / F::kBlock * F::kBlockBytes;
   }
-  F32 finish(int64_t panel, int64_t n, F32 sum) const {
-    if constexpr (!F::kRowScale)
-      return sum;
-    else
-      return sum * F32::load(reinterpret_cast<const float*>(args.packed.ptr<const uint8_t>() +
-                                                            panel * args.packed.dims[1]) +
-                             n);
+  F32 finish(int64_t panel, int64_t row, int64_t n, F32 sum) const {
+    const uint8_t* const base = args.packed.ptr<const uint8_t>() + panel * args.packed.dims[1];
+    if constexpr (F::kRowScale) sum = sum * F32::load(reinterpret_cast<const float*>(base) + n);
+    for (const Outlier& outlier : x.outliers(row))
+      sum = F32::fma(F32::set(outlier.value), weights(base, outlier.k, n), sum);
+    return sum;
   }
 
   template <int N>
@@ -53,6 +53,21 @@ struct Integers {
   }
 
  private:
+  // Element k of the outputs from n on.
+  static F32 weights(const uint8_t* panel, int64_t k, int64_t n) {
+    const uint8_t* const block = panel + F::kHeadBytes + k / F::kBlock * F::kBlockBytes;
+    const int64_t g = k % F::kBlock / kGroup, part = g * F::kParts + k % kGroup * F::kParts / kGroup;
+    const F32 q = F::Elements::numbers(F::group(block, g), n, static_cast<int>(k % kGroup));
+    if constexpr (F::kMin)
+      return F32::fma(F::Scales::template scale<F32>(block, part, n), q,
+                      F::Scales::template offset<F32>(block, part, n));
+    const F32 centred = q - F32::set(static_cast<float>(F::kZero));
+    if constexpr (F::kRowScale)
+      return F32::load(reinterpret_cast<const float*>(panel) + n) * centred;
+    else
+      return F::Scales::template scale<F32>(block, part, n) * centred;
+  }
+
   // `left` groups of the outputs from n on.
   template <int N>
   [[gnu::always_inline]] void outputs(const uint8_t* block, const std::byte* xs, int64_t left, int64_t n,
@@ -151,7 +166,7 @@ void quantise(KernelContext& context, const PackedLinearArgs& args, const Quanti
   const auto tile = [&](int64_t t) {
     const int64_t first = tiles.first(t), n = tiles.first(t + 1) - first;
     for (int64_t r = 0; r < n; ++r)
-      x.row(first, n, r, args.x.ptr<const float>() + (first + r) * args.x.row_stride(), in);
+      x.row(first, n, r, args.x.ptr<const float>() + (first + r) * args.x.row_stride());
   };
   if (tiles.rows * in < 1 << 14)
     for (int64_t t = 0; t < tiles.count; ++t) tile(t);
@@ -162,7 +177,7 @@ void quantise(KernelContext& context, const PackedLinearArgs& args, const Quanti
 void run(KernelContext& context, const PackedLinearArgs& args) {
   for_format(args.packing, [&]<class F>(F) {
     const int64_t in = args.x.cols();
-    const Quantised<F::kParts> x{context.workspace.data(), (in + kGroup - 1) / kGroup, F::kZero};
+    const Quantised<F::kParts> x(context.workspace.data(), args.x.dims[0], in, F::kZero);
     quantise(context, args, x);
     const Integers<F> kernel{args, x};
     Drive<Integers<F>>(args, kernel, context.workspace.data() + x.bytes(args.x.dims[0], in)).run(context);

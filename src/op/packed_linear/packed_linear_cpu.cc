@@ -61,7 +61,7 @@ struct Float {
       multiply_add<N>(x, x_row, v, sum);
     }
   }
-  F32 finish(int64_t, int64_t, F32 sum) const { return sum; }
+  F32 finish(int64_t, int64_t, int64_t, F32 sum) const { return sum; }
 };
 
 struct Pairs : Float<BF16> {  // bf16 lies in pairs along k
@@ -111,7 +111,7 @@ struct Rounded {
       }
     }
   }
-  F32 finish(int64_t, int64_t, F32 sum) const { return sum; }
+  F32 finish(int64_t, int64_t, int64_t, F32 sum) const { return sum; }
 };
 
 void run_rounded(KernelContext& context, const PackedLinearArgs& args) {

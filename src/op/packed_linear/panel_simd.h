@@ -30,6 +30,23 @@ struct Bits {
         return low;
     }
   }
+  // Element k of the outputs from n on.
+  static F32 numbers(const uint8_t* group, int64_t n, int k) {
+    group += 4 * n;
+    const int step = k / 4, from = k % 4 * 8;
+    if constexpr (kBits == 8) {
+      return Bytes::load(group + step * kLine).number(from, 255);
+    } else {
+      const F32 low = Bytes::load(group + kHigh + step % 4 * kLine).number(from + step / 4 * 4, 15);
+      if constexpr (kBits == 5)
+        return F32::fma(Bytes::load(group).number(from + step, 1), F32::set(16), low);
+      else if constexpr (kBits == 6)
+        return F32::fma(Bytes::load(group + step / 4 * kLine).number(from + step % 4 * 2, 3), F32::set(16),
+                        low);
+      else
+        return low;
+    }
+  }
   // Element k of output n.
   static int at(const uint8_t* group, int64_t n, int k) {
     const uint8_t* const p = group + 4 * n + k % 4;
