@@ -190,16 +190,45 @@ void read_weights(model::Decoder& decoder, const Team& team) {
     }
 }
 
-std::string weight_formats(model::Decoder& decoder) {
-  std::map<std::string, size_t> bytes;
+namespace {
+
+// The formats of all matrices, by bytes, most first.
+std::vector<op::Packing> packings(model::Decoder& decoder) {
+  std::map<op::Packing, size_t> bytes;
   for (const nn::Parameter& p : decoder.parameters().parameters())
-    for (const op::PackedSegment& s : p.packed.segments) bytes[op::info(s.packing).name] += s.data.bytes();
-  std::vector<std::pair<std::string, size_t>> sorted(bytes.begin(), bytes.end());
+    for (const op::PackedSegment& s : p.packed.segments) bytes[s.packing] += s.data.bytes();
+  std::vector<op::Packing> sorted;
+  for (const auto& [packing, size] : bytes) sorted.push_back(packing);
   std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const auto& a, const auto& b) { return a.second > b.second; });
-  std::string result;
-  for (const auto& [name, size] : sorted) result += (result.empty() ? "" : ", ") + name;
-  return result;
+                   [&](op::Packing a, op::Packing b) { return bytes[a] > bytes[b]; });
+  return sorted;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+std::string weight_formats(model::Decoder& decoder) {
+  std::vector<std::string> names;
+  for (const op::Packing packing : packings(decoder)) names.emplace_back(op::info(packing).name);
+  return joined(names);
+}
+
+std::string compute_text(model::Decoder& decoder, op::Compute compute) {
+  std::vector<std::string> rounded, exact;
+  for (const op::Packing packing : packings(decoder)) {
+    const op::Compute used = op::compute_for(packing, compute);
+    if (used == op::Compute::kExact)
+      exact.emplace_back(op::info(packing).name);
+    else if (std::ranges::find(rounded, op::name(used)) == rounded.end())
+      rounded.emplace_back(op::name(used));
+  }
+  if (compute == op::Compute::kExact) return op::name(compute);
+  if (rounded.empty()) return fmt::format("{} (exact)", op::name(compute));
+  const std::string rest = exact.empty() ? "" : "; exact for " + joined(exact);
+  return fmt::format("{} ({}{})", op::name(compute), joined(rounded), rest);
 }
 
 }  // namespace flagscale::engine

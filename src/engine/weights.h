@@ -46,4 +46,8 @@ void read_weights(model::Decoder& decoder, const Team& team);
 // The formats that the matrices lie in, by bytes, most first: "Q4_K, Q6_K".
 std::string weight_formats(model::Decoder& decoder);
 
+// `compute` and what becomes of it for these formats: "exact", "fast (int8)", "fast (bf16; exact for
+// float16)".
+std::string compute_text(model::Decoder& decoder, op::Compute compute);
+
 }  // namespace flagscale::engine

@@ -127,6 +127,33 @@ TEST(Formats, LogitsStayNearFp32s) {
   }
 }
 
+// What `serve` says of itself when it starts.
+TEST(Formats, FastSaysWhatItIs) {
+  const auto text = [](std::vector<op::Packing> packings, op::Compute compute) {
+    nn::Partition partition;
+    model::Decoder decoder(config(), partition);
+    const auto allocator = make_cpu_allocator();
+    auto parameter = decoder.parameters().parameters().begin();
+    for (const op::Packing packing : packings) {
+      const int64_t rows =
+          32 * (std::ssize(packings) - (parameter - decoder.parameters().parameters().begin()));
+      parameter->packed.in = 256;
+      parameter->packed.segments = {
+          {packing, rows, make_tensor(*allocator, op::packed_shape(packing, rows, 256), DType::kU8)}};
+      ++parameter;
+    }
+    return weight_formats(decoder) + ": " + compute_text(decoder, compute);
+  };
+  using op::Compute;
+  using op::Packing;
+  EXPECT_EQ(text({Packing::kQ4_K, Packing::kQ6_K}, Compute::kFast), "Q4_K, Q6_K: fast (int8)");
+  EXPECT_EQ(text({Packing::kQ4_K, Packing::kQ6_K}, Compute::kExact), "Q4_K, Q6_K: exact");
+  EXPECT_EQ(text({Packing::kBF16, Packing::kQ8_0}, Compute::kFast), "bfloat16, Q8_0: fast (bf16, int8)");
+  EXPECT_EQ(text({Packing::kBF16, Packing::kF16, Packing::kQ8_0}, Compute::kInt8),
+            "bfloat16, float16, Q8_0: int8 (int8; exact for bfloat16, float16)");
+  EXPECT_EQ(text({Packing::kF32}, Compute::kFast), "float32: fast (exact)");
+}
+
 TEST(Formats, UnknownOnesAreRefused) { EXPECT_THROW(parse_weight_format("int3"), Error); }
 
 // Blocks of a GGUF file: what the panels give back is what io/encoding decodes, to the bit.

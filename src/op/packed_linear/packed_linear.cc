@@ -1,6 +1,7 @@
 #include "op/packed_linear/packed_linear.h"
 
 #include "base/error.h"
+#include "op/packed_linear/fast_formats.h"
 
 namespace flagscale::op {
 
@@ -13,9 +14,9 @@ bool holds(const PackedSegment& s, int64_t in) {
          s.data.shape() == packed_shape(s.packing, s.rows, in);
 }
 
-const KernelSlot<PackedLinearArgs>& slot_for(const PackedSegment& segment, Compute compute) {
-  if (info(segment.packing).bits == 0) return kPackedLinear;
-  return compute == Compute::kInt8 || compute == Compute::kFast ? kPackedLinearInt8 : kPackedLinearExact;
+const KernelSlot<PackedLinearArgs>& slot_for(Packing packing, Compute compute) {
+  if (info(packing).bits == 0) return kPackedLinear;
+  return compute == Compute::kInt8 ? kPackedLinearInt8 : kPackedLinearExact;
 }
 
 }  // namespace
@@ -26,6 +27,14 @@ Compute parse_compute(std::string_view name) {
   for (int i = 0; i < 4; ++i)
     if (name == kComputeNames[i]) return static_cast<Compute>(i);
   fail(ErrorKind::kInvalidArgument, "compute is '{}'; it may be exact, bf16, int8 or fast", name);
+}
+
+Compute compute_for(Packing packing, Compute wanted) {
+  const Compute rounded = info(packing).bits > 0      ? Compute::kInt8
+                          : packing == Packing::kBF16 ? Compute::kBF16
+                                                      : Compute::kExact;
+  const bool takes_it = wanted == Compute::kFast ? fast_is_near(packing) : wanted == rounded;
+  return takes_it ? rounded : Compute::kExact;
 }
 
 int64_t PackedWeight::out() const {
@@ -51,12 +60,11 @@ Tensor packed_linear(Context& c, const Tensor& x, const PackedWeight& weight, co
   const Tensor y = c.recorder.empty({x.dim(0), out}, DType::kF32, x.live());
   int64_t at = 0;
   for (const PackedSegment& s : weight.segments) {
-    const bool narrow =
-        s.packing == Packing::kBF16 && (weight.compute == Compute::kBF16 || weight.compute == Compute::kFast);
-    PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, narrow};
+    const Compute compute = compute_for(s.packing, weight.compute);
+    PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, compute == Compute::kBF16};
     if (bias.defined()) args.bias = bias.rows(at, s.rows);
     const double elements = static_cast<double>(s.rows * weight.in), rows = static_cast<double>(x.dim(0));
-    c.recorder.launch(slot_for(s, weight.compute), args,
+    c.recorder.launch(slot_for(s.packing, compute), args,
                       {2 * rows * elements, static_cast<double>(s.data.bytes() + x.bytes()) +
                                                 4 * rows * static_cast<double>(s.rows)});
     at += s.rows;

@@ -14,14 +14,17 @@ namespace flagscale::op {
 
 // How a product is formed.
 //   kExact  weights widened to fp32 in the kernel, fp32 sums along k in order
-//   kBF16   of bf16 weights: activations rounded to bf16 where the processor multiplies pairs of them; else
-//   as kExact kInt8   of integer weights: activations quantised by token and group of 32, integer sums in a
-//   group, groups combined
-//           in fp32 in order; other weights: as kExact
-//   kFast   of each weight what is fastest: kInt8 of integers, kBF16 of bf16
+//   kBF16   of bf16 weights: activations rounded to bf16 where the processor multiplies pairs of them; other
+//           weights: as kExact
+//   kInt8   of integer weights: activations quantised by token and group of 32 but for outliers, integer sums
+//           in a group, groups combined in fp32 in order; other weights: as kExact
+//   kFast   of each weight what is fastest, kInt8 or kBF16, where its format stays near exact products
+//           (fast_formats.h); else as kExact
 enum class Compute : uint8_t { kExact, kBF16, kInt8, kFast };
 const char* name(Compute compute);
 Compute parse_compute(std::string_view name);  // throws Error naming the known ones
+// What becomes of `wanted` for weights in a format: kExact, kBF16 or kInt8.
+Compute compute_for(Packing packing, Compute wanted);
 
 // Rows of a weight that lie in one format.
 struct PackedSegment {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "op/op_testing.h"
+#include "op/packed_linear/fast_formats.h"
 
 namespace flagscale::op {
 namespace {
@@ -176,6 +177,19 @@ TEST_P(Formats, RowsOfATableAreTheSameInEverySet) {
       ASSERT_EQ(testing::get(y, 2 * in + k), testing::get(p.weight, k));
     }
   }
+}
+
+// fast_formats.cc's table lets a format in.
+TEST_P(Formats, FastIsRoundedWhereItsPerplexityAllows) {
+  const int64_t in = width_for(GetParam());
+  const Tensor x = random_tensor({3, in}, 3, DType::kF32);
+  const auto run = [&](Compute compute) { return Packed(40, in, GetParam(), compute).run(x, Isa::kScalar); };
+  const Compute used = compute_for(GetParam(), Compute::kFast);
+  const Tensor fast = run(Compute::kFast), want = run(used);
+  for (int64_t i = 0; i < 3 * 40; ++i) ASSERT_EQ(fast.data<float>()[i], want.data<float>()[i]);
+  EXPECT_EQ(used, integer(GetParam()) && fast_is_near(GetParam()) ? Compute::kInt8
+                  : GetParam() == Packing::kBF16                  ? Compute::kBF16
+                                                                  : Compute::kExact);
 }
 
 INSTANTIATE_TEST_SUITE_P(PackedLinear, Formats, ::testing::ValuesIn(kAll),
