@@ -44,7 +44,7 @@ std::unique_ptr<chat::Model> open_model(const Options& o, std::string& greeting)
   if (!o.name.empty()) config.served_model_name = {o.name};
   if (!o.chat_template.empty()) config.chat_template = o.chat_template;
   ServedEngine loaded = load_served_engine(config);
-  greeting = fmt::format(" ({} weights, compute {}, ready in {:.2f} s)", loaded.formats, config.compute,
+  greeting = fmt::format(" ({} weights, compute {}, ready in {:.2f} s)", loaded.formats, loaded.compute,
                          process_age());
   return chat::local_model(
       std::make_unique<serve::LocalModel>(config, std::move(loaded.model), std::move(loaded.engine)));

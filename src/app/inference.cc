@@ -117,6 +117,7 @@ Task read_task(const config::Composed& composed) {
              {"images", "mode", "ratios", "negative_prompt", "height", "width"},
              "this program runs text models");
   Task task;
+  task.engine.compute = "exact";           // as generate's
   task.engine.generation_config = "vllm";  // what the file says of sampling is all there is
   serve::read_arguments(serve::engine_keys(), llm, task.engine);
   if (task.engine.model.empty()) fail(ErrorKind::kConfig, "inference.llm.model is missing");

@@ -69,7 +69,7 @@ void serve_model(const serve::ServiceConfig& config) {
   fmt::print(
       "Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops "
       "it.\n",
-      server.name(), server.url(), loaded.formats, config.compute, loaded.capacity, loaded.cache, seconds);
+      server.name(), server.url(), loaded.formats, loaded.compute, loaded.capacity, loaded.cache, seconds);
   std::fflush(stdout);
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   info("stopping: no new requests; a second signal ends at once");

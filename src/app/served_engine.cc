@@ -60,6 +60,7 @@ ServedEngine load_served_engine(const serve::ServiceConfig& config) {
   engine_options.speculation = config.speculative_config.value;
   auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
   result.formats = engine::weight_formats(runner->decoder());
+  result.compute = engine::compute_text(runner->decoder(), options.weights.compute);
   for (const serve::LoraModule& module : config.lora_modules.list)
     runner->adapters()->load(module.name, module.path);
   result.engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);

@@ -16,6 +16,7 @@ struct ServedEngine {
   std::string formats;   // of the weights, "q4_1"
   int64_t capacity = 0;  // tokens of the cache
   std::string cache;     // its type
+  std::string compute;   // "fast (int8)": what was asked for, and what becomes of it
 };
 
 // Throws Error naming the model or the option.

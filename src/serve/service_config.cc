@@ -39,10 +39,11 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts(
       "quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
       {.doc = "weights quantised at load, in place of dtype", .choices = {"", "int8", "int4", "int4-32"}});
-  keys.acts("compute", [](ServiceConfig& c) -> auto& { return c.compute; },
-            {.doc = "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on "
-                    "bf16; fast: the fastest",
-             .choices = {"exact", "bf16", "int8", "fast"}});
+  keys.acts(
+      "compute", [](ServiceConfig& c) -> auto& { return c.compute; },
+      {.doc = "fast: int8 or bf16, as the weights are, in formats whose perplexity it keeps; exact: fp32; "
+              "int8: quantised activations on integer weights; bf16: rounded ones on bf16",
+       .choices = {"exact", "bf16", "int8", "fast"}});
   keys.acts("kv_cache_dtype", [](ServiceConfig& c) -> auto& { return c.kv_cache_dtype; },
             {.doc = "type of the cache; auto: float32 with compute exact, else bfloat16",
              .choices = {"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}});

@@ -25,7 +25,7 @@ struct ServiceConfig {
 
   // Engine.
   std::string dtype = "auto", kv_cache_dtype = "auto";
-  std::string quantization, compute = "exact";
+  std::string quantization, compute = "fast";
   std::optional<int64_t> max_model_len;
   int64_t max_num_seqs = 32, max_num_batched_tokens = 256, num_kv_blocks = 0, threads = 0;
   int64_t seed = 0;

@@ -9,7 +9,7 @@ here=$(dirname "$(readlink -f "$0")")
 scratch=$(mktemp -d)
 trap 'kill "${server_pid:-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-start_server "$program" "$model" "$scratch/log" --api-key key-of-the-test --served-model-name smollm2
+start_server "$program" "$model" "$scratch/log" --api-key key-of-the-test --served-model-name smollm2 --compute exact
 export OPENAI_API_KEY=key-of-the-test OPENAI_BASE_URL=$base_url/v1
 
 echo "-- openai (Python)"
