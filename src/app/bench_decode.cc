@@ -62,7 +62,8 @@ void print_json(const Options& o, const std::string& formats, double ready,
 }
 
 void measure(const Options& o) {
-  const engine::LoadedModel model = engine::load_model(model_path(o.engine.model), o.engine.tokenizer);
+  const engine::LoadedModel model =
+      engine::load_model(model_path(o.engine.model), o.engine.tokenizer, o.engine.weight_cache);
   engine::RunnerOptions options;
   options.weights = weight_options(o.engine);
   options.cache = engine::parse_cache_dtype(o.engine.cache);

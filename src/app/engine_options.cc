@@ -37,7 +37,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16", "int8"}))
       ->capture_default_str();
   app.add_flag("!--no-weight-cache", o.weight_cache,
-               "neither use nor leave packed weights in ~/.cache/flagscale");
+               "neither use nor leave packed weights and tokenizer tables in ~/.cache/flagscale");
   app.add_option("--max-model-len", o.max_model_len,
                  "tokens of the longest sequence; 0: what the requests need")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
@@ -48,7 +48,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
 }
 
 engine::LoadedModel open_model(const EngineOptions& o) {
-  engine::LoadedModel model = engine::load_model(model_path(o.model), o.tokenizer);
+  engine::LoadedModel model = engine::load_model(model_path(o.model), o.tokenizer, o.weight_cache);
   if (!model.tokenizer)
     fail(ErrorKind::kNotFound, "{} brings no tokenizer: name one with --tokenizer PATH", model.path);
   if (model.tokenizer->vocab_size() > model.config.vocab_size)

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "engine/tokenizer_cache.h"
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
 #include "text/gguf_vocab.h"
@@ -49,15 +50,17 @@ model::DecoderConfig config_of(const std::string& json, const std::string& where
   }
 }
 
-void load_gguf(LoadedModel& model) {
+void load_gguf(LoadedModel& model, bool keep) {
   const io::GgufFile file(model.path);
   model.config = config_of(io::gguf_config_json(file, DType::kF32), model.path);
   if (!file.strings("tokenizer.ggml.tokens")) return;
   add_generation_stops(model, io::gguf_generation_config_json(file));
-  model.tokenizer = text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
+  model.tokenizer = cached_tokenizer(keep ? std::vector{model.path} : std::vector<std::string>{}, [&] {
+    return text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
+  });
 }
 
-void load_checkpoint(LoadedModel& model) {
+void load_checkpoint(LoadedModel& model, bool keep) {
   const io::Checkpoint checkpoint(model.path);
   const auto& extra = checkpoint.state().extra;
   const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
@@ -65,7 +68,7 @@ void load_checkpoint(LoadedModel& model) {
     fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
   model.config = config_of(config->second, checkpoint.folder());
   if (tokenizer != extra.end() && !tokenizer->second.empty() && fs::exists(tokenizer->second))
-    model.tokenizer = text::load_tokenizer(tokenizer->second);
+    model.tokenizer = load_cached_tokenizer(tokenizer->second, keep);
 }
 
 bool has_tokenizer(const fs::path& folder) {
@@ -74,7 +77,7 @@ bool has_tokenizer(const fs::path& folder) {
   return false;
 }
 
-void load_folder(LoadedModel& model) {
+void load_folder(LoadedModel& model, bool keep) {
   const fs::path folder(model.path);
   if (!fs::exists(folder / "config.json"))
     fail(ErrorKind::kNotFound,
@@ -84,12 +87,12 @@ void load_folder(LoadedModel& model) {
   model.config = config_of(read_text(folder / "config.json"), model.path);
   if (fs::exists(folder / "generation_config.json"))
     add_generation_stops(model, read_text(folder / "generation_config.json"));
-  if (has_tokenizer(folder)) model.tokenizer = text::load_tokenizer(model.path);
+  if (has_tokenizer(folder)) model.tokenizer = load_cached_tokenizer(model.path, keep);
 }
 
 }  // namespace
 
-LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
+LoadedModel load_model(const std::string& path, const std::string& tokenizer, bool keep) {
   LoadedModel model;
   model.path = path;
   if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{} does not exist", path);
@@ -98,12 +101,12 @@ LoadedModel load_model(const std::string& path, const std::string& tokenizer) {
          "{} is no GGUF file: a model is a Hugging Face folder, a .gguf file or one of our checkpoints",
          path);
   if (fs::is_regular_file(path))
-    load_gguf(model);
+    load_gguf(model, keep);
   else if (io::is_checkpoint(path))
-    load_checkpoint(model);
+    load_checkpoint(model, keep);
   else
-    load_folder(model);
-  if (!tokenizer.empty()) model.tokenizer = text::load_tokenizer(tokenizer);
+    load_folder(model, keep);
+  if (!tokenizer.empty()) model.tokenizer = load_cached_tokenizer(tokenizer, keep);
   for (const int id : model.config.eos_ids) add_stop(model, id);
   if (model.tokenizer) add_stop(model, model.tokenizer->eos());
   model.weights = io::open_weights(path);

@@ -22,7 +22,8 @@ struct LoadedModel {
 };
 
 // tokenizer: a path that replaces the model's own; empty: the model's. Errors name the path and what is
-// missing there.
-LoadedModel load_model(const std::string& path, const std::string& tokenizer = {});
+// missing there. keep: the tokenizer's tables are taken from, and left in, the user's cache folder
+// (tokenizer_cache.h).
+LoadedModel load_model(const std::string& path, const std::string& tokenizer = {}, bool keep = true);
 
 }  // namespace flagscale::engine

@@ -1,11 +1,5 @@
 #pragma once
-// Packed weights kept on disk between runs, in the user's cache folder (XDG_CACHE_HOME, else
-// ~/.cache)/flagscale/weights: a second start maps the file and reads nothing. An entry is named by what it
-// was made from (files with their sizes and times, formats, layout), so a changed file or program makes a new
-// one; it is written aside and renamed. Entries not used for longest go when the folder grows beyond
-// FLAGSCALE_CACHE_BYTES (16 GiB; 0: keep nothing).
-//
-// A damaged or foreign entry is never an error: it is not used. What cannot be written is a warning.
+// Packed weights kept between runs (cache_entry.h): a second start maps them and reads nothing.
 
 #include <string>
 

@@ -20,7 +20,7 @@ struct Session {
 
 class BpeEncoder : public Encoder {
  public:
-  explicit BpeEncoder(BpeSpec spec) : model_(std::move(spec)) {
+  explicit BpeEncoder(BpeModel model) : model_(std::move(model)) {
     std::vector<AddedToken> raw, normalized;
     vocab_size_ = model_.spec().tokens.size();
     for (const AddedToken& token : model_.spec().added) {
@@ -80,6 +80,7 @@ class BpeEncoder : public Encoder {
     return added != added_by_id_.end() && added->second->special;
   }
   const char* kind() const override { return "bpe"; }
+  const BpeModel& model() const { return model_; }
 
  private:
   std::string_view token_text(int32_t id) const {
@@ -123,7 +124,16 @@ class BpeEncoder : public Encoder {
 }  // namespace
 
 std::unique_ptr<const Encoder> make_bpe_encoder(BpeSpec spec) {
-  return std::make_unique<BpeEncoder>(std::move(spec));
+  return make_bpe_encoder(BpeModel(std::move(spec)));
+}
+
+std::unique_ptr<const Encoder> make_bpe_encoder(BpeModel model) {
+  return std::make_unique<BpeEncoder>(std::move(model));
+}
+
+const BpeModel* bpe_model(const Encoder& encoder) {
+  const auto* const bpe = dynamic_cast<const BpeEncoder*>(&encoder);
+  return bpe ? &bpe->model() : nullptr;
 }
 
 }  // namespace flagscale::text

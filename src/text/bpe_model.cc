@@ -8,6 +8,15 @@
 
 namespace flagscale::text {
 
+namespace {
+
+// Which bit of so many words stands for a token's bytes.
+size_t mark(std::string_view raw, size_t words) {
+  return std::hash<std::string_view>()(raw) & (words * 64 - 1);
+}
+
+}  // namespace
+
 bool append_merge(BpeSpec& spec, std::string_view left, std::string_view right) {
   const auto a = spec.tokens.find(left), b = spec.tokens.find(right);
   if (!a || !b) return false;
@@ -36,15 +45,28 @@ BpeModel::BpeModel(BpeSpec spec) : spec_(std::move(spec)) {
 }
 
 void BpeModel::mark_tokens() {
-  marks_.assign(std::bit_ceil(static_cast<size_t>(spec_.tokens.size()) / 4 + 1),
-                0);  // 16 to 32 bits for each
+  // 16 to 32 bits for each.
+  std::vector<uint64_t> marks(std::bit_ceil(static_cast<size_t>(spec_.tokens.size()) / 4 + 1));
   for (int32_t id = 0; id < spec_.tokens.size(); ++id)
-    if (const auto raw = alphabet_to_bytes(spec_.tokens.text(id)))
-      marks_[mark(*raw) / 64] |= uint64_t{1} << mark(*raw) % 64;
+    if (const auto raw = alphabet_to_bytes(spec_.tokens.text(id))) {
+      const size_t bit = mark(*raw, marks.size());
+      marks[bit / 64] |= uint64_t{1} << bit % 64;
+    }
+  marks_ = std::move(marks);
 }
 
-size_t BpeModel::mark(std::string_view raw) const {
-  return std::hash<std::string_view>()(raw) & (marks_.size() * 64 - 1);
+BpeModel::BpeModel(ImageReader& image, BpeSpec spec) : spec_(std::move(spec)) {
+  spec_.tokens = TokenTable(image);
+  for (int32_t& id : byte_id_) id = static_cast<int32_t>(image.number());
+  merges_ = MergeTable(image);
+  marks_ = image.array<uint64_t>();
+}
+
+void BpeModel::put(ImageWriter& image) const {
+  spec_.tokens.put(image);
+  for (const int32_t id : byte_id_) image.number(static_cast<uint64_t>(id));
+  merges_.put(image);
+  image.array(marks_.span());
 }
 
 const std::vector<int32_t>& BpeModel::merge(std::string_view word, Scratch& scratch) const {
@@ -55,7 +77,9 @@ const std::vector<int32_t>& BpeModel::merge(std::string_view word, Scratch& scra
     if (id >= 0) ids.push_back(id);
   }
   merges_.merge(scratch);
-  if (spec_.ignore_merges && ids.size() > 1 && marks_[mark(word) / 64] >> mark(word) % 64 & 1)
+  if (!spec_.ignore_merges || ids.size() < 2) return ids;
+  const size_t bit = mark(word, marks_.size());
+  if (marks_[bit / 64] >> bit % 64 & 1)
     if (const auto id = spec_.tokens.find(bytes_to_alphabet(word))) ids.assign(1, *id);
   return ids;
 }

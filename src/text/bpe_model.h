@@ -39,6 +39,8 @@ bool append_merge(BpeSpec& spec, std::string_view left, std::string_view right);
 class BpeModel {
  public:
   explicit BpeModel(BpeSpec spec);
+  BpeModel(ImageReader& image, BpeSpec spec);  // the tables that put() wrote, and the rest of spec
+  void put(ImageWriter& image) const;
   const BpeSpec& spec() const { return spec_; }
 
   using Scratch = MergeTable::Scratch;
@@ -47,13 +49,12 @@ class BpeModel {
 
  private:
   void mark_tokens();
-  size_t mark(std::string_view raw) const;
 
   BpeSpec spec_;
   std::array<int32_t, 256> byte_id_;  // -1: the vocabulary lacks the byte, which is then left out
   MergeTable merges_;
   // With ignore_merges, a bit for the hash of each token's bytes: few other words look for themselves.
-  std::vector<uint64_t> marks_;
+  SharedArray<uint64_t> marks_;
 };
 
 }  // namespace flagscale::text

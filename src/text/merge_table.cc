@@ -16,25 +16,43 @@ uint64_t key_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
 
+int shift_for(size_t places) { return 64 - std::countr_zero(places); }  // of a hash to a power of two of them
+
 uint64_t spread(uint64_t key) { return (key ^ key >> 29) * 0x9e3779b97f4a7c15u; }
 
 }  // namespace
 
 MergeTable::MergeTable(const std::vector<BpeMerge>& merges) {
   const size_t slots = std::bit_ceil(merges.size() * 3 / 2 + 2);
-  shift_ = 64 - std::countr_zero(slots);
-  pairs_.assign(slots, {kNoKey, kNoRank, -1});
   const size_t bits = std::bit_ceil(merges.size() * 16 + 64);
-  maybe_shift_ = 64 - std::countr_zero(bits);
-  maybe_.assign(bits / 64, 0);
+  std::vector<Pair> pairs(slots, {kNoKey, kNoRank, -1});
+  std::vector<uint64_t> maybe(bits / 64, 0);
+  const int shift = shift_for(slots), maybe_shift = shift_for(bits);
   for (const BpeMerge& merge : merges) {
     const uint64_t key = key_of(merge.left, merge.right), hash = spread(key);
-    const uint64_t bit = hash >> maybe_shift_;
-    maybe_[bit / 64] |= uint64_t{1} << bit % 64;
-    size_t at = hash >> shift_;
-    while (pairs_[at].key != kNoKey && pairs_[at].key != key) at = (at + 1) & (slots - 1);
-    pairs_[at] = {key, merge.rank, merge.result};
+    const uint64_t bit = hash >> maybe_shift;
+    maybe[bit / 64] |= uint64_t{1} << bit % 64;
+    size_t at = hash >> shift;
+    while (pairs[at].key != kNoKey && pairs[at].key != key) at = (at + 1) & (slots - 1);
+    pairs[at] = {key, merge.rank, merge.result};
   }
+  pairs_ = std::move(pairs);
+  maybe_ = std::move(maybe);
+  set_shifts();
+}
+
+MergeTable::MergeTable(ImageReader& image) : pairs_(image.array<Pair>()), maybe_(image.array<uint64_t>()) {
+  set_shifts();
+}
+
+void MergeTable::put(ImageWriter& image) const {
+  image.array(pairs_.span());
+  image.array(maybe_.span());
+}
+
+void MergeTable::set_shifts() {
+  shift_ = shift_for(pairs_.size());
+  maybe_shift_ = shift_for(maybe_.size() * 64);
 }
 
 const MergeTable::Pair* MergeTable::find(int32_t left, int32_t right) const {

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "text/image.h"
+
 namespace flagscale::text {
 
 struct BpeMerge {
@@ -20,6 +22,8 @@ class MergeTable {
  public:
   MergeTable() : MergeTable(std::vector<BpeMerge>()) {}
   explicit MergeTable(const std::vector<BpeMerge>& merges);  // of a pair named twice the last counts
+  explicit MergeTable(ImageReader& image);                   // what put() wrote
+  void put(ImageWriter& image) const;
 
   struct Scratch {  // a caller's own memory
     struct Symbol {
@@ -45,13 +49,14 @@ class MergeTable {
     uint64_t key;
     int32_t rank, result;
   };
+  void set_shifts();
   const Pair* find(int32_t left, int32_t right) const;
   void merge_short(Scratch& scratch) const;
   void merge_long(Scratch& scratch) const;
   void push_candidate(Scratch& scratch, int32_t left) const;
 
-  std::vector<Pair> pairs_;      // hash table
-  std::vector<uint64_t> maybe_;  // a bit for each pair's hash: most look-ups end in it, and caches hold it
+  SharedArray<Pair> pairs_;      // hash table
+  SharedArray<uint64_t> maybe_;  // a bit for each pair's hash: most look-ups end in it, and caches hold it
   int shift_ = 0, maybe_shift_ = 0;
 };
 

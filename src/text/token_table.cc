@@ -39,46 +39,61 @@ void TokenTable::Builder::add(uint64_t id, std::string_view token, std::string_v
 
 TokenTable TokenTable::Builder::build() {
   TokenTable table;
-  table.blob_ = std::move(blob_);
-  table.slots_.resize(std::bit_ceil(entries_.size() * 3 / 2 + 2));
+  table.blob_ = std::vector<char>(blob_.begin(), blob_.end());
   uint32_t size = 0;
   for (const Entry& entry : entries_) size = std::max(size, entry.id + 1);
-  table.spans_.resize(size);
+  std::vector<Span> spans(size);
   for (const Entry& entry : entries_) {
-    Span& span = table.spans_[entry.id];
+    Span& span = spans[entry.id];
     table.unique_ = table.unique_ && span.size == kAbsent;
     span = {entry.begin, entry.size};
-    table.insert(entry.id, std::string_view(table.blob_).substr(entry.begin, entry.size));
   }
+  table.spans_ = std::move(spans);
+  std::vector<Slot> slots(std::bit_ceil(entries_.size() * 3 / 2 + 2));
+  for (const Entry& entry : entries_) {
+    const std::string_view token = table.text_at({entry.begin, entry.size});
+    const uint64_t hash = hash_of(token);
+    Slot& place = slots[table.slot(token, hash, slots)];
+    table.count_ += place.id < 0;
+    place = {static_cast<uint32_t>(hash >> 32), static_cast<int32_t>(entry.id)};
+  }
+  table.slots_ = std::move(slots);
   table.one_text_each_ = static_cast<size_t>(table.count_) == entries_.size();
   entries_.clear();
   return table;
 }
 
-std::string_view TokenTable::text(int32_t id) const {
-  if (id < 0 || id >= size()) return {};
-  const Span& span = spans_[static_cast<size_t>(id)];
-  return span.size == kAbsent ? std::string_view() : std::string_view(blob_).substr(span.begin, span.size);
+TokenTable::TokenTable(ImageReader& image)
+    : blob_(image.array<char>()), spans_(image.array<Span>()), slots_(image.array<Slot>()) {
+  count_ = static_cast<int32_t>(image.number());
+  unique_ = image.number() != 0;
+  one_text_each_ = image.number() != 0;
 }
 
-size_t TokenTable::slot(std::string_view token, uint64_t hash) const {
-  const size_t mask = slots_.size() - 1;
+void TokenTable::put(ImageWriter& image) const {
+  image.array(blob_.span());
+  image.array(spans_.span());
+  image.array(slots_.span());
+  image.number(static_cast<uint64_t>(count_));
+  image.number(unique_);
+  image.number(one_text_each_);
+}
+
+std::string_view TokenTable::text(int32_t id) const {
+  return id < 0 || id >= size() ? std::string_view() : text_at(spans_[static_cast<size_t>(id)]);
+}
+
+size_t TokenTable::slot(std::string_view token, uint64_t hash, std::span<const Slot> slots) const {
+  const size_t mask = slots.size() - 1;
   const auto tag = static_cast<uint32_t>(hash >> 32);
   size_t at = hash & mask;
-  while (slots_[at].id >= 0 && (slots_[at].hash != tag || text(slots_[at].id) != token)) at = (at + 1) & mask;
+  while (slots[at].id >= 0 && (slots[at].hash != tag || text(slots[at].id) != token)) at = (at + 1) & mask;
   return at;
-}
-
-void TokenTable::insert(uint32_t id, std::string_view token) {
-  const uint64_t hash = hash_of(token);
-  Slot& place = slots_[slot(token, hash)];
-  count_ += place.id < 0;
-  place = {static_cast<uint32_t>(hash >> 32), static_cast<int32_t>(id)};
 }
 
 std::optional<int32_t> TokenTable::find(std::string_view token) const {
   if (slots_.empty()) return std::nullopt;
-  const int32_t id = slots_[slot(token, hash_of(token))].id;
+  const int32_t id = slots_[slot(token, hash_of(token), slots_.span())].id;
   if (id < 0) return std::nullopt;
   return id;
 }

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/image.h"
+
 namespace flagscale::text {
 
 // More ids than any model has; a bound on what a file may make us allocate.
@@ -38,6 +40,10 @@ class TokenTable {
   std::string_view text(int32_t id) const;                              // "" where there is none
   std::optional<int32_t> find(std::string_view token) const;
 
+  TokenTable() = default;
+  explicit TokenTable(ImageReader& image);  // what put() wrote
+  void put(ImageWriter& image) const;
+
  private:
   static constexpr uint32_t kAbsent = ~uint32_t{0};
   struct Span {
@@ -47,12 +53,14 @@ class TokenTable {
     uint32_t hash = 0;  // a text is looked at only where this is equal
     int32_t id = -1;
   };
-  void insert(uint32_t id, std::string_view token);
-  size_t slot(std::string_view token, uint64_t hash) const;
+  size_t slot(std::string_view token, uint64_t hash, std::span<const Slot> slots) const;
+  std::string_view text_at(const Span& span) const {
+    return span.size == kAbsent ? std::string_view() : std::string_view(&blob_[span.begin], span.size);
+  }
 
-  std::string blob_;
-  std::vector<Span> spans_;
-  std::vector<Slot> slots_;
+  SharedArray<char> blob_;
+  SharedArray<Span> spans_;
+  SharedArray<Slot> slots_;
   int32_t count_ = 0;
   bool unique_ = true, one_text_each_ = true;
 };
