@@ -9,7 +9,9 @@
 #include "app/engine_options.h"
 #include "app/model_argument.h"
 #include "base/process_age.h"
+#include "engine/adapters.h"
 #include "engine/bench.h"
+#include "model/peft.h"
 
 namespace flagscale {
 namespace {
@@ -61,14 +63,23 @@ void print_json(const Options& o, const std::string& formats, double ready,
   fmt::print("{}\n", json.dump());
 }
 
-void measure(const Options& o) {
+void measure(Options& o) {
   const engine::LoadedModel model =
       engine::load_model(model_path(o.engine.model), o.engine.tokenizer, o.engine.weight_cache);
   engine::RunnerOptions options;
   options.weights = weight_options(o.engine);
   options.cache = engine::parse_cache_dtype(o.engine.cache);
   options.threads = o.engine.threads;
+  if (!o.engine.lora.empty()) {
+    options.max_adapters = 1;
+    options.max_adapter_rank = model::open_peft(o.engine.lora).max_rank();
+  }
   engine::Runner runner(model.config, *model.weights, engine::with_room(options, o.steps));
+  std::shared_ptr<const engine::Adapter> adapter;
+  if (!o.engine.lora.empty()) {
+    adapter = runner.adapters()->load(o.engine.lora, o.engine.lora);
+    o.steps.adapter = adapter->slot;
+  }
   const double ready = process_age();
   const auto result = engine::bench_steps(runner, o.steps);
   const std::string formats = engine::weight_formats(runner.decoder());
@@ -95,6 +106,7 @@ void add_bench_decode(CLI::App& bench) {
   app->add_option("--repeats", o->steps.repeats, "measurements, of which the median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  app->add_option("--lora", o->engine.lora, "folder of a PEFT adapter that every token uses");
   app->add_option("--streams", o->steps.streams, "sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));

@@ -79,6 +79,7 @@ class StepBench {
       chunk.ids = std::span(ids_).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
       chunk.first = static_cast<int32_t>(first);
       chunk.pages = &pages;
+      chunk.adapter = options_.adapter;
       if (first + count == length) chunk.first_row = count - 1, chunk.rows = 1;
       runner_.run({&chunk, 1});
     }
@@ -90,6 +91,7 @@ class StepBench {
       chunks_[s].ids = std::span(ids_).subspan(s, 1);
       chunks_[s].first = static_cast<int32_t>(position);
       chunks_[s].pages = &pages[s];
+      chunks_[s].adapter = options_.adapter;
       chunks_[s].rows = 1;
     }
     runner_.run(chunks_);

@@ -13,6 +13,7 @@ struct StepBenchOptions {
   int64_t depth = 16;    // tokens in the cache before decoding
   int64_t steps = 32;    // of each decode measurement
   int repeats = 3;
+  int32_t adapter = -1;  // slot of a LoRA adapter that all tokens use; -1: none
   std::vector<int> streams{1, 8, 32};
 };
 
