@@ -45,6 +45,9 @@ class Output {
     if (screen_.markdown) markdown_.finish();
     if (last_ != '\n') print("\n");
   }
+  void break_off() {  // what follows stands on a line of its own
+    if (last_ != '\0') finish();
+  }
 
  private:
   void show(const std::string& text) {
@@ -140,7 +143,14 @@ class Chat {
     const AnswerParts parts{[&](const std::string& text) { output.reason(text); },
                             [&](const std::string& text) { output.add(text); },
                             [&] { return screen_.prompts ? StopKey::pressed() : interrupted(); }};
-    const Answer answer = ask(model_, conversation_.body(model_.name()), parts);
+    const Answer answer = [&] {
+      try {
+        return ask(model_, conversation_.body(model_.name()), parts);
+      } catch (...) {
+        output.break_off();
+        throw;
+      }
+    }();
     output.finish();
     if (!answer.content.empty()) conversation_.say("assistant", answer.content);
     if (!screen_.prompts) return throw_if_interrupted();

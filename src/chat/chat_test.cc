@@ -184,6 +184,38 @@ TEST(Chat, ARefusalLeavesThePromptAndEndsAScript) {
   EXPECT_THROW(run_chat(echo, {}, typed, {}), Error);
 }
 
+// Answers with what it is given, whatever that is.
+class Canned final : public Model {
+ public:
+  explicit Canned(std::string text) : text_(std::move(text)) {}
+  const std::string& name() const override { return text_; }
+  net::Response ask(const std::string&, const std::function<bool(std::string_view)>& piece) override {
+    piece(text_);
+    return {200, "", ""};
+  }
+
+ private:
+  std::string text_;
+};
+
+TEST(Chat, AnAnswerThatBreaksOffIsAnError) {
+  const std::string piece = R"(data: {"choices": [{"delta": {"content": "half"}}]})"
+                            "\n\n";
+  const std::string broken = piece + R"(data: {"error": {"message": "the engine died"}})" + "\n\n";
+  for (const std::string& text :
+       {piece, broken, std::string(), std::string("data: {\n\n"), std::string("<html>")}) {
+    Canned model(text);
+    Typed typed(lines({"one"}));
+    ::testing::internal::CaptureStdout();
+    EXPECT_THROW(run_chat(model, {}, typed, {}), Error) << text;
+    EXPECT_EQ(::testing::internal::GetCapturedStdout(), text.starts_with(piece) ? "half\n" : "");
+  }
+  Canned done(piece + "data: [DONE]\n\n");
+  EXPECT_EQ(shown(done, {"one"}), "half\n");
+  Canned whole(R"({"choices": [{"message": {"content": "not streamed"}, "finish_reason": "stop"}]})");
+  EXPECT_EQ(shown(whole, {"one"}), "not streamed\n");
+}
+
 TEST(Chat, TwoStopsAtThePromptEndIt) {
   Echo echo;
   Typed typed({{Line::End::kStopped, ""},

@@ -12,7 +12,7 @@ using serve::Json;
 
 namespace {
 
-constexpr size_t kMostOfError = 64 << 10;
+constexpr size_t kMostOfWhole = 8 << 20;  // of what comes before any event
 
 class LocalSide final : public Model {
  public:
@@ -94,15 +94,22 @@ std::string text_at(const Json& object, const char* name) {
   return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
+Json parsed(const std::string& text) {
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object())
+    fail(ErrorKind::kResource, "the server's answer is none of OpenAI's API: '{}'", text.substr(0, 200));
+  return json;
+}
+
 void take(const Json& event, const AnswerParts& parts, Answer& answer) {
-  if (!event.is_object()) return;
   if (event.contains("error")) throw Error(ErrorKind::kResource, reason_of({}, event.dump()));
   const auto choices = event.find("choices");
   if (choices == event.end() || !choices->is_array() || choices->empty()) return;
   const Json& choice = (*choices)[0];
   if (!choice.is_object()) return;
   if (const std::string finish = text_at(choice, "finish_reason"); !finish.empty()) answer.finish = finish;
-  const auto delta = choice.find("delta");
+  auto delta = choice.find("delta");
+  if (delta == choice.end()) delta = choice.find("message");  // from a server that does not stream
   if (delta == choice.end() || !delta->is_object()) return;
   std::string reasoning = text_at(*delta, "reasoning_content");
   if (reasoning.empty()) reasoning = text_at(*delta, "reasoning");
@@ -127,19 +134,26 @@ bool is_url(const std::string& text) { return text.starts_with("http://") || tex
 Answer ask(Model& model, const std::string& body, const AnswerParts& parts) {
   Answer answer;
   net::EventStream events;
-  std::string start;  // what an error says; events are no error
+  std::string whole;  // until there is an event: what an error says, or an answer that is not streamed
+  bool streams = false, done = false;
   const net::Response response = model.ask(body, [&](std::string_view piece) {
-    if (start.size() < kMostOfError) start += piece;
+    if (!streams && whole.size() < kMostOfWhole) whole += piece;
     events.put(piece, [&](const std::string& data) {
-      if (data != "[DONE]") take(Json::parse(data, nullptr, /*allow_exceptions=*/false), parts, answer);
+      streams = true;
+      done = done || data == "[DONE]";
+      if (data != "[DONE]") take(parsed(data), parts, answer);
     });
     answer.stopped = answer.stopped || parts.stop();
     return !answer.stopped;
   });
-  if (!answer.stopped && response.status != 200) {
+  if (answer.stopped) return answer;
+  if (response.status != 200) {
     const bool refused = response.status >= 400 && response.status < 500;
-    throw Error(refused ? ErrorKind::kInvalidArgument : ErrorKind::kResource, reason_of(response, start));
+    throw Error(refused ? ErrorKind::kInvalidArgument : ErrorKind::kResource, reason_of(response, whole));
   }
+  if (!streams && !whole.empty()) done = true, take(parsed(whole), parts, answer);
+  if (!done && answer.finish.empty())
+    fail(ErrorKind::kResource, "the answer broke off: the server ended it in the middle");
   return answer;
 }
 

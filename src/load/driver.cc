@@ -117,6 +117,8 @@ class Driver {
       record.error = refusal(head, reader.rest());
     else if (!reader.started() && record.error.empty())
       record.error = "the answer held no token";
+    else if (!reader.ended() && record.error.empty())
+      record.error = "the answer broke off";
     record.success = record.error.empty();
     if (record.output_tokens == 0) record.output_tokens = static_cast<int64_t>(record.token_gaps.size()) + 1;
     ended_[index] = true;

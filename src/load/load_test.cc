@@ -264,9 +264,12 @@ TEST(StreamReader, IsTheSameHoweverTheEventsAreCut) {
     EXPECT_EQ(r.output_tokens, 5);
     EXPECT_EQ(r.prompt_tokens, 7);
     EXPECT_EQ(r.error, "");
+    EXPECT_TRUE(reader.ended());
   }
   StreamReader reader;
   Record r;
+  reader.put("data: {\"choices\": [{\"text\": \"a\", \"finish_reason\": null}]}\n\n", 1, r);
+  EXPECT_TRUE(reader.started() && !reader.ended());
   reader.put("data: {\"error\": {\"message\": \"broken\"}}\n\n", 1, r);
   EXPECT_EQ(r.error, "broken");
   reader.put("data: {{\n\n", 1, r);

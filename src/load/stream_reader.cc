@@ -31,7 +31,7 @@ StreamReader::~StreamReader() = default;
 
 void StreamReader::reset() {
   line_.clear(), rest_.clear();
-  started_ = false;
+  started_ = ended_ = false;
   last_ = 0;
 }
 
@@ -45,7 +45,10 @@ void StreamReader::put(std::string_view piece, double now, Record& record) {
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.starts_with("data:")) {
       line.remove_prefix(line.starts_with("data: ") ? 6 : 5);
-      if (line != "[DONE]") event(line, now, record);
+      if (line == "[DONE]")
+        ended_ = true;
+      else
+        event(line, now, record);
     } else if (!line.empty() && line[0] != ':' && rest_.size() < kMostOfRest) {
       rest_ += line;
     }
@@ -70,6 +73,8 @@ void StreamReader::event(std::string_view data, double now, Record& record) {
     started_ = true;
     last_ = record.latency = now;
     record.text += text_of(*choices.begin());
+    std::string_view reason;
+    ended_ = ended_ || (*choices.begin())["finish_reason"].get(reason) == simdjson::SUCCESS;
   }
   dom::element usage;
   if (event["usage"].get(usage) != simdjson::SUCCESS || !usage.is_object()) return;

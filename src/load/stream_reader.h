@@ -17,6 +17,7 @@ class StreamReader {
   void put(std::string_view piece, double now, Record& record);
   std::string rest() const { return rest_ + line_; }
   bool started() const { return started_; }
+  bool ended() const { return ended_; }  // by a finish_reason or [DONE]: else it broke off
   void reset();
 
  private:
@@ -25,7 +26,7 @@ class StreamReader {
   std::unique_ptr<Parser> parser_;
   std::string line_, rest_;
   double last_ = 0;
-  bool started_ = false;
+  bool started_ = false, ended_ = false;
 };
 
 // What a refusal's body says, {"error": {"message"}}, or "".
