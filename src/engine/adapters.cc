@@ -134,7 +134,7 @@ void Adapters::check(const model::PeftAdapter& files, const std::string& folder)
     const nn::LoraPart* part = find_part(target.module);
     if (!part)
       fail(ErrorKind::kInvalidArgument,
-           "{}: the model has no projection {}; adapters add to q, k, v, o, gate, up and down projections",
+           "{}: it adapts {}, which is not done; adapters add to q, k, v, o, gate, up and down projections",
            folder, target.module);
     if (target.in != part->in || target.out != part->rows)
       fail(ErrorKind::kInvalidArgument, "{}: {} is [{}, {}], the model's is [{}, {}]", folder, target.module,

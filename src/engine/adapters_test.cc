@@ -207,6 +207,16 @@ struct Changed : TemporaryFolder {
     for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
       fs::copy_file(kLora + from + "/" + file, fs::path(path) / file);
   }
+  // A tensor's name in the weights' header, padded to what it was.
+  void rename(const std::string& old, const std::string& with) const {
+    std::string text = read_text(path + "/adapter_model.safetensors");
+    for (size_t at = 0; (at = text.find(old, at)) != std::string::npos;) {
+      text.replace(at, old.size(), with);
+      const size_t end = text.find('"', at) + 1;
+      text.insert(end, old.size() - with.size(), ' ');
+    }
+    std::ofstream(path + "/adapter_model.safetensors", std::ios::binary) << text;
+  }
   void replace(const std::string& old, const std::string& with) const {
     std::string text = read_text(path + "/adapter_config.json");
     const size_t at = text.find(old);
@@ -253,6 +263,10 @@ TEST(Adapters, RefusesWhatItWouldNotApply) {
   EXPECT_NE(refusal(adapters, missing.path), "");
   EXPECT_NE(refusal(adapters, kQwen3).find("adapter_config.json"), std::string::npos);
   EXPECT_EQ(adapters.in_use(), 0);
+  const Changed head("all");
+  head.rename(".layers.0.self_attn.q_proj.", ".lm_head.");
+  EXPECT_NE(refusal(adapters, head.path).find("lm_head, which is not done"), std::string::npos)
+      << refusal(adapters, head.path);
   const auto narrow = make_runner(kQwen3, [](RunnerOptions& o) { o.max_adapter_rank = 2; });
   EXPECT_NE(refusal(*narrow->adapters(), kLora + "all").find("rank 4"), std::string::npos);
   const auto other = make_runner(kGolden + "model/llama2");

@@ -260,6 +260,12 @@ TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
   EXPECT_TRUE(refused("partial_rotary_factor", 0.5));
   EXPECT_TRUE(refused("hidden_act", "gelu"));
   EXPECT_TRUE(refused("rope_scaling", {{"rope_type", "longrope"}, {"factor", 2}}));
+  EXPECT_TRUE(refused("vision_config", {{"hidden_size", 8}}));
+  EXPECT_TRUE(refused("mm_vision_tower", "openai/clip"));
+  EXPECT_TRUE(refused("quantization_config", {{"quant_method", "awq"}}));
+  EXPECT_TRUE(refused("architectures", {"Qwen2ForSequenceClassification"}));
+  EXPECT_TRUE(refused("architectures", {"Mistral3ForConditionalGeneration"}));
+  EXPECT_FALSE(refused("architectures", {"AquilaModel"}));
   EXPECT_FALSE(refused("layer_types", {"full_attention", "sliding_attention"}));
 }
 

@@ -103,6 +103,32 @@ const ModelFamily& family_of(const std::string& model_type) {
        fmt::join(Registry<ModelFamily>::instance().names(), ", "));
 }
 
+// What has a text model's model_type and more in it, or something else on top: it would fail only later, at a
+// tensor that is missing or one too many.
+void refuse_what_is_no_text_model(const nlohmann::json& json) {
+  for (const char* key : {"vision_config", "audio_config", "vision_tower", "mm_vision_tower", "visual"})
+    if (json.contains(key) && !json[key].is_null())
+      fail(ErrorKind::kUnsupported,
+           "config.json has {}: a model of images or sound too; only text models run", key);
+  if (json.contains("quantization_config") && json["quantization_config"].is_object())
+    fail(
+        ErrorKind::kUnsupported,
+        "config.json: quantization_config.quant_method is {}: such weights are not read; take the model that "
+        "it was made from, or a GGUF file",
+        json["quantization_config"].value("quant_method", nlohmann::json()).dump());
+  if (!json.contains("architectures") || !json["architectures"].is_array() || json["architectures"].empty())
+    return;
+  const auto generates = [](const nlohmann::json& name) {
+    if (!name.is_string()) return false;
+    const auto& text = name.get_ref<const std::string&>();
+    return text.ends_with("ForCausalLM") || text.find("For") == std::string::npos;
+  };
+  const auto& classes = json["architectures"];
+  if (!std::any_of(classes.begin(), classes.end(), generates))
+    fail(ErrorKind::kUnsupported, "config.json: architectures is {}: no text generator (…ForCausalLM)",
+         classes.dump());
+}
+
 }  // namespace
 
 DecoderConfig parse_config(const std::string& text) {
@@ -112,6 +138,7 @@ DecoderConfig parse_config(const std::string& text) {
   config.source_json = text;
   config.model_type = required<std::string>(json, "model_type");
   const ModelFamily& family = family_of(config.model_type);
+  refuse_what_is_no_text_model(json);
   const auto defaults = nlohmann::json::parse(family.defaults);
   json.insert(defaults.begin(), defaults.end());  // keeps the keys that are there
   config.vocab_size = required<int64_t>(json, "vocab_size");
