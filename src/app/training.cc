@@ -111,6 +111,9 @@ void print_result(const train::TrainResult& result, bool json) {
     if (!result.checkpoint.empty()) out["checkpoint"] = result.checkpoint;
     out["interrupted"] = result.interrupted;
     fmt::print("{}\n", out.dump());
+  } else if (result.lm_loss) {  // log_interval may not divide the last iteration
+    info("iteration {}: {} samples, lm loss {:.4f}", result.iteration, result.consumed_samples,
+         *result.lm_loss);
   }
   if (!result.checkpoint.empty()) info("saved {} (iteration {})", result.checkpoint, result.iteration);
 }

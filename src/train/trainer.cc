@@ -133,8 +133,13 @@ struct Trainer::Run {
     return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
   }
 
-  // The update, unless it must not be; its loss where it was made.
-  std::optional<double> apply(double loss, float norm, int64_t samples) {
+  // What Megatron reports of an iteration: of a spike nothing, of another one that it skips the loss alone.
+  struct Outcome {
+    std::optional<double> loss, norm;
+  };
+
+  // The update, unless it must not be.
+  Outcome apply(double loss, float norm, int64_t samples) {
     op::StepScalars scalars;
     const auto power = static_cast<double>(at.updates + 1);
     scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
@@ -142,16 +147,16 @@ struct Trainer::Run {
     scalars.bias1 = static_cast<float>(1 - std::pow(options.adam_beta1, power));
     scalars.bias2 = static_cast<float>(1 - std::pow(options.adam_beta2, power));
     scalars.clip = static_cast<float>(options.clip_grad);
-    scalars.skip = is_spike(loss);
-    const bool nan = !std::isfinite(norm) || std::isnan(loss);
-    nan_in_a_row = nan ? nan_in_a_row + 1 : 0;
-    if (nan) scalars.skip = 1;
+    const bool finite = std::isfinite(norm) && std::isfinite(loss), spike = is_spike(loss);
+    not_finite_in_a_row = finite ? 0 : not_finite_in_a_row + 1;
+    scalars.skip = spike || !finite;
     if (writer) writer->wait();  // a save may still read the weights
     step->update(scalars);
     if (scalars.skip) {
       ++at.skipped_iterations, ++interval_skipped;
-      if (nan) ++at.nan_iterations, ++interval_nan;
-      return {};
+      if (spike) return {};
+      if (!std::isfinite(loss)) ++at.nan_iterations, ++interval_nan;
+      return {loss, {}};
     }
     ++at.updates;
     at.schedule_samples += samples;
@@ -159,27 +164,28 @@ struct Trainer::Run {
     interval_loss += loss;
     ++interval_losses;
     result.lm_loss = loss;
-    return loss;
+    return {loss, static_cast<double>(norm)};
   }
 
   // What a log line and an event file have alike.
-  StepReport report(int64_t batch, float norm, std::optional<double> loss) const {
+  StepReport report(int64_t batch, const Outcome& outcome) const {
     StepReport r;
     r.iteration = at.iteration, r.train_iters = iterations;
     r.consumed_samples = at.consumed_samples, r.skipped_samples = at.skipped_samples;
     r.learning_rate = learning_rate(options.lr, at.schedule_samples);
     r.global_batch_size = batch;
-    r.lm_loss = loss;
-    r.grad_norm = static_cast<double>(norm);
+    r.lm_loss = outcome.loss;
+    r.grad_norm = outcome.norm;
     if (options.log_params_norm) r.params_norm = step->parameters_norm();
     return r;
   }
 
-  void log(int64_t batch, float norm) {
-    if (at.iteration % options.log_interval != 0 && at.iteration != iterations) return;
-    std::optional<double> loss;
-    if (interval_losses > 0) loss = interval_loss / static_cast<double>(interval_losses);
-    StepReport r = report(batch, norm, loss);
+  // Of the iterations since the last line; the norms are this one's.
+  void log(int64_t batch, const Outcome& outcome) {
+    if (at.iteration % options.log_interval != 0) return;
+    StepReport r = report(batch, outcome);
+    r.lm_loss.reset();
+    if (interval_losses > 0) r.lm_loss = interval_loss / static_cast<double>(interval_losses);
     const double seconds =
         seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
     r.ms_per_iteration = seconds * 1e3;
@@ -195,9 +201,9 @@ struct Trainer::Run {
   }
 
   // Megatron's tags, of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
-  void write_events(int64_t batch, float norm, std::optional<double> loss) {
+  void write_events(int64_t batch, const Outcome& outcome) {
     if (!events || at.iteration % options.tensorboard_log_interval != 0) return;
-    const StepReport r = report(batch, norm, loss);
+    const StepReport r = report(batch, outcome);
     const auto both = [&](const std::string& tag, std::optional<double> value) {
       if (!value) return;
       events->scalar(tag, *value, r.iteration);
@@ -260,7 +266,7 @@ struct Trainer::Run {
   // One bad batch is passed over; weights that give nothing else will not mend, and the checkpoints from
   // before must outlive them.
   void stop_if_diverged() {
-    if (nan_in_a_row < kMostNanInARow) return;
+    if (not_finite_in_a_row < kMostNanInARow) return;
     if (writer) writer->wait();
     fail(ErrorKind::kInvalidArgument,
          "the loss or the gradient was NaN or infinite in each of the last {} iterations, up to {}: the run "
@@ -283,7 +289,16 @@ struct Trainer::Run {
   }
   int64_t saved_iteration = -1;
   static constexpr int64_t kMostNanInARow = 10;
-  int64_t nan_in_a_row = 0;
+  int64_t not_finite_in_a_row = 0;
+
+  // Such iterations have no line in the log, as FlagScale's have none: this names them.
+  void say_drained() {
+    if (drained_from == 0) return;
+    info("the samples of iterations {} to {} are dropped, as skip_iters_range or skip_samples_range asks",
+         drained_from, at.iteration);
+    drained_from = 0;
+  }
+  int64_t drained_from = 0;  // 0: the last iteration was not drained
 
   // One iteration; false to stop before it is done.
   bool iterate() {
@@ -291,20 +306,22 @@ struct Trainer::Run {
     const int64_t next = at.iteration + 1;
     if (meets(options.skip_iters, at.iteration, next) ||
         meets(options.skip_samples, at.consumed_samples, at.consumed_samples + batch)) {
+      if (drained_from == 0) drained_from = next;
       at.skipped_samples += batch;
       at.consumed_samples += batch;
       at.iteration = next;
       return true;
     }
+    say_drained();
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
     const float norm = step->gradient_norm();
-    const std::optional<double> applied = apply(loss, norm, batch);
+    const Outcome outcome = apply(loss, norm, batch);
     at.consumed_samples += batch;
     at.iteration = next;
     ++interval_iterations;
-    write_events(batch, norm, applied);
-    log(batch, norm);
+    write_events(batch, outcome);
+    log(batch, outcome);
     stop_if_diverged();
     return true;
   }
@@ -323,7 +340,7 @@ struct Trainer::Run {
       if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0 && at.iteration < iterations)
         evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
       const bool due = options.save_interval > 0 && at.iteration % options.save_interval == 0;
-      if (due && nan_in_a_row == 0) save();  // else the weights are those of the last save or near it
+      if (due && not_finite_in_a_row == 0) save();  // else the weights are those of the last save or near it
       if (options.exit_interval > 0 && at.iteration % options.exit_interval == 0) break;
     }
     progress.finish();
@@ -332,6 +349,7 @@ struct Trainer::Run {
   TrainResult run(std::FILE* to) {
     out = to;
     loop();
+    say_drained();
     if (saved_iteration != at.iteration && at.iteration > 0) save();
     if (!result.interrupted && options.eval_iters > 0) {
       evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration));

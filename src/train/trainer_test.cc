@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <sstream>
@@ -120,6 +121,23 @@ TEST(Trainer, RampsUp) {
   EXPECT_EQ(ran.lines.back().consumed, 20);
 }
 
+TEST(Trainer, LogsWhereTheIntervalDividesTheIterationAlone) {
+  TrainOptions o = tiny(7);
+  const Ran every = run(o);
+  ASSERT_EQ(every.lines.size(), 7u);
+  o.log_interval = 3;
+  const Ran third = run(o);
+  ASSERT_EQ(third.lines.size(), 2u) << third.text;
+  EXPECT_EQ(third.lines[1].iteration, 6);
+  EXPECT_EQ(third.lines[1].norm, every.lines[5].norm);
+  double sum = 0;
+  for (size_t i = 3; i < 6; ++i) sum += std::stod(every.lines[i].loss);
+  EXPECT_NEAR(std::stod(third.lines[1].loss), sum / 3, 1e-5);
+  EXPECT_EQ(third.result.iteration, 7);
+  ASSERT_TRUE(third.result.lm_loss);
+  EXPECT_NEAR(*third.result.lm_loss, std::stod(every.lines[6].loss), 1e-5) << "the last iteration's";
+}
+
 // With a rate so small that weights stay, a loss tells which samples it is of.
 TEST(Trainer, DropsTheSamplesThatItIsTold) {
   TrainOptions o = tiny();
@@ -160,6 +178,7 @@ TEST(Trainer, SkipsSpikesAfterTheWarmup) {
     if (line.skipped) {
       EXPECT_GT(line.iteration, 3) << "in the warm-up";
       EXPECT_EQ(line.loss, "");
+      EXPECT_EQ(line.norm, "") << "FlagScale returns before there is one";
       EXPECT_EQ(line.rate, rate) << "the schedule stands still";
       EXPECT_EQ(line.nan, 0);
       ++skipped;
@@ -181,13 +200,27 @@ TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
   o.train_iters = 5;
   const Ran ran = run(o);
   ASSERT_EQ(ran.lines.size(), 5u);
-  EXPECT_EQ(ran.lines[0].nan, 0);
+  EXPECT_EQ(ran.lines[0].skipped, 0);
   for (size_t i = 1; i < 5; ++i) {
-    EXPECT_EQ(ran.lines[i].nan, 1) << ran.text;
-    EXPECT_EQ(ran.lines[i].skipped, 1);
+    EXPECT_EQ(ran.lines[i].skipped, 1) << ran.text;
+    EXPECT_EQ(ran.lines[i].nan, 0) << "the loss is a number";
     EXPECT_EQ(ran.lines[i].loss, "");
+    EXPECT_EQ(ran.lines[i].norm, "");
   }
   EXPECT_EQ(ran.digest, run(once).digest);
+  o.log_interval = 2;
+  const Ran second = run(o);
+  ASSERT_EQ(second.lines.size(), 2u) << second.text;
+  EXPECT_EQ(second.lines[0].skipped, 1) << "the second; the first one was made";
+  EXPECT_EQ(second.lines[0].loss, ran.lines[0].loss);
+  EXPECT_EQ(second.lines[1].skipped, 2);
+
+  o.lr.lr = 1e-2;
+  o.model.rms_norm_eps = std::numeric_limits<float>::quiet_NaN();
+  for (const Line& line : run(o).lines) {
+    EXPECT_EQ(line.skipped, 2);
+    EXPECT_EQ(line.nan, 2);
+  }
 }
 
 TEST(Trainer, ARunThatHasDivergedStopsAndKeepsItsGoodCheckpoints) {
