@@ -125,6 +125,32 @@ TEST(Compose, ErrorsNameTheFileAndLine) {
       << message("config_open_quote");
 }
 
+TEST(Compose, AMergeThatPyYamlsVersionsReadDifferentlyIsRefused) {
+  const auto message = [](const std::string& text) -> std::string {
+    const TemporaryFolder folder;
+    folder.put("c.yaml", text);
+    try {
+      compose({folder.path, "c", {}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  // By PyYAML 6.0.2 and 6.0.4 from PyPI.
+  const std::string list = message("m: &m {lr: 1}\nn: &n\n  lr: 2\nk: {<<: [*m, *n]}\n");
+  EXPECT_NE(list.find("c.yaml:1: '<<' brings this key more than once"), std::string::npos) << list;
+  EXPECT_NE(list.find("(6.0.2: 1, 6.0.4: 2)"), std::string::npos) << list;
+  for (const char* text :
+       {"k: {<<: {a: 1, a: 2}}", "k: {<<: {<<: {a: 1}, a: 2}}", "k: {<<: {a: 1}, <<: {a: 2}}",
+        "k: {<<: {\xc3\xa9: 1, \xc3\xa9: 2}}", "m: &m\n  <<: {a: 1}\n  a: 2\nk:\n  <<: *m",
+        "m: &m {lr: 1}\nn: &n {lr: 2}\nk: {<<: [*m, *n, *m]}"})
+    EXPECT_NE(message(text).find("more than once"), std::string::npos) << text << ": " << message(text);
+  for (const char* text : {"k: {<<: [{a: 1}, {a: 2}]}", "k: {<<: [{a: 1}, {a: 1}]}",
+                           "m: &m {lr: 1}\nn: &n {lr: 2}\nk: {<<: [*m, *n], lr: 3}",
+                           "k: {<<: {\xe4\xb8\x96: 1, \xe4\xb8\x96: 2}}"})
+    EXPECT_EQ(message(text), "") << text;
+}
+
 // What the golden checker of the shared FlagScale examples does, in this process.
 TEST(Compose, FlagScaleExamples) {
   const fs::path shared = fs::path(FLAGSCALE_SOURCE_DIR) / "../shared/flagscale";

@@ -22,9 +22,15 @@ constexpr size_t kMaxExpanded = 50000;  // nodes, after aliases are copied
 
 using Pairs = std::vector<std::pair<YamlNode*, YamlNode*>>;
 
+// Which of several keys of one name that '<<' brings counts: to PyYAML up to 6.0.3 the last of a mapping, and
+// the one of the first mapping of a list; to 6.0.4 the first where the key is one Latin-1 character or one
+// node of the text, else the last.
+enum class Merging { kPyYaml602, kPyYaml604 };
+
 class Constructor {
  public:
-  explicit Constructor(std::string file) : file_(std::make_shared<const std::string>(std::move(file))) {}
+  Constructor(std::string file, Merging merging)
+      : file_(std::make_shared<const std::string>(std::move(file))), merging_(merging) {}
 
   NodePtr construct(YamlNode* root) {
     settle(root);
@@ -80,6 +86,7 @@ class Constructor {
   void flatten(YamlNode& node, int depth) {
     if (depth > kMaxDepth) stop(node, "merges mappings in a circle");
     Pairs merged, own;
+    merged_names_.emplace_back();
     for (const auto& pair : node.pairs) {
       if (!is_merge(*pair.first)) {
         own.push_back(pair);
@@ -89,11 +96,14 @@ class Constructor {
       if (value.kind == YamlNode::Kind::kMapping) {
         merge(value, merged, depth);
       } else if (value.kind == YamlNode::Kind::kSequence) {
-        for (auto it = value.items.rbegin(); it != value.items.rend(); ++it) merge(**it, merged, depth);
+        std::vector<YamlNode*> items = value.items;
+        if (merging_ == Merging::kPyYaml602) std::ranges::reverse(items);
+        for (YamlNode* item : items) merge(*item, merged, depth);
       } else {
         stop(value, "merges ('<<') something that is no mapping");
       }
     }
+    merged_names_.pop_back();
     if (merged.empty() && own.size() == node.pairs.size()) return;
     node.pairs = std::move(merged);
     node.pairs.insert(node.pairs.end(), own.begin(), own.end());
@@ -103,7 +113,18 @@ class Constructor {
     if (from.kind != YamlNode::Kind::kMapping) stop(from, "merges ('<<') something that is no mapping");
     flatten(from, depth + 1);
     if (into.size() + from.pairs.size() > kMaxExpanded) stop(from, "merges into too large a mapping");
-    into.insert(into.end(), from.pairs.begin(), from.pairs.end());
+    for (const auto& pair : from.pairs)
+      if (merging_ == Merging::kPyYaml602 || merged_names_.back().insert(identity(*pair.first)).second)
+        into.push_back(pair);
+  }
+
+  // CPython has one object of each text of one Latin-1 character, and PyYAML 6.0.4 compares objects.
+  static std::pair<const YamlNode*, std::string> identity(const YamlNode& key) {
+    const std::string& text = key.text;
+    const bool shared = text.size() <= 1 || (text.size() == 2 && (text[0] == '\xc2' || text[0] == '\xc3'));
+    return shared && key.kind == YamlNode::Kind::kScalar
+               ? std::pair<const YamlNode*, std::string>(nullptr, text)
+               : std::pair<const YamlNode*, std::string>(&key, "");
   }
 
   NodePtr convert_scalar(const YamlNode& node) const {
@@ -160,17 +181,44 @@ class Constructor {
   }
 
   std::shared_ptr<const std::string> file_;
+  const Merging merging_;
+  std::vector<std::set<std::pair<const YamlNode*, std::string>>> merged_names_;  // of each open flatten()
   size_t expanded_ = 0;
 };
+
+NodePtr construct(const std::string& text, const std::string& file, Merging merging) {
+  YamlGraph graph = parse_yaml_graph(text, file);
+  return graph.root == nullptr ? Node::map() : Constructor(file, merging).construct(graph.root);
+}
+
+// Refuses what versions of PyYAML read differently, at the first value that differs.
+void require_same(const Node& one, const Node& other) {
+  if (one.kind == Kind::kMap && other.kind == Kind::kMap && one.entries.size() == other.entries.size()) {
+    for (const Entry& entry : one.entries)
+      if (const NodePtr found = other.find(entry.key)) require_same(*entry.value, *found);
+    return;
+  }
+  if (one.kind == Kind::kList && other.kind == Kind::kList && one.items.size() == other.items.size()) {
+    for (size_t i = 0; i < one.items.size(); ++i) require_same(*one.items[i], *other.items[i]);
+    return;
+  }
+  if (python_repr(one) == python_repr(other)) return;
+  fail(ErrorKind::kConfig,
+       "{}: '<<' brings this key more than once, and versions of PyYAML differ in which one counts (6.0.2: "
+       "{}, "
+       "6.0.4: {}); give it once, or beside '<<'",
+       describe(one.origin), python_repr(one), python_repr(other));
+}
 
 }  // namespace
 
 NodePtr parse_yaml(const std::string& text, const std::string& file) {
   if (const auto bad = first_bad_character(text))
     fail(ErrorKind::kConfig, "{}:{} {}", file, bad->line, bad->what);
-  YamlGraph graph = parse_yaml_graph(text, file);
-  if (graph.root == nullptr) return Node::map();
-  return Constructor(file).construct(graph.root);
+  NodePtr root = construct(text, file, Merging::kPyYaml602);
+  const bool may_merge = text.find("<<") != std::string::npos || text.find("merge") != std::string::npos;
+  if (may_merge) require_same(*root, *construct(text, file, Merging::kPyYaml604));
+  return root;
 }
 
 std::string read_text_file(const std::string& path) {

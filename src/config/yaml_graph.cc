@@ -6,9 +6,11 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.h"
 #include "config/node.h"
@@ -56,6 +58,11 @@ class Builder : public YAML::EventHandler {
                 const std::string& value) override {
     YamlNode* node = add(YamlNode::Kind::kScalar, mark, tag, anchor);
     node->text = value;
+    const Properties properties = properties_at(mark);
+    const char first = at(properties.end);
+    if (first == '|' || first == '>') check_block_header(mark, properties.end);
+    // PyYAML takes what follows a bare "!" for unquoted, whatever it is.
+    if (properties.tagged && tag == "!") node->plain = true;
     if (value.find(marks_.end) != std::string::npos) stop(mark, "opens a quote that is never closed");
     restore_tabs(*node, mark);
     // YAML 1.1 takes the colon for a separator, yaml-cpp for text.
@@ -65,11 +72,13 @@ class Builder : public YAML::EventHandler {
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value style) override {
+    properties_at(mark);
     open(add(YamlNode::Kind::kSequence, mark, tag, anchor), mark, style);
   }
   void OnSequenceEnd() override { open_.pop_back(); }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   YAML::EmitterStyle::value style) override {
+    properties_at(mark);
     open(add(YamlNode::Kind::kMapping, mark, tag, anchor), mark, style);
   }
   void OnMapEnd() override {
@@ -86,6 +95,40 @@ class Builder : public YAML::EventHandler {
 
   [[noreturn]] void stop(const YAML::Mark& mark, const char* what) const {
     fail(ErrorKind::kConfig, "{}:{} {}", source_, mark.line + 1, what);
+  }
+
+  static constexpr size_t npos = std::string::npos;
+  char at(size_t position) const { return position < text_.size() ? text_[position] : '\n'; }
+  bool space(size_t position) const {
+    return std::string_view(" \r\n").find(at(position)) != npos ||
+           text_.compare(position, marks_.tab.size(), marks_.tab) == 0;
+  }
+
+  // The tag and the anchor before a node, as PyYAML reads them: up to a space.
+  struct Properties {
+    bool tagged = false;
+    size_t end = 0;  // where the node itself starts
+  };
+  Properties properties_at(const YAML::Mark& mark) const {
+    Properties result{false, static_cast<size_t>(std::max(mark.pos, 0))};
+    size_t& p = result.end;
+    while (at(p) == '!' || at(p) == '&') {
+      const size_t begin = p;
+      const bool tag = at(p) == '!', verbatim = tag && at(p + 1) == '<';
+      while (!space(p) && !(verbatim && at(p) == '>')) ++p;
+      if (verbatim && at(p) == '>' && !space(++p)) stop(mark, "has a tag without a space after it");
+      // To PyYAML these are a part of the tag, which yaml-cpp ends at them.
+      if (tag && !verbatim && text_.substr(begin, p - begin).find_first_of(",[]{}") != npos)
+        stop(mark, "has a tag without a space after it");
+      result.tagged |= tag;
+      while (p < text_.size() && space(p)) p += at(p) == marks_.tab[0] ? marks_.tab.size() : 1;
+    }
+    return result;
+  }
+
+  void check_block_header(const YAML::Mark& mark, size_t indicator) const {
+    const size_t end = text_.find_first_not_of("+-0123456789", indicator + 1);
+    if (at(end) == '#') stop(mark, "has a comment without a space before it");
   }
 
   void restore_tabs(YamlNode& node, const YAML::Mark& mark) const {

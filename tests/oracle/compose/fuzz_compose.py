@@ -54,7 +54,10 @@ def random_difference(rng, program, kind):
     with tempfile.TemporaryDirectory() as folder:
         write_files(files, folder)
         want = show(folder, "config", overrides)
-        problem = difference(want, run(program, folder, "config", overrides))
+        got = run(program, folder, "config", overrides)
+    problem = difference(want, got)
+    if isinstance(got, str) and "versions of PyYAML differ" in got:  # refused, whichever of them is installed here
+        problem = None
     if isinstance(want, str) and any(READ_HERE.search(text) for text in files.values()):
         problem = None
     return problem, f"{kind} {overrides}\n" + "\n".join(f"# {path}\n{text}" for path, text in files.items())

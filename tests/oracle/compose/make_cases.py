@@ -30,6 +30,22 @@ a=int(3.7)|a=int('12')|a=float(1)|a=str(1)|a=str(true)|a=bool(0)|a=bool('true')|
 b.e.g.2.h=[1]|r.x=1|b.d=${.c}|b.d=${..a}|m=1|+m=1|s.x.y=1|a@b=1|g/h=1|b[c]=1|0=1|=1|a|+|~|a b=1|hydra.run.dir=x|hydra.nope=1|+hydra.nope=1|hydra/job_logging=disabled|hydra/job_logging=nope|hydra.job.chdir=true|a=1 b=2|a='x' 'y'|a=[a b,c]|a=(1)|a=@x|a=#x|a=a\\tb"""
 
 
+# Where yaml-cpp and PyYAML part: tags and block scalars with something hard behind them, keys merged twice.
+TEXTS = ["a: [!]", "a: [!, 1]", "a: [! x]", "a: [! 1]", "a: {b: !}", "a: !", "a: ! ''", "a: ! 1", "a: [!!str]", "a: [!!str, b]", "a: [!!str , b]",
+         "a: !!str", "a: !!str,", "a: !!map{b: 1}", "a: !!map {b: 1}", "a: !!seq[1]", "a: !!seq [1]", "a: !<tag:yaml.org,2002:str> 1",
+         "a: [!<tag:yaml.org,2002:str>]", "a: &x !!str 1", "a: !!str &x 1", "a: &x\n  !!int 1", "a: 'x!]'", "a: [x!]", "a: [\"!\"]",
+         "a: |-#x\n  text", "a: |#x\n  text", "a: |- #x\n  text", "a: >-#x\n  t", "a: |2#x\n  t", "a: |-2 #x\n   t", "a: |-2#x\n   t", "a: b |-#x",
+         "a: |\n  x: |-#y\n  z", "a: &q |-#x\n  t", "a: !!str |-#x\n  t", "a: !!str |- #x\n  t", "- |-#x", "a: |",
+         "m: &m {ab: 1}\nk: {<<: *m, <<: *m}", "m: &m {ab: 1}\nn: &n {cd: 2}\nk: {<<: [*m, *n], ef: 3}", "m: &m {ab: 1}\nn: &n {<<: *m, ab: 2}\nk: {<<: *n}",
+         "m: &m {ab: 1}\nn: &n {ab: 2}\nk: {<<: [*m, *n], ab: 3}", "k: {<<: {<<: {ab: 1}, ab: 2}}", "k: {<<: {ab: .nan}}",
+         "k: {<<: {ab: 1}, <<: {ab: 2}}", "m: &m {ab: [1, {c: 2}]}\nk: {<<: *m, d: 1}", "k: {<<: {ab: 1, ab: 2}}"]
+
+
+def text_cases():
+    for text in TEXTS:
+        yield {"config.yaml": text + "\n"}, []
+
+
 def override_cases():
     for text in OVERRIDES.replace("\n", "|").split("|"):
         yield "overrides", "config", [text.replace("\\t", "\t")] if text != "a=1 b=2" else ["a=1", "a=2", "b.c=3"]
@@ -78,7 +94,7 @@ def main():
         cases.append({"tree": tree, "name": name, "overrides": overrides} | outcome(show(golden / "trees" / tree, name, overrides)))
     rng = random.Random(2026)
     counts = {"scalar": 0, "override": 150, "interpolation": 150, "yaml": 80, "flow": 60, "block": 60, "tree": 40}
-    inline = [*scalar_cases(), *(case(rng, kind) for kind in KINDS for _ in range(counts[kind]))]
+    inline = [*text_cases(), *scalar_cases(), *(case(rng, kind) for kind in KINDS for _ in range(counts[kind]))]
     for files, overrides in inline:
         with tempfile.TemporaryDirectory() as folder:
             write_files(files, folder)

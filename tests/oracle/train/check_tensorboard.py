@@ -15,7 +15,9 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "golden" / "data" / "a"
 CONFIGURATION = f"""
 experiment: {{exp_name: events, exp_dir: out}}
 train:
-  system: {{log_interval: 1, log_params_norm: true, tensorboard_log_interval: 1}}
+  system: {{log_interval: 1, log_params_norm: true, log_num_zeros_in_grad: true, tensorboard_log_interval: 1,
+    log_timers_to_tensorboard: true, log_world_size_to_tensorboard: true, log_validation_ppl_to_tensorboard: true,
+    log_memory_to_tensorboard: true}}
   model: {{num_layers: 1, hidden_size: 32, num_attention_heads: 4, seq_length: 16, max_position_embeddings: 16,
     normalization: RMSNorm, swiglu: true, position_embedding_type: rope, disable_bias_linear: true, train_iters: 7,
     micro_batch_size: 2, global_batch_size: 4, attention_dropout: 0.0, hidden_dropout: 0.0, lr: 1.0e-2, eval_interval: 3,
@@ -38,7 +40,8 @@ def main():
     events.Reload()
     tags = set(events.Tags()["scalars"])
     expected = {"learning-rate": "learning rate:", "batch-size": "global batch size:", "lm loss": "lm loss:",
-                "grad-norm": "grad norm:", "params-norm": "params norm:"}
+                "grad-norm": "grad norm:", "params-norm": "params norm:",
+                "loss-scale": "loss scale:", "num-zeros": "num zeros:"}
     lines = [line for line in log if "] iteration" in line]
     assert len(lines) == 7, log
     for tag, label in expected.items():
@@ -52,7 +55,10 @@ def main():
     points = events.Scalars("lm loss validation")
     assert [point.step for point in points] == [3, 6, 7], points
     assert all(math.isclose(p.value, v, rel_tol=1e-5) for p, v in zip(points, validation)), (points, validation)
-    assert "iteration-time" in tags, tags
+    for point, value in zip(events.Scalars("lm loss validation ppl"), points):
+        assert math.isclose(point.value, math.exp(value.value), rel_tol=1e-5), (point, value)
+    assert all(point.value == 1 for point in events.Scalars("world-size"))
+    assert tags >= {"iteration-time", "mem-allocated-bytes", "mem-max-allocated-bytes"}, tags
     print(f"   {len(tags)} tags, {len(lines)} steps: as logged")
 
 
