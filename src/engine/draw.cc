@@ -1,6 +1,9 @@
 #include "engine/draw.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/error.h"
@@ -118,7 +121,9 @@ void end_without_token(Sequence& s) {
 
 void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
   OutputToken token = next_token(s, logits);
-  if (token.id < 0)
+  if (token.id == kNotNumbers || (token.id == kNoToken && !changes_logits(s)))
+    end_without_numbers(s, s.size());
+  else if (token.id == kNoToken)
     end_without_token(s);
   else
     accept(s, std::move(token), max_length);
@@ -126,10 +131,20 @@ void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
 
 }  // namespace
 
+void end_without_numbers(Sequence& s, int64_t tokens) {
+  s.event.finish = FinishReason::kError;
+  s.event.error = fmt::format(
+      "what the model gives after {} tokens is not a number (NaN or infinite): its weights are damaged, or "
+      "too "
+      "large for this precision",
+      tokens);
+}
+
 void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
   for (int64_t i = 0; i < rows.count; ++i) {
     const std::span<const float> logits = rows[i];
     const float lse = log_sum_exp(logits);
+    if (!std::isfinite(lse)) return end_without_numbers(s, first + i + 1);
     const int32_t id = s.tokens[static_cast<size_t>(first + i + 1)];
     s.event.prompt.push_back({id, logits[static_cast<size_t>(id)] - lse,
                               best_tokens(logits, lse, s.job->request.sampling.prompt_logprobs)});

@@ -15,11 +15,17 @@ struct LogitRows {
   std::span<float> operator[](int64_t i) const { return {data + i * vocab, static_cast<size_t>(vocab)}; }
 };
 
-// Log-probabilities of the prompt tokens after positions first, first + 1, ..., one a row.
+// Ends it with kError, which is the model's doing and not the request's: what the model gives after that many
+// of its tokens is not a number.
+void end_without_numbers(Sequence& sequence, int64_t tokens);
+
+// Log-probabilities of the prompt tokens after positions first, first + 1, ..., one a row. Ends the sequence
+// with kError where a row is not a number.
 void score_prompt(Sequence& sequence, int64_t first, const LogitRows& rows);
 
 // Draws the next token from the first row; while it is the token that was drafted there, the next one from
-// the next row. Ends the sequence at a stop id, at max_tokens and at max_length.
+// the next row. Ends the sequence at a stop id, at max_tokens and at max_length; with kError where no token
+// may come next or the row is not a number.
 void draw(Sequence& sequence, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length);
 
 }  // namespace flagscale::engine

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -140,7 +141,7 @@ void Engine::draw_tokens() {
                               : 0;
     const int64_t scored = chunk.rows - draws;
     if (scored > 0) score_prompt(s, chunk.first + chunk.first_row, {all.data, vocab, scored});
-    if (draws > 0)
+    if (draws > 0 && s.event.finish == FinishReason::kNone)
       draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
   };
   const auto count = static_cast<int64_t>(chunks_.size());
@@ -166,10 +167,14 @@ void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embeddin
     const auto values = runner_->embedding(embedding++);
     s.event.embedding.assign(values.begin(), values.end());
     s.event.finish = FinishReason::kStop;
-  } else if (prompt_done && s.job->request.sampling.max_tokens <= 0) {
+    if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); }))
+      end_without_numbers(s, computed);
+  } else if (prompt_done && s.job->request.sampling.max_tokens <= 0 &&
+             s.event.finish == FinishReason::kNone) {
     s.event.finish = FinishReason::kLength;
   }
-  if (prompt_done && s.choice == 0) release_followers(*s.job);
+  // Who waits for a prompt that comes to nothing computes it instead.
+  if (s.choice == 0 && (prompt_done || s.event.finish != FinishReason::kNone)) release_followers(*s.job);
   if (s.event.finish != FinishReason::kNone) end(s);
 }
 

@@ -6,10 +6,12 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <sstream>
 
 #include "base/error.h"
 #include "engine/answer.h"
+#include "engine/hash_runner_test_support.h"
 #include "engine/sampler.h"
 
 namespace flagscale::engine {
@@ -283,6 +285,74 @@ TEST(Engine, EmbedsTheLastTokenTheSameAloneAndInABatch) {
   EXPECT_EQ(alone.embedding.size(), static_cast<size_t>(engine.runner().config().hidden_size));
   EXPECT_EQ(alone.embedding, beside.embedding);
   EXPECT_EQ(text.tokens.size(), 4u);
+}
+
+TEST(Sampler, SaysWhatIsNotANumber) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const float temperature : {0.f, 1.f})
+    for (const size_t at : {0u, 5u, 16u, 17u}) {  // of vectors, and of what is left over
+      SamplingParams params;
+      params.temperature = temperature;
+      std::vector<float> logits(18, 1.f);
+      const auto with = [&](float value) {
+        logits[at] = value;
+        return sample(logits, params, {1, 0, 0});
+      };
+      EXPECT_EQ(with(std::numeric_limits<float>::quiet_NaN()), kNotNumbers);
+      EXPECT_FALSE(std::isfinite(log_sum_exp(logits)));
+      EXPECT_EQ(with(kInfinity), kNotNumbers);
+      EXPECT_FALSE(std::isfinite(log_sum_exp(logits)));
+      EXPECT_GE(with(-kInfinity), 0);
+      EXPECT_TRUE(std::isfinite(log_sum_exp(logits)));
+      EXPECT_EQ(sample(std::vector<float>(18, -kInfinity), params, {1, 0, 0}), kNoToken);
+    }
+}
+
+// The model gives no numbers after one token; the others' answers are what they are without it.
+TEST(Engine, ARequestWhoseLogitsAreNotNumbersEndsAlone) {
+  constexpr int64_t kVocab = 64;
+  constexpr int32_t kBad = 63;
+  for (const float value :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    RunnerOptions options;
+    options.max_tokens = options.max_rows = 8, options.max_sequences = 4, options.max_length = 64;
+    options.pages = 16;
+    auto owned = std::make_unique<testing::HashRunner>(kVocab, options);
+    testing::HashRunner* runner = owned.get();
+    runner->observe = [&](std::span<const StepChunk> chunks) {
+      int64_t row = 0;
+      for (const StepChunk& chunk : chunks)
+        for (int64_t i = 0; i < chunk.rows; ++i, ++row)
+          if (chunk.ids[static_cast<size_t>(chunk.first_row + i)] == kBad) runner->logits(row)[7] = value;
+    };
+    Engine engine(std::move(owned));
+    const std::vector<int32_t> good{1, 2, 3}, bad{1, 2, kBad}, late{1, 2, kBad, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    Answer fine, greedy_one, logprobs, scored;
+    std::vector<Answer> drawn(3), long_ones(2);
+    engine.add(greedy(good, 12), gather_into(fine));
+    engine.add(greedy(bad, 12), gather_into(greedy_one));
+    Request request = greedy(bad, 12);
+    request.sampling.logprobs = 2;
+    engine.add(request, gather_into(logprobs));
+    request = greedy(bad, 12);
+    request.sampling.temperature = 1, request.n = 3;
+    engine.add(request, gather_into(drawn));
+    request = greedy(late, 0);
+    request.sampling.prompt_logprobs = 0;
+    engine.add(request, gather_into(scored));
+    request.sampling.max_tokens = 4, request.n = 2;  // the prompt ends in its first chunk
+    engine.add(request, gather_into(long_ones));
+    run_all(engine);
+    EXPECT_EQ(fine.ids(), testing::HashRunner::expected(good, 12, kVocab));
+    EXPECT_EQ(fine.finish, FinishReason::kLength);
+    for (const Answer* answer :
+         {&greedy_one, &logprobs, &drawn[0], &drawn[1], &drawn[2], &scored, &long_ones[0]}) {
+      EXPECT_EQ(answer->finish, FinishReason::kError);
+      EXPECT_EQ(answer->tokens.size(), 0u);
+      EXPECT_NE(answer->error.find("after 3 tokens is not a number"), std::string::npos) << answer->error;
+    }
+    EXPECT_NE(long_ones[1].finish, FinishReason::kNone) << "it waits for a prompt that comes to nothing";
+  }
 }
 
 TEST(Sampler, DrawsFromTheTruncatedDistribution) {

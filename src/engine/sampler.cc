@@ -50,6 +50,27 @@ float largest(const float* x, size_t n) {
   return result;
 }
 
+// NaN where one is.
+float largest_or_nan(std::span<const float> x) {
+  uint32_t nan[8] = {};
+  float most[8];
+  std::fill(most, most + 8, kMinusInfinity);
+  size_t i = 0;
+  for (; i + 8 <= x.size(); i += 8)
+    for (size_t j = 0; j < 8; ++j) {
+      const float value = x[i + j];
+      most[j] = most[j] > value ? most[j] : value;
+      nan[j] |= value != value ? 1u : 0u;
+    }
+  bool any = std::any_of(nan, nan + 8, [](uint32_t n) { return n != 0; });
+  float result = *std::max_element(most, most + 8);
+  for (; i < x.size(); ++i) {
+    result = std::max(result, x[i]);
+    any |= std::isnan(x[i]);
+  }
+  return any ? std::numeric_limits<float>::quiet_NaN() : result;
+}
+
 // weights[i] = exp((x[i] - top) * scale); returns their sum. weights may be null.
 double exp_all(std::span<const float> x, float top, float scale, float* weights) {
   double total = 0;
@@ -138,8 +159,9 @@ double uniform(const DrawKey& key) {
 }
 
 int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key) {
-  const float top = largest(logits.data(), logits.size());
-  if (top == kMinusInfinity) return -1;
+  const float top = largest_or_nan(logits);
+  if (top == kMinusInfinity) return kNoToken;
+  if (!std::isfinite(top)) return kNotNumbers;
   if (params.temperature <= 0) return argmax(logits, top);
 
   thread_local Scratch scratch;

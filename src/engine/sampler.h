@@ -19,9 +19,12 @@ struct DrawKey {
 double uniform(const DrawKey& key);
 
 // Draws by temperature, then min_p, top_k and top_p in this order, each renormalised, as vLLM has them.
-// Logits of -inf are never drawn; -1 when all are. Greedy ties go to the lowest id.
+// Logits of -inf are never drawn: kNoToken when all are. kNotNumbers where one is NaN or +inf. Greedy ties go
+// to the lowest id.
+constexpr int32_t kNoToken = -1, kNotNumbers = -2;
 int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key);
 
+// Not finite where a logit is NaN or +inf, or all are -inf.
 float log_sum_exp(std::span<const float> logits);
 
 // The `count` likeliest, likeliest first, ties to the lower id. lse: log_sum_exp(logits).
