@@ -23,6 +23,7 @@ std::string log_line(const StepReport& r, const std::string& time) {
   if (r.lm_loss) line += fmt::format(" lm loss: {:.6E} |", python(*r.lm_loss));
   line += fmt::format(" loss scale: {:.1f} |", r.loss_scale);
   if (r.grad_norm) line += fmt::format(" grad norm: {:.3f} |", python(*r.grad_norm));
+  if (r.num_zeros) line += fmt::format(" num zeros: {:.1f} |", *r.num_zeros);
   if (r.params_norm) line += fmt::format(" params norm: {:.3f} |", python(*r.params_norm));
   line += fmt::format(" number of skipped iterations: {:3} | number of nan iterations: {:3} |",
                       r.skipped_iterations, r.nan_iterations);

@@ -16,6 +16,7 @@ struct StepReport {
   std::optional<double> lm_loss;  // absent where every iteration of the interval was skipped
   double loss_scale = 1;
   std::optional<double> grad_norm;
+  std::optional<double> num_zeros;  // among the gradients, where log_num_zeros_in_grad asks for it
   std::optional<double> params_norm;
   int64_t skipped_iterations = 0, nan_iterations = 0;
 };

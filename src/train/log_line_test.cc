@@ -25,6 +25,9 @@ TEST(LogLine, IsMegatronsToTheCharacter) {
   r.params_norm = 12.5;
   EXPECT_NE(log_line(r, "").find("| grad norm: 1.234 | params norm: 12.500 | number of skipped"),
             std::string::npos);
+  r.num_zeros = 7;
+  EXPECT_NE(log_line(r, "").find("| grad norm: 1.234 | num zeros: 7.0 | params norm: 12.500 |"),
+            std::string::npos);
   r.lm_loss.reset(), r.skipped_iterations = 3, r.nan_iterations = 2;
   EXPECT_NE(log_line(r, "").find("| global batch size:  1024 | loss scale: "), std::string::npos)
       << "no loss, no label";

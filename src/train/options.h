@@ -11,6 +11,7 @@
 #include "model/decoder/config.h"
 #include "model/decoder/decoder.h"
 #include "train/schedule.h"
+#include "train/training_events.h"
 
 namespace flagscale::train {
 
@@ -40,9 +41,10 @@ struct TrainOptions {
 
   int64_t eval_interval = 1000, eval_iters = 0;
   int64_t log_interval = 100;
-  bool log_throughput = false, log_params_norm = false;
+  bool log_throughput = false, log_params_norm = false, log_num_zeros_in_grad = false;
   std::string tensorboard_dir;  // empty: none
   int64_t tensorboard_log_interval = 1;
+  EventKeys events;
 
   std::string save, load;  // checkpoint folders; empty: none
   int64_t save_interval = 0;

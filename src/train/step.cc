@@ -218,6 +218,12 @@ double TrainStep::parameters_norm() const {
   return std::sqrt(sum);
 }
 
+double TrainStep::zero_gradients() const {
+  int64_t zeros = 0;
+  for (const State& state : states()) zeros += std::count(state.grad, state.grad + state.size, 0.f);
+  return static_cast<double>(zeros);
+}
+
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
 
 std::vector<TrainStep::State> TrainStep::states() const {

@@ -65,6 +65,7 @@ class TrainStep {
   void update(const op::StepScalars& step);
 
   double parameters_norm() const;
+  double zero_gradients() const;  // how many gradients are 0
 
   model::Decoder& decoder() { return *decoder_; }
   const Team& team() const { return team_; }

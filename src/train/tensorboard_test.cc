@@ -4,37 +4,18 @@
 
 #include <gtest/gtest.h>
 
-#include <bit>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
+#include "train/event_file_test_support.h"
 
 namespace flagscale::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-template <class T>
-T value_at(std::string_view bytes, size_t at) {
-  T value;
-  std::memcpy(&value, bytes.data() + at, sizeof value);
-  return value;
-}
-
-uint32_t masked(std::string_view bytes) { return std::rotr(crc32c(bytes), 15) + 0xa282ead8u; }
-
-std::string only_file(const fs::path& dir) {
-  std::ostringstream text;
-  for (const auto& entry : fs::directory_iterator(dir)) {
-    EXPECT_NE(entry.path().filename().string().find("events.out.tfevents."), std::string::npos);
-    text << std::ifstream(entry.path(), std::ios::binary).rdbuf();
-  }
-  return text.str();
-}
 
 TEST(TensorBoard, ChecksumIsCastagnolis) {
   EXPECT_EQ(crc32c("123456789"), 0xe3069283u);
@@ -49,23 +30,22 @@ TEST(TensorBoard, RecordsAreFramedAndHoldTheScalars) {
     writer.scalar("lm loss", 2.5, 300);
     writer.flush();
   }
-  const std::string file = only_file(dir);
-  std::vector<std::string_view> events;
-  for (size_t at = 0; at < file.size();) {
-    const auto size = value_at<uint64_t>(file, at);
-    ASSERT_LE(at + size + 16, file.size());
-    EXPECT_EQ(value_at<uint32_t>(file, at + 8), masked(std::string_view(file).substr(at, 8)));
-    events.push_back(std::string_view(file).substr(at + 12, size));
-    EXPECT_EQ(value_at<uint32_t>(file, at + 12 + size), masked(events.back()));
-    at += size + 16;
-  }
+  const fs::directory_entry file = *fs::directory_iterator(dir);
+  EXPECT_NE(file.path().filename().string().find("events.out.tfevents."), std::string::npos);
+  std::ostringstream bytes;
+  bytes << std::ifstream(file.path(), std::ios::binary).rdbuf();
+  const std::vector<std::string> events = event_file::records(bytes.str());
   ASSERT_EQ(events.size(), 2u);
-  EXPECT_NE(events[0].find("brain.Event:2"), std::string_view::npos);
-  EXPECT_GT(value_at<double>(events[1], 1), 1.7e9) << "seconds since 1970";
-  EXPECT_EQ(events[1].substr(9, 3), std::string_view("\x10\xac\x02", 3)) << "step 300";
+  EXPECT_NE(events[0].find("brain.Event:2"), std::string::npos);
+  EXPECT_GT(event_file::value_at<double>(events[1], 1), 1.7e9) << "seconds since 1970";
+  EXPECT_EQ(events[1].substr(9, 3), std::string("\x10\xac\x02", 3)) << "step 300";
   const size_t tag = events[1].find("\x0a\x07lm loss\x15");
-  ASSERT_NE(tag, std::string_view::npos);
-  EXPECT_EQ(value_at<float>(events[1], tag + 10), 2.5f);
+  ASSERT_NE(tag, std::string::npos);
+  EXPECT_EQ(event_file::value_at<float>(events[1], tag + 10), 2.5f);
+  const auto scalars = scalars_in(dir);
+  ASSERT_EQ(scalars.at("lm loss").size(), 1u);
+  EXPECT_EQ(scalars.at("lm loss")[0].step, 300);
+  EXPECT_EQ(scalars.at("lm loss")[0].value, 2.5);
 }
 
 TEST(TensorBoard, AFolderThatCannotBeIsAnError) {

@@ -11,7 +11,6 @@
 #include "train/log_line.h"
 #include "train/memory.h"
 #include "train/saving.h"
-#include "train/tensorboard.h"
 
 namespace flagscale::train {
 
@@ -53,7 +52,7 @@ struct Trainer::Run {
   data::DatasetSplits data;
   Progression at;
   std::unique_ptr<io::CheckpointWriter> writer;
-  std::unique_ptr<EventWriter> events;
+  std::unique_ptr<TrainingEvents> events;
   std::FILE* out = nullptr;
   TrainResult result;
 
@@ -83,7 +82,8 @@ struct Trainer::Run {
     if (!options.save.empty())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
-    if (!options.tensorboard_dir.empty()) events = std::make_unique<EventWriter>(options.tensorboard_dir);
+    if (!options.tensorboard_dir.empty())
+      events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
     start_weights();
   }
@@ -135,7 +135,7 @@ struct Trainer::Run {
 
   // What Megatron reports of an iteration: of a spike nothing, of another one that it skips the loss alone.
   struct Outcome {
-    std::optional<double> loss, norm;
+    std::optional<double> loss, norm, zeros;
   };
 
   // The update, unless it must not be.
@@ -156,7 +156,7 @@ struct Trainer::Run {
       ++at.skipped_iterations, ++interval_skipped;
       if (spike) return {};
       if (!std::isfinite(loss)) ++at.nan_iterations, ++interval_nan;
-      return {loss, {}};
+      return {loss, {}, {}};
     }
     ++at.updates;
     at.schedule_samples += samples;
@@ -164,7 +164,9 @@ struct Trainer::Run {
     interval_loss += loss;
     ++interval_losses;
     result.lm_loss = loss;
-    return {loss, static_cast<double>(norm)};
+    Outcome outcome{loss, static_cast<double>(norm), {}};
+    if (options.log_num_zeros_in_grad) outcome.zeros = step->zero_gradients();
+    return outcome;
   }
 
   // What a log line and an event file have alike.
@@ -176,6 +178,7 @@ struct Trainer::Run {
     r.global_batch_size = batch;
     r.lm_loss = outcome.loss;
     r.grad_norm = outcome.norm;
+    r.num_zeros = outcome.zeros;
     if (options.log_params_norm) r.params_norm = step->parameters_norm();
     return r;
   }
@@ -194,29 +197,15 @@ struct Trainer::Run {
                  static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
     r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
     print(log_line(r, time_now()));
-    if (events) events->scalar("iteration-time", seconds, r.iteration);
+    if (events) events->interval(r);
     interval_loss = 0;
     interval_losses = interval_iterations = interval_skipped = interval_nan = 0;
     interval_start = Clock::now();
   }
 
-  // Megatron's tags, of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
-  void write_events(int64_t batch, const Outcome& outcome) {
-    if (!events || at.iteration % options.tensorboard_log_interval != 0) return;
-    const StepReport r = report(batch, outcome);
-    const auto both = [&](const std::string& tag, std::optional<double> value) {
-      if (!value) return;
-      events->scalar(tag, *value, r.iteration);
-      events->scalar(tag + " vs samples", *value, r.consumed_samples);
-    };
-    both("learning-rate", r.learning_rate);
-    if (r.skipped_samples > 0)
-      events->scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
-    both("batch-size", static_cast<double>(batch));
-    both("lm loss", r.lm_loss);
-    both("grad-norm", r.grad_norm);
-    both("params-norm", r.params_norm);
-    events->flush();
+  // Of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
+  void write_events(int64_t batch, const Outcome& outcome) const {
+    if (events && at.iteration % options.tensorboard_log_interval == 0) events->step(report(batch, outcome));
   }
 
   void print(const std::string& line) {
@@ -257,10 +246,7 @@ struct Trainer::Run {
     print(validation_line(prefix, *loss));
     if (split != data::kValid) return;
     result.validation_loss = *loss;
-    if (!events) return;
-    events->scalar("lm loss validation", *loss, at.iteration);
-    events->scalar("lm loss validation vs samples", *loss, at.consumed_samples);
-    events->flush();
+    if (events) events->validation(at.iteration, at.consumed_samples, *loss);
   }
 
   // One bad batch is passed over; weights that give nothing else will not mend, and the checkpoints from

@@ -12,6 +12,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <set>
 #include <sstream>
 
 #include "base/error.h"
@@ -19,6 +20,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
 #include "io/xxh64.h"
+#include "train/event_file_test_support.h"
 
 namespace flagscale::train {
 namespace {
@@ -291,6 +293,58 @@ TEST(Trainer, EvaluatesOnHeldOutData) {
   const std::string line = run(o).text;
   EXPECT_NEAR(std::stod(after(line, "lm loss value:")), loss / tokens, 1e-5);
   EXPECT_NEAR(std::stod(after(line, "lm loss PPL:")), std::exp(loss / tokens), 1e-2);
+}
+
+TEST(Trainer, WritesMegatronsTagsUnderItsFlags) {
+  const TemporaryFolder folder;
+  const std::set<std::string> always{"learning-rate", "batch-size", "lm loss", "loss-scale", "grad-norm"};
+  const auto tags_of = [&](const TrainOptions& o, const std::string& name) {
+    TrainOptions with = o;
+    with.tensorboard_dir = folder.path + "/" + name;
+    const Ran ran = run(with);
+    const auto scalars = scalars_in(with.tensorboard_dir);
+    std::set<std::string> tags;
+    for (const auto& [tag, points] : scalars) {
+      const size_t axis = tag.find(" vs samples");
+      if (axis == std::string::npos) {
+        tags.insert(tag);
+        continue;
+      }
+      const auto& by_iteration = scalars.at(tag.substr(0, axis));
+      EXPECT_EQ(points.size(), by_iteration.size()) << tag;
+      for (size_t i = 0; i < points.size(); ++i) {
+        EXPECT_EQ(points[i].step, by_iteration[i].step * o.global_batch_size) << tag;
+        EXPECT_EQ(points[i].value, by_iteration[i].value) << tag;
+      }
+    }
+    for (const EventPoint& point : scalars.at("lm loss"))
+      EXPECT_NEAR(point.value, std::stod(ran.lines.at(static_cast<size_t>(point.step - 1)).loss), 1e-5);
+    return std::pair(tags, scalars);
+  };
+  TrainOptions o = tiny(4);
+  const auto [plain, plain_scalars] = tags_of(o, "plain");
+  EXPECT_EQ(plain, always);
+  ASSERT_EQ(plain_scalars.at("loss-scale").size(), 4u);
+  for (const EventPoint& point : plain_scalars.at("loss-scale")) EXPECT_EQ(point.value, 1);
+
+  o.events = {
+      .no_loss_scale = true, .world_size = true, .timers = true, .validation_ppl = true, .memory = true};
+  o.log_throughput = o.log_params_norm = o.log_num_zeros_in_grad = true;
+  o.tensorboard_log_interval = 2, o.eval_interval = 2, o.eval_iters = 1;
+  std::set<std::string> all = always;
+  all.erase("loss-scale");
+  all.insert({"world-size", "iteration-time", "throughput", "num-zeros", "params-norm", "lm loss validation",
+              "lm loss validation ppl", "mem-reserved-bytes", "mem-allocated-bytes",
+              "mem-max-allocated-bytes", "mem-allocated-count"});
+  const auto [tags, scalars] = tags_of(o, "all");
+  EXPECT_EQ(tags, all);
+  EXPECT_EQ(scalars.at("lm loss").size(), 2u);
+  EXPECT_EQ(scalars.at("iteration-time").size(), 4u) << "at each log line";
+  EXPECT_GT(scalars.at("num-zeros")[0].value, 16 * 32) << "tokens that no sample holds have no gradient";
+  EXPECT_NEAR(scalars.at("lm loss validation ppl")[0].value,
+              std::exp(scalars.at("lm loss validation")[0].value), 1e-2);
+  EXPECT_EQ(scalars.at("mem-allocated-bytes")[0].value,
+            static_cast<double>(static_cast<float>(TrainStep(o.model, step_options(o)).memory().total())));
 }
 
 TEST(Trainer, GoesOnBitForBit) {

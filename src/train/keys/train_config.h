@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "train/training_events.h"
+
 namespace flagscale::train {
 
 struct ModelKeys {
@@ -118,9 +120,10 @@ struct CheckpointKeys {
 struct LoggingKeys {
   int64_t log_interval = 100;
   bool log_throughput = false;
-  bool log_params_norm = false;
+  bool log_params_norm = false, log_num_zeros_in_grad = false;
   std::string tensorboard_dir;  // empty: FlagScale's <exp_dir>/tensorboard
   int64_t tensorboard_log_interval = 1;
+  EventKeys events;
 };
 
 struct PrecisionKeys {

@@ -45,7 +45,8 @@ struct TokenizerFacts {
   int64_t vocab_size = 0;        // 0: only the key vocab_size is known
   int32_t end_of_document = -1;  // -1: none
 };
-TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer);
+TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer,
+                           Isa isa = machine_isa());
 
 // What a run computes in: bf16 where asked for; fp16 stands for bf16 where `isa` multiplies it, else for
 // fp32, which is as fast there.

@@ -232,6 +232,8 @@ void set_files(const TrainConfig& c, TrainOptions& out) {
   out.log_interval = c.logging.log_interval;
   out.log_throughput = c.logging.log_throughput;
   out.log_params_norm = c.logging.log_params_norm;
+  out.log_num_zeros_in_grad = c.logging.log_num_zeros_in_grad;
+  out.events = c.logging.events;
   out.tensorboard_dir = c.logging.tensorboard_dir;
   out.tensorboard_log_interval = c.logging.tensorboard_log_interval;
   out.save = c.checkpoint.save;
@@ -271,10 +273,10 @@ void check_train_config(const TrainConfig& config) {
   train_options(config, assumed);
 }
 
-TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer) {
+TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
   TrainOptions out;
   out.model = decoder(config, tokenizer);
-  out.compute = compute_type(config.precision);
+  out.compute = compute_type(config.precision, isa);
   set_batch(config, out);
   set_schedule(config, out);
   set_data(config, tokenizer, out);

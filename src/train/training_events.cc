@@ -1,0 +1,49 @@
+#include "train/training_events.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace flagscale::train {
+
+void TrainingEvents::both(const std::string& tag, double value, const StepReport& report) {
+  writer_.scalar(tag, value, report.iteration);
+  writer_.scalar(tag + " vs samples", value, report.consumed_samples);
+}
+
+void TrainingEvents::step(const StepReport& r) {
+  both("learning-rate", r.learning_rate, r);
+  if (r.skipped_samples > 0)
+    writer_.scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
+  both("batch-size", static_cast<double>(r.global_batch_size), r);
+  if (r.lm_loss) both("lm loss", *r.lm_loss, r);
+  if (!keys_.no_loss_scale) both("loss-scale", r.loss_scale, r);
+  if (keys_.world_size) both("world-size", 1, r);
+  if (r.grad_norm) both("grad-norm", *r.grad_norm, r);
+  if (r.num_zeros) both("num-zeros", *r.num_zeros, r);
+  if (r.params_norm) both("params-norm", *r.params_norm, r);
+  if (keys_.memory) {
+    const auto now = static_cast<double>(allocator_.allocated());
+    writer_.scalar("mem-reserved-bytes", now, r.iteration);
+    writer_.scalar("mem-allocated-bytes", now, r.iteration);
+    writer_.scalar("mem-max-allocated-bytes", static_cast<double>(allocator_.peak()), r.iteration);
+    writer_.scalar("mem-allocated-count", 1, r.iteration);
+  }
+  writer_.flush();
+}
+
+void TrainingEvents::interval(const StepReport& r) {
+  if (!keys_.timers) return;
+  writer_.scalar("iteration-time", r.ms_per_iteration * 1e-3, r.iteration);
+  if (r.tflops) writer_.scalar("throughput", *r.tflops, r.iteration);
+  writer_.flush();
+}
+
+void TrainingEvents::validation(int64_t iteration, int64_t consumed_samples, double lm_loss) {
+  StepReport r;
+  r.iteration = iteration, r.consumed_samples = consumed_samples;
+  both("lm loss validation", lm_loss, r);
+  if (keys_.validation_ppl) both("lm loss validation ppl", std::exp(std::min(20.0, lm_loss)), r);
+  writer_.flush();
+}
+
+}  // namespace flagscale::train
