@@ -1,11 +1,13 @@
 #pragma once
 // A model that says what its prompt tells it to, for tests of everything around a model. It reads the text
-// between the last
-// << and >> of the prompt, and writes it after the prompt, then ends the sequence. Its tokenizer has a token
+// between the last << and >> of the prompt, and writes it after the prompt, then ends the sequence. Where it
+// would write the byte 1, and where an embedded prompt has it, it gives NaN. Its tokenizer has a token
 // a byte, and a few of several.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +53,8 @@ inline std::unique_ptr<text::Tokenizer> make_tokenizer(const std::string& specia
 class ScriptedRunner final : public engine::Runner {
  public:
   static constexpr int64_t kVocab = 264;
+  static constexpr int32_t kBroken = 1;
+  static constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
   static model::DecoderConfig config_of() {
     model::DecoderConfig config;
@@ -97,9 +101,17 @@ class ScriptedRunner final : public engine::Runner {
                             at < chunk.ids.size() ? chunk.ids[at] : chunk.drafts[at - chunk.ids.size()]);
       if (i < chunk.first_row || i >= chunk.first_row + chunk.rows) continue;
       rows_.resize(rows_.size() + static_cast<size_t>(kVocab), 0.f);
-      (rows_.end() - static_cast<std::ptrdiff_t>(kVocab))[next(history)] = 30;
+      const auto row = rows_.end() - static_cast<std::ptrdiff_t>(kVocab);
+      const int32_t token = next(history);
+      if (token == kBroken)
+        std::fill(row, rows_.end(), kNaN);
+      else
+        row[token] = 30;
     }
-    if (chunk.embed) embeddings_.insert(embeddings_.end(), {3, 0, static_cast<float>(history.size()), 4});
+    if (chunk.embed && std::ranges::find(history, kBroken) != history.end())
+      embeddings_.insert(embeddings_.end(), 4, kNaN);
+    else if (chunk.embed)
+      embeddings_.insert(embeddings_.end(), {3, 0, static_cast<float>(history.size()), 4});
   }
   static int32_t next(const std::vector<int32_t>& history) {
     const auto find_last = [&](char c, size_t end) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "serve/server_test_support.h"
 
 namespace flagscale::serve::testing {
@@ -21,6 +23,32 @@ TEST(Chat, AnswersAsOpenAiDoes) {
   EXPECT_TRUE(choice["logprobs"].is_null());
   EXPECT_EQ(answer["usage"]["completion_tokens"], 10);  // " the" is one token; the end token counts
   EXPECT_EQ(answer["usage"]["total_tokens"], answer["usage"]["prompt_tokens"].get<int>() + 10);
+}
+
+// A model that gives NaN ends the request that met it, as an error of the server's; the others go on.
+TEST(Completions, AModelThatGivesNoNumbersIsAnErrorOfThisRequestAlone) {
+  TestServer server;
+  const auto expect_error = [](const TestJson& body) {
+    ASSERT_TRUE(body.contains("error")) << body;
+    EXPECT_EQ(body["error"]["type"], "server_error");
+    EXPECT_NE(body["error"]["message"].get<std::string>().find("is not a number"), std::string::npos) << body;
+  };
+  *server.step_ms = 2;
+  auto beside = std::async(std::launch::async,
+                           [&] { return server.post("/v1/completions", completion(std::string(40, 'x'))); });
+  expect_error(server.post("/v1/completions", completion("ab\x01"), 500));
+  expect_error(server.post("/v1/completions", completion("ab\x01", {{"temperature", 1}, {"n", 2}}), 500));
+  expect_error(server.post("/v1/completions", completion("ab\x01", {{"logprobs", 2}}), 500));
+  expect_error(server.post("/v1/embeddings", {{"input", "ab\x01"}}, 500));
+  const Stream stream = server.stream("/v1/chat/completions", chat("ab\x01"));
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_EQ(stream.content(), "ab");
+  EXPECT_TRUE(stream.done);
+  ASSERT_GE(stream.chunks.size(), 2u);
+  expect_error(stream.chunks[stream.chunks.size() - 2]);
+  EXPECT_EQ(stream.chunks.back()["choices"][0]["finish_reason"], "error");
+  EXPECT_EQ(beside.get()["choices"][0]["text"], std::string(40, 'x'));
+  EXPECT_EQ(server.post("/v1/completions", completion("abc"))["choices"][0]["text"], "abc");
 }
 
 TEST(Chat, StreamsTheSame) {
