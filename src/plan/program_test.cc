@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <ctime>
+#include <functional>
 #include <random>
 
 #include "kernel/eager.h"
@@ -39,6 +41,65 @@ TEST(Layout, NothingThatLivesTogetherOverlaps) {
       }
     }
   }
+}
+
+// By looking at all that live together, one by one.
+size_t lay_out_slowly(std::vector<Interval>& intervals) {
+  std::vector<Interval*> order, placed;
+  for (Interval& interval : intervals) order.push_back(&interval);
+  std::ranges::stable_sort(order, std::ranges::greater(), &Interval::bytes);
+  size_t end = 0;
+  for (Interval* wanted : order) {
+    wanted->offset = 0;
+    std::ranges::sort(placed, {}, &Interval::offset);
+    for (const Interval* other : placed) {
+      if (other->last < wanted->first || wanted->last < other->first) continue;
+      if (wanted->offset + wanted->bytes <= other->offset) break;
+      wanted->offset = std::max(wanted->offset, (other->offset + other->bytes + 63) & ~size_t{63});
+    }
+    placed.push_back(wanted);
+    end = std::max(end, wanted->offset + wanted->bytes);
+  }
+  return end;
+}
+
+TEST(Layout, EachLiesInTheLowestFreePlace) {
+  std::mt19937 random(11);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Interval> intervals;
+    for (size_t i = 0, count = 1 + random() % 100; i < count; ++i) {
+      const int first = static_cast<int>(random() % 200),
+                length = static_cast<int>(random() % (random() % 2 ? 5 : 300));
+      intervals.push_back({1 + random() % (random() % 2 ? 5000 : 100), first,
+                           random() % 20 == 0 ? INT32_MAX : first + length});
+    }
+    std::vector<Interval> slowly = intervals;
+    ASSERT_EQ(lay_out(intervals), lay_out_slowly(slowly));
+    for (size_t i = 0; i < intervals.size(); ++i) ASSERT_EQ(intervals[i].offset, slowly[i].offset);
+  }
+}
+
+// What a training of so many layers keeps from its forward pass, and what is short-lived.
+std::vector<Interval> layers(int count) {
+  std::vector<Interval> intervals;
+  const int launches = count * 60;
+  for (int at = 0; at < count * 20; ++at) {
+    const int back = launches - 2 * at;
+    intervals.push_back({static_cast<size_t>(1000 + 997 * (at % 7)), at, at % 3 == 0 ? at + 2 : back});
+    intervals.push_back({static_cast<size_t>(900 + 997 * (at % 5)), back, back + 3});
+  }
+  return intervals;
+}
+
+TEST(Layout, TakesNearlyTheSameTimeForEachOfManyLayers) {
+  const auto seconds = [](int count) {
+    std::vector<Interval> intervals = layers(count);
+    const std::clock_t start = std::clock();
+    lay_out(intervals);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  seconds(256);
+  EXPECT_LT(seconds(2048), 24 * seconds(256)) << "8 times as many layers; 64 would be quadratic";
 }
 
 // ((x + x) + x) + ... : many transients, of which two live at a time.

@@ -29,7 +29,7 @@ std::string describe(const MemoryUse& use) {
 void require_weights(const model::DecoderConfig& config, size_t available) {
   constexpr double kGib = 1 << 30, kBytes = 4 * sizeof(float);
   const double needed = model::parameter_count(config) * kBytes;
-  constexpr int kQuicklyPlanned = 256;  // layers: a second or two
+  constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
   fail(ErrorKind::kResource,
        "training needs {:.1f} GiB for the weights, gradients and optimizer of {:.4g} parameters alone, this "

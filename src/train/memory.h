@@ -9,7 +9,7 @@ namespace flagscale::train {
 std::string describe(const MemoryUse& use);
 
 // Throws Error{kResource} when weights, gradients and both moments alone exceed `available` and the plan,
-// which says more, would take long to make: its time grows with the square of the layers.
+// which says more, would take long to make: thousands of layers.
 void require_weights(const model::DecoderConfig& config, size_t available);
 
 // Throws Error{kResource} when `use` exceeds `available`, saying what each of the changes that fit would
