@@ -85,6 +85,13 @@ void add_request(engine::Engine& engine, engine::Request request, engine::Sink s
   }
 }
 
+void require_answer(const engine::Answer& answer, const engine::LoadedModel& model,
+                    const std::string& where) {
+  if (answer.finish != engine::FinishReason::kError) return;
+  fail(ErrorKind::kCorrupt, "{}: {}: {}; `flagscale checkpoint verify` names weights that are no numbers",
+       model.path, where, answer.error);
+}
+
 void run_engine(engine::Engine& engine) {
   while (engine.step()) throw_if_interrupted();
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/answer.h"
 #include "engine/engine.h"
 #include "engine/load.h"
 
@@ -36,6 +37,9 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
 // Engine::add(); an error names the prompt's place.
 void add_request(engine::Engine& engine, engine::Request request, engine::Sink sink,
                  const std::string& where);
+
+// Throws Error{kCorrupt} naming the model and the prompt's place where the engine ended it with an error.
+void require_answer(const engine::Answer& answer, const engine::LoadedModel& model, const std::string& where);
 
 // Steps until nothing is left or the user interrupts (Error{kInterrupted}).
 void run_engine(engine::Engine& engine);

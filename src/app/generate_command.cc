@@ -26,16 +26,19 @@ std::vector<engine::Prompt> prompts_of(const Options& o) {
   return {{o.prompt, {}, "--prompt"}};
 }
 
-// Prints a single answer as it comes.
-void stream(engine::Engine& engine, const text::Tokenizer& tokenizer, engine::Request request) {
+// Prints a single answer as it comes; how it ended.
+engine::Answer stream(engine::Engine& engine, const text::Tokenizer& tokenizer, engine::Request request) {
   text::StreamDecoder decoder(tokenizer, request.prompt);
+  engine::Answer end;
   engine.add(std::move(request), [&](engine::Event event) {
     if (event.stop_id >= 0) event.tokens.pop_back();
     for (const engine::OutputToken& token : event.tokens) fmt::print("{}", decoder.put(token.id));
     std::fflush(stdout);
+    engine::gather(end, std::move(event));
   });
   run_engine(engine);
   fmt::print("{}\n", decoder.finish());
+  return end;
 }
 
 void generate(const Options& o) {
@@ -54,15 +57,17 @@ void generate(const Options& o) {
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens,
                                   static_cast<int64_t>(requests.size()));
   if (requests.size() == 1 && !o.engine.json)
-    return stream(*engine, *model.tokenizer, std::move(requests[0]));
+    return require_answer(stream(*engine, *model.tokenizer, std::move(requests[0])), model, prompts[0].where);
   std::vector<engine::Answer> answers(requests.size());
   for (size_t i = 0; i < requests.size(); ++i)
     add_request(*engine, requests[i], engine::gather_into(answers[i]), prompts[i].where);
   run_engine(*engine);
-  for (size_t i = 0; i < requests.size(); ++i)
+  for (size_t i = 0; i < requests.size(); ++i) {
+    require_answer(answers[i], model, prompts[i].where);
     fmt::print("{}\n", o.engine.json
                            ? engine::generated_json(requests[i].prompt, answers[i], *model.tokenizer)
                            : engine::output_text(answers[i], *model.tokenizer));
+  }
 }
 
 void setup(CLI::App& app) {

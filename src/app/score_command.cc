@@ -86,6 +86,7 @@ void score(const Options& o) {
     add_request(*engine, std::move(request), engine::gather_into(answers[i]), places[i]);
   }
   run_engine(*engine);
+  for (size_t i = 0; i < texts.size(); ++i) require_answer(answers[i], model, places[i]);
   if (!o.text.empty()) return print_total(answers, o.engine.json, skip);
   for (size_t i = 0; i < texts.size(); ++i) {
     if (o.engine.json)
