@@ -1,15 +1,17 @@
 #pragma once
-// Low-rank additions to a product (Hu et al., "LoRA", 2021): y += scale B A x, where each row of x names its
-// adapter. Several adapters lie in one pair of tensors, a slot each: serving mixes them in a batch, training
-// is one slot that every row names. A slot is a row, which may be strided, so that all that an adapter has in
-// a model lies together.
+// Low-rank additions to a product (Hu et al., "LoRA", 2021): y += scale B A x.
 //
-// A row's result is bitwise the same whatever runs beside it: each sum is formed in an order that depends on
-// the shapes alone. A slot whose B is zero adds zero.
+// Serving: each row of x names its adapter. Several adapters lie in one pair of tensors, a slot each, and a
+// batch mixes them. A slot is a row, which may be strided, so that all that an adapter has in a model lies
+// together. A row's result is bitwise the same whatever runs beside it: each sum is formed in an order that
+// depends on the shapes alone. A slot whose B is zero adds zero.
+//
+// Training: one adapter for all rows, A and B as matrices of their own, in any float type, with gradients.
 
 #include <tuple>
 
 #include "autograd/context.h"
+#include "op/dropout/dropout.h"
 
 namespace flagscale::op {
 
@@ -27,8 +29,23 @@ struct LoraArgs {
 };
 inline constinit KernelSlot<LoraArgs> kLora{"lora"};
 
-// Adds to y, in place. No gradient so far.
+// Adds to y, in place. No gradient.
 void lora(Context& context, const Tensor& x, const Tensor& slots, const Tensor& a, const Tensor& b,
           const Tensor& ranks, const Tensor& scales, const Tensor& y);
+
+// How a trained adapter adds.
+struct LoraTraining {
+  float scale = 1;             // alpha / rank
+  float dropout = 0;           // of x, or
+  bool dropout_after = false;  // of what is added
+  uint64_t seed = 0, stream = 0;
+  const DropoutRows* rows = nullptr;  // where dropout > 0
+};
+
+// y's columns [first, first + out) += scale B A x, in place: x [rows, in], a [rank, in], b [out, rank] and
+// y [rows, at least first + out] of one type. y is the output of an op, whose own gradient stays as it is.
+// Of the forward pass A x is kept, rank numbers a row; what dropout left is made anew in backward.
+void train_lora(Context& context, const Tensor& x, const Tensor& a, const Tensor& b,
+                const LoraTraining& training, const Tensor& y, int64_t first);
 
 }  // namespace flagscale::op

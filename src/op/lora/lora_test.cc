@@ -1,6 +1,7 @@
 #include "op/lora/lora.h"
 
 #include "base/error.h"
+#include "op/matmul/matmul.h"
 #include "op/op_testing.h"
 
 namespace flagscale::op {
@@ -108,6 +109,46 @@ TEST(Lora, ShapesThatDoNotFitAreNamed) {
                Error);
   EXPECT_THROW(lora(c, y, int_tensor({0, 1}), adapters.a, adapters.b, adapters.ranks, adapters.scales, y),
                Error);
+}
+
+// Over columns of a product, as an adapter of one projection of a fused weight.
+testing::Function trained(const LoraTraining& training) {
+  return [training](Context& c, const std::vector<Tensor>& in) {
+    const Tensor y = linear(c, in[0], in[1], Tensor());
+    train_lora(c, in[0], in[2], in[3], training, y, 2);
+    return y;
+  };
+}
+
+std::vector<Tensor> trained_inputs() {  // x, W, A, B
+  return {random_tensor({9, 21}, 1), random_tensor({17, 21}, 2), random_tensor({3, 21}, 3),
+          random_tensor({13, 3}, 4)};
+}
+
+TEST(TrainLora, Gradients) {
+  const DropoutRows rows{5};
+  testing::expect_gradients(trained({1.5f}), trained_inputs());
+  testing::expect_gradients(trained({1.5f, 0.4f, false, 1, 2, &rows}), trained_inputs());
+  testing::expect_gradients(trained({1.5f, 0.4f, true, 1, 2, &rows}), trained_inputs());
+}
+
+TEST_P(LoraSets, TrainedAgreesWithScalarInDouble) {
+  const DropoutRows rows{5};
+  for (const LoraTraining& training :
+       {LoraTraining{0.5f}, LoraTraining{0.5f, 0.4f, false, 1, 2, &rows}, {0.5f, 0.4f, true, 1, 2, &rows}})
+    testing::expect_agrees(GetParam(), trained(training), trained_inputs());
+}
+
+TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
+  const std::vector<Tensor> in = trained_inputs();
+  const testing::Result whole = testing::run(trained({1.5f}), in, Isa::kScalar);
+  const testing::Function frozen = [&](Context& c, const std::vector<Tensor>& adapter) {
+    const Tensor y = linear(c, in[0], in[1], Tensor());
+    train_lora(c, in[0], adapter[0], adapter[1], {1.5f}, y, 2);
+    return y;
+  };
+  const testing::Result alone = testing::run(frozen, {in[2], in[3]}, Isa::kScalar);
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(testing::relative_error(alone.grads[i], whole.grads[i + 2]), 0);
 }
 
 }  // namespace

@@ -1,0 +1,81 @@
+// Products of the training step's own kind (op/matmul), so every float type and instruction set works. With
+// h = scale A x:  y += B h;  dB = dy^T h;  dh = scale dy B;  dA = dh^T x;  dx += dh A.
+#include "base/error.h"
+#include "op/elementwise/elementwise.h"
+#include "op/lora/lora.h"
+#include "op/matmul/matmul.h"
+
+namespace flagscale::op {
+
+namespace {
+
+void check_shapes(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& y, int64_t first) {
+  const bool matrices =
+      x.shape().rank() == 2 && a.shape().rank() == 2 && b.shape().rank() == 2 && y.shape().rank() == 2;
+  const bool fits = matrices && x.dim(0) == y.dim(0) && a.dim(1) == x.dim(1) && b.dim(1) == a.dim(0) &&
+                    first >= 0 && first + b.dim(0) <= y.dim(1);
+  const bool alike = x.dtype() == a.dtype() && x.dtype() == b.dtype() && x.dtype() == y.dtype();
+  if (!fits || !alike)
+    fail(ErrorKind::kInvalidArgument, "[train_lora] x {} {}, a {} {}, b {} {} and y {} {} from column {}",
+         name(x.dtype()), x.shape().str(), name(a.dtype()), a.shape().str(), name(b.dtype()), b.shape().str(),
+         name(y.dtype()), y.shape().str(), first);
+}
+
+// What dropout leaves of x where it acts there; a new tensor each time, so that none is kept.
+Tensor dropped(Recorder& r, const Tensor& x, const LoraTraining& t) {
+  const Tensor out = r.empty(x.shape(), x.dtype(), x.live());
+  launch_dropout(r, {x, out, 1, t.dropout, t.seed, t.stream, t.rows});
+  return out;
+}
+
+void scale_in_place(Recorder& r, const Tensor& x, float scale) {
+  launch_dropout(r, {x, x, scale, 0, 0, 0, nullptr});
+}
+
+// y += B h.
+void add_up(Recorder& r, const Tensor& h, const Tensor& b, const LoraTraining& t, const Tensor& y) {
+  const bool drops = t.dropout > 0 && t.dropout_after;
+  if (y.dtype() != DType::kBF16 && !drops)  // sums of a product are never bf16
+    return launch_matmul(r, {h, b, {}, y, false, true, nullptr, {}});
+  const Tensor more = r.empty(y.shape(), y.dtype(), y.live());
+  launch_matmul(r, {h, b, more, {}, false, true, nullptr, {}});
+  if (drops) launch_dropout(r, {more, more, 1, t.dropout, t.seed, t.stream, t.rows});
+  r.launch(kAdd, {more, y, y}, {0, 3 * static_cast<double>(more.bytes())});
+}
+
+void backward(Backward& back, const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& h,
+              const LoraTraining& t, const Tensor& upstream) {
+  Recorder& r = back.recorder;
+  const bool before = t.dropout > 0 && !t.dropout_after, after = t.dropout > 0 && t.dropout_after;
+  const Tensor dy = after ? dropped(r, upstream, t) : upstream;
+  if (const auto db = back.sink(b); db.grad.defined())
+    launch_matmul(r, {dy, h, {}, db.grad, true, false, db.accumulate, {}});
+  const Tensor dh = r.empty(h.shape(), h.dtype(), h.live());
+  launch_matmul(r, {dy, b, dh, {}, false, false, nullptr, {}});
+  scale_in_place(r, dh, t.scale);
+  if (const auto da = back.sink(a); da.grad.defined())
+    launch_matmul(r, {dh, before ? dropped(r, x, t) : x, {}, da.grad, true, false, da.accumulate, {}});
+  if (!back.wants(x)) return;
+  const Tensor dx = back.buffer(x);
+  launch_matmul(r, {dh, a, dx, {}, false, false, nullptr, {}});
+  if (before) launch_dropout(r, {dx, dx, 1, t.dropout, t.seed, t.stream, t.rows});
+  back.give(x, dx);
+}
+
+}  // namespace
+
+void train_lora(Context& c, const Tensor& x, const Tensor& a, const Tensor& b, const LoraTraining& t,
+                const Tensor& y, int64_t first) {
+  check_shapes(x, a, b, y, first);
+  const bool before = t.dropout > 0 && !t.dropout_after;
+  const Tensor h = c.recorder.empty({x.dim(0), a.dim(0)}, x.dtype(), x.live());
+  launch_matmul(c.recorder, {before ? dropped(c.recorder, x, t) : x, a, h, {}, false, true, nullptr, {}});
+  scale_in_place(c.recorder, h, t.scale);
+  add_up(c.recorder, h, b, t, y.columns(first, b.dim(0)));
+  if (c.tape)
+    c.tape->record({x, a, b}, {y}, [=](Backward& back) {
+      backward(back, x, a, b, h, t, back.grad(0).columns(first, b.dim(0)));
+    });
+}
+
+}  // namespace flagscale::op
