@@ -8,6 +8,7 @@
 #include "data/blend.h"
 #include "data/gpt_dataset.h"
 #include "data/index_cache.h"
+#include "data/packed_dataset.h"
 #include "data/train_data.h"
 
 namespace flagscale::data {
@@ -27,12 +28,39 @@ std::string describe(const std::string& prefix, const SampleIndexOptions& wanted
       wanted.drop_last_partial);
 }
 
+// One split of a file of conversations.
+Source open_packs(const DatasetOptions& options, const IndexedData& data, Split split, int64_t first,
+                  int64_t end, std::optional<int64_t> samples) {
+  const IndexedReader& reader = *data.tokens;
+  const auto length = [&](int64_t s) { return reader.index().length(s); };
+  int64_t cut = 0, longest = 0;
+  for (int64_t s = first; s < end; ++s) {
+    cut += length(s) > options.sequence_length + 1;
+    longest = std::max<int64_t>(longest, length(s));
+  }
+  if (cut > 0)
+    warn(
+        "{} (split {}): {} of {} conversations are longer than seq_length {} and are cut (the longest has {} "
+        "tokens)",
+        reader.prefix(), name(split), cut, end - first, options.sequence_length, longest);
+  try {
+    return std::make_unique<PackedDataset>(
+        data,
+        build_packs({first, end, options.sequence_length, samples, options.seed, options.sft_packing},
+                    length),
+        options.sequence_length);
+  } catch (const Error&) {
+    rethrow_with(fmt::format("{} (split {}, sequences {}..{})", reader.prefix(), name(split), first, end));
+  }
+}
+
 // One split of one file; null when the split has no sequence.
 Source open_split(const DatasetOptions& options, const IndexedData& data, Split split,
                   std::pair<double, double> share, std::optional<int64_t> samples) {
   const IndexedReader& reader = *data.tokens;
   const auto [first, end] = split_range(share, reader.index().sequences());
   if (first == end) return nullptr;
+  if (options.sft) return open_packs(options, data, split, first, end, samples);
   SampleIndexOptions wanted;
   wanted.first_sequence = first;
   wanted.end_sequence = end;
@@ -120,7 +148,7 @@ std::vector<IndexedData> open_readers(const DatasetOptions& options, const Blend
   std::vector<IndexedData> readers;
   for (const auto& prefix : blend.prefixes) {
     IndexedData data{std::make_shared<IndexedReader>(prefix, options.mmap_bin_files, options.vocab_size), {}};
-    if (options.separated_loss_mask) data.loss_mask = open_loss_mask(options, *data.tokens);
+    if (options.separated_loss_mask || options.sft) data.loss_mask = open_loss_mask(options, *data.tokens);
     readers.push_back(std::move(data));
   }
   return readers;

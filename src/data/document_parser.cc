@@ -105,11 +105,12 @@ void DocumentParser::parse(const Block& block, const std::function<void(const Do
   Document current{block.begin.line, std::vector<std::vector<std::string_view>>(keys_.size())};
   const std::string_view all = block.text();
   std::string_view rest = block.begin.offset == 0 ? without_mark(all) : all;
-  const bool json = format_ == InputFormat::kJsonLines;
+  const bool parsed = format_ == InputFormat::kJsonLines;
+  const bool json = parsed || format_ == InputFormat::kRecords;  // a line each
   const auto give = [&](std::string_view text) {
     if (text.find_first_not_of(kSpace) == std::string_view::npos) return true;
     std::string why;
-    if (json) {
+    if (parsed) {
       why = parse_line(
           text, static_cast<size_t>(block.buffer.data() + block.buffer.size() - (text.data() + text.size())),
           current);

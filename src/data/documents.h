@@ -12,6 +12,7 @@ namespace flagscale::data {
 
 enum class InputFormat {
   kJsonLines,   // an object a line; blank lines are passed over
+  kRecords,     // the same, but a line is one text, whatever is in it
   kParagraphs,  // plain text, documents parted by blank lines
   kWholeFile,   // plain text, a document a file
 };

@@ -22,14 +22,29 @@ void append_document(const PreprocessOptions& options, const Encoder& encode, co
   out.sequences.push_back(static_cast<int32_t>(out.lengths.size() - first));
 }
 
+// The record's text and its mask, as two keys.
+void append_conversation(const PreprocessOptions& options, std::string_view record, Encoded& out) {
+  const EncodedConversation encoded =
+      options.conversations->encode(parse_conversation(record, options.conversation_format));
+  for (const auto& [key, values] : {std::pair{&out.keys[0], &encoded.ids}, {&out.keys[1], &encoded.mask}}) {
+    key->tokens.insert(key->tokens.end(), values->begin(), values->end());
+    key->lengths.push_back(static_cast<int32_t>(values->size()));
+    key->sequences.push_back(1);
+  }
+}
+
 // Encodes all keys of a document or, when one of them fails, none.
 std::string encode_document(const PreprocessOptions& options, const Encoder& encode, const Document& document,
                             Encoded& out) {
   std::vector<std::pair<size_t, size_t>> before;
   for (const auto& key : out.keys) before.emplace_back(key.tokens.size(), key.lengths.size());
   try {
-    for (size_t k = 0; k < out.keys.size(); ++k) append_document(options, encode, document, k, out.keys[k]);
+    if (options.conversations)
+      append_conversation(options, document.texts[0][0], out);
+    else
+      for (size_t k = 0; k < out.keys.size(); ++k) append_document(options, encode, document, k, out.keys[k]);
   } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kInvalidArgument) throw;  // no fault of the record's
     for (size_t k = 0; k < out.keys.size(); ++k) {
       out.keys[k].tokens.resize(before[k].first);
       out.keys[k].lengths.resize(before[k].second);

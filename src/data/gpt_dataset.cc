@@ -70,4 +70,10 @@ bool BlendedDataset::loss_mask(int64_t index, std::span<int32_t> mask) const {
   return datasets_[static_cast<size_t>(index_.dataset[i])]->loss_mask(index_.sample[i], mask);
 }
 
+void BlendedDataset::starts(int64_t index, std::vector<int32_t>& starts) const {
+  check_index(index, size());
+  const auto i = static_cast<size_t>(index);
+  datasets_[static_cast<size_t>(index_.dataset[i])]->starts(index_.sample[i], starts);
+}
+
 }  // namespace flagscale::data

@@ -43,6 +43,7 @@ class BlendedDataset final : public SampleSource {
   int64_t sequence_length() const override { return datasets_.front()->sequence_length(); }
   void sample(int64_t index, std::span<int32_t> tokens) const override;
   bool loss_mask(int64_t index, std::span<int32_t> mask) const override;
+  void starts(int64_t index, std::vector<int32_t>& starts) const override;
   const BlendIndex& index() const { return index_; }
 
  private:

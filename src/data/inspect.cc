@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "data/indexed_reader.h"
 
 namespace flagscale::data {
 namespace {
+
+constexpr int64_t kMostOfConversation = 1024;  // tokens shown
 
 nlohmann::json rounded(double value) { return std::round(value * 1e6) / 1e6; }
 
@@ -89,41 +93,97 @@ std::string to_json(const DatasetFacts& f, const std::vector<DocumentText>& docu
       {"modes", f.modes},
       {"splits", splits},
   };
-  for (const DocumentText& d : documents)
-    json["first_documents"].push_back({{"tokens", d.tokens}, {"text", d.text}, {"cut", d.cut}});
+  for (const DocumentText& d : documents) {
+    nlohmann::json document{{"tokens", d.tokens}, {"text", d.text}, {"cut", d.cut}};
+    if (!d.runs.empty()) document["learnt_tokens"] = d.learnt;
+    for (const DocumentText::Run& run : d.runs)
+      document["runs"].push_back({{"text", run.text}, {"learnt", run.learnt}});
+    json["first_documents"].push_back(std::move(document));
+  }
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-std::string to_text(const std::vector<DocumentText>& documents) {
-  std::string lines;
-  for (size_t i = 0; i < documents.size(); ++i) {
-    std::string words = documents[i].text;
-    std::replace(words.begin(), words.end(), '\n', ' ');
-    lines +=
-        fmt::format("{}: {} tokens: {}{}\n", i, documents[i].tokens, words, documents[i].cut ? " …" : "");
+namespace {
+
+std::string line_of(const DocumentText& document) {
+  std::string words = document.text;
+  std::replace(words.begin(), words.end(), '\n', ' ');
+  return fmt::format("{} tokens: {}{}\n", document.tokens, words, document.cut ? " …" : "");
+}
+
+std::string masked_text(const DocumentText& document, bool colour) {
+  std::string text = fmt::format("{} tokens, {} of them learnt:\n", document.tokens, document.learnt);
+  for (const DocumentText::Run& run : document.runs)
+    text += !run.learnt ? run.text
+            : colour    ? fmt::format("\x1b[32m{}\x1b[0m", run.text)
+                        : fmt::format("⟦{}⟧", run.text);
+  if (document.cut) text += " …";
+  return text + (text.ends_with('\n') ? "\n" : "\n\n");
+}
+
+// Tokens of a document from its first sequence on, at most `most`.
+std::vector<int32_t> tokens_of(const IndexedReader& reader, int64_t document, int64_t most) {
+  const IndexView& index = reader.index();
+  std::vector<int32_t> ids;
+  for (int64_t s = index.document(document); s < index.document(document + 1); ++s) {
+    const int64_t wanted = std::clamp<int64_t>(most - static_cast<int64_t>(ids.size()), 0, index.length(s));
+    const size_t before = ids.size();
+    ids.resize(before + static_cast<size_t>(wanted));
+    reader.read(s, 0, std::span(ids).subspan(before));
   }
+  return ids;
+}
+
+// The pair of the loss mask beside a pair of tokens; empty where there is none.
+std::string mask_beside(const std::string& prefix) {
+  constexpr std::string_view kText = "_text_document";
+  if (!prefix.ends_with(kText)) return {};
+  const std::string mask = prefix.substr(0, prefix.size() - kText.size()) + "_loss_mask_document";
+  return std::filesystem::exists(mask + ".idx") ? mask : std::string();
+}
+
+using Decode = std::function<std::string(std::span<const int32_t>)>;
+
+void add_runs(std::span<const int32_t> ids, std::span<const int32_t> mask, const Decode& decode,
+              DocumentText& document) {
+  const size_t count = std::min(ids.size(), mask.size());
+  for (size_t i = 0; i < count;) {
+    size_t end = i + 1;
+    while (end < count && mask[end] == mask[i]) ++end;
+    document.runs.push_back({decode(ids.subspan(i, end - i)), mask[i] == 1});
+    i = end;
+  }
+}
+
+}  // namespace
+
+std::string to_text(const std::vector<DocumentText>& documents, bool colour) {
+  std::string lines;
+  for (size_t i = 0; i < documents.size(); ++i)
+    lines += fmt::format(
+        "{}: {}", i, documents[i].runs.empty() ? line_of(documents[i]) : masked_text(documents[i], colour));
   return lines;
 }
 
-std::vector<DocumentText> first_documents(
-    const std::string& prefix, int64_t count, int64_t max_tokens,
-    const std::function<std::string(std::span<const int32_t>)>& decode) {
+std::vector<DocumentText> first_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
+                                          const Decode& decode) {
   const IndexedReader reader(prefix);
-  const IndexView& index = reader.index();
+  std::optional<IndexedReader> mask;
+  if (const std::string beside = mask_beside(prefix); !beside.empty()) mask.emplace(beside);
+  if (mask) max_tokens = std::max(max_tokens, kMostOfConversation);
   std::vector<DocumentText> documents;
-  for (int64_t d = 0; d < std::min(count, index.documents()); ++d) {
-    std::vector<int32_t> ids;
+  for (int64_t d = 0; d < std::min(count, reader.index().documents()); ++d) {
+    const std::vector<int32_t> ids = tokens_of(reader, d, max_tokens);
     DocumentText document;
-    for (int64_t s = index.document(d); s < index.document(d + 1); ++s) {
-      const int64_t wanted =
-          std::clamp<int64_t>(max_tokens - static_cast<int64_t>(ids.size()), 0, index.length(s));
-      const size_t before = ids.size();
-      ids.resize(before + static_cast<size_t>(wanted));
-      reader.read(s, 0, std::span(ids).subspan(before));
-      document.tokens += index.length(s);
-    }
+    for (int64_t s = reader.index().document(d); s < reader.index().document(d + 1); ++s)
+      document.tokens += reader.index().length(s);
     document.text = decode(ids);
     document.cut = document.tokens > max_tokens;
+    if (mask && d < mask->index().documents()) {
+      const std::vector<int32_t> all = tokens_of(*mask, d, document.tokens);
+      document.learnt = std::count(all.begin(), all.end(), 1);
+      add_runs(ids, all, decode, document);
+    }
     documents.push_back(std::move(document));
   }
   return documents;

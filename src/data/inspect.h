@@ -31,14 +31,23 @@ struct DocumentText {
   int64_t tokens = 0;  // of all of it
   std::string text;
   bool cut = false;  // there is more
+  // Where PREFIX_loss_mask_document lies beside PREFIX_text_document: the text once more, in runs that are
+  // learnt and runs that are not, and how many tokens of the document are learnt.
+  struct Run {
+    std::string text;
+    bool learnt;
+  };
+  std::vector<Run> runs;
+  int64_t learnt = 0;
 };
 
-// The first `count` documents, at most `max_tokens` of each.
+// The first `count` documents, at most `max_tokens` of each; more of what has a loss mask.
 std::vector<DocumentText> first_documents(const std::string& prefix, int64_t count, int64_t max_tokens,
                                           const std::function<std::string(std::span<const int32_t>)>& decode);
 
 std::string to_text(const DatasetFacts& facts);
-std::string to_text(const std::vector<DocumentText>& documents);  // a line each
+// A line each; of documents with a loss mask all lines, what is learnt in green or, without colour, in ⟦ ⟧.
+std::string to_text(const std::vector<DocumentText>& documents, bool colour = false);
 // One line. documents: where they were asked for, "first_documents".
 std::string to_json(const DatasetFacts& facts, const std::vector<DocumentText>& documents = {});
 

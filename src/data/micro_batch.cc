@@ -1,6 +1,7 @@
 // Samples to packed batches: tokens, labels, loss mask, positions, boundaries (Megatron's
 // _get_ltor_masks_and_position_ids).
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -21,15 +22,26 @@ void check_shapes(const MicroBatch& batch, size_t length) {
 // tokens, or empty; it says instead of eod_mask_loss which labels count.
 void fill_masks(const MaskOptions& options, std::span<const int32_t> tokens, std::span<const int32_t> labels,
                 std::span<const int32_t> own_mask, std::span<float> loss_mask,
-                std::span<int32_t> position_ids) {
+                std::span<int32_t> position_ids, TokenCounts& counts) {
   int32_t position = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const bool eod = tokens[i] == options.eod_token && tokens[i] != kPadToken;
     const bool padding = labels[i] == kPadToken || labels[i] == options.pad_token;
     const bool left_out = own_mask.empty() ? options.eod_mask_loss && eod : own_mask[i + 1] != 1;
     loss_mask[i] = padding || left_out ? 0.0f : 1.0f;
+    ++(padding ? counts.padding : left_out ? counts.masked : counts.learnt);
     position_ids[i] = position;
     position = options.reset_position_ids && eod ? 0 : position + 1;
+  }
+}
+
+// What begins inside a sample: positions from 0, no label across.
+void apply_starts(std::span<const int32_t> starts, std::span<float> loss_mask,
+                  std::span<int32_t> position_ids, TokenCounts& counts) {
+  for (const int32_t start : starts) {
+    const auto first = static_cast<size_t>(start);
+    if (std::exchange(loss_mask[first - 1], 0.f) != 0) --counts.learnt, ++counts.masked;
+    for (size_t i = first; i < position_ids.size(); ++i) position_ids[i] = static_cast<int32_t>(i - first);
   }
 }
 
@@ -65,17 +77,18 @@ class Boundaries {
 }  // namespace
 
 int64_t max_cu_seqlens(int64_t sequences, int64_t sequence_length, const MaskOptions& options) {
-  return sequences * (options.reset_attention_mask ? sequence_length : 1) + 1;
+  return sequences * (options.reset_attention_mask || options.packed ? sequence_length : 1) + 1;
 }
 
 int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOptions& options,
-                         const MicroBatch& batch) {
+                         const MicroBatch& batch, TokenCounts* counts) {
   const auto length = static_cast<size_t>(source.sequence_length());
   check_shapes(batch, length);
   FLAGSCALE_CHECK(!batch.cu_seqlens.empty());
   Boundaries boundaries(batch.cu_seqlens);
-  thread_local std::vector<int32_t> sample, mask;  // kept, so that a training step allocates nothing
-  sample.resize(length + 1), mask.resize(length + 1);
+  thread_local std::vector<int32_t> sample, mask, starts;  // kept, so that a training step allocates nothing
+  sample.resize(length + 1), mask.resize(length + 1), starts.reserve(length);
+  TokenCounts here;
   for (size_t at = 0; at < batch.tokens.size(); at += length) {
     const int64_t index = first + static_cast<int64_t>(at / length);
     source.sample(index, sample);
@@ -83,8 +96,12 @@ int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOp
     const auto tokens = batch.tokens.subspan(at, length), labels = batch.labels.subspan(at, length);
     std::copy_n(sample.begin(), length, tokens.begin());
     std::copy_n(sample.begin() + 1, length, labels.begin());
-    fill_masks(options, tokens, labels, own_mask, batch.loss_mask.subspan(at, length),
-               batch.position_ids.subspan(at, length));
+    const auto loss_mask = batch.loss_mask.subspan(at, length);
+    const auto position_ids = batch.position_ids.subspan(at, length);
+    fill_masks(options, tokens, labels, own_mask, loss_mask, position_ids, here);
+    source.starts(index, starts);
+    apply_starts(starts, loss_mask, position_ids, here);
+    for (const int32_t start : starts) boundaries.push(at + static_cast<size_t>(start));
     if (options.reset_attention_mask)
       for (size_t i = 0; i + 1 < length; ++i)
         if (tokens[i] == options.eod_token && tokens[i] != kPadToken) boundaries.push(at + i + 1);
@@ -92,6 +109,8 @@ int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOp
     replace_padding(tokens, options.pad_token);
     replace_padding(labels, options.pad_token);
   }
+  if (counts)
+    *counts = {counts->learnt + here.learnt, counts->masked + here.masked, counts->padding + here.padding};
   return boundaries.finish();
 }
 

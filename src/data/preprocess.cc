@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -16,6 +17,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "data/encoded_block.h"
+#include "data/indexed_reader.h"
 #include "data/indexed_writer.h"
 #include "data/journal.h"
 #include "data/ordered_workers.h"
@@ -39,6 +41,7 @@ std::string describe_job(const PreprocessOptions& options) {
       {"format", static_cast<int>(options.format)},
       {"keys", options.keys},
       {"tokenizer", options.tokenizer_id},
+      {"conversations", options.conversations ? static_cast<int>(options.conversation_format) : -1},
       {"vocab_size", options.vocab_size},
       {"eod", options.append_eod ? options.eod : -1},
   };
@@ -50,7 +53,7 @@ void check_options(const PreprocessOptions& options) {
   if (options.keys.empty()) fail(ErrorKind::kInvalidArgument, "no JSON keys to take");
   if (std::set<std::string>(options.keys.begin(), options.keys.end()).size() != options.keys.size())
     fail(ErrorKind::kInvalidArgument, "a JSON key is given twice");
-  if (options.format != InputFormat::kJsonLines && options.keys.size() != 1)
+  if (options.format != InputFormat::kJsonLines && !options.conversations && options.keys.size() != 1)
     fail(ErrorKind::kInvalidArgument, "plain text has no JSON keys to choose from");
   if (options.append_eod && (options.eod < 0 || options.eod >= options.vocab_size))
     fail(ErrorKind::kInvalidArgument, "the tokenizer has no end-of-document token to append");
@@ -58,7 +61,19 @@ void check_options(const PreprocessOptions& options) {
   if (!folder.empty() && !std::filesystem::is_directory(folder))
     fail(ErrorKind::kNotFound, "the folder {} of the output prefix {} does not exist: make it first",
          folder.string(), options.output_prefix);
-  FLAGSCALE_CHECK(options.make_encoder != nullptr && options.vocab_size > 0);
+  FLAGSCALE_CHECK((options.make_encoder != nullptr || options.conversations) && options.vocab_size > 0);
+}
+
+int64_t count_ones(const std::string& prefix) {
+  const IndexedReader reader(prefix);
+  int64_t count = 0;
+  std::vector<int32_t> tokens;
+  for (int64_t s = 0; s < reader.index().sequences(); ++s) {
+    tokens.resize(static_cast<size_t>(reader.index().length(s)));
+    reader.read(s, 0, tokens);
+    count += std::count(tokens.begin(), tokens.end(), 1);
+  }
+  return count;
 }
 
 // One run: the writers, the journal, and what is reported in the end.
@@ -94,8 +109,10 @@ class Run {
     OrderedWorkers<Block, Encoded> workers(
         threads, [&](Block& block) { return reader.next(block); },
         [this] {
-          auto parser = std::make_shared<DocumentParser>(options_.format, options_.keys);
-          return [this, parser, encode = options_.make_encoder()](const Block& block) {
+          auto parser = std::make_shared<DocumentParser>(
+              options_.format, options_.conversations ? std::vector<std::string>{"record"} : options_.keys);
+          const Encoder encoder = options_.conversations ? nullptr : options_.make_encoder();
+          return [this, parser, encode = encoder](const Block& block) {
             return encode_block(options_, *parser, encode, block);
           };
         });
@@ -200,6 +217,7 @@ class Run {
     std::remove(journal_path_.c_str());
     for (const auto& writer : writers_) writer->remove_parts();
     for (const auto& writer : writers_) report_.tokens.push_back(writer->position().tokens);
+    if (options_.conversations) report_.learnt = count_ones(report_.prefixes[1]);
     report_.documents = journal_.documents;
     report_.skipped = journal_.skipped;
   }
@@ -219,11 +237,12 @@ std::string to_json(const PreprocessReport& report) {
   nlohmann::json outputs = nlohmann::json::array();
   for (size_t k = 0; k < report.prefixes.size(); ++k)
     outputs.push_back({{"prefix", report.prefixes[k]}, {"tokens", report.tokens[k]}});
-  const nlohmann::json json = {{"outputs", outputs},
-                               {"documents", report.documents},
-                               {"skipped", report.skipped},
-                               {"input_bytes", report.input_bytes},
-                               {"resumed", report.resumed}};
+  nlohmann::json json = {{"outputs", outputs},
+                         {"documents", report.documents},
+                         {"skipped", report.skipped},
+                         {"input_bytes", report.input_bytes},
+                         {"resumed", report.resumed}};
+  if (report.learnt > 0) json["learnt_tokens"] = report.learnt;
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -4,14 +4,18 @@
 // A document becomes one sequence for each of its pieces that has tokens; the end-of-document token, where
 // wanted, ends its last one. A document without tokens is kept as a document without sequences. Output is
 // PREFIX_KEY_document.{bin,idx} (for plain text the key is "text"), u16 below 65500 ids and i32 from there
-// on. The same bytes whatever the number of workers and however often the run was killed and started again.
+// on. Of conversations two pairs are written, PREFIX_text_document and PREFIX_loss_mask_document, a document
+// and a sequence each (FlagScale's layout). The same bytes whatever the number of workers and however often
+// the run was killed and started again.
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "data/conversation_encoder.h"
 #include "data/documents.h"
 
 namespace flagscale::data {
@@ -25,6 +29,9 @@ struct PreprocessOptions {
   InputFormat format = InputFormat::kJsonLines;
   std::vector<std::string> keys{"text"};
   std::function<Encoder()> make_encoder;  // called once a worker
+  // Instead of it: records are conversations, the keys "text" and "loss_mask" (1 for each token to learn).
+  std::shared_ptr<const ConversationEncoder> conversations;
+  ConversationFormat conversation_format = ConversationFormat::kAuto;
   std::string tokenizer_id;  // differs when the tokenizer does: a journal of another one is not continued
   int64_t vocab_size = 0;    // chooses u16 or i32
   bool append_eod = false;
@@ -40,6 +47,7 @@ struct PreprocessReport {
   std::vector<std::string> prefixes;  // one a key
   std::vector<int64_t> tokens;        // one a key
   int64_t documents = 0, skipped = 0, input_bytes = 0;
+  int64_t learnt = 0;  // tokens that the loss masks of conversations keep
   bool resumed = false;
 };
 

@@ -31,6 +31,10 @@ class SampleSource {
   // Where the sample has a loss mask of its own: true, and 1 for each of its tokens that is to be learnt, 0
   // for the others. mask: [sequence_length() + 1]. Errors as sample().
   virtual bool loss_mask(int64_t index, std::span<int32_t> mask) const = 0;
+  // Where in the sample, after its first token, something begins that sees nothing before it (a conversation
+  // of several, the padding): positions and attention start anew, and the token is no label of the one
+  // before.
+  virtual void starts(int64_t /*index*/, std::vector<int32_t>& starts) const { starts.clear(); }
 };
 
 enum Split { kTrain = 0, kValid = 1, kTest = 2 };
@@ -56,6 +60,9 @@ struct DatasetOptions {
   // sequences with 1 for each token to learn and 0 for the others, replaces what MaskOptions says of the
   // loss.
   bool separated_loss_mask = false;
+  // sft: a sequence is a conversation; samples are whole ones (packed_dataset.h). sft_packing: several of
+  // them in a sample; false: one, and padding.
+  bool sft = false, sft_packing = true;
   bool drop_last_partial_validation_sequence = true;  // Megatron's default
   double mid_level_dataset_surplus = 0.005;
   int64_t vocab_size = 0;  // 0: token ids are checked for sign only
@@ -86,6 +93,7 @@ struct SampleOrder {
 };
 
 struct MaskOptions {
+  bool packed = false;                // samples have starts()
   int32_t eod_token = -1;             // ends a document; needed by the three switches below
   bool reset_position_ids = false;    // positions start at 0 again after each eod_token
   bool reset_attention_mask = false;  // a new entry of cu_seqlens after each eod_token
@@ -101,8 +109,13 @@ struct MicroBatch {
   std::span<int32_t> labels;        // [b * s], the next token
   std::span<float> loss_mask;       // [b * s], 0 or 1
   std::span<int32_t> position_ids;  // [b * s]
-  std::span<int32_t>
-      cu_seqlens;  // [capacity]: boundaries 0 .. b * s; b + 1 of them, more with reset_attention_mask
+  std::span<int32_t> cu_seqlens;    // [capacity]: boundaries 0 .. b * s; b + 1 of them, more with
+                                    // reset_attention_mask and of packed samples
+};
+
+// Positions of batches by what becomes of them.
+struct TokenCounts {
+  int64_t learnt = 0, masked = 0, padding = 0;
 };
 
 // Bounds the entries of cu_seqlens that a micro-batch can have.
@@ -111,7 +124,8 @@ int64_t max_cu_seqlens(int64_t sequences, int64_t sequence_length, const MaskOpt
 // Reads samples first .. first + b - 1 and fills the batch, b = tokens.size() / sequence_length. Entries of
 // cu_seqlens past the returned live count repeat its last value. Throws kInvalidArgument when they do not
 // fit.
+// counts: the batch's positions are added to it; may be null.
 int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOptions& options,
-                         const MicroBatch& batch);
+                         const MicroBatch& batch, TokenCounts* counts = nullptr);
 
 }  // namespace flagscale::data

@@ -1,0 +1,286 @@
+#include "data/conversation_encoder.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace flagscale::data {
+
+namespace {
+
+// Noncharacters of Unicode, which no text has.
+constexpr std::string_view kBegin = "\xef\xb7\x90", kEnd = "\xef\xb7\x91";
+constexpr std::string_view kOther = "\xef\xb7\x92 another answer \xef\xb7\x93";
+
+std::vector<std::pair<std::string, std::string>> variables_of(const text::Tokenizer& tokenizer) {
+  std::vector<std::pair<std::string, std::string>> variables;
+  for (const auto& [name, id] : {std::pair{"bos_token", tokenizer.bos()},
+                                 {"eos_token", tokenizer.eos()},
+                                 {"pad_token", tokenizer.pad()},
+                                 {"unk_token", tokenizer.unk()}})
+    if (id >= 0) variables.emplace_back(name, tokenizer.id_to_token(id));
+  return variables;
+}
+
+// {%- generation %} writes kBegin too, {%- endgeneration %} kEnd. The marks stand in blocks of their own, so
+// that the white space around is cut as before.
+std::string with_marks(const std::string& source, bool& found) {
+  std::string result;
+  std::string_view rest = source;
+  for (size_t at; (at = rest.find("{%")) != std::string_view::npos;) {
+    const size_t close = rest.find("%}", at);
+    if (close == std::string_view::npos) break;
+    result += rest.substr(0, at);
+    const std::string_view tag = rest.substr(at, close + 2 - at);
+    std::string_view word = tag.substr(2, tag.size() - 4);
+    const auto is_sign = [](char c) { return c == '-' || c == '+'; };
+    const std::string left(!word.empty() && is_sign(word.front()) ? word.substr(0, 1) : "");
+    const std::string right(word.size() > left.size() && is_sign(word.back()) ? word.substr(word.size() - 1)
+                                                                              : "");
+    word = word.substr(left.size(), word.size() - left.size() - right.size());
+    word.remove_prefix(std::min(word.find_first_not_of(" \t\n"), word.size()));
+    word = word.substr(0, word.find_last_not_of(" \t\n") + 1);
+    const auto mark = [](std::string_view text) { return fmt::format("{{{{ '{}' }}}}", text); };
+    if (word == "generation")
+      result +=
+          fmt::format("{{%{} if true %}}{}{{% endif %}}{{% generation {}%}}", left, mark(kBegin), right);
+    else if (word == "endgeneration")
+      result +=
+          fmt::format("{{%{} endgeneration %}}{{% if true %}}{}{{% endif {}%}}", left, mark(kEnd), right);
+    else
+      result += tag;
+    found = found || word == "generation";
+    rest.remove_prefix(close + 2);
+  }
+  return result += rest;
+}
+
+size_t common_prefix(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+size_t common_suffix(std::string_view a, std::string_view b) {
+  return static_cast<size_t>(std::mismatch(a.rbegin(), a.rend(), b.rbegin(), b.rend()).first - a.rbegin());
+}
+
+bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
+size_t character_start(std::string_view text, size_t at) {
+  while (at > 0 && at < text.size() && is_continuation(text[at])) --at;
+  return at;
+}
+
+std::string list_of(const std::vector<Message>& messages, size_t count) {
+  std::string json = "[";
+  for (size_t i = 0; i < count; ++i) json += (i > 0 ? "," : "") + messages[i].json;
+  return json + "]";
+}
+
+// Places of a text among its tokens. Where each token is bytes of the text, these are counted; else (a
+// tokenizer that normalises) the text up to the place is encoded, and what it has in common with the whole
+// counts.
+class Places {
+ public:
+  Places(const text::Tokenizer& tokenizer, std::string_view text, std::span<const int32_t> ids)
+      : tokenizer_(tokenizer), text_(text), ids_(ids) {
+    size_t at = 0;
+    for (const int32_t id : ids) {
+      const auto bytes = tokenizer.encoder().token_bytes(id, false);
+      if (!bytes || text.substr(at, bytes->size()) != *bytes) break;
+      ends_.push_back(at += bytes->size());
+    }
+    if (at != text.size()) ends_.clear();
+  }
+
+  // Tokens that end at or before it. A token across it is not among them.
+  size_t before(size_t byte) const {
+    if (!ends_.empty())
+      return static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), byte) - ends_.begin());
+    const auto part = tokenizer_.encode(text_.substr(0, byte));
+    const size_t most = std::min(part.size(), ids_.size());
+    return static_cast<size_t>(
+        std::mismatch(part.begin(), part.begin() + static_cast<std::ptrdiff_t>(most), ids_.begin()).first -
+        part.begin());
+  }
+  // No token is across it.
+  bool is_between(size_t byte) const {
+    if (!ends_.empty()) return byte == 0 || std::binary_search(ends_.begin(), ends_.end(), byte);
+    return before(byte) == tokenizer_.encode(text_.substr(0, byte)).size();
+  }
+
+ private:
+  const text::Tokenizer& tokenizer_;
+  std::string_view text_;
+  std::span<const int32_t> ids_;
+  std::vector<size_t> ends_;  // of tokens, in bytes
+};
+
+// What two texts have in common at their start, less a special token (<…> or […]) that goes on otherwise.
+size_t shared_start(std::string_view a, std::string_view b) {
+  size_t shared = character_start(b, common_prefix(a, b));
+  const size_t open = b.substr(0, shared).find_last_of("<[");
+  const bool closed = open == std::string_view::npos ||
+                      b.substr(open, shared - open).find_first_of(">]") != std::string_view::npos;
+  return closed || shared == a.size() ? shared : open;
+}
+
+// What is learnt of the messages that are.
+std::vector<bool> chosen(const Conversation& conversation, LearntPart part) {
+  std::vector<bool> learnt;
+  for (const Message& message : conversation.messages) learnt.push_back(message.learnt);
+  if (part != LearntPart::kLastAnswer) return learnt;
+  const auto last = std::find(learnt.rbegin(), learnt.rend(), true);
+  const auto keep = static_cast<size_t>(learnt.rend() - last);
+  for (size_t i = 0; i + 1 < keep; ++i) learnt[i] = false;
+  return learnt;
+}
+
+}  // namespace
+
+ConversationEncoder::ConversationEncoder(std::shared_ptr<const text::Tokenizer> tokenizer,
+                                         const std::string& chat_template, LearntPart part)
+    : tokenizer_(std::move(tokenizer)), part_(part) {
+  const std::string& source = chat_template.empty() ? tokenizer_->chat_template_source() : chat_template;
+  if (source.empty()) return;
+  const std::string marked = with_marks(source, marked_);
+  template_ = std::make_unique<text::ChatTemplate>(marked_ ? marked : source, variables_of(*tokenizer_));
+}
+
+ConversationEncoder::~ConversationEncoder() = default;
+
+EncodedConversation ConversationEncoder::encode(const Conversation& conversation) const {
+  if (conversation.plain) return encode_plain(conversation);
+  if (!template_)
+    fail(ErrorKind::kNotFound,
+         "{}: the tokenizer has no chat template to write conversations with; give one with --chat-template",
+         tokenizer_->source());
+  EncodedConversation out = tokens_of(render(conversation));
+  if (part_ == LearntPart::kAll) std::fill(out.mask.begin(), out.mask.end(), 1);
+  if (std::find(out.mask.begin(), out.mask.end(), 1) == out.mask.end())
+    fail(ErrorKind::kInvalidArgument, "nothing of the conversation is an answer to learn");
+  return out;
+}
+
+ConversationEncoder::Rendered ConversationEncoder::render(const Conversation& conversation) const {
+  for (const Message& message : conversation.messages)
+    for (const std::string_view mark : {kBegin, kEnd})
+      if (message.json.find(mark) != std::string::npos)
+        fail(ErrorKind::kInvalidArgument, "a message has a noncharacter of Unicode");
+  if (part_ == LearntPart::kAll) {
+    std::string all = text(conversation, conversation.messages.size(), false);
+    for (const std::string_view mark : {kBegin, kEnd})
+      for (size_t at; marked_ && (at = all.find(mark)) != std::string::npos;) all.erase(at, mark.size());
+    return {all, {}};
+  }
+  return marked_ ? by_marks(conversation) : by_prompts(conversation);
+}
+
+// The marked spans are the assistant's messages in order; where their numbers differ (a template that joins
+// or splits them), all of them are learnt or none.
+ConversationEncoder::Rendered ConversationEncoder::by_marks(const Conversation& conversation) const {
+  const std::string marked = text(conversation, conversation.messages.size(), false);
+  Rendered out;
+  std::string_view rest = marked;
+  for (size_t at; (at = rest.find(kBegin)) != std::string_view::npos;) {
+    out.text += rest.substr(0, at);
+    rest.remove_prefix(at + kBegin.size());
+    const size_t end = std::min(rest.find(kEnd), rest.size());
+    const size_t begin = out.text.size();
+    out.text += rest.substr(0, end);
+    rest.remove_prefix(std::min(rest.size(), end + kEnd.size()));
+    if (!out.learnt.empty() && out.learnt.back().end == begin)  // one answer in two blocks
+      out.learnt.back().end = out.text.size();
+    else
+      out.learnt.push_back({begin, out.text.size()});
+  }
+  out.text += rest;
+  std::vector<bool> answers;
+  const std::vector<bool> learnt = chosen(conversation, part_);
+  for (size_t i = 0; i < conversation.messages.size(); ++i)
+    if (nlohmann::json::parse(conversation.messages[i].json).value("role", "") == "assistant")
+      answers.push_back(learnt[i]);
+  const bool all = std::count(answers.begin(), answers.end(), false) == 0;
+  if (!all && answers.size() != out.learnt.size())
+    fail(ErrorKind::kInvalidArgument,
+         "the chat template marks {} answers of {}: which of them are not to be learnt cannot be told",
+         out.learnt.size(), answers.size());
+  for (size_t i = answers.size(); !all && i-- > 0;)
+    if (!answers[i]) out.learnt.erase(out.learnt.begin() + static_cast<std::ptrdiff_t>(i));
+  return out;
+}
+
+ConversationEncoder::Rendered ConversationEncoder::by_prompts(const Conversation& conversation) const {
+  Rendered out{text(conversation, conversation.messages.size(), false), {}};
+  const std::vector<bool> learnt = chosen(conversation, part_);
+  for (size_t i = 0; i < learnt.size(); ++i)
+    if (learnt[i]) out.learnt.push_back(answer(conversation, i, out.text));
+  return out;
+}
+
+std::string ConversationEncoder::text(const Conversation& conversation, size_t messages, bool prompt) const {
+  const std::string list = list_of(conversation.messages, messages);
+  return template_->render({list, conversation.tools, conversation.variables, prompt});
+}
+
+ConversationEncoder::Span ConversationEncoder::answer(const Conversation& conversation, size_t index,
+                                                      const std::string& whole) const {
+  const std::string prompt = text(conversation, index, true);
+  const std::string answered = text(conversation, index + 1, false);
+  const bool begins = whole.starts_with(prompt);
+  if (begins && whole.starts_with(answered) && answered.size() > prompt.size())
+    return {prompt.size(), answered.size()};
+  // The template writes the start otherwise when more follows: what comes after the content is alike.
+  const auto [begin, end] = content(conversation, index, conversation.messages.size(), whole);
+  const auto [ignored, answered_end] = content(conversation, index, index + 1, answered);
+  const std::string_view tail = std::string_view(answered).substr(answered_end),
+                         after = std::string_view(whole).substr(end);
+  const size_t shared = shared_start(tail, after);
+  return {begins && prompt.size() <= begin ? prompt.size() : begin, end + shared, shared < tail.size()};
+}
+
+// Where the content of a message stands in the text of the first `messages` of them.
+std::pair<size_t, size_t> ConversationEncoder::content(const Conversation& conversation, size_t index,
+                                                       size_t messages, const std::string& whole) const {
+  Conversation other = conversation;
+  auto message = nlohmann::ordered_json::parse(other.messages[index].json);
+  message["content"] = kOther;
+  for (const char* reasoning : {"reasoning_content", "thinking", "reasoning"}) message.erase(reasoning);
+  other.messages[index].json = message.dump();
+  const std::string changed = text(other, messages, false);
+  size_t begin = common_prefix(whole, changed);
+  size_t end = whole.size() - std::min(common_suffix(whole, changed), whole.size() - begin);
+  begin = character_start(whole, begin);
+  while (end < whole.size() && is_continuation(whole[end])) ++end;
+  if (changed == whole || begin >= end)
+    fail(ErrorKind::kInvalidArgument, "the chat template does not show where message {} stands", index);
+  return {begin, end};
+}
+
+// As TRL: no template, the end-of-text token after the completion, and the completion alone is learnt.
+EncodedConversation ConversationEncoder::encode_plain(const Conversation& conversation) const {
+  Rendered rendered{conversation.prompt + conversation.completion, {}};
+  rendered.learnt.push_back({conversation.prompt.size(), rendered.text.size()});
+  EncodedConversation out = tokens_of(rendered);
+  if (tokenizer_->eos() >= 0) {
+    out.ids.push_back(tokenizer_->eos());
+    out.mask.push_back(1);
+  }
+  if (part_ == LearntPart::kAll) std::fill(out.mask.begin(), out.mask.end(), 1);
+  return out;
+}
+
+EncodedConversation ConversationEncoder::tokens_of(const Rendered& rendered) const {
+  EncodedConversation out;
+  out.ids = tokenizer_->encode(rendered.text);
+  out.mask.assign(out.ids.size(), 0);
+  const Places places(*tokenizer_, rendered.text, out.ids);
+  for (const Span& span : rendered.learnt) {
+    const size_t begin = places.before(span.begin), end = places.before(span.end);
+    const bool whole = span.partly || places.is_between(span.end);
+    const size_t last = std::max(begin, std::min(end + (whole ? 0 : 1), out.ids.size()));
+    std::fill(out.mask.begin() + static_cast<std::ptrdiff_t>(begin),
+              out.mask.begin() + static_cast<std::ptrdiff_t>(last), 1);
+  }
+  return out;
+}
+
+}  // namespace flagscale::data
