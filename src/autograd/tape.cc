@@ -15,8 +15,8 @@ Tape::Region Tape::Value::region(const Tensor& tensor) const {
   const int64_t cols = base.shape()[-1];
   if (tensor.contiguous() && tensor.shape().numel() == base.shape().numel()) return {0, cols};
   const auto begin = static_cast<int64_t>((tensor.offset() - base.offset()) / size_of(base.dtype()));
-  if (tensor.shape().rank() != 2 || begin + tensor.dim(-1) > cols ||
-      tensor.dim(0) * cols != base.shape().numel())
+  if (tensor.shape().rank() < 2 || begin + tensor.dim(-1) > cols ||
+      tensor.shape().numel() / tensor.dim(-1) * cols != base.shape().numel())
     fail(ErrorKind::kUnsupported,
          "[autograd] the view {} of {} has no gradient: only columns() and reshape() have",
          tensor.shape().str(), base.shape().str());

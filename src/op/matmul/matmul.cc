@@ -1,6 +1,7 @@
 #include "op/matmul/matmul.h"
 
 #include "base/error.h"
+#include "op/elementwise/elementwise.h"
 #include "op/matmul/matmul_onednn.h"
 
 namespace flagscale::op {
@@ -57,7 +58,8 @@ Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& b
   std::vector<Tensor> inputs{x, weight};
   if (bias.defined()) inputs.push_back(bias);
   c.tape->record(inputs, {y}, [=](Backward& b) {
-    const Tensor dy = b.grad(0);
+    Context plain{b.recorder};  // fp32 results of a bf16 product have fp32 gradients
+    const Tensor dy = out == x.dtype() ? b.grad(0) : cast(plain, b.grad(0), x.dtype());
     const auto dweight = b.sink(weight);
     if (dweight.grad.defined())
       launch_matmul(b.recorder, {dy, x, {}, dweight.grad, true, false, dweight.accumulate, {}});

@@ -5,7 +5,7 @@
 namespace flagscale::op {
 
 Tensor swiglu(Context& c, const Tensor& gate, const Tensor& up) {
-  if (gate.shape().rank() != 2 || gate.shape() != up.shape() || gate.dtype() != up.dtype())
+  if (gate.shape().rank() < 2 || gate.shape() != up.shape() || gate.dtype() != up.dtype())
     fail(ErrorKind::kInvalidArgument, "[swiglu] gate is {}, up is {}", gate.shape().str(), up.shape().str());
   const Tensor y = c.recorder.empty(gate.shape(), gate.dtype(), gate.live());
   const double n = static_cast<double>(gate.shape().numel()), bytes = static_cast<double>(gate.bytes());

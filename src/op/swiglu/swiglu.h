@@ -8,8 +8,8 @@
 namespace flagscale::op {
 
 struct SwigluArgs {
-  In gate, up;  // [rows, n], row-strided: columns of one fused product
-  Out y;        // [rows, n]
+  In gate, up;  // [.., n] seen as [rows, n], row-strided: columns of one fused product
+  Out y;        // the same shape
   auto operands() { return std::tie(gate, up, y); }
 };
 inline constinit KernelSlot<SwigluArgs> kSwiglu{"swiglu"};
