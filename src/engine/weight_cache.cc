@@ -25,7 +25,7 @@ void for_segments(model::Decoder& decoder, Body&& body) {
 size_t payload_bytes(model::Decoder& decoder) {
   size_t bytes = 0;
   for_segments(decoder, [&](const nn::Parameter& p, const op::PackedSegment& s) {
-    bytes += aligned(static_cast<size_t>(op::packed_shape(s.packing, s.rows, p.packed.in).numel()));
+    bytes += aligned(static_cast<size_t>(p.packed.shape_of(s).numel()));
   });
   return bytes;
 }
@@ -42,7 +42,7 @@ std::string weight_cache_key(model::Decoder& decoder, const io::WeightSet& weigh
     key += file_key(file);
   }
   for_segments(decoder, [&](const nn::Parameter& p, const op::PackedSegment& s) {
-    key += fmt::format("{} {} {} {}\n", p.name, op::info(s.packing).name, s.rows, p.packed.in);
+    key += fmt::format("{} {} {} {}\n", p.name, op::info(s.packing).name, s.rows * p.groups, p.packed.in);
   });
   return key;
 }
@@ -57,7 +57,7 @@ bool attach_cached_weights(model::Decoder& decoder, const std::string& key) {
   storage->owner = std::const_pointer_cast<io::MmapFile>(entry.file);
   size_t at = 0;
   for_segments(decoder, [&](const nn::Parameter& p, op::PackedSegment& s) {
-    s.data = Tensor(storage, at, DType::kU8, op::packed_shape(s.packing, s.rows, p.packed.in));
+    s.data = Tensor(storage, at, DType::kU8, p.packed.shape_of(s));
     at += aligned(s.data.bytes());
   });
   return true;

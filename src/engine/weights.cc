@@ -36,47 +36,61 @@ bool as_stored(const io::TensorInfo& info, op::Packing packing) {
   return packing != op::Packing::kF32 && natural_packing(info) == packing;
 }
 
-// One row of a fused weight: which part, which row of it.
+// Rows of a segment that come from one part.
 struct Source {
   const io::TensorInfo* info;
-  int64_t first;  // row of the segment's first row of this part
-  int64_t begin;  // that row's index in the part
+  int64_t first;  // row of the segment, within its group, of the part's first
 };
+using Sources = std::vector<Source>;  // of one group of a segment
 
-// Packs the rows of one panel. rows: scratch.
-void pack_panel(const op::PackedSegment& segment, int64_t in, const std::vector<Source>& sources,
+// The sources of every segment, group by group: [group * segments + segment].
+std::vector<Sources> sources_of(const nn::Parameter& p, const io::WeightSet& weights) {
+  std::vector<Sources> sources;
+  int64_t at = 0;
+  size_t segment = 0;
+  for (const nn::Part& part : p.parts) {
+    if (at == 0) sources.emplace_back();
+    sources.back().push_back({&weights.info(part.name), at});
+    at += part.rows;
+    if (at == p.packed.segments[segment].rows) at = 0, segment = (segment + 1) % p.packed.segments.size();
+  }
+  return sources;
+}
+
+// Packs one panel of a group. values: scratch.
+void pack_panel(const op::PackedSegment& segment, int64_t in, int64_t group, const Sources& sources,
                 const io::WeightSet& weights, int64_t panel, std::vector<float>& values) {
   const int64_t end = std::min((panel + 1) * op::kPanel, segment.rows);
+  const int64_t origin = group * op::panels_of(segment.rows) * op::kPanel;
   size_t source = 0;
   for (int64_t row = panel * op::kPanel; row < end; ++row) {
     while (source + 1 < sources.size() && row >= sources[source + 1].first) ++source;
-    const auto& [info, first, begin] = sources[source];
+    const auto& [info, first] = sources[source];
     if (as_stored(*info, segment.packing)) {
-      op::pack_row(segment.data, segment.packing, row, in, weights.row(*info, begin + row - first));
+      op::pack_row(segment.data, segment.packing, origin + row, in, weights.row(*info, row - first));
       continue;
     }
     values.resize(static_cast<size_t>(in));
-    weights.read_f32(info->name, begin + row - first, 1, values);
-    op::pack_row(segment.data, segment.packing, row, values);
+    weights.read_f32(info->name, row - first, 1, values);
+    op::pack_row(segment.data, segment.packing, origin + row, values);
   }
 }
 
 void load_packed(const nn::Parameter& p, const io::WeightSet& weights, const Team& team) {
-  std::vector<std::vector<Source>> sources(1);
-  int64_t at = 0, segment = 0;
-  for (const nn::Part& part : p.parts) {
-    if (at == p.packed.segments[static_cast<size_t>(segment)].rows) sources.emplace_back(), at = 0, ++segment;
-    sources.back().push_back({&weights.info(part.name), at, 0});
-    at += part.rows;
-  }
+  const std::vector<Sources> sources = sources_of(p, weights);
+  const size_t segments = p.packed.segments.size();
   std::exception_ptr error;
   std::atomic<bool> failed{false};
-  for (size_t s = 0; s < sources.size(); ++s) {
+  for (size_t s = 0; s < segments; ++s) {
     const op::PackedSegment& to = p.packed.segments[s];
-    team.for_each(op::panels_of(to.rows), [&](int64_t panel) {
+    const int64_t panels = op::panels_of(to.rows);
+    team.for_each(p.groups * panels, [&](int64_t i) {
+      const int64_t group = i / panels;
       std::vector<float> values;
       try {
-        if (!failed) pack_panel(to, p.packed.in, sources[s], weights, panel, values);
+        if (!failed)
+          pack_panel(to, p.packed.in, group, sources[static_cast<size_t>(group) * segments + s], weights,
+                     i % panels, values);
       } catch (...) {
         if (!failed.exchange(true)) error = std::current_exception();
       }
@@ -95,17 +109,34 @@ void load_dense(const nn::Parameter& p, const io::WeightSet& weights) {
   }
 }
 
-// Which formats the rows of a matrix lie in.
+op::Packing packing_of(const nn::Parameter& p, const io::TensorInfo& info, const WeightOptions& options) {
+  const op::Packing wanted = options.packing.value_or(natural_packing(info));
+  const int bits = op::info(wanted).bits;
+  if (p.precise && bits > 0) return op::Packing::kF32;
+  return options.packing && bits == 4 && p.shard == nn::Shard::kVocabulary ? op::Packing::kInt8 : wanted;
+}
+
+// Which formats the rows of a matrix lie in; those of experts in the same ones, expert by expert.
 void declare_segments(nn::Parameter& p, const io::WeightSet& weights, const WeightOptions& options) {
   auto& segments = p.packed.segments;
   p.packed.in = p.shape[1];
-  p.packed.compute = options.compute;
-  for (const nn::Part& part : p.parts) {
+  p.packed.compute = p.precise ? op::Compute::kExact : options.compute;
+  p.packed.groups = p.groups;
+  const size_t parts = p.parts.size() / static_cast<size_t>(p.groups);
+  std::vector<op::Packing> of_part;
+  for (size_t i = 0; i < p.parts.size(); ++i) {
+    const nn::Part& part = p.parts[i];
     const io::TensorInfo& info = weights.info(part.name);
     model::check_shape(info, p, part);
-    op::Packing packing = options.packing.value_or(natural_packing(info));
-    if (options.packing && op::info(packing).bits == 4 && p.shard == nn::Shard::kVocabulary)
-      packing = op::Packing::kInt8;
+    const op::Packing packing = packing_of(p, info, options);
+    if (i >= parts) {
+      if (packing != of_part[i % parts])
+        fail(ErrorKind::kUnsupported,
+             "{}: {} is stored as {}, the first expert's as {}: give one format for all (--quantization)",
+             info.file, info.name, op::info(packing).name, op::info(of_part[i % parts]).name);
+      continue;
+    }
+    of_part.push_back(packing);
     if (!segments.empty() && segments.back().packing == packing)
       segments.back().rows += part.rows;
     else
@@ -140,7 +171,7 @@ void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& w
   if (options.keep && attach_cached_weights(decoder, weight_cache_key(decoder, weights))) return;
   for (nn::Parameter& p : list.parameters())
     for (op::PackedSegment& s : p.packed.segments)
-      s.data = arena.persistent(p.name, op::packed_shape(s.packing, s.rows, p.packed.in), DType::kU8);
+      s.data = arena.persistent(p.name, p.packed.shape_of(s), DType::kU8);
 }
 
 void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
@@ -166,9 +197,11 @@ WeightUse weight_use(model::Decoder& decoder) {
     const size_t bytes = p.packed.bytes();
     use.bytes += bytes;
     const bool looked_up = p.name == "model.embed_tokens.weight" && !decoder.config().tie_embeddings;
-    if (!looked_up) use.read_bytes += bytes;
+    const double share =
+        p.groups == 1 ? 1 : static_cast<double>(decoder.config().moe.top_k) / static_cast<double>(p.groups);
+    if (!looked_up) use.read_bytes += static_cast<size_t>(static_cast<double>(bytes) * share);
     if (p.packed.defined() && p.shard != nn::Shard::kVocabulary)
-      use.matrix_elements += static_cast<double>(p.shape.numel());
+      use.matrix_elements += static_cast<double>(p.shape.numel()) * share;
   }
   return use;
 }

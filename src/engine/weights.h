@@ -33,7 +33,7 @@ void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& w
 void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
                   const Team& team);
 
-// What a step reads and multiplies of the weights.
+// What a token reads and multiplies of the weights; of experts, as many as it has.
 struct WeightUse {
   size_t bytes = 0;            // of all matrices
   size_t read_bytes = 0;       // without an embedding that only looks rows up

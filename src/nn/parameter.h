@@ -37,6 +37,9 @@ struct Parameter {
 
   Tensor value;             // dense weights
   op::PackedWeight packed;  // or the serving copy
+
+  int64_t groups = 1;    // experts: equal runs of rows, each with the same parts
+  bool precise = false;  // never quantised: the choice of experts hangs on it
 };
 
 // A table computed from the configuration (rotary angles), not learned and not stored.

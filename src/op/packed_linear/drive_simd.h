@@ -19,6 +19,42 @@ namespace flagscale::op::FLAGSCALE_ISA {
 
 constexpr int64_t kStrip = 192, kGroupPanels = 4;
 
+// x seen as a matrix of `rows` rows, `first` rows on.
+template <class Of>
+static inline Of rows_of(const Of& x, int64_t first, int64_t rows) {
+  Of view = x;
+  const int64_t columns = x.cols(), stride = x.row_stride();
+  view.data = x.template ptr<float>() + first * stride;
+  view.rank = 2;
+  view.dims = {rows, columns};
+  view.strides = {stride, 1};
+  view.live = nullptr;
+  return view;
+}
+
+// Calls body(args) for each group that has rows, with that group's.
+template <class Body>
+static inline void for_groups(const PackedLinearArgs& args, Body&& body) {
+  if (!args.counts.defined()) return body(args);
+  const int64_t groups = args.counts.dims[0], panels = args.packed.dims[0] / groups;
+  for (int64_t g = 0, first = 0; g < groups; ++g) {
+    const int64_t rows = args.counts.ptr<const int32_t>()[g];
+    if (rows == 0) continue;
+    PackedLinearArgs one = args;
+    one.x = rows_of(args.x, first, rows);
+    one.y = rows_of(args.y, first, rows);
+    one.packed.data = args.packed.ptr<std::byte>() + g * panels * args.packed.dims[1];
+    one.packed.dims[0] = panels;
+    body(one);
+    first += rows;
+  }
+}
+
+// Rows of x at most, in one product.
+static inline int64_t most_rows(const PackedLinearArgs& args) {
+  return args.x.dims[0] * (args.x.rank == 3 ? args.x.dims[1] : 1);
+}
+
 struct Cut {
   Tiles tiles;
   int64_t rows, panels, strips, group, groups;

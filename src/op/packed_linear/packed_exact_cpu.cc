@@ -87,10 +87,14 @@ struct Widened {
   F32 finish(int64_t, int64_t, int64_t, F32 sum) const { return sum; }
 };
 
-void run(KernelContext& context, const PackedLinearArgs& args) {
+void run_one(KernelContext& context, const PackedLinearArgs& args) {
   Widened kernel{args, nullptr};
   for_format(args.packing, [&]<class F>(F) { kernel.widen = &Widen<F>::run; });
   Drive<Widened>(args, kernel, context.workspace.data()).run(context);
+}
+
+void run(KernelContext& context, const PackedLinearArgs& args) {
+  for_groups(args, [&](const PackedLinearArgs& one) { run_one(context, one); });
 }
 
 size_t workspace(const PackedLinearArgs&, int threads) {

@@ -174,7 +174,7 @@ void quantise(KernelContext& context, const PackedLinearArgs& args, const Quanti
     context.team.for_each(tiles.count, tile);
 }
 
-void run(KernelContext& context, const PackedLinearArgs& args) {
+void run_one(KernelContext& context, const PackedLinearArgs& args) {
   for_format(args.packing, [&]<class F>(F) {
     const int64_t in = args.x.cols();
     const Quantised<F::kParts> x(context.workspace.data(), args.x.dims[0], in, F::kZero);
@@ -184,10 +184,14 @@ void run(KernelContext& context, const PackedLinearArgs& args) {
   });
 }
 
+void run(KernelContext& context, const PackedLinearArgs& args) {
+  for_groups(args, [&](const PackedLinearArgs& one) { run_one(context, one); });
+}
+
 size_t workspace(const PackedLinearArgs& args, int threads) {
   int64_t bytes = 0;
   for_format(args.packing,
-             [&]<class F>(F) { bytes = Quantised<F::kParts>::bytes(args.x.dims[0], args.x.cols()); });
+             [&]<class F>(F) { bytes = Quantised<F::kParts>::bytes(most_rows(args), args.x.cols()); });
   return static_cast<size_t>(bytes + threads * kSumBytes);
 }
 

@@ -9,9 +9,19 @@ namespace {
 
 constexpr const char* kComputeNames[] = {"exact", "bf16", "int8", "fast"};
 
-bool holds(const PackedSegment& s, int64_t in) {
-  return s.data.defined() && s.data.dtype() == DType::kU8 &&
-         s.data.shape() == packed_shape(s.packing, s.rows, in);
+bool holds(const PackedWeight& weight, const PackedSegment& s) {
+  return s.data.defined() && s.data.dtype() == DType::kU8 && s.data.shape() == weight.shape_of(s);
+}
+
+bool holds(const PackedWeight& weight, int64_t groups) {
+  bool good = weight.groups == groups;
+  for (const PackedSegment& s : weight.segments) good = good && holds(weight, s);
+  return good;
+}
+
+Cost cost_of(double rows, double elements, const PackedSegment& s, const Tensor& x) {
+  return {2 * rows * elements,
+          static_cast<double>(s.data.bytes() + x.bytes()) + 4 * rows * static_cast<double>(s.rows)};
 }
 
 const KernelSlot<PackedLinearArgs>& slot_for(Packing packing, Compute compute) {
@@ -49,32 +59,55 @@ size_t PackedWeight::bytes() const {
   return bytes;
 }
 
+Shape PackedWeight::shape_of(const PackedSegment& segment) const {
+  Shape shape = packed_shape(segment.packing, segment.rows, in);
+  shape[0] *= groups;
+  return shape;
+}
+
 Tensor packed_linear(Context& c, const Tensor& x, const PackedWeight& weight, const Tensor& bias) {
   const int64_t out = weight.out();
-  bool good = x.shape().rank() == 2 && x.dim(1) == weight.in && x.dtype() == DType::kF32 &&
-              (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kF32));
-  for (const PackedSegment& s : weight.segments) good = good && holds(s, weight.in);
-  if (!good)
+  const bool good = x.shape().rank() == 2 && x.dim(1) == weight.in && x.dtype() == DType::kF32 &&
+                    (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kF32));
+  if (!good || !holds(weight, 1))
     fail(ErrorKind::kInvalidArgument, "[packed_linear] x is {} {}, the packed weight [{}, {}]",
          name(x.dtype()), x.shape().str(), out, weight.in);
   const Tensor y = c.recorder.empty({x.dim(0), out}, DType::kF32, x.live());
   int64_t at = 0;
   for (const PackedSegment& s : weight.segments) {
     const Compute compute = compute_for(s.packing, weight.compute);
-    PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, compute == Compute::kBF16};
+    PackedLinearArgs args{x, s.data, {}, y.columns(at, s.rows), s.packing, compute == Compute::kBF16, {}};
     if (bias.defined()) args.bias = bias.rows(at, s.rows);
-    const double elements = static_cast<double>(s.rows * weight.in), rows = static_cast<double>(x.dim(0));
     c.recorder.launch(slot_for(s.packing, compute), args,
-                      {2 * rows * elements, static_cast<double>(s.data.bytes() + x.bytes()) +
-                                                4 * rows * static_cast<double>(s.rows)});
+                      cost_of(static_cast<double>(x.dim(0)), static_cast<double>(s.rows * weight.in), s, x));
+    at += s.rows;
+  }
+  return y;
+}
+
+Tensor packed_grouped(Context& c, const Tensor& x, const Tensor& counts, const PackedWeight& weight) {
+  if (x.shape().rank() != 3 || x.dim(2) != weight.in || x.dtype() != DType::kF32 ||
+      counts.dtype() != DType::kI32 || !holds(weight, counts.shape().numel()))
+    fail(ErrorKind::kInvalidArgument,
+         "[packed_grouped] x is {} {}, the packed weight {} of [{}, {}], counts {}", name(x.dtype()),
+         x.shape().str(), weight.groups, weight.out(), weight.in, counts.shape().str());
+  const Tensor y = c.recorder.empty({x.dim(0), x.dim(1), weight.out()}, DType::kF32, x.live());
+  int64_t at = 0;
+  for (const PackedSegment& s : weight.segments) {
+    const Compute compute = compute_for(s.packing, weight.compute);
+    const PackedLinearArgs args{
+        x, s.data, {}, y.columns(at, s.rows), s.packing, compute == Compute::kBF16, counts};
+    c.recorder.launch(
+        slot_for(s.packing, compute), args,
+        cost_of(static_cast<double>(x.dim(0) * x.dim(1)), static_cast<double>(s.rows * weight.in), s, x));
     at += s.rows;
   }
   return y;
 }
 
 Tensor packed_rows(Context& c, const Tensor& ids, const PackedWeight& table) {
-  const bool good = ids.dtype() == DType::kI32 && ids.shape().rank() == 1 && table.segments.size() == 1 &&
-                    holds(table.segments[0], table.in);
+  const bool good =
+      ids.dtype() == DType::kI32 && ids.shape().rank() == 1 && table.segments.size() == 1 && holds(table, 1);
   if (!good)
     fail(ErrorKind::kInvalidArgument, "[packed_rows] ids {} {}, table [{}, {}] in {} pieces",
          name(ids.dtype()), ids.shape().str(), table.out(), table.in, table.segments.size());

@@ -29,18 +29,21 @@ Compute compute_for(Packing packing, Compute wanted);
 // Rows of a weight that lie in one format.
 struct PackedSegment {
   Packing packing;
-  int64_t rows;
-  Tensor data;  // packed_shape(packing, rows, in)
+  int64_t rows;  // of each group
+  Tensor data;   // PackedWeight::shape_of()
 };
 
-// A weight [out, in]: its segments' rows one after another.
+// A weight [groups * out, in]: in each group (expert) its segments' rows one after another. A segment's
+// groups lie one after another, each in panels of its own.
 struct PackedWeight {
   std::vector<PackedSegment> segments;
   int64_t in = 0;
   Compute compute = Compute::kExact;
+  int64_t groups = 1;
   bool defined() const { return !segments.empty(); }
-  int64_t out() const;
+  int64_t out() const;  // of a group
   size_t bytes() const;
+  Shape shape_of(const PackedSegment& segment) const;
 };
 
 struct PackedLinearArgs {
@@ -50,7 +53,8 @@ struct PackedLinearArgs {
   Out y;      // [rows, out] fp32, row-strided
   Packing packing;
   bool narrow = false;  // x may be rounded to bf16
-  auto operands() { return std::tie(x, packed, bias, y); }
+  In counts{};          // [groups] int32: rows of x of each group, one after another; undefined: one group
+  auto operands() { return std::tie(x, packed, bias, y, counts); }
 };
 inline constinit KernelSlot<PackedLinearArgs> kPackedLinear{"packed_linear"};  // floating formats
 inline constinit KernelSlot<PackedLinearArgs> kPackedLinearExact{
@@ -58,6 +62,10 @@ inline constinit KernelSlot<PackedLinearArgs> kPackedLinearExact{
 inline constinit KernelSlot<PackedLinearArgs> kPackedLinearInt8{"packed_linear_int8"};  // integer formats
 
 Tensor packed_linear(Context& context, const Tensor& x, const PackedWeight& weight, const Tensor& bias);
+
+// Each row times the weight of its group: x [tokens, top_k, in] sorted by group, counts [groups] int32
+// -> [tokens, top_k, out]. A row's result is bitwise that of packed_linear with its group's weight.
+Tensor packed_grouped(Context& context, const Tensor& x, const Tensor& counts, const PackedWeight& weight);
 
 struct PackedRowsArgs {
   In ids;     // [tokens] int32; outside the table: row 0

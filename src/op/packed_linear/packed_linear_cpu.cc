@@ -139,7 +139,7 @@ void run_with(KernelContext& context, const PackedLinearArgs& args) {
   Drive<K>(args, kernel, context.workspace.data()).run(context);
 }
 
-void run(KernelContext& context, const PackedLinearArgs& args) {
+void run_one(KernelContext& context, const PackedLinearArgs& args) {
 #ifdef __AVX512BF16__
   if (args.narrow) return run_rounded(context, args);
 #endif
@@ -155,8 +155,12 @@ void run(KernelContext& context, const PackedLinearArgs& args) {
   }
 }
 
+void run(KernelContext& context, const PackedLinearArgs& args) {
+  for_groups(args, [&](const PackedLinearArgs& one) { run_one(context, one); });
+}
+
 size_t workspace(const PackedLinearArgs& args, int threads) {
-  const int64_t x = args.narrow ? (args.x.dims[0] * ((args.x.cols() + 1) / 2 * 2) * 2 + 63) / 64 * 64 : 0;
+  const int64_t x = args.narrow ? (most_rows(args) * ((args.x.cols() + 1) / 2 * 2) * 2 + 63) / 64 * 64 : 0;
   return static_cast<size_t>(x + threads * kSumBytes);
 }
 

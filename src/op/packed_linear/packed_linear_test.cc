@@ -1,6 +1,7 @@
 #include "op/packed_linear/packed_linear.h"
 
 #include <array>
+#include <cstring>
 
 #include "base/error.h"
 #include "op/op_testing.h"
@@ -38,11 +39,11 @@ std::vector<std::byte> random_blocks(Packing packing, int64_t count, std::mt1993
 struct Packed {
   PackedWeight packed;
   Tensor weight, bias;
-  Packed(int64_t out, int64_t in, Packing packing, Compute compute = Compute::kExact)
+  Packed(int64_t out, int64_t in, Packing packing, Compute compute = Compute::kExact, unsigned seed = 0)
       : bias(random_tensor({out}, 2, DType::kF32)) {
     const Tensor data = make_tensor(testing::allocator(), packed_shape(packing, out, in), DType::kU8);
-    const Tensor values = random_tensor({out, in}, 1, DType::kF32);
-    std::mt19937 random(5);
+    const Tensor values = random_tensor({out, in}, 1 + 10 * seed, DType::kF32);
+    std::mt19937 random(5 + seed);
     const bool blocks = integer(packing) && info(packing).source_bytes > 0 && in % info(packing).block == 0;
     for (int64_t row = 0; row < out; ++row) {
       if (blocks)
@@ -141,6 +142,41 @@ TEST_P(Formats, Int8InEverySetIsThePlainSumOfRoundedActivations) {
   const Tensor want = plain(p, quantised(x));
   for (const Isa isa : runnable_isas())
     EXPECT_LT(testing::relative_error(p.run(x, isa), want), 2e-6) << name(isa);
+}
+
+// Experts: rows sorted by group, each group's panels of its own, some groups without rows.
+TEST_P(Formats, AGroupsRowsAreThoseOfItsOwnProduct) {
+  const int64_t in = width_for(GetParam()), out = 70;
+  const std::vector<int32_t> counts{1, 0, 14, 5};
+  const Tensor x = random_tensor({10, 2, in}, 3, DType::kF32);
+  for (const Compute compute : {Compute::kExact, Compute::kFast}) {
+    std::vector<Packed> groups;
+    for (size_t g = 0; g < counts.size(); ++g)
+      groups.emplace_back(out, in, GetParam(), compute, static_cast<unsigned>(g));
+    const int64_t panels = panels_of(out), bytes = panel_bytes(GetParam(), in);
+    PackedWeight all{{{GetParam(), out, make_tensor(testing::allocator(), {4 * panels, bytes}, DType::kU8)}},
+                     in,
+                     compute,
+                     4};
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const Tensor& one = groups[g].packed.segments[0].data;
+      std::memcpy(all.segments[0].data.data<std::byte>() + g * one.bytes(), one.raw(), one.bytes());
+    }
+    for (const Isa isa : runnable_isas()) {
+      const Team team(2);
+      EagerRecorder recorder(testing::allocator(), team, isa);
+      Context context{recorder, nullptr};
+      const Tensor y = packed_grouped(context, x, testing::int_tensor(counts), all);
+      int64_t first = 0;
+      for (size_t g = 0; g < groups.size(); first += counts[g++]) {
+        if (counts[g] == 0) continue;
+        const Tensor rows = x.reshape({20, in}).rows(first, counts[g]);
+        const Tensor want = packed_linear(context, rows, groups[g].packed, {});
+        EXPECT_EQ(std::memcmp(want.raw(), y.reshape({20, out}).rows(first, counts[g]).raw(), want.bytes()), 0)
+            << name(isa) << " group " << g;
+      }
+    }
+  }
 }
 
 TEST_P(Formats, ARowIsTheSameAloneAndInAnyBatch) {
