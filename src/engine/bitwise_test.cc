@@ -13,7 +13,8 @@
 namespace flagscale::engine {
 namespace {
 
-const std::string kQwen3 = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen3";
+const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
+const std::vector<std::string> kModelNames{"qwen3", "qwen2_moe"};  // dense; experts, shared ones too
 
 struct Format {
   std::string name;
@@ -56,13 +57,14 @@ const std::vector<Format>& formats() {
   return all;
 }
 
-class Bitwise : public ::testing::TestWithParam<size_t> {
+class Bitwise : public ::testing::TestWithParam<std::tuple<size_t, size_t>> {  // of kModelNames, of formats()
  protected:
   static constexpr int kOutput = 40;
 
   Engine make(const std::function<void(RunnerOptions&)>& change = {}, EngineOptions engine_options = {}) {
+    const std::string model = kModels + kModelNames[std::get<0>(GetParam())];
     std::ostringstream text;
-    text << std::ifstream(kQwen3 + "/config.json").rdbuf();
+    text << std::ifstream(model + "/config.json").rdbuf();
     model::DecoderConfig config = model::parse_config(text.str());
     config.max_positions = 256;
     RunnerOptions options;
@@ -70,16 +72,17 @@ class Bitwise : public ::testing::TestWithParam<size_t> {
     options.max_sequences = 32;
     options.max_length = 160;
     options.threads = 1;
-    const Format& format = formats()[GetParam()];
+    const Format& format = formats()[std::get<1>(GetParam())];
     format.set(options);
     if (change) change(options);
-    const auto weights = weights_of(format, config);
+    const auto weights = weights_of(format, model, config);
     return Engine(std::make_unique<Runner>(config, *weights, options), engine_options);
   }
 
   // Blocks of 256 do not fit the rows of 64 that the other formats are run with.
-  static std::unique_ptr<io::WeightSet> weights_of(const Format& format, model::DecoderConfig& config) {
-    if (format.blocks == io::Encoding::kPlain) return io::open_weights(kQwen3);
+  static std::unique_ptr<io::WeightSet> weights_of(const Format& format, const std::string& model,
+                                                   model::DecoderConfig& config) {
+    if (format.blocks == io::Encoding::kPlain) return io::open_weights(model);
     config.hidden_size = config.intermediate_size = 256;
     config.head_dim = 64;
     nn::Partition partition;
@@ -195,8 +198,20 @@ TEST_P(Bitwise, AsRowsOfSpeculation) {
   expect_equal(run(engine, sampled).tokens, run(plain, sampled).tokens, "sampled");
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Bitwise, ::testing::Range(size_t{0}, formats().size()),
-                         [](const auto& test) { return formats()[test.param].name; });
+// Experts are not run with GGUF's blocks here: packed_linear_test compares each of theirs with its own product.
+std::vector<std::tuple<size_t, size_t>> cases() {
+  std::vector<std::tuple<size_t, size_t>> all;
+  for (size_t model = 0; model < kModelNames.size(); ++model)
+    for (size_t format = 0; format < formats().size(); ++format)
+      if (model == 0 || formats()[format].blocks == io::Encoding::kPlain) all.emplace_back(model, format);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Bitwise, ::testing::ValuesIn(cases()),
+                         [](const auto& test) {
+                           return kModelNames[std::get<0>(test.param)] + "_" +
+                                  formats()[std::get<1>(test.param)].name;
+                         });
 
 }  // namespace
 }  // namespace flagscale::engine

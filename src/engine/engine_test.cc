@@ -89,7 +89,8 @@ TEST_P(Families, GreedyTokensAndLogProbabilitiesOverPagesAreTransformers) {
 INSTANTIATE_TEST_SUITE_P(Golden, Families,
                          ::testing::Values("llama2", "llama3", "llama3_1", "llama3_2", "aquila", "qwen2",
                                            "qwen2_tied", "qwen2_window", "qwen2_yarn", "qwq", "qwen3",
-                                           "qwen3_tied"),
+                                           "qwen3_tied", "mixtral", "qwen2_moe", "qwen2_moe_dense",
+                                           "qwen3_moe", "qwen3_moe_step"),
                          [](const auto& test) { return test.param; });
 
 // The same request alone, among others, and with its prompt in chunks of 5: every log-probability to the bit.

@@ -67,7 +67,7 @@ struct Loaded {
 
 struct Output {
   std::vector<float> logits;
-  double loss = 0;
+  double loss = 0, balance = 0;  // balance: transformers' aux_loss
 };
 
 // ids [sequences, length] packed; the loss of the next token within each sequence, as transformers forms it.
@@ -89,7 +89,9 @@ Output run(Loaded& m, const std::vector<int32_t>& ids, int32_t sequences, Recomp
   for (size_t i = 0; i < parameters.size(); ++i) tape.watch(parameters[i].value, m.grads[i], &accumulate);
   Context context{recorder, &tape};
   nn::PackedAttention attention({m.ints(positions), m.ints(cu_seqlens), nullptr});
-  const Tensor hidden = m.decoder.hidden(context, m.ints(ids), attention, recompute);
+  op::RouterLosses losses{.balance = m.decoder.config().moe.balance_loss, .across_layers = true};
+  if (m.decoder.num_mixtures() > 0) losses.statistics = m.decoder.router_statistics(recorder);
+  const Tensor hidden = m.decoder.hidden(context, m.ints(ids), attention, recompute, &losses);
   Context plain{recorder, nullptr};
   const Tensor logits = m.decoder.logits(plain, hidden);
   const float scale = 1.f / static_cast<float>(tokens - sequences);
@@ -100,6 +102,8 @@ Output run(Loaded& m, const std::vector<int32_t>& ids, int32_t sequences, Recomp
   out.logits.assign(logits.data<float>(), logits.data<float>() + logits.shape().numel());
   for (int32_t i = 0; i < tokens; ++i)
     out.loss += static_cast<double>(loss.data<float>()[i]) * static_cast<double>(scale);
+  if (m.decoder.num_mixtures() > 0)
+    out.balance = op::router_loss_values(losses, m.decoder.config().moe.top_k, tokens).balance;
   return out;
 }
 
@@ -136,6 +140,8 @@ TEST_P(Parity, LogitsLossAndEveryGradientInFp32) {
     const Output out = run(m, ids, 2, {recompute, -1});
     EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")), 1e-5);
     EXPECT_NEAR(out.loss, static_cast<double>(oracle->read_f32("loss")[0]), 1e-5);
+    if (m.decoder.num_mixtures() > 0)
+      EXPECT_NEAR(out.balance, static_cast<double>(oracle->read_f32("aux_loss")[0]), 1e-5);
     expect_gradients(m, [](const std::string&) { return 1e-4; });
   }
 }
@@ -175,6 +181,9 @@ TEST_P(Parity, ConfigurationSurvivesARoundTrip) {
   EXPECT_EQ(a.head_dim, b.head_dim);
   EXPECT_EQ(op::rope_frequencies(a.rope), op::rope_frequencies(b.rope));
   EXPECT_EQ(a.sliding_window, b.sliding_window);
+  EXPECT_EQ(a.moe.dense, b.moe.dense);
+  EXPECT_EQ(std::tie(a.moe.experts, a.moe.top_k, a.moe.size, a.moe.normalise, a.moe.shared_size),
+            std::tie(b.moe.experts, b.moe.top_k, b.moe.size, b.moe.normalise, b.moe.shared_size));
 }
 
 TEST_P(Parity, ParametersAreCountedFromTheSizes) {
@@ -241,6 +250,27 @@ TEST(Configuration, AbsentKeysTakeTheFamilysDefaults) {
   EXPECT_EQ(parsed("mistral").max_positions, 131072);
   EXPECT_EQ(parsed("mistral").sliding_window, 4096);
   EXPECT_EQ(parsed("mistral", {{"sliding_window", nullptr}}).sliding_window, 0);
+  EXPECT_EQ(parsed("mixtral").rope.theta, 1e6);
+  EXPECT_EQ(parsed("mixtral").moe.experts, 8);
+  EXPECT_EQ(parsed("mixtral").sliding_window, 0);
+  EXPECT_EQ(parsed("qwen3_moe").moe.experts, 128);
+  EXPECT_EQ(parsed("qwen3_moe").moe.top_k, 8);
+  EXPECT_FALSE(parsed("qwen3_moe").moe.normalise);
+  EXPECT_EQ(parsed("qwen3_moe", {{"num_local_experts", 16}}).moe.experts, 16)
+      << "as transformers 5 writes it";
+  EXPECT_EQ(parsed("qwen2_moe").moe.shared_size, 5632);
+  EXPECT_TRUE(parsed("qwen2_moe").qkv_bias);
+  EXPECT_FALSE(parsed("qwen2_moe", {{"qkv_bias", false}}).qkv_bias);
+}
+
+TEST(Configuration, WhichLayersAreMixtures) {
+  auto json = nlohmann::json::parse(text_of(kGolden + "qwen3_moe/config.json"));
+  json.update({{"num_hidden_layers", 7}, {"decoder_sparse_step", 3}, {"mlp_only_layers", {5, 1}}});
+  const DecoderConfig config = parse_config(json.dump());
+  std::vector<int> mixtures;
+  for (int i = 0; i < 7; ++i)
+    if (config.moe.at(i)) mixtures.push_back(i);
+  EXPECT_EQ(mixtures, (std::vector<int>{2}));
 }
 
 // What one of our decoders cannot say is refused, not approximated.
@@ -267,6 +297,29 @@ TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
   EXPECT_TRUE(refused("architectures", {"Mistral3ForConditionalGeneration"}));
   EXPECT_FALSE(refused("architectures", {"AquilaModel"}));
   EXPECT_FALSE(refused("layer_types", {"full_attention", "sliding_attention"}));
+}
+
+TEST(Configuration, ImpossibleMixturesAreRefused) {
+  const auto says = [](const std::string& model, const char* key, const nlohmann::json& value) {
+    auto json = nlohmann::json::parse(text_of(kGolden + model + "/config.json"));
+    json[key] = value;
+    try {
+      parse_config(json.dump());
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  for (const auto& value :
+       {nlohmann::json(0), nlohmann::json("many"), nlohmann::json(nullptr), nlohmann::json(5)})
+    EXPECT_NE(says("mixtral", "num_experts_per_tok", value).find("num_experts_per_tok is"),
+              std::string::npos);
+  EXPECT_NE(says("mixtral", "num_local_experts", 0).find("num_local_experts is 0"), std::string::npos);
+  EXPECT_NE(says("mixtral", "num_local_experts", 5000).find("5000 experts"), std::string::npos);
+  EXPECT_NE(says("qwen3_moe", "decoder_sparse_step", 0).find("decoder_sparse_step is 0"), std::string::npos);
+  EXPECT_NE(says("qwen2_moe", "shared_expert_intermediate_size", nullptr).find("expected a width"),
+            std::string::npos);
+  EXPECT_NE(says("qwen2_moe", "use_sliding_window", true).find("use_sliding_window"), std::string::npos);
 }
 
 }  // namespace

@@ -25,6 +25,11 @@ class Listed final : public nn::Partition {
   Tensor look_up(Context& c, const Tensor& ids, const nn::Parameter& table) override {
     return note("look_up", Partition::look_up(c, ids, table));
   }
+  nn::ExpertRows dispatch_experts(Context&, const nn::ExpertRows& sorted) override {
+    points.emplace_back("dispatch_experts");
+    return sorted;
+  }
+  Tensor combine_experts(Context&, const Tensor& y) override { return note("combine_experts", y); }
   Tensor vocabulary_loss(Context& c, const Tensor& hidden, const nn::Parameter& head, const Tensor& labels,
                          const Tensor& mask, const float* grad_scale) override {
     return note("vocabulary_loss", Partition::vocabulary_loss(c, hidden, head, labels, mask, grad_scale));
@@ -77,6 +82,48 @@ TEST(Partition, EveryPointIsNamedInOrder) {
   EXPECT_EQ(states, expected);
   EXPECT_EQ(loss, (std::vector<std::string>{"enter_column", "vocabulary_loss"}));
   EXPECT_EQ(partition.points, (std::vector<std::string>{"enter_column", "exit_column"}));
+}
+
+model::DecoderConfig with_experts() {
+  model::DecoderConfig c = two_layers();
+  c.model_type = "qwen2_moe";
+  c.moe.experts = 4, c.moe.size = 24, c.moe.shared_size = 16, c.moe.dense = {0};
+  return c;
+}
+
+TEST(Partition, RowsGoToTheirExpertsAndBack) {
+  Listed partition;
+  model::Decoder decoder(with_experts(), partition);
+  Nowhere recorder;
+  for (auto& p : decoder.parameters().parameters()) p.value = recorder.empty(p.shape, DType::kF32, nullptr);
+  for (auto& c : decoder.parameters().constants()) c.value = recorder.empty(c.shape, DType::kF32, nullptr);
+  const auto ints = [&](int64_t n) { return recorder.empty({n}, DType::kI32, nullptr); };
+  nn::PackedAttention attention({ints(8), ints(2), nullptr});
+  Context context{recorder, nullptr};
+  decoder.hidden(context, ints(8), attention);
+  EXPECT_EQ(partition.points,
+            (std::vector<std::string>{"look_up", "scatter_tokens", "enter_column", "exit_row", "enter_column",
+                                      "exit_row", "enter_column", "exit_row", "dispatch_experts",
+                                      "combine_experts", "enter_column", "exit_row", "gather_tokens"}));
+}
+
+TEST(Partition, ExpertsShardByExpert) {
+  nn::Partition identity;
+  model::Decoder decoder(with_experts(), identity);
+  int experts = 0;
+  for (const auto& p : decoder.parameters().parameters()) {
+    if (p.name.find(".experts.") != std::string::npos) {
+      ++experts;
+      EXPECT_EQ(p.shard, nn::Shard::kExpert) << p.name;
+      EXPECT_EQ(p.groups, 4) << p.name;
+    } else {
+      EXPECT_NE(p.shard, nn::Shard::kExpert) << p.name;
+    }
+    if (p.name.ends_with("gate.weight")) {
+      EXPECT_EQ(p.shard, nn::Shard::kReplicated) << p.name;
+    }
+  }
+  EXPECT_EQ(experts, 2);
 }
 
 // On one rank nothing moves: a point gives back the very tensor.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/registry.h"
+#include "op/router/router.h"
 
 namespace flagscale::model {
 
@@ -97,12 +98,6 @@ void read_ids(const nlohmann::json& json, DecoderConfig& config) {
       if (id.is_number_integer()) config.eos_ids.push_back(id.get<int>());
 }
 
-const ModelFamily& family_of(const std::string& model_type) {
-  if (const auto* family = Registry<ModelFamily>::instance().find(model_type)) return *family;
-  fail(ErrorKind::kUnsupported, "model_type '{}' is not supported; supported: {}", model_type,
-       fmt::join(Registry<ModelFamily>::instance().names(), ", "));
-}
-
 // What has a text model's model_type and more in it, or something else on top: it would fail only later, at a
 // tensor that is missing or one too many.
 void refuse_what_is_no_text_model(const nlohmann::json& json) {
@@ -131,13 +126,23 @@ void refuse_what_is_no_text_model(const nlohmann::json& json) {
 
 }  // namespace
 
+const ModelFamily& model_family(const std::string& model_type) {
+  if (const auto* family = Registry<ModelFamily>::instance().find(model_type)) return *family;
+  fail(ErrorKind::kUnsupported, "model_type '{}' is not supported; supported: {}", model_type,
+       fmt::join(Registry<ModelFamily>::instance().names(), ", "));
+}
+
+bool MoeConfig::at(int layer) const {
+  return experts > 0 && std::find(dense.begin(), dense.end(), layer) == dense.end();
+}
+
 DecoderConfig parse_config(const std::string& text) {
   auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object()) fail(ErrorKind::kCorrupt, "config.json is not a JSON object");
   DecoderConfig config;
   config.source_json = text;
   config.model_type = required<std::string>(json, "model_type");
-  const ModelFamily& family = family_of(config.model_type);
+  const ModelFamily& family = model_family(config.model_type);
   refuse_what_is_no_text_model(json);
   const auto defaults = nlohmann::json::parse(family.defaults);
   json.insert(defaults.begin(), defaults.end());  // keeps the keys that are there
@@ -189,7 +194,7 @@ std::string write_config(const DecoderConfig& c, const std::string& dtype) {
   if (c.bos_id >= 0) json["bos_token_id"] = c.bos_id;
   if (c.eos_ids.size() == 1) json["eos_token_id"] = c.eos_ids[0];
   if (c.eos_ids.size() > 1) json["eos_token_id"] = c.eos_ids;
-  family_of(c.model_type).write(c, json);
+  model_family(c.model_type).write(c, json);
   return json.dump(2) + "\n";
 }
 
@@ -211,19 +216,37 @@ void validate(const DecoderConfig& c) {
     bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
   if (c.max_positions < 1 || c.max_positions > (1 << 24))
     bad(fmt::format("max_position_embeddings is {}", c.max_positions));
+  const MoeConfig& m = c.moe;
+  if (m.experts == 0) return;
+  if (!model_family(c.model_type).experts.block)
+    bad(fmt::format("a {} has no mixture of experts, this model has {}", c.model_type, m.experts));
+  if (m.experts < 1 || m.experts > op::kMostExperts)
+    bad(fmt::format("{} experts, expected 1..{}", m.experts, op::kMostExperts));
+  if (m.top_k < 1 || m.top_k > m.experts)
+    bad(fmt::format("{} of {} experts for a token", m.top_k, m.experts));
+  if (m.size < 1 || m.size > (1 << 24)) bad(fmt::format("the width of an expert is {}", m.size));
+  if (m.shared_size < 0 || m.shared_size > (1 << 24))
+    bad(fmt::format("the width of the shared experts is {}", m.shared_size));
+  for (const int layer : m.dense)
+    if (layer < 0 || layer >= c.num_layers)
+      bad(fmt::format("layer {} without experts, of {}", layer, c.num_layers));
 }
 
 double parameter_count(const DecoderConfig& c) {
   const double hidden = static_cast<double>(c.hidden_size), inner = static_cast<double>(c.intermediate_size);
   const double q = static_cast<double>(c.num_heads) * c.head_dim;
   const double kv = static_cast<double>(c.num_kv_heads) * c.head_dim;
-  double layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden;
+  double layer = hidden * (q + 2 * kv) + q * hidden + 2 * hidden, all = 0;
   if (c.qkv_bias) layer += q + 2 * kv;
   if (c.o_bias) layer += hidden;
-  if (c.mlp_bias) layer += 2 * inner + hidden;
   if (c.qk_norm) layer += 2.0 * c.head_dim;
   const double vocabulary = static_cast<double>(c.vocab_size) * hidden;
-  return layer * c.num_layers + vocabulary * (c.tie_embeddings ? 1 : 2) + hidden;
+  const double dense = 3 * hidden * inner + (c.mlp_bias ? 2 * inner + hidden : 0);
+  const double experts = static_cast<double>(c.moe.experts), shared = static_cast<double>(c.moe.shared_size);
+  const double mixture = hidden * experts * (1 + 3 * static_cast<double>(c.moe.size)) +
+                         (shared > 0 ? hidden * (1 + 3 * shared) : 0);
+  for (int i = 0; i < c.num_layers; ++i) all += layer + (c.moe.at(i) ? mixture : dense);
+  return all + vocabulary * (c.tie_embeddings ? 1 : 2) + hidden;
 }
 
 }  // namespace flagscale::model

@@ -10,6 +10,18 @@
 
 namespace flagscale::model {
 
+// The mixture of experts in the place of some layers' feed-forward block.
+struct MoeConfig {
+  int experts = 0;  // 0: no mixture anywhere
+  int top_k = 2;
+  int64_t size = 0;          // width of an expert
+  bool normalise = true;     // the weights of a token's experts add up to one
+  int64_t shared_size = 0;   // width of the experts that every token has; 0: none
+  std::vector<int> dense;    // layers that have no mixture, in order
+  float balance_loss = 0.f;  // coefficient in training (router_aux_loss_coef)
+  bool at(int layer) const;  // whether the layer is a mixture
+};
+
 struct DecoderConfig {
   std::string model_type = "llama";  // Hugging Face's name of the family
   int64_t vocab_size = 0;
@@ -28,6 +40,7 @@ struct DecoderConfig {
   bool qk_norm = false;        // RMSNorm of each head's q and k before rotation
   int64_t sliding_window = 0;  // 0: none
   int first_window_layer = 0;  // layers before it see everything
+  MoeConfig moe;
   op::RopeSpec rope;
   std::string source_json;  // the config.json it came from: keys we do not use are written back
   std::vector<int> eos_ids;
@@ -38,6 +51,12 @@ struct DecoderConfig {
   float norm_init = 1.0f;
 };
 
+// What a family calls a mixture's weights, within "model.layers.N.".
+struct ExpertNames {
+  const char* block = nullptr;  // null: it has no mixtures
+  const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
+};
+
 // What a family's folder registers: Registration<ModelFamily>{"llama", {...}}, named by config.json's
 // model_type.
 struct ModelFamily {
@@ -45,7 +64,11 @@ struct ModelFamily {
   void (*write)(const DecoderConfig& config, nlohmann::json& json);  // what the common keys do not say
   const char* defaults =
       "{}";  // JSON: what transformers takes for keys that are absent, where LLaMA's differ
+  ExpertNames experts = {};
 };
+
+// Throws Error{kUnsupported} naming those there are.
+const ModelFamily& model_family(const std::string& model_type);
 
 // Reads a Hugging Face config.json. Throws Error{kUnsupported} naming an unknown model_type and those there
 // are, Error{kCorrupt} for a missing or impossible key.

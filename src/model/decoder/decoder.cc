@@ -6,7 +6,6 @@
 
 #include "op/elementwise/elementwise.h"
 #include "op/rms_norm/rms_norm.h"
-#include "op/swiglu/swiglu.h"
 
 namespace flagscale::model {
 
@@ -58,8 +57,12 @@ Decoder::Decoder(DecoderConfig config, nn::Partition& partition)
 
 std::vector<nn::Linear*> Decoder::linears() {
   std::vector<nn::Linear*> all;
-  for (Layer& layer : layers_)
-    for (nn::Linear* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down}) all.push_back(linear);
+  for (Layer& layer : layers_) {
+    std::optional<nn::Mlp>& mlp = layer.moe ? layer.moe->shared() : layer.mlp;
+    for (nn::Linear* linear : {&layer.qkv, &layer.o}) all.push_back(linear);
+    if (mlp)
+      for (nn::Linear* linear : {&mlp->gate_up, &mlp->down}) all.push_back(linear);
+  }
   return all;
 }
 
@@ -107,12 +110,6 @@ void Decoder::declare_layer(int index) {
   const auto o = declare_linear(prefix + "self_attn.", "o_proj", {{"o_proj", c.hidden_size}}, q, c.o_bias,
                                 Shard::kRow, out_std);
   nn::Parameter* post_norm = norm("post_attention_layernorm", c.hidden_size);
-  const auto gate_up = declare_linear(prefix + "mlp.", "gate_up_proj",
-                                      {{"gate_proj", c.intermediate_size}, {"up_proj", c.intermediate_size}},
-                                      c.hidden_size, c.mlp_bias, Shard::kColumn, c.init_std);
-  const auto down = declare_linear(prefix + "mlp.", "down_proj", {{"down_proj", c.hidden_size}},
-                                   c.intermediate_size, c.mlp_bias, Shard::kRow, out_std);
-
   nn::AttentionSpec spec{index,
                          c.num_heads,
                          c.num_kv_heads,
@@ -122,7 +119,67 @@ void Decoder::declare_layer(int index) {
                          false,
                          cos_,
                          sin_};
-  layers_.push_back({input_norm, post_norm, q_norm, k_norm, qkv, o, gate_up, down, spec});
+  layers_.push_back({input_norm, post_norm, q_norm, k_norm, qkv, o, spec, {}, {}});
+  if (c.moe.at(index))
+    layers_.back().moe = declare_moe(prefix, out_std);
+  else
+    layers_.back().mlp = declare_mlp(prefix + "mlp.", c.intermediate_size, c.mlp_bias, out_std);
+}
+
+nn::Mlp Decoder::declare_mlp(const std::string& prefix, int64_t size, bool bias, float out_std) {
+  const auto& c = config_;
+  const auto gate_up = declare_linear(prefix, "gate_up_proj", {{"gate_proj", size}, {"up_proj", size}},
+                                      c.hidden_size, bias, Shard::kColumn, c.init_std);
+  const auto down =
+      declare_linear(prefix, "down_proj", {{"down_proj", c.hidden_size}}, size, bias, Shard::kRow, out_std);
+  return {gate_up, down, size};
+}
+
+// A small matrix that every rank holds and no format rounds.
+nn::Parameter* Decoder::declare_matrix(const std::string& name, int64_t out, float std) {
+  nn::Parameter matrix{name, {out, config_.hidden_size}, Shard::kReplicated, normal(std), true, {}, {}, {}};
+  matrix.precise = true;
+  return &list_.add(std::move(matrix));
+}
+
+// One weight of all experts; a file has a tensor an expert and part.
+nn::Parameter* Decoder::declare_experts(const std::string& block, const std::string& name,
+                                        const std::vector<Part>& parts, int64_t in, float std) {
+  std::vector<Part> all;
+  int64_t out = 0;
+  for (int e = 0; e < config_.moe.experts; ++e)
+    for (const Part& part : parts) {
+      all.push_back({fmt::format("{}experts.{}.{}.weight", block, e, part.name), part.rows});
+      out += part.rows;
+    }
+  nn::Parameter weight{
+      block + "experts." + name + ".weight", {out, in}, Shard::kExpert, normal(std), true, all, {}, {}};
+  weight.groups = config_.moe.experts;
+  return &list_.add(std::move(weight));
+}
+
+nn::Moe Decoder::declare_moe(const std::string& layer, float out_std) {
+  const auto& c = config_;
+  const MoeConfig& m = c.moe;
+  const ExpertNames& names = model_family(c.model_type).experts;
+  const std::string block = layer + names.block;
+  nn::Moe::Weights weights;
+  weights.router = declare_matrix(block + "gate.weight", m.experts, c.init_std);
+  weights.gate_up = declare_experts(block, "gate_up_proj", {{names.gate, m.size}, {names.up, m.size}},
+                                    c.hidden_size, c.init_std);
+  weights.down = declare_experts(block, "down_proj", {{names.down, c.hidden_size}}, m.size, out_std);
+  if (m.shared_size > 0) {
+    weights.shared = declare_mlp(block + "shared_expert.", m.shared_size, false, out_std);
+    weights.shared_gate = declare_matrix(block + "shared_expert_gate.weight", 1, c.init_std);
+  }
+  op::RouterSpec router;
+  router.top_k = m.top_k;
+  router.normalise = m.normalise;
+  return {std::move(weights), m.experts, router, num_mixtures_++};
+}
+
+Tensor Decoder::router_statistics(Recorder& recorder) const {
+  return recorder.empty({num_mixtures_, 2 * config_.moe.experts + 1}, DType::kF32);
 }
 
 Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& normed,
@@ -141,7 +198,7 @@ Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& norme
 }
 
 Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream stream,
-                                   nn::AttentionContext& attention) {
+                                   nn::AttentionContext& attention, const op::RouterLosses* router) {
   const float eps = config_.rms_norm_eps;
   Tensor normed;
   if (stream.delta.defined()) {
@@ -153,28 +210,26 @@ Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream 
   }
   const Tensor attended = attend(context, layer, normed, attention);
   const auto n = op::add_rms_norm(context, stream.x, attended, layer.post_norm->value, eps);
-  const Tensor gate_up = layer.gate_up(context, partition_.enter_column(context, n.y));
-  const int64_t size = config_.intermediate_size;
-  const Tensor gated = op::swiglu(context, gate_up.columns(0, size), gate_up.columns(size, size));
-  return {n.sum, partition_.exit_row(context, layer.down(context, gated))};
+  if (layer.moe) return {n.sum, (*layer.moe)(context, partition_, n.y, router)};
+  return {n.sum, (*layer.mlp)(context, partition_, n.y)};
 }
 
 Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention,
-                       RecomputeSpec recompute) {
+                       RecomputeSpec recompute, const op::RouterLosses* router) {
   Stream stream{partition_.scatter_tokens(context, partition_.look_up(context, ids, *embedding_)), {}};
   for (int i = 0; i < config_.num_layers; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
     const bool again = recompute.granularity == Recompute::kFull && context.tape &&
                        (recompute.first_layers < 0 || i < recompute.first_layers);
     if (!again) {
-      stream = run_layer(context, layer, stream, attention);
+      stream = run_layer(context, layer, stream, attention, router);
       continue;
     }
     // Only the sum is kept, so the block ends with its own addition.
     const Tensor x = stream.delta.defined() ? op::add(context, stream.x, stream.delta) : stream.x;
-    const auto block = [this, &layer, &attention](Recorder& recorder, Tape* tape, const Tensor& in) {
+    const auto block = [this, &layer, &attention, router](Recorder& recorder, Tape* tape, const Tensor& in) {
       Context inner{recorder, tape};
-      const Stream out = run_layer(inner, layer, {in, {}}, attention);
+      const Stream out = run_layer(inner, layer, {in, {}}, attention, router);
       return op::add(inner, out.x, out.delta);
     };
     stream = {context.tape->checkpoint(context.recorder, x, block), {}};
@@ -202,7 +257,9 @@ double Decoder::train_flops_per_token(int64_t length) const {
   const auto& c = config_;
   double weights = static_cast<double>(c.vocab_size * c.hidden_size);
   for (const nn::Parameter& p : list_.parameters())
-    if (p.shape.rank() == 2 && p.shard != Shard::kVocabulary) weights += static_cast<double>(p.shape.numel());
+    if (p.shape.rank() == 2 && p.shard != Shard::kVocabulary)
+      weights += static_cast<double>(p.shape.numel()) * (p.shard == Shard::kExpert ? c.moe.top_k : 1) /
+                 static_cast<double>(p.groups);
   // q k^T and p v: 2 products of 2 * d a pair of tokens, half of the pairs are masked; backward costs twice
   // forward.
   const double attention = 6.0 * c.num_layers * c.num_heads * c.head_dim * static_cast<double>(length);

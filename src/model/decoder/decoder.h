@@ -7,6 +7,8 @@
 #include "model/decoder/config.h"
 #include "nn/attention.h"
 #include "nn/linear.h"
+#include "nn/mlp.h"
+#include "nn/moe.h"
 #include "nn/parameter.h"
 #include "nn/partition.h"
 
@@ -30,9 +32,12 @@ class Decoder {
   std::vector<nn::Linear*> linears();
 
   // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute,
-  // `attention` must live until the tape's backward() has run.
+  // `attention` and `router` must live until the tape's backward() has run.
+  // router: losses of the mixtures' routers, their statistics from router_statistics(); null: none.
   Tensor hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention,
-                RecomputeSpec recompute = {});
+                RecomputeSpec recompute = {}, const op::RouterLosses* router = nullptr);
+  Tensor router_statistics(Recorder& recorder) const;
+  int num_mixtures() const { return num_mixtures_; }
 
   // Rows of hidden -> [rows, vocab] fp32.
   Tensor logits(Context& context, const Tensor& rows);
@@ -48,8 +53,10 @@ class Decoder {
  private:
   struct Layer {
     nn::Parameter *input_norm, *post_norm, *q_norm, *k_norm;
-    nn::Linear qkv, o, gate_up, down;
+    nn::Linear qkv, o;
     nn::AttentionSpec attention;
+    std::optional<nn::Mlp> mlp;  // one of the two
+    std::optional<nn::Moe> moe;
   };
   struct Stream {  // the residual stream and what the last block adds to it
     Tensor x, delta;
@@ -57,7 +64,13 @@ class Decoder {
   void declare_layer(int index);
   nn::Linear declare_linear(const std::string& prefix, const std::string& name, std::vector<nn::Part> parts,
                             int64_t in, bool bias, nn::Shard shard, float std);
-  Stream run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention);
+  nn::Parameter* declare_matrix(const std::string& name, int64_t out, float std);
+  nn::Parameter* declare_experts(const std::string& block, const std::string& name,
+                                 const std::vector<nn::Part>& parts, int64_t in, float std);
+  nn::Mlp declare_mlp(const std::string& prefix, int64_t size, bool bias, float out_std);
+  nn::Moe declare_moe(const std::string& layer, float out_std);
+  Stream run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention,
+                   const op::RouterLosses* router);
   Tensor attend(Context& context, const Layer& layer, const Tensor& normed, nn::AttentionContext& attention);
 
   DecoderConfig config_;
@@ -66,6 +79,7 @@ class Decoder {
   nn::Parameter *embedding_, *norm_, *head_;
   nn::Constant *cos_, *sin_;
   std::deque<Layer> layers_;
+  int num_mixtures_ = 0;
 };
 
 }  // namespace flagscale::model

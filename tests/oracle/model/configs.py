@@ -39,6 +39,49 @@ QWEN3 = QWEN2 | {
     "attention_bias": False,
     "head_dim": 32,
 }
+MIXTRAL = BASE | {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "rms_norm_eps": 1e-5,
+    "max_position_embeddings": 128,
+    "rope_theta": 1000000.0,
+    "hidden_size": 48,
+    "intermediate_size": 56,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "router_aux_loss_coef": 0.5,
+    "sliding_window": None,
+    "torch_dtype": "bfloat16",
+}
+QWEN_MOE = QWEN2 | {
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "moe_intermediate_size": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "router_aux_loss_coef": 0.5,
+    "use_sliding_window": False,
+    "rope_theta": 1000000.0,
+    "torch_dtype": "bfloat16",
+}
+QWEN3_MOE = QWEN_MOE | {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "attention_bias": False,
+    "head_dim": 32,
+    "norm_topk_prob": True,
+}
+QWEN2_MOE = QWEN_MOE | {
+    "architectures": ["Qwen2MoeForCausalLM"],
+    "model_type": "qwen2_moe",
+    "norm_topk_prob": False,
+    "num_experts_per_tok": 3,
+    "shared_expert_intermediate_size": 40,
+}
 LLAMA3_SCALING = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -148,6 +191,18 @@ MODELS = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
         "dtype": "bfloat16",
     },
+    "mixtral": MIXTRAL,
+    "qwen3_moe": QWEN3_MOE,
+    # Weights that do not add up to one, every other layer a mixture.
+    "qwen3_moe_step": QWEN3_MOE
+    | {
+        "num_hidden_layers": 3,
+        "decoder_sparse_step": 2,
+        "norm_topk_prob": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "qwen2_moe": QWEN2_MOE,
+    "qwen2_moe_dense": QWEN2_MOE | {"num_hidden_layers": 3, "mlp_only_layers": [0, 2], "norm_topk_prob": True},
 }
 
 # Written in two files with an index.

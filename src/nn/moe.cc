@@ -1,0 +1,43 @@
+#include "nn/moe.h"
+
+#include "op/elementwise/elementwise.h"
+#include "op/expert_rows/expert_rows.h"
+#include "op/gated_add/gated_add.h"
+#include "op/grouped_matmul/grouped_matmul.h"
+#include "op/packed_linear/packed_linear.h"
+#include "op/swiglu/swiglu.h"
+
+namespace flagscale::nn {
+
+namespace {
+
+Tensor product(Context& context, const ExpertRows& at, const Parameter& weight) {
+  return weight.packed.defined() ? op::packed_grouped(context, at.rows, at.counts, weight.packed)
+                                 : op::grouped_linear(context, at.rows, at.counts, weight.value);
+}
+
+}  // namespace
+
+Tensor Moe::run_experts(Context& context, const ExpertRows& at) const {
+  const Tensor both = product(context, at, *weights_.gate_up);
+  const int64_t size = both.dim(2) / 2;
+  const Tensor gated = op::swiglu(context, both.columns(0, size), both.columns(size, size));
+  return product(context, {gated, at.counts}, *weights_.down);
+}
+
+Tensor Moe::operator()(Context& context, Partition& partition, const Tensor& x,
+                       const op::RouterLosses* losses) const {
+  const Tensor logits = Linear(*weights_.router, nullptr)(context, x, DType::kF32);
+  const op::Routing routing = op::route(context, logits, {}, router_, losses, index_);
+  const op::ExpertOrder order = op::sort_by_expert(context, routing.experts, experts_);
+  const ExpertRows rows =
+      partition.dispatch_experts(context, {op::spread_to_experts(context, x, order), order.counts});
+  const Tensor results = partition.combine_experts(context, run_experts(context, rows));
+  const Tensor y = op::gather_from_experts(context, results, routing.weights, order);
+  if (!weights_.shared) return y;
+  const Tensor shared = (*weights_.shared)(context, partition, x);
+  if (!weights_.shared_gate) return op::add(context, y, shared);
+  return op::gated_add(context, y, Linear(*weights_.shared_gate, nullptr)(context, x, DType::kF32), shared);
+}
+
+}  // namespace flagscale::nn
