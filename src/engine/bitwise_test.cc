@@ -198,7 +198,8 @@ TEST_P(Bitwise, AsRowsOfSpeculation) {
   expect_equal(run(engine, sampled).tokens, run(plain, sampled).tokens, "sampled");
 }
 
-// Experts are not run with GGUF's blocks here: packed_linear_test compares each of theirs with its own product.
+// Experts are not run with GGUF's blocks here: packed_linear_test compares each of theirs with its own
+// product.
 std::vector<std::tuple<size_t, size_t>> cases() {
   std::vector<std::tuple<size_t, size_t>> all;
   for (size_t model = 0; model < kModelNames.size(); ++model)
@@ -207,11 +208,9 @@ std::vector<std::tuple<size_t, size_t>> cases() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, Bitwise, ::testing::ValuesIn(cases()),
-                         [](const auto& test) {
-                           return kModelNames[std::get<0>(test.param)] + "_" +
-                                  formats()[std::get<1>(test.param)].name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Formats, Bitwise, ::testing::ValuesIn(cases()), [](const auto& test) {
+  return kModelNames[std::get<0>(test.param)] + "_" + formats()[std::get<1>(test.param)].name;
+});
 
 }  // namespace
 }  // namespace flagscale::engine

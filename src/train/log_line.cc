@@ -21,6 +21,8 @@ std::string log_line(const StepReport& r, const std::string& time) {
   line +=
       fmt::format(" learning rate: {:.6E} | global batch size: {:5} |", r.learning_rate, r.global_batch_size);
   if (r.lm_loss) line += fmt::format(" lm loss: {:.6E} |", python(*r.lm_loss));
+  if (r.load_balancing_loss > 0) line += fmt::format(" load_balancing_loss: {:.6E} |", r.load_balancing_loss);
+  if (r.z_loss > 0) line += fmt::format(" z_loss: {:.6E} |", r.z_loss);
   line += fmt::format(" loss scale: {:.1f} |", r.loss_scale);
   if (r.grad_norm) line += fmt::format(" grad norm: {:.3f} |", python(*r.grad_norm));
   if (r.num_zeros) line += fmt::format(" num zeros: {:.1f} |", *r.num_zeros);

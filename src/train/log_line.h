@@ -13,7 +13,8 @@ struct StepReport {
   std::optional<double> tflops;  // per processor, where log_throughput asks for it
   double learning_rate = 0;      // of the next update
   int64_t global_batch_size = 0;
-  std::optional<double> lm_loss;  // absent where every iteration of the interval was skipped
+  std::optional<double> lm_loss;               // absent where every iteration of the interval was skipped
+  double load_balancing_loss = 0, z_loss = 0;  // of a mixture's routers, without coefficients; 0: none
   double loss_scale = 1;
   std::optional<double> grad_norm;
   std::optional<double> num_zeros;  // among the gradients, where log_num_zeros_in_grad asks for it

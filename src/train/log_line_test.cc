@@ -28,6 +28,11 @@ TEST(LogLine, IsMegatronsToTheCharacter) {
   r.num_zeros = 7;
   EXPECT_NE(log_line(r, "").find("| grad norm: 1.234 | num zeros: 7.0 | params norm: 12.500 |"),
             std::string::npos);
+  r.load_balancing_loss = 1.0625, r.z_loss = 12.5;
+  EXPECT_NE(log_line(r, "").find("| lm loss: 1.163682E+01 | load_balancing_loss: 1.062500E+00 | z_loss: "
+                                 "1.250000E+01 | loss scale"),
+            std::string::npos);
+  r.load_balancing_loss = r.z_loss = 0;
   r.lm_loss.reset(), r.skipped_iterations = 3, r.nan_iterations = 2;
   EXPECT_NE(log_line(r, "").find("| global batch size:  1024 | loss scale: "), std::string::npos)
       << "no loss, no label";

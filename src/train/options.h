@@ -31,6 +31,7 @@ struct TrainOptions {
   int64_t train_samples = 0, train_iters = 0;  // one of them
   int64_t seed = 1234;
   model::RecomputeSpec recompute;
+  double balance_loss = 0, z_loss = 0;  // coefficients of the losses of a mixture's routers
 
   LrSchedule lr;
   WeightDecaySchedule weight_decay;

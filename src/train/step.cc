@@ -57,7 +57,8 @@ Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) 
 }
 
 Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
-  const Tensor hidden = decoder_->hidden(context, tokens_, *attention_, recompute);
+  const Tensor hidden =
+      decoder_->hidden(context, tokens_, *attention_, recompute, context.tape ? &router_ : nullptr);
   return decoder_->loss(context, hidden, labels_, mask_, grad_scale);
 }
 
@@ -68,9 +69,13 @@ void TrainStep::trace_micro_batch() {
     tape.watch(parameters[i].value, piece(grads_, i, parameters[i].shape), &accumulate_);
   Tracer tracer(micro_);
   Context context{tracer, &tape};
+  if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
+    router_ = {options_.balance_loss, options_.z_loss, false, &router_scale_,
+               decoder_->router_statistics(tracer)};
   micro_loss_ = forward(context, &grad_scale_, options_.recompute);
   tape.backward(tracer);
   micro_.keep(micro_loss_);
+  if (router_.wanted()) micro_.keep(router_.statistics);
   micro_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
   arena_.add(micro_);
 }
@@ -180,7 +185,7 @@ double TrainStep::live_tokens() const {
 }
 
 TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) const {
-  Sums result{0, tokens};
+  Sums result{0, tokens, {}};
   for (int64_t i = 0; i < loss.dim(0); ++i) result.loss += static_cast<double>(loss.data<float>()[i]);
   return result;
 }
@@ -190,8 +195,12 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   num_seqs_ = num_seqs;
   accumulate_ = first ? 0 : 1;
   grad_scale_ = static_cast<float>(1.0 / (std::max(tokens, 1.0) * static_cast<double>(micro_batches)));
+  router_scale_ = static_cast<float>(1.0 / static_cast<double>(micro_batches));
   micro_.run(team_);
-  return sums(micro_loss_, tokens);
+  Sums result = sums(micro_loss_, tokens);
+  if (router_.wanted())
+    result.router = op::router_loss_values(router_, decoder_->config().moe.top_k, tokens_.dim(0));
+  return result;
 }
 
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {

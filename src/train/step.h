@@ -22,7 +22,8 @@ struct StepOptions {
   int64_t micro_batch_size = 1, sequence_length = 1024;
   int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
   model::RecomputeSpec recompute;
-  bool evaluation = true;  // plan the evaluation program too
+  float balance_loss = 0, z_loss = 0;  // coefficients of the losses of a mixture's routers
+  bool evaluation = true;              // plan the evaluation program too
   float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
   int threads = 0;  // 0: Team's choice
 };
@@ -51,10 +52,12 @@ class TrainStep {
   // Where the next micro-batch's data goes.
   data::MicroBatch inputs();
   // After filling inputs: forward and backward. num_seqs: entries of cu_seqlens in use, less one. The
-  // gradient is that of sum(loss * mask) / (sum(mask) * micro_batches). Returns the micro-batch's sum of
-  // losses and of mask.
+  // gradient is that of sum(loss * mask) / (sum(mask) * micro_batches), and of the routers' losses /
+  // micro_batches. Returns the micro-batch's sum of losses and of mask, and what its routers' losses are
+  // without coefficients.
   struct Sums {
     double loss = 0, tokens = 0;
+    op::RouterLossValues router{};
   };
   Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches);
   Sums evaluate(int64_t num_seqs);
@@ -113,8 +116,9 @@ class TrainStep {
 
   // Read by kernels when they run.
   int64_t num_seqs_ = 0, accumulate_ = 0;
-  float grad_scale_ = 1;
+  float grad_scale_ = 1, router_scale_ = 1;
   op::StepScalars scalars_;
+  op::RouterLosses router_;
 };
 
 }  // namespace flagscale::train

@@ -36,6 +36,8 @@ StepOptions step_options(const TrainOptions& o) {
   s.sequence_length = o.seq_length;
   s.cu_seqlens_capacity = data::max_cu_seqlens(o.micro_batch_size, o.seq_length, o.mask);
   s.recompute = o.recompute;
+  s.balance_loss = static_cast<float>(o.balance_loss);
+  s.z_loss = static_cast<float>(o.z_loss);
   s.evaluation = o.eval_iters > 0;
   s.beta1 = static_cast<float>(o.adam_beta1);
   s.beta2 = static_cast<float>(o.adam_beta2);
@@ -58,6 +60,7 @@ struct Trainer::Run {
 
   // Of the iterations since the last log line.
   double interval_loss = 0;
+  op::RouterLossValues router{}, interval_router{};  // of the last iteration, and of the interval
   int64_t interval_losses = 0, interval_iterations = 0, interval_skipped = 0, interval_nan = 0;
   Clock::time_point interval_start;
 
@@ -121,8 +124,11 @@ struct Trainer::Run {
       const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches);
       total.loss += sums.loss;
       total.tokens += sums.tokens;
+      total.router.balance += sums.router.balance / static_cast<double>(micro_batches);
+      total.router.z += sums.router.z / static_cast<double>(micro_batches);
     }
     loss = total.loss / std::max(total.tokens, 1.0);
+    router = total.router;
     return true;
   }
 
@@ -162,6 +168,7 @@ struct Trainer::Run {
     at.schedule_samples += samples;
     at.last_loss = loss;
     interval_loss += loss;
+    interval_router.balance += router.balance, interval_router.z += router.z;
     ++interval_losses;
     result.lm_loss = loss;
     Outcome outcome{loss, static_cast<double>(norm), {}};
@@ -179,6 +186,8 @@ struct Trainer::Run {
     r.lm_loss = outcome.loss;
     r.grad_norm = outcome.norm;
     r.num_zeros = outcome.zeros;
+    if (options.balance_loss > 0) r.load_balancing_loss = router.balance;
+    if (options.z_loss > 0) r.z_loss = router.z;
     if (options.log_params_norm) r.params_norm = step->parameters_norm();
     return r;
   }
@@ -192,6 +201,9 @@ struct Trainer::Run {
     const double seconds =
         seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
     r.ms_per_iteration = seconds * 1e3;
+    const auto counted = static_cast<double>(std::max<int64_t>(interval_losses, 1));
+    if (options.balance_loss > 0) r.load_balancing_loss = interval_router.balance / counted;
+    if (options.z_loss > 0) r.z_loss = interval_router.z / counted;
     if (options.log_throughput)
       r.tflops = step->decoder().train_flops_per_token(options.seq_length) *
                  static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
@@ -199,6 +211,7 @@ struct Trainer::Run {
     print(log_line(r, time_now()));
     if (events) events->interval(r);
     interval_loss = 0;
+    interval_router = {};
     interval_losses = interval_iterations = interval_skipped = interval_nan = 0;
     interval_start = Clock::now();
   }

@@ -16,6 +16,8 @@ void TrainingEvents::step(const StepReport& r) {
     writer_.scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
   both("batch-size", static_cast<double>(r.global_batch_size), r);
   if (r.lm_loss) both("lm loss", *r.lm_loss, r);
+  if (r.load_balancing_loss > 0) writer_.scalar("load_balancing_loss", r.load_balancing_loss, r.iteration);
+  if (r.z_loss > 0) writer_.scalar("z_loss", r.z_loss, r.iteration);
   if (!keys_.no_loss_scale) both("loss-scale", r.loss_scale, r);
   if (keys_.world_size) both("world-size", 1, r);
   if (r.grad_norm) both("grad-norm", *r.grad_norm, r);

@@ -147,6 +147,7 @@ Keys operator+(Keys a, const Keys& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
+const Keys kMixture{"num_experts=4"};
 const Keys kWsd{"lr_decay_style=WSD", "lr_wsd_decay_iters=2"};
 const Keys kStable =
     kSamples + Keys{"lr_decay_style=stablelm2-scheduler", "lr_decay_stablelm2_cosine_samples=5",
@@ -180,6 +181,16 @@ const std::vector<Sample>& table() {
       {"disable_bias_linear", "false", {}},
       {"qk_layernorm", "true", {}},
       {"init_method_std", "0.01", {}},
+      {"num_experts", "4", {}},
+      {"moe_router_topk", "3", kMixture},
+      {"moe_ffn_hidden_size", "24", kMixture},
+      {"moe_shared_expert_intermediate_size", "64", kMixture + Keys{"moe_shared_expert_gate=true"}},
+      {"moe_shared_expert_gate", "true", kMixture + Keys{"moe_shared_expert_intermediate_size=64"}},
+      {"moe_layer_freq", "'[0]+[1]'", kMixture + Keys{"qk_layernorm=true"}},
+      {"moe_router_pre_softmax", "true", kMixture + Keys{"qk_layernorm=true"}},
+      {"moe_router_load_balancing_type", "none", kMixture + Keys{"moe_aux_loss_coeff=0.1"}},
+      {"moe_aux_loss_coeff", "0.1", kMixture},
+      {"moe_z_loss_coeff", "0.1", kMixture},
       {"hf_model_type", "aquila", {"save=@/s"}},
       {"position_embedding_type", "none", {}},
       {"use_rotary_position_embeddings", "true", {"position_embedding_type=null"}},
@@ -315,7 +326,8 @@ TEST_F(KeyEffects, EveryKeyThatActsChangesWhatIsSeen) {
     const Keys without = with_folder(Keys{"data_path=[%a]"} + sample.context);
     const Keys with = with_folder(without + Keys{std::string(sample.key) + "=" + sample.value});
     const std::string before = seen(without), after = seen(with);
-    const bool needed = sample.key == std::string("use_rotary_position_embeddings");  // is refused without
+    const bool needed =
+        has({"use_rotary_position_embeddings", "moe_shared_expert_gate"}, sample.key);  // is refused without
     EXPECT_EQ(before.starts_with("refused"), needed) << before;
     EXPECT_NE(before, after);
     const bool only_value =

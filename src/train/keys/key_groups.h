@@ -9,13 +9,14 @@ namespace flagscale::train {
 using TrainSchema = config::Schema<TrainConfig>;
 
 void add_model_keys(TrainSchema& keys);
+void add_moe_keys(TrainSchema& keys);
 void add_optimizer_keys(TrainSchema& keys);
 void add_batch_keys(TrainSchema& keys);
 void add_data_keys(TrainSchema& keys);
 void add_checkpoint_keys(TrainSchema& keys);
 void add_precision_keys(TrainSchema& keys);
 void add_logging_keys(TrainSchema& keys);
-void add_parallel_keys(TrainSchema& keys);      // more than one rank, mixtures of experts
+void add_parallel_keys(TrainSchema& keys);      // more than one rank
 void add_other_family_keys(TrainSchema& keys);  // images, adapters, latent attention
 
 // A field of one of TrainConfig's parts: FIELD(model, num_layers).

@@ -21,24 +21,13 @@ void add_layouts(TrainSchema& keys) {
   keys.ignored("sequence_parallel", "it concerns several tensor-parallel ranks, and memory only");
   for (const char* key :
        {"use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather", "tp_comm_overlap",
-        "distributed_backend", "distributed_timeout_minutes", "ddp_bucket_size", "align_grad_reduce",
-        "moe_fb_overlap", "moe_shared_expert_overlap"})
+        "distributed_backend", "distributed_timeout_minutes", "ddp_bucket_size", "align_grad_reduce"})
     keys.ignored(key, "it concerns how ranks exchange data, not the result");
 }
 
 }  // namespace
 
-void add_parallel_keys(TrainSchema& keys) {
-  add_layouts(keys);
-  for (const char* key : {"num_experts", "moe_aux_loss_coeff", "moe_ffn_hidden_size", "moe_layer_freq",
-                          "moe_router_bias_update_rate", "moe_router_enable_expert_bias",
-                          "moe_router_group_topk", "moe_router_load_balancing_type", "moe_router_num_groups",
-                          "moe_router_score_function", "moe_router_topk", "moe_router_topk_scaling_factor",
-                          "moe_shared_expert_intermediate_size", "moe_router_dtype", "moe_z_loss_coeff"})
-    keys.refused(key, "a mixture of experts");
-  for (const char* key : {"moe_grouped_gemm", "moe_token_dispatcher_type", "moe_permute_fusion"})
-    keys.ignored(key, "speed of a mixture of experts");
-}
+void add_parallel_keys(TrainSchema& keys) { add_layouts(keys); }
 
 void add_other_family_keys(TrainSchema& keys) {
   for (const char* key : {"multi_latent_attention", "kv_lora_rank", "q_lora_rank", "qk_head_dim",

@@ -1,6 +1,7 @@
 #include "train/keys/starting_model.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -73,6 +74,20 @@ void compare_switches(const TrainConfig& config, const model::DecoderConfig& sou
   result.compare("hf_model_type", m.hf_model_type, source.model_type);
 }
 
+void compare_mixtures(const MoeKeys& m, const model::DecoderConfig& planned,
+                      const model::DecoderConfig& source, Comparison& result) {
+  const model::MoeConfig& found = source.moe;
+  result.compare("num_experts", m.num_experts.value_or(0), int64_t{found.experts});
+  result.compare("moe_router_topk", m.moe_router_topk, int64_t{found.top_k});
+  result.compare("moe_ffn_hidden_size", m.moe_ffn_hidden_size.value_or(0), found.size);
+  result.compare("moe_shared_expert_intermediate_size", m.moe_shared_expert_intermediate_size.value_or(0),
+                 found.shared_size);
+  result.compare("moe_router_pre_softmax", m.moe_router_pre_softmax, !found.normalise);
+  if (result.given("moe_layer_freq") && planned.moe.dense != found.dense)
+    result.add("moe_layer_freq", m.moe_layer_freq,
+               fmt::format("layers [{}] without experts", fmt::join(found.dense, ", ")));
+}
+
 void compare_positions(const ModelKeys& m, const op::RopeSpec& rope, Comparison& result) {
   result.compare("rotary_base", m.rotary_base, rope.theta);
   if (result.given("use_rope_scaling") && m.use_rope_scaling != (rope.type == "llama3"))
@@ -87,6 +102,7 @@ void start_from(const TrainConfig& config, const model::DecoderConfig& source, c
   Comparison comparison(config);
   compare_sizes(config, options.model, source, comparison);
   compare_switches(config, source, comparison);
+  compare_mixtures(config.moe, options.model, source, comparison);
   compare_positions(config.model, source.rope, comparison);
   if (!comparison.lines().empty())
     fail(ErrorKind::kConfig,
@@ -95,6 +111,7 @@ void start_from(const TrainConfig& config, const model::DecoderConfig& source, c
          "the keys their values, or leave out those that are not required",
          path, fmt::join(comparison.lines(), "\n  "));
   options.model = source;
+  options.model.moe.balance_loss = static_cast<float>(options.balance_loss);
   options.model.max_positions =
       std::max({source.max_positions, options.seq_length, config.model.max_position_embeddings});
   options.data.vocab_size = source.vocab_size;

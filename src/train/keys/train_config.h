@@ -45,6 +45,20 @@ struct ModelKeys {
   std::string hf_model_type;  // the family of an export; empty: chosen by the switches above
 };
 
+struct MoeKeys {
+  std::optional<int64_t> num_experts;
+  int64_t moe_router_topk = 2;
+  std::optional<int64_t> moe_ffn_hidden_size;                  // none: ffn_hidden_size
+  std::optional<int64_t> moe_shared_expert_intermediate_size;  // none: no shared experts
+  bool moe_shared_expert_gate = false;
+  bool moe_router_pre_softmax = false;
+  std::string moe_layer_freq =
+      "1";  // every nth layer from the first, or a list of 0 and 1 as Python writes it
+  std::string moe_router_load_balancing_type = "aux_loss";
+  double moe_aux_loss_coeff = 0;
+  double moe_z_loss_coeff = 0;
+};
+
 struct OptimizerKeys {
   std::string optimizer = "adam";
   double lr = 0;
@@ -143,6 +157,7 @@ struct ExperimentKeys {
 struct TrainConfig {
   ExperimentKeys experiment;
   ModelKeys model;
+  MoeKeys moe;
   OptimizerKeys optimizer;
   ScheduleKeys schedule;
   BatchKeys batch;

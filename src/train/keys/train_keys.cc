@@ -15,6 +15,7 @@ namespace {
 TrainSchema make_schema() {
   TrainSchema keys;
   add_model_keys(keys);
+  add_moe_keys(keys);
   add_optimizer_keys(keys);
   add_batch_keys(keys);
   add_data_keys(keys);

@@ -11,6 +11,7 @@
 #include "config/compose.h"
 #include "config/explain.h"
 #include "config/schema.h"
+#include "train/keys/moe_layers.h"
 #include "train/keys/starting_model.h"
 
 namespace flagscale::train {
@@ -68,6 +69,49 @@ TEST(TrainKeys, UnsupportedValuesAreNamed) {
   EXPECT_NE(refusal("optimizer: sgd").find("expected one of: adam"), std::string::npos);
 }
 
+TEST(TrainKeys, MixturesThatAreNotSupportedAreNamed) {
+  const auto says = [](const std::string& more) { return refusal("num_experts: 4, " + more); };
+  EXPECT_EQ(says("moe_grouped_gemm: true, moe_router_dtype: fp32, moe_router_score_function: softmax"), "");
+  for (const char* balancing : {"sinkhorn", "seq_aux_loss", "global_aux_loss"})
+    EXPECT_NE(says(std::string("moe_router_load_balancing_type: ") + balancing)
+                  .find(std::string("moe_router_load_balancing_type is ") + balancing),
+              std::string::npos);
+  EXPECT_NE(says("moe_router_topk: 5").find("moe_router_topk is 5, num_experts 4"), std::string::npos);
+  EXPECT_NE(says("moe_router_topk: 1").find("moe_router_pre_softmax"), std::string::npos);
+  EXPECT_NE(says("moe_shared_expert_intermediate_size: 8").find("moe_shared_expert_gate: true"),
+            std::string::npos);
+  EXPECT_NE(says("disable_bias_linear: false").find("disable_bias_linear: true"), std::string::npos);
+  EXPECT_NE(says("moe_layer_freq: 2").find("a Mixtral has"), std::string::npos) << says("moe_layer_freq: 2");
+  EXPECT_NE(says("hf_model_type: llama").find("a llama has no mixture"), std::string::npos)
+      << says("hf_model_type: llama");
+  EXPECT_NE(says("moe_expert_capacity_factor: 1.5").find("moe_expert_capacity_factor"), std::string::npos);
+}
+
+TEST(TrainKeys, AMixturesFamilyFollowsFromItsSwitches) {
+  const auto model = [](const std::string& more) {
+    return train_options(read("num_experts: 4, " + more).config, {1000, 0}).model;
+  };
+  EXPECT_EQ(model("moe_router_topk: 2").model_type, "mixtral");
+  EXPECT_EQ(model("qk_layernorm: true").model_type, "qwen3_moe");
+  const auto qwen2 = model("moe_shared_expert_intermediate_size: 32, moe_shared_expert_gate: true");
+  EXPECT_EQ(qwen2.model_type, "qwen2_moe");
+  EXPECT_EQ(qwen2.moe.shared_size, 32);
+  EXPECT_EQ(model("moe_ffn_hidden_size: 24").moe.size, 24);
+  EXPECT_EQ(model("qk_layernorm: true, moe_layer_freq: '[0]+[1]'").moe.dense, (std::vector<int>{0}));
+}
+
+TEST(TrainKeys, LayersOfAMixtureAsMegatronWritesThem) {
+  using Layers = std::vector<int>;
+  EXPECT_EQ(dense_layers("1", 3), (Layers{}));
+  EXPECT_EQ(dense_layers("2", 5), (Layers{1, 3}));
+  EXPECT_EQ(dense_layers("[0]+[1]*3", 4), (Layers{0}));
+  EXPECT_EQ(dense_layers("([1]*3+[0]*1)*2", 8), (Layers{3, 7}));
+  EXPECT_EQ(dense_layers(" [0, 1,1] ", 3), (Layers{0}));
+  for (const char* wrong : {"0", "", "[0]+[1]", "[2,1,1]", "[0]+1", "[1]*99999", "((((((((((((((((((([1]",
+                            "[1]*-1", "__import__('os')", "[1]*3 + [0]*"})
+    EXPECT_THROW(dense_layers(wrong, 3), Error) << wrong;
+}
+
 TEST(TrainKeys, NoneOfFlagScalesKeysIsMissing) {
   std::ifstream file(kSource / "tests/golden/compose/megatron_keys.txt");
   int count = 0;
@@ -103,9 +147,10 @@ TEST(TrainKeys, UnknownKeysNameFileLineAndTheNearest) {
 
 TEST(TrainKeys, RefusedKeysAreNamedTogether) {
   const std::string message = refusal(
-      "tensor_model_parallel_size: 4, num_experts: 8, pipeline_model_parallel_size: 1, freeze_LM: false");
+      "tensor_model_parallel_size: 4, moe_router_num_groups: 8, pipeline_model_parallel_size: 1, freeze_LM: "
+      "false");
   EXPECT_NE(message.find("tensor_model_parallel_size"), std::string::npos) << message;
-  EXPECT_NE(message.find("num_experts"), std::string::npos) << message;
+  EXPECT_NE(message.find("moe_router_num_groups"), std::string::npos) << message;
   EXPECT_EQ(message.find("pipeline_model_parallel_size"), std::string::npos) << message;
   EXPECT_EQ(message.find("freeze_LM"), std::string::npos) << message;
 }
@@ -249,7 +294,7 @@ TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
   EXPECT_NE(config::to_text(explained("num_layers")).find("not set, and required"), std::string::npos);
   EXPECT_NE(config::to_text(explained("use_flash_attn")).find("ignored: it changes nothing"),
             std::string::npos);
-  EXPECT_NE(config::to_text(explained("num_experts")).find("refused: it would change"), std::string::npos);
+  EXPECT_NE(config::to_text(explained("window_size")).find("refused: it would change"), std::string::npos);
 }
 
 // The order of samples follows from how many are asked for.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "data/blend.h"
+#include "train/keys/moe_layers.h"
 #include "train/keys/train_keys.h"
 
 namespace flagscale::train {
@@ -49,10 +50,53 @@ int as_int(const char* key, int64_t value) {
   return static_cast<int>(value);
 }
 
-std::string family(const ModelKeys& m) {
+std::string family(const ModelKeys& m, const MoeKeys& moe) {
   if (!m.hf_model_type.empty()) return m.hf_model_type;
+  if (moe.num_experts)
+    return moe.moe_shared_expert_intermediate_size ? "qwen2_moe" : m.qk_layernorm ? "qwen3_moe" : "mixtral";
   if (m.qk_layernorm) return "qwen3";
   return m.add_qkv_bias && m.disable_bias_linear ? "qwen2" : "llama";
+}
+
+void check_mixture(const TrainConfig& c) {
+  const MoeKeys& m = c.moe;
+  const std::string& balancing = m.moe_router_load_balancing_type;
+  if (balancing != "aux_loss" && balancing != "none")
+    fail(ErrorKind::kUnsupported, "{}, which is not supported yet: set aux_loss or none",
+         found(c, "moe_router_load_balancing_type", balancing));
+  if (!c.model.disable_bias_linear)
+    fail(ErrorKind::kUnsupported, "experts with biases are not supported yet: set disable_bias_linear: true");
+  if (m.moe_shared_expert_intermediate_size && !m.moe_shared_expert_gate)
+    fail(ErrorKind::kUnsupported,
+         "{}, which without a gate is not supported yet: set moe_shared_expert_gate: true (Qwen2-MoE's)",
+         found(c, "moe_shared_expert_intermediate_size",
+               std::to_string(*m.moe_shared_expert_intermediate_size)));
+  if (m.moe_router_topk > *m.num_experts)
+    fail(ErrorKind::kConfig, "moe_router_topk is {}, num_experts {}", m.moe_router_topk, *m.num_experts);
+  if (m.moe_router_topk == 1 && !m.moe_router_pre_softmax)
+    fail(ErrorKind::kConfig,
+         "moe_router_topk: 1 needs moe_router_pre_softmax: true, as in Megatron: else the one weight is "
+         "always 1 "
+         "and the router learns nothing");
+}
+
+void set_mixture(const TrainConfig& c, model::DecoderConfig& out) {
+  const MoeKeys& m = c.moe;
+  if (!m.num_experts) return;
+  check_mixture(c);
+  model::MoeConfig& to = out.moe;
+  to.experts = as_int("num_experts", *m.num_experts);
+  to.top_k = as_int("moe_router_topk", m.moe_router_topk);
+  to.size = m.moe_ffn_hidden_size.value_or(out.intermediate_size);
+  to.normalise = !m.moe_router_pre_softmax;
+  to.shared_size = m.moe_shared_expert_intermediate_size.value_or(0);
+  to.dense = dense_layers(m.moe_layer_freq, out.num_layers);
+  if (m.moe_router_load_balancing_type == "aux_loss")
+    to.balance_loss = static_cast<float>(m.moe_aux_loss_coeff);
+  if (out.model_type == "mixtral") out.intermediate_size = to.size;  // it has no other
+  model::validate(out);
+  model::write_config(
+      out, "float32");  // a model that no family's file can say is refused now, not when it is saved
 }
 
 void set_rope(const ModelKeys& m, model::DecoderConfig& out) {
@@ -84,7 +128,7 @@ model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokeniz
   const ModelKeys& m = c.model;
   check_family(c);
   model::DecoderConfig out;
-  out.model_type = family(m);
+  out.model_type = family(m, c.moe);
   out.vocab_size = padded_vocabulary(c.tokenizer, tokenizer.vocab_size);
   out.hidden_size = m.hidden_size;
   out.intermediate_size = ffn_width(m);
@@ -104,6 +148,7 @@ model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokeniz
   out.init_std = static_cast<float>(m.init_method_std);
   if (tokenizer.end_of_document >= 0) out.eos_ids = {tokenizer.end_of_document};
   set_rope(m, out);
+  set_mixture(c, out);
   return out;
 }
 
@@ -277,6 +322,8 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
   TrainOptions out;
   out.model = decoder(config, tokenizer);
   out.compute = compute_type(config.precision, isa);
+  out.balance_loss = static_cast<double>(out.model.moe.balance_loss);
+  out.z_loss = config.moe.moe_z_loss_coeff;
   set_batch(config, out);
   set_schedule(config, out);
   set_data(config, tokenizer, out);

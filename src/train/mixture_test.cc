@@ -1,0 +1,144 @@
+// Training a mixture of experts: losses of its routers in the step's gradients, recomputed layers, and one
+// plan for any routing.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "train/step.h"
+
+namespace flagscale::train {
+namespace {
+
+constexpr int64_t kLength = 24;
+
+model::DecoderConfig config_of(const std::string& name) {
+  std::ostringstream text;
+  text << std::ifstream(FLAGSCALE_SOURCE_DIR "/tests/golden/model/" + name + "/config.json").rdbuf();
+  return model::parse_config(text.str());
+}
+
+// A step with memory and weights.
+struct Training {
+  std::unique_ptr<Allocator> allocator = make_cpu_allocator();
+  TrainStep step;
+
+  Training(const std::string& model, StepOptions o, model::Recompute recompute = model::Recompute::kNone)
+      : step(config_of(model), with(o, recompute)) {
+    step.allocate(*allocator);
+    step.initialise(7);
+  }
+  static StepOptions with(StepOptions o, model::Recompute recompute) {
+    o.micro_batch_size = 2, o.sequence_length = kLength, o.threads = 2, o.evaluation = false;
+    o.recompute = {recompute, -1};
+    return o;
+  }
+  // Tokens of sequence `seed`, each following from the one before.
+  TrainStep::Sums accumulate(int seed, bool first, int64_t micro_batches) {
+    const data::MicroBatch batch = step.inputs();
+    for (size_t i = 0; i < batch.tokens.size(); ++i) {
+      const auto at = static_cast<int64_t>(i) % kLength, row = static_cast<int64_t>(i) / kLength + 2 * seed;
+      const auto token = [&](int64_t k) {
+        return static_cast<int32_t>((row * 31 + k * (3 + row % 5)) % 128);
+      };
+      batch.tokens[i] = token(at), batch.labels[i] = token(at + 1);
+      batch.loss_mask[i] = 1, batch.position_ids[i] = static_cast<int32_t>(at);
+    }
+    for (size_t s = 0; s < 3; ++s) batch.cu_seqlens[s] = static_cast<int32_t>(s * kLength);
+    return step.micro_batch(2, first, micro_batches);
+  }
+  std::vector<float> gradients() const {
+    std::vector<float> all;
+    for (const TrainStep::State& s : step.states()) all.insert(all.end(), s.grad, s.grad + s.size);
+    return all;
+  }
+  void update(float lr) { step.gradient_norm(), step.update({lr, 0, 1, 1, 1, 0}); }
+};
+
+double difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double most = 0, scale = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    most = std::max(most, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+    scale = std::max(scale, std::fabs(static_cast<double>(b[i])));
+  }
+  return most / scale;
+}
+
+StepOptions with_losses(float balance, float z) {
+  StepOptions o;
+  o.balance_loss = balance, o.z_loss = z;
+  return o;
+}
+
+TEST(Mixture, RecomputedLayersHaveTheSameGradients) {
+  for (const char* model : {"mixtral", "qwen2_moe", "qwen3_moe_step"}) {
+    Training kept(model, with_losses(0.3f, 0.1f)),
+        again(model, with_losses(0.3f, 0.1f), model::Recompute::kFull);
+    const auto a = kept.accumulate(0, true, 1), b = again.accumulate(0, true, 1);
+    EXPECT_EQ(a.loss, b.loss) << model;
+    EXPECT_EQ(a.router.balance, b.router.balance) << model;
+    EXPECT_EQ(a.router.z, b.router.z) << model;
+    EXPECT_LT(difference(again.gradients(), kept.gradients()), 1e-6) << model;
+  }
+}
+
+// Two micro-batches whose routing differs: their gradients add up, those of the routers' losses too.
+TEST(Mixture, MicroBatchesAddUp) {
+  Training t("qwen3_moe", with_losses(0.3f, 0.1f));
+  t.accumulate(0, true, 2);
+  const std::vector<float> first = t.gradients();
+  t.accumulate(1, true, 2);
+  const std::vector<float> second = t.gradients();
+  t.accumulate(0, true, 2);
+  t.accumulate(1, false, 2);
+  std::vector<float> sum(first.size());
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] = first[i] + second[i];
+  EXPECT_LT(difference(t.gradients(), sum), 1e-6);
+}
+
+TEST(Mixture, TheBalanceLossEvensExpertsOut) {
+  const auto after = [](float balance) {
+    Training t("mixtral", with_losses(balance, 1e-6f));
+    TrainStep::Sums last;
+    for (int i = 0; i < 60; ++i) {
+      last = t.accumulate(i % 4, true, 1);
+      t.update(3e-3f);
+    }
+    return last;
+  };
+  const TrainStep::Sums without = after(1e-6f), with = after(0.1f);
+  EXPECT_LT(with.router.balance, without.router.balance);
+  EXPECT_LT(with.router.balance, 1.1);
+  EXPECT_LT(with.loss / with.tokens, std::log(128.0));
+}
+
+TEST(Mixture, TrainsInBf16) {
+  StepOptions o = with_losses(0.02f, 1e-3f);
+  o.compute = DType::kBF16;
+  Training t("qwen2_moe", o);
+  double first = 0, last = 0;
+  for (int i = 0; i < 60; ++i) {
+    const auto sums = t.accumulate(i % 4, true, 1);
+    last = sums.loss / sums.tokens;
+    if (i == 0) first = last;
+    t.update(3e-3f);
+  }
+  EXPECT_LT(last, 0.7 * first);
+}
+
+// What the throughput of a log line is formed with.
+TEST(Mixture, AMixturesActiveWeightsAreWhatAStepCounts) {
+  Training t("mixtral", {});
+  const auto& c = t.step.decoder().config();
+  double expected = static_cast<double>(c.vocab_size * c.hidden_size);
+  const double q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim,
+               d = static_cast<double>(c.hidden_size);
+  expected += c.num_layers * (d * (q + 2 * kv) + q * d + d * c.moe.experts +
+                              c.moe.top_k * 3 * d * static_cast<double>(c.moe.size));
+  EXPECT_DOUBLE_EQ(t.step.decoder().train_flops_per_token(0), 6 * expected);
+}
+
+}  // namespace
+}  // namespace flagscale::train
