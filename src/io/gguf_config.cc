@@ -16,14 +16,22 @@ struct Family {
 };
 constexpr Family kFamilies[] = {{"llama", "llama", "LlamaForCausalLM"},
                                 {"qwen2", "qwen2", "Qwen2ForCausalLM"},
-                                {"qwen3", "qwen3", "Qwen3ForCausalLM"}};
+                                {"qwen3", "qwen3", "Qwen3ForCausalLM"},
+                                {"qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM"},
+                                {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM"}};
+constexpr Family kMixtral{"llama", "mixtral", "MixtralForCausalLM"};
 
 const Family& family_of(const GgufFile& file) {
   const std::string architecture = file.architecture();
+  const bool experts = file.integer(architecture + ".expert_count").value_or(0) > 0;
+  if (experts && architecture == "llama") return kMixtral;
   for (const Family& family : kFamilies)
-    if (family.architecture == architecture) return family;
-  fail(ErrorKind::kUnsupported, "{}: architecture '{}'; read are llama, qwen2 and qwen3", file.path(),
-       architecture);
+    if (family.architecture == architecture && experts == family.model_type.ends_with("_moe")) return family;
+  fail(ErrorKind::kUnsupported,
+       "{}: architecture '{}' {} experts; read are llama, qwen2 and qwen3 without, llama, qwen2moe and "
+       "qwen3moe "
+       "with",
+       file.path(), architecture, experts ? "with" : "without");
 }
 
 // The value of fp32 metadata as a person would have written it: 1e-05, not 9.999999747378752e-06.
@@ -102,9 +110,26 @@ Json rope_scaling(const GgufFile& file, const std::string& prefix, double theta,
   return result;
 }
 
-void refuse_experts(const GgufFile& file, const std::string& prefix) {
-  if (file.integer(prefix + "expert_count").value_or(0) > 0)
-    fail(ErrorKind::kUnsupported, "{}: a mixture of experts in GGUF is not read", file.path());
+// What llama.cpp does with each architecture's router is not in the file.
+void add_experts(const GgufFile& file, const std::string& prefix, const Family& family, Json& json) {
+  const bool mixtral = family.model_type == "mixtral";
+  json[mixtral ? "num_local_experts" : "num_experts"] = file.required(prefix + "expert_count");
+  json["num_experts_per_tok"] = file.required(prefix + "expert_used_count");
+  if (!file.find("blk.0.ffn_gate_exps.weight") && file.find("blk.0.ffn_gate.0.weight"))
+    fail(ErrorKind::kUnsupported,
+         "{}: experts in a tensor each, as llama.cpp wrote them before April 2024; convert the model again",
+         file.path());
+  if (mixtral) return;
+  json["moe_intermediate_size"] = file.required(prefix + "expert_feed_forward_length");
+  json["norm_topk_prob"] = family.model_type == "qwen3_moe";
+  json["decoder_sparse_step"] = 1;
+  Json dense = Json::array();
+  const auto tensors = static_cast<int64_t>(file.tensors().size());
+  for (int64_t i = 0; i < std::min(tensors, file.required(prefix + "block_count")); ++i)
+    if (file.find(fmt::format("blk.{}.ffn_down.weight", i))) dense.push_back(i);
+  json["mlp_only_layers"] = dense;
+  if (family.model_type == "qwen2_moe")
+    json["shared_expert_intermediate_size"] = file.required(prefix + "expert_shared_feed_forward_length");
 }
 
 Json token_id(int64_t id) { return id < 0 ? Json(nullptr) : Json(id); }
@@ -117,7 +142,6 @@ std::string text_of(const Json& json) {
 std::string gguf_config_json(const GgufFile& file, DType dtype) {
   const Family& family = family_of(file);
   const std::string prefix = file.architecture() + ".";
-  refuse_experts(file, prefix);
   const GgufTensor* embedding = file.find("token_embd.weight");
   if (!embedding || embedding->info.shape.size() != 2)
     fail(ErrorKind::kCorrupt, "{}: token_embd.weight is missing or no matrix", file.path());
@@ -142,6 +166,9 @@ std::string gguf_config_json(const GgufFile& file, DType dtype) {
   json["hidden_act"] = "silu";
   json["rope_theta"] = theta;
   json["rope_scaling"] = rope_scaling(file, prefix, theta, head_dim);
+  if (family.model_type.ends_with("_moe") || family.model_type == "mixtral")
+    add_experts(file, prefix, family, json);
+  if (family.model_type == "qwen2_moe") json["qkv_bias"] = file.find("blk.0.attn_q.bias") != nullptr;
   if (family.architecture != "qwen2") json["attention_bias"] = file.find("blk.0.attn_q.bias") != nullptr;
   if (family.architecture == "llama") json["mlp_bias"] = file.find("blk.0.ffn_up.bias") != nullptr;
   json["tie_word_embeddings"] = file.find("output.weight") == nullptr;

@@ -111,6 +111,36 @@ TEST(Gguf, QwenFilesKeepTheirRowsBiasesAndNorms) {
   EXPECT_NE(open_weights(golden("qwen3.gguf"))->find("model.layers.0.self_attn.q_norm.weight"), nullptr);
 }
 
+// The first layer of the models in tests/golden/model, as llama.cpp stacks experts.
+TEST(Gguf, ExpertsAreATensorEach) {
+  struct Case {
+    const char *file, *model;
+    int experts;
+  };
+  for (const Case& c :
+       {Case{"mixtral", "mixtral", 4}, {"qwen2moe", "qwen2_moe", 8}, {"qwen3moe", "qwen3_moe", 8}}) {
+    SCOPED_TRACE(c.file);
+    const std::string path = golden(std::string(c.file) + ".gguf");
+    const auto weights = open_weights(path), expected = open_weights(golden("../model/") + c.model);
+    size_t compared = 0;
+    for (const TensorInfo& info : expected->tensors()) {
+      if (info.name.find("layers.1.") != std::string::npos) continue;
+      EXPECT_EQ(weights->info(info.name).shape, info.shape) << info.name;
+      EXPECT_EQ(weights->read_f32(info.name), expected->read_f32(info.name)) << info.name;
+      ++compared;
+    }
+    EXPECT_EQ(compared, weights->tensors().size());
+    const auto config = nlohmann::json::parse(gguf_config_json(GgufFile(path), DType::kF32));
+    const auto wanted = nlohmann::json::parse(read_file(golden("../model/") + c.model + "/config.json"));
+    for (const auto& [key, value] : config.items())
+      if (wanted.contains(key) && key != "num_hidden_layers" && key != "torch_dtype") {
+        EXPECT_EQ(value, wanted[key]) << key;
+      }
+    EXPECT_EQ(config["model_type"], c.model);
+    EXPECT_EQ(config[config.contains("num_experts") ? "num_experts" : "num_local_experts"], c.experts);
+  }
+}
+
 TEST(Gguf, IsKnownByItsMarkWhateverItsName) {
   const TemporaryFolder folder;
   std::filesystem::copy(golden("qwen2.gguf"), folder.path + "/blob");

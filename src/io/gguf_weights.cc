@@ -13,7 +13,7 @@ struct Rename {
 };
 constexpr std::array<Rename, 3> kTop{
     {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}}};
-constexpr std::array<Rename, 11> kBlock{{{"attn_norm", "input_layernorm"},
+constexpr std::array<Rename, 19> kBlock{{{"attn_norm", "input_layernorm"},
                                          {"ffn_norm", "post_attention_layernorm"},
                                          {"attn_q", "self_attn.q_proj"},
                                          {"attn_k", "self_attn.k_proj"},
@@ -23,10 +23,32 @@ constexpr std::array<Rename, 11> kBlock{{{"attn_norm", "input_layernorm"},
                                          {"attn_k_norm", "self_attn.k_norm"},
                                          {"ffn_gate", "mlp.gate_proj"},
                                          {"ffn_up", "mlp.up_proj"},
-                                         {"ffn_down", "mlp.down_proj"}}};
+                                         {"ffn_down", "mlp.down_proj"},
+                                         {"ffn_gate_inp", "mlp.gate"},
+                                         {"ffn_gate_exps", "mlp.experts.gate_proj"},
+                                         {"ffn_up_exps", "mlp.experts.up_proj"},
+                                         {"ffn_down_exps", "mlp.experts.down_proj"},
+                                         {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
+                                         {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
+                                         {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
+                                         {"ffn_down_shexp", "mlp.shared_expert.down_proj"}}};
 
 bool known(std::string_view architecture) {
-  return architecture == "llama" || architecture == "qwen2" || architecture == "qwen3";
+  for (const char* name : {"llama", "qwen2", "qwen3", "qwen2moe", "qwen3moe"})
+    if (architecture == name) return true;
+  return false;
+}
+
+// Mixtral's names, in a `llama` file with experts.
+std::string as_mixtral(std::string name) {
+  constexpr std::array<Rename, 5> kNames{{{".mlp.gate.", ".block_sparse_moe.gate."},
+                                          {".mlp.experts.", ".block_sparse_moe.experts."},
+                                          {".gate_proj.", ".w1."},
+                                          {".up_proj.", ".w3."},
+                                          {".down_proj.", ".w2."}}};
+  for (const Rename& part : kNames)
+    if (const size_t at = name.find(part.gguf); at != name.npos) name.replace(at, part.gguf.size(), part.hf);
+  return name;
 }
 
 // The rows of q and k in `llama` files lie interleaved: row (head, 2j + i) holds Hugging Face's (head, i *
@@ -40,6 +62,14 @@ class GgufWeights : public WeightSet {
       const std::string_view stored = tensor.info.name;
       if (known(architecture)) info.name = hf_name(stored);
       if (info.name.empty()) continue;
+      if (architecture == "llama" && file_.integer("llama.expert_count").value_or(0) > 0)
+        info.name = as_mixtral(std::move(info.name));
+      if (known(architecture) && stored.find("_exps.") != stored.npos) {
+        add_experts(info, file_.bytes(tensor));
+        continue;
+      }
+      if (stored.find(".ffn_gate_inp_shexp.") != stored.npos && info.shape.size() == 1)
+        info.shape.insert(info.shape.begin(), 1);  // a row, stored as a vector
       head_rows_.push_back(architecture == "llama" ? permuted_head_rows(tensor.info) : 0);
       add(std::move(info));
       stored_.push_back(file_.bytes(tensor));
@@ -57,6 +87,26 @@ class GgufWeights : public WeightSet {
   }
 
  private:
+  // "model.layers.0.mlp.experts.up_proj.weight" [experts, out, in] as a matrix for each expert, where it
+  // lies.
+  void add_experts(const TensorInfo& all, std::span<const std::byte> bytes) {
+    constexpr std::string_view kExperts = ".experts.";
+    if (all.shape.size() != 3 || all.shape[0] < 1 || all.bytes % static_cast<uint64_t>(all.shape[0]) != 0)
+      fail(ErrorKind::kCorrupt, "{}: tensor '{}' has {} dimensions, expected experts, rows and columns",
+           all.file, all.name, all.shape.size());
+    const size_t at = all.name.find(kExperts) + kExperts.size();
+    const auto each = static_cast<size_t>(all.bytes) / static_cast<size_t>(all.shape[0]);
+    for (int64_t e = 0; e < all.shape[0]; ++e) {
+      TensorInfo one = all;
+      one.name = fmt::format("{}{}.{}", all.name.substr(0, at), e, all.name.substr(at));
+      one.shape.erase(one.shape.begin());
+      one.bytes = each;
+      head_rows_.push_back(0);
+      add(std::move(one));
+      stored_.push_back(bytes.subspan(static_cast<size_t>(e) * each, each));
+    }
+  }
+
   // The head size of a permuted tensor, 0 for any other.
   int64_t permuted_head_rows(const TensorInfo& info) const {
     const std::string_view name = info.name;

@@ -1,7 +1,7 @@
 #pragma once
-// A GGUF file as Hugging Face would name it: tensors renamed for the architectures known here (llama, qwen2,
-// qwen3; others keep their stored names), q and k rows of `llama` in Hugging Face's order, config.json and
-// tokenizer data.
+// A GGUF file as Hugging Face would name it: tensors renamed for the architectures known here (llama, also
+// with Mixtral's experts, qwen2, qwen3, qwen2moe, qwen3moe; others keep their stored names), one tensor for
+// each expert, q and k rows of `llama` in Hugging Face's order, config.json and tokenizer data.
 
 #include <cstdint>
 #include <memory>

@@ -7,6 +7,8 @@ blocks.safetensors   per block format: random blocks and what gguf's quants.dequ
 llama.gguf           a tiny llama file (q and k permuted, llama3 rope_freqs, a small BPE vocabulary, every metadata type)
 qwen2.gguf           q, k, v biases, an output matrix of its own, yarn
 qwen3.gguf           q and k norms, heads that are not hidden/heads wide, tied
+mixtral.gguf, qwen2moe.gguf, qwen3moe.gguf   the first layer of the models in tests/golden/model, experts stacked as
+                     llama.cpp's converter stacks them, in BF16, which holds them exactly
 llama.safetensors    the tensors of llama.gguf as Hugging Face names and orders them, fp32
 checkpoints/         a version 1 checkpoint written from the format's description alone, one tensor cut in four shards
 xxh64.json           digests of XXH64
@@ -133,6 +135,78 @@ def make_llama(rng):
     safetensors.numpy.save_file(expected, OUT / "llama.safetensors")
 
 
+EXPERT_NAMES = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm", "gate": "ffn_gate_inp", "shared_expert_gate": "ffn_gate_inp_shexp",
+    "shared_expert.gate_proj": "ffn_gate_shexp", "shared_expert.up_proj": "ffn_up_shexp",
+    "shared_expert.down_proj": "ffn_down_shexp", "w1": "ffn_gate_exps", "w3": "ffn_up_exps", "w2": "ffn_down_exps",
+    "gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}
+
+
+def read_bf16(path):
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    for name, entry in json.loads(data[8:8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = (8 + length + at for at in entry["data_offsets"])
+        bits = np.frombuffer(data[begin:end], np.uint16).astype(np.uint32) << 16
+        yield name, bits.view(np.float32).reshape(entry["shape"])
+
+
+def make_mixture(model, arch, file):
+    folder = OUT.parent / "model" / model
+    config = json.loads((folder / "config.json").read_text())
+    writer = gguf.GGUFWriter(OUT / file, arch)
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(config["intermediate_size"])
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    writer.add_head_count(heads["attn_q"])
+    writer.add_head_count_kv(heads["attn_k"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_expert_used_count(config["num_experts_per_tok"])
+    writer.add_expert_count(config.get("num_local_experts") or config["num_experts"])
+    if "head_dim" in config:
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
+    if "moe_intermediate_size" in config:
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    if "shared_expert_intermediate_size" in config:
+        writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+    stacks = {}
+    for name, value in sorted(read_bf16(folder / "model.safetensors")):
+        if name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"):
+            stored = {"m": "output_norm.weight", "l": "output.weight"}[name[0]]
+            stacks[stored if "embed" not in name else "token_embd.weight"] = value
+        if not name.startswith("model.layers.0."):
+            continue
+        base, suffix = name.removeprefix("model.layers.0.").rsplit(".", 1)
+        base = base.removeprefix("mlp.").removeprefix("block_sparse_moe.")
+        if base.startswith("experts."):
+            base = base.split(".")[2]
+            stacks.setdefault(f"blk.0.{EXPERT_NAMES[base]}.{suffix}", []).append(value)
+            continue
+        stored = EXPERT_NAMES[base]
+        if arch == "llama" and stored in heads:
+            value = permute(value, heads[stored])
+        stacks[f"blk.0.{stored}.{suffix}"] = value[0] if stored == "ffn_gate_inp_shexp" else value
+    for stored, value in stacks.items():
+        value = np.ascontiguousarray(np.stack(value) if isinstance(value, list) else value)
+        kind = T.F32 if value.ndim == 1 or "inp" in stored else T.BF16
+        writer.add_tensor(stored, gguf.quants.quantize(value, kind), raw_dtype=kind)
+    finish(writer)
+
+
+def make_mixtures():
+    make_mixture("mixtral", "llama", "mixtral.gguf")
+    make_mixture("qwen2_moe", "qwen2moe", "qwen2moe.gguf")
+    make_mixture("qwen3_moe", "qwen3moe", "qwen3moe.gguf")
+
+
 def add_metadata(writer):
     writer.add_context_length(512)
     writer.add_embedding_length(HIDDEN)
@@ -220,6 +294,7 @@ def main():
     make_checkpoint(rng)
     make_qwen(rng, "qwen2", layers=2, heads=4, kv_heads=2, head_dim=8)
     make_qwen(rng, "qwen3", layers=1, heads=2, kv_heads=1, head_dim=128)  # transformers reads no other head_dim
+    make_mixtures()
     data = bytes(i * 7 % 251 for i in range(1000))
     digests = [[n, seed, xxhash.xxh64(data[:n], seed=seed).hexdigest()]
                for n in (0, 1, 3, 4, 8, 31, 32, 33, 63, 64, 100, 1000) for seed in (0, 20260101)]
