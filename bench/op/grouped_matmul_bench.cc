@@ -86,9 +86,9 @@ void product(benchmark::State& state, const Case& c) {
 struct Layer {
   int64_t tokens, experts, top_k, out, in;
 };
-// Mixtral's proportions in small, Qwen3-30B-A3B's gate and up, and its down.
+// Mixtral's proportions and Qwen3-MoE's, in small: gate and up, then down.
 constexpr Layer kLayers[] = {
-    {2048, 8, 2, 1536, 576}, {2048, 8, 2, 576, 768}, {2048, 128, 8, 1536, 2048}, {2048, 128, 8, 2048, 768}};
+    {2048, 8, 2, 1536, 576}, {2048, 8, 2, 576, 768}, {2048, 128, 8, 768, 1024}, {2048, 128, 8, 1024, 384}};
 
 [[maybe_unused]] const bool kRegistered = [] {
   for (const DType dtype : {DType::kF32, DType::kBF16})
