@@ -56,7 +56,8 @@ void setup(CLI::App& app) {
   auto options = std::make_shared<train::BenchOptions>();
   auto dtype = std::make_shared<std::string>("fp32");
   auto json = std::make_shared<bool>(false);
-  train->add_option("--shape", options->shape, "15m, 124m, 135m (SmolLM2's) or 1b")->capture_default_str();
+  train->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's) or 1b")
+      ->capture_default_str();
   train->add_option("--batch", options->batch, "sequences a step")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
