@@ -87,6 +87,27 @@ TEST(TrainKeys, MixturesThatAreNotSupportedAreNamed) {
   EXPECT_NE(says("moe_expert_capacity_factor: 1.5").find("moe_expert_capacity_factor"), std::string::npos);
 }
 
+// Starting from a mixture's weights, the keys need not name its shape.
+TEST(StartFrom, AMixturesLossesActWithoutItsSizes) {
+  const TrainConfig config = read("moe_aux_loss_coeff: 0.5, moe_z_loss_coeff: 0.25").config;
+  model::DecoderConfig source = train_options(read("num_experts: 4").config, {1000, 0}).model;
+  TrainOptions options = train_options(config, {1000, 0});
+  start_from(config, source, "hf", options);
+  EXPECT_EQ(options.balance_loss, 0.5);
+  EXPECT_EQ(options.z_loss, 0.25);
+  EXPECT_EQ(options.model.moe.experts, 4);
+  EXPECT_EQ(options.model.moe.balance_loss, 0.5f);
+  const TrainConfig other = read("num_experts: 8").config;
+  options = train_options(other, {1000, 0});
+  try {
+    start_from(other, source, "hf", options);
+    ADD_FAILURE() << "not refused";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("num_experts is 8, the weights have 4"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(TrainKeys, AMixturesFamilyFollowsFromItsSwitches) {
   const auto model = [](const std::string& more) {
     return train_options(read("num_experts: 4, " + more).config, {1000, 0}).model;

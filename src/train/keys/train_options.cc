@@ -58,12 +58,17 @@ std::string family(const ModelKeys& m, const MoeKeys& moe) {
   return m.add_qkv_bias && m.disable_bias_linear ? "qwen2" : "llama";
 }
 
+// Also of a model to start from, whose mixture the keys do not name.
+double balance_coefficient(const TrainConfig& c) {
+  const std::string& type = c.moe.moe_router_load_balancing_type;
+  if (type != "aux_loss" && type != "none")
+    fail(ErrorKind::kUnsupported, "{}, which is not supported yet: set aux_loss or none",
+         found(c, "moe_router_load_balancing_type", type));
+  return type == "aux_loss" ? c.moe.moe_aux_loss_coeff : 0;
+}
+
 void check_mixture(const TrainConfig& c) {
   const MoeKeys& m = c.moe;
-  const std::string& balancing = m.moe_router_load_balancing_type;
-  if (balancing != "aux_loss" && balancing != "none")
-    fail(ErrorKind::kUnsupported, "{}, which is not supported yet: set aux_loss or none",
-         found(c, "moe_router_load_balancing_type", balancing));
   if (!c.model.disable_bias_linear)
     fail(ErrorKind::kUnsupported, "experts with biases are not supported yet: set disable_bias_linear: true");
   if (m.moe_shared_expert_intermediate_size && !m.moe_shared_expert_gate)
@@ -91,8 +96,7 @@ void set_mixture(const TrainConfig& c, model::DecoderConfig& out) {
   to.normalise = !m.moe_router_pre_softmax;
   to.shared_size = m.moe_shared_expert_intermediate_size.value_or(0);
   to.dense = dense_layers(m.moe_layer_freq, out.num_layers);
-  if (m.moe_router_load_balancing_type == "aux_loss")
-    to.balance_loss = static_cast<float>(m.moe_aux_loss_coeff);
+  to.balance_loss = static_cast<float>(balance_coefficient(c));
   if (out.model_type == "mixtral") out.intermediate_size = to.size;  // it has no other
   model::validate(out);
   model::write_config(
@@ -322,7 +326,7 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
   TrainOptions out;
   out.model = decoder(config, tokenizer);
   out.compute = compute_type(config.precision, isa);
-  out.balance_loss = static_cast<double>(out.model.moe.balance_loss);
+  out.balance_loss = balance_coefficient(config);
   out.z_loss = config.moe.moe_z_loss_coeff;
   set_batch(config, out);
   set_schedule(config, out);
