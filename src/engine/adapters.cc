@@ -62,7 +62,12 @@ Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most
     }
 }
 
-Adapters::~Adapters() = default;
+// A loaded adapter's deleter holds the table that lists it.
+Adapters::~Adapters() {
+  std::vector<std::shared_ptr<const Adapter>> loaded;
+  const std::lock_guard lock(table_->mutex);
+  loaded.swap(table_->loaded);
+}
 
 std::shared_ptr<const Adapter> Adapters::load(const std::string& name, const std::string& folder) {
   const auto refuse_taken = [&] {

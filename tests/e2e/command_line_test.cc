@@ -67,6 +67,9 @@ TEST(CommandLine, ListsEveryRegisteredCommand) {
 TEST(CommandLine, EveryHelpHasExamples) { expect_examples({}); }
 
 TEST(CommandLine, AnswersHelpAtOnce) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers make every start slow";
+#endif
   run({"--help"});
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
