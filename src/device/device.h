@@ -46,10 +46,19 @@ class Allocator {
 };
 
 std::unique_ptr<Allocator> make_cpu_allocator();
+std::unique_ptr<Allocator> make_allocator(DeviceKind device);
+// Memory that both the host and the device's kernels address.
+std::unique_ptr<Allocator> make_shared_allocator(DeviceKind device);
 
 // Bytes of main memory that this process may still take: the least of MemAvailable and of what is left below
 // the limit of its cgroup and of each cgroup around that. File pages count as free: the kernel gives them up
 // before it kills. `root` stands before /proc and /sys.
 size_t available_memory(const std::string& root = "");
+// The same of a device's own memory.
+size_t available_memory(DeviceKind device);
+
+// What --device says: "cpu", "cuda", or "auto", a GPU where there is one and this program has its kernels.
+// Throws Error{kUnsupported} saying why cuda cannot be had.
+DeviceKind choose_device(const std::string& text);
 
 }  // namespace flagscale

@@ -136,7 +136,7 @@ void Runner::trace() {
   embeddings_ = op::embedding(context, embedded_rows_, hidden);
   program_.keep(logits_);
   program_.keep(embeddings_);
-  program_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
+  program_.plan(machine_isa(), team_.size());
   arena_.add(program_);
 }
 

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "device/cuda/cuda.h"
+
 namespace flagscale {
 
 Tensor EagerRecorder::empty(const Shape& shape, DType dtype, const int64_t* live) {
@@ -11,12 +13,14 @@ Tensor EagerRecorder::empty(const Shape& shape, DType dtype, const int64_t* live
 }
 
 void EagerRecorder::launch(std::unique_ptr<Launch> launch) {
-  launch->resolve(DeviceKind::kCpu, isa_);
+  const DeviceKind device = device_of(isa_);
+  launch->resolve(device, isa_);
   launch->bind();
-  const size_t bytes = launch->workspace(DeviceKind::kCpu, isa_, team_.size());
+  const size_t bytes = launch->workspace(device, isa_, team_.size());
   const auto memory = bytes ? allocator_.allocate(bytes) : nullptr;
-  KernelContext context{{DeviceKind::kCpu, 0}, isa_, team_, {static_cast<std::byte*>(memory.get()), bytes}};
+  KernelContext context{{device, 0}, isa_, team_, {static_cast<std::byte*>(memory.get()), bytes}};
   launch->run(context);
+  if (device == DeviceKind::kCuda) cuda::synchronize();
 }
 
 }  // namespace flagscale

@@ -8,7 +8,7 @@
 namespace flagscale {
 
 namespace {
-constexpr const char* kNames[kNumIsas] = {"scalar", "avx2", "avx512", "avx512bf16"};
+constexpr const char* kNames[kNumIsas] = {"scalar", "avx2", "avx512", "avx512bf16", "cuda"};
 
 Isa detected() {
   __builtin_cpu_init();
@@ -24,8 +24,12 @@ Isa detected() {
 
 const char* name(Isa isa) { return kNames[static_cast<int>(isa)]; }
 
+DeviceKind device_of(Isa isa) { return isa == Isa::kCuda ? DeviceKind::kCuda : DeviceKind::kCpu; }
+
+Isa isa_of(DeviceKind device) { return device == DeviceKind::kCuda ? Isa::kCuda : machine_isa(); }
+
 Isa parse_isa(std::string_view text) {
-  for (int i = 0; i < kNumIsas; ++i)
+  for (int i = 0; i <= static_cast<int>(Isa::kAvx512Bf16); ++i)
     if (text == kNames[i]) return static_cast<Isa>(i);
   fail(ErrorKind::kInvalidArgument, "FLAGSCALE_ISA is '{}'; it may be scalar, avx2, avx512 or avx512bf16",
        text);

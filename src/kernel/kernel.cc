@@ -24,7 +24,6 @@ void KernelSlotBase::fill(DeviceKind device, Isa isa, Erased kernel, Erased work
 }
 
 int KernelSlotBase::best(DeviceKind device, Isa isa) const {
-  // The null device runs nothing; it asks the CPU's kernels what workspace they want.
   for (int i = static_cast<int>(isa); i >= 0; --i)
     if (kernels_[static_cast<int>(device)][i]) return i;
   return -1;

@@ -18,8 +18,9 @@ namespace flagscale::op::testing {
 using Function = std::function<Tensor(Context&, const std::vector<Tensor>&)>;
 
 inline Allocator& allocator() {
-  static const auto cpu = make_cpu_allocator();
-  return *cpu;
+  // Where this program has the GPU's kernels: memory that both address.
+  static const auto shared = make_shared_allocator(choose_device("auto"));
+  return *shared;
 }
 
 inline double get(const Tensor& t, int64_t i) {
@@ -123,17 +124,22 @@ inline void expect_gradients(const Function& function, const std::vector<Tensor>
 class EverySet : public ::testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    const std::vector<Isa> sets = runnable_isas();
+    std::vector<Isa> sets = runnable_isas();
+    if (choose_device("auto") == DeviceKind::kCuda) sets.push_back(Isa::kCuda);
     if (std::find(sets.begin(), sets.end(), GetParam()) == sets.end())
-      GTEST_SKIP() << "the " << name(GetParam())
-                   << " kernels are not run: this machine lacks the instructions";
+      GTEST_SKIP() << "the " << name(GetParam()) << " kernels are not run: "
+                   << (GetParam() == Isa::kCuda ? "this machine has no GPU, or this program no kernels for it"
+                                                : "this machine lacks the instructions");
   }
 };
-#define FLAGSCALE_EVERY_SET(suite)                                                                      \
-  class suite : public testing::EverySet {};                                                            \
-  INSTANTIATE_TEST_SUITE_P(Set, suite,                                                                  \
-                           ::testing::Values(Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16), \
+#define FLAGSCALE_TEST_SETS(suite, ...)                                \
+  class suite : public testing::EverySet {};                           \
+  INSTANTIATE_TEST_SUITE_P(Set, suite, ::testing::Values(__VA_ARGS__), \
                            [](const auto& test) { return std::string(name(test.param)); })
+#define FLAGSCALE_EVERY_CPU_SET(suite) \
+  FLAGSCALE_TEST_SETS(suite, Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16)
+#define FLAGSCALE_EVERY_SET(suite) \
+  FLAGSCALE_TEST_SETS(suite, Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kCuda)
 
 // Output and gradients of one instruction set, in fp32 and bf16, against the scalar kernels in double.
 inline void expect_agrees(Isa isa, const Function& function, const std::vector<Tensor>& inputs,

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "device/cuda/cuda.h"
 #include "plan/layout.h"
 
 namespace flagscale {
@@ -45,16 +46,16 @@ void Program::find_lifetimes() {
   }
 }
 
-void Program::plan(DeviceKind device, Isa isa, int threads) {
-  device_ = device;
+void Program::plan(Isa isa, int threads) {
+  device_ = device_of(isa);
   isa_ = isa;
   threads_ = threads;
   find_lifetimes();
   std::erase_if(buffers_, [](const Buffer& b) { return b.first < 0; });  // made but never used
   index_.clear();
   for (size_t i = 0; i < launches_.size(); ++i) {
-    launches_[i]->resolve(device, isa);
-    const size_t bytes = launches_[i]->workspace(device, isa, threads);
+    launches_[i]->resolve(device_, isa);
+    const size_t bytes = launches_[i]->workspace(device_, isa, threads);
     workspace_bytes_.push_back(bytes);
     workspace_buffer_.push_back(bytes ? buffers_.size() : kNoBuffer);
     if (bytes) buffers_.push_back({nullptr, bytes, static_cast<int>(i), static_cast<int>(i)});
@@ -68,7 +69,10 @@ void Program::plan(DeviceKind device, Isa isa, int threads) {
 void Program::bind(void* base) {
   base_ = static_cast<std::byte*>(base);
   for (const Buffer& b : buffers_)
-    if (b.storage) b.storage->data = base_ + b.offset;
+    if (b.storage) {
+      b.storage->device = {device_, 0};
+      b.storage->data = base_ + b.offset;
+    }
   for (auto& launch : launches_) launch->bind();
 }
 
@@ -93,6 +97,7 @@ void Program::run(const Team& team) const {
     KernelContext kernel_context = context(i, team);
     launches_[i]->run(kernel_context);
   }
+  if (device_ == DeviceKind::kCuda) cuda::synchronize();
 }
 
 void Program::profile(const Team& team, std::unordered_map<std::string, double>& seconds) const {
@@ -101,6 +106,7 @@ void Program::profile(const Team& team, std::unordered_map<std::string, double>&
     KernelContext kernel_context = context(i, team);
     const auto start = Clock::now();
     launches_[i]->run(kernel_context);
+    if (device_ == DeviceKind::kCuda) cuda::synchronize();
     seconds[launches_[i]->name()] += std::chrono::duration<double>(Clock::now() - start).count();
   }
 }
@@ -122,12 +128,12 @@ size_t Arena::transient_bytes() const {
   return most;
 }
 
-void Arena::bind(Allocator& allocator) {
+void Arena::bind(Allocator& allocator, DeviceKind device) {
   FLAGSCALE_CHECK(!memory_);
   memory_ = allocator.allocate(bytes());
   auto* base = static_cast<std::byte*>(memory_.get());
   for (auto& [storage, offset] : storages_) {
-    storage->device = {DeviceKind::kCpu, 0};
+    storage->device = {device, 0};
     storage->data = base + offset;
   }
   for (Program* program : programs_) program->bind(base + persistent_bytes_);

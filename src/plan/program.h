@@ -5,7 +5,7 @@
 //   Program program("micro_batch");
 //   { Tracer tracer(program);  ... model code, run once on the null device ... }
 //   program.keep(loss);                       // what the caller reads afterwards
-//   program.plan(DeviceKind::kCpu, isa, threads);
+//   program.plan(isa, threads);
 //   Arena arena;  arena.add(program);  arena.bind(*allocator);
 //   program.run(team);                        // as often as wanted: no allocation, no look-up
 //
@@ -28,7 +28,7 @@ class Program {
   void keep(const Tensor& tensor);
   // Chooses kernels and lays the transient tensors and workspaces out. Throws Error{kUnsupported} for an
   // absent kernel.
-  void plan(DeviceKind device, Isa isa, int threads);
+  void plan(Isa isa, int threads);
 
   const std::string& name() const { return name_; }
   size_t transient_bytes() const { return transient_bytes_; }
@@ -89,8 +89,8 @@ class Arena {
   // name -> bytes of persistent tensors, in order of creation
   const std::vector<std::pair<std::string, size_t>>& persistent() const { return names_; }
 
-  // Allocates bytes() and points every tensor into it. Call once.
-  void bind(Allocator& allocator);
+  // Allocates bytes() of the programs' device and points every tensor into it. Call once.
+  void bind(Allocator& allocator, DeviceKind device = DeviceKind::kCpu);
 
  private:
   std::vector<std::pair<std::shared_ptr<Storage>, size_t>> storages_;  // with offset

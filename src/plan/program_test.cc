@@ -117,7 +117,7 @@ TEST(Program, ReplaysInOneArenaAsEagerExecutionDoes) {
     for (int i = 0; i < 10; ++i) sum = op::add(context, sum, x);
   }
   program.keep(sum);
-  program.plan(DeviceKind::kCpu, machine_isa(), team.size());
+  program.plan(machine_isa(), team.size());
   arena.add(program);
   EXPECT_EQ(arena.persistent_bytes(), 64u * 32 * 4);
   EXPECT_EQ(program.transient_bytes(), 2u * 64 * 32 * 4);

@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "base/check.h"
 #include "base/error.h"
+#include "device/cuda/cuda.h"
 
 namespace flagscale {
 
@@ -60,7 +63,29 @@ void* Tensor::raw() const {
   if (!storage_ || !storage_->data)
     fail(ErrorKind::kInvalidArgument, "[tensor] {} has no value yet: it is being traced, not run",
          shape_.str());
+  FLAGSCALE_CHECK(storage_->device.kind != DeviceKind::kCuda);
   return static_cast<std::byte*>(storage_->data) + offset_;
+}
+
+namespace {
+std::byte* place_of(const Tensor& t) {
+  FLAGSCALE_CHECK(t.contiguous() && t.storage()->data);
+  return static_cast<std::byte*>(t.storage()->data) + t.offset();
+}
+}  // namespace
+
+void copy_to_host(const Tensor& from, void* to) {
+  if (from.device().kind == DeviceKind::kCuda)
+    cuda::copy(to, place_of(from), from.bytes());
+  else
+    std::memcpy(to, place_of(from), from.bytes());
+}
+
+void copy_from_host(const void* from, const Tensor& to) {
+  if (to.device().kind == DeviceKind::kCuda)
+    cuda::copy(place_of(to), from, to.bytes());
+  else
+    std::memcpy(place_of(to), from, to.bytes());
 }
 
 Tensor Tensor::reshape(Shape shape) const {

@@ -87,7 +87,8 @@ class Tensor {
   bool contiguous() const;
   size_t bytes() const { return static_cast<size_t>(shape_.numel()) * size_of(dtype_); }
 
-  // The memory. Throws Error while tracing: it exists once allocated, or once its plan is bound.
+  // The memory, in the host's reach. Throws Error while tracing: it exists once allocated, or once its plan
+  // is bound. Memory of a GPU is reached by copy_to_host() and copy_from_host() alone.
   template <class T>
   T* data() const {
     return static_cast<T*>(raw());
@@ -113,6 +114,9 @@ class Tensor {
 
 // Allocates now.
 Tensor make_tensor(Allocator& allocator, const Shape& shape, DType dtype);
+// All numbers of a contiguous tensor, wherever it lies, to and from the host's memory.
+void copy_to_host(const Tensor& from, void* to);
+void copy_from_host(const void* from, const Tensor& to);
 // Memory that somebody else keeps (a mapped file, a vector).
 Tensor wrap(void* data, const Shape& shape, DType dtype);
 

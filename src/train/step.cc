@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "device/cuda/cuda.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 
@@ -76,7 +77,7 @@ void TrainStep::trace_micro_batch() {
   tape.backward(tracer);
   micro_.keep(micro_loss_);
   if (router_.wanted()) micro_.keep(router_.statistics);
-  micro_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
+  micro_.plan(isa_of(options_.device), team_.size());
   arena_.add(micro_);
 }
 
@@ -85,7 +86,7 @@ void TrainStep::trace_evaluation() {
   Context context{tracer, nullptr};
   evaluation_loss_ = forward(context, nullptr, {});
   evaluation_.keep(evaluation_loss_);
-  evaluation_.plan(DeviceKind::kCpu, machine_isa(), team_.size());
+  evaluation_.plan(isa_of(options_.device), team_.size());
   arena_.add(evaluation_);
 }
 
@@ -112,7 +113,7 @@ void TrainStep::trace_update() {
     tracer.launch(op::kAdamW, args, {12 * elements, (working_.defined() ? 30 : 28) * elements});
   }
   for (Program* program : {&norm_, &update_}) {
-    program->plan(DeviceKind::kCpu, machine_isa(), team_.size());
+    program->plan(isa_of(options_.device), team_.size());
     arena_.add(*program);
   }
 }
@@ -135,15 +136,41 @@ MemoryUse TrainStep::memory() const {
 }
 
 void TrainStep::allocate(Allocator& allocator) {
-  arena_.bind(allocator);
-  model::fill_constants(decoder_->parameters());
+  arena_.bind(allocator, options_.device);
+  if (on_host()) {
+    model::fill_constants(decoder_->parameters());
+    return;
+  }
+  host_allocator_ = make_cpu_allocator();
+  for (Tensor* tensor :
+       {&master_, &exp_avg_, &exp_avg_sq_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
+    host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
+  for (nn::Constant& constant : decoder_->parameters().constants()) {
+    std::vector<float> values(static_cast<size_t>(constant.shape.numel()));
+    constant.fill(values.data());
+    copy_from_host(values.data(), constant.value);
+  }
+}
+
+Tensor TrainStep::host(const Tensor& tensor) const {
+  return on_host() ? tensor : host_.at(tensor.storage().get());
+}
+
+void TrainStep::to_device(std::initializer_list<const Tensor*> tensors) const {
+  if (on_host()) return;
+  for (const Tensor* tensor : tensors) copy_from_host(host(*tensor).raw(), *tensor);
+}
+
+void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
+  if (on_host()) return;
+  for (const Tensor* tensor : tensors) copy_to_host(*tensor, host(*tensor).raw());
 }
 
 void TrainStep::initialise(uint64_t seed) {
   const auto& parameters = decoder_->parameters().parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
     model::initialise(parameters[i], seed, decoder_->config().norm_init,
-                      piece(master_, i, {parameters[i].shape.numel()}), team_);
+                      piece(host(master_), i, {parameters[i].shape.numel()}), team_);
   weights_changed();
 }
 
@@ -153,7 +180,7 @@ void TrainStep::load(const io::WeightSet& weights) {
   std::vector<Tensor> values;
   for (size_t i = 0; i < parameters.size(); ++i) {
     values.push_back(parameters[i].value);
-    parameters[i].value = piece(master_, i, parameters[i].shape);
+    parameters[i].value = piece(host(master_), i, parameters[i].shape);
   }
   model::load_weights(weights, decoder_->parameters(), team_);
   for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
@@ -161,24 +188,28 @@ void TrainStep::load(const io::WeightSet& weights) {
 }
 
 void TrainStep::weights_changed() {
+  to_device({&master_, &exp_avg_, &exp_avg_sq_});
   if (!working_.defined()) return;
-  KernelContext context{{DeviceKind::kCpu, 0}, machine_isa(), team_, {}};
+  const Isa isa = isa_of(options_.device);
+  KernelContext context{{options_.device, 0}, isa, team_, {}};
   const op::CastArgs args{master_.reshape({bucket_size_ / 16, 16}),
                           working_.reshape({bucket_size_ / 16, 16})};
-  op::kCast.kernel(DeviceKind::kCpu, machine_isa())(context, args);
+  op::kCast.kernel(options_.device, isa)(context, args);
+  if (!on_host()) cuda::synchronize();
 }
 
 data::MicroBatch TrainStep::inputs() {
   const auto n = static_cast<size_t>(tokens_.dim(0));
-  return {{tokens_.data<int32_t>(), n},
-          {labels_.data<int32_t>(), n},
-          {mask_.data<float>(), n},
-          {positions_.data<int32_t>(), n},
-          {cu_seqlens_.data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
+  return {{host(tokens_).data<int32_t>(), n},
+          {host(labels_).data<int32_t>(), n},
+          {host(mask_).data<float>(), n},
+          {host(positions_).data<int32_t>(), n},
+          {host(cu_seqlens_).data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
 }
 
 double TrainStep::live_tokens() const {
-  const float* mask = mask_.data<float>();
+  const Tensor host_mask = host(mask_);
+  const float* mask = host_mask.data<float>();
   double tokens = 0;
   for (int64_t i = 0; i < mask_.dim(0); ++i) tokens += static_cast<double>(mask[i]);
   return tokens;
@@ -186,7 +217,9 @@ double TrainStep::live_tokens() const {
 
 TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) const {
   Sums result{0, tokens, {}};
-  for (int64_t i = 0; i < loss.dim(0); ++i) result.loss += static_cast<double>(loss.data<float>()[i]);
+  std::vector<float> losses(static_cast<size_t>(loss.dim(0)));
+  copy_to_host(loss, losses.data());
+  for (const float value : losses) result.loss += static_cast<double>(value);
   return result;
 }
 
@@ -196,6 +229,7 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   accumulate_ = first ? 0 : 1;
   grad_scale_ = static_cast<float>(1.0 / (std::max(tokens, 1.0) * static_cast<double>(micro_batches)));
   router_scale_ = static_cast<float>(1.0 / static_cast<double>(micro_batches));
+  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   micro_.run(team_);
   Sums result = sums(micro_loss_, tokens);
   if (router_.wanted())
@@ -206,13 +240,16 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   FLAGSCALE_CHECK(options_.evaluation);
   num_seqs_ = num_seqs;
+  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   evaluation_.run(team_);
   return sums(evaluation_loss_, live_tokens());
 }
 
 float TrainStep::gradient_norm() {
   norm_.run(team_);
-  return *norm_value_.data<float>();
+  float norm = 0;
+  copy_to_host(norm_value_, &norm);
+  return norm;
 }
 
 void TrainStep::update(const op::StepScalars& step) {
@@ -222,7 +259,8 @@ void TrainStep::update(const op::StepScalars& step) {
 
 double TrainStep::parameters_norm() const {
   double sum = 0;
-  const float* w = master_.data<float>();
+  to_host({&master_});
+  const float* w = host(master_).data<float>();
   for (int64_t i = 0; i < bucket_size_; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
   return std::sqrt(sum);
 }
@@ -236,6 +274,7 @@ double TrainStep::zero_gradients() const {
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
 
 std::vector<TrainStep::State> TrainStep::states() const {
+  to_host({&master_, &exp_avg_, &exp_avg_sq_, &grads_});
   std::vector<State> result;
   const auto& parameters = decoder_->parameters().parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -245,8 +284,9 @@ std::vector<TrainStep::State> TrainStep::states() const {
     for (const nn::Part& part : p.parts) {
       std::vector<int64_t> shape{part.rows};
       if (p.shape.rank() == 2) shape.push_back(columns);
-      result.push_back({&p, part.name, shape, master_.data<float>() + at, exp_avg_.data<float>() + at,
-                        exp_avg_sq_.data<float>() + at, grads_.data<float>() + at, part.rows * columns});
+      result.push_back({&p, part.name, shape, host(master_).data<float>() + at,
+                        host(exp_avg_).data<float>() + at, host(exp_avg_sq_).data<float>() + at,
+                        host(grads_).data<float>() + at, part.rows * columns});
       at += part.rows * columns;
     }
   }

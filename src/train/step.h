@@ -26,6 +26,7 @@ struct StepOptions {
   bool evaluation = true;              // plan the evaluation program too
   float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
   int threads = 0;  // 0: Team's choice
+  DeviceKind device = DeviceKind::kCpu;
 };
 
 // What a plan needs, before anything is allocated.
@@ -75,7 +76,8 @@ class TrainStep {
   const StepOptions& options() const { return options_; }
   double flops_per_step() const;  // of one micro-batch, as traced
 
-  // fp32 memory of a parameter (or of one of its parts, by Hugging Face name) in each bucket.
+  // fp32 memory of a parameter (or of one of its parts, by Hugging Face name) in each bucket; on a GPU copies
+  // of it as it is now, which the next call of states() overwrites.
   struct State {
     const nn::Parameter* parameter;
     std::string name;
@@ -84,7 +86,7 @@ class TrainStep {
     int64_t size;
   };
   std::vector<State> states() const;
-  // After weights changed from outside: refreshes the bf16 copies.
+  // After weights or moments changed from outside: refreshes a GPU's and the bf16 copies.
   void weights_changed();
 
   // Seconds an op's launches took in a micro-batch and an update.
@@ -95,6 +97,10 @@ class TrainStep {
   void trace_micro_batch();
   void trace_evaluation();
   void trace_update();
+  bool on_host() const { return options_.device == DeviceKind::kCpu; }
+  Tensor host(const Tensor& tensor) const;  // itself on the CPU, its copy on a GPU
+  void to_device(std::initializer_list<const Tensor*> tensors) const;
+  void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   Sums sums(const Tensor& loss, double tokens) const;
   double live_tokens() const;
@@ -111,6 +117,8 @@ class TrainStep {
   std::vector<int64_t> offsets_;  // of each parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
   Tensor master_, working_, grads_, exp_avg_, exp_avg_sq_, norm_value_;
+  std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
+  std::unique_ptr<Allocator> host_allocator_;
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
   Tensor micro_loss_, evaluation_loss_;
 

@@ -24,7 +24,7 @@ Tensor ones(int64_t rows, int64_t cols, DType dtype = DType::kF32) {
   return x;
 }
 
-FLAGSCALE_EVERY_SET(DropoutSets);
+FLAGSCALE_EVERY_CPU_SET(DropoutSets);
 TEST_P(DropoutSets, KeepsItsShareDividedByIt) {
   const Tensor y = drop(ones(300, 1001), 0.3f, 5, GetParam(), 2, 2);
   double kept = 0;

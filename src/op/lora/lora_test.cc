@@ -64,7 +64,7 @@ Tensor row_of(const Tensor& x, int64_t row) {
   return one;
 }
 
-FLAGSCALE_EVERY_SET(LoraSets);
+FLAGSCALE_EVERY_CPU_SET(LoraSets);
 TEST_P(LoraSets, AddsWhatEachRowsAdapterSaysTheSameAloneAndInABatch) {
   for (const auto& [in, out] : {std::pair<int64_t, int64_t>{64, 96}, {37, 300}, {1, 1}, {576, 513}}) {
     SCOPED_TRACE(std::to_string(in) + " -> " + std::to_string(out));

@@ -161,7 +161,7 @@ void expect_exact(const Cache& cache, const Step& step, double tolerance) {
   }
 }
 
-FLAGSCALE_EVERY_SET(PagedAttentionSets);
+FLAGSCALE_EVERY_CPU_SET(PagedAttentionSets);
 TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
   const Isa isa = GetParam();
   const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24), shaped(9, 3, 64),

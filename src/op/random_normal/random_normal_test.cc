@@ -36,7 +36,7 @@ TEST(RandomNormal, ASliceEqualsThatSliceOfTheWhole) {
   for (int64_t i = 0; i < 700; ++i) ASSERT_EQ(part.data<float>()[i], whole.data<float>()[20004 + i]);
 }
 
-FLAGSCALE_EVERY_SET(RandomNormalSets);
+FLAGSCALE_EVERY_CPU_SET(RandomNormalSets);
 TEST_P(RandomNormalSets, AgreesWithScalar) {
   const uint64_t stream = random_stream("init", "a");
   EXPECT_LT(testing::relative_error(draw(GetParam(), 5000, 0, stream), draw(Isa::kScalar, 5000, 0, stream)),

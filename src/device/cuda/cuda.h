@@ -1,0 +1,49 @@
+#pragma once
+// NVIDIA GPUs through the driver's own library (libcuda.so.1), opened when first asked for: one program runs
+// where there is a GPU and where there is none. Nothing here needs the CUDA toolkit.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/device.h"
+
+namespace flagscale::cuda {
+
+struct Gpu {
+  std::string name;  // "NVIDIA H200"
+  int major, minor;  // compute capability
+  size_t memory;     // bytes in all
+};
+
+// What the driver shows. `reason`: why no GPU can be used; empty where there is one.
+struct Found {
+  std::vector<Gpu> gpus;
+  int driver = 0;  // the newest CUDA it runs, 13000 for 13.0; 0: no driver
+  std::string reason;
+};
+const Found& found();
+
+// True in a program built with the CUDA kernels (./dev cuda).
+bool built();
+
+// Throws Error{kUnsupported} that says why and what to do, unless this program can run on GPU `index`.
+void require(int index = 0);
+
+// Bytes that this process may still take of a GPU.
+size_t free_memory(int index = 0);
+
+// The GPU's own memory, which the host cannot address. Throws Error{kResource} when there is none.
+std::unique_ptr<Allocator> make_allocator(int index = 0);
+// Pinned memory of the host, which a GPU reads and writes over the bus: for inputs of a step and single
+// numbers.
+std::unique_ptr<Allocator> make_shared_allocator(int index = 0);
+
+// Between any two kinds of memory, after what was launched before.
+void copy(void* to, const void* from, size_t bytes);
+
+// Waits for what was launched. Throws Error{kResource} with the driver's words for a
+// kernel that failed or a GPU that was lost.
+void synchronize();
+
+}  // namespace flagscale::cuda

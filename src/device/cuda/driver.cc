@@ -1,0 +1,63 @@
+#include "device/cuda/driver.h"
+
+#include <dlfcn.h>
+
+namespace flagscale::cuda {
+
+namespace {
+
+template <class Function>
+bool find(void* library, const char* name, Function*& function) {
+  function = reinterpret_cast<Function*>(dlsym(library, name));
+  return function != nullptr;
+}
+
+const char* first_missing(void* library, Driver& d) {
+  const auto missing = [&](const char* name, auto*& function) { return !find(library, name, function); };
+  if (missing("cuInit", d.init)) return "cuInit";
+  if (missing("cuDriverGetVersion", d.driver_version)) return "cuDriverGetVersion";
+  if (missing("cuGetErrorName", d.error_name)) return "cuGetErrorName";
+  if (missing("cuGetErrorString", d.error_string)) return "cuGetErrorString";
+  if (missing("cuDeviceGetCount", d.device_count)) return "cuDeviceGetCount";
+  if (missing("cuDeviceGet", d.device_get)) return "cuDeviceGet";
+  if (missing("cuDeviceGetName", d.device_name)) return "cuDeviceGetName";
+  if (missing("cuDeviceTotalMem_v2", d.device_memory)) return "cuDeviceTotalMem_v2";
+  if (missing("cuDeviceGetAttribute", d.device_attribute)) return "cuDeviceGetAttribute";
+  if (missing("cuDevicePrimaryCtxRetain", d.retain_context)) return "cuDevicePrimaryCtxRetain";
+  if (missing("cuCtxSetCurrent", d.set_context)) return "cuCtxSetCurrent";
+  if (missing("cuCtxSynchronize", d.synchronize)) return "cuCtxSynchronize";
+  if (missing("cuMemGetInfo_v2", d.memory_info)) return "cuMemGetInfo_v2";
+  if (missing("cuMemAlloc_v2", d.allocate)) return "cuMemAlloc_v2";
+  if (missing("cuMemFree_v2", d.free)) return "cuMemFree_v2";
+  if (missing("cuMemHostAlloc", d.allocate_host)) return "cuMemHostAlloc";
+  if (missing("cuMemFreeHost", d.free_host)) return "cuMemFreeHost";
+  if (missing("cuMemcpy", d.copy)) return "cuMemcpy";
+  if (missing("cuMemsetD8_v2", d.fill)) return "cuMemsetD8_v2";
+  return nullptr;
+}
+
+}  // namespace
+
+const Driver* open_driver(std::string& reason) {
+  static Driver driver;
+  static const std::string failure = []() -> std::string {
+    void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return "no NVIDIA driver is installed (libcuda.so.1 is not found)";
+    if (const char* name = first_missing(library, driver))
+      return std::string("the NVIDIA driver is too old: it lacks ") + name;
+    if (const Status status = driver.init(0))
+      return "the NVIDIA driver does not start: " + describe(driver, status);
+    return {};
+  }();
+  reason = failure;
+  return failure.empty() ? &driver : nullptr;
+}
+
+std::string describe(const Driver& driver, Status status) {
+  const char *name = nullptr, *text = nullptr;
+  driver.error_name(status, &name);
+  driver.error_string(status, &text);
+  return std::string(name ? name : "unknown error") + (text ? std::string(": ") + text : "");
+}
+
+}  // namespace flagscale::cuda

@@ -1,0 +1,136 @@
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "kernel/cuda/cublas.h"
+#include "kernel/cuda/errors.h"
+
+namespace flagscale::cuda {
+
+namespace {
+
+constexpr size_t kMostWorkspace = kProductWorkspace - 256;
+
+struct Library {
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtMatmulDescCreate) describe;
+  decltype(&cublasLtMatmulDescSetAttribute) set;
+  decltype(&cublasLtMatrixLayoutCreate) layout;
+  decltype(&cublasLtMatmulPreferenceCreate) preference;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) prefer;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) choose;
+  decltype(&cublasLtMatmul) multiply;
+  cublasLtHandle_t handle;
+};
+
+template <class Function>
+void find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  if (!function) library_failed("cuBLASLt is too old", name);
+}
+
+const Library& library() {
+  static const Library opened = [] {
+    void* file = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
+    if (!file) file = dlopen("libcublasLt.so.12", RTLD_NOW | RTLD_LOCAL);
+    if (!file) library_failed("cuBLASLt is not found", dlerror());
+    Library l{};
+    find(file, "cublasLtCreate", l.create);
+    find(file, "cublasLtMatmulDescCreate", l.describe);
+    find(file, "cublasLtMatmulDescSetAttribute", l.set);
+    find(file, "cublasLtMatrixLayoutCreate", l.layout);
+    find(file, "cublasLtMatmulPreferenceCreate", l.preference);
+    find(file, "cublasLtMatmulPreferenceSetAttribute", l.prefer);
+    find(file, "cublasLtMatmulAlgoGetHeuristic", l.choose);
+    find(file, "cublasLtMatmul", l.multiply);
+    if (l.create(&l.handle)) library_failed("cuBLASLt", "it does not start on this GPU");
+    return l;
+  }();
+  return opened;
+}
+
+void check(cublasStatus_t status, const Product& p) {
+  if (status != CUBLAS_STATUS_SUCCESS) product_failed(p.m, p.n, p.k, p.in, p.out, static_cast<int>(status));
+}
+
+cudaDataType_t type_of(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// What is done again and again: a product of these sizes.
+struct Plan {
+  cublasLtMatmulDesc_t operation;
+  cublasLtMatrixLayout_t a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+};
+
+// cuBLASLt's matrices are column-major: ours are their transposes, so c^T = op(b)^T op(a)^T.
+Plan make_plan(const Product& p) {
+  const Library& l = library();
+  Plan plan{};
+  const cublasOperation_t first = p.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+                          second = p.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const auto layout = [&](cublasLtMatrixLayout_t* to, DType type, int64_t rows, int64_t columns,
+                          int64_t stride) {
+    check(l.layout(to, type_of(type), static_cast<uint64_t>(columns), static_cast<uint64_t>(rows), stride),
+          p);
+  };
+  check(l.describe(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), p);
+  check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), p);
+  check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), p);
+  if (p.bias) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t type = type_of(p.in);
+    check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue), p);
+    check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type), p);
+    check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
+  }
+  layout(&plan.a, p.in, p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.a_stride);
+  layout(&plan.b, p.in, p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.b_stride);
+  layout(&plan.c, p.out, p.m, p.n, p.c_stride);
+  cublasLtMatmulPreference_t preference{};
+  const size_t most = kMostWorkspace;
+  check(l.preference(&preference), p);
+  check(l.prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most), p);
+  const uint32_t alignment = 16;  // what callers promise; 256 is assumed otherwise
+  for (const auto side :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    check(l.prefer(preference, side, &alignment, sizeof alignment), p);
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  check(l.choose(l.handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &result, &found),
+        p);
+  if (found == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, p);
+  plan.algorithm = result.algo;
+  return plan;
+}
+
+using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType>;
+
+const Plan& plan_of(const Product& p) {
+  static std::mutex mutex;
+  static std::map<Key, Plan> plans;
+  const Key key{p.m,  p.n,  p.k, p.a_stride, p.b_stride, p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr,
+                p.in, p.out};
+  const std::lock_guard lock(mutex);
+  const auto it = plans.find(key);
+  return it != plans.end() ? it->second : plans.emplace(key, make_plan(p)).first->second;
+}
+
+}  // namespace
+
+void multiply(const Product& p, void* workspace) {
+  const Library& l = library();
+  const Plan& plan = plan_of(p);
+  if (p.bias) check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
+  const uintptr_t aligned = (reinterpret_cast<uintptr_t>(workspace) + 255) & ~uintptr_t{255};  // it insists
+  const float one = 1, beta = p.add ? 1.f : 0.f;
+  check(l.multiply(l.handle, plan.operation, &one, p.b, plan.b, p.a, plan.a, &beta, p.c, plan.c, p.c, plan.c,
+                   &plan.algorithm, reinterpret_cast<void*>(aligned), kMostWorkspace, nullptr),
+        p);
+}
+
+}  // namespace flagscale::cuda

@@ -1,0 +1,27 @@
+#pragma once
+// cuBLASLt, opened at run time (libcublasLt.so.13, then .12): products of row-major matrices.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace flagscale::cuda {
+
+// c (+)= op(a) op(b) + bias; a, b, c row-major with strides in numbers, rows beginning at multiples of 16
+// bytes.
+struct Product {
+  const void *a, *b, *bias;  // bias [n] of a's type, or null
+  void* c;
+  int64_t m, n, k, a_stride, b_stride, c_stride;
+  bool trans_a, trans_b, add;
+  DType in, out;  // of a and b; of c. Sums are fp32 without rounding of fp32 factors.
+};
+
+constexpr size_t kProductWorkspace = (size_t{32} << 20) + 256;  // of any alignment
+
+// Launches it. The algorithm is cuBLASLt's first choice for the shape, kept. Throws Error{kUnsupported} where
+// the library is missing or has no way to do it.
+void multiply(const Product& product, void* workspace);
+
+}  // namespace flagscale::cuda

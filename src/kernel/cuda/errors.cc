@@ -1,0 +1,30 @@
+#include "kernel/cuda/errors.h"
+
+#include "base/error.h"
+
+namespace flagscale::cuda {
+
+void no_kernel_for(const char* op, DType dtype) {
+  fail(ErrorKind::kUnsupported, "[{}] has no kernel for cuda in {}", op, name(dtype));
+}
+
+void too_large(const char* op, const char* what, int64_t value, int64_t most) {
+  fail(ErrorKind::kUnsupported, "[{}] {} is {}: at most {} on cuda", op, what, value, most);
+}
+
+void launch_failed(const char* op, const char* error) {
+  fail(ErrorKind::kResource, "[{}] the GPU did not take the kernel: {}", op, error);
+}
+
+void library_failed(const char* what, const char* why) {
+  fail(ErrorKind::kUnsupported,
+       "{}: {}; install cuBLAS of CUDA 12.4 or newer, or put its folder into LD_LIBRARY_PATH", what, why);
+}
+
+void product_failed(int64_t m, int64_t n, int64_t k, DType in, DType out, int status) {
+  fail(ErrorKind::kUnsupported,
+       "[matmul] cuBLASLt does not multiply [{}, {}] by [{}, {}] in {} to {}: status {}", m, k, k, n,
+       name(in), name(out), status);
+}
+
+}  // namespace flagscale::cuda

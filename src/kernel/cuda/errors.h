@@ -1,0 +1,20 @@
+#pragma once
+// Errors of *_cuda.cu files: nvcc does not compile fmt's headers.
+
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace flagscale::cuda {
+
+// Error{kUnsupported}: "[op] has no kernel for cuda in float64"
+[[noreturn]] void no_kernel_for(const char* op, DType dtype);
+// Error{kUnsupported}: "[op] head_dim is 512: at most 256 on cuda"
+[[noreturn]] void too_large(const char* op, const char* what, int64_t value, int64_t most);
+// Error{kResource}: "[op] the GPU did not take the kernel: …"
+[[noreturn]] void launch_failed(const char* op, const char* error);
+// Error{kUnsupported}: what cuBLASLt lacks.
+[[noreturn]] void library_failed(const char* what, const char* why);
+[[noreturn]] void product_failed(int64_t m, int64_t n, int64_t k, DType in, DType out, int status);
+
+}  // namespace flagscale::cuda

@@ -1,0 +1,107 @@
+// Bound by memory: 28 bytes a weight, 30 with the bf16 copy.
+#include "kernel/cuda/cuda.cuh"
+#include "op/adamw/adamw.h"
+
+namespace flagscale::op {
+namespace {
+using namespace flagscale::cuda;
+
+constexpr int64_t kNormBlock = 65536;
+constexpr int kThreads = 256;
+
+__device__ double block_sum_of_doubles(double x) {
+  __shared__ double partial[kThreads];
+  partial[threadIdx.x] = x;
+  for (int step = kThreads / 2; step > 0; step /= 2) {
+    __syncthreads();
+    if (threadIdx.x < step) partial[threadIdx.x] += partial[threadIdx.x + step];
+  }
+  __syncthreads();
+  return partial[0];
+}
+
+__global__ void square_blocks(const float* grads, int64_t size, double* partials) {
+  const int64_t first = int64_t{blockIdx.x} * kNormBlock,
+                end = first + kNormBlock < size ? first + kNormBlock : size;
+  double sum = 0;
+  for (int64_t i = first + threadIdx.x; i < end; i += kThreads)
+    sum += static_cast<double>(grads[i]) * grads[i];
+  sum = block_sum_of_doubles(sum);
+  if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+
+__global__ void root_of_sum(const double* partials, int64_t blocks, float* norm) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += partials[i];
+  sum = block_sum_of_doubles(sum);
+  if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
+}
+
+int64_t norm_blocks(const GradNormArgs& args) { return divide_up(args.grads.size(), kNormBlock); }
+
+void grad_norm(KernelContext& context, const GradNormArgs& args) {
+  auto* partials = reinterpret_cast<double*>(context.workspace.data());
+  const int64_t blocks = norm_blocks(args);
+  square_blocks<<<static_cast<unsigned>(blocks), kThreads>>>(args.grads.ptr<const float>(), args.grads.size(),
+                                                             partials);
+  root_of_sum<<<1, kThreads>>>(partials, blocks, args.norm.ptr<float>());
+  check_launch("grad_norm");
+}
+
+size_t grad_norm_workspace(const GradNormArgs& args, int) {
+  return static_cast<size_t>(norm_blocks(args)) * sizeof(double);
+}
+
+struct Update {
+  float *param, *m, *v;
+  const float *grad, *norm;
+  bf16* copy;
+  int64_t size;
+  StepScalars step;
+  float beta1, beta2, eps;
+  bool decay;
+};
+
+__global__ void update_weights(Update a) {
+  const float norm = *a.norm;
+  if (!(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
+  const float clip = a.step.clip > 0 && a.step.clip < norm + 1e-6f ? a.step.clip / (norm + 1e-6f) : 1.f;
+  const float keep = a.decay ? 1.f - a.step.lr * a.step.weight_decay : 1.f;
+  const float inv1 = 1.f / a.step.bias1, inv2 = 1.f / a.step.bias2;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < a.size;
+       i += int64_t{gridDim.x} * kThreads) {
+    const float g = a.grad[i] * clip;
+    const float m = fmaf(a.beta1, a.m[i], (1.f - a.beta1) * g),
+                v = fmaf(a.beta2, a.v[i], (1.f - a.beta2) * (g * g));
+    const float p = fmaf(-a.step.lr, m * inv1 / (sqrtf(v * inv2) + a.eps), a.param[i] * keep);
+    a.m[i] = m;
+    a.v[i] = v;
+    a.param[i] = p;
+    if (a.copy) put(a.copy + i, p);
+  }
+}
+
+void adamw(KernelContext&, const AdamWArgs& args) {
+  if (args.step->skip != 0 || args.param.size() == 0) return;
+  const Update a{args.param.ptr<float>(),
+                 args.m.ptr<float>(),
+                 args.v.ptr<float>(),
+                 args.grad.ptr<const float>(),
+                 args.norm.ptr<const float>(),
+                 args.copy.defined() ? args.copy.ptr<bf16>() : nullptr,
+                 args.param.size(),
+                 *args.step,
+                 args.beta1,
+                 args.beta2,
+                 args.eps,
+                 args.decay};
+  const int64_t blocks = divide_up(a.size, kThreads);
+  update_weights<<<static_cast<unsigned>(blocks < 65536 ? blocks : 65536), kThreads>>>(a);
+  check_launch("adamw");
+}
+
+const CudaKernel<GradNormArgs> kNormKernel{kGradNorm, &grad_norm, &grad_norm_workspace};
+const CudaKernel<AdamWArgs> kUpdateKernel{kAdamW, &adamw};
+
+}  // namespace
+}  // namespace flagscale::op

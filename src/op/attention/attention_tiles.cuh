@@ -1,0 +1,76 @@
+#pragma once
+// What the GPU's attention kernels share: which tile of which sequence a block works on, and what a query
+// sees.
+
+#include "kernel/cuda/cuda.cuh"
+#include "op/attention/attention.h"
+
+namespace flagscale::op {
+
+struct Sequences {
+  const int32_t* ends;
+  int64_t count;
+};
+
+inline Sequences sequences_of(const TensorView& ends, const int64_t* live) {
+  return {ends.ptr<const int32_t>(), live ? *live : ends.dims[0] - 1};
+}
+
+// A tile of one sequence: the sequence's first token and length, and the tile's first token in it. Length 0:
+// none.
+struct Tile {
+  int64_t begin = 0, length = 0, first = 0;
+};
+
+template <int kTile>
+__device__ Tile tile_of(Sequences s, int64_t index) {
+  for (int64_t i = 0; i < s.count; ++i) {
+    const int64_t length = s.ends[i + 1] - s.ends[i], tiles = (length + kTile - 1) / kTile;
+    if (index < tiles) return {s.ends[i], length, index * kTile};
+    index -= tiles;
+  }
+  return {};
+}
+
+// As many tiles as the tokens can be cut into; those that no sequence has end at once.
+template <int kTile>
+unsigned most_tiles(int64_t tokens, int64_t sequences) {
+  return static_cast<unsigned>(cuda::divide_up(tokens, kTile) + sequences);
+}
+
+__device__ inline bool sees(int64_t query, int64_t key, const AttentionShape& s) {
+  return key <= query && (s.window == 0 || key + s.window > query);
+}
+
+template <int kTile>
+__device__ int64_t first_key_tile(int64_t query, const AttentionShape& s) {
+  return s.window == 0 || query < s.window ? 0 : (query - s.window + 1) / kTile * kTile;
+}
+
+template <class T>
+struct ForwardView {
+  cuda::Rows<const T> q, k, v;
+  cuda::Rows<T> out;
+  float* lse;
+  Sequences sequences;
+  int64_t tokens;
+  AttentionShape shape;
+};
+
+template <class T>
+struct BackwardView {
+  cuda::Rows<const T> q, k, v, out, dout;
+  cuda::Rows<T> dq, dk, dv;
+  const float* lse;
+  float* delta;  // [heads, tokens]: sum of dout * out
+  Sequences sequences;
+  int64_t tokens;
+  AttentionShape shape;
+};
+
+// On tensor cores, for bf16 rows of 16-byte pieces and heads of at most 128.
+void attend_on_tensor_cores(const ForwardView<cuda::bf16>& view, int64_t capacity);
+void attend_backward_on_tensor_cores(const BackwardView<cuda::bf16>& view,
+                                     int64_t capacity);  // delta is there
+
+}  // namespace flagscale::op

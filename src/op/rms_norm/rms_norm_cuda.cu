@@ -1,0 +1,188 @@
+// Bound by memory. One block a group of columns: x is read once from memory and again from L1. The weight's
+// gradient is summed over chunks of kChunk groups, each in order, then over chunks in order.
+#include "kernel/cuda/cuda.cuh"
+#include "op/rms_norm/rms_norm.h"
+
+namespace flagscale::op {
+namespace {
+using namespace flagscale::cuda;
+
+constexpr int64_t kChunk = 128;
+
+template <class T>
+struct Forward {
+  Rows<const T> x, delta;
+  const T* weight;
+  Rows<T> sum, y;
+  float* rstd;
+  float eps;
+  int64_t group, groups;  // columns of one, and how many a row has
+};
+
+template <int N, class T>
+__global__ void forward_groups(Forward<T> a) {
+  const int64_t row = blockIdx.x / a.groups, first = blockIdx.x % a.groups * a.group;
+  const T* x = a.x[row] + first;
+  float squares = 0;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
+    float v[N];
+    load(x + i, v);
+    if (a.delta.data) {
+      float d[N];
+      load(a.delta[row] + first + i, d);
+#pragma unroll
+      for (int j = 0; j < N; ++j) v[j] += d[j];
+      store(a.sum[row] + first + i, v);
+      load(a.sum[row] + first + i, v);  // as stored: what the backward pass sees
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j) squares = fmaf(v[j], v[j], squares);
+  }
+  const float rstd = rsqrtf(block_sum(squares) / static_cast<float>(a.group) + a.eps);
+  if (threadIdx.x == 0) a.rstd[blockIdx.x] = rstd;
+  const T* s = a.delta.data ? a.sum[row] + first : x;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {  // its own columns
+    float v[N], w[N];
+    load(s + i, v);
+    load(a.weight + i, w);
+#pragma unroll
+    for (int j = 0; j < N; ++j) v[j] = v[j] * rstd * w[j];
+    store(a.y[row] + first + i, v);
+  }
+}
+
+void forward(KernelContext&, const RmsNormArgs& args) {
+  const int64_t group = args.weight.cols(), groups = args.x.cols() / group, rows = args.x.rows();
+  if (rows == 0) return;
+  for_float_type(args.x.dtype, "rms_norm", [&]<class T>(T) {
+    const Forward<T> a{rows_of<const T>(args.x),
+                       args.delta.defined() ? rows_of<const T>(args.delta) : Rows<const T>{},
+                       args.weight.ptr<const T>(),
+                       args.sum.defined() ? rows_of<T>(args.sum) : Rows<T>{},
+                       rows_of<T>(args.y),
+                       args.rstd.ptr<float>(),
+                       args.eps,
+                       group,
+                       groups};
+    const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      forward_groups<N><<<static_cast<unsigned>(rows * groups), row_threads(group, N)>>>(a);
+    };
+    if (wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y))
+      run(std::integral_constant<int, kWide<T>>{});
+    else
+      run(std::integral_constant<int, 1>{});
+  });
+  check_launch("rms_norm");
+}
+
+template <class T>
+struct Backward {
+  Rows<const T> s, dy, dsum;
+  const T* weight;
+  const float* rstd;
+  Rows<T> dx;
+  float* partials;               // [chunks, group], or null: the weight is frozen
+  int64_t group, groups, count;  // count: groups in all rows
+};
+
+// dx = rstd * (w dy) - s * rstd^3 * mean(w dy s)
+template <int N, class T>
+__global__ void backward_groups(Backward<T> a) {
+  const int64_t row = blockIdx.x / a.groups, first = blockIdx.x % a.groups * a.group;
+  const T *s = a.s[row] + first, *dy = a.dy[row] + first;
+  float dot = 0;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
+    float v[N], d[N], w[N];
+    load(s + i, v);
+    load(dy + i, d);
+    load(a.weight + i, w);
+#pragma unroll
+    for (int j = 0; j < N; ++j) dot = fmaf(d[j] * w[j], v[j], dot);
+  }
+  const float rstd = a.rstd[blockIdx.x];
+  const float shrink = -rstd * rstd * rstd * block_sum(dot) / static_cast<float>(a.group);
+  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
+    float v[N], d[N], w[N], more[N] = {};
+    load(s + i, v);
+    load(dy + i, d);
+    load(a.weight + i, w);
+    if (a.dsum.data) load(a.dsum[row] + first + i, more);
+#pragma unroll
+    for (int j = 0; j < N; ++j) v[j] = fmaf(d[j] * w[j], rstd, v[j] * shrink) + more[j];
+    store(a.dx[row] + first + i, v);
+  }
+}
+
+template <class T>
+__global__ void sum_chunk(Backward<T> a) {
+  const int64_t column = int64_t{blockIdx.y} * blockDim.x + threadIdx.x;
+  if (column >= a.group) return;
+  const int64_t begin = int64_t{blockIdx.x} * kChunk,
+                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  float total = 0;
+  for (int64_t g = begin; g < end; ++g) {
+    const int64_t row = g / a.groups, at = g % a.groups * a.group + column;
+    total = fmaf(as_float(a.dy[row][at]) * as_float(a.s[row][at]), a.rstd[g], total);
+  }
+  a.partials[int64_t{blockIdx.x} * a.group + column] = total;
+}
+
+__global__ void sum_chunks(const float* partials, float* dweight, int64_t group, int64_t chunks, bool add) {
+  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (column >= group) return;
+  float total = add ? dweight[column] : 0.f;
+  for (int64_t c = 0; c < chunks; ++c) total += partials[c * group + column];
+  dweight[column] = total;
+}
+
+int64_t chunks_of(const RmsNormBackwardArgs& args, int64_t rows) {
+  return divide_up(rows * (args.s.cols() / args.weight.cols()), kChunk);
+}
+
+void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
+  const int64_t group = args.weight.cols(), groups = args.s.cols() / group, rows = args.s.rows();
+  auto* partials = args.dweight.defined() ? reinterpret_cast<float*>(context.workspace.data()) : nullptr;
+  const int64_t chunks = chunks_of(args, rows);
+  for_float_type(args.s.dtype, "rms_norm_backward", [&]<class T>(T) {
+    const Backward<T> a{rows_of<const T>(args.s),
+                        rows_of<const T>(args.dy),
+                        args.dsum.defined() ? rows_of<const T>(args.dsum) : Rows<const T>{},
+                        args.weight.ptr<const T>(),
+                        args.rstd.ptr<const float>(),
+                        rows_of<T>(args.dx),
+                        partials,
+                        group,
+                        groups,
+                        rows * groups};
+    // The weight's first: dx may take dy's place.
+    const int threads = row_threads(group, 1) < 256 ? row_threads(group, 1) : 256;
+    if (partials && rows > 0)
+      sum_chunk<<<dim3(static_cast<unsigned>(chunks), static_cast<unsigned>(divide_up(group, threads))),
+                  threads>>>(a);
+    const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      backward_groups<N><<<static_cast<unsigned>(rows * groups), row_threads(group, N)>>>(a);
+    };
+    if (rows > 0) {
+      if (wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) && wide(args.dx))
+        run(std::integral_constant<int, kWide<T>>{});
+      else
+        run(std::integral_constant<int, 1>{});
+    }
+  });
+  if (partials)
+    sum_chunks<<<static_cast<unsigned>(divide_up(group, 128)), 128>>>(
+        partials, args.dweight.ptr<float>(), group, chunks, !args.accumulate || *args.accumulate != 0);
+  check_launch("rms_norm_backward");
+}
+
+size_t backward_workspace(const RmsNormBackwardArgs& args, int) {
+  return args.dweight.defined()
+             ? static_cast<size_t>(chunks_of(args, args.s.dim(0)) * args.weight.cols()) * sizeof(float)
+             : 0;
+}
+
+const CudaKernel<RmsNormArgs> kForward{kRmsNorm, &forward};
+const CudaKernel<RmsNormBackwardArgs> kBackward{kRmsNormBackward, &backward, &backward_workspace};
+
+}  // namespace
+}  // namespace flagscale::op

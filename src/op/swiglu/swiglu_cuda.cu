@@ -1,0 +1,81 @@
+// Bound by memory: forward reads two numbers and writes one, backward reads three and writes two.
+#include "kernel/cuda/cuda.cuh"
+#include "op/swiglu/swiglu.h"
+
+namespace flagscale::op {
+namespace {
+using namespace flagscale::cuda;
+
+__device__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
+
+template <int N, class T>
+__global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, int64_t cols) {
+  const int64_t row = blockIdx.x;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
+    float g[N], u[N];
+    load(gate[row] + i, g);
+    load(up[row] + i, u);
+#pragma unroll
+    for (int j = 0; j < N; ++j) g[j] = g[j] * sigmoid(g[j]) * u[j];
+    store(y[row] + i, g);
+  }
+}
+
+template <int N, class T>
+__global__ void backward_rows(Rows<const T> gate, Rows<const T> up, Rows<const T> dy, Rows<T> dgate,
+                              Rows<T> dup, int64_t cols) {
+  const int64_t row = blockIdx.x;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
+    float g[N], u[N], d[N];
+    load(gate[row] + i, g);
+    load(up[row] + i, u);
+    load(dy[row] + i, d);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const float s = sigmoid(g[j]), slope = s * fmaf(g[j], 1.f - s, 1.f);  // silu'(g) = s (1 + g (1 - s))
+      u[j] = d[j] * u[j] * slope;
+      d[j] = d[j] * g[j] * s;
+    }
+    store(dgate[row] + i, u);
+    store(dup[row] + i, d);
+  }
+}
+
+void forward(KernelContext&, const SwigluArgs& args) {
+  const int64_t rows = args.y.rows(), cols = args.y.cols();
+  if (rows == 0) return;
+  for_float_type(args.y.dtype, "swiglu", [&]<class T>(T) {
+    const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      forward_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
+          rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<T>(args.y), cols);
+    };
+    if (wide(args.gate) && wide(args.up) && wide(args.y))
+      run(std::integral_constant<int, kWide<T>>{});
+    else
+      run(std::integral_constant<int, 1>{});
+  });
+  check_launch("swiglu");
+}
+
+void backward(KernelContext&, const SwigluBackwardArgs& args) {
+  const int64_t rows = args.dy.rows(), cols = args.dy.cols();
+  if (rows == 0) return;
+  for_float_type(args.dy.dtype, "swiglu_backward", [&]<class T>(T) {
+    const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      backward_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
+          rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<const T>(args.dy),
+          rows_of<T>(args.dgate), rows_of<T>(args.dup), cols);
+    };
+    if (wide(args.gate) && wide(args.up) && wide(args.dy) && wide(args.dgate) && wide(args.dup))
+      run(std::integral_constant<int, kWide<T>>{});
+    else
+      run(std::integral_constant<int, 1>{});
+  });
+  check_launch("swiglu_backward");
+}
+
+const CudaKernel<SwigluArgs> kForward{kSwiglu, &forward};
+const CudaKernel<SwigluBackwardArgs> kBackward{kSwigluBackward, &backward};
+
+}  // namespace
+}  // namespace flagscale::op
