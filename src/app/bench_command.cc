@@ -55,6 +55,7 @@ void setup(CLI::App& app) {
       "train", "tokens/s of a training step on random tokens, with its share of the ceiling");
   auto options = std::make_shared<train::BenchOptions>();
   auto dtype = std::make_shared<std::string>("fp32");
+  auto device = std::make_shared<std::string>("auto");
   auto json = std::make_shared<bool>(false);
   train->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's) or 1b")
       ->capture_default_str();
@@ -70,6 +71,9 @@ void setup(CLI::App& app) {
   train->add_option("--steps", options->steps, "timed steps, after two more")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--device", *device, "auto, cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   train->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
@@ -78,6 +82,7 @@ void setup(CLI::App& app) {
       "15m --dtype bf16 --json");
   train->callback([=] {
     options->dtype = *dtype == "bf16" ? DType::kBF16 : DType::kF32;
+    options->device = choose_device(*device);
     const auto result = train::bench_train(*options);
     *json ? print_json(*options, result) : print_text(*options, result);
   });

@@ -16,6 +16,7 @@ struct Options {
   std::string model;
   std::vector<std::string> rest;  // [YAML] [overrides...]
   std::string action;
+  std::string device = "auto";
   bool json = false;
 };
 
@@ -28,6 +29,7 @@ void train(const Options& o) {
   TrainingRequest request;
   request.action = o.action;
   request.json = o.json;
+  request.device = choose_device(o.device);
   auto& c = request.configuration;
   c.overrides = o.rest;
   std::string yaml;
@@ -63,6 +65,9 @@ void setup(CLI::App& app) {
   app.add_option("yaml_and_overrides", o->rest, "[YAML] [key=value ...]");
   app.add_option("--action", o->action, "run, dryrun (plan only) or test (5 iterations, nothing saved)")
       ->check(CLI::IsMember({"run", "dryrun", "test"}));
+  app.add_option("--device", o->device, "auto (a GPU where there is one), cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_flag("--json", o->json, "the result as one JSON object; log lines go to stderr");
   app.footer(
       "Examples:\n  flagscale train aquila data_path=data/text_document tokenizer_path=data/tokenizer\n"

@@ -71,6 +71,7 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
     train::start_from(reading.config, source->config, request.init_from, options);
     if (options.tokenizer.empty()) options.tokenizer = request.init_from;
   }
+  options.device = request.device;
   options.config_text = config::to_yaml(composed.root());
   return options;
 }
@@ -100,7 +101,7 @@ void dry_run(const train::TrainOptions& options, bool json) {
                options.micro_batch_size);
     fmt::print("plan: {}\n", train::describe(use));
   }
-  train::require_memory(options.model, step, use, available_memory());
+  train::require_memory(options.model, step, use, available_memory(options.device));
 }
 
 void print_result(const train::TrainResult& result, bool json) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "config/compose.h"
+#include "device/device.h"
 
 namespace flagscale {
 
@@ -12,7 +13,8 @@ struct TrainingRequest {
   std::string init_from;  // a Hugging Face folder or GGUF whose weights and shape to start from; empty: the
                           // configuration's
   std::string action;     // run, dryrun or test; empty: the configuration's
-  bool json = false;      // the result as one JSON object, log lines to stderr
+  DeviceKind device = DeviceKind::kCpu;
+  bool json = false;  // the result as one JSON object, log lines to stderr
 };
 
 // run, dryrun or test: `action` where it is not empty, else the configuration's. Throws Error{kUnsupported}

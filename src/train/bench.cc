@@ -46,18 +46,18 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// GFLOP/s of a 2048^3 product: the best of five.
-double product_ceiling(DType dtype, const Team& team) {
-  const auto allocator = make_cpu_allocator();
-  EagerRecorder recorder(*allocator, team);
-  constexpr int64_t n = 2048;
+// GFLOP/s of a product of n^3: the best of five.
+double product_ceiling(DType dtype, const Team& team, DeviceKind device) {
+  const auto allocator = make_allocator(device);
+  EagerRecorder recorder(*allocator, team, isa_of(device));
+  const int64_t n = device == DeviceKind::kCuda ? 8192 : 2048;
   const Tensor a = make_tensor(*allocator, {n, n}, dtype), b = make_tensor(*allocator, {n, n}, dtype);
   const Tensor c = make_tensor(*allocator, {n, n}, DType::kF32);
   double best = 0;
   for (int i = 0; i < 5; ++i) {
     const auto start = std::chrono::steady_clock::now();
     op::launch_matmul(recorder, {a, b, c, {}, false, true, nullptr, {}});
-    best = std::max(best, 2.0 * n * n * n / seconds_since(start) * 1e-9);
+    best = std::max(best, 2.0 * static_cast<double>(n * n * n) / seconds_since(start) * 1e-9);
   }
   return best;
 }
@@ -117,10 +117,11 @@ BenchResult bench_train(const BenchOptions& o) {
   options.sequence_length = o.sequence_length;
   options.evaluation = false;
   options.threads = o.threads;
-  require_weights(config, available_memory());
+  options.device = o.device;
+  require_weights(config, available_memory(o.device));
   TrainStep step(config, options);
-  require_memory(config, options, step.memory(), available_memory());
-  const auto allocator = make_cpu_allocator();
+  require_memory(config, options, step.memory(), available_memory(o.device));
+  const auto allocator = make_allocator(o.device);
   step.allocate(*allocator);
   step.initialise(1234);
   fill_random(step.inputs(), o.batch, config.vocab_size, 1);
@@ -158,7 +159,7 @@ BenchResult bench_train(const BenchOptions& o) {
     std::sort(result.profile.begin(), result.profile.end(),
               [](auto& a, auto& b) { return a.second > b.second; });
   }
-  result.ceiling = product_ceiling(o.dtype, step.team());
+  result.ceiling = product_ceiling(o.dtype, step.team(), o.device);
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "device/device.h"
 #include "model/decoder/config.h"
 #include "tensor/dtype.h"
 
@@ -15,6 +16,7 @@ struct BenchOptions {
   DType dtype = DType::kF32;
   int steps = 10;
   int threads = 0;
+  DeviceKind device = DeviceKind::kCpu;
   bool profile = false;
 };
 

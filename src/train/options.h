@@ -62,6 +62,7 @@ struct TrainOptions {
   double spiky_loss_threshold = 0.2;
 
   int threads = 0;
+  DeviceKind device = DeviceKind::kCpu;
   std::string config_text;  // the resolved configuration, for the checkpoint
   std::string tokenizer;    // path, recorded so that generate finds it
 };

@@ -35,7 +35,7 @@ int64_t integer(const io::TrainingState& state, const char* key) {
 }
 
 void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
-  const std::string isa = name(machine_isa());
+  const std::string isa = name(isa_of(step.options().device));
   if (state.threads != step.team().size() || state.instruction_set != isa)
     warn(
         "the checkpoint was made with {} threads and {}, this run has {} and {}: it goes on correctly, not "
@@ -85,7 +85,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   state.iteration = p.iteration;
   state.consumed_samples = p.consumed_samples;
   state.threads = step.team().size();
-  state.instruction_set = name(machine_isa());
+  state.instruction_set = name(isa_of(step.options().device));
   state.config = options.config_text;
   state.extra = {{"config.json", model::write_config(options.model, "float32")},
                  {"tokenizer", options.tokenizer},

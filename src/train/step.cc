@@ -137,6 +137,7 @@ MemoryUse TrainStep::memory() const {
 
 void TrainStep::allocate(Allocator& allocator) {
   arena_.bind(allocator, options_.device);
+  losses_.resize(static_cast<size_t>(tokens_.dim(0)));
   if (on_host()) {
     model::fill_constants(decoder_->parameters());
     return;
@@ -215,11 +216,10 @@ double TrainStep::live_tokens() const {
   return tokens;
 }
 
-TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) const {
+TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
   Sums result{0, tokens, {}};
-  std::vector<float> losses(static_cast<size_t>(loss.dim(0)));
-  copy_to_host(loss, losses.data());
-  for (const float value : losses) result.loss += static_cast<double>(value);
+  copy_to_host(loss, losses_.data());
+  for (const float value : losses_) result.loss += static_cast<double>(value);
   return result;
 }
 

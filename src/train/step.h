@@ -102,7 +102,7 @@ class TrainStep {
   void to_device(std::initializer_list<const Tensor*> tensors) const;
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
-  Sums sums(const Tensor& loss, double tokens) const;
+  Sums sums(const Tensor& loss, double tokens);
   double live_tokens() const;
   Tensor piece(const Tensor& bucket, size_t index, const Shape& shape) const;
 
@@ -119,6 +119,7 @@ class TrainStep {
   Tensor master_, working_, grads_, exp_avg_, exp_avg_sq_, norm_value_;
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
   std::unique_ptr<Allocator> host_allocator_;
+  std::vector<float> losses_;  // of the last micro-batch's tokens
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
   Tensor micro_loss_, evaluation_loss_;
 

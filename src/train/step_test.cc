@@ -87,15 +87,17 @@ History train(TrainStep& step, const nlohmann::json& settings, const nlohmann::j
 
 class TrainParity : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(TrainParity, TwentyStepsEqualPyTorchs) {
-  const auto golden = json_of("train/" + GetParam() + ".json"), tokens = json_of("train/tokens.json");
+void expect_pytorchs_steps(const std::string& model, DeviceKind device) {
+  const auto golden = json_of("train/" + model + ".json"), tokens = json_of("train/tokens.json");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     SCOPED_TRACE(name(dtype));
-    const auto allocator = make_cpu_allocator();
-    TrainStep step(config_of(GetParam()), options_for(dtype, 4, 32));
+    const auto allocator = make_allocator(device);
+    StepOptions options = options_for(dtype, 4, 32);
+    options.device = device;
+    TrainStep step(config_of(model), options);
     const size_t planned = step.bytes();
     step.allocate(*allocator);
-    step.load(*io::open_weights(kGolden + "model/" + GetParam()));
+    step.load(*io::open_weights(kGolden + "model/" + model));
     const History got = train(step, golden["settings"], tokens, 20);
     EXPECT_EQ(allocator->peak(), planned);
     const auto& want = golden[dtype == DType::kF32 ? "fp32" : "bf16"];
@@ -116,6 +118,17 @@ TEST_P(TrainParity, TwentyStepsEqualPyTorchs) {
           << state.name;
     }
   }
+}
+
+TEST_P(TrainParity, TwentyStepsEqualPyTorchs) { expect_pytorchs_steps(GetParam(), DeviceKind::kCpu); }
+
+#define FLAGSCALE_NEED_GPU()                      \
+  if (choose_device("auto") != DeviceKind::kCuda) \
+  GTEST_SKIP() << "not run: this machine has no GPU, or this program no kernels for it"
+
+TEST_P(TrainParity, TwentyStepsOnAGpuEqualPyTorchs) {
+  FLAGSCALE_NEED_GPU();
+  expect_pytorchs_steps(GetParam(), DeviceKind::kCuda);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2", "qwen3_tied"),
@@ -214,13 +227,14 @@ TEST(TrainStep, InitialWeightsFollowMegatron) {
 }
 
 // Repeats to the bit; an evaluation in between, other sequence lengths and a skipped update need no new plan.
-TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) {
+void expect_repeats(DeviceKind device) {
   const auto golden = json_of("train/llama3.json"), tokens = json_of("train/tokens.json");
   std::vector<History> runs;
   for (const bool disturbed : {false, true}) {
-    const auto allocator = make_cpu_allocator();
+    const auto allocator = make_allocator(device);
     auto options = options_for(DType::kF32, 4, 32);
     options.cu_seqlens_capacity = 129;
+    options.device = device;
     TrainStep step(config_of("llama3"), options);
     step.allocate(*allocator);
     step.initialise(7);
@@ -240,6 +254,13 @@ TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) {
   }
   EXPECT_EQ(runs[0].loss, runs[1].loss);
   EXPECT_EQ(runs[0].norm, runs[1].norm);
+}
+
+TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) { expect_repeats(DeviceKind::kCpu); }
+
+TEST(TrainStep, RepeatsToTheBitOnAGpu) {
+  FLAGSCALE_NEED_GPU();
+  expect_repeats(DeviceKind::kCuda);
 }
 
 TEST(TrainStep, APlanOfSeventyBillionParametersTakesNoMemory) {

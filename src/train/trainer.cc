@@ -43,13 +43,14 @@ StepOptions step_options(const TrainOptions& o) {
   s.beta2 = static_cast<float>(o.adam_beta2);
   s.eps = static_cast<float>(o.adam_eps);
   s.threads = o.threads;
+  s.device = o.device;
   return s;
 }
 
 struct Trainer::Run {
   TrainOptions options;
   int64_t iterations;
-  std::unique_ptr<Allocator> allocator = make_cpu_allocator();
+  std::unique_ptr<Allocator> allocator;
   std::unique_ptr<TrainStep> step;
   data::DatasetSplits data;
   Progression at;
@@ -69,9 +70,9 @@ struct Trainer::Run {
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
     const StepOptions wanted = step_options(options);
-    require_weights(options.model, available_memory());
+    require_weights(options.model, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
-    require_memory(options.model, wanted, step->memory(), available_memory());
+    require_memory(options.model, wanted, step->memory(), available_memory(options.device));
     info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6,
          describe(step->memory()));
     data = data::build_datasets(options.data);
@@ -85,6 +86,7 @@ struct Trainer::Run {
     if (!options.save.empty())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
+    allocator = make_allocator(options.device);
     if (!options.tensorboard_dir.empty())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);

@@ -50,7 +50,7 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("curl/.*"), std::regex("src/hub/http\\.cc")},
       {std::regex(".*intrin\\.h"),
        std::regex("src/kernel/.*|src/.*_(cpu|simd)\\.(cc|h)|src/text/.*|src/io/xxh64\\.cc|bench/.*")},
-      {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"), std::regex("src/(device|op|comm)/.*cuda.*")},
+      {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"), std::regex("src/(device|kernel|op|comm)/.*cuda.*")},
   };
   for (const std::string folder : {"src", "bench"})
     for (const fs::path& file : files(folder, {".h", ".cc", ".cu"}))

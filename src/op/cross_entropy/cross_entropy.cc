@@ -10,8 +10,10 @@ namespace flagscale::op {
 int64_t head_loss_rows(int64_t tokens, int64_t vocab) {
   // Each chunk reads the weight twice and adds to its gradient once: 16M logits (64 MB) keep that small
   // beside the products; below 64 rows they do not run at full speed.
-  // Of very many tokens an eighth, or a GPU's products were too small.
-  const int64_t rows = std::max((int64_t{16} << 20) / std::max<int64_t>(vocab, 1), tokens / 8) / 64 * 64;
+  // Of very many tokens an eighth up to 512M logits, or a GPU's products were too small.
+  const int64_t columns = std::max<int64_t>(vocab, 1);
+  const int64_t many = std::min(tokens / 8, (int64_t{512} << 20) / columns);
+  const int64_t rows = std::max((int64_t{16} << 20) / columns, many) / 64 * 64;
   return std::clamp<int64_t>(rows, 64, std::max<int64_t>(tokens, 1));
 }
 

@@ -90,9 +90,11 @@ TEST_P(HeadLossSets, AgreesWithScalarInDouble) {
 }
 
 TEST(HeadLoss, LogitsOfAMillionTokensWouldNotBeStored) {
-  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, 32000), 512);
+  EXPECT_EQ(head_loss_rows(2048, 32000), 512);
+  EXPECT_EQ(head_loss_rows(65536, 32000), 8192);
+  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, 32000), 16768);
   EXPECT_EQ(head_loss_rows(16, 32000), 16);
-  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, int64_t{1} << 20), 64);
+  EXPECT_EQ(head_loss_rows(int64_t{1} << 20, int64_t{1} << 20), 512);
 }
 
 }  // namespace
