@@ -11,16 +11,12 @@ import math
 import os
 import pathlib
 import random
-import re
 import subprocess
 import tempfile
 
 from example_cases import groups, leaves, override
 from oracle import show
 from random_cases import KINDS, case, write_files
-
-# YAML that PyYAML refuses and we read: a comment right behind a block scalar's header, "!" before a bracket.
-READ_HERE = re.compile(r"[|>][-+0-9]*#|![]}]")
 
 
 def same(a, b):
@@ -57,8 +53,6 @@ def random_difference(rng, program, kind):
         got = run(program, folder, "config", overrides)
     problem = difference(want, got)
     if isinstance(got, str) and "versions of PyYAML differ" in got:  # refused, whichever of them is installed here
-        problem = None
-    if isinstance(want, str) and any(READ_HERE.search(text) for text in files.values()):
         problem = None
     return problem, f"{kind} {overrides}\n" + "\n".join(f"# {path}\n{text}" for path, text in files.items())
 
