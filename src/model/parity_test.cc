@@ -140,8 +140,9 @@ TEST_P(Parity, LogitsLossAndEveryGradientInFp32) {
     const Output out = run(m, ids, 2, {recompute, -1});
     EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32("logits")), 1e-5);
     EXPECT_NEAR(out.loss, static_cast<double>(oracle->read_f32("loss")[0]), 1e-5);
-    if (m.decoder.num_mixtures() > 0)
+    if (m.decoder.num_mixtures() > 0) {
       EXPECT_NEAR(out.balance, static_cast<double>(oracle->read_f32("aux_loss")[0]), 1e-5);
+    }
     expect_gradients(m, [](const std::string&) { return 1e-4; });
   }
 }

@@ -74,6 +74,28 @@ TEST_F(Memory, OurAquila7BIsRefused) {
   expect_refused(words, folder_, folder_ / "huge");
 }
 
+// The same keys as FlagScale's own file for Aquila-7B.
+TEST_F(Memory, AnAquila7BAsFlagScaleHasItIsRefused) {
+  write_vocabulary_and_merges("examples/aquila/tokenizer");
+  write("examples/aquila/tokenizer/special_tokens.txt", "<|LDWANG|>\n");
+  const std::vector<std::string> words{"run",
+                                       "--config-path",
+                                       FLAGSCALE_SOURCE_DIR "/tests/e2e/aquila_7b",
+                                       "--config-name",
+                                       "train",
+                                       "train.data.data_path=text_text_document",
+                                       "experiment.exp_dir=like_theirs"};
+  expect_refused(words, folder_, folder_ / "like_theirs");
+  const fs::path flagscale = FLAGSCALE_SOURCE_DIR "/../shared/flagscale";
+  if (!fs::exists(flagscale / "examples/aquila/conf/train.yaml")) return;
+  std::vector<std::string> ours = words, theirs = words;
+  for (auto* each : {&ours, &theirs}) each->insert(each->end(), {"action=dryrun", "--json"});
+  theirs[2] = (flagscale / "examples/aquila/conf").string();
+  const Result plan = run(ours, folder_);
+  EXPECT_NE(plan.out.find("plan_bytes"), std::string::npos) << plan.err;
+  EXPECT_EQ(plan.out, run(theirs, folder_).out);
+}
+
 TEST_F(Memory, FlagScalesAquila7BIsRefused) {
   const fs::path flagscale = FLAGSCALE_SOURCE_DIR "/../shared/flagscale";
   if (!fs::exists(flagscale / "examples/aquila/conf/train.yaml")) GTEST_SKIP() << "../shared is not here";

@@ -153,6 +153,32 @@ TEST_F(Pipeline, TrainsOnFromAHuggingFaceFolder) {
   must(words);
 }
 
+// Without bf16 instructions, which FLAGSCALE_ISA takes away: the fp32 run, and it says so.
+TEST_F(Pipeline, Fp16WithoutBf16InstructionsIsFp32) {
+  const auto losses = [](const Result& result) {
+    static const std::regex kLosses("lm loss: [0-9.E+-]+");
+    std::string all;
+    for (std::sregex_iterator it(result.out.begin(), result.out.end(), kLosses), end; it != end; ++it)
+      all += it->str() + "\n";
+    return all;
+  };
+  const auto trained = [&](const std::string& name, const std::string& precision) {
+    auto words = training(name, {"train.model.train_iters=5", "++train.system.precision." + precision});
+    const Setting setting{.folder = folder_, .environment = {"FLAGSCALE_ISA=avx2"}};
+    const Result result = Child(program(words), setting).wait();
+    EXPECT_EQ(result.code, 0) << result.err;
+    return result;
+  };
+  const Result fp16 = trained("fp16", "fp16=true"), fp32 = trained("fp32", "bf16=false"),
+               bf16 = trained("bf16", "bf16=true");
+  EXPECT_NE(fp16.err.find("fp16: true trains in fp32: this processor has no bf16 instructions"),
+            std::string::npos)
+      << fp16.err;
+  EXPECT_NE(losses(fp16), "");
+  EXPECT_EQ(losses(fp16), losses(fp32));
+  EXPECT_NE(losses(fp16), losses(bf16));
+}
+
 TEST_F(Pipeline, RefusesWhatCannotBe) {
   struct Case {
     std::vector<std::string> words;
