@@ -73,8 +73,10 @@ TEST_F(BadInput, KeysThatAreNone) {
   write("typo/train.yaml", "train:\n  model:\n    num_layers: 2\n    hiden_size: 64\n");
   refuses({"config", "validate", "--config-path", "typo", "--config-name", "train"}, 2,
           {"train.yaml:4", "train.model.hiden_size", "did you mean 'hidden_size'?"});
-  refuses(training("keys", {"+train.system.num_experts=8", "train.system.tensor_model_parallel_size=4"}), 1,
-          {"num_experts (a mixture of experts)", "tensor_model_parallel_size (more than one rank)"});
+  refuses(training("keys",
+                   {"+train.system.context_parallel_size=2", "train.system.tensor_model_parallel_size=4"}),
+          1,
+          {"context_parallel_size (more than one rank)", "tensor_model_parallel_size (more than one rank)"});
   const Result told = run(training("keys", {"+train.system.use_flash_attn=true",
                                             "+train.system.wandb_project=x", "action=dryrun"}),
                           folder_);
@@ -248,7 +250,8 @@ TEST_F(BadInput, ExamplesOfTheirOwn) {
         "experiment: {exp_dir: out}\ntrain: {system: {checkpoint: {save: kept}}, model: {}, data: {}}\n");
   const Result untrained = run({"generate", "mine", "--prompt", "x"}, folder_ / "own");
   EXPECT_NE(untrained.err.find("(kept does not exist)"), std::string::npos) << untrained.err;
-  EXPECT_EQ(run({"completion", "--list", "examples"}, folder_ / "own").out, "aquila\nmine\nsmollm2\n");
+  EXPECT_EQ(run({"completion", "--list", "examples"}, folder_ / "own").out,
+            "aquila\nmine\nmixtral\nsmollm2\n");
 }
 
 TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
