@@ -62,7 +62,8 @@ std::map<std::string, std::string> tokenizer_files(const std::string& path) {
 void add_import(CLI::App& checkpoint) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = checkpoint.add_subcommand("import", "make a Hugging Face folder of a GGUF file");
-  command->add_option("file", options->path, "a .gguf file (llama, qwen2, qwen3, qwen2moe, qwen3moe)")->required();
+  command->add_option("file", options->path, "a .gguf file (llama, qwen2, qwen3, qwen2moe, qwen3moe)")
+      ->required();
   command->footer(
       "Examples:\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
