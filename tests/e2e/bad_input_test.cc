@@ -125,6 +125,27 @@ TEST_F(BadInput, AVocabularyThatIsTooSmall) {
   EXPECT_NE(result.err.find("the vocabulary has 0..127"), std::string::npos) << result.err;
 }
 
+// Weights that read well and are no numbers: nothing is made of them.
+TEST_F(BadInput, AModelThatGivesNoNumbers) {
+  must(training("whole", {"train.model.train_iters=1"}));
+  must({"checkpoint", "export", "whole/checkpoints", "nan"});
+  std::string weights = contents("nan/model.safetensors");
+  ASSERT_GT(weights.size(), 4u);
+  weights.replace(weights.size() - 4, 4, "\xc0\x7f\xc0\x7f");  // NaN in fp32, two of them in bf16
+  write("nan/model.safetensors", weights);
+  write("nan.jsonl", "{\"prompt\": \"namespace flagscale { int x = 12345; }\"}\n");
+  const Words says{"nan: ", "is not a number (NaN or infinite)", "flagscale checkpoint verify"};
+  for (const char* temperature : {"0", "1"}) {
+    refuses({"generate", "nan", "--prompt", "namespace", "--temperature", temperature}, 1, says);
+    refuses({"generate", "nan", "--prompts", "nan.jsonl", "--json", "--temperature", temperature}, 1, says);
+  }
+  EXPECT_EQ(run({"generate", "nan", "--prompts", "nan.jsonl", "--json"}, folder_).out, "");
+  refuses({"generate", "nan", "--prompts", "nan.jsonl"}, 1, {"nan.jsonl:1", "is not a number"});
+  refuses({"score", "nan", "--text", "text.txt"}, 1, says);
+  refuses({"score", "nan", "--prompts", "nan.jsonl", "--json"}, 1, says);
+  refuses({"checkpoint", "verify", "nan"}, 1, {"NaN"});
+}
+
 TEST_F(BadInput, DamagedFilesOfEveryFormat) {
   damage("tokenizer/tokenizer.json",
          {"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "tokenizer",
