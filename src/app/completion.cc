@@ -130,29 +130,41 @@ std::string bash(const std::vector<Node>& nodes) {
          "complete -o default -F _flagscale flagscale\n";
 }
 
+// What the options and commands are for stands beside them; paths that go on after their last dot get no
+// space.
 std::string zsh(const std::vector<Node>& nodes) {
   std::string script = fmt::format(
       "#compdef flagscale\n"
       "_flagscale() {{\n"
       "  local word where=flagscale\n"
-      "  local -a found\n"
+      "  local -a found more\n"
       "  for word in \"${{(@)words[2,CURRENT-1]}}\"; do\n"
       "    case \"$where $word\" in {}) where=\"$where $word\" ;; esac\n"
       "  done\n"
-      "  case \"$where\" in\n",
+      "  case \"$where ${{words[CURRENT-1]}}\" in\n",
       nested_paths(nodes, "|"));
+  for (const Node& node : nodes)
+    for (const Word& word : node.choices)
+      script +=
+          fmt::format("    {}) more=({}) ;;\n", single_quoted(node.path + " " + word.text), word.summary);
+  script += "    *) case \"$where\" in\n";
   for (const Node& node : nodes) {
-    script += fmt::format("    {}) found=(", single_quoted(node.path));
+    script += fmt::format("      {}) found=(", single_quoted(node.path));
     for (const auto* list : {&node.commands, &node.options})
-      for (const Word& word : *list) script += "\n      " + single_quoted(word.text + ":" + word.summary);
-    script += fmt::format("{}) ;;\n",
-                          node.positional.empty()
-                              ? ""
-                              : "\n      " + with_word(node.positional, "--word \"${words[CURRENT]}\""));
+      for (const Word& word : *list) script += "\n        " + single_quoted(word.text + ":" + word.summary);
+    script +=
+        fmt::format(")\n        more=({}) ;;\n", with_word(node.positional, "--word \"${words[CURRENT]}\""));
   }
   return script +
+         "    esac ;;\n"
          "  esac\n"
-         "  _describe 'flagscale' found || _files\n"
+         "  local -i none=1\n"
+         "  local -a open=(${(M)more:#*.})\n"
+         "  more=(${more:#*.})\n"
+         "  compadd -S '' -a open && none=0\n"
+         "  compadd -a more && none=0\n"
+         "  _describe 'flagscale' found && none=0\n"
+         "  (( none == 0 )) || _files\n"
          "}\n"
          "compdef _flagscale flagscale\n";
 }

@@ -123,6 +123,62 @@ TEST(CommandLine, CompletesInBash) {
   EXPECT_EQ(completed("flagscale data preprocess --input READ"), "\n") << "files are left to bash";
 }
 
+TEST(CommandLine, CompletesInZsh) {
+  if (shell("command -v zsh").code != 0) GTEST_SKIP() << "no zsh here";
+  // What is typed, and what Tab makes of it.
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"compl", "completion "},
+      {"config ex", "config explain "},
+      {"completion --h", "completion --help "},
+      {"completion ba", "completion bash "},
+      {"train --action dry", "train --action dryrun "},
+      {"train aqu", "train aquila "},
+      {"config explain rotary_b", "config explain rotary_base "},
+      {"config explain train.model.rotary_b", "config explain train.model.rotary_base "},
+      {"train aquila train.mo", "train aquila train.model."},
+      {"train aquila ++train.model.optimizer.adam_b", "train aquila ++train.model.optimizer.adam_beta"},
+      {"run train.system.save_int", "run train.system.save_interval "},
+      {"train aquila READ", "train aquila README.md "},
+      {"data preprocess --input READ", "data preprocess --input README.md "}};
+  std::string command = "zsh -f tests/e2e/completed.zsh", expected;
+  for (const auto& [typed, completed] : cases) {
+    command += " 'flagscale " + typed + "'";
+    expected += "flagscale " + completed + "\n";
+  }
+  const Result result = shell("timeout 60 " + command, FLAGSCALE_SOURCE_DIR);
+  EXPECT_EQ(result.out, expected) << result.err;
+}
+
+TEST(CommandLine, CompletesInFish) {
+  if (shell("command -v fish").code != 0) GTEST_SKIP() << "no fish here";
+  const std::string fish =
+      "HOME=/nonexistent fish --no-config -c 'flagscale completion fish | source; for line in $argv; "
+      "complete -C "
+      "\"flagscale $line\" | string replace -r \"\\t.*\" \"\"; echo .; end'";
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"compl", "completion"},
+      {"config expl", "explain"},
+      {"completion --h", "--help"},
+      {"completion ba", "bash"},
+      {"train --action dry", "dryrun"},
+      {"train aqu", "aquila"},
+      {"config explain rotary_b", "rotary_base"},
+      {"config explain train.model.rotary_b", "train.model.rotary_base"},
+      {"train aquila train.mo", "train.model."},
+      {"train aquila ++train.model.optimizer.adam_b",
+       "++train.model.optimizer.adam_beta1\n++train.model.optimizer.adam_beta2"},
+      {"run train.system.save_int", "train.system.save_interval"},
+      {"train aquila READ", "README.md"},
+      {"data preprocess --input READ", "README.md"}};
+  std::string command = fish, expected;
+  for (const auto& [typed, completed] : cases) {
+    command += " '" + typed + "'";
+    expected += completed + "\n.\n";
+  }
+  const Result result = shell(command, FLAGSCALE_SOURCE_DIR);
+  EXPECT_EQ(result.out, expected) << result.err;
+}
+
 TEST(CommandLine, RefusesAnUnknownShell) {
   const Result result = run({"completion", "tcsh"});
   EXPECT_EQ(result.code, 2);
