@@ -80,7 +80,7 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
 void dry_run(const train::TrainOptions& options, bool json) {
   train::validate(options);
   const train::StepOptions step = train::step_options(options);
-  train::require_weights(options.model, available_memory());
+  train::require_weights(options.model, step.lora.has_value(), available_memory());
   train::TrainStep plan(options.model, step);
   const train::MemoryUse use = plan.memory();
   if (json) {

@@ -9,6 +9,9 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "io/atomic_file.h"
+#include "io/checkpoint.h"
+#include "io/safetensors_writer.h"
 
 namespace flagscale::model {
 
@@ -36,6 +39,12 @@ struct Config {
   }
 };
 
+Config parse_config(const std::string& file, const std::string& text) {
+  Config config{file, Json::parse(text, nullptr, false)};
+  if (!config.json.is_object()) fail(ErrorKind::kCorrupt, "{} is not a JSON object", config.file);
+  return config;
+}
+
 Config read_config(const fs::path& folder) {
   const fs::path path = folder / "adapter_config.json";
   std::error_code error;
@@ -46,9 +55,14 @@ Config read_config(const fs::path& folder) {
     fail(ErrorKind::kCorrupt, "{} is larger than an adapter's configuration can be", path.string());
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
-  Config config{path.string(), Json::parse(text.str(), nullptr, false)};
-  if (!config.json.is_object()) fail(ErrorKind::kCorrupt, "{} is not a JSON object", config.file);
-  return config;
+  return parse_config(path.string(), text.str());
+}
+
+// Of a checkpoint; empty where it is of a whole model.
+std::string checkpoint_config(const io::Checkpoint& checkpoint) {
+  const auto& extra = checkpoint.state().extra;
+  const auto it = extra.find(kPeftConfigKey);
+  return it == extra.end() ? "" : it->second;
 }
 
 // What would change the result and is not applied here.
@@ -129,6 +143,27 @@ std::map<std::string, PeftTarget> pairs_of(const io::WeightSet& weights) {
   return pairs;
 }
 
+std::vector<PeftTarget> targets_of(const Config& config, const io::WeightSet& weights,
+                                   const std::string& file) {
+  const double r = config.number("r"), alpha = config.number("lora_alpha");
+  const bool stabilised = config.is_set("use_rslora");
+  std::vector<PeftTarget> targets;
+  for (auto& [module, target] : pairs_of(weights)) {
+    if (target.a.empty() || target.b.empty())
+      fail(ErrorKind::kCorrupt, "{}: {} has {} without {}", file, module,
+           target.a.empty() ? "lora_B" : "lora_A", target.a.empty() ? "lora_A" : "lora_B");
+    const auto rank = static_cast<double>(target.rank);
+    if (pattern(config, "rank_pattern", module, r) != rank)
+      fail(ErrorKind::kCorrupt, "{}: {} has rank {}, the configuration says {}", file, module, target.rank,
+           pattern(config, "rank_pattern", module, r));
+    target.scale = static_cast<float>(pattern(config, "alpha_pattern", module, alpha) /
+                                      (stabilised ? std::sqrt(rank) : rank));
+    targets.push_back(std::move(target));
+  }
+  if (targets.empty()) fail(ErrorKind::kCorrupt, "{} holds no adapter", file);
+  return targets;
+}
+
 }  // namespace
 
 int64_t PeftAdapter::max_rank() const {
@@ -137,34 +172,45 @@ int64_t PeftAdapter::max_rank() const {
   return most;
 }
 
-PeftAdapter open_peft(const std::string& folder) {
-  const Config config = read_config(folder);
+PeftAdapter open_peft(const std::string& path) {
+  PeftAdapter adapter;
+  if (io::is_checkpoint(path)) {
+    const io::Checkpoint checkpoint(path);
+    const std::string text = checkpoint_config(checkpoint);
+    if (text.empty())
+      fail(ErrorKind::kInvalidArgument, "{} is a checkpoint of a whole model, not of an adapter", path);
+    adapter.weights = io::open_weights(path);
+    adapter.targets = targets_of(parse_config(checkpoint.folder(), text), *adapter.weights, path);
+    return adapter;
+  }
+  const Config config = read_config(path);
   refuse_what_is_not_applied(config);
-  const fs::path file = fs::path(folder) / "adapter_model.safetensors";
+  const fs::path file = fs::path(path) / "adapter_model.safetensors";
   std::error_code error;
   if (!fs::is_regular_file(file, error))
-    fail(ErrorKind::kNotFound, "{} has no adapter_model.safetensors{}", folder,
-         fs::exists(fs::path(folder) / "adapter_model.bin", error)
+    fail(ErrorKind::kNotFound, "{} has no adapter_model.safetensors{}", path,
+         fs::exists(fs::path(path) / "adapter_model.bin", error)
              ? ": its adapter_model.bin is Python's pickle format, which is not read; save it anew with PEFT"
              : "");
-  PeftAdapter adapter;
   adapter.weights = io::open_weights(file.string());
-  const double r = config.number("r"), alpha = config.number("lora_alpha");
-  const bool stabilised = config.is_set("use_rslora");
-  for (auto& [module, target] : pairs_of(*adapter.weights)) {
-    if (target.a.empty() || target.b.empty())
-      fail(ErrorKind::kCorrupt, "{}: {} has {} without {}", file.string(), module,
-           target.a.empty() ? "lora_B" : "lora_A", target.a.empty() ? "lora_A" : "lora_B");
-    const auto rank = static_cast<double>(target.rank);
-    if (pattern(config, "rank_pattern", module, r) != rank)
-      fail(ErrorKind::kCorrupt, "{}: {} has rank {}, the configuration says {}", file.string(), module,
-           target.rank, pattern(config, "rank_pattern", module, r));
-    target.scale = static_cast<float>(pattern(config, "alpha_pattern", module, alpha) /
-                                      (stabilised ? std::sqrt(rank) : rank));
-    adapter.targets.push_back(std::move(target));
-  }
-  if (adapter.targets.empty()) fail(ErrorKind::kCorrupt, "{} holds no adapter", file.string());
+  adapter.targets = targets_of(config, *adapter.weights, file.string());
   return adapter;
+}
+
+void export_peft(const std::string& path, const std::string& folder) {
+  const io::Checkpoint checkpoint(path);
+  const PeftAdapter adapter = open_peft(path);
+  std::vector<io::OutputTensor> tensors;
+  for (const PeftTarget& target : adapter.targets)
+    for (const std::string& name : {target.a, target.b}) {
+      tensors.push_back(io::from_weights(*adapter.weights, adapter.weights->info(name), DType::kF32));
+      tensors.back().name = std::string(kPrefix) + name;
+    }
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail(ErrorKind::kResource, "{}: cannot make the folder: {}", folder, error.message());
+  io::write_safetensors((fs::path(folder) / "adapter_model.safetensors").string(), std::move(tensors));
+  io::write_file((fs::path(folder) / "adapter_config.json").string(), checkpoint_config(checkpoint));
 }
 
 }  // namespace flagscale::model

@@ -1,6 +1,7 @@
 #pragma once
 // LoRA adapters as Hugging Face's PEFT keeps them: a folder with adapter_config.json and
-// adapter_model.safetensors.
+// adapter_model.safetensors. Our checkpoints of an adapter are read alike: they hold the same tensors, and
+// the same configuration under kPeftConfigKey.
 
 #include <cstdint>
 #include <memory>
@@ -10,6 +11,8 @@
 #include "io/weights.h"
 
 namespace flagscale::model {
+
+constexpr const char* kPeftConfigKey = "adapter_config.json";  // of TrainingState::extra
 
 // What an adapter adds to one projection: scale * B A x.
 struct PeftTarget {
@@ -28,5 +31,8 @@ struct PeftAdapter {
 // Throws Error: kNotFound for a missing file, kCorrupt for what is none of PEFT's, kUnsupported naming what
 // this program does not apply (DoRA, trained biases, modules saved whole, …).
 PeftAdapter open_peft(const std::string& folder);
+
+// Makes a PEFT folder of a checkpoint of an adapter. Throws Error{kInvalidArgument} for one of a whole model.
+void export_peft(const std::string& checkpoint, const std::string& folder);
 
 }  // namespace flagscale::model

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <mutex>
+#include <numbers>
 #include <set>
 
 #include "base/error.h"
@@ -84,11 +86,16 @@ std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::
 
 void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out,
                 const Team& team) {
-  if (parameter.init.kind == nn::Init::Kind::kNormal) {
+  const bool uniform = parameter.init.kind == nn::Init::Kind::kUniform;
+  if (uniform || parameter.init.kind == nn::Init::Kind::kNormal) {
     KernelContext context{{DeviceKind::kCpu, 0}, machine_isa(), team, {}};
     const op::RandomNormalArgs args{out, seed, op::random_stream("init", parameter.name),
-                                    0,   0.f,  parameter.init.std};
+                                    0,   0.f,  uniform ? 1.f : parameter.init.std};
     op::kRandomNormal.kernel(DeviceKind::kCpu, machine_isa())(context, args);
+    if (!uniform) return;
+    float* const values = out.data<float>();  // 2 Φ(x) - 1 of a normal x is uniform in (-1, 1)
+    for (int64_t i = 0; i < out.shape().numel(); ++i)
+      values[i] = parameter.init.std * std::erf(values[i] * std::numbers::sqrt2_v<float> / 2);
     return;
   }
   const float value = parameter.init.kind == nn::Init::Kind::kOnes ? norm_init : 0.f;

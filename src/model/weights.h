@@ -21,7 +21,8 @@ void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, con
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,
                                         bool tied);
 
-// Initial values by Megatron's rules into fp32 memory: normal matrices, norms at norm_init, biases at zero.
+// Initial values by Megatron's rules into fp32 memory: normal matrices, norms at norm_init, biases at zero;
+// uniform within a bound where the parameter says so.
 // Keyed by (seed, parameter name, element): the same whatever the layout.
 void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out,
                 const Team& team);

@@ -11,10 +11,13 @@ Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType
   const Tensor y = weight_->packed.defined()
                        ? op::packed_linear(context, x, weight_->packed, bias)
                        : op::linear(context, x, weight_->value, bias, out.value_or(x.dtype()));
-  if (lora_)
-    for (const LoraPart& part : lora_->parts)
+  if (!lora_) return y;
+  for (const LoraPart& part : lora_->parts)
+    if (lora_->slots.defined())
       op::lora(context, x, lora_->slots, part.a, part.b, part.ranks, part.scales,
                y.columns(part.first, part.rows));
+    else
+      op::train_lora(context, x, part.a, part.b, part.training, y, part.first);
   return y;
 }
 
@@ -27,6 +30,7 @@ std::vector<LoraPart> Linear::lora_parts() const {
                      first,
                      part.rows,
                      weight_->shape[1],
+                     {},
                      {},
                      {},
                      {},

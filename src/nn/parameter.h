@@ -17,8 +17,8 @@ enum class Shard { kReplicated, kColumn, kRow, kVocabulary, kExpert };
 
 // Initial values, by Megatron's rules.
 struct Init {
-  enum class Kind { kNormal, kOnes, kZeros } kind = Kind::kNormal;
-  float std = 0;  // kNormal
+  enum class Kind { kNormal, kUniform, kOnes, kZeros } kind = Kind::kNormal;
+  float std = 0;  // kNormal; kUniform: the bound on both sides
 };
 
 // Rows of a fused weight that a file stores under a name of their own.

@@ -22,20 +22,32 @@ std::string saving(const model::DecoderConfig& config, const StepOptions& option
 }  // namespace
 
 std::string describe(const MemoryUse& use) {
-  return fmt::format("weights {}, gradients {}, optimizer {}, activations {}, inputs {}", gib(use.weights),
-                     gib(use.gradients), gib(use.optimizer), gib(use.activations), gib(use.inputs));
+  const std::string frozen = use.frozen > 0 ? fmt::format("frozen weights {}, ", gib(use.frozen)) : "";
+  return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}", frozen,
+                     gib(use.weights), gib(use.gradients), gib(use.optimizer), gib(use.activations),
+                     gib(use.inputs));
 }
 
-void require_weights(const model::DecoderConfig& config, size_t available) {
-  constexpr double kGib = 1 << 30, kBytes = 4 * sizeof(float);
-  const double needed = model::parameter_count(config) * kBytes;
+std::string describe_parameters(TrainStep& step) {
+  const auto millions = [](int64_t n) { return static_cast<double>(n) * 1e-6; };
+  const std::string all = fmt::format("{:.1f}M parameters", millions(step.decoder().parameters().numel()));
+  if (!step.adapter()) return all;
+  return fmt::format("{}, frozen, and {:.2f}M of an adapter of rank {}", all,
+                     millions(step.trained_parameters()), step.adapter()->spec().rank);
+}
+
+void require_weights(const model::DecoderConfig& config, bool frozen, size_t available) {
+  constexpr double kGib = 1 << 30;
+  const double bytes = frozen ? sizeof(BF16) : 4 * sizeof(float);
+  const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
   fail(ErrorKind::kResource,
-       "training needs {:.1f} GiB for the weights, gradients and optimizer of {:.4g} parameters alone, this "
+       "training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, this "
        "machine has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more "
        "memory",
-       needed / kGib, model::parameter_count(config), gib(available));
+       needed / kGib, frozen ? "" : ", gradients and optimizer", model::parameter_count(config),
+       gib(available));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,

@@ -58,6 +58,7 @@ void validate(const TrainOptions& o) {
   if (total_iterations(o) < 1)
     fail(ErrorKind::kConfig, "train_samples {} is less than one global batch of {}", o.train_samples,
          o.global_batch_size);
+  if (o.lora) validate(*o.lora);
   validate(o.lr);
   validate(o.weight_decay);
   model::validate(o.model);

@@ -2,6 +2,11 @@
 
 #include <fmt/ranges.h>
 
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "kernel/isa.h"
@@ -51,7 +56,10 @@ std::string data_order(const TrainOptions& o) {
   };
   return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}",
                      paths(o.data.data_path), paths(o.data.split_data_path[data::kTrain]), o.data.split,
-                     o.seq_length, o.data.seed);
+                     o.seq_length, o.data.seed) +
+         (!o.data.sft          ? ""
+          : o.data.sft_packing ? "; sft, packed"
+                               : "; sft");
 }
 
 void warn_if_other_data(const io::TrainingState& state, const TrainOptions& options) {
@@ -66,11 +74,54 @@ void warn_if_other_data(const io::TrainingState& state, const TrainOptions& opti
 
 }  // namespace
 
+void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step) {
+  FLAGSCALE_CHECK(step.adapter());
+  const LoraSpec& spec = step.adapter()->spec();
+  std::map<std::string, const model::PeftTarget*> left;
+  for (const model::PeftTarget& target : files.targets) left[target.module] = &target;
+  std::set<std::string> loaded;
+  for (const TrainStep::State& state : step.states()) {
+    std::vector<std::string> names{state.name};
+    names.insert(names.end(), state.copies.begin(), state.copies.end());
+    for (const std::string& name : names) {
+      const bool is_a = name.ends_with(".lora_A.weight");
+      const std::string module = name.substr(0, name.rfind(".lora_"));
+      const auto it = left.find(module);
+      if (it == left.end())
+        fail(ErrorKind::kInvalidArgument, "{} has no {}, which lora_target_modules trains", folder, module);
+      const model::PeftTarget& target = *it->second;
+      const std::vector<int64_t> shape =
+          is_a ? std::vector{target.rank, target.in} : std::vector{target.out, target.rank};
+      if (shape != state.shape)
+        fail(ErrorKind::kInvalidArgument, "{}: {} is [{}], lora_dim and the model make it [{}]", folder, name,
+             fmt::join(shape, ", "), fmt::join(state.shape, ", "));
+      const auto scale = static_cast<float>(spec.alpha / static_cast<double>(spec.rank));
+      if (target.scale != scale)
+        fail(ErrorKind::kInvalidArgument, "{}: {} is multiplied by {}, lora_alpha / lora_dim is {}", folder,
+             module, target.scale, scale);
+      const std::vector<float> values = files.weights->read_f32(is_a ? target.a : target.b);
+      if (name != state.name && std::memcmp(values.data(), state.weight, values.size() * sizeof(float)) != 0)
+        fail(ErrorKind::kInvalidArgument,
+             "{}: {} is not that of {}: a fused target has one A; name the projections in "
+             "lora_target_modules (q_proj, k_proj, …)",
+             folder, name, state.name);
+      std::copy(values.begin(), values.end(), state.weight);
+      loaded.insert(module);
+    }
+  }
+  for (const auto& [module, target] : left)
+    if (!loaded.contains(module))
+      fail(ErrorKind::kInvalidArgument, "{} has {}, which lora_target_modules leaves out", folder, module);
+  step.weights_changed();
+}
+
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
   std::vector<io::TensorSlice> slices;
   for (const auto& state : step.states()) {
     slices.push_back(
         io::whole_tensor(state.name, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
+    for (const std::string& copy : state.copies)
+      slices.push_back(io::whole_tensor(copy, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
     if (!optimizer) continue;
     slices.push_back(io::whole_tensor("exp_avg:" + state.name, DType::kF32, state.shape,
                                       bytes_of(state.exp_avg, state.size)));
@@ -97,10 +148,26 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
                  {"skipped_iterations", std::to_string(p.skipped_iterations)},
                  {"nan_iterations", std::to_string(p.nan_iterations)},
                  {"last_loss", io::exact_text(p.last_loss)}};
+  if (step.adapter()) state.extra[model::kPeftConfigKey] = step.adapter()->peft_config(options.init_from);
   return state;
 }
 
+bool holds_adapter(const io::Checkpoint& checkpoint) {
+  return checkpoint.state().extra.contains(model::kPeftConfigKey);
+}
+
 Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step) {
+  if (!step.adapter() && holds_adapter(checkpoint))
+    fail(ErrorKind::kInvalidArgument,
+         "{} holds a LoRA adapter, and this run trains the whole model: set peft_type: lora, or merge it "
+         "first "
+         "(flagscale checkpoint merge)",
+         checkpoint.folder());
+  if (step.adapter() && !holds_adapter(checkpoint))
+    fail(ErrorKind::kInvalidArgument,
+         "{} holds a whole model, and this run trains an adapter: set finetune: true to add it to those "
+         "weights",
+         checkpoint.folder());
   const bool moments = !options.finetune && !options.no_load_optim;
   for (const auto& state : step.states()) {
     read(checkpoint, state.name, state, state.weight);

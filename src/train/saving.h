@@ -2,6 +2,7 @@
 // Between a TrainStep's buckets and checkpoints.
 
 #include "io/checkpoint.h"
+#include "model/peft.h"
 #include "train/options.h"
 #include "train/step.h"
 
@@ -20,6 +21,13 @@ struct Progression {
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
                                  const Progression& progression);
+
+// Starts the adapter from one that PEFT or a run saved. Throws Error{kInvalidArgument} where its projections,
+// rank or scale are not those of the step's.
+void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step);
+
+// Whether a checkpoint is of an adapter alone.
+bool holds_adapter(const io::Checkpoint& checkpoint);
 
 // Loads weights, and moments and progression unless `finetune` (or no_load_optim for the moments). Warns on
 // stderr where thread count or instruction set differ from the saved run's: then the continuation is not

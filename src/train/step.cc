@@ -15,7 +15,12 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
       team_(options.threads),
       decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)) {
   if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
+  if (options_.lora)
+    adapter_ = std::make_unique<Adapter>(*decoder_, *options_.lora, options_.seed, &dropout_rows_);
+  for (nn::Parameter& p : (adapter_ ? adapter_->parameters() : decoder_->parameters()).parameters())
+    trained_.push_back(&p);
   place_parameters();
+  if (adapter_) place_frozen();
   const int64_t tokens = options_.micro_batch_size * options_.sequence_length;
   tokens_ = arena_.persistent("tokens", {tokens}, DType::kI32);
   labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
@@ -33,11 +38,10 @@ TrainStep::~TrainStep() = default;
 
 // Parameters are segments of flat buckets in reverse order of use: gradients are ready front to back.
 void TrainStep::place_parameters() {
-  auto& parameters = decoder_->parameters().parameters();
-  offsets_.resize(parameters.size());
-  for (size_t i = parameters.size(); i-- > 0;) {
+  offsets_.resize(trained_.size());
+  for (size_t i = trained_.size(); i-- > 0;) {
     offsets_[i] = bucket_size_;
-    bucket_size_ += (parameters[i].shape.numel() + 15) / 16 * 16;
+    bucket_size_ += (trained_[i]->shape.numel() + 15) / 16 * 16;
   }
   master_ = arena_.persistent("weights", {bucket_size_}, DType::kF32);
   if (options_.compute == DType::kBF16)
@@ -47,9 +51,14 @@ void TrainStep::place_parameters() {
   exp_avg_sq_ = arena_.persistent("exp_avg_sq", {bucket_size_}, DType::kF32);
   norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
   const Tensor& weights = working_.defined() ? working_ : master_;
-  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = piece(weights, i, parameters[i].shape);
+  for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->value = piece(weights, i, trained_[i]->shape);
   for (nn::Constant& constant : decoder_->parameters().constants())
     constant.value = arena_.persistent(constant.name, constant.shape, DType::kF32);
+}
+
+void TrainStep::place_frozen() {
+  for (nn::Parameter& parameter : decoder_->parameters().parameters())
+    parameter.value = arena_.persistent("frozen " + parameter.name, parameter.shape, options_.compute);
 }
 
 Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) const {
@@ -65,9 +74,9 @@ Tensor TrainStep::forward(Context& context, const float* grad_scale, model::Reco
 
 void TrainStep::trace_micro_batch() {
   Tape tape = op::make_tape();
-  const auto& parameters = decoder_->parameters().parameters();
-  for (size_t i = 0; i < parameters.size(); ++i)
-    tape.watch(parameters[i].value, piece(grads_, i, parameters[i].shape), &accumulate_);
+  for (size_t i = 0; i < trained_.size(); ++i)
+    tape.watch(trained_[i]->value, piece(grads_, i, trained_[i]->shape), &accumulate_);
+  if (adapter_) adapter_->connect(true);
   Tracer tracer(micro_);
   Context context{tracer, &tape};
   if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
@@ -82,6 +91,7 @@ void TrainStep::trace_micro_batch() {
 }
 
 void TrainStep::trace_evaluation() {
+  if (adapter_) adapter_->connect(false);
   Tracer tracer(evaluation_);
   Context context{tracer, nullptr};
   evaluation_loss_ = forward(context, nullptr, {});
@@ -94,9 +104,8 @@ void TrainStep::trace_update() {
   Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_},
                        {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
   Tracer tracer(update_);
-  const auto& parameters = decoder_->parameters().parameters();
-  for (size_t i = parameters.size(); i-- > 0;) {
-    const Shape flat{parameters[i].shape.numel()};
+  for (size_t i = trained_.size(); i-- > 0;) {
+    const Shape flat{trained_[i]->shape.numel()};
     const auto elements = static_cast<double>(flat.numel());
     op::AdamWArgs args{piece(master_, i, flat),
                        piece(exp_avg_, i, flat),
@@ -108,7 +117,7 @@ void TrainStep::trace_update() {
                        options_.beta1,
                        options_.beta2,
                        options_.eps,
-                       parameters[i].decay};
+                       trained_[i]->decay};
     if (working_.defined()) args.copy = piece(working_, i, flat);
     tracer.launch(op::kAdamW, args, {12 * elements, (working_.defined() ? 30 : 28) * elements});
   }
@@ -122,7 +131,9 @@ MemoryUse TrainStep::memory() const {
   MemoryUse use;
   for (const auto& [name, bytes] : arena_.persistent()) {
     const size_t rounded = (bytes + 63) & ~size_t{63};
-    if (name == "gradients" || name == "gradient norm")
+    if (name.starts_with("frozen "))
+      use.frozen += rounded;
+    else if (name == "gradients" || name == "gradient norm")
       use.gradients += rounded;
     else if (name.starts_with("exp_avg"))
       use.optimizer += rounded;
@@ -168,14 +179,14 @@ void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
 }
 
 void TrainStep::initialise(uint64_t seed) {
-  const auto& parameters = decoder_->parameters().parameters();
-  for (size_t i = 0; i < parameters.size(); ++i)
-    model::initialise(parameters[i], seed, decoder_->config().norm_init,
-                      piece(host(master_), i, {parameters[i].shape.numel()}), team_);
+  for (size_t i = 0; i < trained_.size(); ++i)
+    model::initialise(*trained_[i], seed, decoder_->config().norm_init,
+                      piece(host(master_), i, {trained_[i]->shape.numel()}), team_);
   weights_changed();
 }
 
 void TrainStep::load(const io::WeightSet& weights) {
+  if (adapter_) return model::load_weights(weights, decoder_->parameters(), team_);
   // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
   auto& parameters = decoder_->parameters().parameters();
   std::vector<Tensor> values;
@@ -223,7 +234,9 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
   return result;
 }
 
-TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches) {
+TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
+                                       int64_t first_sample) {
+  dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = live_tokens();
   num_seqs_ = num_seqs;
   accumulate_ = first ? 0 : 1;
@@ -271,22 +284,28 @@ double TrainStep::zero_gradients() const {
   return static_cast<double>(zeros);
 }
 
+int64_t TrainStep::trained_parameters() const {
+  int64_t total = 0;
+  for (const nn::Parameter* parameter : trained_) total += parameter->shape.numel();
+  return total;
+}
+
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
 
 std::vector<TrainStep::State> TrainStep::states() const {
   to_host({&master_, &exp_avg_, &exp_avg_sq_, &grads_});
   std::vector<State> result;
-  const auto& parameters = decoder_->parameters().parameters();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const nn::Parameter& p = parameters[i];
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const nn::Parameter& p = *trained_[i];
     const int64_t columns = p.shape.numel() / p.shape[0];
     int64_t at = offsets_[i];
     for (const nn::Part& part : p.parts) {
       std::vector<int64_t> shape{part.rows};
       if (p.shape.rank() == 2) shape.push_back(columns);
-      result.push_back({&p, part.name, shape, host(master_).data<float>() + at,
-                        host(exp_avg_).data<float>() + at, host(exp_avg_sq_).data<float>() + at,
-                        host(grads_).data<float>() + at, part.rows * columns});
+      result.push_back({&p, part.name, adapter_ ? adapter_->copies(part.name) : std::vector<std::string>(),
+                        shape, host(master_).data<float>() + at, host(exp_avg_).data<float>() + at,
+                        host(exp_avg_sq_).data<float>() + at, host(grads_).data<float>() + at,
+                        part.rows * columns});
       at += part.rows * columns;
     }
   }

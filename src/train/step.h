@@ -2,8 +2,12 @@
 // One training step as planned programs over flat buckets: micro-batches accumulate gradients, an update
 // applies them, an evaluation forms losses alone. Everything is traced and laid out before any memory exists;
 // TrainStep::bytes() is then the exact peak, and a step allocates nothing.
+//
+// With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
+// products, without gradients or moments.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -13,6 +17,7 @@
 #include "model/decoder/decoder.h"
 #include "op/adamw/adamw.h"
 #include "plan/program.h"
+#include "train/adapter.h"
 
 namespace flagscale::train {
 
@@ -27,12 +32,15 @@ struct StepOptions {
   float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
   int threads = 0;  // 0: Team's choice
   DeviceKind device = DeviceKind::kCpu;
+  std::optional<LoraSpec> lora;
+  uint64_t seed = 1234;  // of dropout
 };
 
 // What a plan needs, before anything is allocated.
 struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
-  size_t total() const { return weights + gradients + optimizer + inputs + activations; }
+  size_t frozen = 0;  // weights that are not trained
+  size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
 };
 
 class TrainStep {
@@ -46,7 +54,7 @@ class TrainStep {
   // Takes the memory. Throws Error{kResource} when there is none.
   void allocate(Allocator& allocator);
 
-  // Weights from nothing (seeded) or from files; then allocate() has been called.
+  // After allocate(): what is trained from nothing (seeded); the model's weights from files.
   void initialise(uint64_t seed);
   void load(const io::WeightSet& weights);
 
@@ -60,7 +68,8 @@ class TrainStep {
     double loss = 0, tokens = 0;
     op::RouterLossValues router{};
   };
-  Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches);
+  // first_sample: of the run, for dropout.
+  Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0);
   Sums evaluate(int64_t num_seqs);
 
   // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in
@@ -68,19 +77,22 @@ class TrainStep {
   float gradient_norm();
   void update(const op::StepScalars& step);
 
-  double parameters_norm() const;
-  double zero_gradients() const;  // how many gradients are 0
+  double parameters_norm() const;  // of what is trained
+  double zero_gradients() const;   // how many gradients are 0
+  int64_t trained_parameters() const;
 
   model::Decoder& decoder() { return *decoder_; }
+  const Adapter* adapter() const { return adapter_.get(); }  // null: the whole model is trained
   const Team& team() const { return team_; }
   const StepOptions& options() const { return options_; }
   double flops_per_step() const;  // of one micro-batch, as traced
 
-  // fp32 memory of a parameter (or of one of its parts, by Hugging Face name) in each bucket; on a GPU copies
-  // of it as it is now, which the next call of states() overwrites.
+  // fp32 memory of what is trained: of a parameter, or of one of its parts, by Hugging Face name, in each
+  // bucket; on a GPU copies of it as it is now, which the next call of states() overwrites.
   struct State {
     const nn::Parameter* parameter;
     std::string name;
+    std::vector<std::string> copies;  // further names of the same numbers in files
     std::vector<int64_t> shape;
     float *weight, *exp_avg, *exp_avg_sq, *grad;
     int64_t size;
@@ -94,6 +106,7 @@ class TrainStep {
 
  private:
   void place_parameters();
+  void place_frozen();
   void trace_micro_batch();
   void trace_evaluation();
   void trace_update();
@@ -110,11 +123,14 @@ class TrainStep {
   Team team_;
   nn::Partition partition_;
   std::unique_ptr<model::Decoder> decoder_;
+  op::DropoutRows dropout_rows_;  // read by kernels when they run
+  std::unique_ptr<Adapter> adapter_;
+  std::vector<nn::Parameter*> trained_;  // in order of use
   std::unique_ptr<nn::PackedAttention> attention_;
   Arena arena_;
   Program micro_{"micro_batch"}, norm_{"gradient_norm"}, update_{"update"}, evaluation_{"evaluation"};
 
-  std::vector<int64_t> offsets_;  // of each parameter in the buckets, in elements
+  std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
   Tensor master_, working_, grads_, exp_avg_, exp_avg_sq_, norm_value_;
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -44,6 +45,8 @@ StepOptions step_options(const TrainOptions& o) {
   s.eps = static_cast<float>(o.adam_eps);
   s.threads = o.threads;
   s.device = o.device;
+  s.lora = o.lora;
+  s.seed = static_cast<uint64_t>(o.seed);
   return s;
 }
 
@@ -59,6 +62,8 @@ struct Trainer::Run {
   std::FILE* out = nullptr;
   TrainResult result;
 
+  data::TokenCounts counts;  // of what was trained on
+
   // Of the iterations since the last log line.
   double interval_loss = 0;
   op::RouterLossValues router{}, interval_router{};  // of the last iteration, and of the interval
@@ -70,11 +75,11 @@ struct Trainer::Run {
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
     const StepOptions wanted = step_options(options);
-    require_weights(options.model, available_memory(options.device));
+    find_base();
+    require_weights(options.model, wanted.lora.has_value(), available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
-    info("plan: {:.1f}M parameters; {}", static_cast<double>(step->decoder().parameters().numel()) * 1e-6,
-         describe(step->memory()));
+    info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])
       fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
@@ -93,7 +98,20 @@ struct Trainer::Run {
     start_weights();
   }
 
+  // An adapter is added to weights, which are not in its own checkpoints.
+  void find_base() {
+    if (!options.lora) return;
+    const bool whole = options.finetune && !options.load.empty() && io::is_checkpoint(options.load) &&
+                       !holds_adapter(io::Checkpoint(options.load));
+    if (whole) options.init_from = std::exchange(options.load, {});
+    if (!options.init_from.empty()) return;
+    fail(ErrorKind::kConfig,
+         "peft_type: lora trains an adapter of a model's weights, and none are named: set "
+         "pretrained_checkpoint to a Hugging Face folder, a GGUF file or a checkpoint, or give it as MODEL");
+  }
+
   void start_weights() {
+    if (options.lora) step->load(*io::open_weights(options.init_from));
     if (!options.load.empty() && io::is_checkpoint(options.load)) {
       const io::Checkpoint checkpoint(options.load);
       at = restore(checkpoint, options, *step);
@@ -109,10 +127,12 @@ struct Trainer::Run {
     if (!own_folder)
       warn("load: there is no checkpoint in {}: starting from {}", options.load,
            from_files ? options.init_from : "random weights");
-    if (from_files)
-      step->load(*io::open_weights(options.init_from));
-    else
+    if (!options.adapter_from.empty())
+      load_adapter(model::open_peft(options.adapter_from), options.adapter_from, *step);
+    else if (options.lora || !from_files)
       step->initialise(static_cast<uint64_t>(options.seed));
+    else
+      step->load(*io::open_weights(options.init_from));
   }
 
   // The gradients of the next global batch, and its mean loss. False when interrupted.
@@ -122,8 +142,9 @@ struct Trainer::Run {
     for (int64_t m = 0; m < micro_batches; ++m) {
       if (interrupted()) return false;
       const int64_t first = at.consumed_samples + m * options.micro_batch_size;
-      const int64_t entries = data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs);
-      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches);
+      const int64_t entries =
+          data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts);
+      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches, first);
       total.loss += sums.loss;
       total.tokens += sums.tokens;
       total.router.balance += sums.router.balance / static_cast<double>(micro_batches);
@@ -347,10 +368,18 @@ struct Trainer::Run {
     progress.finish();
   }
 
+  void tell_tokens() {
+    result.tokens = counts;
+    if (counts.masked + counts.padding == 0) return;
+    info("trained on {} tokens; {} more were masked, {} positions were padding", counts.learnt, counts.masked,
+         counts.padding);
+  }
+
   TrainResult run(std::FILE* to) {
     out = to;
     loop();
     say_drained();
+    tell_tokens();
     if (saved_iteration != at.iteration && at.iteration > 0) save();
     if (!result.interrupted && options.eval_iters > 0) {
       evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration));

@@ -15,6 +15,7 @@ struct TrainResult {
   int64_t iteration = 0, consumed_samples = 0;
   std::optional<double> lm_loss;          // of the last iteration
   std::optional<double> validation_loss;  // of the last evaluation
+  data::TokenCounts tokens;               // of this run's iterations
   std::string checkpoint;                 // folder of the last save; empty: none
   bool interrupted = false;
 };

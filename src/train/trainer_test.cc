@@ -20,6 +20,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
 #include "io/xxh64.h"
+#include "model/peft.h"
 #include "train/event_file_test_support.h"
 
 namespace flagscale::train {
@@ -411,6 +412,62 @@ TEST(Trainer, StartsFromAHuggingFaceFolder) {
   const Ran ran = run(o);
   EXPECT_EQ(ran.result.iteration, 3);
   EXPECT_LT(std::stod(ran.lines[2].loss), std::stod(ran.lines[0].loss));
+}
+
+// A whole run first, whose last checkpoint is the base; then its adapter.
+TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
+  const TemporaryFolder folder;
+  TrainOptions base = tiny(1);
+  base.save = folder.path + "/base";
+  run(base);
+  for (const bool bf16 : {false, true}) {
+    TrainOptions o = tiny(6);
+    o.compute = bf16 ? DType::kBF16 : DType::kF32;
+    o.init_from = base.save;
+    o.lora = LoraSpec{{"linear_qkv", "down_proj"}, 4, 8, 0.3, false, "xavier", "zero"};
+    o.eval_interval = 2, o.eval_iters = 1;
+    const Ran whole = run(o);
+    o.save = o.load = folder.path + (bf16 ? "/bf16" : "/fp32"), o.exit_interval = 3;
+    const Ran first = run(o);
+    o.exit_interval = 0;
+    const Ran second = run(o);
+    EXPECT_EQ(second.digest, whole.digest);
+    EXPECT_NE(first.digest, whole.digest);
+    EXPECT_EQ(second.lines.back().loss, whole.lines.back().loss);
+
+    const io::Checkpoint checkpoint(o.save);
+    for (const io::TensorInfo& tensor : checkpoint.tensors())
+      EXPECT_NE(tensor.name.find(".lora_"), std::string::npos) << tensor.name;
+    const model::PeftAdapter adapter = model::open_peft(o.save);
+    ASSERT_EQ(adapter.targets.size(), 4u) << "q, k and v of the fused product, and down";
+    const auto values = [&](const char* module) {
+      return adapter.weights->read_f32(std::string("model.layers.0.self_attn.") + module + ".lora_A.weight");
+    };
+    EXPECT_EQ(values("q_proj"), values("v_proj")) << "one A for the three";
+
+    // To PEFT's folder and in again.
+    const std::string peft = o.save + "-peft";
+    model::export_peft(o.save, peft);
+    TrainOptions again = o;
+    again.adapter_from = peft, again.save.clear(), again.load.clear(), again.train_iters = 7;
+    again.lr.lr = 1e-20, again.lora->dropout = 0;
+    TrainOptions from_checkpoint = again;
+    from_checkpoint.adapter_from = o.save;
+    EXPECT_EQ(run(again).digest, run(from_checkpoint).digest);
+    again.lora->rank = 2;
+    EXPECT_THROW(run(again), Error);
+
+    TrainOptions all = tiny(6);
+    all.load = o.save;
+    EXPECT_THROW(run(all), Error) << "an adapter is no model";
+  }
+  TrainOptions none = tiny(1);
+  none.lora = LoraSpec{};
+  EXPECT_THROW(run(none), Error) << "there is nothing to adapt";
+  none.load = base.save;
+  EXPECT_THROW(run(none), Error) << "without finetune that is a run to go on with";
+  none.finetune = true;
+  EXPECT_EQ(run(none).lines.size(), 1u);
 }
 
 }  // namespace

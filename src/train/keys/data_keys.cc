@@ -47,12 +47,18 @@ void add_data_keys(TrainSchema& keys) {
             {.doc = "no loss where the input is the end of a document"});
   keys.acts("apply_sft_dataset_separated_loss_mask_if_existed", FLAGSCALE_FIELD(data, separated_loss_mask),
             {.doc = "X_loss_mask_document beside X_text_document says with 1 or 0 which tokens are learnt"});
+  keys.acts(
+      "sft", FLAGSCALE_FIELD(data, sft),
+      {.doc = "the data is conversations (data preprocess --conversations): samples are whole ones, and "
+              "the loss masks beside them act"});
+  keys.acts("sft_packing", FLAGSCALE_FIELD(data, sft_packing),
+            {.doc = "several conversations in a sample, each with positions and attention of its own; none: "
+                    "yes; false: one, and padding"});
   add_tokenizer(keys);
   keys.ignored("num_workers", "samples are read by the trainer's own thread");
   keys.ignored("no_create_attention_mask_in_dataloader", "no mask is ever made: sequences are packed");
   keys.ignored("dataloader_save", "the position in the data is in the checkpoint");
   keys.refused("dataloader_type", "another order of samples, or a loader of one's own", {"single"});
-  keys.refused("sft", "conversations as samples");
   keys.refused("mock_data", "made-up data");
 }
 

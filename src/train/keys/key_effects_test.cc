@@ -158,6 +158,7 @@ const Keys kScaled{"max_position_embeddings=16384", "rotary_base=5e5", "use_rope
 const Keys kSplit{"data_path=null", "train_data_path=[%a]", "split=null"};
 const Keys kEvents{"tensorboard_dir=@/tb"};
 const Keys kFull{"recompute_granularity=full", "recompute_method=uniform"};
+const Keys kLora{"pretrained_checkpoint=prepared", "peft_type=lora"};
 const Keys kBlock{"recompute_granularity=full", "recompute_method=block", "recompute_num_layers=1"};
 
 const std::vector<Sample>& table() {
@@ -246,6 +247,8 @@ const std::vector<Sample>& table() {
       {"data_cache_path", "@/cache", {}},
       {"no_mmap_bin_files", "true", {}},
       {"apply_sft_dataset_separated_loss_mask_if_existed", "true", {"data_path=[@/../m_text_document]"}},
+      {"sft", "true", {"data_path=[@/../m_text_document]"}},
+      {"sft_packing", "false", {"data_path=[@/../m_text_document]", "sft=true"}},
       {"reset_position_ids", "true", {}},
       {"reset_attention_mask", "true", {}},
       {"eod_mask_loss", "true", {}},
@@ -254,6 +257,15 @@ const std::vector<Sample>& table() {
       {"save", "@/s", {}},
       {"load", "prepared", {}},
       {"pretrained_checkpoint", "prepared", {}},
+      {"peft_type", "lora", {"pretrained_checkpoint=prepared"}},
+      {"lora_target_modules", "[q_proj,linear_fc2]", kLora},
+      {"lora_dim", "4", kLora},
+      {"lora_alpha", "4", kLora},
+      {"lora_dropout", "0.2", kLora},
+      {"lora_dropout_position", "post", kLora + Keys{"lora_dropout=0.2"}},
+      {"lora_in_init_method", "kaiming", kLora},
+      {"lora_out_init_method", "gaussian", kLora},
+      {"pretrained_adapter", "adapter", kLora},
       {"finetune", "true", {"load=prepared"}},
       {"no_load_optim", "true", {"load=prepared"}},
       {"save_interval", "2", {"save=@/s"}},
@@ -294,6 +306,9 @@ class KeyEffects : public testing::Test {
     set_log_level(LogLevel::kQuiet);
     prepared_ = std::make_unique<Folder>();
     Trainer(prepared_->options({"data_path=[%a]", "save=@/s", "exit_interval=2"})).run(stderr);
+    Trainer(
+        prepared_->options(with_folder(kLora + Keys{"data_path=[%a]", "save=@/adapter", "exit_interval=2"})))
+        .run(stderr);
   }
   static void TearDownTestSuite() {
     prepared_.reset();
@@ -301,8 +316,9 @@ class KeyEffects : public testing::Test {
   }
   static Keys with_folder(Keys keys) {
     for (std::string& key : keys)
-      if (const size_t at = key.find("prepared"); at != std::string::npos)
-        key.replace(at, 8, prepared_->run() + "/s");
+      for (const auto& [word, folder] : {std::pair{"=prepared", "=" + prepared_->run() + "/s"},
+                                         {"=adapter", "=" + prepared_->run() + "/adapter"}})
+        if (key.ends_with(word)) key.replace(key.rfind('='), std::string::npos, folder);
     return keys;
   }
   static inline std::unique_ptr<Folder> prepared_;

@@ -14,10 +14,11 @@ void add_optimizer_keys(TrainSchema& keys);
 void add_batch_keys(TrainSchema& keys);
 void add_data_keys(TrainSchema& keys);
 void add_checkpoint_keys(TrainSchema& keys);
+void add_adapter_keys(TrainSchema& keys);
 void add_precision_keys(TrainSchema& keys);
 void add_logging_keys(TrainSchema& keys);
 void add_parallel_keys(TrainSchema& keys);      // more than one rank
-void add_other_family_keys(TrainSchema& keys);  // images, adapters, latent attention
+void add_other_family_keys(TrainSchema& keys);  // images, latent attention
 
 // A field of one of TrainConfig's parts: FIELD(model, num_layers).
 #define FLAGSCALE_FIELD(part, field) [](TrainConfig& c) -> auto& { return c.part.field; }

@@ -35,9 +35,6 @@ void add_other_family_keys(TrainSchema& keys) {
     keys.refused(key, "latent attention");
   for (const char* key : {"mtp_num_layers", "mtp_loss_scaling_factor"})
     keys.refused(key, "predicting several tokens");
-  for (const char* key : {"peft_type", "lora_alpha", "lora_dim", "lora_dropout", "lora_dropout_position",
-                          "lora_in_init_method", "lora_out_init_method", "lora_target_modules"})
-    keys.refused(key, "adapters");
   for (const char* key :
        {"allow_missing_vision_projection_checkpoint", "disable_vision_class_token", "freeze_LM", "freeze_ViT",
         "image_aspect_ratio", "image_grid_pinpoints", "img_h", "img_w", "interleaved_dataset",

@@ -107,6 +107,8 @@ struct DataKeys {
   std::string data_cache_path;
   bool no_mmap_bin_files = false;
   bool separated_loss_mask = false;  // apply_sft_dataset_separated_loss_mask_if_existed
+  bool sft = false;
+  std::optional<bool> sft_packing;  // ours; none: yes
   bool reset_position_ids = false;
   bool reset_attention_mask = false;
   bool eod_mask_loss = false;
@@ -129,6 +131,16 @@ struct CheckpointKeys {
   bool no_load_optim = false, no_save_optim = false;
   std::optional<bool> async_save;  // none: yes
   int64_t keep_last = 0;           // ours: older checkpoints are removed; 0 keeps all
+};
+
+struct AdapterKeys {
+  std::string peft_type;  // empty: the whole model is trained
+  std::vector<std::string> lora_target_modules{"linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"};
+  int64_t lora_dim = 8;
+  double lora_alpha = 16, lora_dropout = 0;
+  std::string lora_dropout_position = "pre";
+  std::string lora_in_init_method = "xavier", lora_out_init_method = "zero";
+  std::string pretrained_adapter;  // ours: a PEFT folder or a checkpoint of an adapter to start from
 };
 
 struct LoggingKeys {
@@ -164,6 +176,7 @@ struct TrainConfig {
   DataKeys data;
   TokenizerKeys tokenizer;
   CheckpointKeys checkpoint;
+  AdapterKeys adapter;
   LoggingKeys logging;
   PrecisionKeys precision;
   RecomputeKeys recompute;

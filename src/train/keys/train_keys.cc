@@ -20,6 +20,7 @@ TrainSchema make_schema() {
   add_batch_keys(keys);
   add_data_keys(keys);
   add_checkpoint_keys(keys);
+  add_adapter_keys(keys);
   add_precision_keys(keys);
   add_logging_keys(keys);
   add_parallel_keys(keys);

@@ -260,8 +260,14 @@ void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOption
   out.data.seed = static_cast<uint32_t>(out.seed);
   out.data.mmap_bin_files = !d.no_mmap_bin_files;
   out.data.separated_loss_mask = d.separated_loss_mask;
+  out.data.sft = out.mask.packed = d.sft;
+  out.data.sft_packing = d.sft_packing.value_or(true);
   out.data.cache_path = d.data_cache_path;
   out.data.vocab_size = out.model.vocab_size;
+  if (d.sft && (d.reset_position_ids || d.reset_attention_mask || d.eod_mask_loss))
+    fail(ErrorKind::kConfig,
+         "sft has positions, attention and masks of its own for each conversation: leave out "
+         "reset_position_ids, reset_attention_mask and eod_mask_loss");
   const bool needs_end = d.reset_position_ids || d.reset_attention_mask || d.eod_mask_loss;
   if (needs_end && tokenizer.end_of_document < 0)
     fail(ErrorKind::kConfig,
@@ -294,6 +300,23 @@ void set_files(const TrainConfig& c, TrainOptions& out) {
   out.no_load_optim = c.checkpoint.no_load_optim;
   out.no_save_optim = c.checkpoint.no_save_optim;
   out.async_save = c.checkpoint.async_save.value_or(true);
+}
+
+void set_adapter(const AdapterKeys& a, TrainOptions& out) {
+  if (a.peft_type.empty()) {
+    if (!a.pretrained_adapter.empty())
+      fail(ErrorKind::kConfig, "pretrained_adapter is {}, and peft_type is not set: set peft_type: lora",
+           a.pretrained_adapter);
+    return;
+  }
+  out.lora = LoraSpec{a.lora_target_modules,
+                      a.lora_dim,
+                      a.lora_alpha,
+                      a.lora_dropout,
+                      a.lora_dropout_position == "post",
+                      a.lora_in_init_method,
+                      a.lora_out_init_method};
+  out.adapter_from = a.pretrained_adapter;
 }
 
 void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
@@ -333,6 +356,7 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
   set_data(config, tokenizer, out);
   set_files(config, out);
   set_recompute(config.recompute, out);
+  set_adapter(config.adapter, out);
   validate(out);
   // How much is asked for decides how many epochs are laid out and so the order of samples: Megatron's
   // numbers.

@@ -1,0 +1,214 @@
+#include "train/adapter.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "op/random_normal/random_normal.h"
+
+namespace flagscale::train {
+
+namespace {
+
+constexpr const char* kInits[] = {"xavier", "normal", "kaiming", "gaussian", "zero"};
+
+std::string last_of(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+// Megatron's name of the product that a projection is a part of.
+std::string fused_name(const std::string& projection) {
+  static const std::map<std::string, std::string> kNames{
+      {"q_proj", "linear_qkv"},   {"k_proj", "linear_qkv"},    {"v_proj", "linear_qkv"},
+      {"o_proj", "linear_proj"},  {"gate_proj", "linear_fc1"}, {"up_proj", "linear_fc1"},
+      {"down_proj", "linear_fc2"}};
+  const auto it = kNames.find(projection);
+  return it == kNames.end() ? "" : it->second;
+}
+
+// "model.layers.0.self_attn.q_proj" -> "decoder.layers.0.self_attention.linear_qkv"
+std::string megatron_name(const std::string& module) {
+  std::string name = module.substr(0, module.rfind('.') + 1) + fused_name(last_of(module));
+  for (const auto& [from, to] :
+       {std::pair<std::string, std::string>{"model.", "decoder."}, {".self_attn.", ".self_attention."}})
+    if (const size_t at = name.find(from); at != std::string::npos) name.replace(at, from.size(), to);
+  return name;
+}
+
+bool matches_pattern(std::string_view pattern, std::string_view name) {
+  const size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == name;
+  if (name.substr(0, star) != pattern.substr(0, star)) return false;
+  pattern.remove_prefix(star + 1);
+  name.remove_prefix(star);
+  for (size_t skip = 0; skip <= name.size(); ++skip)
+    if (matches_pattern(pattern, name.substr(skip))) return true;
+  return false;
+}
+
+bool matches(const std::string& target, const std::string& name) {
+  if (target.find('*') != std::string::npos) return matches_pattern(target, name);
+  return name == target || name.ends_with("." + target);
+}
+
+// Remembers which of the targets something was found for.
+class Chooser {
+ public:
+  explicit Chooser(const std::vector<std::string>& targets) : targets_(targets) {}
+  bool operator()(const std::string& name) {
+    bool chosen = false;
+    for (const std::string& target : targets_)
+      if (matches(target, name)) found_.insert(target), chosen = true;
+    return chosen;
+  }
+  bool all(const std::string& module) {
+    const bool chosen = std::count(targets_.begin(), targets_.end(), "all-linear") > 0;
+    if (chosen) found_.insert("all-linear");
+    return (*this)(module) || chosen;
+  }
+  void require_all_found(const std::set<std::string>& known) const {
+    for (const std::string& target : targets_)
+      if (!found_.contains(target))
+        fail(ErrorKind::kConfig, "lora_target_modules: '{}' is none of the model's products: {}, all-linear",
+             target, fmt::join(known, ", "));
+  }
+
+ private:
+  const std::vector<std::string>& targets_;
+  std::set<std::string> found_;
+};
+
+nn::Parameter matrix(const std::string& name, int64_t rows, int64_t columns, nn::Init init,
+                     std::vector<nn::Part> parts) {
+  return {name, {rows, columns}, nn::Shard::kReplicated, init, true, std::move(parts), {}, {}};
+}
+
+}  // namespace
+
+void validate(const LoraSpec& s) {
+  if (s.rank < 1 || s.rank > op::kMaxLoraRank)
+    fail(ErrorKind::kConfig, "lora_dim is {}, expected 1 to {}", s.rank, op::kMaxLoraRank);
+  if (!(s.alpha > 0)) fail(ErrorKind::kConfig, "lora_alpha is {}, expected more than 0", s.alpha);
+  if (!(s.dropout >= 0 && s.dropout < 1))
+    fail(ErrorKind::kConfig, "lora_dropout is {}, expected 0 to less than 1", s.dropout);
+  if (s.targets.empty()) fail(ErrorKind::kConfig, "lora_target_modules is empty: nothing would be trained");
+  for (const auto& [key, method] :
+       {std::pair{"lora_in_init_method", s.in_init}, {"lora_out_init_method", s.out_init}})
+    if (std::find(std::begin(kInits), std::end(kInits), method) == std::end(kInits))
+      fail(ErrorKind::kConfig, "{} is '{}'; known: {}", key, method, fmt::join(kInits, ", "));
+  if (s.in_init == "zero" && s.out_init == "zero")
+    fail(ErrorKind::kConfig,
+         "lora_in_init_method and lora_out_init_method are both zero: no gradient would ever move them");
+}
+
+nn::Init init_of(const std::string& method, int64_t out, int64_t in, int64_t rank) {
+  using Kind = nn::Init::Kind;
+  if (method == "zero") return {Kind::kZeros, 0};
+  if (method == "kaiming") return {Kind::kUniform, 1 / std::sqrt(static_cast<float>(in))};
+  if (method == "normal") return {Kind::kNormal, 0.2f};
+  if (method == "gaussian") return {Kind::kNormal, 1 / static_cast<float>(rank)};
+  return {Kind::kNormal, std::sqrt(2 / static_cast<float>(in + out))};
+}
+
+Adapter::Adapter(model::Decoder& decoder, const LoraSpec& spec, uint64_t seed, const op::DropoutRows* rows)
+    : spec_(spec), seed_(seed), rows_(rows) {
+  validate(spec_);
+  Chooser chosen(spec_.targets);
+  std::set<std::string> known;
+  for (nn::Linear* linear : decoder.linears()) {
+    const std::vector<nn::LoraPart> projections = linear->lora_parts();
+    nn::Lora& lora = loras_.emplace_back();
+    const std::string whole = megatron_name(projections[0].module);
+    known.insert(last_of(whole));
+    const bool fused = chosen(whole);
+    if (fused) {
+      nn::LoraPart all = projections[0];
+      all.rows = linear->weight().shape[0];
+      add_target(lora, all, projections);
+    }
+    for (const nn::LoraPart& projection : projections) {
+      known.insert(last_of(projection.module));
+      ++projections_[last_of(projection.module)];
+      if (!chosen.all(projection.module)) continue;
+      if (fused)
+        fail(ErrorKind::kConfig, "lora_target_modules names {} twice: as itself and as a part of {}",
+             projection.module, whole);
+      add_target(lora, projection, {projection});
+    }
+    if (!lora.parts.empty()) linear->adapt(&lora);
+  }
+  chosen.require_all_found(known);
+}
+
+void Adapter::add_target(nn::Lora& lora, nn::LoraPart part, const std::vector<nn::LoraPart>& projections) {
+  const int64_t rank = spec_.rank;
+  const std::string name = part.module + ".lora_A.weight";
+  std::vector<nn::Part> rows;
+  for (const nn::LoraPart& projection : projections) {
+    rows.push_back({projection.module + ".lora_B.weight", projection.rows});
+    if (projection.module != part.module) copies_[name].push_back(projection.module + ".lora_A.weight");
+  }
+  nn::Parameter& a = list_.add(matrix(name, rank, part.in, init_of(spec_.in_init, rank, part.in, rank), {}));
+  nn::Parameter& b = list_.add(matrix(part.module + ".lora_B.weight", part.rows, rank,
+                                      init_of(spec_.out_init, part.rows, rank, rank), rows));
+  part.training = {static_cast<float>(spec_.alpha / static_cast<double>(rank)),
+                   0,
+                   spec_.dropout_after,
+                   seed_,
+                   op::random_stream("lora_dropout", part.module),
+                   rows_};
+  lora.parts.push_back(std::move(part));
+  targets_.push_back({&lora, lora.parts.size() - 1, &a, &b});
+}
+
+const std::vector<std::string>& Adapter::copies(const std::string& name) const {
+  static const std::vector<std::string> kNone;
+  const auto it = copies_.find(name);
+  return it == copies_.end() ? kNone : it->second;
+}
+
+void Adapter::connect(bool dropout) {
+  for (const Target& target : targets_) {
+    nn::LoraPart& part = target.lora->parts[target.part];
+    part.a = target.a->value;
+    part.b = target.b->value;
+    part.training.dropout = dropout ? static_cast<float>(spec_.dropout) : 0.f;
+  }
+}
+
+std::string Adapter::peft_config(const std::string& base_model) const {
+  std::map<std::string, std::set<std::string>> targets;  // by short name
+  for (const nn::Parameter& parameter : list_.parameters())
+    for (const nn::Part& part : parameter.parts)
+      if (constexpr std::string_view kB = ".lora_B.weight"; part.name.ends_with(kB)) {
+        const std::string module = part.name.substr(0, part.name.size() - kB.size());
+        targets[last_of(module)].insert(module);
+      }
+  std::set<std::string> modules;  // short names where all of a name are targets
+  for (auto& [name, found] : targets)
+    if (found.size() == projections_.at(name))
+      modules.insert(name);
+    else
+      modules.merge(found);
+  const nlohmann::ordered_json json{{"peft_type", "LORA"},
+                                    {"task_type", "CAUSAL_LM"},
+                                    {"base_model_name_or_path", base_model},
+                                    {"r", spec_.rank},
+                                    {"lora_alpha", spec_.alpha},
+                                    {"lora_dropout", spec_.dropout},
+                                    {"target_modules", modules},
+                                    {"bias", "none"},
+                                    {"fan_in_fan_out", false},
+                                    {"inference_mode", true},
+                                    {"init_lora_weights", true},
+                                    {"use_rslora", false},
+                                    {"use_dora", false},
+                                    {"modules_to_save", nullptr},
+                                    {"rank_pattern", nlohmann::json::object()},
+                                    {"alpha_pattern", nlohmann::json::object()}};
+  return json.dump(2) + "\n";
+}
+
+}  // namespace flagscale::train
