@@ -6,6 +6,7 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/serving.h"
 #include "app/training.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -68,14 +69,25 @@ void setup_explain(CLI::App& app) {
   });
 }
 
+struct Validated {
+  std::string type;
+  train::TrainReading reading;  // of a training task
+};
+
 // With --json a refusal is a result too, so it is printed as one; the exit code stays.
-train::TrainReading validated(const Options& options) {
+Validated validated(const Options& options) {
   try {
     const config::Composed composed = config::compose(options.request);
+    Validated result{task_type(composed), {}};
+    if (result.type == "serve" || result.type == "inference") {
+      check_serving_task(composed, result.type);
+      return result;
+    }
     training_action(composed);
-    train::TrainReading reading = train::read_train_config(composed);
-    train::check_train_config(reading.config);
-    return reading;
+    result.reading = train::read_train_config(composed);
+    train::check_train_config(result.reading.config);
+    result.type = "training";
+    return result;
   } catch (const Error& error) {
     const nlohmann::ordered_json out{{"valid", false}, {"error", error.what()}};
     if (options.json) fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
@@ -91,7 +103,7 @@ void setup_validate(CLI::App& app) {
       "Examples:\n  flagscale config validate --config-path examples/aquila/conf --config-name train "
       "data_path=book tokenizer_path=tok");
   app.callback([=] {
-    const train::TrainReading reading = validated(*options);
+    const auto [type, reading] = validated(*options);
     if (options->json) {
       const nlohmann::ordered_json out{
           {"valid", true}, {"notes", reading.notes}, {"ignored", reading.ignored}};
@@ -99,7 +111,7 @@ void setup_validate(CLI::App& app) {
     }
     for (const std::string& note : reading.notes) info("{}", note);
     if (!reading.ignored.empty()) info("{}", reading.ignored_line());
-    fmt::print("{} is a valid training configuration\n", options->request.name);
+    fmt::print("{} is a valid {} configuration\n", options->request.name, type);
   });
 }
 
@@ -128,7 +140,8 @@ void setup(CLI::App& app) {
   app.require_subcommand(1);
   setup_show(*app.add_subcommand("show", "print a configuration, composed and resolved"));
   setup_explain(*app.add_subcommand("explain", "what a key means, and where its value came from"));
-  setup_validate(*app.add_subcommand("validate", "check a training configuration without starting it"));
+  setup_validate(
+      *app.add_subcommand("validate", "check a train, serve or inference configuration without starting it"));
   setup_keys(*app.add_subcommand("keys", "list every key that a training configuration may have"));
   app.footer("Examples:\n  flagscale config explain train.model.rotary_base\n  flagscale config keys");
 }

@@ -137,7 +137,7 @@ void fit_engine(Task& task) {
   size_t longest = 0;
   for (const std::string& prompt : task.prompts) longest = std::max(longest, prompt.size());
   const int64_t tokens = static_cast<int64_t>(longest) + task.sampling.max_tokens.value_or(16);
-  if (!task.engine.max_model_len && tokens < 1000) task.engine.max_model_len = 1024;
+  if (tokens < 1000) task.engine.default_length = 1024;
 }
 
 // A stop string ends a choice here; its request is cancelled once all its choices have ended.
@@ -221,6 +221,14 @@ serve::GenerationPlan plan_of(const Task& task, const serve::ServedModel& model)
 }
 
 }  // namespace
+
+void check_serving_task(const config::Composed& composed, const std::string& type) {
+  plans_only(composed, type);
+  if (type == "serve")
+    serve::read_serve_task(composed);
+  else
+    read_task(composed);
+}
 
 void run_inference(const config::Composed& composed, bool plan_only, bool json) {
   const auto start = std::chrono::steady_clock::now();

@@ -15,7 +15,8 @@ std::string text_at(const config::Composed& composed, const std::string& path, c
   return value ? config::python_str(*value) : otherwise;
 }
 
-// True for dryrun, which checks and plans; false for run.
+}  // namespace
+
 bool plans_only(const config::Composed& composed, const std::string& type) {
   const std::string action = text_at(composed, "action", "run");
   if (action != "run" && action != "dryrun")
@@ -24,16 +25,21 @@ bool plans_only(const config::Composed& composed, const std::string& type) {
   return action == "dryrun";
 }
 
+std::string task_type(const config::Composed& composed) {
+  return text_at(composed, "experiment.task.type", "train");
+}
+
+namespace {
+
 void run_service(const config::Composed& composed) {
   const serve::ServiceConfig config = serve::read_serve_task(composed);
-  if (config.model.empty()) fail(ErrorKind::kConfig, "which model? engine_args.model names none");
   if (!plans_only(composed, "serve")) return serve_model(config);
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
 }
 
 void run(const TrainingRequest& request) {
   const config::Composed composed = config::compose(request.configuration);
-  const std::string type = text_at(composed, "experiment.task.type", "train");
+  const std::string type = task_type(composed);
   if (type == "train") return run_training(request, composed);
   if (type == "inference") return run_inference(composed, plans_only(composed, type), request.json);
   if (type == "serve") return run_service(composed);

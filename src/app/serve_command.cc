@@ -44,9 +44,12 @@ serve::ServiceConfig configuration(Options o) {
   if (!o.api_keys.empty()) config.api_key = o.api_keys;
   for (const std::string& lora : o.loras) config.lora_modules.list.push_back(serve::parse_lora_module(lora));
   if (!o.names.empty()) config.served_model_name = o.names;
-  if (std::find(config.api_key.begin(), config.api_key.end(), "") != config.api_key.end())
-    fail(ErrorKind::kInvalidArgument, "an API key must not be empty");
   return config;
+}
+
+void refuse_empty(const std::vector<std::string>& list, const char* what) {
+  if (std::find(list.begin(), list.end(), "") != list.end())
+    fail(ErrorKind::kInvalidArgument, "{} must not be empty", what);
 }
 
 void warn_of_open_door(const serve::ServiceConfig& config) {
@@ -62,6 +65,8 @@ void warn_of_open_door(const serve::ServiceConfig& config) {
 
 void serve_model(const serve::ServiceConfig& config) {
   const auto start = std::chrono::steady_clock::now();
+  refuse_empty(config.api_key, "an API key");
+  refuse_empty(config.served_model_name, "served_model_name");
   warn_of_open_door(config);
   ServedEngine loaded = load_served_engine(config);
   serve::ModelServer server(config, std::move(loaded.model), std::move(loaded.engine));
@@ -86,14 +91,14 @@ std::string flag_names(const config::KeyInfo& key) {
   return names;
 }
 
-// Every key that acts is a flag too, as with vLLM: --max-model-len 4096, --no-enable-prefix-caching.
+// Every key is a flag too, as with vLLM: --max-model-len 4096, --no-enable-prefix-caching. Those that do
+// nothing here, or are refused, are not in the help.
 void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
   for (const config::KeyInfo& key : serve::service_keys().keys()) {
     const std::string first = flag_names(key).substr(0, key.name.size() + 2);
-    if (key.key_class != config::KeyClass::kActs || key.name == "model" || app.get_option_no_throw(first))
-      continue;
+    if (key.name == "model" || app.get_option_no_throw(first)) continue;
     CLI::Option* option = nullptr;
-    if (key.type == "flag") {
+    if (serve::is_switch(key)) {
       const std::string name = flag_names(key);
       option = app.add_flag_function(
           name + ",!--no-" + name.substr(2),
@@ -116,7 +121,7 @@ void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
           },
           key.doc);
     }
-    option->group("Engine arguments, under vLLM's names");
+    option->group(key.key_class == config::KeyClass::kActs ? "Engine arguments, under vLLM's names" : "");
   }
 }
 
@@ -124,7 +129,7 @@ void setup(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "Hugging Face folder, checkpoint, .gguf file, or an example's name");
   app.add_option("yaml", o->yaml, "FlagScale's serve file: engine_args with vLLM's names");
-  app.add_option("--model-path", o->model_path, "the model, in place of MODEL");
+  app.add_option("--model-path,--model", o->model_path, "the model, in place of MODEL");
   app.add_option("--engine-args", o->arguments,
                  "JSON object of further engine arguments, which win over the file's");
   app.add_option("--host", o->host,
@@ -135,6 +140,7 @@ void setup(CLI::App& app) {
   app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");
   add_engine_flags(app, o);
   app.footer(
+      "Arguments of vLLM's that change no answer here, as --tensor-parallel-size, are taken and do nothing.\n"
       "Examples:\n"
       "  flagscale serve models/SmolLM2-135M-Instruct --port 8000\n"
       "  flagscale serve Qwen2.5-0.5B.gguf --max-model-len 4096 --max-num-seqs 16\n"

@@ -4,12 +4,11 @@
 
 #include "app/model_argument.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace flagscale {
 
 namespace {
-
-constexpr int64_t kDefaultLength = 8192;
 
 void make_room_for_adapters(const serve::ServiceConfig& config, engine::RunnerOptions& options) {
   constexpr int64_t kPlaces = 8, kRank = 16;
@@ -23,19 +22,38 @@ void make_room_for_adapters(const serve::ServiceConfig& config, engine::RunnerOp
       options.max_adapter_rank = std::max(options.max_adapter_rank, model::open_peft(module.path).max_rank());
 }
 
+std::string format_of(const serve::ServiceConfig& config) {
+  if (!config.quantization.empty() && config.quantization != "none") return config.quantization;
+  if (config.dtype == "float" || config.dtype == "fp32") return "float32";
+  if (config.dtype == "half" || config.dtype == "fp16") return "float16";
+  return config.dtype == "bf16" ? "bfloat16" : config.dtype;
+}
+
+// Tokens of the longest sequence, for which the cache must have room.
+int64_t length_of(const serve::ServiceConfig& config, int64_t longest) {
+  const int64_t length = std::min(config.max_model_len.value_or(config.default_length), longest);
+  if (config.max_model_len.value_or(0) > longest)
+    warn("max_model_len is {}, the model's longest sequence has {} tokens: that counts",
+         *config.max_model_len, longest);
+  if (config.num_kv_blocks > 0 && config.num_kv_blocks * 16 < length)
+    fail(ErrorKind::kInvalidArgument,
+         "num_kv_blocks is {}: {} tokens, fewer than the {} of one sequence; give more, or lower "
+         "max_model_len",
+         config.num_kv_blocks, config.num_kv_blocks * 16, length);
+  return length;
+}
+
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
   engine::RunnerOptions options;
-  options.weights = {
-      engine::parse_weight_format(config.quantization.empty() ? config.dtype : config.quantization),
-      op::parse_compute(config.compute), /*keep=*/true};
+  options.weights = {engine::parse_weight_format(format_of(config)), op::parse_compute(config.compute),
+                     /*keep=*/true};
   const DType rounded = config.compute == "exact" ? DType::kF32 : DType::kBF16;
   options.cache =
       config.kv_cache_dtype == "auto" ? rounded : engine::parse_cache_dtype(config.kv_cache_dtype);
   options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
   options.max_sequences = config.max_num_seqs;
   options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
-  const int64_t longest = model.config.max_positions;
-  options.max_length = config.max_model_len ? *config.max_model_len : std::min(longest, kDefaultLength);
+  options.max_length = length_of(config, model.config.max_positions);
   if (const int drafts = config.speculative_config.value.draft_tokens; drafts > 0)
     options.max_rows = std::min(options.max_tokens, options.max_sequences * (1 + drafts));
   options.pages = static_cast<int32_t>(config.num_kv_blocks);

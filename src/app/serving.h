@@ -1,6 +1,8 @@
 #pragma once
 // A model served in the foreground, or asked without a server: what `serve` and `run` share.
 
+#include <string>
+
 #include "config/compose.h"
 #include "serve/service_config.h"
 
@@ -8,6 +10,14 @@ namespace flagscale {
 
 // Returns when a signal has stopped the server in order. Throws Error before it is ready.
 void serve_model(const serve::ServiceConfig& config);
+
+std::string task_type(
+    const config::Composed& composed);  // experiment.task.type; "train" where it is not given
+// True for action=dryrun, which checks and plans; false for run. Throws Error{kUnsupported} for another one.
+bool plans_only(const config::Composed& composed, const std::string& type);
+
+// Reads and checks a `serve` or `inference` task as running it would, without a model.
+void check_serving_task(const config::Composed& composed, const std::string& type);
 
 // FlagScale's `inference` task: llm, generate.prompts and generate.sampling. Prints each answer as
 // FlagScale's own script does, or as a JSON object a line. plan: reads and checks everything, and prints what

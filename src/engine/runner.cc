@@ -92,6 +92,11 @@ void Runner::fit_cache() {
   const int64_t least = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens,
                 most = static_cast<int64_t>((options_.cache_bytes > 0 ? options_.cache_bytes : left / 2) /
                                             page_bytes());
+  if (options_.cache_bytes > 0 && most < least)
+    fail(ErrorKind::kInvalidArgument,
+         "a cache of {} bytes holds {} tokens, fewer than the {} of one sequence: it needs {} bytes for it",
+         options_.cache_bytes, most * op::kPageTokens, options_.max_length,
+         static_cast<size_t>(least) * page_bytes());
   options_.pages = static_cast<int32_t>(std::clamp<int64_t>(options_.pages, least, std::max(least, most)));
 }
 

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <random>
 #include <sstream>
+#include <thread>
 
 #include "base/temporary_folder_test_support.h"
 #include "serve/server_test_support.h"
@@ -142,6 +144,55 @@ TEST(LoraServing, LoadsByRequestOnlyWhereThatIsEnabled) {
   EXPECT_EQ(server.load({{"lora_name", "x"}, {"lora_path", "all"}}).status, 400);
   EXPECT_EQ(server.unload("first").status, 400);
   EXPECT_NE(server.text("first"), server.text("scripted"));
+}
+
+// Loads, unloads, or asks and goes away in mid answer.
+void disturb(const AdapterServer& server, std::mt19937& random) {
+  const std::vector<std::string> names{"all", "rslora", "zero"};
+  const std::string& name = names[random() % 3];
+  const auto what = random() % 6;
+  if (what == 0) {
+    const int status = server.load({{"lora_name", name}, {"lora_path", name}}).status;
+    EXPECT_TRUE(status == 200 || status == 400) << status;  // loaded already, or its places are still taken
+  } else if (what == 1) {
+    const int status = server.unload(name).status;
+    EXPECT_TRUE(status == 200 || status == 404) << status;
+  } else {
+    auto pieces = random() % 4;
+    const TestJson body = {{"model", what == 2 ? "scripted" : name},
+                           {"prompt", std::string(1 + random() % 60, 'a')},
+                           {"n", 1 + random() % 2},
+                           {"max_tokens", 1 + random() % 40},
+                           {"ignore_eos", true},
+                           {"stream", true}};
+    const net::Response head = server.http->client().stream("POST", "/v1/completions", body.dump(),
+                                                            {{"Content-Type", "application/json"}},
+                                                            [&](std::string_view) { return pieces-- > 0; });
+    EXPECT_TRUE(head.status == 200 || (head.status == 404 && what != 2)) << head.status;
+  }
+}
+
+TEST(Soak, AdaptersOverHttpLeaveNothing) {
+  const char* told = std::getenv("FLAGSCALE_SOAK_CANCELLATIONS");
+  const int each = (told ? std::atoi(told) : 300) / 3;
+  const AdapterServer server(true, 3);
+  std::vector<std::thread> clients;
+  for (unsigned c = 0; c < 3; ++c)
+    clients.emplace_back([&, c] {
+      std::mt19937 random(c);
+      for (int i = 0; i < each; ++i) disturb(server, random);
+    });
+  for (std::thread& client : clients) client.join();
+  for (const char* name : {"first", "all", "rslora", "zero"}) server.unload(name);
+  const auto left = [&] {
+    return server.adapters->in_use() + server.http->metric("vllm:num_requests_running") +
+           server.http->metric("vllm:num_requests_waiting") +
+           server.http->metric("vllm:kv_cache_usage_perc") +
+           server.http->get("/load")["server_load"].get<double>();
+  };
+  for (int i = 0; i < 1000 && left() != 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(left(), 0);
+  EXPECT_EQ(server.http->get("/v1/models")["data"].size(), 1u);
 }
 
 TEST(LoraServing, IsConfiguredAsInVllm) {

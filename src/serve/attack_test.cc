@@ -15,6 +15,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Milliseconds that the median of kRepeats refusals may take; loose where nothing is measured. `./dev bench
+// refusals` sets it.
+const char* const kLimit = std::getenv("FLAGSCALE_REFUSAL_MS");
+constexpr int kRepeats = 9;
+
 struct Attack {
   const char* name;
   std::string path, body;
@@ -224,15 +229,22 @@ class Attacks : public ::testing::Test {
     over = true;
     EXPECT_GT(neighbour.get(), 0) << "the neighbour's answer was not its own";
     EXPECT_EQ(server.send("GET", "/health").status, 200);
-    fmt::print("the slowest answer took {:.0f} ms: {}\n", slowest * 1e3, slowest_name);
+    if (slowest > 0) fmt::print("the slowest refusal took {:.1f} ms: {}\n", slowest * 1e3, slowest_name);
   }
   void expect(const char* name, const std::vector<int>& statuses, const std::function<int()>& attack) {
-    const auto start = Clock::now();
-    const int status = attack();
-    const double took = std::chrono::duration<double>(Clock::now() - start).count();
-    EXPECT_TRUE(std::find(statuses.begin(), statuses.end(), status) != statuses.end())
-        << name << ": " << status;
-    EXPECT_LT(took, 5) << name;
+    std::vector<double> times;
+    int status = 0;
+    for (int i = 0; i < (kLimit ? kRepeats : 1); ++i) {
+      const auto start = Clock::now();
+      status = attack();
+      times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+      EXPECT_TRUE(std::find(statuses.begin(), statuses.end(), status) != statuses.end())
+          << name << ": " << status;
+    }
+    std::sort(times.begin(), times.end());
+    const double took = times[times.size() / 2];
+    if (status == 200) return;  // an answer, which takes its time
+    EXPECT_LT(took, kLimit ? std::atof(kLimit) / 1e3 : 5) << name;
     if (took > slowest) slowest = took, slowest_name = name;
   }
   void run(const std::vector<Attack>& attacks) {

@@ -85,11 +85,32 @@ TEST(Refusals, WrongTypesAndRangesNameTheField) {
                                                                {"prompt_logprobs", 100},
                                                                {"priority", 0.5},
                                                                {"use_beam_search", true},
+                                                               {"temperature", 1e300},
+                                                               {"top_p", 1e-300},
+                                                               {"repetition_penalty", 1e-300},
+                                                               {"truncate_prompt_tokens", 0},
+                                                               {"truncate_prompt_tokens", -2},
+                                                               {"guided_json", "{"},
+                                                               {"guided_json", {{"type", "banana"}}},
+                                                               {"guided_regex", "(unclosed"},
+                                                               {"guided_grammar", "no grammar"},
                                                                {"cache_salt", 3}};
   for (const auto& [field, value] : cases) {
     expect_refusal(server, "/v1/completions", completion("x", {{field, value}}).dump(), 400, field);
     expect_refusal(server, "/v1/chat/completions", chat("x", {{field, value}}).dump(), 400, field);
   }
+  expect_refusal(server, "/v1/completions", completion("x", {{"structured_outputs", {{"jsn", 1}}}}).dump(),
+                 400, "structured_outputs.jsn");
+  for (const TestJson& choice : {TestJson("auto"), TestJson("required")})
+    expect_refusal(
+        server, "/v1/chat/completions",
+        chat("x", {{"tool_choice", choice},
+                   {"tools", {{{"function", {{"name", "f"}, {"parameters", {{"type", "banana"}}}}}}}}})
+            .dump(),
+        400, "tools");
+  for (const TestJson& extra : {TestJson{{"tools", {1}}}, TestJson{{"chat_template", "x"}},
+                                TestJson{{"chat_template_kwargs", {{"messages", 1}}}}})
+    expect_refusal(server, "/tokenize", chat("x", extra).dump(), 400, extra.begin().key());
   for (const char* messages :
        {"5", "[]", "[1]", "[{}]", R"([{"role": 1, "content": "x"}])", R"([{"role": "user"}])",
         R"([{"role": "user", "content": 5}])", R"([{"role": "user", "content": [{"type": "image_url"}]}])",
@@ -170,6 +191,7 @@ TEST(Security, KeysGuardEveryRouteButHealth) {
         EXPECT_EQ(server.send(verb, path, verb == "GET" ? "" : "{}", headers).status, 401) << path;
     }
   EXPECT_EQ(server.send("GET", "/v1/models", "", {{"authorization", "Bearer other"}}).status, 200);
+  EXPECT_EQ(server.send("GET", "/v1/models", "", {{"Authorization", "bearer other"}}).status, 200);
   config.metrics_public = true;
   TestServer open_metrics(config);
   EXPECT_EQ(open_metrics.send("GET", "/metrics").status, 200);

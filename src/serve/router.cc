@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <chrono>
 #include <utility>
 
@@ -73,7 +74,8 @@ bool same(std::string_view a, std::string_view b) {
 bool has_key(const Context& context, const net::Request& request) {
   std::string_view given = request.header("Authorization");
   constexpr std::string_view kScheme = "Bearer ";
-  if (!given.starts_with(kScheme)) return false;
+  const auto lower = [](unsigned char c) { return std::tolower(c); };
+  if (!std::ranges::equal(given.substr(0, kScheme.size()), kScheme, {}, lower, lower)) return false;
   given.remove_prefix(kScheme.size());
   bool found = false;
   for (const std::string& key : context.config.api_key) found |= same(given, key);

@@ -232,7 +232,33 @@ TEST(Chat, ContinuesTheLastMessage) {
   body["continue_final_message"] = true;
   body["add_generation_prompt"] = false;
   // What the model wrote is what is left of its script: "Well, " stands where its first six tokens would.
-  EXPECT_EQ(server.post("/v1/chat/completions", body)["choices"][0]["finish_reason"], "stop");
+  const TestJson plain = server.post("/v1/chat/completions", body)["choices"][0];
+  EXPECT_EQ(plain["finish_reason"], "stop");
+  body["echo"] = true;
+  const std::string all = "Well, " + plain["message"]["content"].get<std::string>();
+  EXPECT_EQ(server.post("/v1/chat/completions", body)["choices"][0]["message"]["content"], all);
+  EXPECT_EQ(server.stream("/v1/chat/completions", body).content(), all);
+}
+
+TEST(Chat, MessagesWithoutTextAreEmptyToTheTemplate) {
+  TestServer server;
+  TestJson empty = chat("abc");
+  empty["messages"].push_back({{"role", "assistant"}, {"content", ""}});
+  TestJson null = empty;
+  null["messages"].back()["content"] = nullptr;
+  const TestJson tokens = server.post("/tokenize", empty)["tokens"];
+  EXPECT_EQ(server.post("/tokenize", null)["tokens"], tokens);
+}
+
+TEST(Completions, TruncateThePromptToWhatFits) {
+  TestServer server;
+  const auto tokens = [&](const TestJson& keep) {
+    return server.post("/v1/completions",
+                       completion(std::string(600, 'a'), {{"truncate_prompt_tokens", keep},
+                                                          {"max_tokens", 4}}))["usage"]["prompt_tokens"];
+  };
+  EXPECT_EQ(tokens(7), 7);
+  EXPECT_EQ(tokens(-1), 512 - 4);
 }
 
 TEST(Completions, AnswersAsOpenAiDoes) {

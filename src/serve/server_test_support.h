@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -56,6 +57,12 @@ class TestServer {
                      net::Headers headers = {}) const {
     if (!body.empty()) headers.emplace_back("Content-Type", "application/json");
     return client().send(method, path, body, headers);
+  }
+  // Of a metric without further labels than the model's; -1: there is none.
+  double metric(const std::string& name) const {
+    const std::string text = send("GET", "/metrics").body;
+    const size_t at = text.find("\n" + name + "{");
+    return at == std::string::npos ? -1 : std::atof(text.c_str() + text.find("} ", at) + 2);
   }
   TestJson get(const std::string& path) const { return TestJson::parse(send("GET", path).body); }
   TestJson post(const std::string& path, const TestJson& body, int status = 200) const {

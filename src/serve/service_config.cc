@@ -1,5 +1,7 @@
 #include "serve/service_config.h"
 
+#include <set>
+
 namespace flagscale::serve {
 
 namespace {
@@ -35,10 +37,10 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
             {.doc = "names of the model in requests; the first is answered"});
   keys.acts("dtype", [](ServiceConfig& c) -> auto& { return c.dtype; },
             {.doc = "type of the weights in memory; auto: as the file has each, GGUF's blocks too",
-             .choices = {"auto", "float32", "bfloat16", "float16"}});
-  keys.acts(
-      "quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
-      {.doc = "weights quantised at load, in place of dtype", .choices = {"", "int8", "int4", "int4-32"}});
+             .choices = {"auto", "float32", "float", "fp32", "bfloat16", "bf16", "float16", "half", "fp16"}});
+  keys.acts("quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
+            {.doc = "weights quantised at load, in place of dtype",
+             .choices = {"none", "int8", "int4", "int4-32"}});
   keys.acts(
       "compute", [](ServiceConfig& c) -> auto& { return c.compute; },
       {.doc = "fast: int8 or bf16, as the weights are, in formats whose perplexity it keeps; exact: fp32; "
@@ -125,14 +127,44 @@ void add_output_keys(config::Schema<ServiceConfig>& keys) {
 }
 
 void add_other_keys(config::Schema<ServiceConfig>& keys) {
-  for (const char* name :
-       {"gpu_memory_utilization", "enforce_eager", "compilation_config", "swap_space", "block_size",
-        "cpu_offload_gb", "trust_remote_code", "enable_chunked_prefill", "use_v2_block_manager",
-        "disable_log_stats", "disable_log_requests", "distributed_executor_backend", "device",
-        "max_seq_len_to_capture", "num_scheduler_steps", "mm_processor_kwargs", "limit_mm_per_prompt"})
+  for (const char* name : {"gpu_memory_utilization",
+                           "enforce_eager",
+                           "compilation_config",
+                           "swap_space",
+                           "block_size",
+                           "cpu_offload_gb",
+                           "trust_remote_code",
+                           "enable_chunked_prefill",
+                           "use_v2_block_manager",
+                           "disable_log_stats",
+                           "disable_log_requests",
+                           "distributed_executor_backend",
+                           "device",
+                           "max_seq_len_to_capture",
+                           "num_scheduler_steps",
+                           "mm_processor_kwargs",
+                           "limit_mm_per_prompt",
+                           "tokenizer_mode",
+                           "load_format",
+                           "download_dir",
+                           "model_impl",
+                           "enable_expert_parallel",
+                           "disable_custom_all_reduce",
+                           "disable_cascade_attn",
+                           "async_scheduling",
+                           "enable_sleep_mode",
+                           "prefix_caching_hash_algo",
+                           "guided_decoding_backend",
+                           "structured_outputs_config",
+                           "chat_template_content_format",
+                           "enable_prompt_tokens_details",
+                           "enable_server_load_tracking",
+                           "lora_extra_vocab_size",
+                           "disable_fastapi_docs"})
     keys.ignored(name, "a matter of vLLM's own machinery");
-  for (const char* name : {"uvicorn_log_level", "log_level", "disable_uvicorn_access_log",
-                           "disable_frontend_multiprocessing", "show_hidden_metrics_for_version"})
+  for (const char* name :
+       {"uvicorn_log_level", "log_level", "disable_uvicorn_access_log", "disable_frontend_multiprocessing",
+        "show_hidden_metrics_for_version", "max_log_len"})
     keys.ignored(name, "logging elsewhere");
   for (const char* name : {"enable_auto_tool_choice", "enable_reasoning"})
     keys.ignored(name, "always on where the model's template allows it");
@@ -140,6 +172,14 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
     keys.ignored(name, "adapters lie in fp32 beside the weights");
   for (const char* name : {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"})
     keys.ignored(name, "one process holds the whole model, whatever it says");
+  for (const char* name : {"revision", "tokenizer_revision", "code_revision"})
+    keys.refused(name, "name it with the model, as owner/name@revision");
+  keys.refused("hf_token", "set HF_TOKEN");
+  keys.refused("override_generation_config", "requests bring their own; generation_config: vllm takes none");
+  keys.refused("root_path", "routes stand at the root");
+  keys.refused("response_role", "answers are the assistant's", {"assistant"});
+  keys.refused("disable_sliding_window", "the model's own configuration says it");
+  keys.refused("skip_tokenizer_init", "requests are texts too");
   keys.refused("rope_scaling", "the model's own configuration says it");
   keys.refused("rope_theta", "the model's own configuration says it");
   keys.refused("kv_transfer_config", "prefill and decode run in one process");
@@ -147,6 +187,31 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
 }
 
 }  // namespace
+
+bool is_switch(const config::KeyInfo& key) {
+  static const std::set<std::string> kOfOthers = {"enforce_eager",
+                                                  "trust_remote_code",
+                                                  "enable_chunked_prefill",
+                                                  "use_v2_block_manager",
+                                                  "disable_log_stats",
+                                                  "disable_log_requests",
+                                                  "enable_expert_parallel",
+                                                  "disable_custom_all_reduce",
+                                                  "disable_cascade_attn",
+                                                  "async_scheduling",
+                                                  "enable_sleep_mode",
+                                                  "enable_prompt_tokens_details",
+                                                  "enable_server_load_tracking",
+                                                  "disable_fastapi_docs",
+                                                  "disable_uvicorn_access_log",
+                                                  "disable_frontend_multiprocessing",
+                                                  "enable_auto_tool_choice",
+                                                  "enable_reasoning",
+                                                  "fully_sharded_loras",
+                                                  "disable_sliding_window",
+                                                  "skip_tokenizer_init"};
+  return key.type == "flag" || kOfOthers.contains(key.name);
+}
 
 const config::Schema<ServiceConfig>& engine_keys() {
   static const config::Schema<ServiceConfig> keys = [] {

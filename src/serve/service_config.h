@@ -27,6 +27,7 @@ struct ServiceConfig {
   std::string dtype = "auto", kv_cache_dtype = "auto";
   std::string quantization, compute = "fast";
   std::optional<int64_t> max_model_len;
+  int64_t default_length = 8192;  // where max_model_len is not given and the model is not shorter
   int64_t max_num_seqs = 32, max_num_batched_tokens = 256, num_kv_blocks = 0, threads = 0;
   int64_t seed = 0;
   bool enable_prefix_caching = true;
@@ -51,5 +52,6 @@ struct ServiceConfig {
 
 const config::Schema<ServiceConfig>& service_keys();
 const config::Schema<ServiceConfig>& engine_keys();  // those of the model and its engine alone
+bool is_switch(const config::KeyInfo& key);          // on a command line it has no value
 
 }  // namespace flagscale::serve

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <filesystem>
 
 #include "base/error.h"
@@ -31,6 +33,21 @@ std::string did_you_mean(const std::string& near) {
   return near.empty() ? "" : "; did you mean '" + near + "'?";
 }
 
+// vLLM's way to write large numbers: 4k is 4,000, 4K is 4,096, 1.5G is 1.5 · 2^30.
+NodePtr written_out(const NodePtr& value) {
+  constexpr std::string_view kUnits = "kmgtKMGT";
+  const std::string& text = value->text;
+  if (value->kind != config::Kind::kString || text.size() < 2) return value;
+  const size_t unit = kUnits.find(text.back());
+  double number = 0;
+  const char* const end = text.data() + text.size() - 1;
+  if (unit == std::string_view::npos ||
+      std::from_chars(text.data(), end, number, std::chars_format::fixed).ptr != end)
+    return value;
+  number *= std::pow(unit < 4 ? 1000.0 : 1024.0, static_cast<double>(unit % 4 + 1));
+  return std::abs(number) < 9e15 ? Node::integer(static_cast<int64_t>(number)) : value;
+}
+
 void read_key(const Keys& keys, const std::string& name, const NodePtr& raw, ServiceConfig& config) {
   if (name == "no_enable_prefix_caching") {  // vLLM's spelling of a flag that is off
     bool off = false;
@@ -55,7 +72,7 @@ void read_key(const Keys& keys, const std::string& name, const NodePtr& raw, Ser
     return;
   }
   try {
-    keys.read(*key, *value, config);
+    keys.read(*key, key->type == "int" ? *written_out(value) : *value, config);
   } catch (const Error& error) {
     throw Error(error.kind(), fmt::format("{}engine argument '{}': {}", place(raw), name, error.what()));
   }
@@ -183,6 +200,7 @@ ServiceConfig read_serve_task(const config::Composed& composed) {
   if (arguments && arguments->kind == config::Kind::kString)
     arguments = config::parse_yaml(arguments->text, "experiment.runner.cli_args.engine_args");
   read_arguments(service_keys(), arguments, config);
+  if (config.model.empty()) fail(ErrorKind::kConfig, "which model? engine_args.model names none");
   return config;
 }
 

@@ -43,13 +43,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The value of a metric without further labels than the model's.
-double metric(const TestServer& server, const std::string& name) {
-  const std::string text = server.send("GET", "/metrics").body;
-  const size_t at = text.find("\n" + name + "{");
-  return at == std::string::npos ? -1 : std::atof(text.c_str() + text.find("} ", at) + 2);
-}
-
 // Goes away at a random moment: before its request is whole, while it waits, in the stream, at its end.
 void cancel_one(const TestServer& server, std::mt19937& random) {
   TestJson body = completion(
@@ -84,15 +77,15 @@ TEST(Soak, CancelledRequestsLeaveNothing) {
     });
   for (std::thread& client : clients) client.join();
   const auto settled = [&] {
-    return metric(server, "vllm:num_requests_running") == 0 &&
-           metric(server, "vllm:num_requests_waiting") == 0 &&
-           metric(server, "vllm:kv_cache_usage_perc") == 0 && server.get("/load")["server_load"] == 0 &&
+    return server.metric("vllm:num_requests_running") == 0 &&
+           server.metric("vllm:num_requests_waiting") == 0 &&
+           server.metric("vllm:kv_cache_usage_perc") == 0 && server.get("/load")["server_load"] == 0 &&
            descriptors() <= before;
   };
   for (int i = 0; i < 1000 && !settled(); ++i) std::this_thread::sleep_for(10ms);
-  EXPECT_EQ(metric(server, "vllm:num_requests_running"), 0);
-  EXPECT_EQ(metric(server, "vllm:num_requests_waiting"), 0);
-  EXPECT_EQ(metric(server, "vllm:kv_cache_usage_perc"), 0);
+  EXPECT_EQ(server.metric("vllm:num_requests_running"), 0);
+  EXPECT_EQ(server.metric("vllm:num_requests_waiting"), 0);
+  EXPECT_EQ(server.metric("vllm:kv_cache_usage_perc"), 0);
   // A generation in the making holds its job, and with it its grammar and its sink.
   EXPECT_EQ(server.get("/load")["server_load"], 0);
   // The questions above had connections too, whose other end closes a moment later.

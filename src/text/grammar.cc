@@ -23,6 +23,8 @@ std::string token_text(const Tokenizer& tokenizer, int32_t id) {
 
 // A grammar that is too much work is the caller's mistake too.
 void check_grammar(FsStatus status, const RustBuffer& buffer, std::string_view what) {
+  if (status != 0 && buffer.view().find("NoExtension") != std::string_view::npos)
+    fail(ErrorKind::kInvalidArgument, "{}: no text obeys it", what);
   if (status != 0) fail(ErrorKind::kInvalidArgument, "{}: {}", what, buffer.view().substr(0, 500));
 }
 

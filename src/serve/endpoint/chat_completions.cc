@@ -77,6 +77,12 @@ void check(const Context& context, const ChatRequest& request) {
     refuse("top_logprobs", "top_logprobs must be at most {}", context.model.limits.max_logprobs);
 }
 
+// With echo: the text of an assistant's last message, which the answer goes on with.
+std::string continued_text(const std::string& messages) {
+  const Json last = Json::parse(messages).back();
+  return last["role"] == "assistant" ? last["content"].get<std::string>() : std::string();
+}
+
 GenerationPlan plan(const Context& context, ChatRequest request) {
   const ServedModel& model = context.model;
   const std::string name = check_model(context, request.model);
@@ -98,6 +104,7 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
                                                     output_options(model, request),
                                                     parser(model, request, prompt.inside_reasoning)));
   work.grammar = grammar(model, request, prompt.inside_reasoning);
+  plan.grammar_field = request.grammar_field.empty() ? "tools" : request.grammar_field;
   plan.requests.push_back(std::move(work));
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
@@ -108,30 +115,16 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
                   request.prompt_logprobs.has_value(),
                   request.tool_choice == ChatRequest::ToolChoice::kNamed,
                   {static_cast<int>(request.top_logprobs), request.return_tokens_as_token_ids},
-                  {}};
+                  request.echo ? continued_text(request.messages) : std::string()};
   const std::string id =
       "chatcmpl-" + (request.request_id.empty() ? random_id(29) : request.request_id.substr(0, 128));
   plan.format = chat_format(model.tokenizer(), {id, name, unix_seconds()}, std::move(style));
   return plan;
 }
 
-void answer(Context& context, const std::shared_ptr<net::Exchange>& exchange, ChatRequest request,
-            std::chrono::steady_clock::time_point arrival) {
-  const bool free = request.grammar.kind.empty();
-  try {
-    Generation::start(context, exchange, plan(context, std::move(request)), arrival);
-  } catch (const Error& error) {
-    // The only grammar that the request did not write itself is that of its tools.
-    if (free && error.kind() == ErrorKind::kInvalidArgument &&
-        std::string_view(error.what()).starts_with("lark:"))
-      refuse("tools", "the tools' schemas cannot be followed: {}", std::string_view(error.what()).substr(6));
-    throw;
-  }
-}
-
 void chat(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto arrival) {
-    answer(context, exchange, read_chat_request(body), arrival);
+    Generation::start(context, exchange, plan(context, read_chat_request(body)), arrival);
   });
 }
 

@@ -40,8 +40,7 @@ const Fields<EmbeddingRequest>& fields() {
             read_integer(name, v, {.least = 1});
             refuse(name, "this model's embeddings have one size: dimensions is not supported");
           });
-    f.integer("truncate_prompt_tokens", &EmbeddingRequest::truncate_prompt_tokens, {.least = 1, .most = 1e9},
-              "keep so many of a text's last tokens");
+    add_truncation_field(f);
     f.flag("add_special_tokens", &EmbeddingRequest::add_special_tokens,
            "what the tokenizer adds around a text");
     return f;
@@ -118,7 +117,7 @@ void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange
     for (const PromptInput& input : request.inputs) {
       engine::Request one;
       one.prompt = prompt_ids(context.model, input, request.add_special_tokens);
-      truncate(one.prompt, request.truncate_prompt_tokens);
+      truncate(one.prompt, request.truncate_prompt_tokens, context.model.limits.max_model_len);
       if (static_cast<int64_t>(one.prompt.size()) > context.model.limits.max_model_len)
         throw ApiError(400,
                        fmt::format("This model's maximum context length is {} tokens. The input has {}.",

@@ -28,15 +28,13 @@ const Fields<TokenizeRequest>& tokenize_fields() {
     f.add("messages", R"({"type":["array","null"],"minItems":1,"items":{"type":"object"}})", "a conversation",
           [](TokenizeRequest& r, const std::string&, const Json& v) { r.messages = read_messages(v); });
     f.add("tools", R"({"type":["array","null"]})", "for the template",
-          [](TokenizeRequest& r, const std::string& name, const Json& v) {
-            if (!v.is_array()) refuse(name, "{} must be a list", name);
-            r.tools = dump(v);
-          });
+          [](TokenizeRequest& r, const std::string& name, const Json& v) { r.tools = read_tools(name, v); });
     f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template",
           [](TokenizeRequest& r, const std::string& name, const Json& v) {
-            if (!v.is_object()) refuse(name, "{} must be an object", name);
-            if (!v.empty()) r.variables = dump(v);
+            r.variables = read_template_variables(name, v);
           });
+    f.add("chat_template", string_schema(), "not taken from requests",
+          [](TokenizeRequest&, const std::string& name, const Json&) { refuse_template(name); });
     f.flag("add_special_tokens", &TokenizeRequest::add_special_tokens,
            "what the tokenizer adds around a text");
     f.flag("add_generation_prompt", &TokenizeRequest::add_generation_prompt,

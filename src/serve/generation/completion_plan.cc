@@ -28,7 +28,8 @@ engine::Request make_request(const ServedModel& model, const CompletionRequest& 
                              const PromptInput& prompt, int64_t choices) {
   engine::Request work;
   work.prompt = prompt_ids(model, prompt, request.add_special_tokens);
-  truncate(work.prompt, request.truncate_prompt_tokens);
+  truncate(work.prompt, request.truncate_prompt_tokens,
+           model.limits.max_model_len - request.max_tokens.value_or(kDefaultTokens));
   CompletionRequest bounded = request;
   if (request.max_tokens == 0) bounded.max_tokens = 1;  // the engine's least; the token is dropped
   work.sampling =
@@ -75,6 +76,7 @@ GenerationPlan completion_plan(const ServedModel& model, const std::string& name
     plan.requests.push_back(std::move(work));
   }
   if (choices > request.n) plan.keep = static_cast<int>(request.n);
+  plan.grammar_field = request.grammar_field;
   plan.stream = request.stream;
   plan.include_usage = request.include_usage;
   plan.continuous_usage = request.continuous_usage;

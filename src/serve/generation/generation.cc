@@ -13,6 +13,14 @@ constexpr size_t kHoldBack = 256 << 10;  // unsent bytes from which chunks wait 
 
 std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
 
+// What the grammar's compiler says, as an error of the field that the grammar came from.
+void throw_as_grammars(const Error& error, const std::string& field) {
+  const std::string_view what = error.what();
+  if (field.empty() || error.kind() != ErrorKind::kInvalidArgument) return;
+  for (const std::string_view kind : {"json_schema: ", "regex: ", "lark: ", "grammar: "})
+    if (what.starts_with(kind)) refuse(field, "{}: {}", field, what.substr(kind.size()));
+}
+
 double seconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double>(time).count();
 }
@@ -49,7 +57,13 @@ void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange
   }
   const auto generation =
       std::make_shared<Generation>(context, std::move(exchange), std::move(plan), arrival);
-  generation->submit();
+  const std::string grammar_field = generation->plan_.grammar_field;
+  try {
+    generation->submit();
+  } catch (const Error& error) {
+    throw_as_grammars(error, grammar_field);
+    throw;
+  }
 }
 
 void Generation::submit() {

@@ -17,6 +17,7 @@ struct GenerationPlan {
   std::vector<engine::Request> requests;         // one a prompt, each of `choices / requests` choices
   std::vector<std::unique_ptr<Choice>> choices;  // in order of prompt, then choice
   std::vector<std::string> echoes;               // text of each prompt, with echo; else empty
+  std::string grammar_field;                     // that an error of a grammar names
   std::unique_ptr<AnswerFormat> format;
   bool stream = false, include_usage = false, continuous_usage = false;
   int keep = 0;  // best_of: of each prompt's choices so many, the best by mean log-probability; 0: all

@@ -1,5 +1,6 @@
 #include "serve/generation/prompt.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "serve/api_error.h"
@@ -57,7 +58,8 @@ ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request) {
   ChatPrompt prompt;
   prompt.ids = model.tokenizer().encode(text, request.add_special_tokens);
   if (prompt.ids.empty()) throw ApiError(400, "the prompt is empty", "messages");
-  truncate(prompt.ids, request.truncate_prompt_tokens);
+  truncate(prompt.ids, request.truncate_prompt_tokens,
+           model.limits.max_model_len - request.max_tokens.value_or(1));
   prompt.inside_reasoning = ends_with_open_thought(text);
   return prompt;
 }
@@ -76,8 +78,10 @@ std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& pro
   return prompt.ids;
 }
 
-void truncate(std::vector<int32_t>& ids, const std::optional<int64_t>& keep) {
-  if (keep && static_cast<size_t>(*keep) < ids.size()) ids.erase(ids.begin(), ids.end() - *keep);
+void truncate(std::vector<int32_t>& ids, const std::optional<int64_t>& keep, int64_t room) {
+  if (!keep) return;
+  const int64_t most = *keep > 0 ? *keep : std::max<int64_t>(room, 1);
+  if (most < static_cast<int64_t>(ids.size())) ids.erase(ids.begin(), ids.end() - most);
 }
 
 }  // namespace flagscale::serve

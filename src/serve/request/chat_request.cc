@@ -127,13 +127,8 @@ void add_tool_fields(Fields<ChatRequest>& f) {
   f.add(
       "tools",
       R"({"type":["array","null"],"items":{"type":"object","properties":{"type":{"const":"function"},"function":{"type":"object","properties":{"name":{"type":"string","minLength":1},"parameters":{"type":["object","null"]}},"required":["name"]}},"required":["function"]}})",
-      "functions that the model may call", [](ChatRequest& r, const std::string& name, const Json& v) {
-        if (!v.is_array()) refuse(name, "{} must be a list", name);
-        if (v.size() > kMostTools)
-          throw ApiError(
-              422, fmt::format("{} has {} items, at most {} are allowed", name, v.size(), kMostTools), name);
-        if (!v.empty()) r.tools = dump(v);
-      });
+      "functions that the model may call",
+      [](ChatRequest& r, const std::string& name, const Json& v) { r.tools = read_tools(name, v); });
   f.add(
       "tool_choice",
       R"({"anyOf":[{"type":["string","null"],"enum":["none","auto","required",null]},{"type":"object","properties":{"function":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}},"required":["function"]}]})",
@@ -163,12 +158,32 @@ std::string read_messages(const Json& given) {
       message.erase("tool_calls");
     else if (calls != message.end())
       prepare_calls(where, message["tool_calls"]);
-    if (!message.contains("content")) {
-      if (!message.contains("tool_calls")) refuse("messages", "{}.content is missing", where);
-      message["content"] = nullptr;
-    }
+    if (!message.contains("content") && !message.contains("tool_calls"))
+      refuse("messages", "{}.content is missing", where);
+    // As vLLM has it: templates add texts together.
+    if (message.value("content", Json()).is_null()) message["content"] = "";
   }
   return dump(messages);
+}
+
+std::string read_tools(const std::string& name, const Json& value) {
+  if (!value.is_array()) refuse(name, "{} must be a list", name);
+  if (value.size() > kMostTools)
+    throw ApiError(
+        422, fmt::format("{} has {} items, at most {} are allowed", name, value.size(), kMostTools), name);
+  for (size_t i = 0; i < value.size(); ++i) read_tool(value[i], i);
+  return value.empty() ? "" : dump(value);
+}
+
+std::string read_template_variables(const std::string& name, const Json& value) {
+  if (!value.is_object()) refuse(name, "{} must be an object", name);
+  for (const char* ours : {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+    if (value.contains(ours)) refuse(name, "{} may not set {}", name, ours);
+  return value.empty() ? "" : dump(value);
+}
+
+void refuse_template(const std::string& name) {
+  refuse(name, "a template in a request is not run; start the server with --chat-template FILE");
 }
 
 const Fields<ChatRequest>& chat_fields() {
@@ -195,15 +210,11 @@ const Fields<ChatRequest>& chat_fields() {
     f.flag("include_reasoning", &ChatRequest::include_reasoning, "false: leave the reasoning out");
     f.add("chat_template_kwargs", R"({"type":["object","null"]})", "further variables of the template",
           [](ChatRequest& r, const std::string& name, const Json& v) {
-            if (!v.is_object()) refuse(name, "{} must be an object", name);
-            for (const char* ours : {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
-              if (v.contains(ours)) refuse(name, "{} may not set {}", name, ours);
-            if (!v.empty()) r.template_variables = dump(v);
+            r.template_variables = read_template_variables(name, v);
           });
     f.add("chat_template", string_schema(), "not taken from requests",
-          [](ChatRequest&, const std::string& name, const Json&) {
-            refuse(name, "a template in a request is not run; start the server with --chat-template FILE");
-          });
+          [](ChatRequest&, const std::string& name, const Json&) { refuse_template(name); });
+    f.flag("echo", &ChatRequest::echo, "the last message before the answer, where it is the assistant's");
     add_sampling_fields(f);
     return f;
   }();
@@ -226,7 +237,8 @@ ChatRequest read_chat_request(const Json& body) {
   }
   constrain_tools(request, tools);
   if (!request.tool_grammar.empty())
-    set_grammar(request.grammar, {"json_schema", request.tool_grammar}, "tool_choice");
+    set_grammar(request, {"json_schema", request.tool_grammar}, "tool_choice"),
+        request.grammar_field = "tools";
   if (request.top_logprobs > 0 && !request.logprobs)
     refuse("top_logprobs", "top_logprobs needs logprobs: true");
   if (request.continue_final_message && body.value("add_generation_prompt", Json(false)) == true)

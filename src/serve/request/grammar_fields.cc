@@ -5,6 +5,7 @@
 #include "serve/api_error.h"
 #include "serve/fields.h"
 #include "serve/output/tool_grammar.h"
+#include "serve/request/sampling_request.h"
 
 namespace flagscale::serve {
 
@@ -24,10 +25,18 @@ engine::Grammar object_grammar() {
   return {"json_schema", dump(guided_schema(Json{{"type", "object"}}, false))};
 }
 
+Json parse_schema(const std::string& name, const std::string& text) {
+  try {
+    return parse_json(text);
+  } catch (const ApiError&) {
+    refuse(name, "{}: the text is not JSON", name);
+  }
+}
+
 }  // namespace
 
 engine::Grammar json_grammar(const std::string& name, const Json& schema) {
-  const Json parsed = schema.is_string() ? parse_json(schema.get_ref<const std::string&>()) : schema;
+  const Json parsed = schema.is_string() ? parse_schema(name, schema.get_ref<const std::string&>()) : schema;
   if (!parsed.is_object() && !parsed.is_boolean()) refuse(name, "{} must be a JSON schema", name);
   return bounded(name, "json_schema", dump(parsed.is_object() ? guided_schema(parsed, false) : parsed),
                  kMostSchema);
@@ -80,6 +89,10 @@ engine::Grammar read_structured_outputs(const std::string& name, const Json& val
       set_grammar(grammar, read_bool(where, inner) ? object_grammar() : engine::Grammar{}, where);
     else if (key == "structural_tag")
       refuse(where, "{} is not supported", where);
+    else if (key.starts_with("disable_") || key == "whitespace_pattern")
+      continue;  // of vLLM's own backends
+    else         // a misspelt constraint must not pass for none
+      refuse(where, "there is no {}; there are json, regex, choice, grammar and json_object", where);
   }
   return grammar;
 }
@@ -92,6 +105,11 @@ void set_grammar(engine::Grammar& grammar, engine::Grammar given, const std::str
         "{}: the output is constrained twice; give one of response_format, structured_outputs and guided_*",
         name);
   grammar = std::move(given);
+}
+
+void set_grammar(SamplingRequest& request, engine::Grammar given, const std::string& name) {
+  set_grammar(request.grammar, std::move(given), name);
+  if (!request.grammar.kind.empty()) request.grammar_field = name;
 }
 
 }  // namespace flagscale::serve

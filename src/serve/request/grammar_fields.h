@@ -17,5 +17,6 @@ engine::Grammar lark_grammar(const std::string& name, const Json& value);
 
 // Sets `grammar`; 400 when it is set already.
 void set_grammar(engine::Grammar& grammar, engine::Grammar given, const std::string& name);
+void set_grammar(struct SamplingRequest& request, engine::Grammar given, const std::string& name);
 
 }  // namespace flagscale::serve

@@ -67,17 +67,17 @@ void add_output_fields(Fields<Target>& fields) {
       R"({"type":["object","null"],"properties":{"type":{"type":"string"},"json_schema":{"type":["object","null"]}},"required":["type"]})",
       "text, json_object, or json_schema with a schema",
       [](Target& target, const std::string& name, const Json& value) {
-        set_grammar(target.grammar, read_response_format(name, value), name);
+        set_grammar(target, read_response_format(name, value), name);
       });
   fields.add("structured_outputs", R"({"type":["object","null"]})",
              "vLLM's: one of json, regex, choice, grammar, json_object",
              [](Target& target, const std::string& name, const Json& value) {
-               set_grammar(target.grammar, read_structured_outputs(name, value), name);
+               set_grammar(target, read_structured_outputs(name, value), name);
              });
   const auto guided = [&](const char* name, const char* schema, const char* doc,
                           engine::Grammar (*read)(const std::string&, const Json&)) {
     fields.add(name, schema, doc, [read](Target& target, const std::string& field, const Json& value) {
-      set_grammar(target.grammar, read(field, value), field);
+      set_grammar(target, read(field, value), field);
     });
   };
   guided("guided_json", R"({"type":["object","string","null"]})", "the output obeys this JSON schema",
@@ -108,7 +108,9 @@ void add_stop_fields(Fields<Target>& fields) {
   fields.flag("ignore_eos", &Request::ignore_eos, "go on past the end-of-sequence token");
 }
 
-constexpr Range kAtLeastZero{.least = 0};
+// Of what fits in float: the engine refuses the rest.
+constexpr Range kTemperature{.least = 0, .most = 1e6}, kTopP{.least = 1e-9, .most = 1},
+    kRepetition{.least = 1e-6, .most = 1e6};
 
 }  // namespace
 
@@ -118,9 +120,8 @@ void add_sampling_fields(Fields<Target>& fields) {
   fields.text("model", &Request::model, "a name of /v1/models; the served one where none is given");
   fields.integer("n", &Request::n, {.least = 1}, "how many answers");
   fields.integer("seed", &Request::seed, {}, "of the draws: the same seed draws the same");
-  fields.number("temperature", &Request::temperature, kAtLeastZero, "0: always the likeliest token");
-  fields.number("top_p", &Request::top_p, {.above = 0, .most = 1},
-                "draw from the likeliest that hold this share");
+  fields.number("temperature", &Request::temperature, kTemperature, "0: always the likeliest token");
+  fields.number("top_p", &Request::top_p, kTopP, "draw from the likeliest that hold this share");
   fields.integer("top_k", &Request::top_k, {.least = -1, .most = 2147483647},
                  "draw from the k likeliest; 0 or -1: from all");
   fields.number("min_p", &Request::min_p, {.least = 0, .most = 1},
@@ -129,7 +130,7 @@ void add_sampling_fields(Fields<Target>& fields) {
                 "of tokens that were generated");
   fields.number("frequency_penalty", &Request::frequency_penalty, {.least = -2, .most = 2},
                 "the same, times how often");
-  fields.number("repetition_penalty", &Request::repetition_penalty, {.above = 0, .most = 1e6},
+  fields.number("repetition_penalty", &Request::repetition_penalty, kRepetition,
                 "of tokens in prompt or output: above 1 avoids them");
   fields.add(
       "logit_bias",
@@ -144,8 +145,7 @@ void add_sampling_fields(Fields<Target>& fields) {
              });
   fields.integer("prompt_logprobs", &Request::prompt_logprobs, {.least = 0},
                  "log-probabilities of the prompt's tokens, and so many of the likeliest");
-  fields.integer("truncate_prompt_tokens", &Request::truncate_prompt_tokens, {.least = 1},
-                 "keep so many of the prompt's last tokens");
+  add_truncation_field(fields);
   fields.integer("priority", &Request::priority, {.least = -1e9, .most = 1e9}, "lower runs first");
   fields.text("cache_salt", &Request::cache_salt, "prefixes are shared only between requests of one salt");
   fields.text("request_id", &Request::request_id, "part of the answer's id");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "serve/api_error.h"
 #include "serve/fields.h"
 
 namespace flagscale::serve {
@@ -25,6 +26,7 @@ struct SamplingRequest {
   bool return_tokens_as_token_ids = false;
   std::string cache_salt, request_id;
   engine::Grammar grammar;
+  std::string grammar_field;  // that gave it
 };
 
 // Registers them all. Target derives from SamplingRequest.
@@ -32,6 +34,18 @@ template <class Target>
 void add_sampling_fields(Fields<Target>& fields);
 extern template void add_sampling_fields(Fields<struct ChatRequest>&);
 extern template void add_sampling_fields(Fields<struct CompletionRequest>&);
+
+// truncate_prompt_tokens, of any request that has it.
+template <class Target>
+void add_truncation_field(Fields<Target>& fields) {
+  fields.add("truncate_prompt_tokens", R"({"type":["integer","null"],"minimum":-1})",
+             "keep so many of the prompt's last tokens; -1: as many as fit",
+             [](Target& target, const std::string& name, const Json& value) {
+               target.truncate_prompt_tokens = read_integer(name, value, {.least = -1});
+               if (*target.truncate_prompt_tokens == 0)
+                 throw ApiError(400, name + " must be at least 1, or -1, got 0", name);
+             });
+}
 
 // Defaults that the model's generation_config.json gives, as vLLM takes them.
 struct GenerationDefaults {
