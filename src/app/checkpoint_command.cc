@@ -54,6 +54,7 @@ void setup(CLI::App& app) {
   add_verify(app);
   add_import(app);
   add_export(app);
+  add_merge(app);
   app.footer(
       "Examples:\n"
       "  flagscale checkpoint inspect outputs/checkpoints\n"
@@ -61,7 +62,7 @@ void setup(CLI::App& app) {
 }
 
 const Registration<Command> kCheckpoint{
-    "checkpoint", {"inspect, verify, import and export models and checkpoints", &setup}};
+    "checkpoint", {"inspect, verify, import, export and merge models and checkpoints", &setup}};
 
 }  // namespace
 }  // namespace flagscale

@@ -10,8 +10,11 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "io/checkpoint.h"
 #include "io/convert.h"
 #include "io/gguf_weights.h"
+#include "model/merge.h"
+#include "model/peft.h"
 #include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
 
@@ -19,7 +22,7 @@ namespace flagscale {
 namespace {
 
 struct Options {
-  std::string path, folder, tokenizer, dtype = "float32";
+  std::string path, adapter, folder, tokenizer, dtype = "float32";
   bool json = false;
 };
 
@@ -74,9 +77,50 @@ void add_import(CLI::App& checkpoint) {
   });
 }
 
+namespace {
+
+// A checkpoint of an adapter alone becomes a PEFT folder.
+bool holds_adapter(const std::string& path) {
+  return io::is_checkpoint(path) && io::Checkpoint(path).state().extra.contains(model::kPeftConfigKey);
+}
+
+// merge and unmerge: BASE with the adapter at o.adapter added, or taken out.
+void add_merging(CLI::App& checkpoint, const char* name, float sign, const char* description,
+                 const char* example) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = checkpoint.add_subcommand(name, description);
+  command->add_option("model", options->path, "a Hugging Face folder, a .gguf file or a checkpoint")
+      ->required();
+  command->add_option("adapter", options->adapter, "a PEFT folder, or a checkpoint of an adapter")
+      ->required();
+  command->add_option("--tokenizer", options->tokenizer, "its tokenizer (default: the model's own)");
+  command->footer(example);
+  conversion(command, options, [sign](const Options& o, io::ConvertOptions& settings) {
+    const auto weights = io::open_weights(o.path);
+    settings.change = model::Merge(model::open_peft(o.adapter), *weights, sign);
+    if (!o.path.ends_with(".gguf")) {
+      io::export_weights(o.path, o.folder, settings);
+      return;
+    }
+    settings.more_files = tokenizer_files(o.path);
+    io::import_gguf(o.path, o.folder, settings);
+  });
+}
+
+}  // namespace
+
+void add_merge(CLI::App& checkpoint) {
+  add_merging(
+      checkpoint, "merge", 1, "add a LoRA adapter into a model's weights",
+      "Examples:\n  flagscale checkpoint merge SmolLM2-135M-Instruct.Q4_1.gguf adapters/terse merged");
+  add_merging(checkpoint, "unmerge", -1, "take a LoRA adapter out of merged weights again",
+              "Examples:\n  flagscale checkpoint unmerge merged adapters/terse base");
+}
+
 void add_export(CLI::App& checkpoint) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = checkpoint.add_subcommand("export", "make a Hugging Face folder of a checkpoint");
+  CLI::App* command = checkpoint.add_subcommand(
+      "export", "make a Hugging Face folder of a checkpoint, or a PEFT folder of one of an adapter");
   command->add_option("checkpoint", options->path, "a checkpoint's folder")->required();
   command->add_option("--tokenizer", options->tokenizer, "its tokenizer (default: the one it trained with)");
   command->footer(
@@ -84,6 +128,7 @@ void add_export(CLI::App& checkpoint) {
       "  flagscale checkpoint export outputs/checkpoints exported\n"
       "  flagscale checkpoint export outputs/checkpoints/iter_0000100 exported --dtype bfloat16");
   conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
+    if (holds_adapter(o.path)) return model::export_peft(o.path, o.folder);
     if (io::export_weights(o.path, o.folder, settings).empty())
       warn("no tokenizer was found to go with the weights; name it with --tokenizer");
   });

@@ -1,5 +1,5 @@
 #pragma once
-// `flagscale checkpoint import` and `export`.
+// `flagscale checkpoint import`, `export`, `merge` and `unmerge`.
 
 #include "app/command.h"
 
@@ -7,5 +7,6 @@ namespace flagscale {
 
 void add_import(CLI::App& checkpoint);
 void add_export(CLI::App& checkpoint);
+void add_merge(CLI::App& checkpoint);  // and unmerge
 
 }  // namespace flagscale

@@ -1,6 +1,8 @@
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -21,8 +23,13 @@ struct Options {
   std::vector<std::string> inputs;
   int64_t documents = 0;
   text::BpeTraining training;
+  std::string colour = "auto";
   bool json = false;
 };
+
+bool wants_colour(const std::string& when) {
+  return when == "always" || (when == "auto" && isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR"));
+}
 
 void inspect_command(CLI::App& app, Options& o) {
   CLI::App* command = app.add_subcommand("inspect", "what a .bin/.idx pair holds, and that it is whole");
@@ -31,6 +38,9 @@ void inspect_command(CLI::App& app, Options& o) {
   add_tokenizer_options(*command, o.tokenizer, false);
   command->add_option("--documents", o.documents, "print the first ones as text (needs --tokenizer)")
       ->check(CLI::Range(0, 1000));
+  command->add_option("--colour,--color", o.colour, "of what is learnt of a conversation")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
   command->add_flag("--json", o.json, "print JSON");
   command->footer(
       "Examples:\n  flagscale data inspect data/web_text_document --split 95,5\n"
@@ -43,8 +53,8 @@ void inspect_command(CLI::App& app, Options& o) {
       documents = data::first_documents(o.prefix, o.documents, 48,
                                         [&](auto ids) { return tokenizer->decode(ids, false); });
     }
-    fmt::print("{}",
-               o.json ? data::to_json(facts, documents) : data::to_text(facts) + data::to_text(documents));
+    fmt::print("{}", o.json ? data::to_json(facts, documents)
+                            : data::to_text(facts) + data::to_text(documents, wants_colour(o.colour)));
   });
 }
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "data/preprocess.h"
 #include "data/tokenizing.h"
+#include "io/atomic_file.h"
 
 namespace flagscale {
 namespace {
@@ -18,14 +19,35 @@ struct Options {
   data::TokenizerChoice tokenizer;
   bool plain_text = false, split_sentences = false, add_special = false, json = false;
   std::string document = "paragraph", on_error = "stop";
+  std::string conversations, chat_template, learn = "answers";
 };
+
+// Records become conversations, by the tokenizer's chat template or the one in a file.
+void use_conversations(const Options& o, std::shared_ptr<const text::Tokenizer> tokenizer,
+                       data::PreprocessOptions& job) {
+  const std::string source = o.chat_template.empty() ? "" : io::read_file(o.chat_template, 1 << 20);
+  const data::LearntPart part = o.learn == "all"    ? data::LearntPart::kAll
+                                : o.learn == "last" ? data::LearntPart::kLastAnswer
+                                                    : data::LearntPart::kAnswers;
+  if (o.plain_text || job.append_eod || o.add_special)
+    fail(ErrorKind::kInvalidArgument,
+         "--conversations writes what the chat template says: leave out --plain-text, --append-eod and "
+         "--add-special");
+  job.conversations = std::make_shared<data::ConversationEncoder>(std::move(tokenizer), source, part);
+  job.conversation_format = data::parse_conversation_format(o.conversations);
+  job.format = data::InputFormat::kRecords;
+  job.keys = {"text", "loss_mask"};
+  job.tokenizer_id += fmt::format(" template {} learn {}", source, o.learn);
+}
 
 void run_preprocess(Options& o) {
   auto& job = o.job;
   if (o.plain_text)
     job.format = o.document == "file" ? data::InputFormat::kWholeFile : data::InputFormat::kParagraphs;
   job.skip_broken = o.on_error == "skip";
-  data::use_tokenizer(o.tokenizer, data::open_tokenizer(o.tokenizer), o.add_special, job);
+  const auto tokenizer = data::open_tokenizer(o.tokenizer);
+  data::use_tokenizer(o.tokenizer, tokenizer, o.add_special, job);
+  if (!o.conversations.empty()) use_conversations(o, tokenizer, job);
   const auto report = data::preprocess(job);
   if (o.json) {
     fmt::print("{}", data::to_json(report));
@@ -33,6 +55,9 @@ void run_preprocess(Options& o) {
     for (size_t k = 0; k < report.prefixes.size(); ++k)
       fmt::print("{}.bin and .idx: {} documents, {} tokens\n", report.prefixes[k], report.documents,
                  report.tokens[k]);
+    if (report.learnt > 0)
+      fmt::print("{} of {} tokens are learnt, {} are masked\n", report.learnt, report.tokens[0],
+                 report.tokens[0] - report.learnt);
     if (report.skipped > 0) fmt::print("{} broken documents skipped\n", report.skipped);
   }
 }
@@ -64,6 +89,17 @@ void add_data_preprocess(CLI::App& data) {
       ->capture_default_str();
   command->add_flag("--append-eod", o.job.append_eod, "end each document with the end-of-document token");
   command->add_flag("--add-special", o.add_special, "also what the tokenizer puts around a text (a bos)");
+  command
+      ->add_option("--conversations", o.conversations,
+                   "the input is conversations for fine-tuning: auto, messages, sharegpt, alpaca or "
+                   "prompt-completion; makes PREFIX_text_document and PREFIX_loss_mask_document")
+      ->expected(0, 1)
+      ->default_str("auto");
+  command->add_option("--chat-template", o.chat_template,
+                      "file with a Jinja template, instead of the tokenizer's");
+  command->add_option("--learn", o.learn, "of conversations: answers, the last answer, or all tokens")
+      ->check(CLI::IsMember({"answers", "last", "all"}))
+      ->capture_default_str();
   command->add_option("--workers", o.job.workers, "threads; 0: every core")->check(CLI::Range(0, 1024));
   command->add_option("--on-error", o.on_error, "what a broken document does")
       ->check(CLI::IsMember({"stop", "skip"}))
@@ -72,7 +108,9 @@ void add_data_preprocess(CLI::App& data) {
   command->add_flag("--json", o.json, "print JSON");
   command->footer(
       "Examples:\n  flagscale data preprocess --input web.jsonl --output-prefix data/web --tokenizer "
-      "models/Qwen3-0.6B --append-eod\n  flagscale data preprocess --input book.txt --plain-text "
+      "models/Qwen3-0.6B --append-eod\n  flagscale data preprocess --input chats.jsonl --conversations "
+      "--output-prefix data/chats --tokenizer models/SmolLM2-135M-Instruct\n  flagscale data preprocess "
+      "--input book.txt --plain-text "
       "--output-prefix data/book --tokenizer tok --append-eod");
   command->callback([options] {
     if (options->split_sentences)

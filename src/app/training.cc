@@ -86,12 +86,14 @@ void dry_run(const train::TrainOptions& options, bool json) {
   if (json) {
     const nlohmann::ordered_json memory{{"weights", use.weights},     {"gradients", use.gradients},
                                         {"optimizer", use.optimizer}, {"activations", use.activations},
-                                        {"inputs", use.inputs},       {"total", use.total()}};
+                                        {"inputs", use.inputs},       {"frozen", use.frozen},
+                                        {"total", use.total()}};
     const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
                                      {"global_batch_size", options.global_batch_size},
                                      {"micro_batch_size", options.micro_batch_size},
                                      {"seq_length", options.seq_length},
                                      {"parameters", plan.decoder().parameters().numel()},
+                                     {"trained_parameters", plan.trained_parameters()},
                                      {"precision", name(options.compute)},
                                      {"plan_bytes", memory}};
     fmt::print("{}\n", out.dump());
@@ -99,7 +101,7 @@ void dry_run(const train::TrainOptions& options, bool json) {
     fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n",
                train::total_iterations(options), options.global_batch_size, options.seq_length,
                options.micro_batch_size);
-    fmt::print("plan: {}\n", train::describe(use));
+    fmt::print("plan: {}; {}\n", train::describe_parameters(plan), train::describe(use));
   }
   train::require_memory(options.model, step, use, available_memory(options.device));
 }
@@ -110,6 +112,8 @@ void print_result(const train::TrainResult& result, bool json) {
                                {"consumed_samples", result.consumed_samples}};
     if (result.lm_loss) out["lm_loss"] = *result.lm_loss;
     if (result.validation_loss) out["validation_loss"] = *result.validation_loss;
+    out["learnt_tokens"] = result.tokens.learnt, out["masked_tokens"] = result.tokens.masked;
+    out["padding"] = result.tokens.padding;
     if (!result.checkpoint.empty()) out["checkpoint"] = result.checkpoint;
     out["interrupted"] = result.interrupted;
     fmt::print("{}\n", out.dump());

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
@@ -87,14 +88,34 @@ class FolderAside {
   std::string path_;
 };
 
+// Some rows of a weight, changed.
+void fill_changed(const WeightSet& weights, const TensorInfo& info, const ConvertOptions& options,
+                  int64_t begin, int64_t rows, std::span<std::byte> out) {
+  const int64_t width = info.row_elements();
+  const int64_t step = std::max<int64_t>(1, (int64_t{1} << 18) / std::max<int64_t>(1, width));
+  std::vector<float> wide;
+  for (int64_t i = 0; i < rows; i += step) {
+    const int64_t count = std::min(step, rows - i);
+    wide.resize(static_cast<size_t>(count * width));
+    weights.read_f32(info.name, begin + i, count, wide);
+    options.change(info.name, begin + i, wide);
+    const size_t element = size_of(options.dtype);
+    encode_plain(wide, options.dtype,
+                 out.subspan(static_cast<size_t>(i * width) * element, wide.size() * element));
+  }
+}
+
 void write_weights(const WeightSet& weights, const std::string& folder, const ConvertOptions& options) {
   std::vector<OutputTensor> tensors;
   for (const TensorInfo& info : weights.tensors()) {
     OutputTensor tensor = from_weights(weights, info, options.dtype);
-    tensor.fill = [fill = std::move(tensor.fill), &options](int64_t begin, int64_t rows,
-                                                            std::span<std::byte> out) {
+    tensor.fill = [fill = std::move(tensor.fill), &options, &weights, &info](int64_t begin, int64_t rows,
+                                                                             std::span<std::byte> out) {
       throw_if_interrupted();
-      fill(begin, rows, out);
+      if (options.change)
+        fill_changed(weights, info, options, begin, rows, out);
+      else
+        fill(begin, rows, out);
       if (options.progress) options.progress(out.size());
     };
     tensors.push_back(std::move(tensor));

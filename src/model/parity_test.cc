@@ -11,9 +11,12 @@
 
 #include "base/error.h"
 #include "base/registry.h"
+#include "base/temporary_folder_test_support.h"
+#include "io/convert.h"
 #include "io/weights.h"
 #include "kernel/eager.h"
 #include "model/decoder/decoder.h"
+#include "model/merge.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 
@@ -45,17 +48,22 @@ struct Loaded {
   Decoder decoder;
   std::vector<Tensor> grads;
 
+  // name: of a golden model, or a folder's path.
   Loaded(const std::string& name, DType dtype)
-      : decoder(parse_config(text_of(kGolden + name + "/config.json")), partition) {
+      : decoder(parse_config(text_of(folder(name) + "/config.json")), partition) {
     for (auto& p : decoder.parameters().parameters()) {
       p.value = make_tensor(*allocator, p.shape, dtype);
       grads.push_back(make_tensor(*allocator, p.shape, DType::kF32));
     }
     for (auto& c : decoder.parameters().constants()) c.value = make_tensor(*allocator, c.shape, DType::kF32);
     fill_constants(decoder.parameters());
-    const auto weights = io::open_weights(kGolden + name);
+    const auto weights = io::open_weights(folder(name));
     load_weights(*weights, decoder.parameters(), team);
     EXPECT_TRUE(unused_tensors(*weights, decoder.parameters(), decoder.config().tie_embeddings).empty());
+  }
+
+  static std::string folder(const std::string& name) {
+    return (std::filesystem::path(kGolden) / name).string();
   }
 
   Tensor ints(const std::vector<int32_t>& values) {
@@ -321,6 +329,32 @@ TEST(Configuration, ImpossibleMixturesAreRefused) {
   EXPECT_NE(says("qwen2_moe", "shared_expert_intermediate_size", nullptr).find("expected a width"),
             std::string::npos);
   EXPECT_NE(says("qwen2_moe", "use_sliding_window", true).find("use_sliding_window"), std::string::npos);
+}
+
+// Adapters of tests/golden/lora merged into their base in files, and taken out again.
+TEST(Merge, MergedGivesPeftsLogitsAndUnmergedTheBase) {
+  const std::string base = kGolden + "qwen3", adapters = kGolden + "../lora/";
+  const auto oracle = io::open_weights(adapters + "oracle.safetensors");
+  const auto weights = io::open_weights(base);
+  for (const std::string name : {"all", "rslora", "zero"}) {
+    SCOPED_TRACE(name);
+    const TemporaryFolder folder;
+    const std::string merged = folder.path + "/merged", again = folder.path + "/again";
+    io::ConvertOptions options;
+    options.change = Merge(open_peft(adapters + name), *weights, 1);
+    io::export_weights(base, merged, options);
+    Loaded model(merged, DType::kF32);
+    const Output out = run(model, ids_of(*oracle, "input_ids"), 1);
+    EXPECT_LE(relative_error(out.logits.data(), oracle->read_f32(name)), 1e-5);
+
+    const auto changed = io::open_weights(merged);
+    options.change = Merge(open_peft(adapters + name), *changed, -1);
+    io::export_weights(merged, again, options);
+    const auto restored = io::open_weights(again);
+    for (const io::TensorInfo& info : weights->tensors())
+      EXPECT_LE(relative_error(restored->read_f32(info.name).data(), weights->read_f32(info.name)), 1e-6)
+          << info.name;
+  }
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ for oracle in "$source_dir"/tests/golden/model/*/oracle.safetensors; do
   "$python" "$here/model/check_export.py" "$scratch/$(basename "$model")" "$oracle"
 done
 
+echo "-- our adapters in PEFT, merged and unmerged"
+"$python" "$here/train/check_peft.py" "$program" "$scratch/peft"
+
 echo "-- event files in TensorBoard"
 "$python" "$here/train/check_tensorboard.py" "$program" "$scratch/events"
 
