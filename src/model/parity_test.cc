@@ -357,5 +357,10 @@ TEST(Merge, MergedGivesPeftsLogitsAndUnmergedTheBase) {
   }
 }
 
+TEST(Merge, AnAdapterOfAnotherModelIsRefused) {
+  const auto weights = io::open_weights(kGolden + "../lora/all/adapter_model.safetensors");
+  EXPECT_THROW(Merge(open_peft(kGolden + "../lora/all"), *weights, 1), Error);
+}
+
 }  // namespace
 }  // namespace flagscale::model
