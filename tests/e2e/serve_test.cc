@@ -64,7 +64,10 @@ class Tasks : public Workshop {
 TEST_F(Tasks, EngineArgumentsAreFlags) {
   ServerProcess server(
       {"served/checkpoints", "--served-model-name", "trained", "--api-key", "key", "--max-num-seqs", "4",
-       "--no-enable-prefix-caching", "--metrics-public", "--max-model-len", "32"},
+       "--no-enable-prefix-caching", "--metrics-public", "--max-model-len", "0.03125K", "--dtype", "float",
+       // vLLM's, which do nothing here
+       "--tensor-parallel-size", "2", "--trust-remote-code", "--gpu-memory-utilization", "0.9",
+       "--enforce-eager"},
       folder_);
   ASSERT_NE(server.port(), 0) << server.ready_line();
   net::Client client({false, "127.0.0.1", server.port(), "/"});
@@ -83,6 +86,11 @@ TEST_F(Tasks, ServeRefusesWhatItDoesNotKnow) {
   expect_refusal({"serve", "tokenizer", "--engine-args", R"({"rope_theta": 2})"}, 2, "rope_theta");
   expect_refusal({"serve", "tokenizer", "--max-num-seq", "2"}, 2, "--max-num-seqs");
   expect_refusal({"serve", "tokenizer", "--max-num-seqs", "0"}, 2, "max_num_seqs");
+  expect_refusal({"serve", "tokenizer", "--rope-theta", "2"}, 2, "the model's own configuration says it");
+  expect_refusal({"serve", "served/checkpoints", "--served-model-name", ""}, 2, "served_model_name");
+  expect_refusal({"serve", "served/checkpoints", "--num-kv-blocks", "1"}, 2, "16 tokens, fewer than");
+  expect_refusal({"serve", "served/checkpoints", "--kv-cache-memory-bytes", "1k"}, 2,
+                 "a cache of 1000 bytes");
   expect_refusal({"serve", "served/checkpoints", "--tls-cert", "none.pem", "--tls-key", "none.pem"}, 1,
                  "none.pem");
 }
@@ -108,6 +116,21 @@ TEST_F(Tasks, ServeTasksOfOtherKindsAreRefused) {
   expect_refusal(task("serve", {path, "+serve.0.module=models.py"}), 1, "composed service");
   expect_refusal(task("serve", {path, "experiment.task.type=rl"}), 1, "'rl'");
   EXPECT_NE(must(task("serve", {path, "action=dryrun"})).out.find("served/checkpoints"), std::string::npos);
+}
+
+TEST_F(Tasks, AreValidatedAsTheyRun) {
+  const auto validate = [](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> words = task(name, more);
+    words.erase(words.begin());
+    words.insert(words.begin(), {"config", "validate"});
+    return words;
+  };
+  const std::string path = "serve.0.engine_args.model=served/checkpoints";
+  EXPECT_EQ(must(validate("serve", {path})).out, "serve is a valid serve configuration\n");
+  EXPECT_EQ(must(validate("inference", {})).out, "inference is a valid inference configuration\n");
+  expect_refusal(validate("serve", {path, "+serve.0.engine_args.max_model_length=4"}), 2, "max_model_len");
+  expect_refusal(validate("serve", {path, "action=auto_tune"}), 1, "action=run");
+  expect_refusal(validate("inference", {"inference.generate.prompts=[1]"}), 2, "prompts");
 }
 
 TEST_F(Tasks, AnInferenceTaskAnswersItsPrompts) {
