@@ -30,6 +30,8 @@ int KernelSlotBase::best(DeviceKind device, Isa isa) const {
 }
 
 void missing_kernel(const char* op, DeviceKind device, Isa isa) {
+  if (device == DeviceKind::kCuda)
+    fail(ErrorKind::kUnsupported, "[{}] has no kernel for cuda yet: --device cpu runs it", op);
   fail(ErrorKind::kUnsupported, "[{}] has no kernel for {} ({})", op, name(device), name(isa));
 }
 

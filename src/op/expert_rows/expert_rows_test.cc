@@ -55,7 +55,7 @@ TEST(ExpertRows, Gradients) {
       there_and_back, {random_tensor({5, 7}, 1), random_tensor({5, 2, 7}, 2), random_tensor({5, 2}, 3)});
 }
 
-FLAGSCALE_EVERY_SET(ExpertRowsSets);
+FLAGSCALE_EVERY_CPU_SET(ExpertRowsSets);
 TEST_P(ExpertRowsSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), there_and_back,
                          {random_tensor({5, 37}, 1), random_tensor({5, 2, 37}, 2), random_tensor({5, 2}, 3)});

@@ -36,7 +36,7 @@ TEST(GroupedMatmul, Gradients) {
     testing::expect_gradients(grouped(counts), {random_tensor({4, 2, 5}, 1), random_tensor({4 * 3, 5}, 2)});
 }
 
-FLAGSCALE_EVERY_SET(GroupedMatmulSets);
+FLAGSCALE_EVERY_CPU_SET(GroupedMatmulSets);
 TEST_P(GroupedMatmulSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), grouped({41, 0, 1, 80, 6}),
                          {random_tensor({64, 2, 70}, 1), random_tensor({5 * 45, 70}, 2)});

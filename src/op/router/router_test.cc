@@ -145,7 +145,7 @@ TEST(Router, EvenUseCostsOne) {
   EXPECT_NEAR(v.z, std::log(4.0) * std::log(4.0), 1e-7);
 }
 
-FLAGSCALE_EVERY_SET(RouterSets);
+FLAGSCALE_EVERY_CPU_SET(RouterSets);
 TEST_P(RouterSets, AgreesWithScalarInDouble) {
   for (const RouterSpec& spec : {kMixtral, kQwen2, kDeepSeek}) {
     const Tensor logits = random_tensor({37, 44}, 5);
