@@ -55,13 +55,13 @@ train::TokenizerFacts tokenizer_facts(const train::TokenizerKeys& keys, const en
 }
 
 train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed) {
-  const train::TrainReading reading = train::read_train_config(composed);
+  const train::TrainReading reading = train::read_train_config(composed, isa_of(request.device));
   for (const std::string& note : reading.notes) info("{}", note);
   if (!reading.ignored.empty()) info("{}", reading.ignored_line());
   std::optional<engine::LoadedModel> source;
   if (!request.init_from.empty()) source = engine::load_model(request.init_from);
   const auto facts = tokenizer_facts(reading.config.tokenizer, source ? &*source : nullptr);
-  train::TrainOptions options = train::train_options(reading.config, facts);
+  train::TrainOptions options = train::train_options(reading.config, facts, isa_of(request.device));
   const auto& keys = reading.config.tokenizer;
   for (const std::string* path : {&keys.tokenizer_path, &keys.tokenizer_model})
     if (!path->empty()) options.tokenizer = *path;

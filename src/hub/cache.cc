@@ -85,7 +85,8 @@ std::vector<CachedModel> list_models(const std::string& cache) {
   std::vector<CachedModel> models;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(cache, error))
-    if (entry.is_directory() && entry.path().filename().string().starts_with(kPrefix))
+    if (const std::string name = entry.path().filename();
+        entry.is_directory() && name.starts_with(kPrefix) && name != kPrefix)
       models.push_back(describe(entry.path()));
   std::sort(models.begin(), models.end(), [](const auto& a, const auto& b) { return a.repo < b.repo; });
   return models;

@@ -26,11 +26,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    fail(ErrorKind::kResource, "cannot make {}: {} (HF_HOME or HF_HUB_CACHE says where models are kept)",
+         folder.string(), error.message());
+}
+
 // One process at a time fetches a blob; huggingface_hub takes the same lock.
 class BlobLock {
  public:
   explicit BlobLock(const fs::path& file) {
-    fs::create_directories(file.parent_path());
+    make_folder(file.parent_path());
     fd_ = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd_ < 0) fail(ErrorKind::kResource, "cannot write {}: {}", file.string(), std::strerror(errno));
     while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
@@ -82,14 +90,14 @@ class PartFile {
 };
 
 void write_ref(const fs::path& file, const std::string& commit) {
-  fs::create_directories(file.parent_path());
+  make_folder(file.parent_path());
   const fs::path part = file.string() + ".part";
   std::ofstream(part) << commit;
   fs::rename(part, file);
 }
 
 void link_blob(const fs::path& snapshot, const RemoteFile& file) {
-  fs::create_directories(snapshot);
+  make_folder(snapshot);
   const fs::path link = snapshot / file.name, part = link.string() + ".part";
   fs::remove(part);
   fs::create_symlink(fs::path("../../blobs") / file.digest, part);
@@ -103,7 +111,7 @@ class Fetch {
 
   void run() {
     const RemoteModel model = describe_remote(http_, id_, settings_);
-    fs::create_directories(folder_ / "blobs");
+    make_folder(folder_ / "blobs");
     uint64_t total = 0;
     for (const RemoteFile& file : model.files) total += file.size;
     Progress progress("fetch " + id_.repo, static_cast<int64_t>(total), "B");

@@ -168,6 +168,19 @@ TEST_F(Hub, ListsAndRemoves) {
   EXPECT_EQ(kind_of([&] { remove_model(settings_.cache, "owner/model"); }), ErrorKind::kNotFound);
 }
 
+TEST_F(Hub, AFolderThatCannotBeMadeIsNamedWithItsVariable) {
+  settings_.cache = "/proc/none";
+  std::string message;
+  EXPECT_EQ(kind_of([&] { fetch(); }, &message), ErrorKind::kResource);
+  EXPECT_NE(message.find("cannot make /proc/none"), std::string::npos) << message;
+  EXPECT_NE(message.find("HF_HOME"), std::string::npos) << message;
+}
+
+TEST_F(Hub, AFolderWithoutANameIsNoModel) {
+  fs::create_directories(fs::path(settings_.cache) / "models--");
+  EXPECT_TRUE(list_models(settings_.cache).empty());
+}
+
 TEST_F(Hub, AFullDiskKeepsWhatCame) {
   if (geteuid() != 0) GTEST_SKIP() << "mounting a small file system needs root";
   fs::create_directories(settings_.cache);

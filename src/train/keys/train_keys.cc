@@ -152,11 +152,11 @@ void fill_folders(TrainConfig& config) {
   if (config.logging.tensorboard_dir.empty()) config.logging.tensorboard_dir = base + "/tensorboard";
 }
 
-void add_notes(const Reader& reader, TrainReading& reading) {
+void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
   const TrainConfig& config = reading.config;
   std::vector<std::string>& notes = reading.notes;
   if (config.precision.fp16)
-    notes.push_back(compute_type(config.precision) == DType::kBF16
+    notes.push_back(compute_type(config.precision, isa) == DType::kBF16
                         ? "fp16: true trains in bf16, which needs no loss scale"
                         : "fp16: true trains in fp32: this processor has no bf16 instructions");
   if (reader.given("num_query_groups") && !config.model.group_query_attention &&
@@ -210,7 +210,7 @@ const config::Schema<TrainConfig>& train_schema() {
   return kSchema;
 }
 
-TrainReading read_train_config(const config::Composed& composed) {
+TrainReading read_train_config(const config::Composed& composed, Isa isa) {
   const config::NodePtr train = composed.value("train");
   if (!train || train->kind != config::Kind::kMap)
     fail(ErrorKind::kConfig, "the configuration has no 'train' mapping, so there is nothing to train");
@@ -227,7 +227,7 @@ TrainReading read_train_config(const config::Composed& composed) {
   reader.finish();
   read_experiment(composed, reading.config.experiment);
   fill_folders(reading.config);
-  add_notes(reader, reading);
+  add_notes(reader, isa, reading);
   return reading;
 }
 
