@@ -10,6 +10,10 @@ get_filename_component(FLAGSCALE_CUDA_ROOT ${FLAGSCALE_NVCC}/../.. REALPATH)
 find_library(FLAGSCALE_CUDART cudart_static HINTS ${FLAGSCALE_CUDA_ROOT}/lib ${FLAGSCALE_CUDA_ROOT}/lib64 REQUIRED NO_DEFAULT_PATH)
 find_path(FLAGSCALE_CUBLAS_INCLUDE cublasLt.h HINTS ${FLAGSCALE_CUDA_ROOT}/include ${_wheel}/include REQUIRED)
 
+set(_launcher)
+if(FLAGSCALE_CCACHE)
+  set(_launcher ${FLAGSCALE_CCACHE})
+endif()
 set(_architectures)
 foreach(architecture ${FLAGSCALE_CUDA_ARCHITECTURES})
   list(APPEND _architectures -gencode arch=compute_${architecture},code=sm_${architecture})
@@ -24,7 +28,7 @@ function(flagscale_cuda name)
     get_filename_component(folder ${object} DIRECTORY)
     file(MAKE_DIRECTORY ${folder})
     add_custom_command(OUTPUT ${object}
-      COMMAND ${FLAGSCALE_CCACHE} ${FLAGSCALE_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 ${_architectures} --expt-relaxed-constexpr
+      COMMAND ${_launcher} ${FLAGSCALE_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 ${_architectures} --expt-relaxed-constexpr
               --fmad=true -Xcompiler=-fPIE,-Wall,-Wextra -diag-suppress=20012 -I${CMAKE_SOURCE_DIR}/src -isystem ${FLAGSCALE_CUBLAS_INCLUDE}
               -MD -MF ${object}.d -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d VERBATIM COMMENT "Compiling for the GPU: ${path}")
