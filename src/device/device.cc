@@ -30,8 +30,7 @@ DeviceKind choose_device(const std::string& text) {
   if (text == "auto") {
     const bool found = cuda::found().reason.empty();
     if (found && !cuda::built())
-      info("a GPU is here ({}), this program has no kernels for it: run ./dev cuda",
-           cuda::found().gpus[0].name);
+      info("a GPU is here ({}), this program has no kernels for it: run ./dev cuda", cuda::found().gpus[0]);
     return found && cuda::built() ? DeviceKind::kCuda : DeviceKind::kCpu;
   }
   if (text != "cuda") fail(ErrorKind::kInvalidArgument, "device is '{}'; it may be auto, cpu or cuda", text);

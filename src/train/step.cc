@@ -280,7 +280,12 @@ double TrainStep::parameters_norm() const {
 
 double TrainStep::zero_gradients() const {
   int64_t zeros = 0;
-  for (const State& state : states()) zeros += std::count(state.grad, state.grad + state.size, 0.f);
+  to_host({&grads_});
+  const Tensor grads = host(grads_);
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const float* first = grads.data<float>() + offsets_[i];
+    zeros += std::count(first, first + trained_[i]->shape.numel(), 0.f);
+  }
   return static_cast<double>(zeros);
 }
 

@@ -89,6 +89,15 @@ History train(TrainStep& step, const nlohmann::json& settings, const nlohmann::j
   return history;
 }
 
+// Of twenty steps.
+void expect_losses_and_norms(const History& got, const nlohmann::json& want, DType dtype) {
+  for (size_t i = 0; i < 20; ++i) {
+    const double loss = want["loss"][i], norm = want["grad_norm"][i];
+    EXPECT_NEAR(got.loss[i] / loss, 1, dtype == DType::kF32 ? 1e-5 : 5e-3) << "step " << i;
+    EXPECT_NEAR(got.norm[i] / norm, 1, dtype == DType::kF32 ? 1e-3 : 5e-2) << "step " << i;
+  }
+}
+
 class TrainParity : public ::testing::TestWithParam<std::string> {};
 
 void expect_pytorchs_steps(const std::string& model, DeviceKind device) {
@@ -105,11 +114,7 @@ void expect_pytorchs_steps(const std::string& model, DeviceKind device) {
     const History got = train(step, golden["settings"], tokens, 20);
     EXPECT_EQ(allocator->peak(), planned);
     const auto& want = golden[dtype == DType::kF32 ? "fp32" : "bf16"];
-    for (size_t i = 0; i < 20; ++i) {
-      const double loss = want["loss"][i], norm = want["grad_norm"][i];
-      EXPECT_NEAR(got.loss[i] / loss, 1, dtype == DType::kF32 ? 1e-5 : 5e-3) << "step " << i;
-      EXPECT_NEAR(got.norm[i] / norm, 1, dtype == DType::kF32 ? 1e-3 : 5e-2) << "step " << i;
-    }
+    expect_losses_and_norms(got, want, dtype);
     if (dtype != DType::kF32) continue;
     for (const auto& state : got.states) {
       double squares = 0;
@@ -189,11 +194,7 @@ TEST_P(LoraParity, TwentyStepsEqualPefts) {
     const History got = train(*step, golden["settings"], tokens, 20);
     EXPECT_EQ(allocator->peak(), planned_);
     const auto& want = golden[dtype == DType::kF32 ? "fp32" : "bf16"];
-    for (size_t i = 0; i < 20; ++i) {
-      const double loss = want["loss"][i], norm = want["grad_norm"][i];
-      EXPECT_NEAR(got.loss[i] / loss, 1, dtype == DType::kF32 ? 1e-5 : 5e-3) << "step " << i;
-      EXPECT_NEAR(got.norm[i] / norm, 1, dtype == DType::kF32 ? 1e-3 : 5e-2) << "step " << i;
-    }
+    expect_losses_and_norms(got, want, dtype);
     if (dtype != DType::kF32) continue;
     for (const auto& state : got.states) {
       double squares = 0;

@@ -61,20 +61,31 @@ model::DecoderConfig two_layers() {
   return c;
 }
 
+// A decoder with tensors that have no memory.
+struct Traced {
+  Traced(const model::DecoderConfig& config, nn::Partition& partition) : decoder(config, partition) {
+    for (auto& p : decoder.parameters().parameters()) p.value = recorder.empty(p.shape, DType::kF32, nullptr);
+    for (auto& c : decoder.parameters().constants()) c.value = recorder.empty(c.shape, DType::kF32, nullptr);
+  }
+  Tensor tensor(int64_t n, DType dtype) { return recorder.empty({n}, dtype, nullptr); }
+  Tensor hidden() {  // of eight tokens
+    nn::PackedAttention attention({tensor(8, DType::kI32), tensor(2, DType::kI32), nullptr});
+    return decoder.hidden(context, tensor(8, DType::kI32), attention);
+  }
+  model::Decoder decoder;
+  Nowhere recorder;
+  Context context{recorder, nullptr};
+};
+
 TEST(Partition, EveryPointIsNamedInOrder) {
   Listed partition;
-  model::Decoder decoder(two_layers(), partition);
-  Nowhere recorder;
-  for (auto& p : decoder.parameters().parameters()) p.value = recorder.empty(p.shape, DType::kF32, nullptr);
-  for (auto& c : decoder.parameters().constants()) c.value = recorder.empty(c.shape, DType::kF32, nullptr);
-  const auto ints = [&](int64_t n) { return recorder.empty({n}, DType::kI32, nullptr); };
-  nn::PackedAttention attention({ints(8), ints(2), nullptr});
-  Context context{recorder, nullptr};
-  const Tensor hidden = decoder.hidden(context, ints(8), attention);
+  Traced traced(two_layers(), partition);
+  const Tensor hidden = traced.hidden();
   const std::vector<std::string> states = std::exchange(partition.points, {});
-  decoder.loss(context, hidden, ints(8), recorder.empty({8}, DType::kF32, nullptr), nullptr);
+  traced.decoder.loss(traced.context, hidden, traced.tensor(8, DType::kI32), traced.tensor(8, DType::kF32),
+                      nullptr);
   const std::vector<std::string> loss = std::exchange(partition.points, {});
-  decoder.logits(context, hidden);
+  traced.decoder.logits(traced.context, hidden);
   const std::vector<std::string> block{"enter_column", "exit_row", "enter_column", "exit_row"};
   std::vector<std::string> expected{"look_up", "scatter_tokens"};
   for (int layer = 0; layer < 2; ++layer) expected.insert(expected.end(), block.begin(), block.end());
@@ -93,14 +104,7 @@ model::DecoderConfig with_experts() {
 
 TEST(Partition, RowsGoToTheirExpertsAndBack) {
   Listed partition;
-  model::Decoder decoder(with_experts(), partition);
-  Nowhere recorder;
-  for (auto& p : decoder.parameters().parameters()) p.value = recorder.empty(p.shape, DType::kF32, nullptr);
-  for (auto& c : decoder.parameters().constants()) c.value = recorder.empty(c.shape, DType::kF32, nullptr);
-  const auto ints = [&](int64_t n) { return recorder.empty({n}, DType::kI32, nullptr); };
-  nn::PackedAttention attention({ints(8), ints(2), nullptr});
-  Context context{recorder, nullptr};
-  decoder.hidden(context, ints(8), attention);
+  Traced(with_experts(), partition).hidden();
   EXPECT_EQ(partition.points,
             (std::vector<std::string>{"look_up", "scatter_tokens", "enter_column", "exit_row", "enter_column",
                                       "exit_row", "enter_column", "exit_row", "dispatch_experts",

@@ -9,8 +9,7 @@ namespace flagscale::cuda {
 
 namespace {
 
-constexpr int kMajorAttribute = 75, kMinorAttribute = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-constexpr unsigned kPortableAndMapped = 1 | 2;             // CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
+constexpr unsigned kPortableAndMapped = 1 | 2;  // CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
 
 const Driver& driver() {
   std::string reason;
@@ -29,7 +28,6 @@ Found look() {
   const Driver* d = open_driver(found.reason);
   if (!d) return found;
   int count = 0;
-  d->driver_version(&found.driver);
   if (const Status status = d->device_count(&count)) {
     found.reason = "the driver shows no GPU: " + describe(*d, status);
     return found;
@@ -37,13 +35,8 @@ Found look() {
   for (int i = 0; i < count; ++i) {
     DeviceHandle handle = 0;
     char name[128] = {};
-    Gpu gpu{};
     if (d->device_get(&handle, i) || d->device_name(name, sizeof name - 1, handle)) continue;
-    d->device_memory(&gpu.memory, handle);
-    d->device_attribute(&gpu.major, kMajorAttribute, handle);
-    d->device_attribute(&gpu.minor, kMinorAttribute, handle);
-    gpu.name = name;
-    found.gpus.push_back(std::move(gpu));
+    found.gpus.emplace_back(name);
   }
   if (found.gpus.empty()) found.reason = "the driver shows no GPU";
   return found;
@@ -115,7 +108,7 @@ void require(int index) {
   if (!built())
     fail(ErrorKind::kUnsupported,
          "device cuda: a GPU is here ({}), but this program was built without its kernels: run ./dev cuda",
-         found().gpus[0].name);
+         found().gpus[0]);
   if (index >= static_cast<int>(found().gpus.size()))
     fail(ErrorKind::kUnsupported, "device cuda: GPU {} is asked for, there are {}", index,
          found().gpus.size());

@@ -10,16 +10,9 @@
 
 namespace flagscale::cuda {
 
-struct Gpu {
-  std::string name;  // "NVIDIA H200"
-  int major, minor;  // compute capability
-  size_t memory;     // bytes in all
-};
-
 // What the driver shows. `reason`: why no GPU can be used; empty where there is one.
 struct Found {
-  std::vector<Gpu> gpus;
-  int driver = 0;  // the newest CUDA it runs, 13000 for 13.0; 0: no driver
+  std::vector<std::string> gpus;  // "NVIDIA H200"
   std::string reason;
 };
 const Found& found();

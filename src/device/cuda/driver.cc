@@ -15,14 +15,11 @@ bool find(void* library, const char* name, Function*& function) {
 const char* first_missing(void* library, Driver& d) {
   const auto missing = [&](const char* name, auto*& function) { return !find(library, name, function); };
   if (missing("cuInit", d.init)) return "cuInit";
-  if (missing("cuDriverGetVersion", d.driver_version)) return "cuDriverGetVersion";
   if (missing("cuGetErrorName", d.error_name)) return "cuGetErrorName";
   if (missing("cuGetErrorString", d.error_string)) return "cuGetErrorString";
   if (missing("cuDeviceGetCount", d.device_count)) return "cuDeviceGetCount";
   if (missing("cuDeviceGet", d.device_get)) return "cuDeviceGet";
   if (missing("cuDeviceGetName", d.device_name)) return "cuDeviceGetName";
-  if (missing("cuDeviceTotalMem_v2", d.device_memory)) return "cuDeviceTotalMem_v2";
-  if (missing("cuDeviceGetAttribute", d.device_attribute)) return "cuDeviceGetAttribute";
   if (missing("cuDevicePrimaryCtxRetain", d.retain_context)) return "cuDevicePrimaryCtxRetain";
   if (missing("cuCtxSetCurrent", d.set_context)) return "cuCtxSetCurrent";
   if (missing("cuCtxSynchronize", d.synchronize)) return "cuCtxSynchronize";

@@ -14,14 +14,11 @@ struct ContextObject;
 
 struct Driver {
   Status (*init)(unsigned);
-  Status (*driver_version)(int*);
   Status (*error_name)(Status, const char**);
   Status (*error_string)(Status, const char**);
   Status (*device_count)(int*);
   Status (*device_get)(DeviceHandle*, int);
   Status (*device_name)(char*, int, DeviceHandle);
-  Status (*device_memory)(size_t*, DeviceHandle);
-  Status (*device_attribute)(int*, int, DeviceHandle);
   Status (*retain_context)(ContextObject**, DeviceHandle);
   Status (*set_context)(ContextObject*);
   Status (*synchronize)();

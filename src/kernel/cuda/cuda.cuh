@@ -95,6 +95,20 @@ inline void check_launch(const char* op) {
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// sums[columns] (+)= partials[chunks][columns], the chunks in order.
+static __global__ void add_chunks_of_columns(const float* partials, float* sums, int64_t columns,
+                                             int64_t chunks, bool add) {
+  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (column >= columns) return;
+  float total = add ? sums[column] : 0.f;
+  for (int64_t c = 0; c < chunks; ++c) total += partials[c * columns + column];
+  sums[column] = total;
+}
+inline void add_chunks(const float* partials, float* sums, int64_t columns, int64_t chunks, bool add) {
+  add_chunks_of_columns<<<static_cast<unsigned>(divide_up(columns, 128)), 128>>>(partials, sums, columns,
+                                                                                 chunks, add);
+}
+
 // Threads of a block that walks a row of `cols` numbers, N at a time.
 inline int row_threads(int64_t cols, int n) {
   const int64_t wanted = divide_up(divide_up(cols, n), 32) * 32;

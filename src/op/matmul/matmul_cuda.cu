@@ -95,14 +95,6 @@ __global__ void sum_rows(Rows<const T> dy, int64_t rows, int64_t cols, float* pa
   partials[int64_t{blockIdx.x} * cols + column] = total;
 }
 
-__global__ void sum_partials(const float* partials, float* dbias, int64_t cols, int64_t chunks, bool add) {
-  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= cols) return;
-  float total = add ? dbias[column] : 0.f;
-  for (int64_t c = 0; c < chunks; ++c) total += partials[c * cols + column];
-  dbias[column] = total;
-}
-
 void bias_grad(KernelContext& context, const BiasGradArgs& args) {
   const int64_t rows = args.dy.rows(), cols = args.dy.cols(), chunks = divide_up(rows, kChunk);
   auto* partials = reinterpret_cast<float*>(context.workspace.data());
@@ -111,8 +103,7 @@ void bias_grad(KernelContext& context, const BiasGradArgs& args) {
       sum_rows<<<dim3(static_cast<unsigned>(chunks), static_cast<unsigned>(divide_up(cols, 128))), 128>>>(
           rows_of<const T>(args.dy), rows, cols, partials);
   });
-  sum_partials<<<static_cast<unsigned>(divide_up(cols, 128)), 128>>>(
-      partials, args.dbias.ptr<float>(), cols, chunks, !args.accumulate || *args.accumulate != 0);
+  add_chunks(partials, args.dbias.ptr<float>(), cols, chunks, !args.accumulate || *args.accumulate != 0);
   check_launch("bias_grad");
 }
 

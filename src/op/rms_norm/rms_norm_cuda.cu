@@ -127,14 +127,6 @@ __global__ void sum_chunk(Backward<T> a) {
   a.partials[int64_t{blockIdx.x} * a.group + column] = total;
 }
 
-__global__ void sum_chunks(const float* partials, float* dweight, int64_t group, int64_t chunks, bool add) {
-  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= group) return;
-  float total = add ? dweight[column] : 0.f;
-  for (int64_t c = 0; c < chunks; ++c) total += partials[c * group + column];
-  dweight[column] = total;
-}
-
 int64_t chunks_of(const RmsNormBackwardArgs& args, int64_t rows) {
   return divide_up(rows * (args.s.cols() / args.weight.cols()), kChunk);
 }
@@ -170,8 +162,7 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
     }
   });
   if (partials)
-    sum_chunks<<<static_cast<unsigned>(divide_up(group, 128)), 128>>>(
-        partials, args.dweight.ptr<float>(), group, chunks, !args.accumulate || *args.accumulate != 0);
+    add_chunks(partials, args.dweight.ptr<float>(), group, chunks, !args.accumulate || *args.accumulate != 0);
   check_launch("rms_norm_backward");
 }
 
