@@ -132,6 +132,8 @@ class EditReader final : public LineReader {
     prompt_ = text;
     stopped_ = false;
     edit_.resize(line_);
+    // Before the prompt: libedit does it after, and a Ctrl-D in between would be read as nothing.
+    edit_.set(line_, EL_PREP_TERM, 1);
     int count = 0;
     const char* got = edit_.gets(line_, &count);
     if (!got || count <= 0 || stopped_) return {stopped_ ? Line::End::kStopped : Line::End::kEnd, {}};
