@@ -9,7 +9,7 @@
 #include "app/command.h"
 #include "train/bench.h"
 
-namespace flagscale {
+namespace flagscale::bench_command {
 namespace {
 
 void print_text(const train::BenchOptions& o, const train::BenchResult& r) {
@@ -91,4 +91,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kBench{"bench", {"measure speed on this machine", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::bench_command

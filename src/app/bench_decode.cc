@@ -16,7 +16,7 @@
 namespace flagscale {
 namespace {
 
-struct Options {
+struct DecodeBenchOptions {
   EngineOptions engine;
   engine::StepBenchOptions steps;
 };
@@ -26,7 +26,7 @@ std::string what(const engine::StepRate& r, int64_t prompt) {
                         : fmt::format("decode, {} stream{}", r.streams, r.streams == 1 ? "" : "s");
 }
 
-void print_text(const Options& o, const std::string& formats, double ready,
+void print_text(const DecodeBenchOptions& o, const std::string& formats, double ready,
                 const engine::StepBenchResult& r) {
   fmt::print("{}: {}, compute {}, cache {}, ready in {:.2f} s\n", o.engine.model, formats, o.engine.compute,
              o.engine.cache, ready);
@@ -43,7 +43,7 @@ void print_text(const Options& o, const std::string& formats, double ready,
       static_cast<double>(r.peak_bytes) * 1e-6, static_cast<double>(r.resident_bytes) * 1e-6);
 }
 
-void print_json(const Options& o, const std::string& formats, double ready,
+void print_json(const DecodeBenchOptions& o, const std::string& formats, double ready,
                 const engine::StepBenchResult& r) {
   nlohmann::ordered_json json{{"model", o.engine.model},
                               {"formats", formats},
@@ -63,7 +63,7 @@ void print_json(const Options& o, const std::string& formats, double ready,
   fmt::print("{}\n", json.dump());
 }
 
-void measure(Options& o) {
+void measure(DecodeBenchOptions& o) {
   const engine::LoadedModel model =
       engine::load_model(model_path(o.engine.model), o.engine.tokenizer, o.engine.weight_cache);
   engine::RunnerOptions options;
@@ -91,7 +91,7 @@ void measure(Options& o) {
 void add_bench_decode(CLI::App& bench) {
   auto* app = bench.add_subcommand(
       "decode", "tokens/s of a model's prefill and decode steps, with their share of the floor");
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<DecodeBenchOptions>();
   o->engine.compute = "fast";
   add_engine_options(*app, o->engine);
   app->add_option("--prompt-tokens", o->steps.prompt, "of the prefill; 0: none")

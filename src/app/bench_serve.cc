@@ -31,7 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct ServeBenchOptions {
   std::string backend = "openai", base_url, host = "127.0.0.1", endpoint, model, served_model_name, tokenizer;
   int port = 8000;
   load::DatasetOptions dataset;
@@ -67,7 +67,7 @@ std::pair<std::string, std::string> key_value(const std::string& option, const s
   return {text.substr(0, equal), text.substr(equal + 1)};
 }
 
-net::Url server_of(const Options& o) {
+net::Url server_of(const ServeBenchOptions& o) {
   const bool v6 = o.host.find(':') != std::string::npos;
   const std::string place = fmt::format("http://{}{}{}:{}", v6 ? "[" : "", o.host, v6 ? "]" : "", o.port);
   net::Url url = net::parse_url(o.base_url.empty() ? place : o.base_url);
@@ -75,9 +75,9 @@ net::Url server_of(const Options& o) {
   return url;
 }
 
-bool is_chat(const Options& o) { return o.backend == "openai-chat"; }
+bool is_chat(const ServeBenchOptions& o) { return o.backend == "openai-chat"; }
 
-net::Headers headers_of(const Options& o) {
+net::Headers headers_of(const ServeBenchOptions& o) {
   net::Headers headers;
   if (const char* key = std::getenv("OPENAI_API_KEY"); key && *key)
     headers.emplace_back("Authorization", std::string("Bearer ") + key);
@@ -108,7 +108,7 @@ Served first_model(net::Client& client, const net::Url& server, const net::Heade
 }
 
 // Waits for the server to answer at all.
-void wait_until_ready(const Options& o, const net::Url& server) {
+void wait_until_ready(const ServeBenchOptions& o, const net::Url& server) {
   for (int64_t left = o.ready_check; left > 0; --left) {
     try {
       net::Client(server).send("GET", server.path + "/v1/models");
@@ -121,7 +121,7 @@ void wait_until_ready(const Options& o, const net::Url& server) {
 }
 
 // --tokenizer; else the files that the server serves, where they are at hand; else what the server answers.
-std::unique_ptr<load::Tokens> open_tokens(Options& o, const net::Url& server, const Served& served,
+std::unique_ptr<load::Tokens> open_tokens(ServeBenchOptions& o, const net::Url& server, const Served& served,
                                           const net::Headers& headers) {
   if (o.tokenizer.empty() && !served.root.empty() && fs::exists(served.root)) o.tokenizer = served.root;
   if (o.tokenizer.empty() && !o.model.empty() && fs::exists(o.model)) o.tokenizer = o.model;
@@ -132,7 +132,7 @@ std::unique_ptr<load::Tokens> open_tokens(Options& o, const net::Url& server, co
 }
 
 // What every request says.
-Json common_body(const Options& o, const std::string& model) {
+Json common_body(const ServeBenchOptions& o, const std::string& model) {
   Json body = {{"model", model}};
   if (!is_chat(o)) {
     body["repetition_penalty"] = 1.0;
@@ -156,7 +156,7 @@ Json common_body(const Options& o, const std::string& model) {
   return body;
 }
 
-load::Load make_load(const Options& o, const net::Url& server, const Served& served,
+load::Load make_load(const ServeBenchOptions& o, const net::Url& server, const Served& served,
                      const std::vector<load::Sample>& samples) {
   load::Load load;
   load.server = server;
@@ -185,7 +185,7 @@ load::Load make_load(const Options& o, const net::Url& server, const Served& ser
   return load;
 }
 
-void warm_up(const Options& o, const load::Load& load) {
+void warm_up(const ServeBenchOptions& o, const load::Load& load) {
   if (o.warmups == 0) return;
   load::Load some = load;
   some.bodies.assign(static_cast<size_t>(o.warmups), load.bodies[0]);
@@ -195,7 +195,7 @@ void warm_up(const Options& o, const load::Load& load) {
   throw_if_interrupted();
 }
 
-load::Measured run(const Options& o, const load::Load& load) {
+load::Measured run(const ServeBenchOptions& o, const load::Load& load) {
   std::optional<Progress> progress;
   if (!o.no_progress) progress.emplace("requests", static_cast<int64_t>(load.bodies.size()), "requests");
   load::Measured measured = load::drive(load, [&](size_t done) {
@@ -207,7 +207,7 @@ load::Measured run(const Options& o, const load::Load& load) {
   return measured;
 }
 
-load::ReportOptions report_options(const Options& o, const Served& served) {
+load::ReportOptions report_options(const ServeBenchOptions& o, const Served& served) {
   load::ReportOptions report;
   report.backend = o.backend, report.label = o.label, report.model = served.name,
   report.tokenizer = o.tokenizer;
@@ -234,7 +234,7 @@ load::ReportOptions report_options(const Options& o, const Served& served) {
   return report;
 }
 
-void save(const Options& o, const load::ReportOptions& report, const load::Measured& measured,
+void save(const ServeBenchOptions& o, const load::ReportOptions& report, const load::Measured& measured,
           const load::Metrics& metrics) {
   const std::string date = fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(std::time(nullptr)));
   const Json json = load::report_json(report, measured, metrics, date);
@@ -248,7 +248,7 @@ void save(const Options& o, const load::ReportOptions& report, const load::Measu
   info("the result is in {}", path);
 }
 
-void prepare(Options& o) {
+void prepare(ServeBenchOptions& o) {
   if (o.backend == "vllm") o.backend = "openai";
   if (o.dataset.name == "prefix-repetition") o.dataset.name = "prefix_repetition";
   o.dataset.shuffle = !o.no_shuffle, o.dataset.oversample = !o.no_oversample;
@@ -260,7 +260,7 @@ void prepare(Options& o) {
   if (o.dataset.name == "random") o.ignore_eos = true;
 }
 
-void bench(Options o) {
+void bench(ServeBenchOptions o) {
   prepare(o);
   const auto goodput = load::parse_goodput(o.goodput);
   load::ReportOptions report = report_options(o, {});  // what is wrong with the options is said first
@@ -285,7 +285,7 @@ void bench(Options o) {
   if (metrics.completed == 0 && !measured.interrupted) fail(ErrorKind::kResource, "no request succeeded");
 }
 
-void add_server_options(CLI::App& app, Options& o) {
+void add_server_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--backend", o.backend, "openai (/v1/completions) or openai-chat (/v1/chat/completions)")
       ->check(CLI::IsMember({"openai", "openai-chat", "vllm"}))
       ->capture_default_str();
@@ -303,7 +303,7 @@ void add_server_options(CLI::App& app, Options& o) {
       ->capture_default_str();
 }
 
-void add_dataset_options(CLI::App& app, Options& o) {
+void add_dataset_options(CLI::App& app, ServeBenchOptions& o) {
   load::DatasetOptions& d = o.dataset;
   const auto size = CLI::Range(int64_t{0}, int64_t{1} << 40);
   app.add_option("--dataset-name", d.name, "what to send")
@@ -346,7 +346,7 @@ void add_dataset_options(CLI::App& app, Options& o) {
       ->check(size);
 }
 
-void add_load_options(CLI::App& app, Options& o) {
+void add_load_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--request-rate", o.rate.rate, "requests a second; inf: all at once")->capture_default_str();
   app.add_option("--burstiness", o.rate.burstiness, "1: a Poisson process; less comes in bursts, more evenly")
       ->capture_default_str();
@@ -362,7 +362,7 @@ void add_load_options(CLI::App& app, Options& o) {
   app.add_flag("--disable-tqdm", o.no_progress, "no progress");
 }
 
-void add_request_options(CLI::App& app, Options& o) {
+void add_request_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_flag("--ignore-eos", o.ignore_eos, "answers of full length (always with random)");
   app.add_option("--temperature", o.temperature, "of the requests (default: the server's, as the following)");
   app.add_option("--top-p", o.top_p, "");
@@ -380,7 +380,7 @@ void add_request_options(CLI::App& app, Options& o) {
       ->capture_default_str();
 }
 
-void add_result_options(CLI::App& app, Options& o) {
+void add_result_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--percentile-metrics", o.percentile_metrics, "what to report: ttft, tpot, itl, e2el, …")
       ->capture_default_str();
   app.add_option("--metric-percentiles", o.percentiles, "of these, as 50,90,99")->capture_default_str();
@@ -401,7 +401,7 @@ void add_result_options(CLI::App& app, Options& o) {
 void add_bench_serve(CLI::App& bench_app) {
   auto* app = bench_app.add_subcommand("serve",
                                        "load a server with OpenAI's API, and measure (vLLM's `bench serve`)");
-  const auto o = std::make_shared<Options>();
+  const auto o = std::make_shared<ServeBenchOptions>();
   add_server_options(*app, *o);
   add_dataset_options(*app, *o);
   add_load_options(*app, *o);

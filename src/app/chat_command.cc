@@ -14,7 +14,7 @@
 #include "serve/local_model.h"
 #include "serve/service_files.h"
 
-namespace flagscale {
+namespace flagscale::chat_command {
 namespace {
 
 struct Options {
@@ -105,4 +105,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kChat{"chat", {"talk to a model, or to a server, in the terminal", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::chat_command

@@ -8,7 +8,7 @@
 #include "app/command.h"
 #include "io/inspect.h"
 
-namespace flagscale {
+namespace flagscale::checkpoint_command {
 namespace {
 
 struct Options {
@@ -65,4 +65,4 @@ const Registration<Command> kCheckpoint{
     "checkpoint", {"inspect, verify, import, export and merge models and checkpoints", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::checkpoint_command

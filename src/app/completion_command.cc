@@ -11,7 +11,7 @@
 #include "config/schema.h"
 #include "train/keys/train_keys.h"
 
-namespace flagscale {
+namespace flagscale::completion_command {
 namespace {
 
 void print_lines(const std::vector<std::string>& lines) {
@@ -78,4 +78,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kCompletion{"completion", {"print a shell's completion script", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::completion_command

@@ -15,7 +15,7 @@
 #include "config/show.h"
 #include "train/keys/train_keys.h"
 
-namespace flagscale {
+namespace flagscale::config_command {
 namespace {
 
 struct Options {
@@ -149,4 +149,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kConfig{"config", {"compose, check and explain configurations", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::config_command

@@ -14,7 +14,7 @@
 #include "data/inspect.h"
 #include "data/tokenizing.h"
 
-namespace flagscale {
+namespace flagscale::data_command {
 namespace {
 
 struct Options {
@@ -104,4 +104,4 @@ const Registration<Command> kData{"data",
                                   {"prepare training data: tokenize, inspect, train a tokenizer", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::data_command

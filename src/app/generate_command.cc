@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "engine/prompts.h"
 
-namespace flagscale {
+namespace flagscale::generate_command {
 namespace {
 
 struct Options {
@@ -104,4 +104,4 @@ const Registration<Command> kGenerate{"generate",
                                       {"continue prompts or answer messages with a model", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::generate_command

@@ -11,7 +11,7 @@
 #include "hub/cache.h"
 #include "hub/fetch.h"
 
-namespace flagscale {
+namespace flagscale::models_command {
 namespace {
 
 struct Options {
@@ -103,4 +103,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kModels{"models", {"list, fetch and remove models of the hub", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::models_command

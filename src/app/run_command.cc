@@ -8,14 +8,6 @@
 #include "serve/service_files.h"
 
 namespace flagscale {
-namespace {
-
-std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise) {
-  const config::NodePtr value = composed.value(path);
-  return value ? config::python_str(*value) : otherwise;
-}
-
-}  // namespace
 
 bool plans_only(const config::Composed& composed, const std::string& type) {
   const std::string action = text_at(composed, "action", "run");
@@ -29,6 +21,9 @@ std::string task_type(const config::Composed& composed) {
   return text_at(composed, "experiment.task.type", "train");
 }
 
+}  // namespace flagscale
+
+namespace flagscale::run_command {
 namespace {
 
 void run_service(const config::Composed& composed) {
@@ -67,4 +62,4 @@ const Registration<Command> kRun{
     "run", {"run a FlagScale configuration: a train, inference or serve task; action=run or dryrun", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::run_command

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "engine/prompts.h"
 
-namespace flagscale {
+namespace flagscale::score_command {
 namespace {
 
 struct Options {
@@ -113,4 +113,4 @@ const Registration<Command> kScore{"score",
                                    {"log-probabilities and perplexity of texts under a model", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::score_command

@@ -20,33 +20,6 @@ namespace {
 
 constexpr double kDrainSeconds = 600;  // a second signal ends at once
 
-struct Options {
-  std::string model, yaml, arguments, model_path, host;
-  int port = -1;
-  std::vector<std::string> api_keys, names, loras;
-  config::NodePtr flags = config::Node::map();  // engine arguments given as flags
-};
-
-bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.ends_with(".yml"); }
-
-// What the command line says wins over --engine-args, which win over the file.
-serve::ServiceConfig configuration(Options o) {
-  if (is_yaml(o.model) && o.yaml.empty()) std::swap(o.model, o.yaml);
-  serve::ServiceConfig config = serve::read_service_config(o.yaml, o.arguments);
-  serve::read_arguments(serve::service_keys(), o.flags, config);
-  if (!o.model_path.empty()) o.model = o.model_path;
-  if (!o.model.empty()) config.model = o.model;
-  if (config.model.empty())
-    fail(ErrorKind::kInvalidArgument,
-         "which model? `flagscale serve MODEL`, or engine_args.model in the YAML");
-  if (!o.host.empty()) config.host = o.host;
-  if (o.port >= 0) config.port = o.port;
-  if (!o.api_keys.empty()) config.api_key = o.api_keys;
-  for (const std::string& lora : o.loras) config.lora_modules.list.push_back(serve::parse_lora_module(lora));
-  if (!o.names.empty()) config.served_model_name = o.names;
-  return config;
-}
-
 void refuse_empty(const std::vector<std::string>& list, const char* what) {
   if (std::find(list.begin(), list.end(), "") != list.end())
     fail(ErrorKind::kInvalidArgument, "{} must not be empty", what);
@@ -81,7 +54,37 @@ void serve_model(const serve::ServiceConfig& config) {
   server.drain(kDrainSeconds);
 }
 
+}  // namespace flagscale
+
+namespace flagscale::serve_command {
 namespace {
+
+struct Options {
+  std::string model, yaml, arguments, model_path, host;
+  int port = -1;
+  std::vector<std::string> api_keys, names, loras;
+  config::NodePtr flags = config::Node::map();  // engine arguments given as flags
+};
+
+bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.ends_with(".yml"); }
+
+// What the command line says wins over --engine-args, which win over the file.
+serve::ServiceConfig configuration(Options o) {
+  if (is_yaml(o.model) && o.yaml.empty()) std::swap(o.model, o.yaml);
+  serve::ServiceConfig config = serve::read_service_config(o.yaml, o.arguments);
+  serve::read_arguments(serve::service_keys(), o.flags, config);
+  if (!o.model_path.empty()) o.model = o.model_path;
+  if (!o.model.empty()) config.model = o.model;
+  if (config.model.empty())
+    fail(ErrorKind::kInvalidArgument,
+         "which model? `flagscale serve MODEL`, or engine_args.model in the YAML");
+  if (!o.host.empty()) config.host = o.host;
+  if (o.port >= 0) config.port = o.port;
+  if (!o.api_keys.empty()) config.api_key = o.api_keys;
+  for (const std::string& lora : o.loras) config.lora_modules.list.push_back(serve::parse_lora_module(lora));
+  if (!o.names.empty()) config.served_model_name = o.names;
+  return config;
+}
 
 std::string flag_names(const config::KeyInfo& key) {
   std::string names;
@@ -127,7 +130,8 @@ void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
 
 void setup(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "Hugging Face folder, checkpoint, .gguf file, or an example's name");
+  app.add_option("model-or-yaml", o->model,
+                 "Hugging Face folder, checkpoint, .gguf file, or an example's name");
   app.add_option("yaml", o->yaml, "FlagScale's serve file: engine_args with vLLM's names");
   app.add_option("--model-path,--model", o->model_path, "the model, in place of MODEL");
   app.add_option("--engine-args", o->arguments,
@@ -152,4 +156,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kServe{"serve", {"answer OpenAI's API with a model", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::serve_command

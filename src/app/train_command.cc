@@ -7,7 +7,7 @@
 #include "app/training.h"
 #include "base/error.h"
 
-namespace flagscale {
+namespace flagscale::train_command {
 namespace {
 
 namespace fs = std::filesystem;
@@ -80,4 +80,4 @@ void setup(CLI::App& app) {
 const Registration<Command> kTrain{"train", {"train a model from an example's or your own YAML", &setup}};
 
 }  // namespace
-}  // namespace flagscale
+}  // namespace flagscale::train_command

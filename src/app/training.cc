@@ -19,12 +19,12 @@
 
 namespace flagscale {
 
-namespace {
-
 std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise) {
   const config::NodePtr value = composed.value(path);
   return value ? config::python_str(*value) : otherwise;
 }
+
+namespace {
 
 // The tokenizer says how many rows the vocabulary needs and which token ends a document. Null where no key
 // names one.

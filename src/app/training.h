@@ -17,6 +17,9 @@ struct TrainingRequest {
   bool json = false;  // the result as one JSON object, log lines to stderr
 };
 
+// A value of the configuration as Python prints it; `otherwise` where there is none.
+std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise);
+
 // run, dryrun or test: `action` where it is not empty, else the configuration's. Throws Error{kUnsupported}
 // for another one, and for a task (experiment.task.type) that is no training.
 std::string training_action(const config::Composed& composed, const std::string& action = {});

@@ -7,7 +7,7 @@
 namespace flagscale::config {
 namespace {
 
-enum class Mode { kText, kValue, kInterpolation, kSingle, kDouble };
+enum class LexerMode { kText, kValue, kInterpolation, kSingle, kDouble };
 
 size_t run_length(std::string_view text, char c) { return std::min(text.find_first_not_of(c), text.size()); }
 
@@ -61,17 +61,17 @@ Token inner_value_token(std::string_view rest) {
   return value_token(rest, false);
 }
 
-Token next(Mode mode, std::string_view rest) {
+Token next(LexerMode mode, std::string_view rest) {
   switch (mode) {
-    case Mode::kText:
+    case LexerMode::kText:
       return text_token(rest, 0);
-    case Mode::kSingle:
+    case LexerMode::kSingle:
       return text_token(rest, '\'');
-    case Mode::kDouble:
+    case LexerMode::kDouble:
       return text_token(rest, '"');
-    case Mode::kValue:
+    case LexerMode::kValue:
       return inner_value_token(rest);
-    case Mode::kInterpolation:
+    case LexerMode::kInterpolation:
       return interpolation_token(rest);
   }
   return {};
@@ -81,19 +81,19 @@ Token next(Mode mode, std::string_view rest) {
 
 std::vector<Token> interpolation_tokens(std::string_view text, bool in_value) {
   std::vector<Token> tokens;
-  std::vector<Mode> modes{in_value ? Mode::kValue : Mode::kText};
+  std::vector<LexerMode> modes{in_value ? LexerMode::kValue : LexerMode::kText};
   for (size_t at = 0; at < text.size();) {
     const Token token = next(modes.back(), text.substr(at));
     if (token.text.empty()) fail(ErrorKind::kConfig, "cannot read '{}' in '{}'", text.substr(at), text);
     at += token.text.size();
     if (token.kind == TokenKind::kInterOpen)
-      modes.push_back(Mode::kInterpolation);
+      modes.push_back(LexerMode::kInterpolation);
     else if (token.kind == TokenKind::kBraceOpen)
-      modes.push_back(Mode::kValue);
+      modes.push_back(LexerMode::kValue);
     else if (token.kind == TokenKind::kQuoteOpen)
-      modes.push_back(token.text[0] == '"' ? Mode::kDouble : Mode::kSingle);
-    else if (token.kind == TokenKind::kColon && modes.back() == Mode::kInterpolation)
-      modes.back() = Mode::kValue;
+      modes.push_back(token.text[0] == '"' ? LexerMode::kDouble : LexerMode::kSingle);
+    else if (token.kind == TokenKind::kColon && modes.back() == LexerMode::kInterpolation)
+      modes.back() = LexerMode::kValue;
     else if (token.kind == TokenKind::kInterClose || token.kind == TokenKind::kBraceClose ||
              token.kind == TokenKind::kQuoteClose) {
       modes.pop_back();

@@ -13,7 +13,7 @@
 namespace flagscale::data {
 namespace {
 
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+const std::string kIndexedGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
 class IndexedFile : public testing::Test {
  protected:
@@ -43,29 +43,29 @@ void copy(const IndexedReader& reader, IndexedWriter& writer, int64_t first, int
 
 TEST_F(IndexedFile, WritesTheBytesThatMegatronWrites) {
   for (const std::string name : {"a", "b", "c"}) {
-    const IndexedReader reader(kGolden + name);
+    const IndexedReader reader(kIndexedGolden + name);
     IndexedWriter writer(prefix(name), reader.index().type(), reader.index().has_modes());
     copy(reader, writer, 0, reader.index().documents());
     writer.commit();
     writer.remove_parts();
-    EXPECT_EQ(io::read_file(prefix(name) + ".bin"), io::read_file(kGolden + name + ".bin"));
-    EXPECT_EQ(io::read_file(prefix(name) + ".idx"), io::read_file(kGolden + name + ".idx"));
+    EXPECT_EQ(io::read_file(prefix(name) + ".bin"), io::read_file(kIndexedGolden + name + ".bin"));
+    EXPECT_EQ(io::read_file(prefix(name) + ".idx"), io::read_file(kIndexedGolden + name + ".idx"));
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 6) << "only the pairs are left";
 }
 
 TEST_F(IndexedFile, ReadsModesDocumentsAndTypes) {
-  const IndexedReader reader(kGolden + "c");
+  const IndexedReader reader(kIndexedGolden + "c");
   EXPECT_EQ(reader.index().type(), TokenType::kI32);
   EXPECT_TRUE(reader.index().has_modes());
   EXPECT_EQ(reader.index().documents(), 5);
   EXPECT_EQ(reader.index().document(2), reader.index().document(3)) << "a document without a sequence";
   EXPECT_EQ(reader.index().mode(2), 1);
-  EXPECT_EQ(IndexedReader(kGolden + "a").index().type(), TokenType::kU16);
+  EXPECT_EQ(IndexedReader(kIndexedGolden + "a").index().type(), TokenType::kU16);
 }
 
 TEST_F(IndexedFile, GoesOnFromASyncedPosition) {
-  const IndexedReader reader(kGolden + "b");
+  const IndexedReader reader(kIndexedGolden + "b");
   WriterPosition position;
   {
     IndexedWriter writer(prefix("b"), reader.index().type());
@@ -76,12 +76,12 @@ TEST_F(IndexedFile, GoesOnFromASyncedPosition) {
   IndexedWriter writer(prefix("b"), reader.index().type(), false, position);
   copy(reader, writer, 9, reader.index().documents());
   writer.commit();
-  EXPECT_EQ(io::read_file(prefix("b") + ".idx"), io::read_file(kGolden + "b.idx"));
-  EXPECT_EQ(io::read_file(prefix("b") + ".bin"), io::read_file(kGolden + "b.bin"));
+  EXPECT_EQ(io::read_file(prefix("b") + ".idx"), io::read_file(kIndexedGolden + "b.idx"));
+  EXPECT_EQ(io::read_file(prefix("b") + ".bin"), io::read_file(kIndexedGolden + "b.bin"));
 }
 
 TEST_F(IndexedFile, CommitCanBeRepeatedAfterAKillBetweenItsRenames) {
-  const IndexedReader reader(kGolden + "a");
+  const IndexedReader reader(kIndexedGolden + "a");
   WriterPosition position;
   {
     IndexedWriter writer(prefix("a"), TokenType::kU16);
@@ -92,7 +92,7 @@ TEST_F(IndexedFile, CommitCanBeRepeatedAfterAKillBetweenItsRenames) {
   std::filesystem::remove(prefix("a") + ".idx");  // as if killed before the index was renamed
   IndexedWriter writer(prefix("a"), TokenType::kU16, false, position);
   writer.commit();
-  EXPECT_EQ(io::read_file(prefix("a") + ".idx"), io::read_file(kGolden + "a.idx"));
+  EXPECT_EQ(io::read_file(prefix("a") + ".idx"), io::read_file(kIndexedGolden + "a.idx"));
 }
 
 TEST_F(IndexedFile, TwoWritersDoNotMix) {
@@ -108,7 +108,7 @@ TEST_F(IndexedFile, RefusesIdsThatDoNotFit) {
 
 TEST_F(IndexedFile, NamesTheIdOutsideTheVocabulary) {
   for (const bool mmap : {false, true}) {
-    const IndexedReader reader(kGolden + "a", mmap, 500);
+    const IndexedReader reader(kIndexedGolden + "a", mmap, 500);
     std::string message;
     std::vector<int32_t> tokens;
     for (int64_t s = 0; s < reader.index().sequences() && message.empty(); ++s) {
@@ -159,8 +159,8 @@ const Damage kDamages[] = {
 };
 
 TEST_F(IndexedFile, EveryDamagedFieldIsNamed) {
-  std::filesystem::copy(kGolden + "a.bin", prefix("a") + ".bin");
-  const std::string whole = io::read_file(kGolden + "a.idx");
+  std::filesystem::copy(kIndexedGolden + "a.bin", prefix("a") + ".bin");
+  const std::string whole = io::read_file(kIndexedGolden + "a.idx");
   for (const auto& damage : kDamages) {
     SCOPED_TRACE(damage.what);
     std::string bytes = whole;

@@ -7,10 +7,10 @@
 namespace flagscale::data {
 namespace {
 
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+const std::string kInspectGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
 TEST(Inspect, CountsWhatIsThere) {
-  const auto facts = inspect_dataset(kGolden + "lines_text_document", "50,50");
+  const auto facts = inspect_dataset(kInspectGolden + "lines_text_document", "50,50");
   EXPECT_EQ(facts.type, "uint16");
   EXPECT_EQ(facts.documents, 7);
   EXPECT_EQ(facts.empty_documents, 2);
@@ -23,7 +23,7 @@ TEST(Inspect, CountsWhatIsThere) {
 }
 
 TEST(Inspect, PrintsOneLineOfJson) {
-  const std::string text = to_json(inspect_dataset(kGolden + "a", "95,5,0"));
+  const std::string text = to_json(inspect_dataset(kInspectGolden + "a", "95,5,0"));
   EXPECT_EQ(text.find('\n'), text.size() - 1);
   const auto json = nlohmann::json::parse(text);
   EXPECT_EQ(json["documents"], 60);
@@ -38,15 +38,17 @@ TEST(Inspect, ShowsTheFirstDocuments) {
     for (const int32_t id : ids) text += id < 256 ? static_cast<char>(id) : '$';
     return text;
   };
-  EXPECT_EQ(to_text(first_documents(kGolden + "lines_text_document", 2, 48, decode)),
+  EXPECT_EQ(to_text(first_documents(kInspectGolden + "lines_text_document", 2, 48, decode)),
             "0: 17 tokens: In the beginning$\n1: 0 tokens: \n");
-  EXPECT_EQ(to_text(first_documents(kGolden + "lines_text_document", 1, 3, decode)), "0: 17 tokens: In  …\n");
+  EXPECT_EQ(to_text(first_documents(kInspectGolden + "lines_text_document", 1, 3, decode)),
+            "0: 17 tokens: In  …\n");
   const auto json =
-      nlohmann::json::parse(to_json(inspect_dataset(kGolden + "lines_text_document"),
-                                    first_documents(kGolden + "lines_text_document", 2, 3, decode)));
+      nlohmann::json::parse(to_json(inspect_dataset(kInspectGolden + "lines_text_document"),
+                                    first_documents(kInspectGolden + "lines_text_document", 2, 3, decode)));
   ASSERT_EQ(json["first_documents"].size(), 2u);
   EXPECT_EQ(json["first_documents"][0], (nlohmann::json{{"tokens", 17}, {"text", "In "}, {"cut", true}}));
-  EXPECT_FALSE(nlohmann::json::parse(to_json(inspect_dataset(kGolden + "a"))).contains("first_documents"));
+  EXPECT_FALSE(
+      nlohmann::json::parse(to_json(inspect_dataset(kInspectGolden + "a"))).contains("first_documents"));
 }
 
 }  // namespace

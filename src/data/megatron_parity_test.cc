@@ -15,24 +15,24 @@
 namespace flagscale::data {
 namespace {
 
-using Json = nlohmann::json;
 // FLAGSCALE_DATA_GOLDEN: a folder of other cases, made with --random.
 const char* const kOther = std::getenv("FLAGSCALE_DATA_GOLDEN");
-const std::string kGolden = kOther ? std::string(kOther) + "/" : FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+const std::string kMegatronGolden =
+    kOther ? std::string(kOther) + "/" : FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
-const Json& golden() {
-  static const Json json = Json::parse(std::ifstream(kGolden + "cases.json"));
+const nlohmann::json& golden() {
+  static const nlohmann::json json = nlohmann::json::parse(std::ifstream(kMegatronGolden + "cases.json"));
   return json;
 }
 
-std::vector<std::string> in_golden_folder(const Json& list) {
+std::vector<std::string> in_golden_folder(const nlohmann::json& list) {
   auto paths = list.get<std::vector<std::string>>();
   for (auto& path : paths)
-    if (path == "a" || path == "b") path = kGolden + path;
+    if (path == "a" || path == "b") path = kMegatronGolden + path;
   return paths;
 }
 
-DatasetOptions options_of(const Json& c, bool mmap) {
+DatasetOptions options_of(const nlohmann::json& c, bool mmap) {
   DatasetOptions options;
   options.data_path = in_golden_folder(c["data_path"]);
   options.split = c["split"];
@@ -48,7 +48,7 @@ DatasetOptions options_of(const Json& c, bool mmap) {
   return options;
 }
 
-void expect_gpt(const Json& wanted, const GptDataset& dataset) {
+void expect_gpt(const nlohmann::json& wanted, const GptDataset& dataset) {
   std::vector<int32_t> starts;
   for (const auto& start : dataset.index().starts) {
     starts.push_back(start.document);
@@ -59,13 +59,13 @@ void expect_gpt(const Json& wanted, const GptDataset& dataset) {
   EXPECT_EQ(dataset.index().shuffle, wanted["shuffle"].get<std::vector<uint32_t>>());
 }
 
-void expect_blend(const Json& wanted, const BlendedDataset& dataset) {
+void expect_blend(const nlohmann::json& wanted, const BlendedDataset& dataset) {
   EXPECT_EQ(dataset.index().dataset, wanted["dataset"].get<std::vector<int16_t>>());
   EXPECT_EQ(dataset.index().sample, wanted["sample"].get<std::vector<int64_t>>());
 }
 
 // Reads `count` samples as one micro-batch and compares each with Megatron's.
-void expect_samples(const Json& c, const Json& wanted, const SampleSource& source) {
+void expect_samples(const nlohmann::json& c, const nlohmann::json& wanted, const SampleSource& source) {
   MaskOptions masks;
   masks.eod_token = 0;
   masks.reset_position_ids = c["reset_position_ids"];
@@ -94,12 +94,12 @@ void expect_samples(const Json& c, const Json& wanted, const SampleSource& sourc
 class MegatronCase : public testing::TestWithParam<std::tuple<size_t, bool>> {};
 
 TEST_P(MegatronCase, IndicesAndSamplesAreEqual) {
-  const Json& c = golden()["cases"][std::get<0>(GetParam())];
+  const nlohmann::json& c = golden()["cases"][std::get<0>(GetParam())];
   SCOPED_TRACE(c["name"].get<std::string>());
   const auto splits = build_datasets(options_of(c, std::get<1>(GetParam())));
   for (size_t i = 0; i < kSplits; ++i) {
     SCOPED_TRACE(name(static_cast<Split>(i)));
-    const Json& wanted = c["splits"][i];
+    const nlohmann::json& wanted = c["splits"][i];
     if (wanted.is_null() || (wanted.contains("shuffle") && wanted["documents"].empty())) {
       EXPECT_EQ(splits[i], nullptr);
     } else if (wanted["kind"] == "gpt") {
@@ -131,7 +131,7 @@ std::string fnv(const std::vector<T>& values) {
 }
 
 TEST(MegatronParity, LargeIndices) {
-  for (const Json& c : golden()["large"]) {
+  for (const nlohmann::json& c : golden()["large"]) {
     const auto sequences = c["sequences"].get<int64_t>();
     std::vector<int32_t> lengths(static_cast<size_t>(sequences));
     NumpyRandom random(c["lengths_seed"].get<uint32_t>());  // numpy's randint(1, 300)
@@ -149,7 +149,7 @@ TEST(MegatronParity, LargeIndices) {
 }
 
 TEST(MegatronParity, BlendsOfManyWeights) {
-  for (const Json& c : golden()["blending"]) {
+  for (const nlohmann::json& c : golden()["blending"]) {
     const auto weights = normalize(c["weights"].get<std::vector<double>>());
     EXPECT_EQ(weights, c["normalized"].get<std::vector<double>>()) << weights.size() << " weights";
     const auto index = build_blend(weights, c["size"]);

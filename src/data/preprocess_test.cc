@@ -18,7 +18,7 @@
 namespace flagscale::data {
 namespace {
 
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+const std::string kPreprocessGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
 class Preprocess : public testing::Test {
  protected:
@@ -81,14 +81,14 @@ class Preprocess : public testing::Test {
 using Texts = std::vector<std::string>;
 
 TEST_F(Preprocess, JsonLinesGiveMegatronsBytes) {
-  auto job = options(io::read_file(kGolden + "lines.jsonl"));
+  auto job = options(io::read_file(kPreprocessGolden + "lines.jsonl"));
   for (const size_t block : {size_t{1}, size_t{100}, size_t{1} << 20}) {
     job.block_bytes = block;
     const auto report = preprocess(job);
     EXPECT_EQ(report.documents, 7);
     EXPECT_EQ(report.prefixes, Texts{prefix()});
-    EXPECT_EQ(io::read_file(prefix() + ".bin"), io::read_file(kGolden + "lines_text_document.bin"));
-    EXPECT_EQ(io::read_file(prefix() + ".idx"), io::read_file(kGolden + "lines_text_document.idx"));
+    EXPECT_EQ(io::read_file(prefix() + ".bin"), io::read_file(kPreprocessGolden + "lines_text_document.bin"));
+    EXPECT_EQ(io::read_file(prefix() + ".idx"), io::read_file(kPreprocessGolden + "lines_text_document.idx"));
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 3)
       << "nothing but input and output";

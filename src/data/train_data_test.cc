@@ -17,7 +17,7 @@
 namespace flagscale::data {
 namespace {
 
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
+const std::string kTrainDataGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/";
 
 std::string error_of(const DatasetOptions& options) {
   try {
@@ -36,9 +36,9 @@ DatasetOptions options_of(std::vector<std::string> data_path) {
 }
 
 TEST(BuildDatasets, SaysWhatIsWrong) {
-  const std::string a = kGolden + "a";
+  const std::string a = kTrainDataGolden + "a";
   EXPECT_EQ(error_of(options_of({})), "required value train.data.data_path is not set");
-  EXPECT_NE(error_of(options_of({kGolden + "none"})).find("none.idx"), std::string::npos);
+  EXPECT_NE(error_of(options_of({kTrainDataGolden + "none"})).find("none.idx"), std::string::npos);
   EXPECT_NE(error_of(options_of({"0.5", a, "x", a})).find("\"x\" should be a weight"), std::string::npos);
   EXPECT_NE(error_of(options_of({"-1", a, "2", a})).find("weight -1"), std::string::npos);
   EXPECT_NE(error_of(options_of({"0", a, "0", a})).find("add up to 0"), std::string::npos);
@@ -59,7 +59,7 @@ TEST(BuildDatasets, SaysWhatIsWrong) {
 }
 
 TEST(BuildDatasets, TokensOutsideTheVocabularyStopTheSample) {
-  auto options = options_of({kGolden + "a"});
+  auto options = options_of({kTrainDataGolden + "a"});
   options.vocab_size = 5;
   const auto splits = build_datasets(options);
   std::vector<int32_t> tokens(17);
@@ -80,7 +80,7 @@ std::vector<int32_t> all_tokens(const DatasetOptions& options) {
 
 TEST(IndexCache, GivesWhatWasBuiltAndSurvivesDamage) {
   set_log_level(LogLevel::kQuiet);
-  auto options = options_of({kGolden + "a"});
+  auto options = options_of({kTrainDataGolden + "a"});
   options.samples[kTrain] = 75;
   const auto wanted = all_tokens(options);
   options.cache_path = testing::TempDir() + "index-cache-" + std::to_string(::getpid()) + "/new";
@@ -173,14 +173,14 @@ TEST(SeparatedLossMask, OfOtherSequencesIsRefused) {
 }
 
 TEST(SeparatedLossMask, WhereThereIsNoneEveryTokenCounts) {
-  auto options = options_of({kGolden + "a"});
+  auto options = options_of({kTrainDataGolden + "a"});
   options.separated_loss_mask = true;
   std::vector<int32_t> mask(17);
   EXPECT_FALSE(build_datasets(options)[kTrain]->loss_mask(0, mask));
 }
 
 TEST(FillMicroBatch, ComplainsWhenBoundariesDoNotFit) {
-  auto options = options_of({kGolden + "a"});
+  auto options = options_of({kTrainDataGolden + "a"});
   options.sequence_length = 64;
   const auto splits = build_datasets(options);
   MaskOptions masks;

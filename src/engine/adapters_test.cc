@@ -21,8 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
-const std::string kQwen3 = kGolden + "model/qwen3", kLora = kGolden + "lora/";
+const std::string kGoldens = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
+const std::string kQwen3 = kGoldens + "model/qwen3", kLora = kGoldens + "lora/";
 
 std::string read_text(const fs::path& path) {
   std::ostringstream text;
@@ -82,7 +82,7 @@ Request request_of(const std::string& adapter, int32_t seed = 0, int max_tokens 
   return request;
 }
 
-void run_all(Engine& engine) {
+void run_to_end(Engine& engine) {
   while (engine.step()) {
   }
   EXPECT_EQ(engine.pool().held_pages(), 0);
@@ -91,7 +91,7 @@ void run_all(Engine& engine) {
 Answer run(Engine& engine, const Request& request) {
   Answer answer;
   engine.add(request, gather_into(answer));
-  run_all(engine);
+  run_to_end(engine);
   return answer;
 }
 
@@ -106,12 +106,12 @@ bool same(const Answer& a, const Answer& b) {
   return true;
 }
 
-struct Format {
+struct AdapterFormat {
   std::string name;
   std::function<void(RunnerOptions&)> set;
 };
-const std::vector<Format>& formats() {
-  static const std::vector<Format> all{
+const std::vector<AdapterFormat>& adapter_formats() {
+  static const std::vector<AdapterFormat> all{
       {"fp32", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32; }},
       {"bf16", [](RunnerOptions& o) { o.weights = {op::Packing::kBF16, op::Compute::kFast, false}; }},
       {"int8", [](RunnerOptions& o) { o.weights = {op::Packing::kInt8, op::Compute::kInt8, false}; }},
@@ -122,7 +122,7 @@ const std::vector<Format>& formats() {
 
 class AdaptersOver : public ::testing::TestWithParam<size_t> {
  protected:
-  AdaptersOver() : engine(make_runner(kQwen3, formats()[GetParam()].set)) {
+  AdaptersOver() : engine(make_runner(kQwen3, adapter_formats()[GetParam()].set)) {
     for (const std::string name : {"all", "rslora", "zero"})
       engine.runner().adapters()->load(name, kLora + name);
   }
@@ -135,14 +135,14 @@ TEST_P(AdaptersOver, AreTheSameToTheBitAloneAndInAMixedBatch) {
   for (size_t i = 0; i < names.size(); ++i)
     alone.push_back(run(engine, request_of(names[i], static_cast<int32_t>(i))));
   Engine other(make_runner(kQwen3, [](RunnerOptions& o) {
-    formats()[GetParam()].set(o);
+    adapter_formats()[GetParam()].set(o);
     o.max_tokens = 37;  // prompts in chunks, beside others
   }));
   for (const std::string name : {"zero", "rslora", "all"})  // in other slots
     other.runner().adapters()->load(name, kLora + name);
   for (size_t i = 0; i < names.size(); ++i)
     other.add(request_of(names[i], static_cast<int32_t>(i)), gather_into(mixed[i]));
-  run_all(other);
+  run_to_end(other);
   for (size_t i = 0; i < names.size(); ++i) EXPECT_TRUE(same(mixed[i], alone[i])) << i << names[i];
 }
 
@@ -151,14 +151,14 @@ TEST_P(AdaptersOver, ChangeTheAnswerAndAZeroOneDoesNot) {
   EXPECT_TRUE(same(run(engine, request_of("zero")), base));
   EXPECT_FALSE(same(run(engine, request_of("all")), base));
   Engine without(make_runner(kQwen3, [](RunnerOptions& o) {
-    formats()[GetParam()].set(o);
+    adapter_formats()[GetParam()].set(o);
     o.max_adapters = 0;
   }));
   EXPECT_TRUE(same(run(without, request_of("")), base));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, AdaptersOver, ::testing::Range(size_t{0}, formats().size()),
-                         [](const auto& test) { return formats()[test.param].name; });
+INSTANTIATE_TEST_SUITE_P(Formats, AdaptersOver, ::testing::Range(size_t{0}, adapter_formats().size()),
+                         [](const auto& test) { return adapter_formats()[test.param].name; });
 
 TEST(Adapters, PrefixesAreSharedUnderOneAdapterOnly) {
   Engine engine(make_runner());
@@ -192,7 +192,7 @@ TEST(Adapters, UnloadingWaitsForWhatRuns) {
   EXPECT_THROW(engine.add(request_of("one"), [](const Event&) {}), Error);
   EXPECT_THROW(adapters.unload("one"), Error);
   adapters.load("one", kLora + "rslora");  // into another slot: what runs is not touched
-  run_all(engine);
+  run_to_end(engine);
   EXPECT_TRUE(gone);
   EXPECT_TRUE(same(answer, expected));
   EXPECT_EQ(adapters.in_use(), 1);
@@ -269,7 +269,7 @@ TEST(Adapters, RefusesWhatItWouldNotApply) {
       << refusal(adapters, head.path);
   const auto narrow = make_runner(kQwen3, [](RunnerOptions& o) { o.max_adapter_rank = 2; });
   EXPECT_NE(refusal(*narrow->adapters(), kLora + "all").find("rank 4"), std::string::npos);
-  const auto other = make_runner(kGolden + "model/llama2");
+  const auto other = make_runner(kGoldens + "model/llama2");
   EXPECT_NE(refusal(*other->adapters(), kLora + "all"), "");
   for (const char* name : {"a", "b", "c"}) adapters.load(name, kLora + "zero");
   EXPECT_NE(refusal(adapters, kLora + "all").find("all 3 places"), std::string::npos);

@@ -14,7 +14,7 @@ namespace flagscale::engine {
 
 namespace {
 
-constexpr size_t kSmallest = size_t{1} << 20;  // less is read as fast as it is found
+constexpr size_t kSmallestTables = size_t{1} << 20;  // less is read as fast as it is found
 // What load_tokenizer() may look at in a folder.
 constexpr const char* kNames[] = {"tokenizer.json",      "tokenizer_config.json", "special_tokens_map.json",
                                   "chat_template.jinja", "tokenizer.model",       "vocab.json",
@@ -43,7 +43,7 @@ std::unique_ptr<text::Tokenizer> cached_tokenizer(
       return tokenizer;
   auto tokenizer = make();
   const std::string image = tokenizer ? text::tokenizer_image(*tokenizer) : "";
-  if (image.size() < kSmallest) return tokenizer;
+  if (image.size() < kSmallestTables) return tokenizer;
   entry.write(kChecksum + image.size(), [&](io::AtomicFile& file) {
     const uint64_t checksum = io::xxh64(std::as_bytes(std::span(image)));
     file.write(std::as_bytes(std::span(&checksum, 1)));

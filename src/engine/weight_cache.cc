@@ -11,8 +11,8 @@ namespace flagscale::engine {
 
 namespace {
 
-constexpr int kLayout = 1;                     // of packing.h; another number when it changes
-constexpr size_t kSmallest = size_t{8} << 20;  // less is packed as fast as it is found
+constexpr int kLayout = 1;                            // of packing.h; another number when it changes
+constexpr size_t kSmallestWeights = size_t{8} << 20;  // less is packed as fast as it is found
 constexpr const char* kExtension = ".packed";
 
 template <class Body>
@@ -65,7 +65,7 @@ bool attach_cached_weights(model::Decoder& decoder, const std::string& key) {
 
 void store_cached_weights(model::Decoder& decoder, const std::string& key) {
   const size_t bytes = payload_bytes(decoder);
-  if (bytes < kSmallest) return;
+  if (bytes < kSmallestWeights) return;
   CacheEntry(key, kExtension).write(bytes, [&](io::AtomicFile& file) {
     const std::string zeros(kEntryAlignment, '\0');
     for_segments(decoder, [&](const nn::Parameter&, const op::PackedSegment& s) {

@@ -21,7 +21,6 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr const char* kTracker = "latest_checkpointed_iteration.txt";
 
 bool is_checkpoint_folder(const std::string& path) { return fs::is_regular_file(path + "/manifest.json"); }
 
@@ -71,7 +70,7 @@ int64_t tracked_iteration(const std::string& tracker) {
 
 std::string resolve(const std::string& path) {
   if (is_checkpoint_folder(path) || iteration_of(path) >= 0) return path;
-  const std::string tracker = path + "/" + kTracker;
+  const std::string tracker = path + "/" + kTrackerFile;
   if (!fs::exists(tracker)) {
     const auto all = list_checkpoints(path);
     if (all.empty()) fail(ErrorKind::kNotFound, "{}: no checkpoint is there", path);
@@ -162,7 +161,7 @@ void Checkpoint::verify() const {
 }
 
 bool is_checkpoint(const std::string& path) {
-  return is_checkpoint_folder(path) || fs::exists(path + "/" + kTracker) ||
+  return is_checkpoint_folder(path) || fs::exists(path + "/" + kTrackerFile) ||
          (iteration_of(path) >= 0 && fs::is_directory(path)) ||
          (fs::is_directory(path) && !list_checkpoints(path).empty());
 }

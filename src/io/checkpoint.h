@@ -27,6 +27,7 @@
 namespace flagscale::io {
 
 constexpr int kCheckpointVersion = 1;
+constexpr const char* kTrackerFile = "latest_checkpointed_iteration.txt";
 
 // What a run needs beside tensors to go on bit for bit.
 struct TrainingState {

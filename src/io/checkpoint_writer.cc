@@ -26,7 +26,6 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr const char* kTracker = "latest_checkpointed_iteration.txt";
 constexpr size_t kChunk = size_t{1} << 20;  // hashed, then written while still in the cache
 
 std::string folder_name(int64_t iteration) { return fmt::format("iter_{:07}", iteration); }
@@ -119,7 +118,7 @@ void remove_leftovers(const std::string& dir) {
   std::vector<fs::path> left;
   for (const auto& entry : fs::directory_iterator(dir)) {
     const std::string name = entry.path().filename().string();
-    if (name.ends_with(".tmp") && (name.starts_with("iter_") || name.starts_with(kTracker)))
+    if (name.ends_with(".tmp") && (name.starts_with("iter_") || name.starts_with(kTrackerFile)))
       left.push_back(entry.path());
   }
   for (const fs::path& path : left) fs::remove_all(path);
@@ -147,7 +146,7 @@ void write_checkpoint(const std::string& dir, const SaveOptions& options, Traini
     write_file(aside + "/manifest.json", to_json(manifest));
     publish(aside, target);
     sync_folder(dir);
-    write_file(dir + "/" + kTracker, fmt::format("{}\n", iteration));
+    write_file(dir + "/" + kTrackerFile, fmt::format("{}\n", iteration));
     remove_leftovers(dir);
     apply_retention(dir, target, options.keep_last);
   } catch (const fs::filesystem_error& error) {

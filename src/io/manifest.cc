@@ -12,7 +12,7 @@ namespace flagscale::io {
 namespace {
 using Json = nlohmann::ordered_json;
 constexpr const char* kFormat = "flagscale-checkpoint";
-constexpr size_t kMaxShards = 16384, kMaxRankInFile = 8;
+constexpr size_t kMaxShards = 16384;
 
 // Look-ups that name the place and what was expected there.
 class Reader {

@@ -13,11 +13,9 @@
 namespace flagscale::io {
 
 namespace {
-using Json = nlohmann::json;
 constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the reference implementation
-constexpr size_t kMaxRankInFile = 8;
 
-Json parse_header(const std::string& path, std::span<const std::byte> bytes, uint64_t* data_begin) {
+nlohmann::json parse_header(const std::string& path, std::span<const std::byte> bytes, uint64_t* data_begin) {
   uint64_t length = 0;
   if (bytes.size() < 8)
     fail(ErrorKind::kCorrupt, "{}: {} bytes, too short for a safetensors file", path, bytes.size());
@@ -27,20 +25,20 @@ Json parse_header(const std::string& path, std::span<const std::byte> bytes, uin
          "{}: not a safetensors file, or cut off: its header would be {} bytes of a file of {}", path, length,
          bytes.size());
   const auto* text = reinterpret_cast<const char*>(bytes.data() + 8);
-  Json header = Json::parse(text, text + length, nullptr, false);
+  nlohmann::json header = nlohmann::json::parse(text, text + length, nullptr, false);
   if (!header.is_object()) fail(ErrorKind::kCorrupt, "{}: the safetensors header is not a JSON object", path);
   *data_begin = 8 + length;
   return header;
 }
 
 // A field of non-negative integers.
-std::vector<uint64_t> numbers(const std::string& path, const std::string& tensor, const Json& value,
+std::vector<uint64_t> numbers(const std::string& path, const std::string& tensor, const nlohmann::json& value,
                               const char* key) {
   const auto it = value.find(key);
   if (it == value.end() || !it->is_array() || it->size() > kMaxRankInFile)
     fail(ErrorKind::kCorrupt, "{}: tensor '{}': '{}' is not a short list of numbers", path, tensor, key);
   std::vector<uint64_t> result;
-  for (const Json& item : *it) {
+  for (const nlohmann::json& item : *it) {
     if (!item.is_number_unsigned())
       fail(ErrorKind::kCorrupt, "{}: tensor '{}': '{}' holds {}, expected a count", path, tensor, key,
            item.type_name());
@@ -54,7 +52,7 @@ constexpr std::pair<DType, std::string_view> kNames[] = {
     {DType::kI64, "I64"}, {DType::kI32, "I32"}, {DType::kI16, "I16"},   {DType::kI8, "I8"},
     {DType::kU16, "U16"}, {DType::kU8, "U8"},   {DType::kBool, "BOOL"}};
 
-DType stored_dtype(const std::string& path, const std::string& tensor, const Json& value) {
+DType stored_dtype(const std::string& path, const std::string& tensor, const nlohmann::json& value) {
   const auto it = value.find("dtype");
   if (it == value.end() || !it->is_string())
     fail(ErrorKind::kCorrupt, "{}: tensor '{}' has no dtype", path, tensor);
@@ -65,7 +63,7 @@ DType stored_dtype(const std::string& path, const std::string& tensor, const Jso
        text.substr(0, 20));
 }
 
-SafetensorsEntry parse_entry(const std::string& path, const std::string& tensor, const Json& value,
+SafetensorsEntry parse_entry(const std::string& path, const std::string& tensor, const nlohmann::json& value,
                              uint64_t data_begin, uint64_t data_bytes) {
   if (!value.is_object())
     fail(ErrorKind::kCorrupt, "{}: tensor '{}' is not described by an object", path, tensor);
@@ -134,7 +132,7 @@ class SafetensorsSet : public WeightSet {
 };
 
 std::map<std::string, std::vector<std::string>> read_index(const std::string& path) {  // file to its tensors
-  const Json index = Json::parse(read_file(path), nullptr, false);
+  const nlohmann::json index = nlohmann::json::parse(read_file(path), nullptr, false);
   const auto map = index.is_object() ? index.find("weight_map") : index.end();
   if (!index.is_object() || map == index.end() || !map->is_object())
     fail(ErrorKind::kCorrupt, "{}: expected a JSON object with 'weight_map'", path);
@@ -177,7 +175,7 @@ std::string_view safetensors_name(DType dtype) {
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   uint64_t data_begin = 0;
-  const Json header = parse_header(path, file_.bytes(), &data_begin);
+  const nlohmann::json header = parse_header(path, file_.bytes(), &data_begin);
   const uint64_t data_bytes = file_.bytes().size() - data_begin;
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {

@@ -24,6 +24,8 @@
 
 namespace flagscale::io {
 
+constexpr size_t kMaxRankInFile = 8;  // dimensions of a tensor in a file
+
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kF32;  // kF32 for block formats: what decoding gives

@@ -10,8 +10,6 @@ namespace flagscale::load {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct Row {
   const char* key;
   const char* name;
@@ -54,10 +52,10 @@ std::string line(const std::string& name, int64_t value) {
   return fmt::format("{:<40} {:<10}\n", name, value);
 }
 
-void add_details(const Measured& run, Json& json) {
+void add_details(const Measured& run, nlohmann::ordered_json& json) {
   for (const char* key : {"input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times",
                           "queue_times", "generated_texts", "errors"})
-    json[key] = Json::array();
+    json[key] = nlohmann::ordered_json::array();
   for (const Record& r : run.records) {
     json["input_lens"].push_back(r.prompt_tokens);
     json["output_lens"].push_back(r.success ? r.output_tokens : 0);
@@ -101,19 +99,25 @@ std::string report_text(const ReportOptions& o, const Measured& run, const Metri
   return text + std::string(50, '=') + "\n";
 }
 
-Json report_json(const ReportOptions& o, const Measured& run, const Metrics& m, const std::string& date) {
-  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-  Json json = {{"date", date},
-               {"endpoint_type", o.backend},
-               {"backend", o.backend},
-               {"label", or_null(o.label)},
-               {"model_id", o.model},
-               {"tokenizer_id", or_null(o.tokenizer)},
-               {"num_prompts", o.num_prompts}};
+nlohmann::ordered_json report_json(const ReportOptions& o, const Measured& run, const Metrics& m,
+                                   const std::string& date) {
+  const auto or_null = [](const std::string& text) {
+    return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
+  };
+  nlohmann::ordered_json json = {{"date", date},
+                                 {"endpoint_type", o.backend},
+                                 {"backend", o.backend},
+                                 {"label", or_null(o.label)},
+                                 {"model_id", o.model},
+                                 {"tokenizer_id", or_null(o.tokenizer)},
+                                 {"num_prompts", o.num_prompts}};
   for (const auto& [key, value] : o.metadata) json[key] = value;
-  json["request_rate"] = std::isinf(o.rate.rate) ? Json("inf") : Json(o.rate.rate);
-  json["burstiness"] = std::isinf(o.rate.burstiness) ? Json("inf") : Json(o.rate.burstiness);
-  json["max_concurrency"] = o.concurrency > 0 ? Json(o.concurrency) : Json();
+  json["request_rate"] =
+      std::isinf(o.rate.rate) ? nlohmann::ordered_json("inf") : nlohmann::ordered_json(o.rate.rate);
+  json["burstiness"] = std::isinf(o.rate.burstiness) ? nlohmann::ordered_json("inf")
+                                                     : nlohmann::ordered_json(o.rate.burstiness);
+  json["max_concurrency"] =
+      o.concurrency > 0 ? nlohmann::ordered_json(o.concurrency) : nlohmann::ordered_json();
   if (!o.rate.ramp_up.empty()) {
     json["ramp_up_strategy"] = o.rate.ramp_up;
     json["ramp_up_start_rps"] = o.rate.ramp_start;
@@ -125,7 +129,7 @@ Json report_json(const ReportOptions& o, const Measured& run, const Metrics& m, 
   json["total_input_tokens"] = m.total_input;
   json["total_output_tokens"] = m.total_output;
   json["request_throughput"] = m.request_throughput;
-  json["request_goodput"] = o.goodput ? Json(m.request_goodput) : Json();
+  json["request_goodput"] = o.goodput ? nlohmann::ordered_json(m.request_goodput) : nlohmann::ordered_json();
   json["output_throughput"] = m.output_throughput;
   json["total_token_throughput"] = m.total_token_throughput;
   if (o.detailed) add_details(run, json);

@@ -13,8 +13,6 @@
 namespace flagscale::text {
 namespace {
 
-using Json = nlohmann::ordered_json;  // templates print in the order given
-
 const std::vector<std::pair<std::string, std::string>> kVariables = {{"bos_token", "<s>"},
                                                                      {"eos_token", "</s>"}};
 
@@ -49,12 +47,13 @@ std::string with_today(std::string text) {
 
 TEST(ChatTemplate, RendersAsTransformersDoes) {
   const char* longer = std::getenv("FLAGSCALE_TEMPLATES");  // what make_templates.py --all made
-  const Json file = Json::parse(testing::read(longer ? longer : testing::golden("templates.json")));
+  const nlohmann::ordered_json file =
+      nlohmann::ordered_json::parse(testing::read(longer ? longer : testing::golden("templates.json")));
   int refused = 0;
-  for (const Json& each : file["cases"]) {
+  for (const nlohmann::ordered_json& each : file["cases"]) {
     const std::string name = each["template"], chat_name = each["chat"];
     SCOPED_TRACE(name + ", " + chat_name);
-    const Json& chat = file["chats"][chat_name];
+    const nlohmann::ordered_json& chat = file["chats"][chat_name];
     const ChatTemplate compiled(file["templates"][name].get<std::string>(), kVariables);
     const std::string messages = chat["messages"].dump(),
                       tools = chat.contains("tools") ? chat["tools"].dump() : "",

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kLength = 24;
 
-model::DecoderConfig config_of(const std::string& name) {
+model::DecoderConfig mixture_config(const std::string& name) {
   std::ostringstream text;
   text << std::ifstream(FLAGSCALE_SOURCE_DIR "/tests/golden/model/" + name + "/config.json").rdbuf();
   return model::parse_config(text.str());
@@ -26,7 +26,7 @@ struct Training {
   TrainStep step;
 
   Training(const std::string& model, StepOptions o, model::Recompute recompute = model::Recompute::kNone)
-      : step(config_of(model), with(o, recompute)) {
+      : step(mixture_config(model), with(o, recompute)) {
     step.allocate(*allocator);
     step.initialise(7);
   }

@@ -5,7 +5,7 @@
 #include "base/registry.h"
 #include "model/decoder/config.h"
 
-namespace flagscale::model {
+namespace flagscale::model::llama {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -42,4 +42,4 @@ const Registration<ModelFamily> kMistral{
      R"({"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096})"}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::llama

@@ -7,7 +7,7 @@
 #include "model/decoder/config.h"
 #include "model/qwen2_moe/mixture.h"
 
-namespace flagscale::model {
+namespace flagscale::model::mixtral {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -40,4 +40,4 @@ const Registration<ModelFamily> kMixtral{
      {"block_sparse_moe.", "w1", "w3", "w2"}}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::mixtral

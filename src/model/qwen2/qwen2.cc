@@ -7,7 +7,7 @@
 #include "model/decoder/config.h"
 #include "model/qwen2/window.h"
 
-namespace flagscale::model {
+namespace flagscale::model::qwen2 {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -24,4 +24,4 @@ const Registration<ModelFamily> kQwen2{
     "qwen2", {read, write, R"({"num_key_value_heads": 32, "max_position_embeddings": 32768})"}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::qwen2

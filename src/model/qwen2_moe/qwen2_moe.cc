@@ -8,7 +8,7 @@
 #include "model/decoder/config.h"
 #include "model/qwen2_moe/mixture.h"
 
-namespace flagscale::model {
+namespace flagscale::model::qwen2_moe {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -51,4 +51,4 @@ const Registration<ModelFamily> kQwen2Moe{
      {"mlp."}}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::qwen2_moe

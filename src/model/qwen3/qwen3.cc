@@ -6,7 +6,7 @@
 #include "model/decoder/config.h"
 #include "model/qwen2/window.h"
 
-namespace flagscale::model {
+namespace flagscale::model::qwen3 {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -27,4 +27,4 @@ const Registration<ModelFamily> kQwen3{
     {read, write, R"({"num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128})"}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::qwen3

@@ -7,7 +7,7 @@
 #include "model/decoder/config.h"
 #include "model/qwen2_moe/mixture.h"
 
-namespace flagscale::model {
+namespace flagscale::model::qwen3_moe {
 namespace {
 
 void read(const nlohmann::json& json, DecoderConfig& config) {
@@ -43,4 +43,4 @@ const Registration<ModelFamily> kQwen3Moe{
      {"mlp."}}};
 
 }  // namespace
-}  // namespace flagscale::model
+}  // namespace flagscale::model::qwen3_moe

@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using Overrides = std::vector<std::string>;
-const fs::path kSource = FLAGSCALE_SOURCE_DIR;
+const fs::path kTree = FLAGSCALE_SOURCE_DIR;
 const std::string kTokens = FLAGSCALE_SOURCE_DIR "/tests/golden/data/a";
 
 const Overrides kSizes{"train.model.num_layers=2",
@@ -64,7 +64,7 @@ void expect_three_iterations(const std::string& log) {
 }
 
 TEST(MixtralExample, FlagScalesTrains) {
-  const fs::path theirs = kSource / "../shared/flagscale/examples/mixtral/conf";
+  const fs::path theirs = kTree / "../shared/flagscale/examples/mixtral/conf";
   if (!fs::exists(theirs)) GTEST_SKIP() << "../shared is not here";
   const TemporaryFolder folder;
   expect_three_iterations(log_of(
@@ -77,7 +77,7 @@ TEST(MixtralExample, OursTrain) {
   for (const char* size : {"tiny", "8x7b"}) {
     SCOPED_TRACE(size);
     const TemporaryFolder folder;
-    expect_three_iterations(log_of(kSource / "examples/mixtral/conf",
+    expect_three_iterations(log_of(kTree / "examples/mixtral/conf",
                                    {std::string("train=") + size, "experiment.exp_dir=" + folder.path,
                                     "data_path=[" + kTokens + "]", "tokenizer_path=none"}));
   }
