@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "config/experiment_keys.h"
 #include "config/resolve.h"
 #include "config/show.h"
 #include "serve/api_error.h"
@@ -98,6 +99,7 @@ serve::CompletionRequest sampling_of(const NodePtr& node) {
 }
 
 Task read_task(const config::Composed& composed) {
+  config::check_experiment(composed);
   const NodePtr inference = composed.value("inference");
   if (!inference || inference->kind != config::Kind::kMap)
     fail(ErrorKind::kConfig, "the configuration has no `inference`: nothing to do");

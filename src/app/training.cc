@@ -151,7 +151,7 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
     options.train_samples = 0;
     options.train_iters =
         std::min<int64_t>(train::total_iterations(options) > 0 ? train::total_iterations(options) : 5, 5);
-    options.save.clear(), options.tensorboard_dir.clear();
+    options.save.clear(), options.load.clear(), options.tensorboard_dir.clear();
     options.log_interval = 1;
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
   }

@@ -7,9 +7,11 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "engine/tokenizer_cache.h"
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
+#include "io/tokenizer_files.h"
 #include "text/gguf_vocab.h"
 
 namespace flagscale::engine {
@@ -63,12 +65,16 @@ void load_gguf(LoadedModel& model, bool keep) {
 void load_checkpoint(LoadedModel& model, bool keep) {
   const io::Checkpoint checkpoint(model.path);
   const auto& extra = checkpoint.state().extra;
-  const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
+  const auto config = extra.find("config.json");
   if (config == extra.end())
     fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
   model.config = config_of(config->second, checkpoint.folder());
-  if (tokenizer != extra.end() && !tokenizer->second.empty() && fs::exists(tokenizer->second))
-    model.tokenizer = load_cached_tokenizer(tokenizer->second, keep);
+  const std::string tokenizer = io::tokenizer_of(checkpoint);
+  if (tokenizer.empty()) return;
+  if (fs::exists(tokenizer))
+    model.tokenizer = load_cached_tokenizer(tokenizer, keep);
+  else
+    warn("{} was trained with the tokenizer {}, which is not there", checkpoint.folder(), tokenizer);
 }
 
 bool has_tokenizer(const fs::path& folder) {

@@ -17,6 +17,7 @@
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
 #include "io/safetensors_writer.h"
+#include "io/tokenizer_files.h"
 #include "io/weights.h"
 
 namespace flagscale::io {
@@ -130,35 +131,11 @@ Model model_of(const std::string& path) {
   if (!is_checkpoint(path)) return {read_file(path + "/config.json"), path};
   const Checkpoint checkpoint(path);
   const auto& extra = checkpoint.state().extra;
-  const auto config = extra.find("config.json"), tokenizer = extra.find("tokenizer");
+  const auto config = extra.find("config.json");
   if (config == extra.end())
     fail(ErrorKind::kNotFound, "{}: the checkpoint carries no config.json: its model cannot be exported",
          checkpoint.folder());
-  return {config->second, tokenizer == extra.end() ? "" : tokenizer->second};
-}
-
-// Copies what of a tokenizer lies at `from` (a folder, or one of its files).
-std::vector<std::string> copy_tokenizer(const std::string& from, const std::string& folder) {
-  constexpr const char* kFiles[] = {"tokenizer.json",
-                                    "tokenizer_config.json",
-                                    "special_tokens_map.json",
-                                    "vocab.json",
-                                    "merges.txt",
-                                    "special_tokens.txt",
-                                    "tokenizer.model",
-                                    "chat_template.jinja",
-                                    "generation_config.json"};
-  std::error_code error;
-  if (from.empty()) return {};
-  const std::string source = fs::is_directory(from, error) ? from : fs::path(from).parent_path().string();
-  std::vector<std::string> copied;
-  for (const char* name : kFiles) {
-    const fs::path file = fs::path(source) / name;
-    if (!fs::is_regular_file(file, error)) continue;
-    write_file(folder + "/" + name, read_file(file.string()));
-    copied.emplace_back(name);
-  }
-  return copied;
+  return {config->second, tokenizer_of(checkpoint)};
 }
 
 std::string with_dtype(const std::string& where, const std::string& config, DType dtype) {

@@ -33,7 +33,7 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
 
 // One of our checkpoints, which carries its config.json in TrainingState::extra["config.json"], or a Hugging
 // Face folder, to config.json, model*.safetensors and the tokenizer's files. The tokenizer is
-// options.tokenizer, else the checkpoint's extra["tokenizer"], else what lies in the folder. Returns the
+// options.tokenizer, else the checkpoint's, else what lies in the folder. Returns the
 // tokenizer files written: none when there is no tokenizer to be found.
 std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
                                         const ConvertOptions& options);

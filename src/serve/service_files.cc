@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "config/experiment_keys.h"
 #include "config/resolve.h"
 #include "config/yaml.h"
 
@@ -190,6 +191,7 @@ ServiceConfig read_service_config(const std::string& yaml_path, const std::strin
 }
 
 ServiceConfig read_serve_task(const config::Composed& composed) {
+  config::check_experiment(composed);
   const NodePtr entries = composed.value("serve");
   refuse_python_servers(composed, entries);
   tell_of_other_hosts(composed);

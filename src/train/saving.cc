@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <set>
 
@@ -49,15 +50,19 @@ void warn_if_not_exact(const io::TrainingState& state, const TrainStep& step) {
         state.threads, state.instruction_set, step.team().size(), isa);
 }
 
+std::string absolute(const std::string& path) {
+  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
 // All that decides which samples come when, as text: a run that goes on with another would repeat some and
 // leave others out.
 std::string data_order(const TrainOptions& o) {
   const auto paths = [](const std::vector<std::string>& list) {
     return fmt::format("{}", fmt::join(list, " "));
   };
-  return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}",
+  return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}; samples {}",
                      paths(o.data.data_path), paths(o.data.split_data_path[data::kTrain]), o.data.split,
-                     o.seq_length, o.data.seed) +
+                     o.seq_length, o.data.seed, o.data.samples[data::kTrain].value_or(0)) +
          (!o.data.sft          ? ""
           : o.data.sft_packing ? "; sft, packed"
                                : "; sft");
@@ -140,7 +145,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   state.instruction_set = name(isa_of(step.options().device));
   state.config = options.config_text;
   state.extra = {{"config.json", model::write_config(options.model, "float32")},
-                 {"tokenizer", options.tokenizer},
+                 {"tokenizer", absolute(options.tokenizer)},
                  {"seed", std::to_string(options.seed)},
                  {"data_order", data_order(options)},
                  {"updates", std::to_string(p.updates)},

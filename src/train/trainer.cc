@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <utility>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "io/tokenizer_files.h"
 #include "train/log_line.h"
 #include "train/memory.h"
 #include "train/saving.h"
@@ -91,6 +93,7 @@ struct Trainer::Run {
     if (!options.save.empty())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
+    if (writer) io::keep_tokenizer(options.tokenizer, options.save);
     allocator = make_allocator(options.device);
     if (!options.tensorboard_dir.empty())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
@@ -121,6 +124,12 @@ struct Trainer::Run {
     const bool own_folder = options.load.empty() || options.load == options.save;
     if (!own_folder && options.finetune)
       fail(ErrorKind::kNotFound, "load: there is no checkpoint in {}, and finetune starts from one",
+           options.load);
+    if (std::error_code none; !own_folder && std::filesystem::exists(options.load, none) &&
+                              !std::filesystem::is_empty(options.load, none))
+      fail(ErrorKind::kInvalidArgument,
+           "load: {} is no folder of checkpoints; to start from a Hugging Face folder or a GGUF file set "
+           "pretrained_checkpoint",
            options.load);
     const bool from_files = !options.init_from.empty();
     // As Megatron: a first start and the ones after it have the same configuration.

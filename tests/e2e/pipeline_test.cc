@@ -124,6 +124,50 @@ TEST_F(Pipeline, GoesOnFromACheckpointToTheSameLosses) {
   EXPECT_EQ(losses(whole.out), losses(second.out)) << second.out;
 }
 
+// Checkpoints keep their tokenizer: they can be moved, and another one in its place is not taken for theirs.
+TEST_F(Pipeline, CheckpointsBringTheirTokenizer) {
+  fs::copy(folder_ / "tokenizer", folder_ / "own_tokenizer", fs::copy_options::recursive);
+  const auto words = training("moving", {"train.model.train_iters=10", "tokenizer_path=own_tokenizer"});
+  must(words);
+  must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "300", "--output",
+        "other_tokenizer"});
+  fs::remove_all(folder_ / "own_tokenizer");
+  fs::rename(folder_ / "other_tokenizer", folder_ / "own_tokenizer");
+  const Result refused = run(words, folder_);
+  EXPECT_EQ(refused.code, 2) << refused.out;
+  EXPECT_NE(refused.err.find("own_tokenizer: tokenizer.json is not that of the checkpoints in"),
+            std::string::npos)
+      << refused.err;
+  fs::remove_all(folder_ / "own_tokenizer");
+  fs::rename(folder_ / "moving/checkpoints", folder_ / "moved");
+  must({"generate", "moved", "--prompt", "namespace", "--max-tokens", "4", "--temperature", "0"});
+  must({"checkpoint", "export", "moved", "moved_hf"});
+  EXPECT_EQ(contents(folder_ / "moved_hf/tokenizer.json"), contents(folder_ / "tokenizer/tokenizer.json"));
+  fs::remove_all(folder_ / "moved/tokenizer");
+  const Result without = run({"generate", "moved", "--prompt", "a"}, folder_);
+  EXPECT_NE(without.err.find("own_tokenizer, which is not there"), std::string::npos) << without.err;
+}
+
+TEST_F(Pipeline, ATestRunsWhateverWasTrainedBefore) {
+  must(training("tested", {"train.model.train_iters=10"}));
+  const Result tested = must(training("tested", {"train.model.train_iters=10", "action=test"}));
+  EXPECT_NE(tested.out.find("iteration        5/       5"), std::string::npos) << tested.out;
+}
+
+TEST_F(Pipeline, WhatIsNoCheckpointIsNotTakenForAFirstStart) {
+  const Result refused = run(training("loads", {"+train.system.checkpoint.load=tokenizer"}), folder_);
+  EXPECT_EQ(refused.code, 2) << refused.out;
+  EXPECT_NE(refused.err.find("load: tokenizer is no folder of checkpoints"), std::string::npos)
+      << refused.err;
+}
+
+TEST_F(Pipeline, MoreIterationsThanPlannedChangeTheOrderAndSaySo) {
+  must(training("longer", {"train.model.train_iters=10"}));
+  const Result longer = must(training("longer", {"train.model.train_iters=20"}));
+  EXPECT_NE(longer.err.find("the checkpoint was made with other data settings"), std::string::npos)
+      << longer.err;
+}
+
 // Full fine-tuning of what was exported: it starts where the other run ended.
 TEST_F(Pipeline, TrainsOnFromAHuggingFaceFolder) {
   const Result base = must(training("base", {"train.system.logging.log_interval=1"}));

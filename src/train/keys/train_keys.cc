@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "config/compose.h"
+#include "config/experiment_keys.h"
 #include "config/resolve.h"
 #include "config/schema.h"
 #include "train/keys/key_groups.h"
@@ -173,6 +174,8 @@ void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
       model.position_embedding_type == "rope")
     notes.push_back(
         "use_rotary_position_embeddings: false changes nothing beside position_embedding_type: rope");
+  if (config.checkpoint.save.empty())
+    notes.push_back("nothing will be saved: neither experiment.exp_dir nor save is set");
   if (reader.given("start_weight_decay") && config.optimizer.weight_decay_incr_style == "constant")
     notes.push_back("start_weight_decay changes nothing while weight_decay_incr_style is constant");
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})
@@ -211,6 +214,7 @@ const config::Schema<TrainConfig>& train_schema() {
 }
 
 TrainReading read_train_config(const config::Composed& composed, Isa isa) {
+  config::check_experiment(composed);
   const config::NodePtr train = composed.value("train");
   if (!train || train->kind != config::Kind::kMap)
     fail(ErrorKind::kConfig, "the configuration has no 'train' mapping, so there is nothing to train");

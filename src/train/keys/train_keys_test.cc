@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "base/error.h"
@@ -262,6 +263,24 @@ TEST(TrainKeys, TheFolderOfTheExperimentIsNamed) {
           << error.what();
     }
   }
+}
+
+TEST(TrainKeys, AMisspeltExperimentIsNamed) {
+  for (const auto& [given, told] : std::map<std::string, std::string>{
+           {"+experiment.exp_dri=/big",
+            "experiment.exp_dri is no key of an experiment; did you mean 'exp_dir'?"},
+           {"+experiment.task.bakend=megatron", "experiment.task.bakend is no key of an experiment"},
+           {"+experiment.task.backend=megatorn", "which is no backend; did you mean 'megatron'?"},
+           {"+trian.model.lr=1", "trian is no section that a task reads; did you mean 'train'?"}})
+    try {
+      read_train_config(Tree(yaml("")).compose({given}));
+      ADD_FAILURE() << given;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(told), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("override '" + given + "'"), std::string::npos)
+          << error.what();
+    }
+  read_train_config(Tree(yaml("")).compose({"+my_variable.of_mine=1", "+experiment.task.backend=elsewhere"}));
 }
 
 TEST(TrainKeys, ASplitThatIsNoneIsRefusedAtOnce) {

@@ -1,0 +1,59 @@
+#include "config/experiment_keys.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/nearest.h"
+#include "config/resolve.h"
+
+namespace flagscale::config {
+namespace {
+
+using Names = std::vector<std::string>;
+
+const Names kSections{"experiment", "train",  "inference", "serve", "compress",
+                      "rl",         "action", "system",    "model", "data"};
+const Names kExperiment{"exp_name",  "exp_dir",    "seed",       "task",       "runner", "envs",
+                        "cmds",      "shell_cmds", "deploy",     "load",       "model",  "vq_model",
+                        "node_args", "auto_tuner", "save_steps", "ckpt_format"};
+const Names kTask{"type", "backend", "entrypoint", "engine"};
+const Names kBackends{"native", "megatron", "vllm", "sglang", "llama_cpp",
+                      "verl",   "robotics", "pi0",  "lerobot"};
+
+bool is_map(const NodePtr& node) { return node && node->kind == Kind::kMap; }
+
+[[noreturn]] void refuse(const NodePtr& node, const std::string& path, const std::string& what,
+                         const std::string& near) {
+  const std::string place = describe(node->origin);
+  fail(ErrorKind::kConfig, "{}{}{} {}{}", place, place.empty() ? "" : ": ", path, what,
+       near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
+void check_names(const NodePtr& map, const std::string& path, const Names& known) {
+  for (const Entry& entry : map->entries)
+    if (std::find(known.begin(), known.end(), entry.key.text) == known.end())
+      refuse(entry.value, path + "." + entry.key.text, "is no key of an experiment",
+             nearest(entry.key.text, known));
+}
+
+}  // namespace
+
+void check_experiment(const Composed& composed) {
+  for (const Entry& entry : composed.root()->entries)
+    if (is_map(entry.value) &&
+        std::find(kSections.begin(), kSections.end(), entry.key.text) == kSections.end())
+      if (const std::string near = nearest(entry.key.text, kSections); !near.empty())
+        refuse(entry.value, entry.key.text, "is no section that a task reads", near);
+  const NodePtr experiment = select_raw(composed.root(), "experiment");
+  if (!is_map(experiment)) return;
+  check_names(experiment, "experiment", kExperiment);
+  const NodePtr task = select_raw(composed.root(), "experiment.task");
+  if (!is_map(task)) return;
+  check_names(task, "experiment.task", kTask);
+  const NodePtr backend = select_raw(composed.root(), "experiment.task.backend");
+  if (!backend || std::find(kBackends.begin(), kBackends.end(), backend->text) != kBackends.end()) return;
+  if (const std::string near = nearest(backend->text, kBackends); !near.empty())
+    refuse(backend, "experiment.task.backend", "is '" + backend->text + "', which is no backend", near);
+}
+
+}  // namespace flagscale::config
