@@ -65,7 +65,8 @@ pretrained() {
   [ -s "$folder/SmolLM2-135M-Instruct/config.json" ] ||
     show flagscale checkpoint import "$gguf" "$folder/SmolLM2-135M-Instruct"
   show flagscale generate "$folder/SmolLM2-135M-Instruct" --chat "What is the capital of France?" --max-tokens 32 \
-    --temperature 0
+    --temperature 0 | tee "$folder/answer.txt"
+  grep -q 'The capital of France is Paris' "$folder/answer.txt" || die "that is not the answer that this model gives"
 }
 
 next() {

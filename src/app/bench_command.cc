@@ -74,7 +74,9 @@ void setup(CLI::App& app) {
   train->add_option("--device", *device, "auto, cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  train->add_option("--threads", options->threads, "0: all cores")->capture_default_str();
+  train->add_option("--threads", options->threads, "0: all cores")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
   train->footer(

@@ -26,7 +26,7 @@ void add_inspect(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  flagscale checkpoint inspect SmolLM2-135M-Instruct.Q4_1.gguf\n"
-      "  flagscale checkpoint inspect outputs/checkpoints --json");
+      "  flagscale checkpoint inspect outputs/aquila/checkpoints --json");
   command->callback([options] {
     const io::Inspection inspection = io::inspect(options->path);
     fmt::print("{}", options->json ? io::to_json(inspection) : io::to_text(inspection));
@@ -38,7 +38,7 @@ void add_verify(CLI::App& app) {
   CLI::App* command = app.add_subcommand("verify", "read everything once and check it");
   command->add_option("path", options->path, kPath)->required();
   command->add_flag("--json", options->json, "print JSON");
-  command->footer("Examples:\n  flagscale checkpoint verify outputs/checkpoints");
+  command->footer("Examples:\n  flagscale checkpoint verify outputs/aquila/checkpoints");
   command->callback([options] {
     const size_t tensors = io::verify(options->path);
     if (options->json)
@@ -57,7 +57,7 @@ void setup(CLI::App& app) {
   add_merge(app);
   app.footer(
       "Examples:\n"
-      "  flagscale checkpoint inspect outputs/checkpoints\n"
+      "  flagscale checkpoint inspect outputs/aquila/checkpoints\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2");
 }
 

@@ -102,6 +102,8 @@ void add_merging(CLI::App& checkpoint, const char* name, float sign, const char*
       io::export_weights(o.path, o.folder, settings);
       return;
     }
+    if (!o.tokenizer.empty())
+      fail(ErrorKind::kInvalidArgument, "{} brings its own tokenizer: leave --tokenizer out", o.path);
     settings.more_files = tokenizer_files(o.path);
     io::import_gguf(o.path, o.folder, settings);
   });
@@ -125,8 +127,8 @@ void add_export(CLI::App& checkpoint) {
   command->add_option("--tokenizer", options->tokenizer, "its tokenizer (default: the one it trained with)");
   command->footer(
       "Examples:\n"
-      "  flagscale checkpoint export outputs/checkpoints exported\n"
-      "  flagscale checkpoint export outputs/checkpoints/iter_0000100 exported --dtype bfloat16");
+      "  flagscale checkpoint export outputs/aquila/checkpoints exported\n"
+      "  flagscale checkpoint export outputs/aquila/checkpoints/iter_0000100 exported --dtype bfloat16");
   conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
     if (holds_adapter(o.path)) return model::export_peft(o.path, o.folder);
     if (io::export_weights(o.path, o.folder, settings).empty())

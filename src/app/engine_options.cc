@@ -67,6 +67,9 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
     options.max_adapter_rank = model::open_peft(o.lora).max_rank();
   }
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
+  if (longest > model.config.max_positions)
+    warn("{} tokens go beyond the {} positions that the model was made for (max_position_embeddings)",
+         longest, model.config.max_positions);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
   options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);
   if (score) options.max_rows = options.max_tokens;

@@ -237,8 +237,9 @@ void run_inference(const config::Composed& composed, bool plan_only, bool json) 
   Task task = read_task(composed);
   fit_engine(task);
   if (plan_only) {
-    fmt::print("would answer {} prompts with {}\n", task.prompts.size(), task.engine.model);
-    return;
+    const nlohmann::ordered_json out{{"model", task.engine.model}, {"prompts", task.prompts.size()}};
+    if (json) return fmt::print("{}\n", out.dump());
+    return fmt::print("would answer {} prompts with {}\n", task.prompts.size(), task.engine.model);
   }
   ServedEngine loaded = load_served_engine(task.engine);
   const serve::ServedModel model = serve::describe_model(std::move(loaded.model), task.engine,

@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "app/command.h"
 #include "app/serving.h"
@@ -26,9 +27,11 @@ std::string task_type(const config::Composed& composed) {
 namespace flagscale::run_command {
 namespace {
 
-void run_service(const config::Composed& composed) {
+void run_service(const config::Composed& composed, bool json) {
   const serve::ServiceConfig config = serve::read_serve_task(composed);
   if (!plans_only(composed, "serve")) return serve_model(config);
+  const nlohmann::ordered_json out{{"model", config.model}, {"host", config.host}, {"port", config.port}};
+  if (json) return fmt::print("{}\n", out.dump());
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
 }
 
@@ -37,7 +40,7 @@ void run(const TrainingRequest& request) {
   const std::string type = task_type(composed);
   if (type == "train") return run_training(request, composed);
   if (type == "inference") return run_inference(composed, plans_only(composed, type), request.json);
-  if (type == "serve") return run_service(composed);
+  if (type == "serve") return run_service(composed, request.json);
   fail(ErrorKind::kUnsupported,
        "experiment.task.type is '{}': this program runs train, inference and serve tasks", type);
 }

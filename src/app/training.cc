@@ -76,11 +76,24 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
   return options;
 }
 
+// A plan may be made before its data.
+void warn_of_missing_data(const data::DatasetOptions& options) {
+  std::vector<std::vector<std::string>> lists(options.split_data_path.begin(), options.split_data_path.end());
+  lists.push_back(options.data_path);
+  for (const auto& list : lists)
+    for (const std::string& prefix : list)
+      if (char* end = nullptr;
+          std::strtod(prefix.c_str(), &end),
+          *end != 0 && !std::filesystem::exists(prefix + ".idx") && !std::filesystem::exists(prefix))
+        warn("data_path: there is no {}.idx yet", prefix);
+}
+
 // What would run, planned and compared with the memory there is; nothing is allocated or written.
 void dry_run(const train::TrainOptions& options, bool json) {
   train::validate(options);
+  warn_of_missing_data(options.data);
   const train::StepOptions step = train::step_options(options);
-  train::require_weights(options.model, step.lora.has_value(), available_memory());
+  train::require_weights(options.model, step, available_memory(options.device));
   train::TrainStep plan(options.model, step);
   const train::MemoryUse use = plan.memory();
   if (json) {

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
+
 namespace flagscale {
 
 int available_cores() {
@@ -26,10 +28,20 @@ int available_cores() {
 }
 
 namespace {
+constexpr int kMostThreads = 4096;
+
 int wanted_threads(int threads) {
   if (threads > 0) return threads;
-  for (const char* variable : {"FLAGSCALE_THREADS", "OMP_NUM_THREADS"})
-    if (const char* text = std::getenv(variable); text && std::atoi(text) > 0) return std::atoi(text);
+  if (const char* text = std::getenv("FLAGSCALE_THREADS"); text && *text) {
+    char* end = nullptr;
+    const long count = std::strtol(text, &end, 10);
+    if (*end != 0 || count < 1 || count > kMostThreads)
+      fail(ErrorKind::kInvalidArgument, "FLAGSCALE_THREADS is '{}', expected a number from 1 to {}", text,
+           kMostThreads);
+    return static_cast<int>(count);
+  }
+  if (const char* text = std::getenv("OMP_NUM_THREADS"))
+    if (const int count = std::atoi(text); count > 0 && count <= kMostThreads) return count;
   return available_cores();
 }
 }  // namespace

@@ -275,7 +275,7 @@ class Expander {
     const std::vector<std::string> options = repository_.options(place.group());
     const std::string listed =
         options.empty() ? "" : fmt::format("; there are: {}", fmt::join(options, ", "));
-    fail(ErrorKind::kNotFound, "there is no configuration '{}'{}{}", place.config_path(), where, listed);
+    fail(ErrorKind::kConfig, "there is no configuration '{}'{}{}", place.config_path(), where, listed);
   }
 
   Repository& repository_;

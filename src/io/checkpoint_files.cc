@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "io/atomic_file.h"
 #include "io/xxh64.h"
 
@@ -43,7 +44,10 @@ std::span<const std::byte> CheckpointFiles::bytes(const ManifestTensor& tensor, 
 
 void CheckpointFiles::verify() {
   for (const ManifestTensor& tensor : manifest_.tensors)
-    for (const ManifestShard& shard : tensor.shards) bytes(tensor, shard);
+    for (const ManifestShard& shard : tensor.shards) {
+      throw_if_interrupted();
+      bytes(tensor, shard);
+    }
 }
 
 const ManifestTensor* CheckpointFiles::find(std::string_view name) const {

@@ -113,10 +113,14 @@ void write_weights(const WeightSet& weights, const std::string& folder, const Co
     tensor.fill = [fill = std::move(tensor.fill), &options, &weights, &info](int64_t begin, int64_t rows,
                                                                              std::span<std::byte> out) {
       throw_if_interrupted();
-      if (options.change)
-        fill_changed(weights, info, options, begin, rows, out);
-      else
-        fill(begin, rows, out);
+      try {
+        if (options.change)
+          fill_changed(weights, info, options, begin, rows, out);
+        else
+          fill(begin, rows, out);
+      } catch (const Error&) {
+        rethrow_with(info.name);
+      }
       if (options.progress) options.progress(out.size());
     };
     tensors.push_back(std::move(tensor));
@@ -183,6 +187,8 @@ std::vector<std::string> export_weights(const std::string& path, const std::stri
   write_weights(*weights, aside.path(), options);
   const auto copied =
       copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, aside.path());
+  if (copied.empty() && !options.tokenizer.empty())
+    fail(ErrorKind::kNotFound, "there is no tokenizer at {}", options.tokenizer);
   aside.add(options.more_files);
   aside.add({{"config.json", config}});
   aside.commit();

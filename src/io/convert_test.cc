@@ -100,5 +100,20 @@ TEST(Inspect, VerifyFindsNaN) {
   EXPECT_NE(error_of([&] { verify(folder.path + "/x.safetensors"); }).find("holds NaN"), std::string::npos);
 }
 
+TEST(Export, RefusesWhatFloat16CannotHold) {
+  const TemporaryFolder folder;
+  const std::vector<float> values{1, 65519, -70000, 2};
+  TrainingState state;
+  state.extra["config.json"] = R"({"model_type":"llama"})";
+  CheckpointWriter(folder.path + "/run")
+      .save(state, {whole_tensor("w", DType::kF32, {4}, std::as_bytes(std::span(values)))});
+  ConvertOptions options;
+  options.dtype = DType::kF16;
+  const std::string said =
+      error_of([&] { export_weights(folder.path + "/run", folder.path + "/hf", options); });
+  EXPECT_NE(said.find("w: -70000 does not fit into float16: choose bfloat16"), std::string::npos) << said;
+  EXPECT_FALSE(std::filesystem::exists(folder.path + "/hf"));
+}
+
 }  // namespace
 }  // namespace flagscale::io

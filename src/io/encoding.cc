@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -269,6 +270,9 @@ void encode_plain(std::span<const float> in, DType dtype, std::span<std::byte> o
     case DType::kBF16:
       return narrow<BF16>(in, out, narrow_bf16);
     case DType::kF16:
+      for (const float x : in)
+        if (std::isfinite(x) && std::abs(x) >= 65520.0F)
+          fail(ErrorKind::kInvalidArgument, "{} does not fit into float16: choose bfloat16", x);
       return narrow<F16>(in, out, [](float x) { return to_f16(x); });
     default:
       fail(ErrorKind::kInvalidArgument, "cannot convert weights to {}: choose a floating type",

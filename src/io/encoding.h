@@ -39,7 +39,8 @@ std::string_view name(Encoding encoding);              // "Q4_K"; "plain"
 void decode_f32(Encoding encoding, DType dtype, std::span<const std::byte> blocks, int64_t begin,
                 std::span<float> out);
 
-// fp32 to another floating type, rounding to nearest even; out holds in.size() elements of dtype.
+// fp32 to another floating type, rounding to nearest even; out holds in.size() elements of dtype. Throws
+// Error{kInvalidArgument} for a number that float16 cannot hold.
 void encode_plain(std::span<const float> in, DType dtype, std::span<std::byte> out);
 
 }  // namespace flagscale::io

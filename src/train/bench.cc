@@ -118,7 +118,7 @@ BenchResult bench_train(const BenchOptions& o) {
   options.evaluation = false;
   options.threads = o.threads;
   options.device = o.device;
-  require_weights(config, false, available_memory(o.device));
+  require_weights(config, options, available_memory(o.device));
   TrainStep step(config, options);
   require_memory(config, options, step.memory(), available_memory(o.device));
   const auto allocator = make_allocator(o.device);

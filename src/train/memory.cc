@@ -36,8 +36,19 @@ std::string describe_parameters(TrainStep& step) {
                      millions(step.trained_parameters()), step.adapter()->spec().rank);
 }
 
-void require_weights(const model::DecoderConfig& config, bool frozen, size_t available) {
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available) {
   constexpr double kGib = 1 << 30;
+  const bool frozen = options.lora.has_value();
+  const double tokens =
+      static_cast<double>(options.micro_batch_size) * static_cast<double>(options.sequence_length);
+  constexpr double kTokensQuicklyPlanned = 1 << 22;
+  const double activation = tokens * static_cast<double>(config.hidden_size) * sizeof(BF16);
+  if (tokens > kTokensQuicklyPlanned && activation > static_cast<double>(available))
+    fail(ErrorKind::kResource,
+         "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, this machine has {} "
+         "free: "
+         "set a smaller micro_batch_size or seq_length",
+         tokens, activation / kGib, gib(available));
   const double bytes = frozen ? sizeof(BF16) : 4 * sizeof(float);
   const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two

@@ -10,9 +10,10 @@ std::string describe(const MemoryUse& use);
 // "134.5M parameters", and how many of an adapter are trained.
 std::string describe_parameters(TrainStep& step);
 
-// Throws Error{kResource} when weights, gradients and both moments alone exceed `available` and the plan,
-// which says more, would take long to make: thousands of layers. frozen: an adapter alone is trained.
-void require_weights(const model::DecoderConfig& config, bool frozen, size_t available);
+// Throws Error{kResource} when weights, gradients and both moments, or one activation of a micro-batch, alone
+// exceed `available` and the plan, which says more, would take long to make: thousands of layers, millions of
+// tokens.
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available);
 
 // Throws Error{kResource} when `use` exceeds `available`, saying what each of the changes that fit would
 // save: those are traced too. `config` and `options` are what was planned.

@@ -78,7 +78,7 @@ struct Trainer::Run {
     const bool evaluates = options.eval_iters > 0;
     const StepOptions wanted = step_options(options);
     find_base();
-    require_weights(options.model, wanted.lora.has_value(), available_memory(options.device));
+    require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));

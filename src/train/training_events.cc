@@ -3,7 +3,22 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
+#include "base/log.h"
+
 namespace flagscale::train {
+
+template <class Write>
+void TrainingEvents::attempt(Write write) {
+  if (failed_) return;
+  try {
+    write();
+    writer_.flush();
+  } catch (const Error& error) {
+    failed_ = true;
+    warn("{}; the training goes on without event files", error.what());
+  }
+}
 
 void TrainingEvents::both(const std::string& tag, double value, const StepReport& report) {
   writer_.scalar(tag, value, report.iteration);
@@ -11,6 +26,10 @@ void TrainingEvents::both(const std::string& tag, double value, const StepReport
 }
 
 void TrainingEvents::step(const StepReport& r) {
+  attempt([&] { write_step(r); });
+}
+
+void TrainingEvents::write_step(const StepReport& r) {
   both("learning-rate", r.learning_rate, r);
   if (r.skipped_samples > 0)
     writer_.scalar("skipped-train-samples", static_cast<double>(r.skipped_samples), r.iteration);
@@ -30,22 +49,23 @@ void TrainingEvents::step(const StepReport& r) {
     writer_.scalar("mem-max-allocated-bytes", static_cast<double>(allocator_.peak()), r.iteration);
     writer_.scalar("mem-allocated-count", 1, r.iteration);
   }
-  writer_.flush();
 }
 
 void TrainingEvents::interval(const StepReport& r) {
   if (!keys_.timers) return;
-  writer_.scalar("iteration-time", r.ms_per_iteration * 1e-3, r.iteration);
-  if (r.tflops) writer_.scalar("throughput", *r.tflops, r.iteration);
-  writer_.flush();
+  attempt([&] {
+    writer_.scalar("iteration-time", r.ms_per_iteration * 1e-3, r.iteration);
+    if (r.tflops) writer_.scalar("throughput", *r.tflops, r.iteration);
+  });
 }
 
 void TrainingEvents::validation(int64_t iteration, int64_t consumed_samples, double lm_loss) {
   StepReport r;
   r.iteration = iteration, r.consumed_samples = consumed_samples;
-  both("lm loss validation", lm_loss, r);
-  if (keys_.validation_ppl) both("lm loss validation ppl", std::exp(std::min(20.0, lm_loss)), r);
-  writer_.flush();
+  attempt([&] {
+    both("lm loss validation", lm_loss, r);
+    if (keys_.validation_ppl) both("lm loss validation ppl", std::exp(std::min(20.0, lm_loss)), r);
+  });
 }
 
 }  // namespace flagscale::train

@@ -28,8 +28,12 @@ class TrainingEvents {
   void validation(int64_t iteration, int64_t consumed_samples, double lm_loss);
 
  private:
+  template <class Write>
+  void attempt(Write write);  // a full disk costs the events, not the training
+  void write_step(const StepReport& report);
   void both(const std::string& tag, double value, const StepReport& report);
   EventWriter writer_;
+  bool failed_ = false;
   EventKeys keys_;
   const Allocator& allocator_;
 };

@@ -161,6 +161,32 @@ TEST_F(Pipeline, WhatIsNoCheckpointIsNotTakenForAFirstStart) {
       << refused.err;
 }
 
+TEST_F(Pipeline, WhatCannotBeWrittenIsRefused) {
+  must(training("written", {"train.model.train_iters=10"}));
+  const Result named =
+      run({"checkpoint", "export", "written/checkpoints", "no_hf", "--tokenizer", "nowhere"}, folder_);
+  EXPECT_EQ(named.code, 1);
+  EXPECT_NE(named.err.find("there is no tokenizer at nowhere"), std::string::npos) << named.err;
+  EXPECT_FALSE(fs::exists(folder_ / "no_hf"));
+  const Result both =
+      run(training("both", {"++train.system.precision.bf16=true", "++train.system.precision.fp16=true"}),
+          folder_);
+  EXPECT_NE(both.err.find("fp16 and bf16 are both true"), std::string::npos) << both.err;
+  const Result endless = run(training("endless", {"train.model.train_iters=9000000000000000000"}), folder_);
+  EXPECT_NE(endless.err.find("are more than the 2^50 samples"), std::string::npos) << endless.err;
+  const Result wide =
+      run(training("wide", {"train.model.seq_length=4096", "train.model.max_position_embeddings=4096",
+                            "train.model.micro_batch_size=1000000", "train.model.global_batch_size=1000000"}),
+          folder_);
+  EXPECT_NE(wide.err.find("for its hidden states alone"), std::string::npos) << wide.err;
+  setenv("FLAGSCALE_THREADS", "100000", 1);
+  const Result threads = run(training("threads", {}), folder_);
+  unsetenv("FLAGSCALE_THREADS");
+  EXPECT_NE(threads.err.find("FLAGSCALE_THREADS is '100000', expected a number from 1 to 4096"),
+            std::string::npos)
+      << threads.err;
+}
+
 TEST_F(Pipeline, MoreIterationsThanPlannedChangeTheOrderAndSaySo) {
   must(training("longer", {"train.model.train_iters=10"}));
   const Result longer = must(training("longer", {"train.model.train_iters=20"}));

@@ -200,6 +200,12 @@ void set_schedule(const TrainConfig& c, TrainOptions& out) {
   const ScheduleKeys& s = c.schedule;
   const bool by_iters = out.train_iters > 0;
   const int64_t batch = out.global_batch_size;
+  constexpr int64_t kMostSamples = int64_t{1} << 50;
+  for (const int64_t iters :
+       {out.train_iters, s.lr_decay_iters.value_or(0), s.lr_wsd_decay_iters.value_or(0), s.lr_warmup_iters})
+    if (iters > kMostSamples / batch)
+      fail(ErrorKind::kConfig,
+           "{} iterations of {} samples are more than the 2^50 samples that can be counted", iters, batch);
   const auto samples = [&](const std::optional<int64_t>& iters, const std::optional<int64_t>& samples_key,
                            int64_t fallback) {
     return by_iters ? (iters ? *iters * batch : fallback) : samples_key.value_or(fallback);
@@ -348,6 +354,8 @@ void check_train_config(const TrainConfig& config) {
 TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
   TrainOptions out;
   out.model = decoder(config, tokenizer);
+  if (config.precision.fp16 && config.precision.bf16)
+    fail(ErrorKind::kConfig, "fp16 and bf16 are both true: set one of them");
   out.compute = compute_type(config.precision, isa);
   out.balance_loss = balance_coefficient(config);
   out.z_loss = config.moe.moe_z_loss_coeff;
