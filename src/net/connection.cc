@@ -6,7 +6,7 @@
 namespace flagscale::net {
 
 namespace {
-constexpr size_t kReadAtOnce = 16 << 10;
+constexpr size_t kReadAtOnce = 16 << 10, kReadOfBody = 128 << 10;  // bodies of megabytes in fewer turns
 constexpr std::chrono::seconds kLinger{2};  // for the peer to read an answer that ends the connection
 }  // namespace
 
@@ -136,7 +136,7 @@ void Connection::refuse(int status, const std::string& message) {
 void Connection::read() {
   if (reading_ || phase_ == Phase::kClosed) return;
   reading_ = true;
-  space_.resize(kReadAtOnce);
+  space_.resize(phase_ == Phase::kBody || phase_ == Phase::kLast ? kReadOfBody : kReadAtOnce);
   transport_->read(space_.data(), space_.size(), [self = shared_from_this()](size_t bytes) {
     self->reading_ = false;
     self->received(bytes);

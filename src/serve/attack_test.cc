@@ -65,9 +65,13 @@ std::vector<Attack> number_attacks() {
           {"detokenising what is no token", "/detokenize", R"({"tokens": [4294967296]})", {400}}};
 }
 
+TestJson wide_schema(int properties) {
+  TestJson schema = {{"type", "object"}, {"properties", TestJson::object()}};
+  for (int i = 0; i < properties; ++i) schema["properties"]["k" + std::to_string(i)] = {{"type", "string"}};
+  return schema;
+}
+
 std::vector<Attack> grammar_attacks() {
-  TestJson wide = {{"type", "object"}, {"properties", TestJson::object()}};
-  for (int i = 0; i < 900; ++i) wide["properties"]["k" + std::to_string(i)] = {{"type", "string"}};
   std::string deep = R"({"type":"string"})";
   for (int i = 0; i < 60; ++i) deep = R"({"type":"array","items":)" + deep + "}";
   return {
@@ -87,7 +91,29 @@ std::vector<Attack> grammar_attacks() {
       on_completions("a schema of 400 kB",
                      {{"guided_json", {{"type", "string"}, {"enum", {std::string(400'000, 'a')}}}}}, {422}),
       on_completions("deep, wide schemas", schema(deep), {200, 400}),
-      on_completions("a wide schema", schema(wide.dump()), {200, 400}),
+      on_completions("a wide schema", schema(wide_schema(900).dump()), {422}),
+      on_completions("one as wide as may be", schema(wide_schema(480).dump()), {200}),
+      on_completions("a schema of 5,000 objects",
+                     {{"guided_json", {{"anyOf", std::vector<TestJson>(5000, wide_schema(1))}}}}, {422}),
+      on_completions("a large divisor", schema(R"({"type":"integer","multipleOf":99999989})"), {422}),
+      on_completions("a divisor of many digits", schema(R"({"type":"number","multipleOf":0.0099991})"),
+                     {422}),
+      on_completions(
+          "divisors that multiply",
+          schema(R"({"allOf":[{"type":"integer","multipleOf":997},{"type":"integer","multipleOf":991}]})"),
+          {422}),
+      on_completions(
+          "a divisor in a grammar",
+          {{"guided_grammar", "start: %json {\"type\":\"integer\",\"\\u006dultipleOf\":99999989}"}}, {422}),
+      on_chat("a divisor in a tool",
+              {{"tools",
+                {{{"type", "function"},
+                  {"function",
+                   {{"name", "f"},
+                    {"parameters",
+                     {{"type", "object"},
+                      {"properties", {{"a", {{"type", "integer"}, {"multipleOf", 9999991}}}}}}}}}}}}},
+              {422}),
       on_completions("many choices", {{"guided_choice", std::vector<std::string>(5000, "a")}}, {422}),
       on_completions("two constraints", {{"guided_regex", "a"}, {"guided_choice", {"a"}}}, {400})};
 }

@@ -4,6 +4,7 @@
 
 #include "serve/api_error.h"
 #include "serve/request/grammar_fields.h"
+#include "serve/request/schema_cost.h"
 
 namespace flagscale::serve {
 
@@ -234,6 +235,11 @@ ChatRequest read_chat_request(const Json& body) {
     if (request.tool_choice == Choice::kRequired || request.tool_choice == Choice::kNamed)
       refuse("tool_choice", "tool_choice needs tools");
     request.tool_choice = Choice::kNone;
+  }
+  if (request.tool_choice != Choice::kNone) {
+    Json schemas = Json::array();
+    for (const Tool& tool : tools) schemas.push_back(tool.parameters);
+    check_schema_cost("tools", schemas);
   }
   constrain_tools(request, tools);
   if (!request.tool_grammar.empty())

@@ -6,6 +6,7 @@
 #include "serve/fields.h"
 #include "serve/output/tool_grammar.h"
 #include "serve/request/sampling_request.h"
+#include "serve/request/schema_cost.h"
 
 namespace flagscale::serve {
 
@@ -38,15 +39,19 @@ Json parse_schema(const std::string& name, const std::string& text) {
 engine::Grammar json_grammar(const std::string& name, const Json& schema) {
   const Json parsed = schema.is_string() ? parse_schema(name, schema.get_ref<const std::string&>()) : schema;
   if (!parsed.is_object() && !parsed.is_boolean()) refuse(name, "{} must be a JSON schema", name);
-  return bounded(name, "json_schema", dump(parsed.is_object() ? guided_schema(parsed, false) : parsed),
-                 kMostSchema);
+  engine::Grammar grammar = bounded(
+      name, "json_schema", dump(parsed.is_object() ? guided_schema(parsed, false) : parsed), kMostSchema);
+  check_schema_cost(name, parsed);
+  return grammar;
 }
 
 engine::Grammar regex_grammar(const std::string& name, const Json& value) {
   return bounded(name, "regex", read_string(name, value), kMostRegex);
 }
 engine::Grammar lark_grammar(const std::string& name, const Json& value) {
-  return bounded(name, "lark", read_string(name, value), kMostGrammar);
+  engine::Grammar grammar = bounded(name, "lark", read_string(name, value), kMostGrammar);
+  check_embedded_schemas(name, grammar.text);
+  return grammar;
 }
 
 engine::Grammar choice_grammar(const std::string& name, const Json& value) {
