@@ -40,9 +40,9 @@ void serve_model(const serve::ServiceConfig& config) {
   const auto start = std::chrono::steady_clock::now();
   refuse_empty(config.api_key, "an API key");
   refuse_empty(config.served_model_name, "served_model_name");
-  warn_of_open_door(config);
   ServedEngine loaded = load_served_engine(config);
   serve::ModelServer server(config, std::move(loaded.model), std::move(loaded.engine));
+  warn_of_open_door(config);  // now that it is open
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print(
       "Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops "

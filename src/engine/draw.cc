@@ -87,7 +87,11 @@ OutputToken next_token(Sequence& s, std::span<float> logits) {
     token.best = best_tokens(logits, lse, p.logprobs);
     if (changes) raw.assign(logits.begin(), logits.end());
   }
-  if (changes) change_logits(s, logits);
+  if (changes) {
+    token.id = kNotNumbers;
+    if (!are_numbers(logits)) return token;  // while those that a grammar masks can still be seen
+    change_logits(s, logits);
+  }
   token.id = sample(logits, p, {p.seed, static_cast<uint32_t>(s.choice), s.output_size()});
   if (wanted && token.id >= 0)
     token.logprob =
@@ -115,8 +119,11 @@ void end_without_token(Sequence& s) {
   s.event.finish = s.grammar && s.may_end ? FinishReason::kStop : FinishReason::kError;
   if (s.event.finish != FinishReason::kError) return;
   s.event.refused = true;
+  const SamplingParams& p = s.job->request.sampling;
+  const bool alone = s.grammar && p.allowed_ids.empty() && p.logit_bias.empty() && p.min_tokens == 0;
   s.event.error =
-      "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
+      alone ? "grammar: no token may come next"
+            : "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
 }
 
 void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
@@ -134,10 +141,9 @@ void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
 void end_without_numbers(Sequence& s, int64_t tokens) {
   s.event.finish = FinishReason::kError;
   s.event.error = fmt::format(
-      "what the model gives after {} tokens is not a number (NaN or infinite): its weights are damaged, or "
-      "too "
+      "what the model gives after {} {} is not a number (NaN or infinite): its weights are damaged, or too "
       "large for this precision",
-      tokens);
+      tokens, tokens == 1 ? "token" : "tokens");
 }
 
 void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {

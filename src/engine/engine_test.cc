@@ -328,13 +328,16 @@ TEST(Engine, ARequestWhoseLogitsAreNotNumbersEndsAlone) {
     };
     Engine engine(std::move(owned));
     const std::vector<int32_t> good{1, 2, 3}, bad{1, 2, kBad}, late{1, 2, kBad, 4, 5, 6, 7, 8, 9, 10, 11, 12};
-    Answer fine, greedy_one, logprobs, scored;
+    Answer fine, greedy_one, logprobs, scored, masked;
     std::vector<Answer> drawn(3), long_ones(2);
     engine.add(greedy(good, 12), gather_into(fine));
     engine.add(greedy(bad, 12), gather_into(greedy_one));
     Request request = greedy(bad, 12);
     request.sampling.logprobs = 2;
     engine.add(request, gather_into(logprobs));
+    request = greedy(bad, 12);
+    request.sampling.allowed_ids = {1, 2};  // not the one that is broken
+    engine.add(request, gather_into(masked));
     request = greedy(bad, 12);
     request.sampling.temperature = 1, request.n = 3;
     engine.add(request, gather_into(drawn));
@@ -347,7 +350,7 @@ TEST(Engine, ARequestWhoseLogitsAreNotNumbersEndsAlone) {
     EXPECT_EQ(fine.ids(), testing::HashRunner::expected(good, 12, kVocab));
     EXPECT_EQ(fine.finish, FinishReason::kLength);
     for (const Answer* answer :
-         {&greedy_one, &logprobs, &drawn[0], &drawn[1], &drawn[2], &scored, &long_ones[0]}) {
+         {&greedy_one, &logprobs, &masked, &drawn[0], &drawn[1], &drawn[2], &scored, &long_ones[0]}) {
       EXPECT_EQ(answer->finish, FinishReason::kError);
       EXPECT_EQ(answer->tokens.size(), 0u);
       EXPECT_NE(answer->error.find("after 3 tokens is not a number"), std::string::npos) << answer->error;

@@ -194,6 +194,8 @@ int32_t sample(std::span<const float> logits, const SamplingParams& params, cons
   return pick(candidates, uniform(key) * mass);
 }
 
+bool are_numbers(std::span<const float> logits) { return std::isfinite(largest_or_nan(logits)); }
+
 float log_sum_exp(std::span<const float> logits) {
   const float top = largest(logits.data(), logits.size());
   return static_cast<float>(static_cast<double>(top) + std::log(exp_all(logits, top, 1, nullptr)));

@@ -24,6 +24,9 @@ double uniform(const DrawKey& key);
 constexpr int32_t kNoToken = -1, kNotNumbers = -2;
 int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key);
 
+// False where a logit is NaN or +inf, or all are -inf.
+bool are_numbers(std::span<const float> logits);
+
 // Not finite where a logit is NaN or +inf, or all are -inf.
 float log_sum_exp(std::span<const float> logits);
 

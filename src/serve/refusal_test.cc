@@ -101,6 +101,14 @@ TEST(Refusals, WrongTypesAndRangesNameTheField) {
   }
   expect_refusal(server, "/v1/completions", completion("x", {{"structured_outputs", {{"jsn", 1}}}}).dump(),
                  400, "structured_outputs.jsn");
+  // No text obeys these, which shows at the first token.
+  for (const TestJson& endless :
+       {TestJson{{"guided_json", {{"$ref", "#"}}}}, TestJson{{"guided_grammar", "start: a\na: a \"x\""}}}) {
+    expect_refusal(server, "/v1/completions", completion("x", endless).dump(), 400, endless.begin().key());
+    const Stream stream = server.stream("/v1/completions", completion("x", endless));
+    ASSERT_FALSE(stream.chunks.empty());
+    EXPECT_EQ(stream.chunks[0]["error"]["param"], endless.begin().key()) << stream.chunks[0];
+  }
   for (const TestJson& choice : {TestJson("auto"), TestJson("required")})
     expect_refusal(
         server, "/v1/chat/completions",

@@ -13,12 +13,26 @@ constexpr size_t kHoldBack = 256 << 10;  // unsent bytes from which chunks wait 
 
 std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
 
-// What the grammar's compiler says, as an error of the field that the grammar came from.
-void throw_as_grammars(const Error& error, const std::string& field) {
-  const std::string_view what = error.what();
-  if (field.empty() || error.kind() != ErrorKind::kInvalidArgument) return;
+// What a grammar's compiler or matcher says, without its name for the grammar; "" where it is another's word.
+std::string_view of_grammar(std::string_view what) {
   for (const std::string_view kind : {"json_schema: ", "regex: ", "lark: ", "grammar: "})
-    if (what.starts_with(kind)) refuse(field, "{}: {}", field, what.substr(kind.size()));
+    if (what.starts_with(kind)) return what.substr(kind.size());
+  return {};
+}
+
+// As an error of the field that the grammar came from.
+void throw_as_grammars(const Error& error, const std::string& field) {
+  const std::string_view what = of_grammar(error.what());
+  if (field.empty() || error.kind() != ErrorKind::kInvalidArgument || what.empty()) return;
+  refuse(field, "{}: {}", field, what);
+}
+
+// Why a choice ended in an error: a field of the request, or the server.
+ApiError error_of(const Choice& choice, const std::string& grammar_field) {
+  if (!choice.refused()) return {500, choice.error()};
+  const std::string_view what = of_grammar(choice.error());
+  if (what.empty() || grammar_field.empty()) return {400, choice.error()};
+  return {400, fmt::format("{}: {}", grammar_field, what), grammar_field};
 }
 
 double seconds(std::chrono::steady_clock::duration time) {
@@ -197,8 +211,10 @@ void Generation::write(Choice& choice) {
     opened_[static_cast<size_t>(choice.index())] = true;
     if (const std::string opening = plan_.format->opening(choice); !opening.empty()) data += event(opening);
   }
-  if (choice.finish_reason() == "error")
-    data += event(error_json(choice.refused() ? 400 : 500, choice.error()));
+  if (choice.finish_reason() == "error") {
+    const ApiError error = error_of(choice, plan_.grammar_field);
+    data += event(error_json(error.status(), error.what(), error.param()));
+  }
   const Usage used = plan_.continuous_usage ? usage() : Usage{};
   data += event(plan_.format->chunk(choice, plan_.continuous_usage ? &used : nullptr));
   exchange_->write(std::move(data));
@@ -212,9 +228,11 @@ void Generation::complete() {
     exchange_->end();
     return;
   }
-  for (const auto& choice : plan_.choices)
-    if (choice->finish_reason() == "error")
-      return exchange_->respond(error_response(choice->refused() ? 400 : 500, choice->error()));
+  for (const auto& choice : plan_.choices) {
+    if (choice->finish_reason() != "error") continue;
+    const ApiError error = error_of(*choice, plan_.grammar_field);
+    return exchange_->respond(error_response(error.status(), error.what(), error.param()));
+  }
   exchange_->respond({200, "application/json", plan_.format->whole(best(), usage(), prompts_)});
 }
 
