@@ -30,6 +30,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
                               {"batch", o.batch},
                               {"seq", o.sequence_length},
                               {"dtype", name(o.dtype)},
+                              {"optimizer", o.optimizer},
                               {"tokens_per_s", r.tokens_per_s},
                               {"gflops", r.gflops},
                               {"ceiling_gflops", r.ceiling},
@@ -74,6 +75,8 @@ void setup(CLI::App& app) {
   train->add_option("--device", *device, "auto, cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  train->add_option("--optimizer", options->optimizer, "adam, adamw8bit, sgd, lion, adafactor or muon")
+      ->capture_default_str();
   train->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

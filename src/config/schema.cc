@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/nearest.h"
+
 namespace flagscale::config {
 namespace {
 
@@ -30,7 +32,9 @@ void check_limits(const Limits& limits, double value) {
 
 void check_limits(const Limits& limits, const std::string& value) {
   if (limits.choices.empty() || std::count(limits.choices.begin(), limits.choices.end(), value) > 0) return;
-  fail(ErrorKind::kConfig, "is '{}', expected one of: {}", value, range_text(limits));
+  const std::string near = nearest(value, limits.choices);
+  fail(ErrorKind::kConfig, "is '{}', expected one of: {}{}", value, range_text(limits),
+       near.empty() ? "" : fmt::format("; did you mean {}?", near));
 }
 
 }  // namespace flagscale::config

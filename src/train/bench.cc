@@ -118,6 +118,7 @@ BenchResult bench_train(const BenchOptions& o) {
   options.evaluation = false;
   options.threads = o.threads;
   options.device = o.device;
+  options.optimizer.name = o.optimizer;
   require_weights(config, options, available_memory(o.device));
   TrainStep step(config, options);
   require_memory(config, options, step.memory(), available_memory(o.device));
@@ -138,6 +139,7 @@ BenchResult bench_train(const BenchOptions& o) {
     step.gradient_norm();
     scalars.bias1 = 1 - (power1 *= 0.9f);
     scalars.bias2 = 1 - (power2 *= 0.999f);
+    scalars.update = i + 1;
     step.update(scalars);
     result.loss = sums.loss / sums.tokens;
     if (i == 0) result.first_step_s = seconds_since(start);

@@ -17,6 +17,7 @@ struct BenchOptions {
   int steps = 10;
   int threads = 0;
   DeviceKind device = DeviceKind::kCpu;
+  std::string optimizer = "adam";
   bool profile = false;
 };
 

@@ -49,7 +49,7 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
          "free: "
          "set a smaller micro_batch_size or seq_length",
          tokens, activation / kGib, gib(available));
-  const double bytes = frozen ? sizeof(BF16) : 4 * sizeof(float);
+  const double bytes = frozen ? sizeof(BF16) : 2 * sizeof(float);
   const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
@@ -57,8 +57,7 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
        "training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, this "
        "machine has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more "
        "memory",
-       needed / kGib, frozen ? "" : ", gradients and optimizer", model::parameter_count(config),
-       gib(available));
+       needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config), gib(available));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
@@ -77,6 +76,11 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     again.recompute = {model::Recompute::kFull, -1};
     text += saving(config, again, use.total(),
                    "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
+  }
+  if (options.optimizer.name == "adam" && !options.lora) {
+    StepOptions smaller = options;
+    smaller.optimizer.name = "adamw8bit";
+    text += saving(config, smaller, use.total(), "++train.model.optimizer.optimizer=adamw8bit");
   }
   if (options.sequence_length > 512) {
     StepOptions shorter = options;

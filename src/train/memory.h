@@ -10,7 +10,7 @@ std::string describe(const MemoryUse& use);
 // "134.5M parameters", and how many of an adapter are trained.
 std::string describe_parameters(TrainStep& step);
 
-// Throws Error{kResource} when weights, gradients and both moments, or one activation of a micro-batch, alone
+// Throws Error{kResource} when weights and gradients, or one activation of a micro-batch, alone
 // exceed `available` and the plan, which says more, would take long to make: thousands of layers, millions of
 // tokens.
 void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available);

@@ -52,7 +52,13 @@ void validate(const TrainOptions& o) {
            "micro_batch_size {}",
            r.start, r.increment, r.samples, o.global_batch_size, o.micro_batch_size);
   }
-  for (const auto& [key, beta] : {std::pair{"adam_beta1", o.adam_beta1}, {"adam_beta2", o.adam_beta2}})
+  const OptimizerSpec& optimizer = o.optimizer;
+  for (const auto& [key, beta] : {std::pair{"adam_beta1", optimizer.adam_beta1},
+                                  {"adam_beta2", optimizer.adam_beta2},
+                                  {"lion_beta1", optimizer.lion_beta1},
+                                  {"lion_beta2", optimizer.lion_beta2},
+                                  {"sgd_momentum", optimizer.sgd_momentum},
+                                  {"muon_momentum", optimizer.muon_momentum}})
     if (!(beta >= 0 && beta < 1)) fail(ErrorKind::kConfig, "{} is {}, expected 0 to less than 1", key, beta);
   if (o.clip_grad < 0) fail(ErrorKind::kConfig, "clip_grad is {}, expected 0 (off) or more", o.clip_grad);
   if (total_iterations(o) < 1)

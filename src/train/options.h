@@ -11,6 +11,7 @@
 #include "model/decoder/config.h"
 #include "model/decoder/decoder.h"
 #include "train/adapter.h"
+#include "train/optimizer/optimizer.h"
 #include "train/schedule.h"
 #include "train/training_events.h"
 
@@ -38,7 +39,8 @@ struct TrainOptions {
 
   LrSchedule lr;
   WeightDecaySchedule weight_decay;
-  double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_eps = 1e-8, clip_grad = 1.0;
+  OptimizerSpec optimizer;
+  double clip_grad = 1.0;
 
   data::DatasetOptions data;
   data::MaskOptions mask;
@@ -53,7 +55,7 @@ struct TrainOptions {
   std::string save, load;  // checkpoint folders; empty: none
   int64_t save_interval = 0;
   int keep_last = 0;
-  bool finetune = false;  // weights only: iteration, moments and data position start anew
+  bool finetune = false;  // weights only: iteration, optimizer and data position start anew
   bool no_load_optim = false, no_save_optim = false;
   bool async_save = true;
   int64_t exit_interval = 0;

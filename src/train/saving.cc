@@ -21,19 +21,32 @@ std::span<const std::byte> bytes_of(const float* data, int64_t size) {
   return {reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size) * sizeof(float)};
 }
 
-void read(const io::Checkpoint& checkpoint, const std::string& name, const TrainStep::State& state,
-          float* out) {
+void read(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
+          const std::vector<int64_t>& shape, std::span<std::byte> out) {
   const io::TensorInfo* info = checkpoint.find(name);
   if (!info)
     fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it",
          checkpoint.folder(), name);
-  if (info->shape != state.shape || info->dtype != DType::kF32)
+  if (info->shape != shape || info->dtype != dtype)
     fail(ErrorKind::kInvalidArgument,
-         "{}: {} is {} [{}], this model's is float32 [{}]; check train.model against the configuration it "
+         "{}: {} is {} [{}], this model's is {} [{}]; check train.model against the configuration it "
          "was saved with",
          checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "),
-         fmt::join(state.shape, ", "));
-  checkpoint.read(name, {reinterpret_cast<std::byte*>(out), static_cast<size_t>(state.size) * sizeof(float)});
+         flagscale::name(dtype), fmt::join(shape, ", "));
+  checkpoint.read(name, out);
+}
+
+// What is kept of a weight means something else to another optimizer.
+void require_same_optimizer(const io::Checkpoint& checkpoint, const TrainStep& step) {
+  const auto it = checkpoint.state().extra.find("optimizer");
+  const std::string saved = it == checkpoint.state().extra.end() ? "adam" : it->second;
+  const std::string& wanted = step.options().optimizer.name;
+  if (saved == wanted) return;
+  fail(ErrorKind::kInvalidArgument,
+       "{} was trained with optimizer: {}, and this run's is {}: set that, or no_load_optim: true to begin "
+       "with "
+       "nothing kept",
+       checkpoint.folder(), saved, wanted);
 }
 
 int64_t integer(const io::TrainingState& state, const char* key) {
@@ -129,10 +142,8 @@ std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
     for (const std::string& copy : state.copies)
       slices.push_back(io::whole_tensor(copy, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
     if (!optimizer) continue;
-    slices.push_back(io::whole_tensor("exp_avg:" + state.name, DType::kF32, state.shape,
-                                      bytes_of(state.exp_avg, state.size)));
-    slices.push_back(io::whole_tensor("exp_avg_sq:" + state.name, DType::kF32, state.shape,
-                                      bytes_of(state.exp_avg_sq, state.size)));
+    for (const TrainStep::Kept& kept : state.kept)
+      slices.push_back(io::whole_tensor(kept.role + ":" + state.name, kept.dtype, kept.shape, kept.bytes));
   }
   return slices;
 }
@@ -147,6 +158,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   state.extra = {{"config.json", model::write_config(options.model, "float32")},
                  {"tokenizer", absolute(options.tokenizer)},
                  {"seed", std::to_string(options.seed)},
+                 {"optimizer", step.options().optimizer.name},
                  {"data_order", data_order(options)},
                  {"updates", std::to_string(p.updates)},
                  {"schedule_samples", std::to_string(p.schedule_samples)},
@@ -174,12 +186,15 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
          "{} holds a whole model, and this run trains an adapter: set finetune: true to add it to those "
          "weights",
          checkpoint.folder());
-  const bool moments = !options.finetune && !options.no_load_optim;
+  const bool kept = !options.finetune && !options.no_load_optim;
+  if (kept) require_same_optimizer(checkpoint, step);
   for (const auto& state : step.states()) {
-    read(checkpoint, state.name, state, state.weight);
-    if (!moments) continue;
-    read(checkpoint, "exp_avg:" + state.name, state, state.exp_avg);
-    read(checkpoint, "exp_avg_sq:" + state.name, state, state.exp_avg_sq);
+    const auto bytes = static_cast<size_t>(state.size) * sizeof(float);
+    read(checkpoint, state.name, DType::kF32, state.shape,
+         {reinterpret_cast<std::byte*>(state.weight), bytes});
+    if (!kept) continue;
+    for (const TrainStep::Kept& k : state.kept)
+      read(checkpoint, k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
   }
   step.weights_changed();
   if (options.finetune) return {};
@@ -189,7 +204,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   Progression p;
   p.iteration = saved.iteration;
   p.consumed_samples = saved.consumed_samples;
-  p.updates = moments ? integer(saved, "updates") : 0;
+  p.updates = kept ? integer(saved, "updates") : 0;
   p.schedule_samples = integer(saved, "schedule_samples");
   p.skipped_samples = integer(saved, "skipped_samples");
   p.skipped_iterations = integer(saved, "skipped_iterations");

@@ -12,12 +12,12 @@ namespace flagscale::train {
 struct Progression {
   int64_t iteration = 0, consumed_samples = 0, skipped_samples = 0;
   int64_t schedule_samples = 0;  // what the learning rate has seen: skipped iterations do not count
-  int64_t updates = 0;           // Adam's step count: updates that were applied
+  int64_t updates = 0;           // the optimizer's step count: updates that were applied
   double last_loss = 0;          // of the last accepted iteration, for spike detection; 0: none yet
   int64_t skipped_iterations = 0, nan_iterations = 0;
 };
 
-// Slices of the live buckets: weights and, unless no_save_optim, both moments.
+// Slices of the live buckets: weights and, unless no_save_optim, what the optimizer keeps.
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
                                  const Progression& progression);
@@ -29,9 +29,9 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
 // Whether a checkpoint is of an adapter alone.
 bool holds_adapter(const io::Checkpoint& checkpoint);
 
-// Loads weights, and moments and progression unless `finetune` (or no_load_optim for the moments). Warns on
-// stderr where thread count or instruction set differ from the saved run's: then the continuation is not
-// bit-exact.
+// Loads weights, and the optimizer's state and progression unless `finetune` (or no_load_optim for the
+// former). Throws Error{kInvalidArgument} where the state is another optimizer's. Warns on stderr where
+// thread count or instruction set differ from the saved run's: then the continuation is not bit-exact.
 Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step);
 
 }  // namespace flagscale::train

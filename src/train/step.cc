@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
@@ -13,7 +14,12 @@ namespace flagscale::train {
 TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
     : options_(options),
       team_(options.threads),
-      decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)) {
+      decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)),
+      optimizer_(make_optimizer(options.optimizer)) {
+  if (!optimizer_->runs_on(options_.device))
+    fail(ErrorKind::kUnsupported,
+         "optimizer: {} has no kernels for {} yet: set optimizer: adam, or use --device cpu",
+         options_.optimizer.name, name(options_.device));
   if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
   if (options_.lora)
     adapter_ = std::make_unique<Adapter>(*decoder_, *options_.lora, options_.seed, &dropout_rows_);
@@ -47,13 +53,25 @@ void TrainStep::place_parameters() {
   if (options_.compute == DType::kBF16)
     working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
   grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
-  exp_avg_ = arena_.persistent("exp_avg", {bucket_size_}, DType::kF32);
-  exp_avg_sq_ = arena_.persistent("exp_avg_sq", {bucket_size_}, DType::kF32);
   norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
   const Tensor& weights = working_.defined() ? working_ : master_;
   for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->value = piece(weights, i, trained_[i]->shape);
+  place_slots();
   for (nn::Constant& constant : decoder_->parameters().constants())
     constant.value = arena_.persistent(constant.name, constant.shape, DType::kF32);
+}
+
+void TrainStep::place_slots() {
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const nn::Parameter& parameter = *trained_[i];
+    const Shape flat{parameter.shape.numel()};
+    TrainedWeight weight{&parameter, piece(master_, i, flat), piece(grads_, i, flat), {}, {}};
+    if (working_.defined()) weight.copy = piece(working_, i, flat);
+    for (const nn::Part& part : parameter.parts)
+      weight.slots.push_back(optimizer_->slots(parameter, part_shape(parameter, part)));
+    weights_.push_back(std::move(weight));
+  }
+  kept_ = train::place_slots(weights_, arena_);
 }
 
 void TrainStep::place_frozen() {
@@ -104,23 +122,8 @@ void TrainStep::trace_update() {
   Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_},
                        {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
   Tracer tracer(update_);
-  for (size_t i = trained_.size(); i-- > 0;) {
-    const Shape flat{trained_[i]->shape.numel()};
-    const auto elements = static_cast<double>(flat.numel());
-    op::AdamWArgs args{piece(master_, i, flat),
-                       piece(exp_avg_, i, flat),
-                       piece(exp_avg_sq_, i, flat),
-                       piece(grads_, i, flat),
-                       norm_value_,
-                       {},
-                       &scalars_,
-                       options_.beta1,
-                       options_.beta2,
-                       options_.eps,
-                       trained_[i]->decay};
-    if (working_.defined()) args.copy = piece(working_, i, flat);
-    tracer.launch(op::kAdamW, args, {12 * elements, (working_.defined() ? 30 : 28) * elements});
-  }
+  const UpdateContext context{tracer, norm_value_, &scalars_};
+  for (size_t i = weights_.size(); i-- > 0;) optimizer_->update(context, weights_[i]);
   for (Program* program : {&norm_, &update_}) {
     program->plan(isa_of(options_.device), team_.size());
     arena_.add(*program);
@@ -135,7 +138,7 @@ MemoryUse TrainStep::memory() const {
       use.frozen += rounded;
     else if (name == "gradients" || name == "gradient norm")
       use.gradients += rounded;
-    else if (name.starts_with("exp_avg"))
+    else if (name.starts_with("optimizer "))
       use.optimizer += rounded;
     else if (name.ends_with("weights") || name.starts_with("rope"))
       use.weights += rounded;
@@ -154,9 +157,10 @@ void TrainStep::allocate(Allocator& allocator) {
     return;
   }
   host_allocator_ = make_cpu_allocator();
-  for (Tensor* tensor :
-       {&master_, &exp_avg_, &exp_avg_sq_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
+  for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
     host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
+  for (const Tensor& kept : kept_)
+    host_.emplace(kept.storage().get(), make_tensor(*host_allocator_, kept.shape(), kept.dtype()));
   for (nn::Constant& constant : decoder_->parameters().constants()) {
     std::vector<float> values(static_cast<size_t>(constant.shape.numel()));
     constant.fill(values.data());
@@ -200,7 +204,8 @@ void TrainStep::load(const io::WeightSet& weights) {
 }
 
 void TrainStep::weights_changed() {
-  to_device({&master_, &exp_avg_, &exp_avg_sq_});
+  to_device({&master_});
+  for (const Tensor& kept : kept_) to_device({&kept});
   if (!working_.defined()) return;
   const Isa isa = isa_of(options_.device);
   KernelContext context{{options_.device, 0}, isa, team_, {}};
@@ -297,21 +302,36 @@ int64_t TrainStep::trained_parameters() const {
 
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
 
+TrainStep::Kept TrainStep::kept(const Slot& slot) const {
+  std::vector<int64_t> shape;
+  for (int i = 0; i < slot.shape.rank(); ++i) shape.push_back(slot.shape[i]);
+  std::byte* const memory = host(slot.bucket).data<std::byte>() + slot.offset;
+  return {slot.role, slot.dtype, std::move(shape), {memory, slot.bytes()}};
+}
+
 std::vector<TrainStep::State> TrainStep::states() const {
-  to_host({&master_, &exp_avg_, &exp_avg_sq_, &grads_});
+  to_host({&master_, &grads_});
+  for (const Tensor& kept : kept_) to_host({&kept});
   std::vector<State> result;
   for (size_t i = 0; i < trained_.size(); ++i) {
     const nn::Parameter& p = *trained_[i];
     const int64_t columns = p.shape.numel() / p.shape[0];
     int64_t at = offsets_[i];
-    for (const nn::Part& part : p.parts) {
-      std::vector<int64_t> shape{part.rows};
+    for (size_t part = 0; part < p.parts.size(); ++part) {
+      const auto& [name, rows] = p.parts[part];
+      std::vector<int64_t> shape{rows};
       if (p.shape.rank() == 2) shape.push_back(columns);
-      result.push_back({&p, part.name, adapter_ ? adapter_->copies(part.name) : std::vector<std::string>(),
-                        shape, host(master_).data<float>() + at, host(exp_avg_).data<float>() + at,
-                        host(exp_avg_sq_).data<float>() + at, host(grads_).data<float>() + at,
-                        part.rows * columns});
-      at += part.rows * columns;
+      State state{&p,
+                  name,
+                  adapter_ ? adapter_->copies(name) : std::vector<std::string>(),
+                  shape,
+                  host(master_).data<float>() + at,
+                  host(grads_).data<float>() + at,
+                  rows * columns,
+                  {}};
+      for (const Slot& slot : weights_[i].slots[part]) state.kept.push_back(kept(slot));
+      result.push_back(std::move(state));
+      at += rows * columns;
     }
   }
   return result;

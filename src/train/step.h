@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,9 +16,9 @@
 #include "data/train_data.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
-#include "op/adamw/adamw.h"
 #include "plan/program.h"
 #include "train/adapter.h"
+#include "train/optimizer/optimizer.h"
 
 namespace flagscale::train {
 
@@ -29,7 +30,7 @@ struct StepOptions {
   model::RecomputeSpec recompute;
   float balance_loss = 0, z_loss = 0;  // coefficients of the losses of a mixture's routers
   bool evaluation = true;              // plan the evaluation program too
-  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
+  OptimizerSpec optimizer;
   int threads = 0;  // 0: Team's choice
   DeviceKind device = DeviceKind::kCpu;
   std::optional<LoraSpec> lora;
@@ -87,18 +88,26 @@ class TrainStep {
   const StepOptions& options() const { return options_; }
   double flops_per_step() const;  // of one micro-batch, as traced
 
-  // fp32 memory of what is trained: of a parameter, or of one of its parts, by Hugging Face name, in each
-  // bucket; on a GPU copies of it as it is now, which the next call of states() overwrites.
+  // What an optimizer keeps of a weight: "role:name" in checkpoints.
+  struct Kept {
+    std::string role;
+    DType dtype;
+    std::vector<int64_t> shape;
+    std::span<std::byte> bytes;
+  };
+  // Memory of what is trained: of a parameter, or of one of its parts, by Hugging Face name; on a GPU copies
+  // of it as it is now, which the next call of states() overwrites.
   struct State {
     const nn::Parameter* parameter;
     std::string name;
     std::vector<std::string> copies;  // further names of the same numbers in files
     std::vector<int64_t> shape;
-    float *weight, *exp_avg, *exp_avg_sq, *grad;
+    float *weight, *grad;  // fp32
     int64_t size;
+    std::vector<Kept> kept;
   };
   std::vector<State> states() const;
-  // After weights or moments changed from outside: refreshes a GPU's and the bf16 copies.
+  // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies.
   void weights_changed();
 
   // Seconds an op's launches took in a micro-batch and an update.
@@ -106,6 +115,7 @@ class TrainStep {
 
  private:
   void place_parameters();
+  void place_slots();
   void place_frozen();
   void trace_micro_batch();
   void trace_evaluation();
@@ -117,6 +127,7 @@ class TrainStep {
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   Sums sums(const Tensor& loss, double tokens);
   double live_tokens() const;
+  Kept kept(const Slot& slot) const;
   Tensor piece(const Tensor& bucket, size_t index, const Shape& shape) const;
 
   StepOptions options_;
@@ -132,7 +143,10 @@ class TrainStep {
 
   std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
-  Tensor master_, working_, grads_, exp_avg_, exp_avg_sq_, norm_value_;
+  Tensor master_, working_, grads_, norm_value_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::vector<TrainedWeight> weights_;               // of each trained parameter
+  std::vector<Tensor> kept_;                         // the buckets that their slots are pieces of
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
   std::unique_ptr<Allocator> host_allocator_;
   std::vector<float> losses_;  // of the last micro-batch's tokens

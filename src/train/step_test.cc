@@ -37,7 +37,7 @@ StepOptions options_for(DType compute, int64_t micro_batch, int64_t length) {
   o.compute = compute;
   o.micro_batch_size = micro_batch;
   o.sequence_length = length;
-  o.beta2 = 0.95f;
+  o.optimizer.adam_beta2 = 0.95;
   o.threads = 2;
   return o;
 }
@@ -83,6 +83,7 @@ History train(TrainStep& step, const nlohmann::json& settings, const nlohmann::j
     scalars.bias1 = static_cast<float>(1 - std::pow(0.9, s + 1));
     scalars.bias2 = static_cast<float>(1 - std::pow(0.95, s + 1));
     scalars.clip = settings["clip_grad"];
+    scalars.update = s + 1;
     step.update(scalars);
   }
   history.states = step.states();

@@ -42,9 +42,7 @@ StepOptions step_options(const TrainOptions& o) {
   s.balance_loss = static_cast<float>(o.balance_loss);
   s.z_loss = static_cast<float>(o.z_loss);
   s.evaluation = o.eval_iters > 0;
-  s.beta1 = static_cast<float>(o.adam_beta1);
-  s.beta2 = static_cast<float>(o.adam_beta2);
-  s.eps = static_cast<float>(o.adam_eps);
+  s.optimizer = o.optimizer;
   s.threads = o.threads;
   s.device = o.device;
   s.lora = o.lora;
@@ -182,9 +180,10 @@ struct Trainer::Run {
     const auto power = static_cast<double>(at.updates + 1);
     scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
     scalars.weight_decay = static_cast<float>(weight_decay(options.weight_decay, at.schedule_samples));
-    scalars.bias1 = static_cast<float>(1 - std::pow(options.adam_beta1, power));
-    scalars.bias2 = static_cast<float>(1 - std::pow(options.adam_beta2, power));
+    scalars.bias1 = static_cast<float>(1 - std::pow(options.optimizer.adam_beta1, power));
+    scalars.bias2 = static_cast<float>(1 - std::pow(options.optimizer.adam_beta2, power));
     scalars.clip = static_cast<float>(options.clip_grad);
+    scalars.update = at.updates + 1;
     const bool finite = std::isfinite(norm) && std::isfinite(loss), spike = is_spike(loss);
     not_finite_in_a_row = finite ? 0 : not_finite_in_a_row + 1;
     scalars.skip = spike || !finite;

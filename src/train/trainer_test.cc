@@ -68,9 +68,10 @@ struct Ran {
 
 uint64_t digest_of(const TrainStep& step) {
   io::Xxh64 hash;
-  for (const TrainStep::State& state : step.states())
-    for (const float* values : {state.weight, state.exp_avg, state.exp_avg_sq})
-      hash.update(std::as_bytes(std::span(values, static_cast<size_t>(state.size))));
+  for (const TrainStep::State& state : step.states()) {
+    hash.update(std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
+    for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
+  }
   return hash.digest();
 }
 

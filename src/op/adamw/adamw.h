@@ -19,6 +19,7 @@ struct StepScalars {
   float bias1 = 1, bias2 = 1;  // 1 - beta^step
   float clip = 0;              // 0: no clipping
   int64_t skip = 0;            // not 0: nothing is updated (a spike)
+  int64_t update = 1;          // its number, from 1
 };
 
 struct GradNormArgs {

@@ -1,12 +1,13 @@
 // Bound by memory: 7 words of 4 bytes an element (4 read, 3 written), 2 more bytes for the bf16 copy.
 #include "kernel/simd.h"
 #include "op/adamw/adamw.h"
+#include "op/adamw/step_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
-constexpr int64_t kNormBlock = 65536, kUpdateBlock = 16384;
+constexpr int64_t kNormBlock = 65536;
 
 double squares(const float* x, int64_t n) {
   double total = 0;
@@ -42,9 +43,8 @@ size_t grad_norm_workspace(const GradNormArgs& args, int) {
 
 void adamw(KernelContext& context, const AdamWArgs& args) {
   const StepScalars step = *args.step;
-  const float norm = *args.norm.ptr<const float>();
-  if (step.skip != 0 || !(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
-  const float clip = step.clip > 0 && step.clip < norm + 1e-6f ? step.clip / (norm + 1e-6f) : 1.f;
+  float clip = 1;
+  if (!gradient_scale(step, args.norm, clip)) return;
   const F32 scale = F32::set(clip), b1 = F32::set(args.beta1), b2 = F32::set(args.beta2);
   const F32 c1 = F32::set(1.f - args.beta1), c2 = F32::set(1.f - args.beta2), eps = F32::set(args.eps);
   const F32 inv1 = F32::set(1.f / step.bias1), inv2 = F32::set(1.f / step.bias2), lr = F32::set(-step.lr);
@@ -52,22 +52,16 @@ void adamw(KernelContext& context, const AdamWArgs& args) {
   float *p = args.param.ptr<float>(), *m = args.m.ptr<float>(), *v = args.v.ptr<float>();
   const float* g = args.grad.ptr<const float>();
   BF16* copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
-  const int64_t size = args.param.size();
-  context.team.for_each((size + kUpdateBlock - 1) / kUpdateBlock, [&](int64_t block) {
-    const int64_t first = block * kUpdateBlock,
-                  count = size - first < kUpdateBlock ? size - first : kUpdateBlock;
-    for_lanes<F32>(count, [&](int64_t j, int64_t n) {
-      const int64_t i = first + j;
-      const F32 gi = F32::load_n(g + i, n) * scale;
-      const F32 mi = F32::fma(b1, F32::load_n(m + i, n), c1 * gi);
-      const F32 vi = F32::fma(b2, F32::load_n(v + i, n), c2 * (gi * gi));
-      const F32 update = mi * inv1 / (F32::sqrt(vi * inv2) + eps);
-      const F32 pi = F32::fma(lr, update, F32::load_n(p + i, n) * keep);
-      mi.store_n(m + i, n);
-      vi.store_n(v + i, n);
-      pi.store_n(p + i, n);
-      if (copy) pi.store_n(copy + i, n);
-    });
+  for_update(context, args.param.size(), [&](int64_t i, int64_t n) {
+    const F32 gi = F32::load_n(g + i, n) * scale;
+    const F32 mi = F32::fma(b1, F32::load_n(m + i, n), c1 * gi);
+    const F32 vi = F32::fma(b2, F32::load_n(v + i, n), c2 * (gi * gi));
+    const F32 update = mi * inv1 / (F32::sqrt(vi * inv2) + eps);
+    const F32 pi = F32::fma(lr, update, F32::load_n(p + i, n) * keep);
+    mi.store_n(m + i, n);
+    vi.store_n(v + i, n);
+    pi.store_n(p + i, n);
+    if (copy) pi.store_n(copy + i, n);
   });
 }
 

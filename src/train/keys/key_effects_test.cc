@@ -100,9 +100,10 @@ std::string files_in(const std::string& folder) {
 
 uint64_t digest(const TrainStep& step) {
   io::Xxh64 hash;
-  for (const TrainStep::State& state : step.states())
-    for (const float* values : {state.weight, state.exp_avg, state.exp_avg_sq})
-      hash.update(std::as_bytes(std::span(values, static_cast<size_t>(state.size))));
+  for (const TrainStep::State& state : step.states()) {
+    hash.update(std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
+    for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
+  }
   return hash.digest();
 }
 
@@ -147,6 +148,8 @@ Keys operator+(Keys a, const Keys& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
+const Keys kSgd{"optimizer=sgd"}, kLion{"optimizer=lion"}, kAdafactor{"optimizer=adafactor"},
+    kMuon{"optimizer=muon"};
 const Keys kMixture{"num_experts=4"};
 const Keys kWsd{"lr_decay_style=WSD", "lr_wsd_decay_iters=2"};
 const Keys kStable =
@@ -199,6 +202,18 @@ const std::vector<Sample>& table() {
       {"use_rope_scaling", "true", {"max_position_embeddings=16384", "rotary_base=5e5"}},
       {"rope_scaling_factor", "4", kScaled},
       {"optimizer", "sgd", {}},
+      {"sgd_momentum", "0", kSgd},
+      {"lion_beta1", "0.5", kLion},
+      {"lion_beta2", "0.5", kLion},
+      {"adafactor_decay_rate", "-0.5", kAdafactor},
+      {"adafactor_clip_threshold", "0.1", kAdafactor},
+      {"adafactor_scale_parameter", "true", kAdafactor},
+      {"muon_momentum", "0.5", kMuon},
+      {"muon_use_nesterov", "true", kMuon},
+      {"muon_no_split_qkv", "true", kMuon},
+      {"muon_num_ns_steps", "3", kMuon},
+      {"muon_scale_mode", "shape_scaling", kMuon},
+      {"muon_extra_scale_factor", "0.2", kMuon},
       {"adam_beta1", "0.8", {}},
       {"adam_beta2", "0.9", {}},
       {"adam_eps", "1e-3", {}},
@@ -346,8 +361,7 @@ TEST_F(KeyEffects, EveryKeyThatActsChangesWhatIsSeen) {
         has({"use_rotary_position_embeddings", "moe_shared_expert_gate"}, sample.key);  // is refused without
     EXPECT_EQ(before.starts_with("refused"), needed) << before;
     EXPECT_NE(before, after);
-    const bool only_value =
-        has({"normalization", "swiglu", "position_embedding_type", "optimizer"}, sample.key);
+    const bool only_value = has({"normalization", "swiglu", "position_embedding_type"}, sample.key);
     EXPECT_EQ(after.starts_with("refused"), only_value)
         << after;  // there is one supported value, in every sample
   }

@@ -52,17 +52,56 @@ void add_stablelm2(TrainSchema& keys) {
             samples("stablelm2-scheduler: samples of the last, linear part; 0: to the end of the training"));
 }
 
+// What each optimizer beside reads; a run with another is not changed by them.
+void add_companions(TrainSchema& keys) {
+  keys.acts("adam_beta1", FLAGSCALE_FIELD(optimizer, spec.adam_beta1),
+            {.doc = "decay of the first moment", .least = 0, .most = 1});
+  keys.acts("adam_beta2", FLAGSCALE_FIELD(optimizer, spec.adam_beta2),
+            {.doc = "decay of the second moment", .least = 0, .most = 1});
+  keys.acts("adam_eps", FLAGSCALE_FIELD(optimizer, spec.adam_eps),
+            {.doc = "added to the root of the second moment", .above = 0});
+  keys.acts("sgd_momentum", FLAGSCALE_FIELD(optimizer, spec.sgd_momentum),
+            {.doc = "sgd: what of the last step is taken again; 0: nothing, and nothing is kept",
+             .least = 0,
+             .most = 1});
+  keys.acts("lion_beta1", FLAGSCALE_FIELD(optimizer, spec.lion_beta1),
+            {.doc = "lion: share of the momentum in the direction", .least = 0, .most = 1});
+  keys.acts("lion_beta2", FLAGSCALE_FIELD(optimizer, spec.lion_beta2),
+            {.doc = "lion: decay of the momentum", .least = 0, .most = 1});
+  keys.acts("adafactor_decay_rate", FLAGSCALE_FIELD(optimizer, spec.adafactor_decay_rate),
+            {.doc = "adafactor: the second moment decays by 1 - step^this", .most = 0});
+  keys.acts("adafactor_clip_threshold", FLAGSCALE_FIELD(optimizer, spec.adafactor_clip_threshold),
+            {.doc = "adafactor: highest root mean square of an update", .above = 0});
+  keys.acts("adafactor_scale_parameter", FLAGSCALE_FIELD(optimizer, spec.adafactor_scale_parameter),
+            {.doc = "adafactor: the learning rate is relative to a weight's root mean square"});
+  keys.acts("muon_momentum", FLAGSCALE_FIELD(optimizer, spec.muon_momentum),
+            {.doc = "muon: decay of the momentum", .least = 0, .most = 1});
+  keys.acts("muon_use_nesterov", FLAGSCALE_FIELD(optimizer, spec.muon_use_nesterov),
+            {.doc = "muon: the gradient counts once more after the momentum", .aliases = {"muon_nesterov"}});
+  keys.acts("muon_no_split_qkv", FLAGSCALE_FIELD(optimizer, muon_no_split_qkv),
+            {.doc = "muon: q, k and v are one matrix"});
+  keys.acts("muon_num_ns_steps", FLAGSCALE_FIELD(optimizer, spec.muon_num_ns_steps),
+            {.doc = "muon: Newton-Schulz steps", .least = 1, .most = 99});
+  keys.acts(
+      "muon_scale_mode", FLAGSCALE_FIELD(optimizer, spec.muon_scale_mode),
+      {.doc = "muon: what an update is multiplied by: the root of the larger side, of rows / columns, or of "
+              "that and at least 1",
+       .choices = {"spectral", "unit_rms_norm", "shape_scaling"}});
+  keys.acts("muon_extra_scale_factor", FLAGSCALE_FIELD(optimizer, spec.muon_extra_scale_factor),
+            {.doc = "muon: further factor of an update (0.2: as large as AdamW's)", .above = 0});
+  keys.ignored("muon_fp32_matmul_prec", "products of Newton-Schulz are in fp32");
+  keys.ignored("muon_tp_mode", "it concerns several tensor-parallel ranks");
+  keys.refused("muon_coefficient_type", "another Newton-Schulz polynomial", {"quintic"});
+  keys.refused("muon_scalar_optimizer", "another optimizer beside Muon", {"adam"});
+}
+
 }  // namespace
 
 void add_optimizer_keys(TrainSchema& keys) {
-  keys.acts("optimizer", FLAGSCALE_FIELD(optimizer, optimizer),
-            {.doc = "AdamW: weight decay apart from the gradient", .choices = {"adam"}});
-  keys.acts("adam_beta1", FLAGSCALE_FIELD(optimizer, adam_beta1),
-            {.doc = "decay of the first moment", .least = 0, .most = 1});
-  keys.acts("adam_beta2", FLAGSCALE_FIELD(optimizer, adam_beta2),
-            {.doc = "decay of the second moment", .least = 0, .most = 1});
-  keys.acts("adam_eps", FLAGSCALE_FIELD(optimizer, adam_eps),
-            {.doc = "added to the root of the second moment", .above = 0});
+  keys.acts("optimizer", FLAGSCALE_FIELD(optimizer, spec.name),
+            {.doc = "how gradients move weights: adam is AdamW; adamw8bit holds its moments in 8 bits",
+             .choices = optimizer_names()});
+  add_companions(keys);
   keys.acts("clip_grad", FLAGSCALE_FIELD(optimizer, clip_grad),
             {.doc = "highest norm of all gradients together; 0: no clipping", .least = 0});
   keys.acts("weight_decay", FLAGSCALE_FIELD(optimizer, weight_decay),

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "train/optimizer/optimizer.h"
 #include "train/training_events.h"
 
 namespace flagscale::train {
@@ -60,9 +61,9 @@ struct MoeKeys {
 };
 
 struct OptimizerKeys {
-  std::string optimizer = "adam";
+  OptimizerSpec spec;
+  bool muon_no_split_qkv = false;
   double lr = 0;
-  double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_eps = 1e-8;
   double clip_grad = 1.0;
   double weight_decay = 0.01;
   std::optional<double> start_weight_decay, end_weight_decay;

@@ -67,7 +67,11 @@ TEST(TrainKeys, UnsupportedValuesAreNamed) {
     EXPECT_NE(refusal(line).find("c.yaml:7: train.data."), std::string::npos) << refusal(line);
   const std::string flag = refusal("use_rotary_position_embeddings: false, position_embedding_type: null");
   EXPECT_NE(flag.find("train.data.use_rotary_position_embeddings is false"), std::string::npos) << flag;
-  EXPECT_NE(refusal("optimizer: sgd").find("expected one of: adam"), std::string::npos);
+  EXPECT_NE(refusal("optimizer: adamw8bits")
+                .find("expected one of: adafactor, adam, adamw8bit, lion, muon, sgd; did you "
+                      "mean adamw8bit?"),
+            std::string::npos)
+      << refusal("optimizer: adamw8bits");
 }
 
 TEST(TrainKeys, MixturesThatAreNotSupportedAreNamed) {

@@ -249,9 +249,8 @@ void set_schedule(const TrainConfig& c, TrainOptions& out) {
   decay.start = constant ? o.weight_decay : *o.start_weight_decay;
   decay.end = constant ? o.weight_decay : *o.end_weight_decay;
   decay.increase_samples = length;
-  out.adam_beta1 = o.adam_beta1;
-  out.adam_beta2 = o.adam_beta2;
-  out.adam_eps = o.adam_eps;
+  out.optimizer = o.spec;
+  out.optimizer.muon_split_qkv = !o.muon_no_split_qkv;
   out.clip_grad = o.clip_grad;
 }
 

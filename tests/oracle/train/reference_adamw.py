@@ -1,4 +1,4 @@
-"""Megatron's optimizer step over PyTorch parameters: groups, schedule, clipping, AdamW.
+"""Megatron's optimizer step over PyTorch parameters: groups, schedule, clipping, AdamW or another.
 
 One source for the tiny models and SmolLM2. fp32 masters are the parameters themselves, or, for bf16
 parameters, fp32 copies that are rounded back after every update; gradients accumulate in fp32.
@@ -27,17 +27,22 @@ def learning_rate(settings, samples):
     return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(ratio, 1.0)))
 
 
+def adamw(decayed, kept, settings):
+    """Optimizers over [(name, master)] with and without weight decay."""
+    groups = [{"params": [m for _, m in decayed], "weight_decay": settings["weight_decay"]},
+              {"params": [m for _, m in kept], "weight_decay": 0.0}]
+    return [torch.optim.AdamW(groups, betas=(settings["adam_beta1"], settings["adam_beta2"]), eps=settings["adam_eps"],
+                              foreach=False)]
+
+
 class Optimizer:
-    def __init__(self, named_parameters, settings):
+    def __init__(self, named_parameters, settings, make=adamw):
         self.settings, self.samples = settings, 0
         self.parameters = list(named_parameters)
         self.masters = [p if p.dtype == torch.float32 else p.detach().float() for _, p in self.parameters]
         self.sums = [torch.zeros_like(m) for m in self.masters]
-        decayed = [m for (n, p), m in zip(self.parameters, self.masters) if p.dim() > 1 and not n.endswith(".bias")]
-        kept = [m for m in self.masters if not any(m is d for d in decayed)]
-        self.adam = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": kept, "weight_decay": 0.0}],
-            betas=(settings["adam_beta1"], settings["adam_beta2"]), eps=settings["adam_eps"], foreach=False)
+        named = [(n, m, p.dim() > 1 and not n.endswith(".bias")) for (n, p), m in zip(self.parameters, self.masters)]
+        self.optimizers = make([(n, m) for n, m, d in named if d], [(n, m) for n, m, d in named if not d], settings)
 
     def accumulate(self):
         """Takes the gradients of one micro-batch."""
@@ -53,9 +58,10 @@ class Optimizer:
         scale = min(1.0, self.settings["clip_grad"] / (norm + 1e-6))
         for master, total in zip(self.masters, self.sums):
             master.grad = total * scale
-        for group in self.adam.param_groups:
-            group["lr"] = lr
-        self.adam.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
         for (_, p), master, total in zip(self.parameters, self.masters, self.sums):
             master.grad = None
             total.zero_()
@@ -65,10 +71,10 @@ class Optimizer:
         return lr, norm
 
 
-def train(model, batches, micro_batch, settings):
+def train(model, batches, micro_batch, settings, make=adamw):
     """batches: per step, the sequences [global batch, seq + 1]. The loss of a step is the mean over all
     its tokens; micro-batches are equal, so it is also the mean of theirs."""
-    optimizer = Optimizer(model.named_parameters(), settings)
+    optimizer = Optimizer(model.named_parameters(), settings, make)
     record = {"loss": [], "grad_norm": [], "lr": []}
     for batch in batches:
         pieces, total = batch.split(micro_batch), 0.0

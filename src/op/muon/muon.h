@@ -1,0 +1,51 @@
+#pragma once
+// Muon (Keller Jordan, 2024), as Megatron-core has it: a matrix moves along its momentum with all singular
+// values made about 1, by Newton-Schulz steps; decoupled weight decay.
+//
+//   g = grad * clip;  m = b m + (1 - b) g;  d = m, or (1 - b) g + b m with nesterov;  x = d / |d|
+//   steps times: with A = x x^T (x^T x where there are more rows than columns), x = a x + (b A + c A A) x
+//   p -= lr * (scale * x + weight_decay * p)
+
+#include <tuple>
+
+#include "op/adamw/adamw.h"
+
+namespace flagscale::op {
+
+struct MuonDirectionArgs {
+  InOut m;  // [rows, columns] fp32
+  In grad;  // fp32, of its shape
+  In norm;  // [1] fp32, of all gradients; not finite: m stays and the direction is 0
+  Out direction;
+  const StepScalars* step;
+  float momentum;
+  bool nesterov;
+  auto operands() { return std::tie(m, grad, norm, direction); }
+};
+inline constinit KernelSlot<MuonDirectionArgs> kMuonDirection{"muon_direction"};
+
+// out = a x + b y, fp32, of one size.
+struct MuonSumArgs {
+  In x, y;
+  Out out;
+  float a, b;
+  auto operands() { return std::tie(x, y, out); }
+};
+inline constinit KernelSlot<MuonSumArgs> kMuonSum{"muon_sum"};
+
+struct MuonApplyArgs {
+  InOut param;   // [rows, columns] fp32
+  In direction;  // fp32, orthogonal
+  In norm;       // [1] fp32; not finite: nothing is updated
+  Out copy;      // bf16 working weights, or undefined
+  const StepScalars* step;
+  float scale;
+  bool decay;
+  auto operands() { return std::tie(param, direction, norm, copy); }
+};
+inline constinit KernelSlot<MuonApplyArgs> kMuonApply{"muon_apply"};
+
+// The Newton-Schulz steps on x [rows, columns] fp32, whose Frobenius norm is at most 1.
+Tensor orthogonalize(Recorder& recorder, Tensor x, int steps);
+
+}  // namespace flagscale::op

@@ -1,0 +1,27 @@
+#include "train/optimizer/adam.h"
+
+namespace flagscale::train {
+
+std::vector<Slot> Adam::slots(const nn::Parameter&, const Shape& part) const {
+  return {{"exp_avg", DType::kF32, part}, {"exp_avg_sq", DType::kF32, part}};
+}
+
+void Adam::update(const UpdateContext& context, const TrainedWeight& weight) const {
+  launch(context, weight.value, weight.whole(0), weight.whole(1), weight.gradient, weight.copy,
+         weight.parameter->decay);
+}
+
+void Adam::launch(const UpdateContext& context, const Tensor& value, const Tensor& m, const Tensor& v,
+                  const Tensor& gradient, const Tensor& copy, bool decay) const {
+  op::AdamWArgs args{value, m, v, gradient, context.norm, {}, context.step, beta1_, beta2_, eps_, decay};
+  if (copy.defined()) args.copy = copy;
+  const auto elements = static_cast<double>(value.shape().numel());
+  context.recorder.launch(op::kAdamW, args, {12 * elements, (copy.defined() ? 30 : 28) * elements});
+}
+
+namespace {
+std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Adam>(spec); }
+const Registration<MakeOptimizer> kAdam{"adam", &make};
+}  // namespace
+
+}  // namespace flagscale::train

@@ -1,0 +1,75 @@
+// Small weights (below 4096 elements) keep their moments in fp32, as bitsandbytes' do: together they are
+// nothing, and norms and biases are what is most sensitive.
+#include "op/adamw8bit/adamw8bit.h"
+
+#include "train/optimizer/adam.h"
+
+namespace flagscale::train {
+namespace {
+
+constexpr int64_t kLeastElements = 4096;
+
+class AdamW8bit final : public Optimizer {
+ public:
+  explicit AdamW8bit(const OptimizerSpec& spec) : spec_(spec), small_(spec) {}
+
+  std::vector<Slot> slots(const nn::Parameter& parameter, const Shape& part) const override {
+    if (part.numel() < kLeastElements) return small_.slots(parameter, part);
+    const Shape blocks{op::state_blocks(part.numel())};
+    return {{"exp_avg_8bit", DType::kU8, part},
+            {"exp_avg_sq_8bit", DType::kU8, part},
+            {"exp_avg_scale", DType::kF32, blocks},
+            {"exp_avg_sq_scale", DType::kF32, blocks}};
+  }
+
+  void update(const UpdateContext& context, const TrainedWeight& w) const override {
+    int64_t row = 0;
+    for (size_t i = 0; i < w.slots.size(); ++i) {
+      const int64_t rows = w.parameter->parts[i].rows;
+      update_part(context, w, i, row, rows);
+      row += rows;
+    }
+  }
+
+ private:
+  void update_part(const UpdateContext& context, const TrainedWeight& w, size_t part, int64_t row,
+                   int64_t rows) const {
+    const auto flat = [&](const Tensor& of) {
+      const Tensor some = w.rows(of, row, rows);
+      return some.reshape({some.shape().numel()});
+    };
+    const std::vector<Slot>& kept = w.slots[part];
+    const Tensor value = flat(w.value), gradient = flat(w.gradient),
+                 copy = w.copy.defined() ? flat(w.copy) : Tensor();
+    const auto vector = [](const Slot& slot) { return slot.tensor().reshape({slot.shape.numel()}); };
+    if (kept.size() == 2) {
+      small_.launch(context, value, vector(kept[0]), vector(kept[1]), gradient, copy, w.parameter->decay);
+      return;
+    }
+    op::AdamW8bitArgs args{value,
+                           vector(kept[0]),
+                           vector(kept[1]),
+                           kept[2].tensor(),
+                           kept[3].tensor(),
+                           gradient,
+                           context.norm,
+                           {},
+                           context.step,
+                           static_cast<float>(spec_.adam_beta1),
+                           static_cast<float>(spec_.adam_beta2),
+                           static_cast<float>(spec_.adam_eps),
+                           w.parameter->decay};
+    if (copy.defined()) args.copy = copy;
+    const auto elements = static_cast<double>(value.shape().numel());
+    context.recorder.launch(op::kAdamW8bit, args, {30 * elements, (copy.defined() ? 18 : 16) * elements});
+  }
+
+  OptimizerSpec spec_;
+  Adam small_;
+};
+
+std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<AdamW8bit>(spec); }
+const Registration<MakeOptimizer> kAdamW8bit{"adamw8bit", &make};
+
+}  // namespace
+}  // namespace flagscale::train

@@ -1,0 +1,62 @@
+#include "train/optimizer/optimizer.h"
+
+#include <fmt/ranges.h>
+
+#include <map>
+
+#include "base/error.h"
+#include "base/nearest.h"
+
+namespace flagscale::train {
+
+Tensor TrainedWeight::rows(const Tensor& of, int64_t first, int64_t count) const {
+  const int64_t columns = parameter->shape.numel() / parameter->shape[0];
+  const size_t offset = of.offset() + static_cast<size_t>(first * columns) * size_of(of.dtype());
+  return {of.storage(), offset, of.dtype(), {count, columns}};
+}
+
+Tensor TrainedWeight::whole(size_t slot) const {
+  const Slot& first = slots[0][slot];
+  return {first.bucket.storage(), first.offset, first.dtype, {parameter->shape.numel()}};
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec) {
+  if (const MakeOptimizer* make = Registry<MakeOptimizer>::instance().find(spec.name)) return (*make)(spec);
+  const std::string near = nearest(spec.name, optimizer_names());
+  fail(ErrorKind::kConfig, "optimizer is '{}', expected one of: {}{}", spec.name,
+       fmt::join(optimizer_names(), ", "), near.empty() ? "" : fmt::format("; did you mean {}?", near));
+}
+
+std::vector<std::string> optimizer_names() { return Registry<MakeOptimizer>::instance().names(); }
+
+std::vector<Tensor> place_slots(std::vector<TrainedWeight>& weights, Arena& arena) {
+  constexpr size_t kLine = 64;
+  const auto aligned = [](size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; };
+  std::map<std::string, size_t> bytes;
+  std::map<std::string, std::vector<Slot*>> of_role;
+  for (size_t i = weights.size(); i-- > 0;) {
+    for (auto& [role, end] : bytes) end = aligned(end);
+    for (std::vector<Slot>& part : weights[i].slots)
+      for (Slot& slot : part) {
+        slot.offset = bytes[slot.role];
+        bytes[slot.role] += slot.bytes();
+        of_role[slot.role].push_back(&slot);
+      }
+  }
+  std::vector<Tensor> buckets;
+  for (const auto& [role, slots] : of_role) {
+    const DType dtype = slots[0]->dtype;
+    const auto elements = static_cast<int64_t>(aligned(bytes[role]) / size_of(dtype));
+    buckets.push_back(arena.persistent("optimizer " + role, {elements}, dtype));
+    for (Slot* slot : slots) slot->bucket = buckets.back();
+  }
+  return buckets;
+}
+
+Shape part_shape(const nn::Parameter& parameter, const nn::Part& part) {
+  Shape shape = parameter.shape;
+  shape[0] = part.rows;
+  return shape;
+}
+
+}  // namespace flagscale::train
