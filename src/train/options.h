@@ -33,6 +33,7 @@ struct TrainOptions {
   int64_t micro_batch_size = 1, global_batch_size = 1;
   std::optional<BatchRampup> rampup;
   int64_t train_samples = 0, train_iters = 0;  // one of them
+  bool per_token_loss = false;  // every token of a global batch weighs the same, whatever its micro-batch
   int64_t seed = 1234;
   model::RecomputeSpec recompute;
   double balance_loss = 0, z_loss = 0;  // coefficients of the losses of a mixture's routers

@@ -240,13 +240,14 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
 }
 
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
-                                       int64_t first_sample) {
+                                       int64_t first_sample, double batch_tokens) {
   dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = live_tokens();
   num_seqs_ = num_seqs;
   accumulate_ = first ? 0 : 1;
-  grad_scale_ = static_cast<float>(1.0 / (std::max(tokens, 1.0) * static_cast<double>(micro_batches)));
-  router_scale_ = static_cast<float>(1.0 / static_cast<double>(micro_batches));
+  const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
+  grad_scale_ = static_cast<float>(1.0 / (batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts));
+  router_scale_ = static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts);
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   micro_.run(team_);
   Sums result = sums(micro_loss_, tokens);

@@ -63,14 +63,16 @@ class TrainStep {
   data::MicroBatch inputs();
   // After filling inputs: forward and backward. num_seqs: entries of cu_seqlens in use, less one. The
   // gradient is that of sum(loss * mask) / (sum(mask) * micro_batches), and of the routers' losses /
-  // micro_batches. Returns the micro-batch's sum of losses and of mask, and what its routers' losses are
-  // without coefficients.
+  // micro_batches; or, with batch_tokens, those of the global batch that are learnt, of sum(loss * mask) /
+  // batch_tokens, and of the routers' losses * positions / batch_tokens (Megatron's). Returns the
+  // micro-batch's sum of losses and of mask, and what its routers' losses are without coefficients.
   struct Sums {
     double loss = 0, tokens = 0;
     op::RouterLossValues router{};
   };
   // first_sample: of the run, for dropout.
-  Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0);
+  Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0,
+                   double batch_tokens = 0);
   Sums evaluate(int64_t num_seqs);
 
   // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in

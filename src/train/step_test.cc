@@ -369,6 +369,32 @@ TEST(TrainStep, MicroBatchesAndRecomputeChangeTheMemoryNotTheGradient) {
   EXPECT_LT(bytes[3], bytes[0]);
 }
 
+// Micro-batches of unlike numbers of learnt tokens, whose gradient must be that of one of them all.
+TEST(TrainStep, PerTokenLossIsThatOfOneLargeMicroBatch) {
+  const auto tokens = json_of("train/tokens.json");
+  std::vector<double> norms;
+  for (const int64_t micro : {4, 2, 1}) {
+    for (const bool per_token : {true, false}) {
+      const auto allocator = make_cpu_allocator();
+      TrainStep step(config_of("llama3"), options_for(DType::kF32, micro, 32));
+      step.allocate(*allocator);
+      step.initialise(7);
+      for (int64_t m = 0; m < 4 / micro; ++m) {
+        const data::MicroBatch inputs = step.inputs();
+        fill(inputs, tokens[0], static_cast<size_t>(m * micro), 32);
+        for (size_t i = 0; i < inputs.loss_mask.size(); ++i)  // sequence s learns its first 8 s + 1 tokens
+          inputs.loss_mask[i] =
+              static_cast<int64_t>(i % 32) <= 8 * (m * micro + static_cast<int64_t>(i / 32));
+        step.micro_batch(micro, m == 0, 4 / micro, 0, per_token ? 1 + 9 + 17 + 25 : 0);
+      }
+      norms.push_back(static_cast<double>(step.gradient_norm()));
+    }
+  }
+  for (const size_t i : {1u, 2u, 4u}) EXPECT_NEAR(norms[i] / norms[0], 1, 1e-6) << i;
+  EXPECT_GT(std::fabs(norms[3] / norms[0] - 1), 1e-3) << "two of two by their own tokens";
+  EXPECT_GT(std::fabs(norms[5] / norms[0] - 1), 1e-3) << "four of one by their own tokens";
+}
+
 // Megatron's rules: matrices normal with init_std, those back into the residual stream divided by sqrt(2
 // layers), norms one, biases zero.
 TEST(TrainStep, InitialWeightsFollowMegatron) {

@@ -142,16 +142,30 @@ struct Trainer::Run {
       step->load(*io::open_weights(options.init_from));
   }
 
+  // What of the next global batch is learnt, where the loss is divided by it.
+  double tokens_of_batch(int64_t micro_batches) {
+    if (!options.per_token_loss) return 0;
+    const data::MicroBatch inputs = step->inputs();
+    double tokens = 0;
+    for (int64_t m = 0; m < micro_batches; ++m) {
+      data::fill_micro_batch(*data[data::kTrain], at.consumed_samples + m * options.micro_batch_size,
+                             options.mask, inputs);
+      for (const float learnt : inputs.loss_mask) tokens += static_cast<double>(learnt);
+    }
+    return std::max(tokens, 1.0);
+  }
+
   // The gradients of the next global batch, and its mean loss. False when interrupted.
   bool accumulate(int64_t micro_batches, double& loss) {
     TrainStep::Sums total;
     const data::MicroBatch inputs = step->inputs();
+    const double batch_tokens = tokens_of_batch(micro_batches);
     for (int64_t m = 0; m < micro_batches; ++m) {
       if (interrupted()) return false;
       const int64_t first = at.consumed_samples + m * options.micro_batch_size;
       const int64_t entries =
           data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts);
-      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches, first);
+      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches, first, batch_tokens);
       total.loss += sums.loss;
       total.tokens += sums.tokens;
       total.router.balance += sums.router.balance / static_cast<double>(micro_batches);

@@ -31,7 +31,8 @@ void add_batch_keys(TrainSchema& keys) {
             {.doc = "drop an update whose loss rises by spiky_loss_threshold or more, after the warmup"});
   keys.acts("spiky_loss_threshold", FLAGSCALE_FIELD(batch, spiky_loss_threshold),
             {.doc = "relative rise of the loss", .above = 0});
-  keys.refused("calculate_per_token_loss", "weighting micro-batches by their tokens");
+  keys.acts("calculate_per_token_loss", FLAGSCALE_FIELD(batch, calculate_per_token_loss),
+            {.doc = "divide the loss by the tokens learnt in the global batch, not in each micro-batch"});
   keys.refused("decrease_batch_size_if_needed", "another batch size than asked for");
 }
 

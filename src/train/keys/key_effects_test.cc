@@ -249,6 +249,7 @@ const std::vector<Sample>& table() {
       {"eval_iters", "2", kEvaluating},
       {"eval_interval", "1", kEvaluating},
       {"exit_interval", "3", {}},
+      {"calculate_per_token_loss", "true", {"sft=true", "data_path=[@/../m_text_document]"}},
       {"seed", "7", {}},
       {"skip_iters_range", "[1,3]", {}},
       {"skip_samples_range", "[5,9]", {}},

@@ -95,6 +95,7 @@ struct BatchKeys {
   std::optional<int64_t> train_iters, train_samples;
   int64_t eval_iters = 100, eval_interval = 1000;
   std::optional<int64_t> exit_interval;
+  bool calculate_per_token_loss = false;
   int64_t seed = 1234;
   std::vector<int64_t> skip_iters_range, skip_samples_range;  // pairs first, end
   bool auto_skip_spiky_loss = false;

@@ -184,6 +184,7 @@ void set_batch(const TrainConfig& c, TrainOptions& out) {
   out.train_samples = b.train_samples.value_or(0);
   if (out.rampup && out.train_samples == 0)
     fail(ErrorKind::kConfig, "rampup_batch_size needs train_samples instead of train_iters");
+  out.per_token_loss = b.calculate_per_token_loss;
   out.seed = b.seed;
   out.eval_interval = b.eval_interval;
   out.eval_iters = b.eval_iters;
