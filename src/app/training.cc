@@ -168,15 +168,16 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
     options.log_interval = 1;
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
   }
+  const bool saves = !options.save.empty();
   train::Trainer trainer(std::move(options));
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
   print_result(result, request.json);
   if (result.interrupted)
-    throw Error(
-        ErrorKind::kInterrupted,
-        fmt::format("stopped after iteration {}{}", result.iteration,
-                    result.checkpoint.empty() ? "; save is not set, so nothing was kept"
-                                              : ", which is saved; the same command goes on from it"));
+    throw Error(ErrorKind::kInterrupted,
+                fmt::format("stopped after iteration {}{}", result.iteration,
+                            !result.checkpoint.empty() ? ", which is saved; the same command goes on from it"
+                            : saves                    ? ", before there was anything to save"
+                                                       : "; save is not set, so nothing was kept"));
 }
 
 }  // namespace flagscale

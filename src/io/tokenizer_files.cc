@@ -33,6 +33,9 @@ std::map<std::string, std::string> texts_of(const fs::path& from) {
   return {{from.filename().string(), read_file(from.string())}};
 }
 
+// The tokenizer of a GGUF file cannot be copied alone.
+bool can_be_kept(const std::string& from) { return !from.empty() && !from.ends_with(".gguf"); }
+
 }  // namespace
 
 std::vector<std::string> copy_tokenizer(const std::string& from, const std::string& folder) {
@@ -47,23 +50,27 @@ std::vector<std::string> copy_tokenizer(const std::string& from, const std::stri
   return copied;
 }
 
-void keep_tokenizer(const std::string& from, const std::string& dir) {
-  if (from.empty() || from.ends_with(".gguf")) return;
+void check_tokenizer(const std::string& from, const std::string& dir) {
   const fs::path folder = fs::path(dir) / kFolder;
-  const auto texts = texts_of(from);
   std::error_code error;
-  if (texts.empty() || fs::equivalent(from, folder, error)) return;
-  if (fs::is_directory(folder, error) && !list_checkpoints(dir).empty())
-    for (const auto& [name, text] : texts)
-      if (const fs::path kept = folder / name;
-          !fs::is_regular_file(kept, error) || read_file(kept.string()) != text)
-        fail(ErrorKind::kInvalidArgument,
-             "{}: {} is not that of the checkpoints in {} (kept in {}): give the tokenizer they were trained "
-             "with, "
-             "or another folder to save in",
-             from, name, dir, folder.string());
-  fs::create_directories(folder);
-  for (const auto& [name, text] : texts) write_file((folder / name).string(), text);
+  if (!can_be_kept(from) || !fs::is_directory(folder, error) || list_checkpoints(dir).empty()) return;
+  for (const auto& [name, text] : texts_of(from))
+    if (const fs::path kept = folder / name;
+        !fs::is_regular_file(kept, error) || read_file(kept.string()) != text)
+      fail(ErrorKind::kInvalidArgument,
+           "{}: {} is not that of the checkpoints in {} (kept in {}): give the tokenizer they were trained "
+           "with, or another folder to save in",
+           from, name, dir, folder.string());
+}
+
+void keep_tokenizer(const std::string& from, const std::string& dir) {
+  const fs::path folder = fs::path(dir) / kFolder;
+  std::error_code error;
+  if (!can_be_kept(from) || fs::equivalent(from, folder, error)) return;
+  for (const auto& [name, text] : texts_of(from)) {
+    fs::create_directories(folder);
+    write_file((folder / name).string(), text);
+  }
 }
 
 std::string tokenizer_of(const Checkpoint& checkpoint) {

@@ -13,9 +13,12 @@ namespace flagscale::io {
 // names.
 std::vector<std::string> copy_tokenizer(const std::string& from, const std::string& folder);
 
-// Keeps a copy for the checkpoints in `dir`: from `from`, a folder or a file; a GGUF file, whose tokenizer
-// cannot be copied alone, is left where it is. Throws Error{kInvalidArgument} where dir has checkpoints of
-// another one.
+// Throws Error{kInvalidArgument} where `dir` has checkpoints that keep another tokenizer than the one at
+// `from`.
+void check_tokenizer(const std::string& from, const std::string& dir);
+
+// Keeps a copy for the checkpoints in `dir`: of a folder's files, or of the one file `from`. A GGUF file,
+// whose tokenizer cannot be copied alone, is left where it is.
 void keep_tokenizer(const std::string& from, const std::string& dir);
 
 // Where a checkpoint's tokenizer is: the copy, else the path that the run was given, which may be gone; ""

@@ -91,7 +91,7 @@ struct Trainer::Run {
     if (!options.save.empty())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
-    if (writer) io::keep_tokenizer(options.tokenizer, options.save);
+    if (writer) io::check_tokenizer(options.tokenizer, options.save);
     allocator = make_allocator(options.device);
     if (!options.tensorboard_dir.empty())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
@@ -326,6 +326,7 @@ struct Trainer::Run {
   void save() {
     if (!writer) return;
     const auto start = Clock::now();
+    io::keep_tokenizer(options.tokenizer, options.save);
     writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
     if (!options.async_save) writer->wait();
     interval_start += Clock::now() - start;

@@ -76,8 +76,9 @@ TEST_F(FullDisk, OnASmallFileSystem) {
 
 TEST_F(FullDisk, OfEventsCostsNoTraining) {
   fs::create_directory(folder_ / "small");
-  const std::string command = line(training(
-      "beside", {"train.model.train_iters=60", "+train.system.logging.tensorboard_dir=small/events"}));
+  const std::string command = line(
+      training("beside", {"train.model.train_iters=60", "+train.system.logging.tensorboard_dir=small/events",
+                          "train.system.logging.tensorboard_log_interval=1"}));
   write("command.sh", "mount -t tmpfs -o size=8k none small || exit 77\n" + command + "\n");
   const Result result = shell("unshare -m sh command.sh", folder_);
   if (result.code == 77 || result.err.find("unshare") != std::string::npos)

@@ -11,7 +11,7 @@
 #include "train/keys/train_keys.h"
 #include "train/trainer.h"
 
-namespace flagscale::train {
+namespace flagscale::train::examples {
 namespace {
 
 namespace fs = std::filesystem;
@@ -150,4 +150,4 @@ INSTANTIATE_TEST_SUITE_P(
     by_name);
 
 }  // namespace
-}  // namespace flagscale::train
+}  // namespace flagscale::train::examples

@@ -42,8 +42,7 @@ class Adafactor final : public Optimizer {
   OptimizerSpec spec_;
 };
 
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Adafactor>(spec); }
-const Registration<MakeOptimizer> kAdafactor{"adafactor", &make};
+const Registration<MakeOptimizer> kAdafactor{"adafactor", &make<Adafactor>};
 
 }  // namespace
 }  // namespace flagscale::train

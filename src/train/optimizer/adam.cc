@@ -20,8 +20,7 @@ void Adam::launch(const UpdateContext& context, const Tensor& value, const Tenso
 }
 
 namespace {
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Adam>(spec); }
-const Registration<MakeOptimizer> kAdam{"adam", &make};
+const Registration<MakeOptimizer> kAdam{"adam", &make<Adam>};
 }  // namespace
 
 }  // namespace flagscale::train

@@ -68,8 +68,7 @@ class AdamW8bit final : public Optimizer {
   Adam small_;
 };
 
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<AdamW8bit>(spec); }
-const Registration<MakeOptimizer> kAdamW8bit{"adamw8bit", &make};
+const Registration<MakeOptimizer> kAdamW8bit{"adamw8bit", &make<AdamW8bit>};
 
 }  // namespace
 }  // namespace flagscale::train

@@ -26,8 +26,7 @@ class Lion final : public Optimizer {
   float beta1_, beta2_;
 };
 
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Lion>(spec); }
-const Registration<MakeOptimizer> kLion{"lion", &make};
+const Registration<MakeOptimizer> kLion{"lion", &make<Lion>};
 
 }  // namespace
 }  // namespace flagscale::train

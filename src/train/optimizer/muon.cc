@@ -79,9 +79,7 @@ class Muon final : public Optimizer {
   Adam others_;
 };
 
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Muon>(spec); }
-
-const Registration<MakeOptimizer> kMuon{"muon", &make};
+const Registration<MakeOptimizer> kMuon{"muon", &make<Muon>};
 
 }  // namespace
 }  // namespace flagscale::train

@@ -69,6 +69,10 @@ class Optimizer {
 };
 
 using MakeOptimizer = std::unique_ptr<Optimizer> (*)(const OptimizerSpec&);
+template <class T>
+std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) {
+  return std::make_unique<T>(spec);
+}
 // Throws Error{kConfig} naming those there are.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec);
 std::vector<std::string> optimizer_names();

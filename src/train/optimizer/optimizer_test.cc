@@ -19,7 +19,7 @@
 #include "train/step.h"
 #include "train/trainer.h"
 
-namespace flagscale::train {
+namespace flagscale::train::optimizers {
 namespace {
 
 const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
@@ -251,4 +251,4 @@ TEST(Optimizers, ACheckpointOfAnotherIsRefusedUnlessItsStateIsLeft) {
 }
 
 }  // namespace
-}  // namespace flagscale::train
+}  // namespace flagscale::train::optimizers

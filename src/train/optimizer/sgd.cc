@@ -27,8 +27,7 @@ class Sgd final : public Optimizer {
   float momentum_;
 };
 
-std::unique_ptr<Optimizer> make(const OptimizerSpec& spec) { return std::make_unique<Sgd>(spec); }
-const Registration<MakeOptimizer> kSgd{"sgd", &make};
+const Registration<MakeOptimizer> kSgd{"sgd", &make<Sgd>};
 
 }  // namespace
 }  // namespace flagscale::train
