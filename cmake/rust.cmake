@@ -1,4 +1,4 @@
-# flagscale_rust: the Rust static library behind src/text/rust_text.h (tokenizers, minijinja, llguidance).
+# flagscale_rust: the Rust static library behind src/text/rust_text.h (tokenizers, minijinja, llguidance, parquet).
 #
 # cargo builds it into FLAGSCALE_RUST_TARGET_DIR, which all build folders of a source tree share, so that a second one
 # finds it made. The environment's CARGO and RUSTC name the tools where they are not called cargo and rustc.

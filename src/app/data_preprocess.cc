@@ -78,11 +78,12 @@ void add_data_preprocess(CLI::App& data) {
   Options& o = *options;
   CLI::App* command =
       data.add_subcommand("preprocess", "turn text into token files (.bin/.idx) for training");
-  command->add_option("--input", o.job.inputs, "JSON-lines or text files")->required();
+  command->add_option("--input", o.job.inputs, "JSON-lines, Parquet or text files")->required();
   command->add_option("--output-prefix", o.job.output_prefix, "makes PREFIX_KEY_document.{bin,idx}")
       ->required();
   add_tokenizer_options(*command, o.tokenizer, true);
-  command->add_option("--json-keys", o.job.keys, "keys of each JSON object to take")->capture_default_str();
+  command->add_option("--json-keys", o.job.keys, "keys of each JSON object, or columns of Parquet, to take")
+      ->capture_default_str();
   command->add_flag("--plain-text", o.plain_text, "the input is text, not JSON lines");
   command->add_option("--document", o.document, "of plain text: parted by blank lines, or a whole file each")
       ->check(CLI::IsMember({"paragraph", "file"}))

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "data/parquet_rows.h"
 
 namespace flagscale::data {
 namespace {
@@ -39,11 +40,12 @@ size_t last_boundary(std::string_view text, bool paragraphs) {
 }  // namespace
 
 BlockReader::BlockReader(std::vector<std::string> files, InputFormat format, InputPosition begin,
-                         size_t block_bytes)
+                         size_t block_bytes, std::vector<std::string> columns)
     : files_(std::move(files)),
       format_(format),
       position_(begin),
-      block_bytes_(std::max(block_bytes, size_t{1})) {}
+      block_bytes_(std::max(block_bytes, size_t{1})),
+      columns_(std::move(columns)) {}
 
 BlockReader::~BlockReader() {
   if (fd_ >= 0) ::close(fd_);
@@ -60,6 +62,12 @@ void BlockReader::open_next() {
     fail(ErrorKind::kUnsupported, "{}: gzip-compressed; decompress it first (gunzip)", path);
   if (magic[0] == 0x28 && magic[1] == 0xb5 && magic[2] == 0x2f && magic[3] == 0xfd)
     fail(ErrorKind::kUnsupported, "{}: zstd-compressed; decompress it first (unzstd)", path);
+  if (std::memcmp(magic, "PAR1", 4) == 0) {
+    if (format_ != InputFormat::kJsonLines && format_ != InputFormat::kRecords)
+      fail(ErrorKind::kUnsupported, "{}: a Parquet file: leave out --plain-text", path);
+    rows_ = std::make_unique<ParquetRows>(path, columns_, position_.offset);
+    return;
+  }
   ::lseek(fd_, static_cast<off_t>(position_.offset), SEEK_SET);
   at_end_ = false;
 }
@@ -87,10 +95,32 @@ size_t BlockReader::cut() const {
   return last_boundary({pending_.data(), pending_.size()}, format_ == InputFormat::kParagraphs);
 }
 
+// The next rows of the open Parquet file; false at its end.
+bool BlockReader::next_rows(Block& block) {
+  const std::string lines = rows_->next(block_bytes_);
+  block.begin = position_;
+  block.size = lines.size();
+  block.buffer.assign(lines.begin(), lines.end());
+  block.buffer.resize(lines.size() + kPadding, ' ');
+  const int64_t rows = std::count(lines.begin(), lines.end(), '\n');
+  position_.offset += static_cast<uint64_t>(rows);
+  position_.line += rows;
+  block.end = position_;
+  return rows > 0;
+}
+
 bool BlockReader::next(Block& block) {
   for (;;) {
     if (position_.file >= files_.size()) return false;
     if (fd_ < 0) open_next();
+    if (rows_) {
+      if (next_rows(block)) return true;
+      rows_.reset();
+      ::close(fd_);
+      fd_ = -1;
+      position_ = {position_.file + 1, 0, 1};
+      continue;
+    }
     size_t size = 0;
     if (pending_.size() < block_bytes_) fill();
     while ((size = cut()) == 0 && !at_end_) {

@@ -1,5 +1,6 @@
 #pragma once
-// Text files as documents: cut into blocks that can be worked on apart, and each block into its documents.
+// Text files as documents: cut into blocks that can be worked on apart, and each block into its documents. A
+// Parquet file is read as the JSON lines that its rows are.
 
 #include <cstdint>
 #include <functional>
@@ -10,6 +11,8 @@
 
 namespace flagscale::data {
 
+class ParquetRows;
+
 enum class InputFormat {
   kJsonLines,   // an object a line; blank lines are passed over
   kRecords,     // the same, but a line is one text, whatever is in it
@@ -17,7 +20,7 @@ enum class InputFormat {
   kWholeFile,   // plain text, a document a file
 };
 
-// Between two documents: file number, byte in it, line at that byte (from 1).
+// Between two documents: file number, byte in it, line at that byte (from 1). Of Parquet both are rows.
 struct InputPosition {
   size_t file = 0;
   uint64_t offset = 0;
@@ -36,15 +39,18 @@ struct Block {
 class BlockReader {
  public:
   // Reads the files one after another in blocks of about block_bytes: more where one document is longer, up
-  // to 1 GiB.
-  BlockReader(std::vector<std::string> files, InputFormat format, InputPosition begin, size_t block_bytes);
+  // to 1 GiB. columns: those of a Parquet file that are read, where it has any of them; else all.
+  BlockReader(std::vector<std::string> files, InputFormat format, InputPosition begin, size_t block_bytes,
+              std::vector<std::string> columns = {});
   ~BlockReader();
-  // False at the end. Errors name the file: kNotFound, kResource; kUnsupported for gzip and zstd,
-  // kInvalidArgument for a document longer than 1 GiB.
+  // False at the end. Errors name the file: kNotFound, kResource; kUnsupported for gzip and zstd
+  // and for Parquet as plain text, kCorrupt for a broken Parquet file, kInvalidArgument for a document longer
+  // than 1 GiB.
   bool next(Block& block);
 
  private:
   void open_next();
+  bool next_rows(Block& block);
   bool fill();
   size_t cut() const;
 
@@ -52,9 +58,11 @@ class BlockReader {
   InputFormat format_;
   InputPosition position_;
   size_t block_bytes_;
+  std::vector<std::string> columns_;
   int fd_ = -1;
-  bool at_end_ = false;        // of the open file
-  std::vector<char> pending_;  // read, not yet handed out
+  std::unique_ptr<ParquetRows> rows_;  // of the open file, where it is Parquet
+  bool at_end_ = false;                // of the open file
+  std::vector<char> pending_;          // read, not yet handed out
 };
 
 // A document: for each key its text, in several pieces where JSON has a list of strings. Valid during the

@@ -1,5 +1,6 @@
 #include "data/preprocess.h"
 
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "data/indexed_writer.h"
 #include "data/journal.h"
 #include "data/ordered_workers.h"
+#include "data/parquet_rows.h"
 
 namespace flagscale::data {
 namespace {
@@ -64,6 +66,30 @@ void check_options(const PreprocessOptions& options) {
   FLAGSCALE_CHECK((options.make_encoder != nullptr || options.conversations) && options.vocab_size > 0);
 }
 
+// Columns by name are looked for before anything is made.
+void check_columns(const PreprocessOptions& options) {
+  if (options.conversations || options.format != InputFormat::kJsonLines) return;
+  for (const std::string& path : options.inputs) {
+    if (!is_parquet(path)) continue;
+    const std::vector<std::string> columns = parquet_columns(path);
+    for (const std::string& key : options.keys)
+      if (std::find(columns.begin(), columns.end(), key) == columns.end())
+        fail(ErrorKind::kInvalidArgument,
+             "{}: has no column \"{}\"; there are: {}. --json-keys names the text's", path, key,
+             fmt::join(columns, ", "));
+  }
+}
+
+std::vector<std::string> columns_to_read(const PreprocessOptions& options) {
+  if (options.conversations) return {};
+  return options.keys;
+}
+
+// "data/a.jsonl:3", "data/a.parquet: row 3".
+std::string place(const std::string& path, int64_t line) {
+  return is_parquet(path) ? fmt::format("{}: row {}", path, line) : fmt::format("{}:{}", path, line);
+}
+
 int64_t count_ones(const std::string& prefix) {
   const IndexedReader reader(prefix);
   int64_t count = 0;
@@ -82,6 +108,7 @@ class Run {
   explicit Run(const PreprocessOptions& options)
       : options_(options), journal_path_(options.output_prefix + ".preprocess.json") {
     check_options(options);
+    check_columns(options);
     journal_.job = describe_job(options);
     journal_.writers.resize(options.keys.size());
     resume();
@@ -105,7 +132,8 @@ class Run {
     Progress progress("preprocess", report_.input_bytes, "B");
     progress.resume_at(bytes_before(journal_.position));
     const int threads = options_.workers > 0 ? options_.workers : available_cores();
-    BlockReader reader(options_.inputs, options_.format, journal_.position, options_.block_bytes);
+    BlockReader reader(options_.inputs, options_.format, journal_.position, options_.block_bytes,
+                       columns_to_read(options_));
     OrderedWorkers<Block, Encoded> workers(
         threads, [&](Block& block) { return reader.next(block); },
         [this] {
@@ -165,14 +193,14 @@ class Run {
       // start.
       const auto& first = block.broken.front();
       const bool text = options_.format == InputFormat::kJsonLines && first.why.starts_with("not JSON");
-      fail(ErrorKind::kInvalidArgument, "{}:{}: {}; --on-error skip passes over such documents{}",
-           options_.inputs[block.begin.file], first.line, first.why,
+      fail(ErrorKind::kInvalidArgument, "{}: {}; --on-error skip passes over such documents{}",
+           place(options_.inputs[block.begin.file], first.line), first.why,
            text && journal_.documents == 0 ? "; if this is text, not JSON lines, add --plain-text" : "");
     }
     for (const auto& broken : block.broken)
       if (++journal_.skipped <= kBrokenShown) {
         Progress::clear_line();
-        warn("{}:{}: {}: skipped", options_.inputs[block.begin.file], broken.line, broken.why);
+        warn("{}: {}: skipped", place(options_.inputs[block.begin.file], broken.line), broken.why);
       }
     for (size_t k = 0; k < writers_.size(); ++k) write_key(block.keys[k], *writers_[k]);
     journal_.documents += block.documents;

@@ -3,8 +3,8 @@
 // include it.
 //
 // Every function returns a status; its result, or the text of its error, is in the buffer, which the caller
-// frees with fs_buffer_free(). Nothing unwinds out of a function. Handles but grammars may be used from any
-// thread.
+// frees with fs_buffer_free(). Nothing unwinds out of a function. Handles but grammars and rows may be used
+// from any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -50,4 +50,15 @@ FsStatus fs_grammar_mask(FsGrammar* handle, uint32_t* words, size_t count,
                          FsBuffer* error);  // token 0 in the lowest bit
 FsStatus fs_grammar_accept(FsGrammar* handle, uint32_t token, bool* ended, FsBuffer* error);
 void fs_grammar_free(FsGrammar* handle);
+
+// Rows of a Parquet file as JSON objects, a line each; null fields are left out. names: of the columns to
+// read, parted by newlines; those that the file lacks are passed over, and where it has none of them all are
+// read. One thread at a time.
+struct FsRows;
+FsStatus fs_rows_open(const uint8_t* path, size_t path_size, const uint8_t* names, size_t names_size,
+                      FsRows** handle, FsBuffer* error);
+FsStatus fs_rows_skip(FsRows* handle, uint64_t count, FsBuffer* error);
+FsStatus fs_rows_next(FsRows* handle, size_t least, FsBuffer* lines);  // nothing at the end
+FsStatus fs_rows_columns(const uint8_t* path, size_t size, FsBuffer* names);
+void fs_rows_free(FsRows* handle);
 }

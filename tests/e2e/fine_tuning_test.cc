@@ -1,0 +1,162 @@
+// Fine-tuning through the program: conversations of several formats become tokens with a mask, an adapter is
+// trained of them by each optimizer, merged and taken out again.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/e2e/workshop.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTemplate =
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}";
+
+class FineTuning : public Workshop {
+ protected:
+  void SetUp() override {
+    if (fs::exists(folder_ / "base_hf")) return;
+    must(training("base", {}));
+    must({"checkpoint", "export", "base/checkpoints", "base_hf"});
+    write("template.jinja", kTemplate);
+    std::string chats;
+    for (int i = 0; i < 24; ++i) {
+      const std::string question = "What is " + std::to_string(i) + "?",
+                        answer = "A number: " + std::to_string(i);
+      const nlohmann::json messages{
+          {"messages",
+           {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}}}};
+      const nlohmann::json share_gpt{
+          {"conversations",
+           {{{"from", "human"}, {"value", question}}, {{"from", "gpt"}, {"value", answer}}}}};
+      chats += (i % 2 == 0 ? messages : share_gpt).dump() + "\n";
+    }
+    write("chats.jsonl", chats);
+    must(preprocess("chats.jsonl", "chats"));
+  }
+
+  static std::vector<std::string> preprocess(const std::string& input, const std::string& prefix) {
+    return {"data",
+            "preprocess",
+            "--input",
+            input,
+            "--conversations",
+            "--tokenizer",
+            "tokenizer",
+            "--chat-template",
+            "template.jinja",
+            "--output-prefix",
+            prefix};
+  }
+
+  // An adapter of the exported base.
+  static std::vector<std::string> adapting(const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"train", "base_hf",
+                                   FLAGSCALE_SOURCE_DIR "/examples/aquila/conf/train.yaml"};
+    const auto small = training(name, more);
+    words.insert(words.end(), small.begin() + static_cast<long>(configured().size()), small.end());
+    for (const char* word :
+         {"data_path=chats_text_document", "train.model.train_iters=4", "+train.data.sft=true",
+          "train.model.eval_iters=0", "+train.model.peft_type=lora", "+train.model.lora_dim=4",
+          "train.data.split='1'", "train.system.logging.log_interval=1"})
+      words.emplace_back(word);
+    return words;
+  }
+};
+
+TEST_F(FineTuning, ConversationsBecomeTokensWithAMaskThatIsShownInColour) {
+  const Result made = must(preprocess("chats.jsonl", "again"));
+  EXPECT_NE(made.out.find("again_text_document.bin and .idx: 24 documents, "), std::string::npos) << made.out;
+  EXPECT_NE(made.out.find(" tokens are learnt, "), std::string::npos) << made.out;
+  EXPECT_EQ(contents("again_loss_mask_document.bin"), contents("chats_loss_mask_document.bin"));
+  const auto inspect = [](const std::string& colour) {
+    return must({"data", "inspect", "chats_text_document", "--tokenizer", "tokenizer", "--documents", "1",
+                 "--colour", colour})
+        .out;
+  };
+  EXPECT_NE(inspect("never").find("<user>What is 0?</s>\n<assistant>⟦A number: 0</s>\n⟧"), std::string::npos)
+      << inspect("never");
+  EXPECT_NE(inspect("always").find("<assistant>\x1b[32mA number: 0</s>\n\x1b[0m"), std::string::npos)
+      << inspect("always");
+  EXPECT_EQ(inspect("auto"), inspect("never")) << "no terminal";
+}
+
+TEST_F(FineTuning, BrokenRecordsAreNamedAndSkippedWhenAsked) {
+  write("bad.jsonl", contents("chats.jsonl").substr(0, contents("chats.jsonl").find('\n') + 1) +
+                         "{\"messages\": []}\n{\"instruction\": \"Add.\", \"output\": \"3\"}\n");
+  std::vector<std::string> words = preprocess("bad.jsonl", "bad");
+  const Result refused = run(words, folder_);
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_NE(refused.err.find("bad.jsonl:2: \"messages\" is not a list of messages"), std::string::npos)
+      << refused.err;
+  words.insert(words.end(), {"--on-error", "skip"});
+  const Result skipped = must(words);
+  EXPECT_NE(skipped.out.find("2 documents, "), std::string::npos) << skipped.out;
+  EXPECT_NE(skipped.out.find("1 broken documents skipped"), std::string::npos) << skipped.out;
+}
+
+TEST_F(FineTuning, ParquetIsReadAsItsRows) {
+  const std::string golden = FLAGSCALE_SOURCE_DIR "/tests/golden/data/parquet/";
+  const auto rows = nlohmann::json::parse(contents(golden + "rows.json"));
+  std::string lines;
+  for (const auto& row : rows["conversations"]) lines += row.dump() + "\n";
+  write("rows.jsonl", lines);
+  must(preprocess("rows.jsonl", "lines"));
+  must(preprocess(golden + "conversations.parquet", "rows"));
+  for (const char* end : {"_text_document.bin", "_text_document.idx", "_loss_mask_document.bin"})
+    EXPECT_EQ(contents(std::string("lines") + end), contents(std::string("rows") + end)) << end;
+
+  const Result text = must({"data", "preprocess", "--input", golden + "text.parquet", "--tokenizer",
+                            "tokenizer", "--output-prefix", "columns"});
+  EXPECT_NE(text.out.find("columns_text_document.bin and .idx: 50 documents"), std::string::npos) << text.out;
+  const Result refused = run({"data", "preprocess", "--input", golden + "broken.parquet", "--tokenizer",
+                              "tokenizer", "--output-prefix", "broken"},
+                             folder_);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("broken.parquet: row 2: has no key \"text\""), std::string::npos) << refused.err;
+}
+
+TEST_F(FineTuning, AnAdapterIsTrainedMergedAndTakenOutAgain) {
+  const Result trained = must(adapting("adapter", {"train.model.optimizer.lr_scheduler.lr=0.05"}));
+  EXPECT_NE(trained.err.find("of an adapter of rank 4"), std::string::npos) << trained.err;
+  EXPECT_NE(trained.err.find("trained on "), std::string::npos) << trained.err;
+  const auto generated = [](const std::string& model, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"generate",     model, "--prompt",      "<user>What is 5?</s>",
+                                   "--max-tokens", "12",  "--temperature", "0"};
+    words.insert(words.end(), more.begin(), more.end());
+    return must(words).out;
+  };
+  const std::string adapted = generated("base_hf", {"--lora", "adapter/checkpoints"});
+  EXPECT_NE(adapted, generated("base_hf", {})) << "the adapter does nothing";
+  must({"checkpoint", "merge", "base_hf", "adapter/checkpoints", "merged"});
+  EXPECT_EQ(generated("merged", {}), adapted);
+  must({"checkpoint", "export", "adapter/checkpoints", "peft"});
+  must({"checkpoint", "unmerge", "merged", "peft", "unmerged"});
+  EXPECT_EQ(generated("unmerged", {}), generated("base_hf", {}));
+  for (const char* folder : {"merged", "unmerged"}) must({"checkpoint", "verify", folder});
+  const Result refused = run({"checkpoint", "merge", "base_hf", "tokenizer", "nothing"}, folder_);
+  EXPECT_NE(refused.code, 0);
+  EXPECT_FALSE(fs::exists(folder_ / "nothing"));
+}
+
+TEST_F(FineTuning, EveryOptimizerTrainsAndGoesOn) {
+  for (const std::string name : {"sgd", "lion", "adafactor", "muon", "adamw8bit"}) {
+    SCOPED_TRACE(name);
+    const std::string key = "+train.model.optimizer.optimizer=" + name;
+    const Result first = must(adapting("by_" + name, {key, "+train.model.exit_interval=2"}));
+    const Result second = must(adapting("by_" + name, {key}));
+    EXPECT_NE(second.err.find("(iteration 2)"), std::string::npos) << second.err;
+    EXPECT_NE(second.out.find("iteration        4/       4"), std::string::npos) << second.out;
+  }
+  const Result other = run(adapting("by_sgd", {}), folder_);
+  EXPECT_NE(other.err.find("was trained with optimizer: sgd, and this run's is adam"), std::string::npos)
+      << other.err;
+  const Result unknown = run(adapting("none", {"+train.model.optimizer.optimizer=lionn"}), folder_);
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_NE(unknown.err.find("did you mean lion?"), std::string::npos) << unknown.err;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
