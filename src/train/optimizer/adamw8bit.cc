@@ -1,5 +1,7 @@
 // Small weights (below 4096 elements) keep their moments in fp32, as bitsandbytes' do: together they are
-// nothing, and norms and biases are what is most sensitive.
+// nothing, and norms and biases are what is most sensitive. So do embeddings, as transformers' Trainer asks
+// of bitsandbytes: a block holds a few tokens' rows, and a seldom one's numbers vanish beside a frequent
+// one's.
 #include "op/adamw8bit/adamw8bit.h"
 
 #include "train/optimizer/adam.h"
@@ -11,10 +13,11 @@ constexpr int64_t kLeastElements = 4096;
 
 class AdamW8bit final : public Optimizer {
  public:
-  explicit AdamW8bit(const OptimizerSpec& spec) : spec_(spec), small_(spec) {}
+  explicit AdamW8bit(const OptimizerSpec& spec) : spec_(spec), fp32_(spec) {}
 
   std::vector<Slot> slots(const nn::Parameter& parameter, const Shape& part) const override {
-    if (part.numel() < kLeastElements) return small_.slots(parameter, part);
+    if (part.numel() < kLeastElements || parameter.name.ends_with("embed_tokens.weight"))
+      return fp32_.slots(parameter, part);
     const Shape blocks{op::state_blocks(part.numel())};
     return {{"exp_avg_8bit", DType::kU8, part},
             {"exp_avg_sq_8bit", DType::kU8, part},
@@ -43,7 +46,7 @@ class AdamW8bit final : public Optimizer {
                  copy = w.copy.defined() ? flat(w.copy) : Tensor();
     const auto vector = [](const Slot& slot) { return slot.tensor().reshape({slot.shape.numel()}); };
     if (kept.size() == 2) {
-      small_.launch(context, value, vector(kept[0]), vector(kept[1]), gradient, copy, w.parameter->decay);
+      fp32_.launch(context, value, vector(kept[0]), vector(kept[1]), gradient, copy, w.parameter->decay);
       return;
     }
     op::AdamW8bitArgs args{value,
@@ -65,7 +68,7 @@ class AdamW8bit final : public Optimizer {
   }
 
   OptimizerSpec spec_;
-  Adam small_;
+  Adam fp32_;
 };
 
 const Registration<MakeOptimizer> kAdamW8bit{"adamw8bit", &make<AdamW8bit>};

@@ -108,19 +108,21 @@ def muon(decayed, kept, s):
 
 
 class AdamW8bit(torch.optim.Optimizer):
-    """bitsandbytes' kOptimizerStatic8bit2StateBlockwise for Adam; below 4096 elements its 32-bit one."""
+    """bitsandbytes' kOptimizerStatic8bit2StateBlockwise for Adam; below 4096 elements its 32-bit one, and for embeddings,
+    as transformers' Trainer asks of it."""
     MAPS = create_dynamic_map(True), create_dynamic_map(False)
 
-    def __init__(self, groups, betas, eps):
+    def __init__(self, groups, betas, eps, embeddings):
         super().__init__(groups, {"lr": 1, "weight_decay": 0, "betas": betas, "eps": eps})
+        self.embeddings = embeddings
 
-    def moved(self, state, index, share, value):
+    def moved(self, state, index, share, value, large):
         old = state.get(index)
         if isinstance(old, tuple):
             old = dequantize_blockwise(old[0], quant_state=old[1])
         now = share * (old if old is not None else torch.zeros_like(value)) + (1 - share) * value
         kept = now
-        if now.numel() >= 4096:
+        if large:
             code = self.MAPS[index]
             numbers, quant = quantize_blockwise(now, code=code, blocksize=256)
             if index == 0:  # a sign stays: below the least negative number it is that, not 0
@@ -136,14 +138,17 @@ class AdamW8bit(torch.optim.Optimizer):
             for p in group["params"]:
                 state = self.state[p]
                 step = state["step"] = state.get("step", 0) + 1
-                m, v = self.moved(state, 0, beta1, p.grad), self.moved(state, 1, beta2, p.grad.square())
+                large = p.numel() >= 4096 and not any(p is e for e in self.embeddings)
+                m = self.moved(state, 0, beta1, p.grad, large)
+                v = self.moved(state, 1, beta2, p.grad.square(), large)
                 bias1, bias2 = 1 - beta1**step, math.sqrt(1 - beta2**step)
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 p.add_(m / (v.sqrt() + bias2 * group["eps"]), alpha=-group["lr"] * bias2 / bias1)
 
 
 def adamw8bit(decayed, kept, s):
-    return [AdamW8bit(groups(decayed, kept, s), (s["adam_beta1"], s["adam_beta2"]), s["adam_eps"])]
+    embeddings = [p for n, p in decayed if n.endswith("embed_tokens.weight")]
+    return [AdamW8bit(groups(decayed, kept, s), (s["adam_beta1"], s["adam_beta2"]), s["adam_eps"], embeddings)]
 
 
 def run(model, keys, tokens):
