@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -66,7 +67,12 @@ void add_import(CLI::App& checkpoint) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = checkpoint.add_subcommand("import", "make a Hugging Face folder of a GGUF file");
   command->add_option("file", options->path, "a .gguf file (llama, qwen2, qwen3, qwen2moe, qwen3moe)")
-      ->required();
+      ->required()
+      ->check([](const std::string& path) {
+        return std::filesystem::is_directory(path)
+                   ? path + " is a folder, not a .gguf file; a Hugging Face folder is read as it is"
+                   : "";
+      });
   command->footer(
       "Examples:\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -31,9 +32,17 @@ bool wants_colour(const std::string& when) {
   return when == "always" || (when == "auto" && isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR"));
 }
 
+// Either file of a pair names it too.
+std::string prefix_of(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path end = fs::path(path).extension();
+  const bool file = (end == ".bin" || end == ".idx") && !fs::exists(path + ".idx");
+  return file ? path.substr(0, path.size() - end.string().size()) : path;
+}
+
 void inspect_command(CLI::App& app, Options& o) {
   CLI::App* command = app.add_subcommand("inspect", "what a .bin/.idx pair holds, and that it is whole");
-  command->add_option("prefix", o.prefix, "path without .bin or .idx")->required();
+  command->add_option("prefix", o.prefix, "path of the pair; .bin or .idx may be left out")->required();
   command->add_option("--split", o.split, "also each split of these shares, like 969,30,1");
   add_tokenizer_options(*command, o.tokenizer, false);
   command->add_option("--documents", o.documents, "print the first ones as text (needs --tokenizer)")
@@ -46,6 +55,7 @@ void inspect_command(CLI::App& app, Options& o) {
       "Examples:\n  flagscale data inspect data/web_text_document --split 95,5\n"
       "  flagscale data inspect data/web_text_document --tokenizer tok --documents 3");
   command->callback([&o] {
+    o.prefix = prefix_of(o.prefix);
     const auto facts = data::inspect_dataset(o.prefix, o.split);
     std::vector<data::DocumentText> documents;
     if (o.documents > 0) {

@@ -17,32 +17,33 @@ struct Options {
   std::string prompt, message, system;
 };
 
-std::vector<engine::Prompt> prompts_of(const Options& o) {
-  const int given = !o.engine.prompts.empty() + !o.prompt.empty() + !o.message.empty();
-  if (given != 1)
+std::vector<engine::Prompt> prompts_of(const Options& o, const CLI::App& app) {
+  const size_t lines = app.count("--prompts"), message = app.count("--chat");
+  if (lines + message + app.count("--prompt") != 1)
     fail(ErrorKind::kInvalidArgument, "give one of --prompt TEXT, --chat TEXT and --prompts FILE.jsonl");
-  if (!o.engine.prompts.empty()) return engine::read_prompts(o.engine.prompts);
-  if (!o.message.empty()) return {engine::chat_prompt(o.message, o.system)};
+  if (lines > 0) return engine::read_prompts(o.engine.prompts);
+  if (message > 0) return {engine::chat_prompt(o.message, o.system)};
   return {{o.prompt, {}, "--prompt"}};
 }
 
 // Prints a single answer as it comes; how it ended.
-engine::Answer stream(engine::Engine& engine, const text::Tokenizer& tokenizer, engine::Request request) {
+engine::Answer stream(engine::Engine& engine, const text::Tokenizer& tokenizer, engine::Request request,
+                      const std::string& where) {
   text::StreamDecoder decoder(tokenizer, request.prompt);
   engine::Answer end;
-  engine.add(std::move(request), [&](engine::Event event) {
+  const auto print = [&](engine::Event event) {
     if (event.stop_id >= 0) event.tokens.pop_back();
     for (const engine::OutputToken& token : event.tokens) fmt::print("{}", decoder.put(token.id));
     std::fflush(stdout);
     engine::gather(end, std::move(event));
-  });
+  };
+  add_request(engine, std::move(request), print, where);
   run_engine(engine);
   fmt::print("{}\n", decoder.finish());
   return end;
 }
 
-void generate(const Options& o) {
-  const auto prompts = prompts_of(o);
+void generate(const Options& o, const std::vector<engine::Prompt>& prompts) {
   const engine::LoadedModel model = open_model(o.engine);
   std::vector<engine::Request> requests;
   size_t longest = 0;
@@ -56,8 +57,10 @@ void generate(const Options& o) {
   }
   const auto engine = make_engine(model, o.engine, static_cast<int64_t>(longest) + o.sampling.max_tokens,
                                   static_cast<int64_t>(requests.size()));
-  if (requests.size() == 1 && !o.engine.json)
-    return require_answer(stream(*engine, *model.tokenizer, std::move(requests[0])), model, prompts[0].where);
+  if (requests.size() == 1 && !o.engine.json) {
+    const std::string& where = prompts[0].where;
+    return require_answer(stream(*engine, *model.tokenizer, std::move(requests[0]), where), model, where);
+  }
   std::vector<engine::Answer> answers(requests.size());
   for (size_t i = 0; i < requests.size(); ++i)
     add_request(*engine, requests[i], engine::gather_into(answers[i]), prompts[i].where);
@@ -97,7 +100,7 @@ void setup(CLI::App& app) {
   app.footer(
       "Examples:\n  flagscale generate SmolLM2.gguf --chat 'What is the capital of France?' --temperature 0\n"
       "  flagscale generate outputs/hf --prompts prompts.jsonl --max-tokens 32 --temperature 0 --json");
-  app.callback([o] { generate(*o); });
+  app.callback([o, &app] { generate(*o, prompts_of(*o, app)); });
 }
 
 const Registration<Command> kGenerate{"generate",

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <span>
@@ -21,9 +22,17 @@ struct Options {
   bool second_half = false;
 };
 
+struct Texts {
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<std::string> places;
+  size_t skip = 0;  // of each text's tokens after the first, those that do not count
+};
+
 // The tokens of a text file in pieces of at most `length`: each piece is scored on its own.
 std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text::Tokenizer& tokenizer,
                                             int64_t length) {
+  if (std::filesystem::is_directory(file))
+    fail(ErrorKind::kInvalidArgument, "--text {} is a folder: name a text file", file);
   std::ifstream in(file, std::ios::binary);
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
   std::ostringstream text;
@@ -38,14 +47,40 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   return pieces;
 }
 
-// skip: of each text's tokens after the first, those that do not count.
+Texts texts_of_file(const Options& o, const engine::LoadedModel& model) {
+  const int64_t length = std::min<int64_t>(model.config.max_positions,
+                                           o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048);
+  Texts texts{pieces_of(o.text, *model.tokenizer, length), {}, 0};
+  auto& pieces = texts.ids;
+  if (o.second_half && pieces.size() > 1 && std::ssize(pieces.back()) < length) pieces.pop_back();
+  if (o.second_half) texts.skip = static_cast<size_t>(length / 2);
+  texts.places.resize(pieces.size(), o.text);
+  const size_t longest = pieces[0].size();
+  if (longest <= texts.skip + 1)
+    fail(ErrorKind::kInvalidArgument,
+         "nothing to score: {} has {} token{}, and those after the first {} count", o.text, longest,
+         longest == 1 ? "" : "s", texts.skip + 1);
+  return texts;
+}
+
+Texts texts_of(const Options& o, const engine::LoadedModel& model) {
+  if (!o.text.empty()) return texts_of_file(o, model);
+  Texts texts;
+  for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) {
+    texts.ids.push_back(engine::encode(prompt, *model.tokenizer));
+    texts.places.push_back(prompt.where);
+  }
+  return texts;
+}
+
 void print_total(std::span<const engine::Answer> answers, bool json, size_t skip = 0) {
   double sum = 0;
   size_t count = 0;
   for (const engine::Answer& answer : answers)
     for (size_t i = skip; i < answer.prompt.size(); ++i, ++count)
       sum += static_cast<double>(answer.prompt[i].logprob);
-  const double loss = count ? -sum / static_cast<double>(count) : 0;
+  if (count == 0) return fmt::print("0 tokens scored: the first has no score\n");  // of --prompts alone
+  const double loss = -sum / static_cast<double>(count);
   if (json)
     fmt::print("{{\"tokens\": {}, \"loss\": {}, \"perplexity\": {}}}\n", count, loss, std::exp(loss));
   else
@@ -56,22 +91,7 @@ void score(const Options& o) {
   if (o.text.empty() == o.engine.prompts.empty())
     fail(ErrorKind::kInvalidArgument, "give one of --text FILE and --prompts FILE.jsonl");
   const engine::LoadedModel model = open_model(o.engine);
-  std::vector<std::vector<int32_t>> texts;
-  std::vector<std::string> places;
-  size_t skip = 0;
-  if (o.text.empty()) {
-    for (const engine::Prompt& prompt : engine::read_prompts(o.engine.prompts)) {
-      texts.push_back(engine::encode(prompt, *model.tokenizer));
-      places.push_back(prompt.where);
-    }
-  } else {
-    const int64_t length = std::min<int64_t>(model.config.max_positions,
-                                             o.engine.max_model_len > 0 ? o.engine.max_model_len : 2048);
-    texts = pieces_of(o.text, *model.tokenizer, length);
-    if (o.second_half && texts.size() > 1 && std::ssize(texts.back()) < length) texts.pop_back();
-    if (o.second_half) skip = static_cast<size_t>(length / 2);
-  }
-  places.resize(texts.size(), o.text);
+  const auto [texts, places, skip] = texts_of(o, model);
   size_t longest = 0;
   for (const auto& ids : texts) longest = std::max(longest, ids.size());
   const auto engine =

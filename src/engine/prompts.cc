@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/nearest.h"
 
 namespace flagscale::engine {
 
@@ -41,26 +44,40 @@ void check_messages(const Json& messages, const std::string& where) {
   }
 }
 
+Prompt prompt_of(const Json& json, const std::string& where) {
+  static const std::vector<std::string> kKeys{"prompt", "messages"};
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorKind::kInvalidArgument, "{}: {}expected {{\"prompt\": \"...\"}} or {{\"messages\": [...]}}",
+         where, why);
+  };
+  if (!json.is_object()) refuse("");
+  for (const auto& [key, value] : json.items()) {
+    const std::string meant = nearest(key, kKeys);
+    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end())
+      refuse(fmt::format("\"{}\" is no key of a prompt{}; ", key,
+                         meant.empty() ? " (what to sample is in the command's options)"
+                                       : fmt::format(", did you mean \"{}\"?", meant)));
+  }
+  if (json.size() > 1) refuse("both \"prompt\" and \"messages\"; ");
+  if (json.contains("prompt") && json["prompt"].is_string()) return {json["prompt"], {}, where};
+  if (!json.contains("messages") || !json["messages"].is_array()) refuse("");
+  check_messages(json["messages"], where);
+  return {{}, json["messages"].dump(), where};
+}
+
 }  // namespace
 
 std::vector<Prompt> read_prompts(const std::string& file) {
+  if (std::filesystem::is_directory(file))
+    fail(ErrorKind::kInvalidArgument, "--prompts {} is a folder: name a file of JSON lines", file);
   std::ifstream in(file);
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
   std::vector<Prompt> prompts;
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    Prompt prompt;
-    prompt.where = fmt::format("{}:{}", file, number);
-    const Json json = parse_line(line, prompt.where);
-    if (json.is_object() && json.contains("prompt") && json["prompt"].is_string())
-      prompt.text = json["prompt"];
-    else if (json.is_object() && json.contains("messages") && json["messages"].is_array())
-      check_messages(json["messages"], prompt.where), prompt.messages = json["messages"].dump();
-    else
-      fail(ErrorKind::kInvalidArgument, "{}: expected {{\"prompt\": \"...\"}} or {{\"messages\": [...]}}",
-           prompt.where);
-    prompts.push_back(std::move(prompt));
+    const std::string where = fmt::format("{}:{}", file, number);
+    prompts.push_back(prompt_of(parse_line(line, where), where));
   }
   if (prompts.empty()) fail(ErrorKind::kInvalidArgument, "{} holds no prompt", file);
   return prompts;

@@ -15,7 +15,7 @@ struct Prompt {
   std::string where;     // "prompts.jsonl:3", for messages
 };
 
-// Lines {"prompt": ...} or {"messages": [...]}. Throws Error naming file and line.
+// Lines {"prompt": ...} or {"messages": [...]}, no other key. Throws Error naming file and line.
 std::vector<Prompt> read_prompts(const std::string& file);
 
 // A chat of one user message, after a system message where there is one.

@@ -221,7 +221,10 @@ TEST_F(BadInput, PromptsSayWhichLineAndWhatOfIt) {
            {"{\"prompt\": \"open", "p.jsonl:1: not JSON: syntax error"},
            {"{\"messages\": [{\"role\": \"user\"}]}", "p.jsonl:1: messages[0] has no \"content\""},
            {"{\"messages\": [{\"content\": \"x\"}]}", "p.jsonl:1: messages[0] has no \"role\""},
-           {"{\"messages\": [\"x\"]}", "p.jsonl:1: messages[0] is not an object"}}) {
+           {"{\"messages\": [\"x\"]}", "p.jsonl:1: messages[0] is not an object"},
+           {"{\"prompt\": \"x\", \"max_tokens\": 3}", "p.jsonl:1: \"max_tokens\" is no key of a prompt"},
+           {"{\"promt\": \"x\"}", "did you mean \"prompt\"?"},
+           {"{\"prompt\": \"x\", \"messages\": []}", "p.jsonl:1: both \"prompt\" and \"messages\""}}) {
     write("p.jsonl", line + "\n");
     refuses({"generate", "chat/checkpoints", "--prompts", "p.jsonl"}, 2, {says});
   }
@@ -245,6 +248,37 @@ TEST_F(BadInput, TheWrongFileSaysWhatTheRightOneIs) {
     write("hf_wrong/config.json", config);
     refuses({"generate", "hf_wrong", "--prompt", "x"}, 1, {says});
   }
+}
+
+TEST_F(BadInput, AFolderSaysThatAFileIsWanted) {
+  fs::create_directories(folder_ / "folder");
+  copy("model/qwen2_tied", "some_hf");
+  refuses({"score", "some_hf", "--tokenizer", "tokenizer", "--text", "folder"}, 2,
+          {"--text folder is a folder"});
+  refuses({"generate", "some_hf", "--prompts", "folder"}, 2, {"--prompts folder is a folder", "JSON lines"});
+  refuses({"checkpoint", "import", "some_hf", "imported"}, 2, {"some_hf is a folder, not a .gguf file"});
+  refuses({"generate", "some_hf", "--tokenizer", "tokenizer", "--prompt", ""}, 2,
+          {"--prompt: the prompt is empty"});
+  for (const char* file : {"text_text_document.bin", "text_text_document.idx"})
+    EXPECT_EQ(must({"data", "inspect", file}).out, must({"data", "inspect", "text_text_document"}).out);
+}
+
+// A perplexity of no token is no number.
+TEST_F(BadInput, NothingToScore) {
+  must(training("unscored", {"train.model.train_iters=2", "train.model.eval_iters=0"}));
+  write("one.txt", "a");
+  write("one.jsonl", "{\"prompt\": \"a\"}\n");
+  const Words text{"score", "unscored/checkpoints", "--text", "one.txt"};
+  for (const char* more : {"--json", "--second-half"}) {
+    Words words = text;
+    words.emplace_back(more);
+    refuses(words, 2, {"nothing to score: one.txt has 1 token, "});
+  }
+  refuses(text, 2, {"nothing to score: one.txt has 1 token, and those after the first 1 count"});
+  Words prompts{"score", "unscored/checkpoints", "--prompts", "one.jsonl"};
+  EXPECT_EQ(must(prompts).out, "0 tokens scored: the first has no score\n");
+  prompts.emplace_back("--json");
+  EXPECT_TRUE(nlohmann::json::parse(must(prompts).out).at("perplexity").is_null());
 }
 
 TEST_F(BadInput, ATokenizerThatStopsEarlySaysSo) {
