@@ -1,0 +1,32 @@
+// The archive of ./dev pack: unpacked, it needs nothing of this tree.
+
+#include "tests/e2e/workshop.h"
+
+namespace flagscale::e2e {
+namespace {
+
+class Pack : public Workshop {};
+
+TEST_F(Pack, FindsItsExamplesFromAnywhere) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a program with sanitizers is larger than an archive may be";
+#endif
+  const Result packed =
+      shell(FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM
+                                 " flagscale.tar.gz && tar -xf flagscale.tar.gz && mkdir elsewhere",
+            folder_);
+  ASSERT_EQ(packed.code, 0) << packed.out << packed.err;
+  const auto run_there = [](const std::string& words) {
+    return shell("../flagscale/bin/flagscale " + words, folder_ / "elsewhere");
+  };
+  EXPECT_EQ(run_there("completion --list examples").out, "aquila\nmixtral\nsmollm2\n");
+  const Result trained = run_there(
+      "train aquila data_path=../text_text_document tokenizer_path=../tokenizer train.model.train_iters=2 "
+      "train.model.eval_iters=1 train.system.logging.log_interval=1");
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_NE(trained.out.find("iteration        2/       2"), std::string::npos) << trained.out << trained.err;
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "elsewhere/outputs/checkpoints/iter_0000002"));
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
