@@ -2,13 +2,14 @@
 // the same values and types, the same leaves that do not resolve, the same refusals.
 #include "config/compose.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
@@ -21,6 +22,17 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 const fs::path kGolden = fs::path(FLAGSCALE_SOURCE_DIR) / "tests/golden/compose";
+
+// Python's json also writes what JSON has no word for.
+Json parsed(const fs::path& file) {
+  std::ifstream in(file);
+  std::string text((std::istreambuf_iterator<char>(in)), {});
+  for (const auto& [python, special] :
+       {std::pair("NaN", "nan"), std::pair("Infinity", "inf"), std::pair("-Infinity", "-inf")})
+    text = std::regex_replace(text, std::regex(fmt::format("\": {}(?=[,\n}}])", python)),
+                              fmt::format("\": {{\"special\": \"{}\"}}", special));
+  return Json::parse(text);
+}
 
 struct Folder : TemporaryFolder {  // of a case's files
   explicit Folder(const Json& files) {
@@ -85,8 +97,7 @@ void check(const fs::path& folder, const Json& test) {
 
 TEST(Compose, AsHydra) {
   setenv("FUZZ_VAR", "env value", 1);
-  std::ifstream file(kGolden / "cases.json");
-  const Json cases = Json::parse(file);
+  const Json cases = parsed(kGolden / "cases.json");
   EXPECT_GT(cases.size(), 1000u);
   for (const Json& test : cases) {
     if (test.contains("tree")) {
@@ -151,19 +162,28 @@ TEST(Compose, AMergeThatPyYamlsVersionsReadDifferentlyIsRefused) {
     EXPECT_EQ(message(text), "") << text;
 }
 
-// What the golden checker of the shared FlagScale examples does, in this process.
+// The cases of the shared FlagScale examples, compared as their check_config.py does.
 TEST(Compose, FlagScaleExamples) {
   const fs::path shared = fs::path(FLAGSCALE_SOURCE_DIR) / "../shared/flagscale";
   if (!fs::exists(shared / "golden/resolved.json")) GTEST_SKIP() << "../shared is not here";
-  for (const auto& entry : fs::recursive_directory_iterator(shared / "examples")) {
-    const fs::path& file = entry.path();
-    if (file.extension() != ".yaml" || file.parent_path().filename() != "conf") continue;
-    try {
-      EXPECT_FALSE(
-          to_flat_json(compose({file.parent_path().string(), file.stem().string(), {}}).root()).empty());
-    } catch (const Error& error) {  // two of FlagScale's examples repeat a key
-      EXPECT_NE(std::string(error.what()).find("repeats the key"), std::string::npos) << error.what();
+  const Json resolved = parsed(shared / "golden/resolved.json");
+  const auto check_file = [&](const std::string& config, const Json& overrides, const char* kind,
+                              const Json& want) {
+    const fs::path file = shared / config;
+    ASSERT_TRUE(fs::exists(file)) << file;
+    check(file.parent_path(), {{"name", file.stem()}, {"overrides", overrides}, {kind, want}});
+  };
+  for (const auto& [config, want] : resolved.items())
+    check_file(config, Json::array(), want.contains("compose_error") ? "error" : "want", want);
+  for (const Json& test : parsed(shared / "golden/overrides.json")) {
+    if (test.contains("error")) {
+      check_file(test["config"], test["overrides"], "error", test["error"]);
+      continue;
     }
+    Json want = resolved.at(test["config"].get<std::string>());
+    for (const Json& path : test["removed"]) want.erase(path.get<std::string>());
+    want.update(test["changed"]);
+    check_file(test["config"], test["overrides"], "want", want);
   }
 }
 
