@@ -1,6 +1,6 @@
 # The CUDA toolkit: the machine's own (nvcc in PATH or CUDACXX), else the one that ./dev cuda takes from PyPI's wheels.
 # flagscale_cuda(NAME SOURCES...) makes an OBJECT library of device code. The driver and cuBLASLt are opened at run time;
-# CUDA's small runtime is linked in.
+# CUDA's small runtime is linked in. Each thread has its own default stream: the old one cannot be recorded as a graph.
 file(GLOB _wheel ${CMAKE_SOURCE_DIR}/.deps/cuda/lib/python3*/site-packages/nvidia/cu13)
 find_program(FLAGSCALE_NVCC NAMES $ENV{CUDACXX} nvcc HINTS ${_wheel}/bin PATHS /usr/local/cuda/bin)
 if(NOT FLAGSCALE_NVCC)
@@ -29,7 +29,7 @@ function(flagscale_cuda name)
     file(MAKE_DIRECTORY ${folder})
     add_custom_command(OUTPUT ${object}
       COMMAND ${_launcher} ${FLAGSCALE_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 ${_architectures} --expt-relaxed-constexpr
-              --fmad=true -Xcompiler=-fPIE,-Wall,-Wextra -diag-suppress=20012 -I${CMAKE_SOURCE_DIR}/src -isystem ${FLAGSCALE_CUBLAS_INCLUDE}
+              --fmad=true --default-stream per-thread -Xcompiler=-fPIE,-Wall,-Wextra -diag-suppress=20012 -I${CMAKE_SOURCE_DIR}/src -isystem ${FLAGSCALE_CUBLAS_INCLUDE}
               -MD -MF ${object}.d -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d VERBATIM COMMENT "Compiling for the GPU: ${path}")
     list(APPEND objects ${object})

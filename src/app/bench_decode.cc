@@ -66,14 +66,7 @@ void print_json(const DecodeBenchOptions& o, const std::string& formats, double 
 void measure(DecodeBenchOptions& o) {
   const engine::LoadedModel model =
       engine::load_model(model_path(o.engine.model), o.engine.tokenizer, o.engine.weight_cache);
-  engine::RunnerOptions options;
-  options.weights = weight_options(o.engine);
-  options.cache = engine::parse_cache_dtype(o.engine.cache);
-  options.threads = o.engine.threads;
-  if (!o.engine.lora.empty()) {
-    options.max_adapters = 1;
-    options.max_adapter_rank = model::open_peft(o.engine.lora).max_rank();
-  }
+  const engine::RunnerOptions options = runner_options(o.engine);
   engine::Runner runner(model.config, *model.weights, engine::with_room(options, o.steps));
   std::shared_ptr<const engine::Adapter> adapter;
   if (!o.engine.lora.empty()) {
@@ -81,6 +74,7 @@ void measure(DecodeBenchOptions& o) {
     o.steps.adapter = adapter->slot;
   }
   const double ready = process_age();
+  o.engine.cache = name(*runner.options().cache);
   const auto result = engine::bench_steps(runner, o.steps);
   const std::string formats = engine::weight_formats(runner.decoder());
   o.engine.json ? print_json(o, formats, ready, result) : print_text(o, formats, ready, result);

@@ -7,14 +7,25 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "device/device.h"
 
 namespace flagscale {
 
-engine::WeightOptions weight_options(const EngineOptions& o) {
+engine::RunnerOptions runner_options(const EngineOptions& o) {
   if (!o.quantization.empty() && o.dtype != "auto")
     fail(ErrorKind::kInvalidArgument, "give --dtype or --quantization, not both");
-  return {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization),
-          op::parse_compute(o.compute), o.weight_cache};
+  engine::RunnerOptions options;
+  options.weights = {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization),
+                     op::parse_compute(o.compute), o.weight_cache};
+  if (o.cache != "auto") options.cache = engine::parse_cache_dtype(o.cache);
+  options.device = choose_device(o.device);
+  options.memory_share = o.gpu_memory;
+  options.threads = o.threads;
+  if (!o.lora.empty()) {
+    options.max_adapters = 1;
+    options.max_adapter_rank = model::open_peft(o.lora).max_rank();
+  }
+  return options;
 }
 
 void add_engine_options(CLI::App& app, EngineOptions& o) {
@@ -33,8 +44,14 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
                  "fast: the fastest")
       ->check(CLI::IsMember({"exact", "bf16", "int8", "fast"}))
       ->capture_default_str();
-  app.add_option("--kv-cache-dtype", o.cache, "of keys and values")
-      ->check(CLI::IsMember({"fp32", "float32", "bf16", "bfloat16", "int8"}))
+  app.add_option("--device", o.device, "auto (a GPU where there is one), cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--gpu-memory-utilization", o.gpu_memory, "share of a GPU's memory that may be taken in all")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str();
+  app.add_option("--kv-cache-dtype", o.cache, "of keys and values; auto: float32, on a GPU the weights' type")
+      ->check(CLI::IsMember({"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}))
       ->capture_default_str();
   app.add_flag("!--no-weight-cache", o.weight_cache,
                "neither use nor leave packed weights and tokenizer tables in ~/.cache/flagscale");
@@ -59,21 +76,15 @@ engine::LoadedModel open_model(const EngineOptions& o) {
 
 std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, const EngineOptions& o,
                                             int64_t longest, int64_t sequences, bool score) {
-  engine::RunnerOptions options;
-  options.weights = weight_options(o);
-  options.cache = engine::parse_cache_dtype(o.cache);
-  if (!o.lora.empty()) {
-    options.max_adapters = 1;
-    options.max_adapter_rank = model::open_peft(o.lora).max_rank();
-  }
+  engine::RunnerOptions options = runner_options(o);
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
   if (longest > model.config.max_positions)
     warn("{} tokens go beyond the {} positions that the model was made for (max_position_embeddings)",
          longest, model.config.max_positions);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
-  options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, 256);
+  options.max_tokens =
+      std::clamp<int64_t>(longest, options.max_sequences, options.device == DeviceKind::kCuda ? 2048 : 256);
   if (score) options.max_rows = options.max_tokens;
-  options.threads = o.threads;
   auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
   if (!o.lora.empty()) runner->adapters()->load(o.lora, o.lora);
   return std::make_unique<engine::Engine>(std::move(runner));

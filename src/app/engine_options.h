@@ -15,8 +15,10 @@ class App;
 namespace flagscale {
 
 struct EngineOptions {
-  std::string model, tokenizer, dtype = "auto", quantization, compute = "exact", cache = "float32", prompts;
+  std::string model, tokenizer, dtype = "auto", quantization, compute = "exact", cache = "auto", prompts;
+  std::string device = "auto";
   std::string lora;           // folder of a PEFT adapter; a request names it by that
+  double gpu_memory = 0.9;    // share of a GPU's memory
   int64_t max_model_len = 0;  // 0: as long as the longest request
   int threads = 0;
   bool json = false, weight_cache = true;
@@ -24,7 +26,8 @@ struct EngineOptions {
 
 void add_engine_options(CLI::App& app, EngineOptions& options);
 
-engine::WeightOptions weight_options(const EngineOptions& options);
+// Weights, cache and device of a runner; its capacities are the caller's.
+engine::RunnerOptions runner_options(const EngineOptions& options);
 
 // The model with its tokenizer; throws Error when it brings none.
 engine::LoadedModel open_model(const EngineOptions& options);

@@ -5,6 +5,7 @@
 #include "app/model_argument.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "device/device.h"
 
 namespace flagscale {
 
@@ -47,12 +48,17 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
   engine::RunnerOptions options;
   options.weights = {engine::parse_weight_format(format_of(config)), op::parse_compute(config.compute),
                      /*keep=*/true};
-  const DType rounded = config.compute == "exact" ? DType::kF32 : DType::kBF16;
-  options.cache =
-      config.kv_cache_dtype == "auto" ? rounded : engine::parse_cache_dtype(config.kv_cache_dtype);
+  options.device = choose_device(config.device);
+  options.memory_share = config.gpu_memory_utilization;
+  const bool on_gpu = options.device == DeviceKind::kCuda;
+  if (config.kv_cache_dtype != "auto")
+    options.cache = engine::parse_cache_dtype(config.kv_cache_dtype);
+  else if (!on_gpu)
+    options.cache = config.compute == "exact" ? DType::kF32 : DType::kBF16;
   options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
   options.max_sequences = config.max_num_seqs;
-  options.max_tokens = std::max(config.max_num_batched_tokens, config.max_num_seqs);
+  options.max_tokens =
+      std::max<int64_t>(config.max_num_batched_tokens.value_or(on_gpu ? 2048 : 256), config.max_num_seqs);
   options.max_length = length_of(config, model.config.max_positions);
   if (const int drafts = config.speculative_config.value.draft_tokens; drafts > 0)
     options.max_rows = std::min(options.max_tokens, options.max_sequences * (1 + drafts));
@@ -83,7 +89,7 @@ ServedEngine load_served_engine(const serve::ServiceConfig& config) {
     runner->adapters()->load(module.name, module.path);
   result.engine = std::make_unique<engine::Engine>(std::move(runner), engine_options);
   result.capacity = int64_t{result.engine->runner().pages()} * 16;
-  result.cache = name(options.cache);
+  result.cache = name(*result.engine->runner().options().cache);
   return result;
 }
 

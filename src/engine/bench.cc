@@ -7,6 +7,7 @@
 #include <chrono>
 #include <random>
 
+#include "device/cuda/cuda.h"
 #include "op/paged_attention/paged_attention.h"
 
 namespace flagscale::engine {
@@ -93,6 +94,7 @@ class StepBench {
       chunks_[s].pages = &pages[s];
       chunks_[s].adapter = options_.adapter;
       chunks_[s].rows = 1;
+      chunks_[s].largest = runner_.finds_largest();
     }
     runner_.run(chunks_);
   }
@@ -104,7 +106,7 @@ class StepBench {
     const double rows = streams == 0 ? 1 : n, layers = c.num_layers;
     const double attention = 4.0 * c.num_heads * c.head_dim * context * layers;
     const double cache = 2.0 * c.num_kv_heads * c.head_dim * context * layers *
-                         static_cast<double>(size_of(runner_.options().cache));
+                         static_cast<double>(size_of(*runner_.options().cache));
     StepRate r;
     r.streams = streams, r.seconds = time, r.tokens_per_s = n / time;
     r.flops = 2 * (use_.matrix_elements * n + head * rows) + attention * n;
@@ -119,6 +121,27 @@ class StepBench {
   std::vector<StepChunk> chunks_;
 };
 
+// Of a GPU's memory by copies within it, far larger than its caches.
+double copy_bandwidth() {
+  constexpr size_t kMost = size_t{1} << 30;
+  constexpr int kTimes = 8;
+  const size_t bytes = std::min(kMost, cuda::free_memory() / 4);
+  const auto allocator = make_allocator(DeviceKind::kCuda);
+  const auto from = allocator->allocate(bytes), to = allocator->allocate(bytes);
+  cuda::copy(to.get(), from.get(), bytes);
+  cuda::synchronize();
+  const double time = seconds([&] {
+    for (int i = 0; i < kTimes; ++i) cuda::copy(to.get(), from.get(), bytes);
+    cuda::synchronize();
+  });
+  return 2.0 * kTimes * static_cast<double>(bytes) / time;
+}
+
+double bandwidth(Runner& runner, const WeightUse& use) {
+  if (runner.options().device == DeviceKind::kCuda) return copy_bandwidth();
+  return static_cast<double>(use.bytes) / seconds([&] { read_weights(runner.decoder(), runner.team()); });
+}
+
 }  // namespace
 
 RunnerOptions with_room(RunnerOptions options, const StepBenchOptions& bench) {
@@ -127,7 +150,8 @@ RunnerOptions with_room(RunnerOptions options, const StepBenchOptions& bench) {
   const int64_t length = bench.depth + bench.steps + 1;
   options.max_sequences = most;
   options.max_length = std::max(length, bench.prompt);
-  options.max_tokens = std::max<int64_t>({std::min<int64_t>(bench.prompt, 512), most, 16});
+  const int64_t chunk = options.device == DeviceKind::kCuda ? 8192 : 512;
+  options.max_tokens = std::max<int64_t>({std::min<int64_t>(bench.prompt, chunk), most, 16});
   options.pages = static_cast<int32_t>(std::max(most * ((length + 15) / 16), (options.max_length + 15) / 16));
   return options;
 }
@@ -138,10 +162,7 @@ StepBenchResult bench_steps(Runner& runner, const StepBenchOptions& options) {
   const WeightUse use = weight_use(runner.decoder());
   if (options.prompt > 0) result.prefill = bench.prefill();
   for (const int streams : options.streams) result.decode.push_back(bench.decode(streams));
-  for (int i = 0; i < 3; ++i)
-    result.read_bandwidth = std::max(result.read_bandwidth, static_cast<double>(use.bytes) / seconds([&] {
-                                                              read_weights(runner.decoder(), runner.team());
-                                                            }));
+  for (int i = 0; i < 3; ++i) result.read_bandwidth = std::max(result.read_bandwidth, bandwidth(runner, use));
   result.weight_bytes = use.bytes;
   result.peak_bytes = runner.bytes();
   rusage usage{};

@@ -28,7 +28,8 @@ struct StepRate {
 struct StepBenchResult {
   StepRate prefill;
   std::vector<StepRate> decode;
-  double read_bandwidth = 0;  // bytes/s of reading this model's weights and doing nothing else
+  double read_bandwidth = 0;  // bytes/s of reading this model's weights and doing nothing else; of a GPU: of
+                              // copying its memory, reads and writes
   size_t weight_bytes = 0, peak_bytes = 0, resident_bytes = 0;
 };
 

@@ -20,7 +20,14 @@ struct Format {
   std::string name;
   std::function<void(RunnerOptions&)> set;
   io::Encoding blocks = io::Encoding::kPlain;  // of weights that a GGUF file brings so
+  bool on_gpu = false;
 };
+
+// On a GPU, in one type; tiles for tensor cores where the heads are those of `weights_of`.
+void serve_on_gpu(RunnerOptions& o, op::Packing packing) {
+  o.device = DeviceKind::kCuda;
+  o.weights.packing = packing;
+}
 
 // As `serve` runs what a file holds.
 void serve_fast(RunnerOptions& o) {
@@ -53,6 +60,10 @@ const std::vector<Format>& formats() {
       {"fast_Q4_K", serve_fast, io::Encoding::kQ4_K},
       {"fast_Q5_K", serve_fast, io::Encoding::kQ5_K},
       {"fast_Q6_K", serve_fast, io::Encoding::kQ6_K},
+      {"gpu_fp32", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kF32); }, io::Encoding::kPlain, true},
+      {"gpu_bf16", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kPlain, true},
+      {"gpu_bf16_tiles", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kQ8_0,
+       true},
   };
   return all;
 }
@@ -127,6 +138,8 @@ class Bitwise : public ::testing::TestWithParam<std::tuple<size_t, size_t>> {  /
   }
 
   void SetUp() override {
+    if (formats()[std::get<1>(GetParam())].on_gpu && choose_device("auto") != DeviceKind::kCuda)
+      GTEST_SKIP() << "this machine has no GPU, or this program no kernels for it";
     Engine engine = make();
     alone = run(engine, request());
     ASSERT_EQ(alone.tokens.size(), static_cast<size_t>(kOutput));
@@ -206,7 +219,8 @@ std::vector<std::tuple<size_t, size_t>> cases() {
   std::vector<std::tuple<size_t, size_t>> all;
   for (size_t model = 0; model < kModelNames.size(); ++model)
     for (size_t format = 0; format < formats().size(); ++format)
-      if (model == 0 || formats()[format].blocks == io::Encoding::kPlain) all.emplace_back(model, format);
+      if (model == 0 || (formats()[format].blocks == io::Encoding::kPlain && !formats()[format].on_gpu))
+        all.emplace_back(model, format);
   return all;
 }
 

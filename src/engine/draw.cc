@@ -76,9 +76,14 @@ void change_logits(Sequence& s, std::span<float> logits) {
   penalise(s, logits);
 }
 
-OutputToken next_token(Sequence& s, std::span<float> logits) {
+OutputToken next_token(Sequence& s, const LogitRows& rows, int64_t row) {
   const SamplingParams& p = s.job->request.sampling;
   OutputToken token;
+  if (rows.largest) {
+    token.id = rows.largest[row];
+    return token;
+  }
+  const std::span<float> logits = rows[row];
   float lse = 0;
   thread_local std::vector<float> raw;
   const bool wanted = p.logprobs >= 0, changes = changes_logits(s);
@@ -126,8 +131,8 @@ void end_without_token(Sequence& s) {
             : "no token may come next: the grammar, allowed_token_ids, logit_bias and min_tokens leave none";
 }
 
-void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
-  OutputToken token = next_token(s, logits);
+void draw_row(Sequence& s, const LogitRows& rows, int64_t row, int64_t max_length) {
+  OutputToken token = next_token(s, rows, row);
   if (token.id == kNotNumbers || (token.id == kNoToken && !changes_logits(s)))
     end_without_numbers(s, s.size());
   else if (token.id == kNoToken)
@@ -137,6 +142,11 @@ void draw_row(Sequence& s, std::span<float> logits, int64_t max_length) {
 }
 
 }  // namespace
+
+bool draws_largest(const Sequence& s) {
+  const SamplingParams& p = s.job->request.sampling;
+  return p.temperature <= 0 && p.logprobs < 0 && !changes_logits(s);
+}
 
 void end_without_numbers(Sequence& s, int64_t tokens) {
   s.event.finish = FinishReason::kError;
@@ -161,7 +171,7 @@ void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
 void draw(Sequence& s, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length) {
   for (int64_t i = 0; i < rows.count; ++i) {
     try {
-      draw_row(s, rows[i], max_length);
+      draw_row(s, rows, i, max_length);
     } catch (const Error& error) {  // a grammar that needs too much work
       s.event.finish = FinishReason::kError;
       s.event.refused = true;

@@ -11,9 +11,13 @@ namespace flagscale::engine {
 // Consecutive rows of logits; drawing changes them.
 struct LogitRows {
   float* data = nullptr;
+  const int32_t* largest = nullptr;  // of each row, where that is all that is known
   int64_t vocab = 0, count = 0;
   std::span<float> operator[](int64_t i) const { return {data + i * vocab, static_cast<size_t>(vocab)}; }
 };
+
+// Whether the largest logit of a row is all that drawing looks at, now and later in the same step.
+bool draws_largest(const Sequence& sequence);
 
 // Ends it with kError, which is the model's doing and not the request's: what the model gives after that many
 // of its tokens is not a number.

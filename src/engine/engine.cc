@@ -129,20 +129,29 @@ void Engine::draw_tokens() {
     rows += chunk.rows;
   }
   const int64_t vocab = runner_->config().vocab_size;
+  const bool largest =
+      std::ranges::all_of(chunks_, [](const StepChunk& c) { return c.rows == 0 || c.largest; });
+  std::vector<int32_t>& ids = largest_;
+  ids.clear();
+  for (int64_t i = 0; largest && i < rows; ++i) ids.push_back(runner_->largest(i));
   const auto one = [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
     const StepChunk& chunk = chunks_[i];
     if (chunk.rows == 0) return;
     Sequence& s = *stepped_[i];
-    LogitRows all{runner_->logits(first_rows_[i]).data(), vocab, chunk.rows};
+    if (largest)
+      return draw(s, {nullptr, ids.data() + first_rows_[i], vocab, chunk.rows}, chunk.drafts,
+                  runner_->options().max_length);
+    LogitRows all{runner_->logits(first_rows_[i]).data(), nullptr, vocab, chunk.rows};
     const int64_t draws = chunk.first + static_cast<int64_t>(chunk.ids.size()) == s.size() &&
                                   s.job->request.sampling.max_tokens > 0
                               ? 1 + static_cast<int64_t>(chunk.drafts.size())
                               : 0;
     const int64_t scored = chunk.rows - draws;
-    if (scored > 0) score_prompt(s, chunk.first + chunk.first_row, {all.data, vocab, scored});
+    if (scored > 0) score_prompt(s, chunk.first + chunk.first_row, {all.data, nullptr, vocab, scored});
     if (draws > 0 && s.event.finish == FinishReason::kNone)
-      draw(s, {all.data + scored * vocab, vocab, draws}, chunk.drafts, runner_->options().max_length);
+      draw(s, {all.data + scored * vocab, nullptr, vocab, draws}, chunk.drafts,
+           runner_->options().max_length);
   };
   const auto count = static_cast<int64_t>(chunks_.size());
   runner_->team().for_each(count, one, rows * vocab < (1 << 20) ? count : 1);

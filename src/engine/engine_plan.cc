@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "engine/draw.h"
 #include "engine/engine.h"
 #include "op/paged_attention/paged_attention.h"
 
@@ -135,6 +136,7 @@ void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
     chunk.first_row = scores(s) ? std::max(s.cached, s.prompt_scored) - s.cached : count - 1;
     chunk.rows = scores(s) ? std::max<int64_t>(0, scored - s.cached - chunk.first_row) : 0;
     if (last && s.job->request.sampling.max_tokens > 0) chunk.rows += 1 + drafts;
+    chunk.largest = runner_->finds_largest() && !scores(s) && draws_largest(s);
   }
   stepped_.push_back(&s);
   chunks_.push_back(chunk);

@@ -3,31 +3,44 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 
 #include "base/check.h"
 #include "base/error.h"
-#include "engine/weights.h"
+#include "device/cuda/cuda.h"
+#include "engine/dense_weights.h"
+#include "op/argmax/argmax.h"
+#include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
 #include "op/paged_attention/paged_attention.h"
 #include "op/rope/rope.h"
 
 namespace flagscale::engine {
 
+namespace {
+double gib(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+}  // namespace
+
 // The model's attention over pages.
 class Runner::Attention final : public nn::AttentionContext {
  public:
-  Tensor positions, slots, block_tables, cu_seqlens, context_lens;
+  const StepInputs* inputs = nullptr;
   const int64_t* sequences = nullptr;
+  op::LongestSequence longest;
   std::vector<Tensor> k_pages, v_pages;  // a layer
+
+  void place(Arena& arena, const model::DecoderConfig& config, int64_t pages, DType cache);
 
   Tensor attend(Context& context, const nn::AttentionSpec& spec, const Tensor& q, const Tensor& k,
                 const Tensor& v) override {
     const auto layer = static_cast<size_t>(spec.layer);
-    const Tensor rotated = op::rope_append(context, q, k, v, positions, slots, spec.cos->value,
-                                           spec.sin->value, spec.interleaved, k_pages[layer], v_pages[layer]);
-    return op::paged_attention(context, rotated, k_pages[layer], v_pages[layer], block_tables, cu_seqlens,
-                               context_lens, sequences,
-                               {spec.heads, spec.kv_heads, spec.head_dim, spec.scale, spec.window});
+    const Tensor rotated =
+        op::rope_append(context, q, k, v, inputs->positions, inputs->slots, spec.cos->value, spec.sin->value,
+                        spec.interleaved, k_pages[layer], v_pages[layer]);
+    return op::paged_attention(context, rotated, k_pages[layer], v_pages[layer], inputs->block_tables,
+                               inputs->cu_seqlens, inputs->context_lens, sequences,
+                               {spec.heads, spec.kv_heads, spec.head_dim, spec.scale, spec.window}, longest);
   }
 };
 
@@ -41,6 +54,7 @@ DType parse_cache_dtype(std::string_view name) {
 Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
     : options_(options), config_(std::move(config)), team_(options.threads) {
   RunnerOptions& o = options_;
+  if (!o.cache && !on_gpu()) o.cache = DType::kF32;
   config_.max_positions = o.max_length =
       std::min(o.max_length, config_.max_positions);  // rotary tables no longer than needed
   if (o.max_rows == 0) o.max_rows = std::max<int64_t>(64, 2 * o.max_sequences);
@@ -53,127 +67,215 @@ Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
 
 Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options)
     : Runner(std::move(config), options) {
+  check_device();
   attention_ = std::make_unique<Attention>();
-  allocator_ = make_cpu_allocator();
+  allocator_ = make_allocator(options_.device);
   decoder_ = std::make_unique<model::Decoder>(config_, partition_);
-  place_weights(arena_, *decoder_, weights, options_.weights);
-  if (options.pages == 0) fit_cache();
-  place_cache();
+  place_model(weights);
   place_inputs();
   if (options_.max_adapters > 0)
     adapters_ = std::make_unique<Adapters>(arena_, *decoder_, options_.max_adapters,
                                            options_.max_adapter_rank, options_.max_tokens, &num_tokens_);
-  trace();
-  const size_t available = available_memory();
+  if (options.pages == 0) fit_cache();
+  attention_->place(arena_, config_, options_.pages, *options_.cache);
+  results_ = trace(program_, *attention_);
+  arena_.add(program_);
+  const size_t available = available_memory(options_.device);
   if (arena_.bytes() > available)
     fail(ErrorKind::kResource,
-         "the model needs {:.1f} GiB (weights, {} cache pages, one step), this machine has {:.1f} free; "
+         "the model needs {:.1f} GiB (weights, {} cache pages, one step), this {} has {:.1f} free; "
          "lower --max-model-len, or take fewer bits with --quantization",
-         static_cast<double>(arena_.bytes()) / (1 << 30), options_.pages,
-         static_cast<double>(available) / (1 << 30));
-  arena_.bind(*allocator_);
-  load_weights(*decoder_, weights, options_.weights, team_);
+         gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available));
+  arena_.bind(*allocator_, options_.device);
+  load_model(weights);
 }
 
 Runner::~Runner() = default;
 
-size_t Runner::page_bytes() const {
-  const auto& c = config_;
-  const int64_t elements = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel() +
-                           op::v_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel();
-  return static_cast<size_t>(elements * c.num_layers) * size_of(options_.cache);
+// What has no kernel there, by name, before anything is read.
+void Runner::check_device() const {
+  if (!on_gpu()) return;
+  constexpr const char* kInstead = "have no kernels for a GPU yet: run with --device cpu";
+  if (config_.moe.experts > 0) fail(ErrorKind::kUnsupported, "mixtures of experts {}", kInstead);
+  if (options_.max_adapters > 0) fail(ErrorKind::kUnsupported, "LoRA adapters {}", kInstead);
+  if (options_.cache == DType::kI8)
+    fail(ErrorKind::kUnsupported,
+         "a cache in int8 has no kernel for a GPU yet: take bfloat16 (kv_cache_dtype), or run with --device "
+         "cpu");
 }
 
-// The memory is touched as pages are used, so that a large cache costs nothing until then; but it may all be
-// used one day. One sequence of full length must fit in any case.
+void Runner::place_model(const io::WeightSet& weights) {
+  if (!on_gpu()) return place_weights(arena_, *decoder_, weights, options_.weights);
+  const DType dtype = dense_type(*decoder_, weights, options_.weights);
+  if (!options_.cache) options_.cache = dtype;
+  place_dense(arena_, *decoder_, weights, dtype);
+}
+
+void Runner::load_model(const io::WeightSet& weights) {
+  if (on_gpu()) {
+    upload_weights(*decoder_, weights, options_.device, team_);
+    gpu_ =
+        std::make_unique<GpuSteps>(program_, team_, inputs_.all,
+                                   GpuSteps::Results{results_.logits, results_.largest, results_.embeddings});
+    host_inputs_ = gpu_->inputs(), host_logits_ = gpu_->logits(), host_embeddings_ = gpu_->embeddings();
+    host_largest_ = gpu_->largest();
+    return;
+  }
+  load_weights(*decoder_, weights, options_.weights, team_);
+  host_inputs_ = inputs_.all.data<int32_t>();
+  host_logits_ = results_.logits.data<float>(), host_embeddings_ = results_.embeddings.data<float>();
+}
+
+size_t Runner::page_bytes() const {
+  const auto& c = config_;
+  const int64_t elements = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, *options_.cache).numel() +
+                           op::v_pages_shape(1, c.num_kv_heads, c.head_dim, *options_.cache).numel();
+  return static_cast<size_t>(elements * c.num_layers) * size_of(*options_.cache);
+}
+
+// On the CPU memory is touched as pages are used, so that a large cache costs nothing until then; but it may
+// all be used one day. One sequence of full length must fit in any case.
 void Runner::fit_cache() {
-  const size_t weights = std::max(weight_use(*decoder_).bytes, arena_.persistent_bytes()),
-               available = available_memory(), left = available > weights ? available - weights : 0;
+  const size_t given = options_.cache_bytes, there = on_gpu() || given == 0 ? memory_for_cache() : given,
+               bytes = given > 0 ? std::min(given, there) : there;
   const int64_t least = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens,
-                most = static_cast<int64_t>((options_.cache_bytes > 0 ? options_.cache_bytes : left / 2) /
-                                            page_bytes());
-  if (options_.cache_bytes > 0 && most < least)
+                most = static_cast<int64_t>(bytes / page_bytes());
+  if (given > 0 && most < least)
     fail(ErrorKind::kInvalidArgument,
          "a cache of {} bytes holds {} tokens, fewer than the {} of one sequence: it needs {} bytes for it",
-         options_.cache_bytes, most * op::kPageTokens, options_.max_length,
-         static_cast<size_t>(least) * page_bytes());
+         bytes, most * op::kPageTokens, options_.max_length, static_cast<size_t>(least) * page_bytes());
+  if (on_gpu() && most < least)
+    fail(ErrorKind::kResource,
+         "the GPU has {:.1f} of {:.1f} GiB free; within gpu_memory_utilization={:g}, {:.1f} GiB are left for "
+         "the "
+         "cache beside weights and a step ({:.1f} GiB), and one sequence of {} tokens needs {:.1f}; lower "
+         "max_model_len or max_num_batched_tokens, or raise gpu_memory_utilization",
+         gib(cuda::free_memory()), gib(cuda::total_memory()), options_.memory_share, gib(there),
+         gib(arena_.persistent_bytes() + step_bytes()), options_.max_length,
+         gib(static_cast<size_t>(least) * page_bytes()));
   options_.pages = static_cast<int32_t>(std::clamp<int64_t>(options_.pages, least, std::max(least, most)));
 }
 
+// On the CPU half of what weights leave free; of a GPU's share all, but for the driver's own and our graphs.
+size_t Runner::memory_for_cache() const {
+  constexpr size_t kReserve = size_t{512} << 20;
+  if (!on_gpu()) {
+    const size_t weights = std::max(weight_use(*decoder_).bytes, arena_.persistent_bytes()),
+                 available = available_memory();
+    return available > weights ? (available - weights) / 2 : 0;
+  }
+  const size_t free = cuda::free_memory(), total = cuda::total_memory();
+  const auto kept = static_cast<size_t>(static_cast<double>(total) * (1 - options_.memory_share));
+  const size_t taken = kept + kReserve + arena_.persistent_bytes() + step_bytes();
+  return free > taken ? free - taken : 0;
+}
+
+// Of a step's transient tensors: traced with a cache of one page, since the pages' number changes none.
+size_t Runner::step_bytes() const {
+  Arena arena;
+  Attention attention = *attention_;
+  attention.place(arena, config_, 1, *options_.cache);
+  Program probe("probe");
+  trace(probe, attention);
+  return probe.transient_bytes();
+}
+
 // A page of all layers lies together, so that memory is touched as sequences grow and no further.
-void Runner::place_cache() {
-  const auto& c = config_;
-  const int64_t k = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel(),
-                v = op::v_pages_shape(1, c.num_kv_heads, c.head_dim, options_.cache).numel();
-  const Tensor pages =
-      arena_.persistent("kv_pages", {options_.pages, c.num_layers * (k + v)}, options_.cache);
+void Runner::Attention::place(Arena& arena, const model::DecoderConfig& c, int64_t pages, DType cache) {
+  const int64_t k = op::k_pages_shape(1, c.num_kv_heads, c.head_dim, cache).numel(),
+                v = op::v_pages_shape(1, c.num_kv_heads, c.head_dim, cache).numel();
+  const Tensor all = arena.persistent("kv_pages", {pages, c.num_layers * (k + v)}, cache);
+  k_pages.clear(), v_pages.clear();
   for (int64_t layer = 0; layer < c.num_layers; ++layer) {
-    attention_->k_pages.push_back(pages.columns(layer * (k + v), k));
-    attention_->v_pages.push_back(pages.columns(layer * (k + v) + k, v));
+    k_pages.push_back(all.columns(layer * (k + v), k));
+    v_pages.push_back(all.columns(layer * (k + v) + k, v));
   }
 }
 
 void Runner::place_inputs() {
-  const int64_t n = options_.max_tokens,
+  const int64_t n = options_.max_tokens, s = options_.max_sequences,
                 pages = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
-  const auto ints = [&](const char* what, const int64_t* live) {
-    return arena_.persistent(what, {n}, DType::kI32).with_live(live);
-  };
-  ids_ = ints("ids", &num_tokens_);
-  positions_ = ints("positions", &num_tokens_);
-  slots_ = ints("slots", &num_tokens_);
-  rows_ = arena_.persistent("rows", {options_.max_rows}, DType::kI32).with_live(&num_rows_);
-  embedded_rows_ =
-      arena_.persistent("embedded_rows", {options_.max_sequences}, DType::kI32).with_live(&num_embedded_);
-  attention_->positions = positions_;
-  attention_->slots = slots_;
-  attention_->block_tables = arena_.persistent("block_tables", {options_.max_sequences, pages}, DType::kI32);
-  attention_->cu_seqlens = arena_.persistent("cu_seqlens", {options_.max_sequences + 1}, DType::kI32);
-  attention_->context_lens = arena_.persistent("context_lens", {options_.max_sequences}, DType::kI32);
+  constexpr int64_t kLine = 16;  // what begins at a line of memory
+  const std::array<int64_t, 8> sizes{n, n, n, options_.max_rows, s, s + 1, s, s * pages};
+  std::array<int64_t, 9> at{};
+  for (size_t i = 0; i < sizes.size(); ++i) at[i + 1] = at[i] + (sizes[i] + kLine - 1) / kLine * kLine;
+  StepInputs& in = inputs_;
+  in.all = arena_.persistent("inputs", {at.back()}, DType::kI32);
+  const auto piece = [&](size_t i) { return in.all.rows(at[i], sizes[i]); };
+  in.ids = piece(0).with_live(&num_tokens_);
+  in.positions = piece(1).with_live(&num_tokens_);
+  in.slots = piece(2).with_live(&num_tokens_);
+  in.rows = piece(3).with_live(&num_rows_);
+  in.embedded_rows = piece(4).with_live(&num_embedded_);
+  in.cu_seqlens = piece(5);
+  in.context_lens = piece(6);
+  in.block_tables = piece(7).reshape({s, pages});
+  attention_->inputs = &inputs_;
   attention_->sequences = &num_sequences_;
+  attention_->longest = {&longest_chunk_, &longest_context_};
 }
 
-void Runner::trace() {
-  Tracer tracer(program_);
+Runner::Results Runner::trace(Program& program, Attention& attention) const {
+  Tracer tracer(program);
   Context context{tracer, nullptr};
-  const Tensor hidden = decoder_->hidden(context, ids_, *attention_);
-  logits_ = decoder_->logits(context, op::embedding(context, rows_, hidden));
-  embeddings_ = op::embedding(context, embedded_rows_, hidden);
-  program_.keep(logits_);
-  program_.keep(embeddings_);
-  program_.plan(machine_isa(), team_.size());
-  arena_.add(program_);
+  const Tensor hidden = decoder_->hidden(context, inputs_.ids, attention);
+  Results results;
+  results.logits = decoder_->logits(context, op::embedding(context, inputs_.rows, hidden));
+  results.embeddings = op::embedding(context, inputs_.embedded_rows, hidden);
+  if (results.embeddings.dtype() != DType::kF32)
+    results.embeddings = op::cast(context, results.embeddings, DType::kF32);
+  if (on_gpu()) results.largest = op::argmax(context, results.logits);
+  program.keep(results.logits);
+  if (on_gpu()) program.keep(results.largest);
+  program.keep(results.embeddings);
+  program.plan(on_gpu() ? Isa::kCuda : machine_isa(), team_.size());
+  return results;
 }
 
 void Runner::run(std::span<const StepChunk> chunks) {
-  num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = 0;
-  attention_->cu_seqlens.data<int32_t>()[0] = 0;
+  num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = longest_chunk_ = longest_context_ = 0;
+  host(inputs_.cu_seqlens)[0] = 0;
   for (const StepChunk& chunk : chunks) place_chunk(chunk);
-  program_.run(team_);
+  if (!on_gpu()) return program_.run(team_);
+  // A power of two, so that few graphs serve all lengths.
+  longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),
+                              inputs_.block_tables.dim(1) * op::kPageTokens);
+  const int64_t tables = (inputs_.block_tables.offset() - inputs_.all.offset()) / sizeof(int32_t);
+  const bool largest =
+      std::ranges::all_of(chunks, [](const StepChunk& c) { return c.rows == 0 || c.largest; });
+  const bool single = num_tokens_ == num_sequences_ && num_rows_ == num_tokens_ && num_embedded_ == 0;
+  gpu_->run({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, largest, num_embedded_,
+             num_tokens_, longest_context_, single});
+}
+
+int32_t* Runner::host(const Tensor& input) const {
+  return host_inputs_ + (input.offset() - inputs_.all.offset()) / sizeof(int32_t);
 }
 
 void Runner::place_chunk(const StepChunk& chunk) {
   FLAGSCALE_CHECK(num_sequences_ < options_.max_sequences && !chunk.ids.empty());
-  const Tensor& tables = attention_->block_tables;
+  const int64_t before = num_tokens_;
   std::copy(chunk.pages->begin(), chunk.pages->end(),
-            tables.data<int32_t>() + num_sequences_ * tables.dim(1));
+            host(inputs_.block_tables) + num_sequences_ * inputs_.block_tables.dim(1));
   FLAGSCALE_CHECK(num_rows_ + chunk.rows <= options_.max_rows);
   for (int64_t i = 0; i < chunk.rows; ++i)
-    rows_.data<int32_t>()[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
+    host(inputs_.rows)[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
   int32_t position = chunk.first;
   for (const int32_t id : chunk.ids) place_token(id, position++, chunk);
-  if (chunk.embed) embedded_rows_.data<int32_t>()[num_embedded_++] = static_cast<int32_t>(num_tokens_ - 1);
+  if (chunk.embed) host(inputs_.embedded_rows)[num_embedded_++] = static_cast<int32_t>(num_tokens_ - 1);
   for (const int32_t id : chunk.drafts) place_token(id, position++, chunk);
-  attention_->context_lens.data<int32_t>()[num_sequences_] = position;
-  attention_->cu_seqlens.data<int32_t>()[++num_sequences_] = static_cast<int32_t>(num_tokens_);
+  host(inputs_.context_lens)[num_sequences_] = position;
+  host(inputs_.cu_seqlens)[++num_sequences_] = static_cast<int32_t>(num_tokens_);
+  longest_chunk_ = std::max(longest_chunk_, num_tokens_ - before);
+  longest_context_ = std::max<int64_t>(longest_context_, position);
 }
 
 void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {
   FLAGSCALE_CHECK(num_tokens_ < options_.max_tokens);
   constexpr auto kPage = static_cast<int32_t>(op::kPageTokens);
-  ids_.data<int32_t>()[num_tokens_] = id;
-  positions_.data<int32_t>()[num_tokens_] = position;
-  slots_.data<int32_t>()[num_tokens_] =
+  host(inputs_.ids)[num_tokens_] = id;
+  host(inputs_.positions)[num_tokens_] = position;
+  host(inputs_.slots)[num_tokens_] =
       (*chunk.pages)[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
   if (adapters_) adapters_->slots().data<int32_t>()[num_tokens_] = chunk.adapter;
   ++num_tokens_;
@@ -181,12 +283,12 @@ void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {
 
 std::span<float> Runner::logits(int64_t i) const {
   const int64_t vocab = config_.vocab_size;
-  return {logits_.data<float>() + i * vocab, static_cast<size_t>(vocab)};
+  return {host_logits_ + i * vocab, static_cast<size_t>(vocab)};
 }
 
 std::span<const float> Runner::embedding(int64_t i) const {
   const int64_t hidden = config_.hidden_size;
-  return {embeddings_.data<float>() + i * hidden, static_cast<size_t>(hidden)};
+  return {host_embeddings_ + i * hidden, static_cast<size_t>(hidden)};
 }
 
 }  // namespace flagscale::engine

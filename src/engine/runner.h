@@ -2,11 +2,14 @@
 // The model with its serving weights and cache, behind one replayed plan: a mixed step of prompt chunks and
 // single tokens, up to fixed capacities.
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "engine/adapters.h"
+#include "engine/gpu_steps.h"
 #include "engine/weights.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
@@ -15,14 +18,17 @@
 namespace flagscale::engine {
 
 struct RunnerOptions {
-  WeightOptions weights;      // activations are fp32
-  DType cache = DType::kF32;  // or kBF16, or kI8: a scale for each token and head
-  int64_t max_tokens = 256;   // a step
+  WeightOptions weights;                 // activations are fp32; on a GPU of the weights' type
+  DeviceKind device = DeviceKind::kCpu;  // or kCuda
+  double memory_share = 0.9;             // of a GPU's memory that all who use it may have taken
+  std::optional<DType> cache;  // fp32, bf16, or int8 with a scale for each token and head; none: fp32,
+                               // on a GPU the weights' type
+  int64_t max_tokens = 256;    // a step
   int64_t max_sequences = 32;
   int64_t max_length = 2048;  // tokens of a sequence
   int64_t max_rows = 0;       // of logits in a step; 0: twice max_sequences, at least 64, at most max_tokens
   int32_t pages = 0;          // of 16 tokens; 0: room for max_sequences of max_length, in cache_bytes at most
-  size_t cache_bytes = 0;     // 0: half of the memory that the weights leave free
+  size_t cache_bytes = 0;     // 0: half of the memory that the weights leave free; of a GPU's share all
   int threads = 0;
   int max_adapters = 0;  // LoRA adapters that may be loaded at once
   int64_t max_adapter_rank = 16;
@@ -35,12 +41,22 @@ struct StepChunk {
   int32_t first = 0;                            // position of ids[0]; what is before it is in the cache
   const std::vector<int32_t>* pages = nullptr;  // of the sequence, in order of position
   int64_t first_row = 0, rows = 0;              // the logits of these of ids and drafts are wanted
+  bool largest = false;                         // of each of those rows, and its logits are not
   bool embed = false;                           // the hidden state of the last id is wanted
   int32_t adapter = -1;                         // slot of its LoRA adapter; -1: none
 };
 
 // "fp32", "bf16", "int8", and PyTorch's names of them. Throws Error naming them.
 DType parse_cache_dtype(std::string_view name);
+
+// Where a step's inputs lie, as int32: in one tensor, so that one copy takes them to a GPU.
+struct StepInputs {
+  Tensor all;
+  Tensor ids, positions, slots;     // [max_tokens]
+  Tensor rows, embedded_rows;       // [max_rows], [max_sequences]
+  Tensor cu_seqlens, context_lens;  // [max_sequences + 1], [max_sequences]
+  Tensor block_tables;              // [max_sequences, pages of the longest], last: a step uses its front
+};
 
 class Runner {
  public:
@@ -54,6 +70,10 @@ class Runner {
   // The i-th of the rows that the last step wanted, in order, one after another in memory. The caller may
   // change them.
   virtual std::span<float> logits(int64_t i) const;
+  // Of the same row, where all chunks of the step want the largest alone: what op::argmax gives.
+  virtual int32_t largest(int64_t i) const { return host_largest_[i]; }
+  // Whether that is cheaper than logits.
+  virtual bool finds_largest() const { return on_gpu(); }
   // After the final norm, of the i-th chunk of the last step that wanted it.
   virtual std::span<const float> embedding(int64_t i) const;
 
@@ -72,10 +92,19 @@ class Runner {
 
  private:
   class Attention;
+  struct Results {
+    Tensor logits, largest, embeddings;  // largest: on a GPU
+  };
+  bool on_gpu() const { return options_.device == DeviceKind::kCuda; }
+  void check_device() const;
+  void place_model(const io::WeightSet& weights);
+  void load_model(const io::WeightSet& weights);
   void fit_cache();
-  void place_cache();
+  size_t memory_for_cache() const;
+  size_t step_bytes() const;
   void place_inputs();
-  void trace();
+  Results trace(Program& program, Attention& attention) const;
+  int32_t* host(const Tensor& input) const;
   void place_chunk(const StepChunk& chunk);
   void place_token(int32_t id, int32_t position, const StepChunk& chunk);
 
@@ -89,10 +118,14 @@ class Runner {
   std::unique_ptr<Allocator> allocator_;
   Arena arena_;
   Program program_{"step"};
-  Tensor ids_, positions_, slots_, rows_, embedded_rows_;
-  Tensor logits_, embeddings_;
-  int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0,
-          num_sequences_ = 0;  // live counts, read by kernels
+  StepInputs inputs_;
+  Results results_;
+  int32_t* host_inputs_ = nullptr;  // the same in the host's reach
+  float *host_logits_ = nullptr, *host_embeddings_ = nullptr;
+  const int32_t* host_largest_ = nullptr;
+  int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0, num_sequences_ = 0, longest_chunk_ = 0,
+          longest_context_ = 0;    // live counts, read by kernels
+  std::unique_ptr<GpuSteps> gpu_;  // null: on the CPU
 };
 
 }  // namespace flagscale::engine

@@ -194,13 +194,15 @@ void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const W
 WeightUse weight_use(model::Decoder& decoder) {
   WeightUse use;
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
-    const size_t bytes = p.packed.bytes();
+    const size_t bytes = p.packed.defined()                         ? p.packed.bytes()
+                         : p.shape.rank() == 2 && p.value.defined() ? p.value.bytes()
+                                                                    : 0;
     use.bytes += bytes;
     const bool looked_up = p.name == "model.embed_tokens.weight" && !decoder.config().tie_embeddings;
     const double share =
         p.groups == 1 ? 1 : static_cast<double>(decoder.config().moe.top_k) / static_cast<double>(p.groups);
     if (!looked_up) use.read_bytes += static_cast<size_t>(static_cast<double>(bytes) * share);
-    if (p.packed.defined() && p.shard != nn::Shard::kVocabulary)
+    if (p.shape.rank() == 2 && p.shard != nn::Shard::kVocabulary)
       use.matrix_elements += static_cast<double>(p.shape.numel()) * share;
   }
   return use;
@@ -225,6 +227,13 @@ void read_weights(model::Decoder& decoder, const Team& team) {
 
 namespace {
 
+// The type of a model whose matrices are dense, on a GPU; none: they are packed.
+std::optional<DType> dense_matrices(model::Decoder& decoder) {
+  for (const nn::Parameter& p : decoder.parameters().parameters())
+    if (p.shape.rank() == 2 && p.value.defined()) return p.value.dtype();
+  return std::nullopt;
+}
+
 // The formats of all matrices, by bytes, most first.
 std::vector<op::Packing> packings(model::Decoder& decoder) {
   std::map<op::Packing, size_t> bytes;
@@ -244,12 +253,14 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::string weight_formats(model::Decoder& decoder) {
+  if (const auto dense = dense_matrices(decoder)) return std::string(name(*dense));
   std::vector<std::string> names;
   for (const op::Packing packing : packings(decoder)) names.emplace_back(op::info(packing).name);
   return joined(names);
 }
 
 std::string compute_text(model::Decoder& decoder, op::Compute compute) {
+  if (const auto dense = dense_matrices(decoder)) return std::string(name(*dense)) + " on the GPU";
   std::vector<std::string> rounded, exact;
   for (const op::Packing packing : packings(decoder)) {
     const op::Compute used = op::compute_for(packing, compute);

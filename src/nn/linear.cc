@@ -8,9 +8,9 @@ namespace flagscale::nn {
 
 Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
-  const Tensor y = weight_->packed.defined()
-                       ? op::packed_linear(context, x, weight_->packed, bias)
-                       : op::linear(context, x, weight_->value, bias, out.value_or(x.dtype()));
+  const Tensor y = weight_->packed.defined() ? op::packed_linear(context, x, weight_->packed, bias)
+                                             : op::linear(context, x, weight_->value, bias,
+                                                          out.value_or(x.dtype()), weight_->steady);
   if (!lora_) return y;
   for (const LoraPart& part : lora_->parts)
     if (lora_->slots.defined())

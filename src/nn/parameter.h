@@ -40,6 +40,7 @@ struct Parameter {
 
   int64_t groups = 1;    // experts: equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it
+  bool steady = false;   // of a dense copy: a row's product has the same bits in any batch (serving)
 };
 
 // A table computed from the configuration (rotary angles), not learned and not stored.
@@ -58,6 +59,7 @@ class ParameterList {
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
   std::deque<Constant>& constants() { return constants_; }
+  const std::deque<Constant>& constants() const { return constants_; }
   int64_t numel() const;
 
  private:

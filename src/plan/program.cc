@@ -92,11 +92,15 @@ KernelContext Program::context(size_t launch, const Team& team) const {
   return {{device_, 0}, isa_, team, {workspace, workspace_bytes_[launch]}};
 }
 
-void Program::run(const Team& team) const {
+void Program::start(const Team& team) const {
   for (size_t i = 0; i < launches_.size(); ++i) {
     KernelContext kernel_context = context(i, team);
     launches_[i]->run(kernel_context);
   }
+}
+
+void Program::run(const Team& team) const {
+  start(team);
   if (device_ == DeviceKind::kCuda) cuda::synchronize();
 }
 

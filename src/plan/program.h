@@ -36,6 +36,8 @@ class Program {
   Cost cost() const;  // at full capacity
 
   void run(const Team& team) const;
+  // The same without waiting for a GPU.
+  void start(const Team& team) const;
   // The same, with the seconds that each launch took added to its op's name.
   void profile(const Team& team, std::unordered_map<std::string, double>& seconds) const;
 

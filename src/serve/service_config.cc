@@ -47,8 +47,13 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
               "int8: quantised activations on integer weights; bf16: rounded ones on bf16",
        .choices = {"exact", "bf16", "int8", "fast"}});
   keys.acts("kv_cache_dtype", [](ServiceConfig& c) -> auto& { return c.kv_cache_dtype; },
-            {.doc = "type of the cache; auto: float32 with compute exact, else bfloat16",
+            {.doc = "type of the cache; auto: float32 with compute exact, else bfloat16; on "
+                    "a GPU the weights' type",
              .choices = {"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}});
+  keys.acts("device", [](ServiceConfig& c) -> auto& { return c.device; },
+            {.doc = "auto: a GPU where there is one", .choices = {"auto", "cpu", "cuda"}});
+  keys.acts("gpu_memory_utilization", [](ServiceConfig& c) -> auto& { return c.gpu_memory_utilization; },
+            {.doc = "share of a GPU's memory that may be taken in all", .above = 0, .most = 1});
   keys.acts("max_model_len", [](ServiceConfig& c) -> auto& { return c.max_model_len; },
             {.doc = "tokens of the longest sequence; none: the model's, up to 8192",
              .least = 16,
@@ -57,7 +62,7 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("max_num_seqs", [](ServiceConfig& c) -> auto& { return c.max_num_seqs; },
             {.doc = "sequences computed at once", .least = 1, .most = 4096});
   keys.acts("max_num_batched_tokens", [](ServiceConfig& c) -> auto& { return c.max_num_batched_tokens; },
-            {.doc = "tokens of one step", .least = 16, .most = 65536});
+            {.doc = "tokens of one step; none: 256, on a GPU 2048", .least = 16, .most = 65536});
   keys.acts("num_kv_blocks", [](ServiceConfig& c) -> auto& { return c.num_kv_blocks; },
             {.doc = "pages of 16 tokens in the cache; 0: max_num_seqs of max_model_len, in "
                     "kv_cache_memory_bytes at most",
@@ -65,7 +70,9 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
              .most = 1 << 27,
              .aliases = {"num_gpu_blocks_override"}});
   keys.acts("kv_cache_memory_bytes", [](ServiceConfig& c) -> auto& { return c.kv_cache_memory_bytes; },
-            {.doc = "of the cache at most; 0: half of the memory that the weights leave free", .least = 0});
+            {.doc = "of the cache at most; 0: half of the memory that the weights leave free, of a "
+                    "GPU's share all",
+             .least = 0});
   keys.acts("threads", [](ServiceConfig& c) -> auto& { return c.threads; },
             {.doc = "of the engine; 0: all cores", .least = 0, .most = 4096});
   keys.acts("enable_prefix_caching", [](ServiceConfig& c) -> auto& { return c.enable_prefix_caching; },
@@ -127,8 +134,7 @@ void add_output_keys(config::Schema<ServiceConfig>& keys) {
 }
 
 void add_other_keys(config::Schema<ServiceConfig>& keys) {
-  for (const char* name : {"gpu_memory_utilization",
-                           "enforce_eager",
+  for (const char* name : {"enforce_eager",
                            "compilation_config",
                            "swap_space",
                            "block_size",
@@ -139,7 +145,6 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
                            "disable_log_stats",
                            "disable_log_requests",
                            "distributed_executor_backend",
-                           "device",
                            "max_seq_len_to_capture",
                            "num_scheduler_steps",
                            "mm_processor_kwargs",

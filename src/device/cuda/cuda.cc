@@ -10,6 +10,14 @@ namespace flagscale::cuda {
 namespace {
 
 constexpr unsigned kPortableAndMapped = 1 | 2;  // CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
+constexpr int kThisThread = 1;                  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+
+// Where a thread's kernels go (CU_STREAM_PER_THREAD): kernels are compiled for it, since the old default
+// stream cannot be recorded.
+StreamObject* stream() {
+  return reinterpret_cast<StreamObject*>(
+      uintptr_t{2});  // NOLINT(performance-no-int-to-ptr): as cuda.h has it
+}
 
 const Driver& driver() {
   std::string reason;
@@ -114,12 +122,28 @@ void require(int index) {
          found().gpus.size());
 }
 
-size_t free_memory(int index) {
-  enter(index);
+namespace {
+
+struct Memory {
   size_t free = 0, total = 0;
-  check(driver().memory_info(&free, &total), "ask for free memory");
-  return free;
+};
+Memory memory_of(int index) {
+  enter(index);
+  Memory memory;
+  check(driver().memory_info(&memory.free, &memory.total), "ask for free memory");
+  return memory;
 }
+
+// Once a thread: a server's engine runs on another one than that which made it.
+void enter_here() {
+  thread_local const DeviceHandle entered = enter(0);
+  (void)entered;
+}
+
+}  // namespace
+
+size_t free_memory(int index) { return memory_of(index).free; }
+size_t total_memory(int index) { return memory_of(index).total; }
 
 std::unique_ptr<Allocator> make_allocator(int index) {
   require(index);
@@ -134,6 +158,33 @@ std::unique_ptr<Allocator> make_shared_allocator(int index) {
 void copy(void* to, const void* from, size_t bytes) {
   check(driver().copy(reinterpret_cast<Pointer>(to), reinterpret_cast<Pointer>(from), bytes), "copy memory");
 }
+
+void copy_later(void* to, const void* from, size_t bytes) {
+  enter_here();
+  check(driver().copy_later(reinterpret_cast<Pointer>(to), reinterpret_cast<Pointer>(from), bytes, stream()),
+        "copy memory");
+}
+
+Graph::Graph(const std::function<void()>& launches) {
+  enter_here();
+  check(driver().record(stream(), kThisThread), "record a graph");
+  GraphObject* graph = nullptr;
+  try {
+    launches();
+  } catch (...) {
+    driver().end_record(stream(), &graph);
+    if (graph) driver().free_graph(graph);
+    throw;
+  }
+  check(driver().end_record(stream(), &graph), "record a graph");
+  const Status status = driver().make_runnable(&run_, graph, 0);
+  driver().free_graph(graph);
+  check(status, "make a graph");
+}
+
+Graph::~Graph() { driver().free_runnable(run_); }
+
+void Graph::launch() const { check(driver().run_graph(run_, stream()), "launch a graph"); }
 
 void synchronize() { check(driver().synchronize(), "a kernel failed"); }
 

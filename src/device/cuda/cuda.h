@@ -2,6 +2,7 @@
 // NVIDIA GPUs through the driver's own library (libcuda.so.1), opened when first asked for: one program runs
 // where there is a GPU and where there is none. Nothing here needs the CUDA toolkit.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,8 +24,9 @@ bool built();
 // Throws Error{kUnsupported} that says why and what to do, unless this program can run on GPU `index`.
 void require(int index = 0);
 
-// Bytes that this process may still take of a GPU.
+// Bytes that this process may still take of a GPU, and all that it has.
 size_t free_memory(int index = 0);
+size_t total_memory(int index = 0);
 
 // The GPU's own memory, which the host cannot address. Throws Error{kResource} when there is none.
 std::unique_ptr<Allocator> make_allocator(int index = 0);
@@ -34,6 +36,24 @@ std::unique_ptr<Allocator> make_shared_allocator(int index = 0);
 
 // Between any two kinds of memory, after what was launched before.
 void copy(void* to, const void* from, size_t bytes);
+
+// The same behind what this thread launched, without waiting for it. The host's side is pinned memory, which
+// must not change before synchronize().
+void copy_later(void* to, const void* from, size_t bytes);
+
+// What a thread launches, recorded once, then launched as a whole: the GPU goes from kernel to kernel without
+// the host.
+class Graph {
+ public:
+  // Nothing of `launches` runs; pointers and sizes are kept as they are now. Throws what it throws.
+  explicit Graph(const std::function<void()>& launches);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  void launch() const;
+
+ private:
+  struct GraphRunObject* run_ = nullptr;
+};
 
 // Waits for what was launched. Throws Error{kResource} with the driver's words for a
 // kernel that failed or a GPU that was lost.

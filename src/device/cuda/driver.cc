@@ -30,6 +30,13 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuMemFreeHost", d.free_host)) return "cuMemFreeHost";
   if (missing("cuMemcpy", d.copy)) return "cuMemcpy";
   if (missing("cuMemsetD8_v2", d.fill)) return "cuMemsetD8_v2";
+  if (missing("cuMemcpyAsync", d.copy_later)) return "cuMemcpyAsync";
+  if (missing("cuStreamBeginCapture_v2", d.record)) return "cuStreamBeginCapture_v2";
+  if (missing("cuStreamEndCapture", d.end_record)) return "cuStreamEndCapture";
+  if (missing("cuGraphInstantiateWithFlags", d.make_runnable)) return "cuGraphInstantiateWithFlags";
+  if (missing("cuGraphLaunch", d.run_graph)) return "cuGraphLaunch";
+  if (missing("cuGraphExecDestroy", d.free_runnable)) return "cuGraphExecDestroy";
+  if (missing("cuGraphDestroy", d.free_graph)) return "cuGraphDestroy";
   return nullptr;
 }
 

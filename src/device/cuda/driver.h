@@ -11,6 +11,9 @@ using Status = int;                  // CUresult
 using DeviceHandle = int;            // CUdevice
 using Pointer = unsigned long long;  // CUdeviceptr
 struct ContextObject;
+struct StreamObject;
+struct GraphObject;
+struct GraphRunObject;
 
 struct Driver {
   Status (*init)(unsigned);
@@ -29,6 +32,13 @@ struct Driver {
   Status (*free_host)(void*);
   Status (*copy)(Pointer to, Pointer from, size_t);
   Status (*fill)(Pointer, unsigned char, size_t);
+  Status (*copy_later)(Pointer to, Pointer from, size_t, StreamObject*);
+  Status (*record)(StreamObject*, int mode);
+  Status (*end_record)(StreamObject*, GraphObject**);
+  Status (*make_runnable)(GraphRunObject**, GraphObject*, unsigned long long flags);
+  Status (*run_graph)(GraphRunObject*, StreamObject*);
+  Status (*free_runnable)(GraphRunObject*);
+  Status (*free_graph)(GraphObject*);
 };
 
 // Null where there is no driver; `reason` then says why.

@@ -129,7 +129,7 @@ void multiply(const Product& p, void* workspace) {
   const uintptr_t aligned = (reinterpret_cast<uintptr_t>(workspace) + 255) & ~uintptr_t{255};  // it insists
   const float one = 1, beta = p.add ? 1.f : 0.f;
   check(l.multiply(l.handle, plan.operation, &one, p.b, plan.b, p.a, plan.a, &beta, p.c, plan.c, p.c, plan.c,
-                   &plan.algorithm, reinterpret_cast<void*>(aligned), kMostWorkspace, nullptr),
+                   &plan.algorithm, reinterpret_cast<void*>(aligned), kMostWorkspace, cudaStreamPerThread),
         p);
 }
 

@@ -93,6 +93,28 @@ inline void check_launch(const char* op) {
     launch_failed(op, cudaGetErrorString(error));
 }
 
+// Kernels of a step follow one another closely: one that was launched early may start while the one before it
+// ends, and waits for all that was written before it uses any of it (programmatic dependent launch).
+__device__ inline void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ inline void wait_for_previous() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+// kernel must call wait_for_previous() before it reads or writes what other kernels write or read.
+template <class... Parameters, class... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 blocks, int threads, size_t shared,
+                  Arguments&&... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared;
+  config.stream = cudaStreamPerThread;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // sums[columns] (+)= partials[chunks][columns], the chunks in order.

@@ -28,6 +28,7 @@ class Decoder {
 
   const DecoderConfig& config() const { return config_; }
   nn::ParameterList& parameters() { return list_; }
+  const nn::ParameterList& parameters() const { return list_; }
   // The linears of its layers, in order: what adapters may add to.
   std::vector<nn::Linear*> linears();
 

@@ -45,13 +45,13 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
   return linear(context, x, weight, bias, x.dtype());
 }
 
-Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out) {
+Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out, bool steady) {
   if (x.shape().rank() != 2 || weight.shape().rank() != 2 || x.dim(1) != weight.dim(1) ||
       (bias.defined() && bias.shape() != Shape{weight.dim(0)}))
     fail(ErrorKind::kInvalidArgument, "[linear] x is {}, weight {}, bias {}", x.shape().str(),
          weight.shape().str(), bias.defined() ? bias.shape().str() : "absent");
   const Tensor y = c.recorder.empty({x.dim(0), weight.dim(0)}, out, x.live());
-  MatmulArgs forward{x, weight, y, {}, false, true, nullptr, {}};
+  MatmulArgs forward{x, weight, y, {}, false, true, nullptr, {}, steady};
   if (bias.defined()) forward.bias = bias;
   launch_matmul(c.recorder, forward);
   if (!c.tape) return y;

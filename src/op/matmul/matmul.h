@@ -1,7 +1,7 @@
 #pragma once
-// Matrix products of training: out = op(a) op(b), or sum (+)= op(a) op(b), where op transposes or not. Sums
-// in fp32 (fp64 for fp64). The order of each sum depends on its length and type alone, never on the other
-// dimensions or on threads.
+// Matrix products of dense weights: out = op(a) op(b), or sum (+)= op(a) op(b), where op transposes or not.
+// Sums in fp32 (fp64 for fp64). The order of each sum depends on its length and type alone, never on threads,
+// nor on the other dimensions, but for products on a GPU that are not `steady`.
 
 #include <tuple>
 
@@ -16,6 +16,7 @@ struct MatmulArgs {
   bool trans_a = false, trans_b = false;
   const int64_t* accumulate = nullptr;  // sum: null or not 0 adds, 0 overwrites
   In bias;                              // [n] added to every row of out, or undefined
+  bool steady = false;                  // out = a b^T: a row's bits do not depend on how many there are
   auto operands() { return std::tie(a, b, out, sum, bias); }
 };
 inline constinit KernelSlot<MatmulArgs> kMatmul{"matmul"};
@@ -26,7 +27,8 @@ void launch_matmul(Recorder& recorder, const MatmulArgs& args);
 // y = x W^T + bias: x [rows, in], weight [out, in], bias [out] or undefined. y has x's type unless out says
 // otherwise.
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias);
-Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out);
+Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias, DType out,
+              bool steady = false);
 
 struct BiasGradArgs {
   In dy;        // [rows, n]

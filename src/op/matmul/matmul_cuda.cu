@@ -3,6 +3,7 @@
 #include "kernel/cuda/cublas.h"
 #include "kernel/cuda/cuda.cuh"
 #include "op/matmul/matmul.h"
+#include "op/matmul/steady_cuda.h"
 
 namespace flagscale::op {
 namespace {
@@ -48,6 +49,7 @@ bool aligned(const TensorView& view) {
 }
 
 void run(KernelContext& context, const MatmulArgs& args) {
+  if (args.steady) return multiply_steadily(args);
   const bool sums = args.sum.defined();
   const TensorView& c = sums ? static_cast<const TensorView&>(args.sum) : args.out;
   const int64_t rows = args.a.rows();
@@ -80,7 +82,7 @@ void run(KernelContext& context, const MatmulArgs& args) {
   check_launch("matmul");
 }
 
-size_t workspace(const MatmulArgs&, int) { return kProductWorkspace; }
+size_t workspace(const MatmulArgs& args, int) { return args.steady ? 0 : kProductWorkspace; }
 
 // Sums of columns: chunks of rows in order, then the chunks in order.
 constexpr int64_t kChunk = 128;

@@ -83,6 +83,43 @@ TEST_P(MatmulSets, ASumDependsOnItsLengthAlone) {
   }
 }
 
+// Serving's products: a row alone, among few, among many and in another tile, all with the same bits.
+TEST_P(MatmulSets, ARowOfASteadyProductHasTheSameBitsInAnyBatch) {
+  const Isa isa = GetParam();
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, isa);
+  Context c{recorder};
+  struct Case {
+    int64_t n, k, most;
+  };
+  for (const Case& s :
+       {Case{83, 64, 300}, Case{132, 576, 300}, Case{96, 2120, 140}, Case{40, 401, 40}, Case{8452, 72, 40}})
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(fmt::format("{} n {} k {}", flagscale::name(dtype), s.n, s.k));
+      const Tensor x = random_tensor({s.most, s.k}, 1), w = random_tensor({s.n, s.k}, 2),
+                   bias = random_tensor({s.n}, 3);
+      const Tensor nx = testing::converted(x, dtype), nw = testing::converted(w, dtype),
+                   nbias = testing::converted(bias, dtype);
+      const auto steady = [&](int64_t first, int64_t rows, DType out) {
+        return linear(c, nx.rows(first, rows), nw, nbias, out, true);
+      };
+      EagerRecorder exact(testing::allocator(), team, Isa::kScalar);
+      Context wide{exact};
+      const auto to_double = [](const Tensor& t) { return testing::converted(t, DType::kF64); };
+      const Tensor want = linear(wide, to_double(nx.rows(0, 40)), to_double(nw), to_double(nbias)),
+                   all = steady(0, s.most, DType::kF32);
+      EXPECT_LT(testing::relative_error(all.rows(0, 40), want), 3e-6);
+      EXPECT_LT(testing::relative_error(steady(0, 40, dtype), want), dtype == DType::kF32 ? 3e-6 : 5e-3);
+      for (const int64_t rows : {1, 2, 8, 9, 17, 33, 65, 130}) {
+        const int64_t first = rows > 3 ? 2 : s.most - rows;
+        if (first + rows > s.most) continue;
+        const Tensor part = steady(first, rows, DType::kF32);
+        for (int64_t i = 0; i < rows * s.n; ++i)
+          ASSERT_EQ(part.data<float>()[i], all.data<float>()[first * s.n + i]) << rows << " rows, " << i;
+      }
+    }
+}
+
 TEST(Matmul, AccumulatesOrOverwritesAsTheSlotSays) {
   const Tensor a = random_tensor({20, 30}, 1, DType::kF32), b = random_tensor({20, 40}, 2, DType::kF32);
   const Tensor once = product(machine_isa(), a, b, true, false, DType::kF32);

@@ -61,7 +61,8 @@ Tensor rope_append(Context& c, const Tensor& q, const Tensor& k, const Tensor& v
 
 Tensor paged_attention(Context& c, const Tensor& q, const Tensor& k_pages, const Tensor& v_pages,
                        const Tensor& block_tables, const Tensor& cu_seqlens, const Tensor& context_lens,
-                       const int64_t* sequences, const AttentionShape& shape) {
+                       const int64_t* sequences, const AttentionShape& shape,
+                       const LongestSequence& longest) {
   const int64_t kv_heads = shape.kv_heads, head_dim = shape.head_dim;
   check_pages("paged_attention", q, k_pages, v_pages, kv_heads, head_dim);
   const int64_t count = context_lens.dim(0);
@@ -80,10 +81,11 @@ Tensor paged_attention(Context& c, const Tensor& q, const Tensor& k_pages, const
                heads = static_cast<double>(shape.heads);
   const double cache = 2.0 * keys * static_cast<double>(count * kv_heads * head_dim) *
                        static_cast<double>(size_of(k_pages.dtype()));
-  c.recorder.launch(kPagedAttention,
-                    {q, k_pages, v_pages, block_tables, cu_seqlens, context_lens, out, sequences, shape},
-                    {4.0 * static_cast<double>(q.dim(0)) * keys * heads * static_cast<double>(head_dim),
-                     cache + 2.0 * static_cast<double>(q.bytes())});
+  c.recorder.launch(
+      kPagedAttention,
+      {q, k_pages, v_pages, block_tables, cu_seqlens, context_lens, out, sequences, shape, longest},
+      {4.0 * static_cast<double>(q.dim(0)) * keys * heads * static_cast<double>(head_dim),
+       cache + 2.0 * static_cast<double>(q.bytes())});
   return out;
 }
 

@@ -42,6 +42,13 @@ Tensor rope_append(Context& context, const Tensor& q, const Tensor& k, const Ten
                    const Tensor& positions, const Tensor& slots, const Tensor& cos, const Tensor& sin,
                    bool interleaved, const Tensor& k_pages, const Tensor& v_pages);
 
+// Bounds on any one sequence of a step, where the caller knows them when a kernel runs: a GPU's launches are
+// cut by them. No result depends on them.
+struct LongestSequence {
+  const int64_t* queries = nullptr;  // live; null: as many as there are rows
+  const int64_t* context = nullptr;  // live; null: what block_tables has room for
+};
+
 struct PagedAttentionArgs {
   In q;                 // [tokens, heads * head_dim], rotated
   In k_pages, v_pages;  // as above
@@ -51,6 +58,7 @@ struct PagedAttentionArgs {
   Out out;              // [tokens, heads * head_dim]
   const int64_t* sequences;  // live count; null: all of context_lens
   AttentionShape shape;
+  LongestSequence longest;
   auto operands() { return std::tie(q, k_pages, v_pages, block_tables, cu_seqlens, context_lens, out); }
 };
 inline constinit KernelSlot<PagedAttentionArgs> kPagedAttention{"paged_attention"};
@@ -59,6 +67,7 @@ inline constinit KernelSlot<PagedAttentionArgs> kPagedAttention{"paged_attention
 // (from shape.window keys back, where set). No gradient.
 Tensor paged_attention(Context& context, const Tensor& q, const Tensor& k_pages, const Tensor& v_pages,
                        const Tensor& block_tables, const Tensor& cu_seqlens, const Tensor& context_lens,
-                       const int64_t* sequences, const AttentionShape& shape);
+                       const int64_t* sequences, const AttentionShape& shape,
+                       const LongestSequence& longest = {});
 
 }  // namespace flagscale::op

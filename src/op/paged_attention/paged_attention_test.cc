@@ -161,20 +161,22 @@ void expect_exact(const Cache& cache, const Step& step, double tolerance) {
   }
 }
 
-FLAGSCALE_EVERY_CPU_SET(PagedAttentionSets);
+FLAGSCALE_EVERY_SET(PagedAttentionSets);
 TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
   const Isa isa = GetParam();
-  const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24), shaped(9, 3, 64),
-                                           shaped(4, 1, 128), shaped(27, 1, 8), shaped(4, 2, 40, 21)};
+  const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24),    shaped(9, 3, 64),
+                                           shaped(4, 1, 128), shaped(27, 1, 8),    shaped(4, 2, 40, 21),
+                                           shaped(8, 2, 96),  shaped(5, 1, 80, 37)};
   for (const AttentionShape& shape : shapes) {
     SCOPED_TRACE("heads " + std::to_string(shape.heads) + " dim " + std::to_string(shape.head_dim));
     const Step whole{{0, 0, 1}, {1, 0, 15}, {2, 0, 16}, {3, 0, 290}};
     const std::vector<int> lengths{1, 15, 16, 290};
     expect_exact(Cache(shape, lengths, DType::kF32, DType::kF32, isa, 2, isa == Isa::kAvx2), whole, 1e-5);
+    if (shape.head_dim >= 64)
+      expect_exact(Cache(shape, lengths, DType::kBF16, DType::kBF16, isa), whole, 4e-2);
     if (shape.heads != 9) continue;
     expect_exact(Cache(shape, lengths, DType::kF32, DType::kBF16, isa), whole, 3e-2);
-    expect_exact(Cache(shape, lengths, DType::kBF16, DType::kBF16, isa), whole, 4e-2);
-    expect_exact(Cache(shape, lengths, DType::kF32, DType::kI8, isa), whole, 3e-2);
+    if (isa != Isa::kCuda) expect_exact(Cache(shape, lengths, DType::kF32, DType::kI8, isa), whole, 3e-2);
     if (isa == Isa::kScalar) expect_exact(Cache(shape, lengths, DType::kF64, DType::kF64, isa), whole, 1e-12);
   }
 }
@@ -182,14 +184,20 @@ TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
 // A row gets the same bits however its sequence was cut and whatever ran beside it.
 TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
   const Isa isa = GetParam();
-  for (const AttentionShape& shape : {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100)})
-    for (const DType cache_dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+  for (const AttentionShape& shape :
+       {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100), shaped(8, 2, 128, 200)})
+    for (const auto& [dtype, cache_dtype] : std::vector<std::pair<DType, DType>>{{DType::kF32, DType::kF32},
+                                                                                 {DType::kF32, DType::kBF16},
+                                                                                 {DType::kBF16, DType::kBF16},
+                                                                                 {DType::kF32, DType::kI8}}) {
       if (isa == Isa::kScalar && cache_dtype == DType::kBF16) continue;
-      SCOPED_TRACE(name(cache_dtype));
+      if (isa == Isa::kCuda && cache_dtype == DType::kI8) continue;
+      if (dtype == DType::kBF16 && shape.head_dim < 64) continue;
+      SCOPED_TRACE(std::string(name(dtype)) + " " + std::string(name(cache_dtype)));
       const std::vector<int> lengths{540, 37, 1};
-      const Tensor whole = Cache(shape, lengths, DType::kF32, cache_dtype, isa, 1).run({{0, 0, 540}});
+      const Tensor whole = Cache(shape, lengths, dtype, cache_dtype, isa, 1).run({{0, 0, 540}});
 
-      const Cache pieces(shape, lengths, DType::kF32, cache_dtype,
+      const Cache pieces(shape, lengths, dtype, cache_dtype,
                          isa);  // chunks of odd sizes, others beside them
       EXPECT_EQ(difference(pieces.run({{1, 0, 36}, {0, 0, 131}, {2, 0, 1}}), 36, whole, 0, 131), 0);
       EXPECT_EQ(difference(pieces.run({{0, 131, 535}}), 0, whole, 131, 404), 0);
@@ -202,6 +210,7 @@ TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
 
 // A token's scale is its own: what is far larger beside it costs it nothing.
 TEST_P(PagedAttentionSets, AnInt8TokenIsScaledByItselfAlone) {
+  if (GetParam() == Isa::kCuda) GTEST_SKIP() << "an int8 cache has no kernel for a GPU";
   const AttentionShape shape = shaped(2, 1, 32);
   const auto first = [&](float beside) {
     Cache cache(shape, {2}, DType::kF32, DType::kI8, GetParam());

@@ -21,6 +21,8 @@ struct Forward {
 
 template <int N, class T>
 __global__ void forward_groups(Forward<T> a) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x / a.groups, first = blockIdx.x % a.groups * a.group;
   const T* x = a.x[row] + first;
   float squares = 0;
@@ -65,7 +67,8 @@ void forward(KernelContext&, const RmsNormArgs& args) {
                        group,
                        groups};
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
-      forward_groups<N><<<static_cast<unsigned>(rows * groups), row_threads(group, N)>>>(a);
+      launch_early(forward_groups<N, T>, dim3(static_cast<unsigned>(rows * groups)), row_threads(group, N), 0,
+                   a);
     };
     if (wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y))
       run(std::integral_constant<int, kWide<T>>{});

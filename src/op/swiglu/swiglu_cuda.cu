@@ -10,6 +10,8 @@ __device__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
 
 template <int N, class T>
 __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, int64_t cols) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
     float g[N], u[N];
@@ -46,8 +48,8 @@ void forward(KernelContext&, const SwigluArgs& args) {
   if (rows == 0) return;
   for_float_type(args.y.dtype, "swiglu", [&]<class T>(T) {
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
-      forward_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
-          rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<T>(args.y), cols);
+      launch_early(forward_rows<N, T>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
+                   rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<T>(args.y), cols);
     };
     if (wide(args.gate) && wide(args.up) && wide(args.y))
       run(std::integral_constant<int, kWide<T>>{});

@@ -28,7 +28,7 @@ void load(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
 
 void metrics(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   const engine::RunnerOptions& options = context.service.runner().options();
-  const Metrics::Cache cache{16, options.pages, std::string(name(options.cache))};
+  const Metrics::Cache cache{16, options.pages, std::string(name(*options.cache))};
   exchange->respond({200, "text/plain; version=0.0.4; charset=utf-8",
                      context.metrics.text(context.service.stats(), context.model.names[0], cache)});
 }

@@ -1,0 +1,143 @@
+// A GPU's answers are the CPU's: in fp32 the same greedy tokens and logits to rounding, in bf16 as near as
+// bf16 is. What has no kernel there is refused by name. Without a GPU only the refusals of one are tested.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <sstream>
+
+#include "base/error.h"
+#include "engine/answer.h"
+#include "engine/engine.h"
+
+namespace flagscale::engine {
+namespace {
+
+const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
+
+model::DecoderConfig config_of(const std::string& model) {
+  std::ostringstream text;
+  text << std::ifstream(kModels + model + "/config.json").rdbuf();
+  return model::parse_config(text.str());
+}
+
+RunnerOptions options_of(DeviceKind device, op::Packing packing) {
+  RunnerOptions options;
+  options.device = device;
+  options.weights.packing = packing;
+  options.max_tokens = 64, options.max_sequences = 4, options.max_length = 100, options.threads = 2;
+  return options;
+}
+
+std::unique_ptr<Runner> runner_of(const std::string& model, const RunnerOptions& options) {
+  return std::make_unique<Runner>(config_of(model), *io::open_weights(kModels + model), options);
+}
+
+bool has_gpu() { return choose_device("auto") == DeviceKind::kCuda; }
+
+class OnGpu : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!has_gpu()) GTEST_SKIP() << "this machine has no GPU, or this program no kernels for it";
+  }
+  Answer run(DeviceKind device, op::Packing packing, int logprobs = 0) const {
+    Engine engine(runner_of(GetParam(), options_of(device, packing)));
+    Request request;
+    for (int32_t i = 0; i < 50; ++i) request.prompt.push_back(3 + (i * i + i / 9) % 41);
+    request.sampling.temperature = 0;
+    request.sampling.max_tokens = 40;
+    request.sampling.logprobs = request.sampling.prompt_logprobs = logprobs;
+    Answer answer;
+    engine.add(request, gather_into(answer));
+    while (engine.step()) {
+    }
+    return answer;
+  }
+  std::vector<float> embedding(DeviceKind device, op::Packing packing) const {
+    const auto runner = runner_of(GetParam(), options_of(device, packing));
+    const std::vector<int32_t> ids{5, 9, 40, 41, 42, 3, 8}, pages{1};
+    StepChunk chunk;
+    chunk.ids = ids, chunk.pages = &pages, chunk.embed = true;
+    runner->run({&chunk, 1});
+    const auto values = runner->embedding(0);
+    return {values.begin(), values.end()};
+  }
+};
+
+double furthest(const std::vector<OutputToken>& a, const std::vector<OutputToken>& b) {
+  double most = 0;
+  for (size_t i = 0; i < a.size(); ++i)
+    most = std::max(most, std::fabs(static_cast<double>(a[i].logprob) - static_cast<double>(b[i].logprob)));
+  return most;
+}
+
+TEST_P(OnGpu, Fp32GivesTheCpusTokens) {
+  const Answer cpu = run(DeviceKind::kCpu, op::Packing::kF32),
+               gpu = run(DeviceKind::kCuda, op::Packing::kF32);
+  ASSERT_EQ(gpu.tokens.size(), cpu.tokens.size());
+  for (size_t i = 0; i < cpu.tokens.size(); ++i) ASSERT_EQ(gpu.tokens[i].id, cpu.tokens[i].id) << i;
+  EXPECT_LT(furthest(gpu.tokens, cpu.tokens), 1e-4);
+  EXPECT_LT(furthest(gpu.prompt, cpu.prompt), 1e-4);
+}
+
+// The GPU finds the likeliest token itself where nothing else is wanted.
+TEST_P(OnGpu, WithoutLogitsTheTokensAreTheSame) {
+  const Answer with = run(DeviceKind::kCuda, op::Packing::kBF16),
+               without = run(DeviceKind::kCuda, op::Packing::kBF16, -1);
+  ASSERT_EQ(without.tokens.size(), with.tokens.size());
+  for (size_t i = 0; i < with.tokens.size(); ++i) ASSERT_EQ(without.tokens[i].id, with.tokens[i].id) << i;
+}
+
+// The CPU rounds weights alone to bf16, a GPU activations too.
+TEST_P(OnGpu, Bf16StaysNearTheCpu) {
+  const Answer cpu = run(DeviceKind::kCpu, op::Packing::kBF16),
+               gpu = run(DeviceKind::kCuda, op::Packing::kBF16);
+  ASSERT_EQ(gpu.prompt.size(), cpu.prompt.size());
+  EXPECT_LT(furthest(gpu.prompt, cpu.prompt), 0.1);
+}
+
+TEST_P(OnGpu, EmbeddingsAreTheCpus) {
+  for (const auto packing : {op::Packing::kF32, op::Packing::kBF16}) {
+    const auto cpu = embedding(DeviceKind::kCpu, packing), gpu = embedding(DeviceKind::kCuda, packing);
+    ASSERT_EQ(gpu.size(), cpu.size());
+    for (size_t i = 0; i < cpu.size(); ++i)
+      ASSERT_NEAR(gpu[i], cpu[i], packing == op::Packing::kF32 ? 1e-4 : 0.1) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OnGpu,
+                         ::testing::Values("aquila", "llama2", "llama3", "llama3_1", "llama3_2", "llama_bias",
+                                           "qwq", "qwen2_yarn", "qwen3_bias", "qwen3_tied", "mistral",
+                                           "qwen2", "qwen2_tied", "qwen2_window", "qwen3"),
+                         [](const auto& test) { return std::string(test.param); });
+
+std::string refusal(const std::string& model, const RunnerOptions& options) {
+  try {
+    runner_of(model, options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "none";
+}
+
+TEST(Gpu, WhatHasNoKernelIsRefusedByName) {
+  if (!has_gpu()) {
+    EXPECT_NE(refusal("qwen3", options_of(DeviceKind::kCuda, op::Packing::kF32)).find("device cuda"),
+              std::string::npos);
+    return;
+  }
+  const auto expect = [](const std::string& model, const std::string& word, auto&& change) {
+    RunnerOptions options = options_of(DeviceKind::kCuda, op::Packing::kF32);
+    change(options);
+    const std::string text = refusal(model, options);
+    EXPECT_NE(text.find(word), std::string::npos) << text;
+  };
+  expect("qwen3_moe", "mixtures of experts", [](RunnerOptions&) {});
+  expect("qwen3", "LoRA adapters", [](RunnerOptions& o) { o.max_adapters = 1; });
+  expect("qwen3", "int8", [](RunnerOptions& o) { o.cache = DType::kI8; });
+  expect("qwen3", "int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; });
+  expect("qwen3", "gpu_memory_utilization", [](RunnerOptions& o) { o.memory_share = 0.001; });
+}
+
+}  // namespace
+}  // namespace flagscale::engine
