@@ -10,7 +10,7 @@
 #include "engine/answer.h"
 #include "engine/engine.h"
 
-namespace flagscale::engine {
+namespace flagscale::engine::gpu_test {
 namespace {
 
 const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
@@ -140,4 +140,4 @@ TEST(Gpu, WhatHasNoKernelIsRefusedByName) {
 }
 
 }  // namespace
-}  // namespace flagscale::engine
+}  // namespace flagscale::engine::gpu_test
