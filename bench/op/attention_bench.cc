@@ -207,7 +207,8 @@ void paged(benchmark::State& state) {
     lens.data<int32_t>()[s] = static_cast<int32_t>(context);
     ends.data<int32_t>()[s + 1] = static_cast<int32_t>((s + 1) * queries);
   }
-  const PagedAttentionArgs args{q, k, v, table, ends, lens, out, nullptr, {heads, kv_heads, d, 0.125f, 0}};
+  const PagedAttentionArgs args{q, k, v, table, ends, lens, out, nullptr, {heads, kv_heads, d, 0.125f, 0},
+                                {}};
   const double pairs = static_cast<double>(sequences * queries * heads) *
                        (static_cast<double>(context) - static_cast<double>(queries - 1) / 2);
   static const double bandwidths[] = {read_bandwidth(1), read_bandwidth(2)};
