@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
   using R = Ring<kW, kX>;
   extern __shared__ uint4 shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t first = int64_t{blockIdx.x} * kW * 16, row = int64_t{blockIdx.y} * kX * 8;
+  const int64_t first = int64_t{blockIdx.y} * kW * 16, row = int64_t{blockIdx.x} * kX * 8;
   const int64_t begin = warp * p.slice, end = begin + p.slice < p.k ? begin + p.slice : p.k;
   uint4* ring = shared + warp * R::kDepth * R::kPieces * 32 + lane;
   const bf16 *w[2 * kW], *x[kX];
@@ -264,8 +264,9 @@ void launch_few(const Steady<bf16, C>& p) {
   constexpr size_t kBytes = Ring<kW, kX>::kBytes;
   static const bool once = (allow(few_rows<kW, kX, C>, kBytes), true);
   (void)once;
-  const dim3 blocks(static_cast<unsigned>(divide_up(p.n, kW * 16)),
-                    static_cast<unsigned>(divide_up(p.m, kX * 8)));
+  const dim3 blocks(
+      static_cast<unsigned>(divide_up(p.m, kX * 8)),  // those that share weights follow one another
+      static_cast<unsigned>(divide_up(p.n, kW * 16)));
   launch_early(few_rows<kW, kX, C>, blocks, kThreads, kBytes, p);
 }
 
@@ -284,9 +285,9 @@ template <class C>
 void launch_tiles(const Steady<bf16, C>& p) {
   constexpr int64_t kBlocks = 264;  // two for each multiprocessor of an H100
   const bool large = p.n / 32 >= kBlocks;
-  if (p.m <= 8) return large ? launch_few<2, 1>(p) : launch_few<1, 1>(p);
+  if (p.m <= 8) return launch_few<1, 1>(p);
   if (p.m <= 16) return large ? launch_few<2, 2>(p) : launch_few<1, 2>(p);
-  if (p.m <= 32) return large ? launch_few<2, 4>(p) : launch_few<1, 4>(p);
+  if (p.m <= 128) return large ? launch_few<2, 4>(p) : launch_few<1, 4>(p);
   if (divide_up(p.m, 128) * divide_up(p.n, kTile) < kBlocks / 2) return launch_many<2>(p);
   launch_many<4>(p);
 }

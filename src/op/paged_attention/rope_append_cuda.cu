@@ -17,44 +17,42 @@ struct Append {
   bool interleaved;
 };
 
-// Pair j of a head: the places of its two numbers.
-struct Places {
-  int64_t first, second;
-  __device__ Places(int64_t j, int64_t half, bool interleaved)
-      : first(interleaved ? 2 * j : j), second(first + (interleaved ? 1 : half)) {}
-};
-
-// One token a block.
+// One head of one token a block: of q, of k, then of v.
 template <class T, class C>
-__global__ void append_tokens(Append<T, C> a) {
+__global__ void append_heads(Append<T, C> a) {
   let_next_start();
   wait_for_previous();
-  const int64_t token = blockIdx.x, d = 2 * a.half, wanted = a.positions[token], slot = a.slots[token];
-  const int64_t row = (wanted < 0 ? 0 : wanted > a.last ? a.last : wanted) * a.half;
+  const int64_t token = blockIdx.x, d = 2 * a.half, slot = a.slots[token];
   const int64_t page = slot / kPageTokens, offset = slot % kPageTokens;
-  const int64_t q_pairs = a.heads * a.half, k_pairs = a.kv_heads * a.half;
-  for (int64_t i = threadIdx.x; i < q_pairs + (slot < 0 ? 0 : k_pairs); i += blockDim.x) {
-    const bool is_q = i < q_pairs;
-    const int64_t pair = is_q ? i : i - q_pairs, head = pair / a.half, j = pair % a.half;
-    const Places at(j, a.half, a.interleaved);
-    const T* x = (is_q ? a.q[token] : a.k[token]) + head * d;
-    const float c = a.cos[row + j], s = a.sin[row + j];
-    const float p = as_float(x[at.first]), r = as_float(x[at.second]);
-    const float first = p * c - r * s, second = r * c + p * s;
+  int64_t head = blockIdx.y;
+  const bool is_q = head < a.heads;
+  if (!is_q) {
+    if (slot < 0) return;
+    head -= a.heads;
+  }
+  if (!is_q && head >= a.kv_heads) {
+    head -= a.kv_heads;
+    C* to = a.v_pages[page] + (head * kPageTokens + offset) * a.pitch;
+    for (int64_t i = threadIdx.x; i < a.pitch; i += blockDim.x)
+      put(to + i, i < d ? as_float(a.v[token][head * d + i]) : 0.f);
+    return;
+  }
+  const int64_t wanted = a.positions[token], row = (wanted < 0        ? 0
+                                                    : wanted > a.last ? a.last
+                                                                      : wanted) *
+                                                   a.half;
+  const T* x = (is_q ? a.q[token] : a.k[token]) + head * d;
+  for (int64_t j = threadIdx.x; j < a.half; j += blockDim.x) {
+    const int64_t first = a.interleaved ? 2 * j : j, second = a.interleaved ? 2 * j + 1 : j + a.half;
+    const float c = a.cos[row + j], s = a.sin[row + j], p = as_float(x[first]), r = as_float(x[second]);
     if (is_q) {
-      put(a.rotated[token] + head * d + at.first, first);
-      put(a.rotated[token] + head * d + at.second, second);
+      put(a.rotated[token] + head * d + first, p * c - r * s);
+      put(a.rotated[token] + head * d + second, r * c + p * s);
     } else {
       C* column = a.k_pages[page] + head * d * kPageTokens + offset;
-      put(column + at.first * kPageTokens, first);
-      put(column + at.second * kPageTokens, second);
+      put(column + first * kPageTokens, p * c - r * s);
+      put(column + second * kPageTokens, r * c + p * s);
     }
-  }
-  if (slot < 0) return;
-  for (int64_t i = threadIdx.x; i < a.kv_heads * a.pitch; i += blockDim.x) {
-    const int64_t head = i / a.pitch, j = i % a.pitch;
-    put(a.v_pages[page] + (head * kPageTokens + offset) * a.pitch + j,
-        j < d ? as_float(a.v[token][head * d + j]) : 0.f);
   }
 }
 
@@ -79,8 +77,9 @@ void run(KernelContext&, const RopeAppendArgs& args) {
                            args.k.cols() / d,
                            args.cos.dims[0] - 1,
                            args.interleaved};
-      launch_early(append_tokens<T, C>, dim3(static_cast<unsigned>(tokens)),
-                   row_threads(args.q.cols() / 2, 2), 0, a);
+      launch_early(append_heads<T, C>,
+                   dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
+                   row_threads(half, 1), 0, a);
     });
   });
   check_launch("rope_append");

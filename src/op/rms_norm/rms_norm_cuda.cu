@@ -25,31 +25,41 @@ __global__ void forward_groups(Forward<T> a) {
   wait_for_previous();
   const int64_t row = blockIdx.x / a.groups, first = blockIdx.x % a.groups * a.group;
   const T* x = a.x[row] + first;
-  float squares = 0;
-  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
+  const int64_t begin = int64_t{threadIdx.x} * N, step = int64_t{blockDim.x} * N;
+  float squares = 0, kept[N] = {},
+        weight[N] = {};  // of a thread's first columns, which are mostly all it has
+  if (begin < a.group) load(a.weight + begin, weight);
+  for (int64_t i = begin; i < a.group; i += step) {
     float v[N];
     load(x + i, v);
     if (a.delta.data) {
       float d[N];
       load(a.delta[row] + first + i, d);
 #pragma unroll
-      for (int j = 0; j < N; ++j) v[j] += d[j];
+      for (int j = 0; j < N; ++j) {
+        T stored;  // what the backward pass sees
+        put(&stored, v[j] + d[j]);
+        v[j] = as_float(stored);
+      }
       store(a.sum[row] + first + i, v);
-      load(a.sum[row] + first + i, v);  // as stored: what the backward pass sees
     }
 #pragma unroll
-    for (int j = 0; j < N; ++j) squares = fmaf(v[j], v[j], squares);
+    for (int j = 0; j < N; ++j) {
+      squares = fmaf(v[j], v[j], squares);
+      if (i == begin) kept[j] = v[j];
+    }
   }
   const float rstd = rsqrtf(block_sum(squares) / static_cast<float>(a.group) + a.eps);
   if (threadIdx.x == 0) a.rstd[blockIdx.x] = rstd;
   const T* s = a.delta.data ? a.sum[row] + first : x;
-  for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {  // its own columns
-    float v[N], w[N];
-    load(s + i, v);
-    load(a.weight + i, w);
+  for (int64_t i = begin; i < a.group; i += step) {  // its own columns
+    if (i > begin) {
+      load(s + i, kept);
+      load(a.weight + i, weight);
+    }
 #pragma unroll
-    for (int j = 0; j < N; ++j) v[j] = v[j] * rstd * w[j];
-    store(a.y[row] + first + i, v);
+    for (int j = 0; j < N; ++j) kept[j] = kept[j] * rstd * weight[j];
+    store(a.y[row] + first + i, kept);
   }
 }
 

@@ -12,8 +12,8 @@ template <int N, class T>
 __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, int64_t cols) {
   let_next_start();
   wait_for_previous();
-  const int64_t row = blockIdx.x;
-  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
+  const int64_t row = blockIdx.x, i = (int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
+  if (i < cols) {
     float g[N], u[N];
     load(gate[row] + i, g);
     load(up[row] + i, u);
@@ -48,8 +48,11 @@ void forward(KernelContext&, const SwigluArgs& args) {
   if (rows == 0) return;
   for_float_type(args.y.dtype, "swiglu", [&]<class T>(T) {
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
-      launch_early(forward_rows<N, T>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
-                   rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<T>(args.y), cols);
+      constexpr int kThreads = 128;
+      launch_early(forward_rows<N, T>,
+                   dim3(static_cast<unsigned>(rows), static_cast<unsigned>(divide_up(cols, N * kThreads))),
+                   kThreads, 0, rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<T>(args.y),
+                   cols);
     };
     if (wide(args.gate) && wide(args.up) && wide(args.y))
       run(std::integral_constant<int, kWide<T>>{});
