@@ -179,6 +179,7 @@ struct F32 {
   static F32 load(const BF16* p) { return {widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
   static F32 load_n(const float* p, int64_t n) { return {_mm256_maskload_ps(p, mask(n))}; }
   static F32 load_n(const BF16* p, int64_t n) {
+    if (n >= 8) return load(p);
     BF16 buffer[8] = {};
     for (int i = 0; i < 8 && i < n; ++i) buffer[i] = p[i];
     return load(buffer);
@@ -197,6 +198,7 @@ struct F32 {
   void store(BF16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow()); }
   void store_n(float* p, int64_t n) const { _mm256_maskstore_ps(p, mask(n), v); }
   void store_n(BF16* p, int64_t n) const {
+    if (n >= 8) return store(p);
     BF16 buffer[8];
     store(buffer);
     for (int i = 0; i < 8 && i < n; ++i) p[i] = buffer[i];
