@@ -52,7 +52,7 @@ void cancel_one(const TestServer& server, std::mt19937& random) {
   const std::string text = body.dump();
   const std::string request = fmt::format(
       "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-      "Content-Length: {}\r\n\r\n{}",
+      "Connection: close\r\nContent-Length: {}\r\n\r\n{}",
       text.size(), text);
   net::ClientSocket socket({false, "127.0.0.1", server.port(), "/"}, {});
   if (random() % 4 == 0) return socket.write(request.substr(0, 1 + random() % (request.size() - 1)));
