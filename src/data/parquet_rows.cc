@@ -11,11 +11,6 @@
 
 namespace flagscale::data {
 
-using text::bytes_of;
-using text::check_rust;
-using text::RustBuffer;
-using text::RustFault;
-
 struct ParquetRows::Handle {
   FsRows* rows = nullptr;
   ~Handle() { fs_rows_free(rows); }
@@ -28,8 +23,9 @@ bool is_parquet(const std::string& path) {
 }
 
 std::vector<std::string> parquet_columns(const std::string& path) {
-  RustBuffer names;
-  check_rust(fs_rows_columns(bytes_of(path), path.size(), names.out()), names, path, RustFault::kCorruptFile);
+  text::RustBuffer names;
+  text::check_rust(fs_rows_columns(text::bytes_of(path), path.size(), names.out()), names, path,
+                   text::RustFault::kCorruptFile);
   std::vector<std::string> result;
   std::istringstream lines{std::string(names.view())};
   for (std::string name; std::getline(lines, name);) result.push_back(name);
@@ -39,18 +35,20 @@ std::vector<std::string> parquet_columns(const std::string& path) {
 ParquetRows::ParquetRows(std::string path, const std::vector<std::string>& columns, uint64_t first)
     : path_(std::move(path)), handle_(std::make_unique<Handle>()) {
   const std::string names = fmt::format("{}", fmt::join(columns, "\n"));
-  RustBuffer opened, skipped;
-  check_rust(fs_rows_open(bytes_of(path_), path_.size(), bytes_of(names), names.size(), &handle_->rows,
-                          opened.out()),
-             opened, path_, RustFault::kCorruptFile);
-  check_rust(fs_rows_skip(handle_->rows, first, skipped.out()), skipped, path_, RustFault::kCorruptFile);
+  text::RustBuffer opened, skipped;
+  text::check_rust(fs_rows_open(text::bytes_of(path_), path_.size(), text::bytes_of(names), names.size(),
+                                &handle_->rows, opened.out()),
+                   opened, path_, text::RustFault::kCorruptFile);
+  text::check_rust(fs_rows_skip(handle_->rows, first, skipped.out()), skipped, path_,
+                   text::RustFault::kCorruptFile);
 }
 
 ParquetRows::~ParquetRows() = default;
 
 std::string ParquetRows::next(size_t least) {
-  RustBuffer lines;
-  check_rust(fs_rows_next(handle_->rows, least, lines.out()), lines, path_, RustFault::kCorruptFile);
+  text::RustBuffer lines;
+  text::check_rust(fs_rows_next(handle_->rows, least, lines.out()), lines, path_,
+                   text::RustFault::kCorruptFile);
   return std::string(lines.view());
 }
 

@@ -16,7 +16,7 @@
 #include "io/atomic_file.h"
 #include "text/tokenizer.h"
 
-namespace flagscale::data {
+namespace flagscale::data::parquet {
 namespace {
 
 const std::string kFolder = FLAGSCALE_SOURCE_DIR "/tests/golden/data/parquet/";
@@ -184,4 +184,4 @@ TEST_F(ParquetPreprocess, ConversationsAreThoseOfTheSameRowsAsLines) {
 }
 
 }  // namespace
-}  // namespace flagscale::data
+}  // namespace flagscale::data::parquet
