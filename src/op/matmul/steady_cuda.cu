@@ -58,73 +58,89 @@ __device__ void multiply_32(float (&sum)[4], const uint4& top, const uint4& bott
   multiply_add(sum, {top.z, bottom.z, top.w, bottom.w}, x.z, x.w);
 }
 
-// What a warp has under way: kDepth steps of 32 of k, each a piece a lane of every 8 rows of weight and x.
+// What a warp has under way: kDepth steps of kSpan of k, each a run of pieces of every row of weight and x.
+// Alone a row of x leaves room for longer runs, which memory prefers.
 template <int kW, int kX>
 struct Ring {
-  static constexpr int kPieces = 2 * kW + kX;
-  static constexpr int kDepth = kPieces <= 3 ? 6 : kPieces <= 4 ? 5 : kPieces <= 6 ? 4 : 3;
-  static constexpr size_t kBytes = size_t{kSlices} * kDepth * kPieces * 32 * sizeof(uint4);
+  static constexpr int kSpan = kX == 1 ? 64 : 32, kRun = kSpan / 8;  // numbers, and pieces of 16 bytes
+  static constexpr int kRows = kW * 16 + kX * 8, kPieces = kRows * kRun;
+  static constexpr int kDepth = kPieces <= 128 ? 5 : kPieces <= 192 ? 4 : 3;
+  static constexpr size_t kBytes = size_t{kSlices} * kDepth * kPieces * sizeof(uint4);
+  // Where a piece of a row lies in its step: swizzled, so that a lane's neighbours read other banks.
+  static __device__ int place(int row, int piece) {
+    return row * kRun + (kRun == 8 ? piece ^ (row & 1) << 2 : piece);
+  }
 };
 
-// A block: kW * 16 rows of the weight, kX * 8 rows of x; a warp: one slice of them. A lane reads what it
-// copied itself, so nobody waits for anybody until the slices are added.
+// A block: kW * 16 rows of the weight, kX * 8 rows of x; a warp: one slice of them. Warps wait for nobody
+// until the slices are added.
 template <int kW, int kX, class C>
 __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
   using R = Ring<kW, kX>;
+  constexpr int kAtOnce = 32 / R::kRun, kWeightCopies = kW * 16 / kAtOnce, kXCopies = kX * 8 / kAtOnce;
   extern __shared__ uint4 shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t first = int64_t{blockIdx.y} * kW * 16, row = int64_t{blockIdx.x} * kX * 8;
   const int64_t begin = warp * p.slice, end = begin + p.slice < p.k ? begin + p.slice : p.k;
-  uint4* ring = shared + warp * R::kDepth * R::kPieces * 32 + lane;
-  const bf16 *w[2 * kW], *x[kX];
+  uint4* ring = shared + warp * R::kDepth * R::kPieces;
+  const int of_copy = lane / R::kRun, piece = lane % R::kRun;
+  const bf16 *w[kWeightCopies], *x[kXCopies];
 #pragma unroll
-  for (int i = 0; i < 2 * kW; ++i) {
-    const int64_t at = first + i * 8 + lane / 4;
-    w[i] = p.w[at < p.n ? at : p.n - 1] + lane % 4 * 8;
+  for (int i = 0; i < kWeightCopies; ++i) {
+    const int64_t at = first + i * kAtOnce + of_copy;
+    w[i] = p.w[at < p.n ? at : p.n - 1] + piece * 8;
   }
 #pragma unroll
-  for (int j = 0; j < kX; ++j) {
-    const int64_t at = row + j * 8 + lane / 4;
-    x[j] = at < p.m ? p.x[at] + lane % 4 * 8 : nullptr;
+  for (int j = 0; j < kXCopies; ++j) {
+    const int64_t at = row + j * kAtOnce + of_copy;
+    x[j] = at < p.m ? p.x[at] + piece * 8 : nullptr;
   }
   const auto fetch_weight = [&](int64_t k, int slot) {
-    const bool there = k + lane % 4 * 8 < end;
+    const bool there = k + piece * 8 < end;
 #pragma unroll
-    for (int i = 0; i < 2 * kW; ++i)
-      copy_16_bytes(ring + (slot * R::kPieces + i) * 32, there ? w[i] + k : w[i], there);
+    for (int i = 0; i < kWeightCopies; ++i)
+      copy_16_bytes(ring + slot * R::kPieces + R::place(i * kAtOnce + of_copy, piece),
+                    there ? w[i] + k : w[i], there);
   };
   const auto fetch_x = [&](int64_t k, int slot) {
-    const bool there = k + lane % 4 * 8 < end;
+    const bool there = k + piece * 8 < end;
 #pragma unroll
-    for (int j = 0; j < kX; ++j)
-      copy_16_bytes(ring + (slot * R::kPieces + 2 * kW + j) * 32, there && x[j] ? x[j] + k : p.x.data,
-                    there && x[j]);
+    for (int j = 0; j < kXCopies; ++j)
+      copy_16_bytes(ring + slot * R::kPieces + R::place(kW * 16 + j * kAtOnce + of_copy, piece),
+                    there && x[j] ? x[j] + k : p.x.data, there && x[j]);
     commit_copies();
   };
   let_next_start();
 #pragma unroll
-  for (int i = 0; i < R::kDepth - 1; ++i) fetch_weight(begin + 32 * i, i);  // nobody writes weights
+  for (int i = 0; i < R::kDepth - 1; ++i) fetch_weight(begin + R::kSpan * i, i);  // nobody writes weights
   wait_for_previous();
 #pragma unroll
-  for (int i = 0; i < R::kDepth - 1; ++i) fetch_x(begin + 32 * i, i);
+  for (int i = 0; i < R::kDepth - 1; ++i) fetch_x(begin + R::kSpan * i, i);
   float sum[kW][kX][4] = {};
   int slot = 0;
-  for (int64_t k = begin; k < end; k += 32) {
+  for (int64_t k = begin; k < end; k += R::kSpan) {
     wait_for_copies<R::kDepth - 2>();
-    const uint4* from = ring + slot * R::kPieces * 32;
-    uint4 a[2 * kW], b[kX];
+    __syncwarp();
+    const uint4* from = ring + slot * R::kPieces;
+    uint4 a[R::kRun / 4][2 * kW], b[R::kRun / 4][kX];
 #pragma unroll
-    for (int i = 0; i < 2 * kW; ++i) a[i] = from[i * 32];
+    for (int h = 0; h < R::kRun / 4; ++h) {
+      const auto read = [&](int eight) { return from[R::place(eight * 8 + lane / 4, h * 4 + lane % 4)]; };
 #pragma unroll
-    for (int j = 0; j < kX; ++j) b[j] = from[(2 * kW + j) * 32];
-    const int free = slot == 0 ? R::kDepth - 1 : slot - 1;  // read a step ago
-    fetch_weight(k + 32 * (R::kDepth - 1), free);
-    fetch_x(k + 32 * (R::kDepth - 1), free);
+      for (int i = 0; i < 2 * kW; ++i) a[h][i] = read(i);
+#pragma unroll
+      for (int j = 0; j < kX; ++j) b[h][j] = read(2 * kW + j);
+    }
+    const int free = slot == 0 ? R::kDepth - 1 : slot - 1;  // read a step ago by all lanes
+    fetch_weight(k + R::kSpan * (R::kDepth - 1), free);
+    fetch_x(k + R::kSpan * (R::kDepth - 1), free);
     slot = slot == R::kDepth - 1 ? 0 : slot + 1;
 #pragma unroll
-    for (int i = 0; i < kW; ++i)
+    for (int h = 0; h < R::kRun / 4; ++h)
 #pragma unroll
-      for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], a[2 * i], a[2 * i + 1], b[j]);
+      for (int i = 0; i < kW; ++i)
+#pragma unroll
+        for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], a[h][2 * i], a[h][2 * i + 1], b[h][j]);
   }
   wait_for_copies<0>();
   __syncthreads();  // the rings are read
