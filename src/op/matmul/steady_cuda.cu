@@ -59,10 +59,10 @@ __device__ void multiply_32(float (&sum)[4], const uint4& top, const uint4& bott
 }
 
 // What a warp has under way: kDepth steps of kSpan of k, each a run of pieces of every row of weight and x.
-// Alone a row of x leaves room for longer runs, which memory prefers.
+// Few rows of x leave room for longer runs, which memory prefers.
 template <int kW, int kX>
 struct Ring {
-  static constexpr int kSpan = kX == 1 ? 64 : 32, kRun = kSpan / 8;  // numbers, and pieces of 16 bytes
+  static constexpr int kSpan = kX <= 2 ? 64 : 32, kRun = kSpan / 8;  // numbers, and pieces of 16 bytes
   static constexpr int kRows = kW * 16 + kX * 8, kPieces = kRows * kRun;
   static constexpr int kDepth = kPieces <= 128 ? 5 : kPieces <= 192 ? 4 : 3;
   static constexpr size_t kBytes = size_t{kSlices} * kDepth * kPieces * sizeof(uint4);
@@ -302,7 +302,7 @@ void launch_tiles(const Steady<bf16, C>& p) {
   constexpr int64_t kBlocks = 264;  // two for each multiprocessor of an H100
   const bool large = p.n / 32 >= kBlocks;
   if (p.m <= 8) return launch_few<1, 1>(p);
-  if (p.m <= 16) return large ? launch_few<2, 2>(p) : launch_few<1, 2>(p);
+  if (p.m <= 16) return launch_few<1, 2>(p);
   if (p.m <= 128) return large ? launch_few<2, 4>(p) : launch_few<1, 4>(p);
   if (divide_up(p.m, 128) * divide_up(p.n, kTile) < kBlocks / 2) return launch_many<2>(p);
   launch_many<4>(p);
