@@ -1,6 +1,9 @@
 #include "tests/docs/blocks.h"
 
+#include <algorithm>
 #include <cctype>
+#include <fstream>
+#include <regex>
 #include <sstream>
 
 namespace flagscale::docs {
@@ -28,12 +31,17 @@ std::string normal(const std::string& line) {
   return result;
 }
 
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(' '), last = text.find_last_not_of(' ');
+  return first == std::string::npos ? "" : text.substr(first, last - first + 1);
+}
+
 // The pieces between ellipses, in order, the first at the start and the last at the end of the line.
 bool matches(const std::string& shown, const std::string& printed) {
   size_t at = 0, from = 0;
   for (;;) {
     const size_t next = shown.find(kEllipsis, from);
-    const std::string piece = shown.substr(from, next == std::string::npos ? next : next - from);
+    const std::string piece = trimmed(shown.substr(from, next == std::string::npos ? next : next - from));
     if (next == std::string::npos) {
       if (from == 0) return printed == piece;
       return printed.size() >= at + piece.size() && printed.ends_with(piece);
@@ -43,6 +51,53 @@ bool matches(const std::string& shown, const std::string& printed) {
     at = found + piece.size();
     from = next + kEllipsis.size();
   }
+}
+
+const std::string kNotRun = "console not run: ";
+
+// Adds what a line of a session says below its command.
+void add_line(const std::string& line, Block& block) {
+  if (!line.starts_with("> ")) {
+    block.output += line + "\n";
+    block.server |= line.find("Ctrl-C stops it") != std::string::npos;
+    return;
+  }
+  const std::string end = "TYPED\n";
+  if (block.command.ends_with(end))
+    block.command.resize(block.command.size() - end.size());
+  else
+    block.command.insert(block.command.size() - 1, " <<'TYPED'"), block.output.clear();
+  block.command += line.substr(2) + "\n" + end;
+}
+
+void add_session(const std::string& text, int number, std::vector<Block>& result) {
+  static const std::regex kAssignment("[A-Za-z_]+=[^ ]*");
+  std::string assignments;
+  bool goes_on = false;
+  std::istringstream in(text);
+  const size_t before = result.size();
+  for (std::string line; std::getline(in, line);) {
+    const bool command = line.starts_with("$ ");
+    if (command && std::regex_match(line.substr(2), kAssignment))
+      assignments += line.substr(2) + "\n";
+    else if (command)
+      result.push_back({number, assignments + line.substr(2) + "\n", ""});
+    else if (goes_on)
+      result.back().command += line + "\n";
+    else if (result.size() > before)
+      add_line(line, result.back());
+    goes_on = (command || goes_on) && line.ends_with('\\');
+  }
+}
+
+// A fence's text by its language; follows_command: nothing but white space parts it from an `sh` block.
+void add_fence(const std::string& language, const std::string& text, int number, bool follows_command,
+               std::vector<Block>& result) {
+  if (language == "sh") result.push_back({number, text, ""});
+  if (language == "text" && follows_command) result.back().output = text;
+  if (language == "console") add_session(text, number, result);
+  if (language.starts_with(kNotRun))
+    result.push_back({number, text, "", false, language.substr(kNotRun.size())});
 }
 
 }  // namespace
@@ -55,27 +110,36 @@ std::vector<Block> blocks(const std::string& markdown) {
   int number = 0, start = 0;
   for (std::string line; std::getline(in, line);) {
     ++number;
-    if (!line.starts_with("```")) {
-      if (inside)
-        text += line + "\n";
-      else if (!line.empty())
-        follows_command = false;
-      continue;
-    }
-    inside = !inside;
-    if (inside) {
+    if (line.starts_with("```") && !inside) {
       language = line.substr(3);
       text.clear();
       start = number;
-    } else if (language == "sh") {
-      result.push_back({start, text, ""});
-      follows_command = true;
-    } else {
-      if (language == "text" && follows_command) result.back().output = text;
+      inside = true;
+    } else if (line.starts_with("```")) {
+      add_fence(language, text, start, follows_command, result);
+      follows_command = language == "sh";
+      inside = false;
+    } else if (inside) {
+      text += line + "\n";
+    } else if (!line.empty()) {
       follows_command = false;
     }
   }
   return result;
+}
+
+std::vector<std::filesystem::path> pages(const std::filesystem::path& tree) {
+  std::vector<std::filesystem::path> result;
+  for (const auto& entry : std::filesystem::directory_iterator(tree / "docs"))
+    if (entry.path().extension() == ".md") result.push_back(entry.path());
+  std::sort(result.begin(), result.end());
+  result.insert(result.begin(), tree / "README.md");
+  return result;
+}
+
+std::string text_of(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 std::string first_missing(const std::string& shown, const std::string& printed) {
