@@ -248,6 +248,18 @@ TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdapters) {
     }
 }
 
+// Experts are one weight, whose matrices are each expert's own.
+TEST(Optimizers, GoOnToTheBitInMixtures) {
+  const TemporaryFolder folder;
+  for (const std::string& name : optimizer_names()) {
+    SCOPED_TRACE(name);
+    TrainOptions o = tiny(name);
+    o.model.model_type = "mixtral";
+    o.model.moe.experts = 4, o.model.moe.top_k = 2, o.model.moe.size = o.model.intermediate_size;
+    expect_goes_on(o, folder.path + "/" + name);
+  }
+}
+
 TEST(Optimizers, ACheckpointOfAnotherIsRefusedUnlessItsStateIsLeft) {
   const TemporaryFolder folder;
   TrainOptions o = tiny("sgd");
