@@ -135,4 +135,5 @@ def main():
     print_tables(cases, options)
 
 
-main()
+if __name__ == "__main__":
+    main()

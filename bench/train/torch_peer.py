@@ -128,4 +128,5 @@ def main():
                       "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "loss": value}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -57,6 +57,7 @@ void setup(CLI::App& app) {
   auto options = std::make_shared<train::BenchOptions>();
   auto dtype = std::make_shared<std::string>("fp32");
   auto device = std::make_shared<std::string>("auto");
+  auto load_in = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   train->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's) or 1b")
       ->capture_default_str();
@@ -80,6 +81,17 @@ void setup(CLI::App& app) {
   train->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  auto* lora = train
+                   ->add_option("--lora", options->lora_rank,
+                                "train an adapter of this rank alone, of every projection")
+                   ->check(CLI::Range(1, 512));
+  train->add_option("--load-in", *load_in, "hold the frozen weights in 8bit or 4bit")
+      ->check(CLI::IsMember({"8bit", "4bit"}))
+      ->needs(lora);
+  train
+      ->add_option("--learnt", options->learnt, "share of the tokens that are trained on: the rest is prompt")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
   train->footer(
@@ -88,6 +100,8 @@ void setup(CLI::App& app) {
   train->callback([=] {
     options->dtype = *dtype == "bf16" ? DType::kBF16 : DType::kF32;
     options->device = choose_device(*device);
+    if (*load_in == "8bit") options->frozen = op::Packing::kInt8;
+    if (*load_in == "4bit") options->frozen = op::Packing::kQ4_0;
     const auto result = train::bench_train(*options);
     *json ? print_json(*options, result) : print_text(*options, result);
   });

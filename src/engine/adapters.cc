@@ -1,6 +1,7 @@
 #include "engine/adapters.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -42,12 +43,18 @@ Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most
   table_->taken.resize(static_cast<size_t>(most));
   table_->when_gone.resize(static_cast<size_t>(most));
   slots_ = arena.persistent("lora.slots", {rows}, DType::kI32).with_live(live_rows);
-  int64_t elements = 0;  // of a slot
-  for (nn::Linear* linear : decoder.linears()) {
+  const auto give = [&](auto* linear) {
     loras_.push_back({slots_, linear->lora_parts()});
     linear->adapt(&loras_.back());
-    for (const nn::LoraPart& part : loras_.back().parts) elements += most_rank * (part.in + part.rows);
-  }
+  };
+  for (nn::Linear* linear : decoder.linears()) give(linear);
+  for (nn::ExpertLinear* linear : decoder.expert_linears()) give(linear);
+  const auto elements_of = [&](int64_t size, const nn::LoraPart& part) {
+    return most_rank * size * std::max<int64_t>(part.experts, 1);
+  };
+  int64_t elements = 0;  // of a slot
+  for (const nn::Lora& lora : loras_)
+    for (const nn::LoraPart& part : lora.parts) elements += elements_of(part.in + part.rows, part);
   const Tensor weights = arena.persistent("lora.weights", {most, elements}, DType::kF32);
   int64_t at = 0;
   const auto next = [&](int64_t columns) {
@@ -55,10 +62,12 @@ Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most
   };
   for (nn::Lora& lora : loras_)
     for (nn::LoraPart& part : lora.parts) {
-      part.a = next(most_rank * part.in);
-      part.b = next(most_rank * part.rows);
+      part.a = next(elements_of(part.in, part));
+      part.b = next(elements_of(part.rows, part));
       part.ranks = arena.persistent(part.module + ".lora_ranks", {most}, DType::kI32);
       part.scales = arena.persistent(part.module + ".lora_scales", {most}, DType::kF32);
+      for (int64_t e = 0; e < std::max<int64_t>(part.experts, 1); ++e)
+        places_[part.module_of(e)] = {&part, e};
     }
 }
 
@@ -127,16 +136,15 @@ int Adapters::in_use() const {
   return static_cast<int>(std::count(table_->taken.begin(), table_->taken.end(), true));
 }
 
-const nn::LoraPart* Adapters::find_part(const std::string& module) const {
-  for (const nn::Lora& lora : loras_)
-    for (const nn::LoraPart& part : lora.parts)
-      if (part.module == module) return &part;
-  return nullptr;
+Adapters::Place Adapters::find_place(const std::string& module) const {
+  const auto it = places_.find(module);
+  return it == places_.end() ? Place{} : it->second;
 }
 
 void Adapters::check(const model::PeftAdapter& files, const std::string& folder) const {
+  std::map<const nn::LoraPart*, const model::PeftTarget*> first;  // experts of one product are alike
   for (const model::PeftTarget& target : files.targets) {
-    const nn::LoraPart* part = find_part(target.module);
+    const nn::LoraPart* part = find_place(target.module).part;
     if (!part)
       fail(ErrorKind::kInvalidArgument,
            "{}: it adapts {}, which is not done; adapters add to q, k, v, o, gate, up and down projections",
@@ -147,25 +155,36 @@ void Adapters::check(const model::PeftAdapter& files, const std::string& folder)
     if (target.rank > most_rank_)
       fail(ErrorKind::kInvalidArgument, "{}: rank {} is above --max-lora-rank {}", folder, target.rank,
            most_rank_);
+    const model::PeftTarget& other = *first.emplace(part, &target).first->second;
+    if (other.rank != target.rank || other.scale != target.scale)
+      fail(ErrorKind::kUnsupported,
+           "{}: {} has rank {} and scale {}, {} has {} and {}: those of a layer's experts "
+           "must be alike",
+           folder, target.module, target.rank, target.scale, other.module, other.rank, other.scale);
   }
 }
 
 void Adapters::fill(const model::PeftAdapter& files, int32_t slot) const {
+  const auto of_slot = [&](const Tensor& all) { return all.data<float>() + slot * all.strides()[0]; };
   for (const nn::Lora& lora : loras_)
     for (const nn::LoraPart& part : lora.parts) part.ranks.data<int32_t>()[slot] = 0;
   std::vector<float> b;
   for (const model::PeftTarget& target : files.targets) {
-    const nn::LoraPart& part = *find_part(target.module);
-    float* const to = part.a.data<float>() + slot * part.a.strides()[0];
+    const auto [found, expert] = find_place(target.module);
+    const nn::LoraPart& part = *found;
+    int32_t& rank = part.ranks.data<int32_t>()[slot];
+    if (part.experts > 0 && rank == 0)  // experts that the adapter has not
+      for (const Tensor& all : {part.a, part.b}) std::fill_n(of_slot(all), all.dim(1), 0.f);
+    float* const to = of_slot(part.a) + expert * most_rank_ * part.in;
     files.weights->read_f32(target.a, 0, target.rank, {to, static_cast<size_t>(target.rank * part.in)});
     b.resize(static_cast<size_t>(target.out * target.rank));
     files.weights->read_f32(target.b, 0, target.out, b);
-    float* const columns = part.b.data<float>() + slot * part.b.strides()[0];
+    float* const columns = of_slot(part.b) + expert * most_rank_ * part.rows;
     for (int64_t row = 0; row < target.out; ++row)
       for (int64_t j = 0; j < target.rank; ++j)
         columns[j * part.rows + row] = b[static_cast<size_t>(row * target.rank + j)];
     part.scales.data<float>()[slot] = target.scale;
-    part.ranks.data<int32_t>()[slot] = static_cast<int32_t>(target.rank);
+    rank = static_cast<int32_t>(target.rank);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "model/decoder/decoder.h"
@@ -51,13 +52,18 @@ class Adapters {
  private:
   struct Table;
   void check(const model::PeftAdapter& files, const std::string& folder) const;
-  const nn::LoraPart* find_part(const std::string& module) const;
+  struct Place {
+    const nn::LoraPart* part = nullptr;
+    int64_t expert = 0;
+  };
+  Place find_place(const std::string& module) const;  // null: the model has none
   void fill(const model::PeftAdapter& files, int32_t slot) const;
 
   const int most_;
   const int64_t most_rank_;
   Tensor slots_;
   std::deque<nn::Lora> loras_;  // of each linear
+  std::unordered_map<std::string, Place> places_;
   std::shared_ptr<Table> table_;
 };
 

@@ -72,6 +72,38 @@ TEST(Adapters, LogitsArePefts) {
   }
 }
 
+TEST(Adapters, LogitsWithAdaptersOfExpertsArePefts) {
+  for (const std::string name : {"mixtral", "qwen3_moe", "qwen2_moe"}) {
+    SCOPED_TRACE(name);
+    const std::string folder = kGoldens + "train/lora/experts/" + name;
+    const auto oracle = io::open_weights(folder + "/oracle.safetensors");
+    std::vector<int64_t> wide(24);
+    oracle->read("input_ids", 0, 24, DType::kI64, std::as_writable_bytes(std::span(wide)));
+    std::vector<int32_t> ids(wide.begin(), wide.end()), pages(2), others(2);
+    std::iota(pages.begin(), pages.end(), 0);
+    std::iota(others.begin(), others.end(), 2);
+    const auto runner = make_runner(kGoldens + "model/" + name);
+    std::vector<StepChunk> chunks(2);  // with the adapter and without
+    for (StepChunk& chunk : chunks) chunk.ids = ids, chunk.rows = 24;
+    chunks[0].pages = &pages, chunks[1].pages = &others;
+    runner->run(chunks);
+    const int64_t vocab = runner->config().vocab_size;
+    const std::vector<float> plain(runner->logits(24).begin(), runner->logits(24).end());
+    chunks[0].adapter = runner->adapters()->load(name, folder)->slot;
+    runner->run(chunks);
+    const std::vector<float> expected = oracle->read_f32("logits");
+    float most = 0, error = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto at = static_cast<int64_t>(i);
+      error = std::max(error,
+                       std::fabs(runner->logits(at / vocab)[i % static_cast<size_t>(vocab)] - expected[i]));
+      most = std::max(most, std::fabs(expected[i]));
+    }
+    EXPECT_LT(error / most, 1e-5);
+    EXPECT_TRUE(std::ranges::equal(plain, runner->logits(24))) << "beside it, to the bit";
+  }
+}
+
 Request request_of(const std::string& adapter, int32_t seed = 0, int max_tokens = 12) {
   Request request;
   for (int32_t i = 0; i < 40; ++i) request.prompt.push_back(3 + (i * i + seed) % 41);

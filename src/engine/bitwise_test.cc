@@ -7,8 +7,8 @@
 #include <sstream>
 
 #include "engine/answer.h"
-#include "engine/block_weights_test_support.h"
 #include "engine/engine.h"
+#include "model/block_weights_test_support.h"
 
 namespace flagscale::engine {
 namespace {
@@ -98,7 +98,7 @@ class Bitwise : public ::testing::TestWithParam<std::tuple<size_t, size_t>> {  /
     config.head_dim = 64;
     nn::Partition partition;
     model::Decoder decoder(config, partition);
-    return std::make_unique<BlockWeights>(decoder, format.blocks);
+    return std::make_unique<model::BlockWeights>(decoder, format.blocks);
   }
 
   // 70 tokens with repetitions, so that guesses are made; each token's whole distribution is told.

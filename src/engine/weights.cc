@@ -4,100 +4,16 @@
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <map>
 
 #include "base/error.h"
 #include "engine/weight_cache.h"
+#include "model/packed_weights.h"
 #include "model/weights.h"
 
 namespace flagscale::engine {
 
 namespace {
-
-op::Packing natural_packing(const io::TensorInfo& info) {
-  if (info.encoding != io::Encoding::kPlain) {
-    for (int i = 0; i < op::kNumPackings; ++i) {
-      const auto packing = static_cast<op::Packing>(i);
-      const op::PackingInfo& format = op::info(packing);
-      if (format.bits > 0 && format.source_bytes > 0 && format.name == io::name(info.encoding) &&
-          info.row_elements() % format.block == 0)
-        return packing;
-    }
-    return op::Packing::kF32;
-  }
-  return info.dtype == DType::kBF16  ? op::Packing::kBF16
-         : info.dtype == DType::kF16 ? op::Packing::kF16
-                                     : op::Packing::kF32;
-}
-
-// Whether rows go into panels as the file has them.
-bool as_stored(const io::TensorInfo& info, op::Packing packing) {
-  return packing != op::Packing::kF32 && natural_packing(info) == packing;
-}
-
-// Rows of a segment that come from one part.
-struct Source {
-  const io::TensorInfo* info;
-  int64_t first;  // row of the segment, within its group, of the part's first
-};
-using Sources = std::vector<Source>;  // of one group of a segment
-
-// The sources of every segment, group by group: [group * segments + segment].
-std::vector<Sources> sources_of(const nn::Parameter& p, const io::WeightSet& weights) {
-  std::vector<Sources> sources;
-  int64_t at = 0;
-  size_t segment = 0;
-  for (const nn::Part& part : p.parts) {
-    if (at == 0) sources.emplace_back();
-    sources.back().push_back({&weights.info(part.name), at});
-    at += part.rows;
-    if (at == p.packed.segments[segment].rows) at = 0, segment = (segment + 1) % p.packed.segments.size();
-  }
-  return sources;
-}
-
-// Packs one panel of a group. values: scratch.
-void pack_panel(const op::PackedSegment& segment, int64_t in, int64_t group, const Sources& sources,
-                const io::WeightSet& weights, int64_t panel, std::vector<float>& values) {
-  const int64_t end = std::min((panel + 1) * op::kPanel, segment.rows);
-  const int64_t origin = group * op::panels_of(segment.rows) * op::kPanel;
-  size_t source = 0;
-  for (int64_t row = panel * op::kPanel; row < end; ++row) {
-    while (source + 1 < sources.size() && row >= sources[source + 1].first) ++source;
-    const auto& [info, first] = sources[source];
-    if (as_stored(*info, segment.packing)) {
-      op::pack_row(segment.data, segment.packing, origin + row, in, weights.row(*info, row - first));
-      continue;
-    }
-    values.resize(static_cast<size_t>(in));
-    weights.read_f32(info->name, row - first, 1, values);
-    op::pack_row(segment.data, segment.packing, origin + row, values);
-  }
-}
-
-void load_packed(const nn::Parameter& p, const io::WeightSet& weights, const Team& team) {
-  const std::vector<Sources> sources = sources_of(p, weights);
-  const size_t segments = p.packed.segments.size();
-  std::exception_ptr error;
-  std::atomic<bool> failed{false};
-  for (size_t s = 0; s < segments; ++s) {
-    const op::PackedSegment& to = p.packed.segments[s];
-    const int64_t panels = op::panels_of(to.rows);
-    team.for_each(p.groups * panels, [&](int64_t i) {
-      const int64_t group = i / panels;
-      std::vector<float> values;
-      try {
-        if (!failed)
-          pack_panel(to, p.packed.in, group, sources[static_cast<size_t>(group) * segments + s], weights,
-                     i % panels, values);
-      } catch (...) {
-        if (!failed.exchange(true)) error = std::current_exception();
-      }
-    });
-  }
-  if (error) std::rethrow_exception(error);
-}
 
 void load_dense(const nn::Parameter& p, const io::WeightSet& weights) {
   int64_t at = 0;
@@ -106,41 +22,6 @@ void load_dense(const nn::Parameter& p, const io::WeightSet& weights) {
     weights.read_f32(part.name, 0, part.rows,
                      {p.value.data<float>() + at, static_cast<size_t>(part.rows * columns)});
     at += part.rows * columns;
-  }
-}
-
-op::Packing packing_of(const nn::Parameter& p, const io::TensorInfo& info, const WeightOptions& options) {
-  const op::Packing wanted = options.packing.value_or(natural_packing(info));
-  const int bits = op::info(wanted).bits;
-  if (p.precise && bits > 0) return op::Packing::kF32;
-  return options.packing && bits == 4 && p.shard == nn::Shard::kVocabulary ? op::Packing::kInt8 : wanted;
-}
-
-// Which formats the rows of a matrix lie in; those of experts in the same ones, expert by expert.
-void declare_segments(nn::Parameter& p, const io::WeightSet& weights, const WeightOptions& options) {
-  auto& segments = p.packed.segments;
-  p.packed.in = p.shape[1];
-  p.packed.compute = p.precise ? op::Compute::kExact : options.compute;
-  p.packed.groups = p.groups;
-  const size_t parts = p.parts.size() / static_cast<size_t>(p.groups);
-  std::vector<op::Packing> of_part;
-  for (size_t i = 0; i < p.parts.size(); ++i) {
-    const nn::Part& part = p.parts[i];
-    const io::TensorInfo& info = weights.info(part.name);
-    model::check_shape(info, p, part);
-    const op::Packing packing = packing_of(p, info, options);
-    if (i >= parts) {
-      if (packing != of_part[i % parts])
-        fail(ErrorKind::kUnsupported,
-             "{}: {} is stored as {}, the first expert's as {}: give one format for all (--quantization)",
-             info.file, info.name, op::info(packing).name, op::info(of_part[i % parts]).name);
-      continue;
-    }
-    of_part.push_back(packing);
-    if (!segments.empty() && segments.back().packing == packing)
-      segments.back().rows += part.rows;
-    else
-      segments.push_back({packing, part.rows, {}});
   }
 }
 
@@ -161,7 +42,8 @@ void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& w
   auto& list = decoder.parameters();
   for (nn::Parameter& p : list.parameters()) {
     if (p.shape.rank() == 2) {
-      declare_segments(p, weights, options);
+      model::declare_packed(p, &weights, options.packing);
+      p.packed.compute = p.precise ? op::Compute::kExact : options.compute;
     } else {
       for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
       p.value = arena.persistent(p.name, p.shape, DType::kF32);
@@ -184,7 +66,7 @@ void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const W
       load_dense(p, weights);
     } else if (!p.packed.segments[0].data.storage()->owner) {  // an entry of the cache owns its memory, the
                                                                // arena does not
-      load_packed(p, weights, team);
+      model::load_packed(p, weights, team);
       packed = true;
     }
   }

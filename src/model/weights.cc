@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/packed_weights.h"
 #include "op/random_normal/random_normal.h"
 
 namespace flagscale::model {
@@ -28,6 +29,7 @@ struct Piece {
 std::vector<Piece> pieces_of(const io::WeightSet& weights, nn::ParameterList& list) {
   std::vector<Piece> pieces;
   for (nn::Parameter& parameter : list.parameters()) {
+    if (parameter.packed.defined()) continue;
     const size_t row_bytes = parameter.value.bytes() / static_cast<size_t>(parameter.shape[0]);
     const auto step = std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes));
     auto* out = static_cast<std::byte*>(parameter.value.raw());
@@ -68,6 +70,8 @@ void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const T
     }
   });
   if (error) std::rethrow_exception(error);
+  for (const nn::Parameter& parameter : list.parameters())
+    if (parameter.packed.defined()) load_packed(parameter, weights, team);
 }
 
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,

@@ -9,9 +9,9 @@
 
 namespace flagscale::model {
 
-// Fills parameter.value (memory must exist) from the file, converting to its dtype, part by part. Throws
-// Error naming the tensor that is missing or has another shape; tensors that the model has no use for are
-// named by unused_tensors().
+// Fills parameter.value, or its packed segments (memory must exist), from the file, converting, part by part.
+// Throws Error naming the tensor that is missing or has another shape; tensors that the model has no use for
+// are named by unused_tensors().
 void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team);
 
 // Throws Error{kCorrupt} naming the tensor when the file's shape is not the part's.

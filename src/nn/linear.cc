@@ -2,22 +2,30 @@
 
 #include "op/lora/lora.h"
 #include "op/matmul/matmul.h"
-#include "op/packed_linear/packed_linear.h"
+#include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::nn {
 
-Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
+Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
-  const Tensor y = weight_->packed.defined() ? op::packed_linear(context, x, weight_->packed, bias)
-                                             : op::linear(context, x, weight_->value, bias,
-                                                          out.value_or(x.dtype()), weight_->steady);
+  const op::PackedWeight& packed = weight_->packed;
+  if (!packed.defined()) return op::linear(context, x, weight_->value, bias, out, weight_->steady);
+  if (weight_->unpacked) return op::unpacked_linear(context, x, packed, bias, out);
+  return op::packed_linear(context, x, packed, bias);
+}
+
+Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
+  const Tensor y = product(context, x, out.value_or(x.dtype()));
   if (!lora_) return y;
-  for (const LoraPart& part : lora_->parts)
-    if (lora_->slots.defined())
+  if (!lora_->slots.defined())
+    lora_->for_targets(
+        [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
+          op::train_lora(context, x, a, targets, training, y);
+        });
+  else
+    for (const LoraPart& part : lora_->parts)
       op::lora(context, x, lora_->slots, part.a, part.b, part.ranks, part.scales,
                y.columns(part.first, part.rows));
-    else
-      op::train_lora(context, x, part.a, part.b, part.training, y, part.first);
   return y;
 }
 

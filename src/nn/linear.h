@@ -1,5 +1,6 @@
 #pragma once
-// y = x W^T + b over whichever copy of the weight there is: dense (training) or packed (serving); then what
+// y = x W^T + b over whichever copy of the weight there is: dense (training), packed (serving), or
+// packed and unpacked some rows at a time (a frozen base in training); then what
 // adapters add.
 
 #include <optional>
@@ -24,6 +25,8 @@ class Linear {
   void adapt(const Lora* lora) { lora_ = lora; }
 
  private:
+  Tensor product(Context& context, const Tensor& x, DType out) const;
+
   Parameter* weight_;
   Parameter* bias_;
   const Lora* lora_ = nullptr;

@@ -3,26 +3,22 @@
 #include "op/elementwise/elementwise.h"
 #include "op/expert_rows/expert_rows.h"
 #include "op/gated_add/gated_add.h"
-#include "op/grouped_matmul/grouped_matmul.h"
-#include "op/packed_linear/packed_linear.h"
 #include "op/swiglu/swiglu.h"
 
 namespace flagscale::nn {
 
-namespace {
-
-Tensor product(Context& context, const ExpertRows& at, const Parameter& weight) {
-  return weight.packed.defined() ? op::packed_grouped(context, at.rows, at.counts, weight.packed)
-                                 : op::grouped_linear(context, at.rows, at.counts, weight.value);
-}
-
-}  // namespace
-
-Tensor Moe::run_experts(Context& context, const ExpertRows& at) const {
-  const Tensor both = product(context, at, *weights_.gate_up);
+Tensor Moe::run_experts(Context& context, const ExpertRows& at, const Tensor& slots) const {
+  const Tensor both = weights_.gate_up(context, at, slots);
   const int64_t size = both.dim(2) / 2;
   const Tensor gated = op::swiglu(context, both.columns(0, size), both.columns(size, size));
-  return product(context, {gated, at.counts}, *weights_.down);
+  return weights_.down(context, {gated, at.counts}, slots);
+}
+
+// Where adapters are served: of each expert's row, undefined in training.
+Tensor Moe::slots_of_rows(Context& context, const op::ExpertOrder& order) const {
+  const Lora* lora = weights_.gate_up.lora() ? weights_.gate_up.lora() : weights_.down.lora();
+  if (!lora || !lora->slots.defined()) return {};
+  return op::expert_slots(context, lora->slots, order);
 }
 
 Tensor Moe::operator()(Context& context, Partition& partition, const Tensor& x,
@@ -32,7 +28,8 @@ Tensor Moe::operator()(Context& context, Partition& partition, const Tensor& x,
   const op::ExpertOrder order = op::sort_by_expert(context, routing.experts, experts_);
   const ExpertRows rows =
       partition.dispatch_experts(context, {op::spread_to_experts(context, x, order), order.counts});
-  const Tensor results = partition.combine_experts(context, run_experts(context, rows));
+  const Tensor results =
+      partition.combine_experts(context, run_experts(context, rows, slots_of_rows(context, order)));
   const Tensor y = op::gather_from_experts(context, results, routing.weights, order);
   if (!weights_.shared) return y;
   const Tensor shared = (*weights_.shared)(context, partition, x);

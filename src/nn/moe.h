@@ -6,7 +6,9 @@
 
 #include <optional>
 
+#include "nn/expert_linear.h"
 #include "nn/mlp.h"
+#include "op/expert_rows/expert_rows.h"
 #include "op/router/router.h"
 
 namespace flagscale::nn {
@@ -14,8 +16,8 @@ namespace flagscale::nn {
 class Moe {
  public:
   struct Weights {
-    Parameter* router;          // [experts, hidden]
-    Parameter *gate_up, *down;  // [experts * 2 size, hidden], [experts * hidden, size]: expert after expert
+    Parameter* router;           // [experts, hidden]
+    ExpertLinear gate_up, down;  // [experts * 2 size, hidden], [experts * hidden, size]: expert after expert
     std::optional<Mlp> shared;
     Parameter* shared_gate = nullptr;  // [1, hidden]: the shared experts' result times its sigmoid
   };
@@ -27,11 +29,13 @@ class Moe {
   Tensor operator()(Context& context, Partition& partition, const Tensor& x,
                     const op::RouterLosses* losses) const;
 
-  // Those that adapters may add to: the shared experts'.
+  // Those that adapters may add to, beside the shared experts'.
   std::optional<Mlp>& shared() { return weights_.shared; }
+  std::vector<ExpertLinear*> linears() { return {&weights_.gate_up, &weights_.down}; }
 
  private:
-  Tensor run_experts(Context& context, const ExpertRows& at) const;
+  Tensor run_experts(Context& context, const ExpertRows& at, const Tensor& slots) const;
+  Tensor slots_of_rows(Context& context, const op::ExpertOrder& order) const;
 
   Weights weights_;
   int64_t experts_;

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,9 @@ struct Parameter {
   std::vector<Part> parts;  // in row order; one part of the same name where nothing is fused
 
   Tensor value;             // dense weights
-  op::PackedWeight packed;  // or the serving copy
+  op::PackedWeight packed;  // or a packed copy: what serving multiplies, or
+  // training's frozen base: the type in which its rows are multiplied, unpacked some at a time.
+  std::optional<DType> unpacked{};
 
   int64_t groups = 1;    // experts: equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it

@@ -5,6 +5,7 @@
 
 #include "autograd/context.h"
 #include "nn/parameter.h"
+#include "op/cross_entropy/cross_entropy.h"
 
 namespace flagscale::nn {
 
@@ -35,7 +36,8 @@ class Partition {
   virtual Tensor look_up(Context& context, const Tensor& ids, const Parameter& table);
   // The loss of every token over a vocabulary-sharded head; see op::head_loss.
   virtual Tensor vocabulary_loss(Context& context, const Tensor& hidden, const Parameter& head,
-                                 const Tensor& labels, const Tensor& mask, const float* grad_scale);
+                                 const Tensor& labels, const Tensor& mask, const float* grad_scale,
+                                 const op::LearntTokens* learnt);
 
   // Rows go to the ranks that hold their experts (counts is then that of this rank's experts), and their
   // results back to where they came from, in the order in which they left.

@@ -21,18 +21,22 @@ std::string last_of(const std::string& name) { return name.substr(name.rfind('.'
 // Megatron's name of the product that a projection is a part of.
 std::string fused_name(const std::string& projection) {
   static const std::map<std::string, std::string> kNames{
-      {"q_proj", "linear_qkv"},   {"k_proj", "linear_qkv"},    {"v_proj", "linear_qkv"},
-      {"o_proj", "linear_proj"},  {"gate_proj", "linear_fc1"}, {"up_proj", "linear_fc1"},
-      {"down_proj", "linear_fc2"}};
+      {"q_proj", "linear_qkv"},    {"k_proj", "linear_qkv"},    {"v_proj", "linear_qkv"},
+      {"o_proj", "linear_proj"},   {"gate_proj", "linear_fc1"}, {"up_proj", "linear_fc1"},
+      {"down_proj", "linear_fc2"}, {"w1", "linear_fc1"},        {"w3", "linear_fc1"},
+      {"w2", "linear_fc2"}};
   const auto it = kNames.find(projection);
   return it == kNames.end() ? "" : it->second;
 }
 
-// "model.layers.0.self_attn.q_proj" -> "decoder.layers.0.self_attention.linear_qkv"
+// "model.layers.0.self_attn.q_proj" -> "decoder.layers.0.self_attention.linear_qkv"; of experts
+// "decoder.layers.0.mlp.experts.linear_fc1"
 std::string megatron_name(const std::string& module) {
   std::string name = module.substr(0, module.rfind('.') + 1) + fused_name(last_of(module));
-  for (const auto& [from, to] :
-       {std::pair<std::string, std::string>{"model.", "decoder."}, {".self_attn.", ".self_attention."}})
+  for (const auto& [from, to] : {std::pair<std::string, std::string>{"model.", "decoder."},
+                                 {".self_attn.", ".self_attention."},
+                                 {".block_sparse_moe.", ".mlp."},
+                                 {".experts.*.", ".experts."}})
     if (const size_t at = name.find(from); at != std::string::npos) name.replace(at, from.size(), to);
   return name;
 }
@@ -53,12 +57,20 @@ bool matches(const std::string& target, const std::string& name) {
   return name == target || name.ends_with("." + target);
 }
 
+nn::Parameter matrix(const std::string& name, int64_t rows, int64_t columns, nn::Init init,
+                     std::vector<nn::Part> parts) {
+  return {name, {rows, columns}, nn::Shard::kReplicated, init, true, std::move(parts), {}, {}};
+}
+
+}  // namespace
+
 // Remembers which of the targets something was found for.
-class Chooser {
+class Adapter::Chooser {
  public:
   explicit Chooser(const std::vector<std::string>& targets) : targets_(targets) {}
   bool operator()(const std::string& name) {
     bool chosen = false;
+    known_.insert(last_of(name));
     for (const std::string& target : targets_)
       if (matches(target, name)) found_.insert(target), chosen = true;
     return chosen;
@@ -68,24 +80,17 @@ class Chooser {
     if (chosen) found_.insert("all-linear");
     return (*this)(module) || chosen;
   }
-  void require_all_found(const std::set<std::string>& known) const {
+  void require_all_found() const {
     for (const std::string& target : targets_)
       if (!found_.contains(target))
         fail(ErrorKind::kConfig, "lora_target_modules: '{}' is none of the model's products: {}, all-linear",
-             target, fmt::join(known, ", "));
+             target, fmt::join(known_, ", "));
   }
 
  private:
   const std::vector<std::string>& targets_;
-  std::set<std::string> found_;
+  std::set<std::string> found_, known_;
 };
-
-nn::Parameter matrix(const std::string& name, int64_t rows, int64_t columns, nn::Init init,
-                     std::vector<nn::Part> parts) {
-  return {name, {rows, columns}, nn::Shard::kReplicated, init, true, std::move(parts), {}, {}};
-}
-
-}  // namespace
 
 void validate(const LoraSpec& s) {
   if (s.rank < 1 || s.rank > op::kMaxLoraRank)
@@ -116,51 +121,86 @@ Adapter::Adapter(model::Decoder& decoder, const LoraSpec& spec, uint64_t seed, c
     : spec_(spec), seed_(seed), rows_(rows) {
   validate(spec_);
   Chooser chosen(spec_.targets);
-  std::set<std::string> known;
-  for (nn::Linear* linear : decoder.linears()) {
-    const std::vector<nn::LoraPart> projections = linear->lora_parts();
-    nn::Lora& lora = loras_.emplace_back();
-    const std::string whole = megatron_name(projections[0].module);
-    known.insert(last_of(whole));
-    const bool fused = chosen(whole);
-    if (fused) {
-      nn::LoraPart all = projections[0];
-      all.rows = linear->weight().shape[0];
-      add_target(lora, all, projections);
-    }
-    for (const nn::LoraPart& projection : projections) {
-      known.insert(last_of(projection.module));
-      ++projections_[last_of(projection.module)];
-      if (!chosen.all(projection.module)) continue;
-      if (fused)
-        fail(ErrorKind::kConfig, "lora_target_modules names {} twice: as itself and as a part of {}",
-             projection.module, whole);
-      add_target(lora, projection, {projection});
-    }
-    if (!lora.parts.empty()) linear->adapt(&lora);
-  }
-  chosen.require_all_found(known);
+  for (nn::Linear* linear : decoder.linears()) add_targets(*linear, chosen);
+  for (nn::ExpertLinear* linear : decoder.expert_linears()) add_targets(*linear, chosen);
+  chosen.require_all_found();
 }
 
-void Adapter::add_target(nn::Lora& lora, nn::LoraPart part, const std::vector<nn::LoraPart>& projections) {
-  const int64_t rank = spec_.rank;
-  const std::string name = part.module + ".lora_A.weight";
-  std::vector<nn::Part> rows;
-  for (const nn::LoraPart& projection : projections) {
-    rows.push_back({projection.module + ".lora_B.weight", projection.rows});
-    if (projection.module != part.module) copies_[name].push_back(projection.module + ".lora_A.weight");
+template <class Linear>
+void Adapter::add_targets(Linear& linear, Chooser& chosen) {
+  const std::vector<nn::LoraPart> projections = linear.lora_parts();
+  const std::string whole = megatron_name(projections[0].module);
+  std::vector<Chosen> parts;
+  const bool fused = chosen(whole);
+  if (fused) {
+    nn::LoraPart all = projections[0];
+    for (size_t i = 1; i < projections.size(); ++i) all.rows += projections[i].rows;
+    parts.push_back({all, projections});
   }
-  nn::Parameter& a = list_.add(matrix(name, rank, part.in, init_of(spec_.in_init, rank, part.in, rank), {}));
-  nn::Parameter& b = list_.add(matrix(part.module + ".lora_B.weight", part.rows, rank,
-                                      init_of(spec_.out_init, part.rows, rank, rank), rows));
-  part.training = {static_cast<float>(spec_.alpha / static_cast<double>(rank)),
-                   0,
-                   spec_.dropout_after,
-                   seed_,
-                   op::random_stream("lora_dropout", part.module),
-                   rows_};
-  lora.parts.push_back(std::move(part));
-  targets_.push_back({&lora, lora.parts.size() - 1, &a, &b});
+  for (const nn::LoraPart& projection : projections) {
+    projections_[last_of(projection.module)] += static_cast<size_t>(std::max<int64_t>(projection.experts, 1));
+    if (!chosen.all(projection.module)) continue;
+    if (fused)
+      fail(ErrorKind::kConfig, "lora_target_modules names {} twice: as itself and as a part of {}",
+           projection.module, whole);
+    parts.push_back({projection, {projection}});
+  }
+  if (parts.empty()) return;
+  nn::Lora& lora = loras_.emplace_back();
+  // Inputs that dropout tells apart go through matrices of their own.
+  if (spec_.dropout == 0)
+    add_targets(lora, parts);
+  else
+    for (const Chosen& part : parts) add_targets(lora, {part});
+  linear.adapt(&lora);
+}
+
+nn::Parameter& Adapter::add_a(const std::vector<Chosen>& chosen) {
+  const nn::LoraPart& first = chosen[0].part;
+  const int64_t rank = spec_.rank, experts = std::max<int64_t>(first.experts, 1);
+  std::vector<nn::Part> rows;
+  for (int64_t e = 0; e < experts; ++e)
+    for (const auto& [part, projections] : chosen) {
+      const std::string name = part.module_of(e) + ".lora_A.weight";
+      rows.push_back({name, rank});
+      for (const nn::LoraPart& projection : projections)
+        if (projection.module != part.module)
+          copies_[name].push_back(projection.module_of(e) + ".lora_A.weight");
+    }
+  return list_.add(matrix(first.module + ".lora_A.weight", static_cast<int64_t>(rows.size()) * rank, first.in,
+                          init_of(spec_.in_init, rank, first.in, rank), rows));
+}
+
+nn::Parameter& Adapter::add_b(const Chosen& chosen) {
+  const auto& [part, projections] = chosen;
+  const int64_t rank = spec_.rank, experts = std::max<int64_t>(part.experts, 1);
+  std::vector<nn::Part> rows;
+  for (int64_t e = 0; e < experts; ++e)
+    for (const nn::LoraPart& projection : projections)
+      rows.push_back({projection.module_of(e) + ".lora_B.weight", projection.rows});
+  return list_.add(matrix(part.module + ".lora_B.weight", experts * part.rows, rank,
+                          init_of(spec_.out_init, part.rows, rank, rank), rows));
+}
+
+void Adapter::add_targets(nn::Lora& lora, const std::vector<Chosen>& chosen) {
+  if (chosen[0].part.experts > 0 && spec_.dropout > 0)
+    fail(ErrorKind::kConfig,
+         "lora_dropout is {}, and lora_target_modules reaches {}: adapters of experts have no dropout (nor "
+         "have "
+         "PEFT's); set lora_dropout to 0 or name other modules",
+         spec_.dropout, chosen[0].part.module);
+  nn::Parameter& a = add_a(chosen);
+  for (const Chosen& one : chosen) {
+    nn::LoraPart part = one.part;
+    part.training = {static_cast<float>(spec_.alpha / static_cast<double>(spec_.rank)),
+                     0,
+                     spec_.dropout_after,
+                     seed_,
+                     op::random_stream("lora_dropout", part.module),
+                     rows_};
+    targets_.push_back({&lora, lora.parts.size(), &a, &add_b(one)});
+    lora.parts.push_back(std::move(part));
+  }
 }
 
 const std::vector<std::string>& Adapter::copies(const std::string& name) const {
@@ -172,7 +212,10 @@ const std::vector<std::string>& Adapter::copies(const std::string& name) const {
 void Adapter::connect(bool dropout) {
   for (const Target& target : targets_) {
     nn::LoraPart& part = target.lora->parts[target.part];
-    part.a = target.a->value;
+    if (spec_.dropout == 0)
+      target.lora->a = target.a->value;
+    else
+      part.a = target.a->value;
     part.b = target.b->value;
     part.training.dropout = dropout ? static_cast<float>(spec_.dropout) : 0.f;
   }

@@ -42,8 +42,8 @@ class Adapter {
   Adapter(model::Decoder& decoder, const LoraSpec& spec, uint64_t seed, const op::DropoutRows* rows);
   Adapter(const Adapter&) = delete;
 
-  // A and B of each target in order of use, "….q_proj.lora_A.weight" [rank, in] and "….lora_B.weight" [out,
-  // rank]. The B of a fused product has its projections as parts.
+  // A and B of each target (of experts: of all of a layer) in order of use, "….q_proj.lora_A.weight" [rank,
+  // in] and "….lora_B.weight" [out, rank]. The B of a fused product has its projections as parts.
   nn::ParameterList& parameters() { return list_; }
   // The A of a fused product belongs to several projections and is saved for each: the further names.
   const std::vector<std::string>& copies(const std::string& name) const;
@@ -59,9 +59,19 @@ class Adapter {
   struct Target {
     nn::Lora* lora;
     size_t part;
-    nn::Parameter *a, *b;
+    nn::Parameter *a, *b;  // a: of all parts of lora where they share one
   };
-  void add_target(nn::Lora& lora, nn::LoraPart part, const std::vector<nn::LoraPart>& projections);
+  // Parts of one product, and the projections that each is of.
+  struct Chosen {
+    nn::LoraPart part;
+    std::vector<nn::LoraPart> projections;
+  };
+  class Chooser;
+  template <class Linear>
+  void add_targets(Linear& linear, Chooser& chosen);
+  void add_targets(nn::Lora& lora, const std::vector<Chosen>& chosen);
+  nn::Parameter& add_a(const std::vector<Chosen>& chosen);
+  nn::Parameter& add_b(const Chosen& chosen);
 
   LoraSpec spec_;
   uint64_t seed_;

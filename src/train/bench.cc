@@ -62,17 +62,56 @@ double product_ceiling(DType dtype, const Team& team, DeviceKind device) {
   return best;
 }
 
-void fill_random(const data::MicroBatch& batch, int64_t sequences, int64_t vocab, unsigned seed) {
+void fill_random(const data::MicroBatch& batch, int64_t sequences, int64_t vocab, double learnt,
+                 unsigned seed) {
   std::mt19937 random(seed);
   const auto per_sequence = static_cast<int64_t>(batch.tokens.size()) / sequences;
   for (size_t i = 0; i < batch.tokens.size(); ++i) {
     batch.tokens[i] = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
     batch.labels[i] = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
-    batch.loss_mask[i] = 1;
-    batch.position_ids[i] = static_cast<int32_t>(static_cast<int64_t>(i) % per_sequence);
+    const int64_t position = static_cast<int64_t>(i) % per_sequence;
+    const bool prompt = static_cast<double>(position) < (1 - learnt) * static_cast<double>(per_sequence);
+    batch.loss_mask[i] = prompt ? 0.f : 1.f;
+    batch.position_ids[i] = static_cast<int32_t>(position);
   }
   for (int64_t s = 0; s <= sequences; ++s)
     batch.cu_seqlens[static_cast<size_t>(s)] = static_cast<int32_t>(s * per_sequence);
+}
+
+// Numbers of some size for a base that no file gives; memory that nothing touched would not count as used.
+void fill_row(const nn::Parameter& p, int64_t row, std::vector<float>& values) {
+  uint32_t state = static_cast<uint32_t>(row) * 2654435761u + 1;
+  values.resize(static_cast<size_t>(p.shape.numel() / p.shape[0]));
+  for (float& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = 0.03f * (static_cast<float>(state >> 8) * 0x1p-23f - 1);
+  }
+}
+
+void fill_base(TrainStep& step) {
+  for (const nn::Parameter& p : step.decoder().parameters().parameters()) {
+    std::vector<int64_t> firsts{0};  // row of each segment in its group
+    for (const op::PackedSegment& s : p.packed.segments) firsts.push_back(firsts.back() + s.rows);
+    step.team().for_each(p.shape[0], [&](int64_t row) {
+      std::vector<float> values;
+      fill_row(p, row, values);
+      if (!p.packed.defined()) {
+        const auto at = static_cast<size_t>(row) * values.size();
+        for (size_t i = 0; i < values.size(); ++i)
+          if (p.value.dtype() == DType::kBF16)
+            p.value.data<BF16>()[at + i] = to_bf16(values[i]);
+          else
+            p.value.data<float>()[at + i] = values[i];
+        return;
+      }
+      const int64_t of_group = firsts.back(), in_group = row % of_group;
+      size_t s = 0;
+      while (in_group >= firsts[s + 1]) ++s;
+      const op::PackedSegment& to = p.packed.segments[s];
+      const int64_t origin = row / of_group * op::panels_of(to.rows) * op::kPanel;
+      op::pack_row(to.data, to.packing, origin + in_group - firsts[s], values);
+    });
+  }
 }
 
 }  // namespace
@@ -119,13 +158,18 @@ BenchResult bench_train(const BenchOptions& o) {
   options.threads = o.threads;
   options.device = o.device;
   options.optimizer.name = o.optimizer;
+  if (o.lora_rank > 0)
+    options.lora = LoraSpec{{"all-linear"}, o.lora_rank, 2.0 * static_cast<double>(o.lora_rank), 0, false,
+                            "kaiming",      "zero"};
+  options.frozen = o.frozen;
   require_weights(config, options, available_memory(o.device));
   TrainStep step(config, options);
   require_memory(config, options, step.memory(), available_memory(o.device));
   const auto allocator = make_allocator(o.device);
   step.allocate(*allocator);
   step.initialise(1234);
-  fill_random(step.inputs(), o.batch, config.vocab_size, 1);
+  if (options.lora) fill_base(step);
+  fill_random(step.inputs(), o.batch, config.vocab_size, o.learnt, 1);
   result.first_step_start_s = process_age();
 
   std::vector<double> times, processor_times;

@@ -1,11 +1,13 @@
 #pragma once
 // Training speed of named shapes on random tokens, against what the machine can do.
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "device/device.h"
 #include "model/decoder/config.h"
+#include "op/packed_linear/packing.h"
 #include "tensor/dtype.h"
 
 namespace flagscale::train {
@@ -19,6 +21,9 @@ struct BenchOptions {
   DeviceKind device = DeviceKind::kCpu;
   std::string optimizer = "adam";
   bool profile = false;
+  int64_t lora_rank = 0;              // of an adapter of every projection; 0: the whole model is trained
+  std::optional<op::Packing> frozen;  // StepOptions::frozen, with an adapter
+  double learnt = 1;                  // share of the tokens that are trained on, the end of each sequence
 };
 
 struct BenchResult {

@@ -26,8 +26,9 @@ struct TrainOptions {
   model::DecoderConfig model;
   std::string
       init_from;  // Hugging Face folder, GGUF or checkpoint whose weights to start from; empty: from nothing
-  std::optional<LoraSpec> lora;  // train an adapter of the weights in init_from, and nothing else
-  std::string adapter_from;      // its PEFT folder or checkpoint to start from; empty: from nothing
+  std::optional<LoraSpec> lora;       // train an adapter of the weights in init_from, and nothing else
+  std::optional<op::Packing> frozen;  // StepOptions::frozen
+  std::string adapter_from;           // its PEFT folder or checkpoint to start from; empty: from nothing
   DType compute = DType::kF32;
   int64_t seq_length = 0;
   int64_t micro_batch_size = 1, global_batch_size = 1;

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "device/cuda/cuda.h"
+#include "model/packed_weights.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 
@@ -32,6 +33,9 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
   mask_ = arena_.persistent("loss_mask", {tokens}, DType::kF32);
   positions_ = arena_.persistent("position_ids", {tokens}, DType::kI32);
+  if (on_host())
+    learnt_ = std::make_unique<op::LearntTokens>(arena_.persistent("learnt tokens", {tokens}, DType::kI32),
+                                                 decoder_->config().vocab_size);
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
   attention_ =
       std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
@@ -75,8 +79,38 @@ void TrainStep::place_slots() {
 }
 
 void TrainStep::place_frozen() {
-  for (nn::Parameter& parameter : decoder_->parameters().parameters())
-    parameter.value = arena_.persistent("frozen " + parameter.name, parameter.shape, options_.compute);
+  if (options_.frozen && !on_host())
+    fail(ErrorKind::kUnsupported,
+         "a base in {} is not trained on a GPU yet: train without it, or with --device cpu",
+         op::info(*options_.frozen).name);
+  for (nn::Parameter& parameter : decoder_->parameters().parameters()) {
+    const std::string name = "frozen " + parameter.name;
+    if (!stays_packed(parameter)) {
+      parameter.value = arena_.persistent(name, parameter.shape, options_.compute);
+      continue;
+    }
+    parameter.unpacked = options_.compute;
+    for (op::PackedSegment& segment : parameter.packed.segments)
+      segment.data = arena_.persistent(name, parameter.packed.shape_of(segment), DType::kU8);
+  }
+}
+
+// Whether a frozen weight is packed; declares it then.
+bool TrainStep::stays_packed(nn::Parameter& p) const {
+  if (p.shape.rank() != 2 || p.precise || !on_host()) return false;
+  const auto bits_of = [](op::Packing packing) { return op::info(packing).bits; };
+  bool as_stored = options_.base != nullptr, smaller = false;
+  for (const nn::Part& part : p.parts) {
+    if (!options_.base) break;
+    const op::Packing stored = model::natural_packing(options_.base->info(part.name));
+    const bool half = stored == op::Packing::kBF16 || stored == op::Packing::kF16;
+    smaller = smaller || bits_of(stored) > 0 || (half && options_.compute == DType::kF32);
+    if (options_.frozen)
+      as_stored = as_stored && bits_of(stored) > 0 && bits_of(stored) <= bits_of(*options_.frozen);
+  }
+  if (!options_.frozen && !smaller) return false;
+  model::declare_packed(p, options_.base.get(), as_stored ? std::nullopt : options_.frozen);
+  return true;
 }
 
 Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) const {
@@ -87,7 +121,7 @@ Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) 
 Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
   const Tensor hidden =
       decoder_->hidden(context, tokens_, *attention_, recompute, context.tape ? &router_ : nullptr);
-  return decoder_->loss(context, hidden, labels_, mask_, grad_scale);
+  return decoder_->loss(context, hidden, labels_, mask_, grad_scale, learnt_.get());
 }
 
 void TrainStep::trace_micro_batch() {
@@ -224,9 +258,10 @@ data::MicroBatch TrainStep::inputs() {
           {host(cu_seqlens_).data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
 }
 
-double TrainStep::live_tokens() const {
+double TrainStep::learnt_tokens() const {
   const Tensor host_mask = host(mask_);
   const float* mask = host_mask.data<float>();
+  if (learnt_) learnt_->choose(mask);
   double tokens = 0;
   for (int64_t i = 0; i < mask_.dim(0); ++i) tokens += static_cast<double>(mask[i]);
   return tokens;
@@ -242,7 +277,7 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
                                        int64_t first_sample, double batch_tokens) {
   dropout_rows_.first = first_sample * options_.sequence_length;
-  const double tokens = live_tokens();
+  const double tokens = learnt_tokens();
   num_seqs_ = num_seqs;
   accumulate_ = first ? 0 : 1;
   const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
@@ -259,9 +294,10 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   FLAGSCALE_CHECK(options_.evaluation);
   num_seqs_ = num_seqs;
+  const double tokens = learnt_tokens();
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   evaluation_.run(team_);
-  return sums(evaluation_loss_, live_tokens());
+  return sums(evaluation_loss_, tokens);
 }
 
 float TrainStep::gradient_norm() {

@@ -4,7 +4,7 @@
 // TrainStep::bytes() is then the exact peak, and a step allocates nothing.
 //
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
-// products, without gradients or moments.
+// products or packed in fewer bits, without gradients or moments.
 
 #include <memory>
 #include <optional>
@@ -16,6 +16,7 @@
 #include "data/train_data.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
+#include "op/cross_entropy/cross_entropy.h"
 #include "plan/program.h"
 #include "train/adapter.h"
 #include "train/optimizer/optimizer.h"
@@ -34,7 +35,11 @@ struct StepOptions {
   int threads = 0;  // 0: Team's choice
   DeviceKind device = DeviceKind::kCpu;
   std::optional<LoraSpec> lora;
-  uint64_t seed = 1234;  // of dropout
+  // With lora, how the frozen matrices are held: packed in one format (what `base` has in no more bits stays
+  // as it is); none: as base's file has them where that takes less memory than `compute`.
+  std::optional<op::Packing> frozen;
+  std::shared_ptr<const io::WeightSet> base;  // null: nothing is known of it yet
+  uint64_t seed = 1234;                       // of dropout
 };
 
 // What a plan needs, before anything is allocated.
@@ -119,6 +124,7 @@ class TrainStep {
   void place_parameters();
   void place_slots();
   void place_frozen();
+  bool stays_packed(nn::Parameter& parameter) const;
   void trace_micro_batch();
   void trace_evaluation();
   void trace_update();
@@ -128,7 +134,7 @@ class TrainStep {
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   Sums sums(const Tensor& loss, double tokens);
-  double live_tokens() const;
+  double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(const Slot& slot) const;
   Tensor piece(const Tensor& bucket, size_t index, const Shape& shape) const;
 
@@ -153,6 +159,7 @@ class TrainStep {
   std::unique_ptr<Allocator> host_allocator_;
   std::vector<float> losses_;  // of the last micro-batch's tokens
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
+  std::unique_ptr<op::LearntTokens> learnt_;  // null on a GPU, whose kernels take all
   Tensor micro_loss_, evaluation_loss_;
 
   // Read by kernels when they run.

@@ -209,6 +209,57 @@ TEST_P(LoraParity, TwentyStepsEqualPefts) {
 INSTANTIATE_TEST_SUITE_P(Models, LoraParity, ::testing::Values("llama3", "qwen3_tied"),
                          [](const auto& test) { return test.param; });
 
+// Adapters of every expert: PEFT's loss and gradient (make_expert_lora.py).
+class ExpertLoraParity : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ExpertLoraParity, LossAndEveryGradientEqualPefts) {
+  const std::string folder = kGolden + "train/lora/experts/" + GetParam();
+  const auto want = io::open_weights(folder + "/oracle.safetensors");
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(name(dtype));
+    StepOptions options = options_for(dtype, 8, 32);
+    std::vector<std::string> targets{"q_proj", "gate_proj", "up_proj", "down_proj"};
+    if (GetParam() == "mixtral") targets = {"q_proj", "w1", "w2", "w3"};
+    options.lora = LoraSpec{targets, 3, 6, 0, false, "kaiming", "zero"};
+    const auto allocator = make_cpu_allocator();
+    TrainStep step(config_of(GetParam()), options);
+    step.allocate(*allocator);
+    step.load(*io::open_weights(kGolden + "model/" + GetParam()));
+    load_adapter(model::open_peft(folder), folder, step);
+    fill(step.inputs(), json_of("train/tokens.json")[0], 0, 32);
+    EXPECT_NEAR(step.micro_batch(8, true, 1).loss / (8 * 32) / static_cast<double>(want->read_f32("loss")[0]),
+                1, dtype == DType::kF32 ? 1e-6 : 5e-3);
+    size_t compared = 3;  // input_ids, logits, loss
+    for (const TrainStep::State& state : step.states()) {
+      const std::vector<float> exact = want->read_f32(state.name);
+      float difference = 0, largest = 0;
+      for (size_t i = 0; i < exact.size(); ++i) {
+        difference = std::max(difference, std::fabs(exact[i] - state.grad[i]));
+        largest = std::max(largest, std::fabs(exact[i]));
+      }
+      if (dtype == DType::kF32) {  // rounded, some tokens go to other experts
+        EXPECT_LE(difference, 1e-4f * largest) << state.name;
+      }
+      ++compared;
+    }
+    EXPECT_EQ(compared, want->tensors().size());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ExpertLoraParity, ::testing::Values("mixtral", "qwen3_moe", "qwen2_moe"),
+                         [](const auto& test) { return test.param; });
+
+TEST(LoraTraining, ExpertsHaveNoDropoutAndMegatronsNamesReachThem) {
+  StepOptions options = options_for(DType::kF32, 4, 32);
+  options.lora = LoraSpec{{"linear_fc1", "linear_fc2"}, 4, 8, 0.1, false, "kaiming", "zero"};
+  EXPECT_THROW(TrainStep(config_of("mixtral"), options), Error);
+  options.lora->dropout = 0;
+  const TrainStep step(config_of("mixtral"), options);
+  const model::DecoderConfig c = config_of("mixtral");
+  const int64_t expert = 4 * (c.hidden_size + 2 * c.moe.size) + 4 * (c.moe.size + c.hidden_size);
+  EXPECT_EQ(step.trained_parameters(), c.num_layers * c.moe.experts * expert);
+}
+
 // One micro-batch's loss and gradient norm of llama3 with an adapter.
 struct LoraRun {
   double loss = 0, evaluated = 0, norm = 0;
@@ -455,6 +506,36 @@ void expect_repeats(DeviceKind device) {
   }
   EXPECT_EQ(runs[0].loss, runs[1].loss);
   EXPECT_EQ(runs[0].norm, runs[1].norm);
+}
+
+// One plan for every count of learnt tokens: after other masks each gives, to the bit, what it gives alone.
+TEST(TrainStep, MasksOfAnyCountServeFromOnePlan) {
+  const auto tokens = json_of("train/tokens.json");
+  const auto options = options_for(DType::kF32, 4, 32);
+  const auto allocator = make_cpu_allocator();
+  const auto make = [&] {
+    auto step = std::make_unique<TrainStep>(config_of("llama3"), options);
+    step->allocate(*allocator);
+    step->initialise(7);
+    return step;
+  };
+  const auto run = [&](TrainStep& step, size_t every) {  // one token of so many is learnt; 0: none
+    const data::MicroBatch inputs = step.inputs();
+    fill(inputs, tokens[0], 0, 32);
+    for (size_t i = 0; i < inputs.loss_mask.size(); ++i)
+      inputs.loss_mask[i] = every > 0 && i % every == 0 ? 1.f : 0.f;
+    const TrainStep::Sums sums = step.micro_batch(4, true, 1);
+    EXPECT_EQ(sums.tokens, every == 0 ? 0 : std::ceil(128.0 / static_cast<double>(every)));
+    EXPECT_EQ(step.evaluate(4).loss, sums.loss);
+    return std::pair{sums.loss, step.gradient_norm()};
+  };
+  const auto kept = make();
+  for (const size_t every : {1u, 3u, 128u, 0u, 2u, 1u}) {
+    SCOPED_TRACE(every);
+    const auto got = run(*kept, every);
+    EXPECT_EQ(got, run(*make(), every));
+    EXPECT_EQ(got.first > 0 && got.second > 0, every > 0);
+  }
 }
 
 TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) { expect_repeats(DeviceKind::kCpu); }

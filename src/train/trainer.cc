@@ -46,6 +46,8 @@ StepOptions step_options(const TrainOptions& o) {
   s.threads = o.threads;
   s.device = o.device;
   s.lora = o.lora;
+  if (o.lora) s.frozen = o.frozen;
+  if (o.lora && !o.init_from.empty()) s.base = io::open_weights(o.init_from);
   s.seed = static_cast<uint64_t>(o.seed);
   return s;
 }
@@ -74,8 +76,8 @@ struct Trainer::Run {
     validate(options);
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
-    const StepOptions wanted = step_options(options);
     find_base();
+    const StepOptions wanted = step_options(options);
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
@@ -112,7 +114,7 @@ struct Trainer::Run {
   }
 
   void start_weights() {
-    if (options.lora) step->load(*io::open_weights(options.init_from));
+    if (options.lora) step->load(*step->options().base);
     if (!options.load.empty() && io::is_checkpoint(options.load)) {
       const io::Checkpoint checkpoint(options.load);
       at = restore(checkpoint, options, *step);

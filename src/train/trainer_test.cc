@@ -2,6 +2,7 @@
 // checkpoints.
 #include "train/trainer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -27,7 +28,7 @@ namespace flagscale::train {
 namespace {
 
 namespace fs = std::filesystem;
-const std::string kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/";
+const std::string kGoldenFolder = FLAGSCALE_SOURCE_DIR "/tests/golden/";
 
 TrainOptions tiny(int64_t iterations = 6) {
   TrainOptions o;
@@ -37,7 +38,7 @@ TrainOptions tiny(int64_t iterations = 6) {
   o.model.rope.head_dim = 8;
   o.seq_length = 16, o.micro_batch_size = 2, o.global_batch_size = 4, o.train_iters = iterations;
   o.lr.style = "constant", o.lr.lr = 1e-2, o.lr.decay_samples = iterations * 4, o.lr.global_batch_size = 4;
-  o.data.data_path = {kGolden + "data/a"}, o.data.split = "80,20", o.data.sequence_length = 16,
+  o.data.data_path = {kGoldenFolder + "data/a"}, o.data.split = "80,20", o.data.sequence_length = 16,
   o.data.vocab_size = 1000;
   o.data.samples = {1000, 1000, 1000};
   o.log_interval = 1;
@@ -100,7 +101,7 @@ Ran run(const TrainOptions& options) {
 }
 
 TEST(RampUp, BatchesAreMegatrons) {
-  for (const auto& c : nlohmann::json::parse(std::ifstream(kGolden + "train/rampup.json"))) {
+  for (const auto& c : nlohmann::json::parse(std::ifstream(kGoldenFolder + "train/rampup.json"))) {
     TrainOptions o = tiny();
     o.global_batch_size = c["global_batch_size"], o.micro_batch_size = c["micro_batch_size"];
     o.rampup = BatchRampup{c["start"], c["increment"], c["samples"]};
@@ -380,7 +381,7 @@ TEST(Trainer, GoesOnBitForBit) {
 }
 
 TEST(Trainer, StartsFromAHuggingFaceFolder) {
-  const std::string source = kGolden + "model/qwen2";
+  const std::string source = kGoldenFolder + "model/qwen2";
   std::ostringstream text;
   text << std::ifstream(source + "/config.json").rdbuf();
   TrainOptions o = tiny(3);
@@ -421,14 +422,22 @@ TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
   TrainOptions base = tiny(1);
   base.save = folder.path + "/base";
   run(base);
-  for (const bool bf16 : {false, true}) {
+  struct Held {
+    DType compute;
+    std::optional<op::Packing> frozen;
+  };
+  for (const auto& [compute, frozen] :
+       {Held{DType::kF32, {}}, Held{DType::kBF16, {}}, Held{DType::kF32, op::Packing::kQ4_0},
+        Held{DType::kBF16, op::Packing::kInt8}}) {
     TrainOptions o = tiny(6);
-    o.compute = bf16 ? DType::kBF16 : DType::kF32;
+    o.compute = compute, o.frozen = frozen;
     o.init_from = base.save;
     o.lora = LoraSpec{{"linear_qkv", "down_proj"}, 4, 8, 0.3, false, "xavier", "zero"};
     o.eval_interval = 2, o.eval_iters = 1;
     const Ran whole = run(o);
-    o.save = o.load = folder.path + (bf16 ? "/bf16" : "/fp32"), o.exit_interval = 3;
+    o.save = o.load =
+        fmt::format("{}/{}{}", folder.path, name(compute), frozen ? op::info(*frozen).name : "");
+    o.exit_interval = 3;
     const Ran first = run(o);
     o.exit_interval = 0;
     const Ran second = run(o);

@@ -31,8 +31,10 @@ class Listed final : public nn::Partition {
   }
   Tensor combine_experts(Context&, const Tensor& y) override { return note("combine_experts", y); }
   Tensor vocabulary_loss(Context& c, const Tensor& hidden, const nn::Parameter& head, const Tensor& labels,
-                         const Tensor& mask, const float* grad_scale) override {
-    return note("vocabulary_loss", Partition::vocabulary_loss(c, hidden, head, labels, mask, grad_scale));
+                         const Tensor& mask, const float* grad_scale,
+                         const op::LearntTokens* learnt) override {
+    return note("vocabulary_loss",
+                Partition::vocabulary_loss(c, hidden, head, labels, mask, grad_scale, learnt));
   }
 
  private:

@@ -1,5 +1,6 @@
 // Fine-tuning through the program: conversations of several formats become tokens with a mask, an adapter is
 // trained of them by each optimizer, merged and taken out again.
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -122,19 +123,20 @@ TEST_F(FineTuning, AnAdapterIsTrainedMergedAndTakenOutAgain) {
   const Result trained = must(adapting("adapter", {"train.model.optimizer.lr_scheduler.lr=0.05"}));
   EXPECT_NE(trained.err.find("of an adapter of rank 4"), std::string::npos) << trained.err;
   EXPECT_NE(trained.err.find("trained on "), std::string::npos) << trained.err;
-  const auto generated = [](const std::string& model, const std::vector<std::string>& more) {
-    std::vector<std::string> words{"generate",     model, "--prompt",      "<user>What is 5?</s>",
-                                   "--max-tokens", "12",  "--temperature", "0"};
+  write("asked.jsonl", R"({"prompt": "<user>What is 5?</s><assistant>It is 5.</s>"})");
+  const auto perplexity = [](const std::string& model, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"score", model, "--prompts", "asked.jsonl", "--json"};
     words.insert(words.end(), more.begin(), more.end());
-    return must(words).out;
+    return nlohmann::json::parse(must(words).out).at("perplexity").get<double>();
   };
-  const std::string adapted = generated("base_hf", {"--lora", "adapter/checkpoints"});
-  EXPECT_NE(adapted, generated("base_hf", {})) << "the adapter does nothing";
+  const double adapted = perplexity("base_hf", {"--lora", "adapter/checkpoints"}),
+               base = perplexity("base_hf", {});
+  EXPECT_GT(std::abs(adapted / base - 1), 0.01) << "the adapter does nothing";
   must({"checkpoint", "merge", "base_hf", "adapter/checkpoints", "merged"});
-  EXPECT_EQ(generated("merged", {}), adapted);
+  EXPECT_NEAR(perplexity("merged", {}) / adapted, 1, 1e-4);
   must({"checkpoint", "export", "adapter/checkpoints", "peft"});
   must({"checkpoint", "unmerge", "merged", "peft", "unmerged"});
-  EXPECT_EQ(generated("unmerged", {}), generated("base_hf", {}));
+  EXPECT_NEAR(perplexity("unmerged", {}) / base, 1, 1e-4);
   for (const char* folder : {"merged", "unmerged"}) must({"checkpoint", "verify", folder});
   const Result refused = run({"checkpoint", "merge", "base_hf", "tokenizer", "nothing"}, folder_);
   EXPECT_NE(refused.code, 0);

@@ -22,6 +22,9 @@ done
 echo "-- our adapters in PEFT, merged and unmerged"
 "$python" "$here/train/check_peft.py" "$program" "$scratch/peft"
 
+echo "-- SmolLM2: 20 steps of training, whole and by LoRA, against transformers and PEFT"
+"$python" "$here/train/check_smollm2_train.py" "$program" "$models" "$scratch/smollm2"
+
 echo "-- event files in TensorBoard"
 "$python" "$here/train/check_tensorboard.py" "$program" "$scratch/events"
 

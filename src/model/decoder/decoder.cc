@@ -66,6 +66,14 @@ std::vector<nn::Linear*> Decoder::linears() {
   return all;
 }
 
+std::vector<nn::ExpertLinear*> Decoder::expert_linears() {
+  std::vector<nn::ExpertLinear*> all;
+  for (Layer& layer : layers_)
+    if (layer.moe)
+      for (nn::ExpertLinear* linear : layer.moe->linears()) all.push_back(linear);
+  return all;
+}
+
 nn::Linear Decoder::declare_linear(const std::string& prefix, const std::string& name,
                                    std::vector<Part> parts, int64_t in, bool bias, Shard shard, float std) {
   int64_t out = 0;
@@ -163,11 +171,11 @@ nn::Moe Decoder::declare_moe(const std::string& layer, float out_std) {
   const MoeConfig& m = c.moe;
   const ExpertNames& names = model_family(c.model_type).experts;
   const std::string block = layer + names.block;
-  nn::Moe::Weights weights;
-  weights.router = declare_matrix(block + "gate.weight", m.experts, c.init_std);
-  weights.gate_up = declare_experts(block, "gate_up_proj", {{names.gate, m.size}, {names.up, m.size}},
-                                    c.hidden_size, c.init_std);
-  weights.down = declare_experts(block, "down_proj", {{names.down, c.hidden_size}}, m.size, out_std);
+  nn::Parameter* router_weight = declare_matrix(block + "gate.weight", m.experts, c.init_std);
+  nn::Parameter* gate_up = declare_experts(block, "gate_up_proj", {{names.gate, m.size}, {names.up, m.size}},
+                                           c.hidden_size, c.init_std);
+  nn::Parameter* down = declare_experts(block, "down_proj", {{names.down, c.hidden_size}}, m.size, out_std);
+  nn::Moe::Weights weights{router_weight, nn::ExpertLinear(*gate_up), nn::ExpertLinear(*down), {}, nullptr};
   if (m.shared_size > 0) {
     weights.shared = declare_mlp(block + "shared_expert.", m.shared_size, false, out_std);
     weights.shared_gate = declare_matrix(block + "shared_expert_gate.weight", 1, c.init_std);
@@ -248,9 +256,9 @@ Tensor Decoder::logits(Context& context, const Tensor& rows) {
 }
 
 Tensor Decoder::loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
-                     const float* grad_scale) {
+                     const float* grad_scale, const op::LearntTokens* learnt) {
   return partition_.vocabulary_loss(context, partition_.enter_column(context, hidden), *head_, labels, mask,
-                                    grad_scale);
+                                    grad_scale, learnt);
 }
 
 double Decoder::train_flops_per_token(int64_t length) const {

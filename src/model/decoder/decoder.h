@@ -11,6 +11,7 @@
 #include "nn/moe.h"
 #include "nn/parameter.h"
 #include "nn/partition.h"
+#include "op/cross_entropy/cross_entropy.h"
 
 namespace flagscale::model {
 
@@ -31,6 +32,7 @@ class Decoder {
   const nn::ParameterList& parameters() const { return list_; }
   // The linears of its layers, in order: what adapters may add to.
   std::vector<nn::Linear*> linears();
+  std::vector<nn::ExpertLinear*> expert_linears();
 
   // ids int32 [tokens] -> normed hidden states [tokens, hidden], for logits() or loss(). With recompute,
   // `attention` and `router` must live until the tape's backward() has run.
@@ -45,7 +47,7 @@ class Decoder {
 
   // The loss of every token [tokens] fp32; see op::head_loss.
   Tensor loss(Context& context, const Tensor& hidden, const Tensor& labels, const Tensor& mask,
-              const float* grad_scale);
+              const float* grad_scale, const op::LearntTokens* learnt = nullptr);
 
   // Floating-point operations to train one token of a sequence of `length`: 6 a weight, causal attention
   // halved.

@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "op/elementwise/elementwise.h"
+#include "op/embedding/embedding.h"
 #include "op/matmul/matmul.h"
+#include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::op {
 
@@ -17,17 +20,36 @@ int64_t head_loss_rows(int64_t tokens, int64_t vocab) {
   return std::clamp<int64_t>(rows, 64, std::max<int64_t>(tokens, 1));
 }
 
+LearntTokens::LearntTokens(Tensor memory, int64_t vocab)
+    : memory_(std::move(memory)),
+      chunk_(head_loss_rows(memory_.dim(0), vocab)),
+      live_(static_cast<size_t>((memory_.dim(0) + chunk_ - 1) / chunk_)) {}
+
+void LearntTokens::choose(const float* mask) {
+  auto* const tokens = memory_.data<int32_t>();
+  int64_t count = 0;
+  for (int64_t i = 0; i < memory_.dim(0); ++i)
+    if (mask[i] != 0.f) tokens[count++] = static_cast<int32_t>(i);
+  for (int64_t& live : live_) {
+    live = std::min(count, chunk_);
+    count -= live;
+  }
+}
+
+Tensor LearntTokens::chunk(int64_t first, int64_t rows) const {
+  return memory_.rows(first, rows).with_live(&live_[static_cast<size_t>(first / chunk_)]);
+}
+
 namespace {
 
-void check_shapes(const Tensor& hidden, const Tensor& weight, const Tensor& labels, const Tensor& mask) {
-  const bool good = hidden.shape().rank() == 2 && weight.shape().rank() == 2 &&
-                    hidden.dim(1) == weight.dim(1) && labels.dtype() == DType::kI32 &&
+void check_shapes(const Tensor& hidden, const Shape& weight, const Tensor& labels, const Tensor& mask) {
+  const bool good = hidden.shape().rank() == 2 && weight.rank() == 2 && hidden.dim(1) == weight[1] &&
+                    hidden.contiguous() && labels.dtype() == DType::kI32 &&
                     labels.shape() == Shape{hidden.dim(0)} && mask.dtype() == DType::kF32 &&
                     mask.shape() == labels.shape() && !hidden.live();
   if (!good)
     fail(ErrorKind::kInvalidArgument, "[head_loss] hidden {}, weight {}, labels {} {}, mask {} do not fit",
-         hidden.shape().str(), weight.shape().str(), name(labels.dtype()), labels.shape().str(),
-         mask.shape().str());
+         hidden.shape().str(), weight.str(), name(labels.dtype()), labels.shape().str(), mask.shape().str());
 }
 
 // Numbers from one row of logits to the next: an odd count of cache lines, so that the products that walk
@@ -42,41 +64,100 @@ Tensor narrowed(const Tensor& memory, DType dtype, int64_t rows, int64_t vocab) 
       .columns(0, vocab);
 }
 
-}  // namespace
+Tensor zeros(Recorder& r, const Shape& shape, DType dtype) {
+  const Tensor zero = r.empty(shape, dtype);
+  r.launch(kZero, {zero}, {0, static_cast<double>(zero.bytes())});
+  return zero;
+}
 
-Tensor head_loss(Context& c, const Tensor& hidden, const Tensor& weight, const Tensor& labels,
-                 const Tensor& mask, const float* grad_scale) {
-  check_shapes(hidden, weight, labels, mask);
-  const int64_t tokens = hidden.dim(0), vocab = weight.dim(0), chunk = head_loss_rows(tokens, vocab);
-  const DType sums = hidden.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
-  const bool learn = c.tape && grad_scale;
-  const bool narrow = learn && hidden.dtype() != sums;  // the products take dlogits in hidden's type
+struct HeadLoss {
+  Context& c;
+  const Tensor &hidden, &labels, &mask;
+  Tensor weight;               // one of the two
+  const PackedWeight* packed;  // frozen
+  const float* grad_scale;
+  const LearntTokens* learnt;
   Recorder& r = c.recorder;
+  DType sums = hidden.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
+  Tensor loss{}, memory{}, dhidden{};  // memory: of a chunk's logits
 
-  const Tensor loss = r.empty({tokens}, sums);
-  const Tensor memory = r.empty({chunk, logits_pitch(vocab)}, sums);
-  const Tensor dhidden = learn && c.tape->needs(hidden) ? r.empty(hidden.shape(), hidden.dtype()) : Tensor();
-
-  for (int64_t first = 0; first < tokens; first += chunk) {
-    const int64_t rows = std::min(chunk, tokens - first);
-    const Tensor logits = memory.rows(0, rows).columns(0, vocab), h = hidden.rows(first, rows);
+  int64_t vocab() const { return packed ? packed->out() : weight.dim(0); }
+  void product(const Tensor& h, const Tensor& logits) const {
+    if (packed) return launch_unpacked(r, h, *packed, {}, logits);
     launch_matmul(r, {h, weight, logits, {}, false, true, nullptr, {}});
-    const Tensor dnarrow = narrow ? narrowed(memory, hidden.dtype(), rows, vocab) : Tensor();
-    const double bytes = static_cast<double>(logits.bytes());
-    r.launch(kCrossEntropy,
-             {logits, labels.rows(first, rows), mask.rows(first, rows), loss.rows(first, rows), dnarrow,
-              learn ? grad_scale : nullptr},
-             {4.0 * static_cast<double>(logits.shape().numel()), bytes * (learn ? 3 : 2)});
-    if (!learn) continue;
+  }
+  void product_gradient(const Tensor& dlogits, const Tensor& dh) const {
+    if (packed) return launch_unpacked_gradient(r, dlogits, *packed, dh);
+    launch_matmul(r, {dlogits, weight, dh, {}, false, false, nullptr, {}});
+  }
+
+  // The chunk's rows of hidden.
+  Tensor input(const Tensor& tokens, int64_t first, int64_t rows) const {
+    if (!learnt) return hidden.rows(first, rows);
+    const Tensor h = r.empty({rows, hidden.dim(1)}, hidden.dtype(), tokens.live());
+    r.launch(kEmbedding, {tokens, hidden, h}, {0, 2.0 * static_cast<double>(h.bytes())});
+    return h;
+  }
+
+  void output(const Tensor& dlogits, const Tensor& tokens, int64_t first) const {
+    const int64_t rows = dlogits.dim(0);
+    if (!learnt) return product_gradient(dlogits, dhidden.rows(first, rows));
+    const Tensor dh = r.empty({rows, hidden.dim(1)}, hidden.dtype(), tokens.live());
+    product_gradient(dlogits, dh);
+    r.launch(kPutRows, {dh, tokens, dhidden}, {0, 2.0 * static_cast<double>(dh.bytes())});
+  }
+
+  void chunk(int64_t first, int64_t rows) {
+    const Tensor tokens = learnt ? learnt->chunk(first, rows) : Tensor();
+    const int64_t* live = learnt ? tokens.live() : nullptr;
+    const bool narrow = grad_scale && hidden.dtype() != sums;  // the products take dlogits in hidden's type
+    const Tensor logits = memory.rows(0, rows).columns(0, vocab()).with_live(live);
+    const Tensor h = input(tokens, first, rows);
+    product(h, logits);
+    const Tensor dnarrow =
+        narrow ? narrowed(memory, hidden.dtype(), rows, vocab()).with_live(live) : Tensor();
+    CrossEntropyArgs args{logits, labels, mask, loss, dnarrow, grad_scale};
+    if (learnt)
+      args.tokens = tokens;
+    else
+      args.labels = labels.rows(first, rows), args.mask = mask.rows(first, rows),
+      args.loss = loss.rows(first, rows);
+    r.launch(kCrossEntropy, args,
+             {4.0 * static_cast<double>(logits.shape().numel()),
+              static_cast<double>(logits.bytes()) * (grad_scale ? 3 : 2)});
+    if (!grad_scale) return;
     const Tensor dlogits = narrow ? dnarrow : logits;
-    if (dhidden.defined())
-      launch_matmul(r, {dlogits, weight, dhidden.rows(first, rows), {}, false, false, nullptr, {}});
+    if (dhidden.defined()) output(dlogits, tokens, first);
+    if (packed) return;
     Backward back = c.tape->early(r);
     const auto sink = back.sink(weight);
     if (sink.grad.defined()) launch_matmul(r, {dlogits, h, {}, sink.grad, true, false, sink.accumulate, {}});
   }
-  if (dhidden.defined()) c.tape->early(r).give(hidden, dhidden);
-  return loss;
+
+  Tensor run() {
+    const int64_t tokens = hidden.dim(0), rows = head_loss_rows(tokens, vocab());
+    loss = learnt ? zeros(r, {tokens}, sums) : r.empty({tokens}, sums);
+    memory = r.empty({rows, logits_pitch(vocab())}, sums);
+    if (grad_scale && c.tape->needs(hidden))
+      dhidden = learnt ? zeros(r, hidden.shape(), hidden.dtype()) : r.empty(hidden.shape(), hidden.dtype());
+    for (int64_t first = 0; first < tokens; first += rows) chunk(first, std::min(rows, tokens - first));
+    if (dhidden.defined()) c.tape->early(r).give(hidden, dhidden);
+    return loss;
+  }
+};
+
+}  // namespace
+
+Tensor head_loss(Context& c, const Tensor& hidden, const Tensor& weight, const Tensor& labels,
+                 const Tensor& mask, const float* grad_scale, const LearntTokens* learnt) {
+  check_shapes(hidden, weight.shape(), labels, mask);
+  return HeadLoss{c, hidden, labels, mask, weight, nullptr, c.tape ? grad_scale : nullptr, learnt}.run();
+}
+
+Tensor head_loss(Context& c, const Tensor& hidden, const PackedWeight& weight, const Tensor& labels,
+                 const Tensor& mask, const float* grad_scale, const LearntTokens* learnt) {
+  check_shapes(hidden, {weight.out(), weight.in}, labels, mask);
+  return HeadLoss{c, hidden, labels, mask, {}, &weight, c.tape ? grad_scale : nullptr, learnt}.run();
 }
 
 }  // namespace flagscale::op

@@ -4,8 +4,10 @@
 // Rows with mask 0 have loss 0 and gradient 0; their labels are not read.
 
 #include <tuple>
+#include <vector>
 
 #include "autograd/context.h"
+#include "op/packed_linear/packed_linear.h"
 
 namespace flagscale::op {
 
@@ -16,16 +18,47 @@ struct CrossEntropyArgs {
   Out loss;         // [rows] fp32 (fp64), already times mask
   Out dlogits;      // [rows, vocab] in a narrower dtype, or undefined; its rows may begin where logits' do
   const float* grad_scale;  // null: no gradient
-  auto operands() { return std::tie(logits, labels, mask, loss, dlogits); }
+  In tokens{};  // [rows] int32: which of labels, mask and loss a row of logits is of; undefined: the same.
+                // The GPU's kernel does not read it.
+  auto operands() { return std::tie(logits, labels, mask, loss, dlogits, tokens); }
 };
 inline constinit KernelSlot<CrossEntropyArgs> kCrossEntropy{"cross_entropy"};
+
+struct PutRowsArgs {
+  In x, tokens;  // [rows, n]; [rows] int32
+  InOut y;       // [.., n] of x's type: row tokens[i] becomes x's row i
+  auto operands() { return std::tie(x, tokens, y); }
+};
+inline constinit KernelSlot<PutRowsArgs> kPutRows{"put_rows"};
+
+// The tokens whose mask is not 0, in order, chosen before the kernels run: how many there are may change each
+// time, and nothing is traced again. Outlives what is traced with it.
+class LearntTokens {
+ public:
+  // memory: int32 [tokens], in the host's reach; vocab: rows of the head.
+  LearntTokens(Tensor memory, int64_t vocab);
+  LearntTokens(const LearntTokens&) = delete;
+  void choose(const float* mask);
+
+  // Of the chunk of head_loss() that begins at row `first`; its live count with it.
+  Tensor chunk(int64_t first, int64_t rows) const;
+
+ private:
+  Tensor memory_;
+  int64_t chunk_;
+  std::vector<int64_t> live_;  // of each chunk
+};
 
 // The loss of every token through the output head, fused with its gradient: logits exist for a chunk of rows
 // at a time, so memory does not grow with tokens x vocabulary. With a tape, the gradients of hidden and
 // weight are formed here.
+// learnt: logits are formed for these tokens alone; null: for all (the same result, masked ones for nothing).
 //   hidden [tokens, n], weight [vocab, n], labels int32 [tokens], mask fp32 [tokens] -> [tokens] fp32 (fp64)
 Tensor head_loss(Context& context, const Tensor& hidden, const Tensor& weight, const Tensor& labels,
-                 const Tensor& mask, const float* grad_scale);
+                 const Tensor& mask, const float* grad_scale, const LearntTokens* learnt = nullptr);
+// Through a frozen head that stays packed.
+Tensor head_loss(Context& context, const Tensor& hidden, const PackedWeight& weight, const Tensor& labels,
+                 const Tensor& mask, const float* grad_scale, const LearntTokens* learnt = nullptr);
 
 // Rows of logits that head_loss holds at a time.
 int64_t head_loss_rows(int64_t tokens, int64_t vocab);

@@ -21,8 +21,9 @@ void row_loss(const CrossEntropyArgs& args, int64_t row) {
   using S = typename V::Scalar;
   const int64_t vocab = args.logits.cols();
   S* x = args.logits.ptr<S>() + row * args.logits.row_stride();
-  const float mask = args.mask.ptr<const float>()[row];
-  S* loss = args.loss.ptr<S>() + row;
+  const int64_t token = args.tokens.defined() ? args.tokens.ptr<const int32_t>()[row] : row;
+  const float mask = args.mask.ptr<const float>()[token];
+  S* loss = args.loss.ptr<S>() + token;
   const bool narrow = args.dlogits.defined();
   if (mask == 0.f) {
     *loss = 0;
@@ -34,7 +35,7 @@ void row_loss(const CrossEntropyArgs& args, int64_t row) {
       std::memset(x, 0, static_cast<size_t>(vocab) * sizeof(S));
     return;
   }
-  const int32_t wanted = args.labels.ptr<const int32_t>()[row];
+  const int32_t wanted = args.labels.ptr<const int32_t>()[token];
   const int64_t label = wanted >= 0 && wanted < vocab ? wanted : 0;
   V high = V::set(x[0]);
   for (int64_t i = 0; i + V::kLanes <= vocab; i += V::kLanes) high = V::max(high, V::load(x + i));
@@ -65,7 +66,21 @@ void run(KernelContext& context, const CrossEntropyArgs& args) {
   });
 }
 
+void put_rows(KernelContext& context, const PutRowsArgs& args) {
+  const size_t size = size_of(args.x.dtype), bytes = static_cast<size_t>(args.x.cols()) * size;
+  const auto at = [&](const TensorView& t, int64_t row) {
+    return t.ptr<char>() + static_cast<size_t>(row * t.row_stride()) * size;
+  };
+  context.team.for_each(
+      args.x.rows(),
+      [&](int64_t row) {
+        std::memcpy(at(args.y, args.tokens.ptr<const int32_t>()[row]), at(args.x, row), bytes);
+      },
+      64);
+}
+
 const CpuKernel<CrossEntropyArgs> kKernel{kCrossEntropy, kIsa, &run};
+const CpuKernel<PutRowsArgs> kPutRowsKernel{kPutRows, kIsa, &put_rows};
 
 }  // namespace
 }  // namespace flagscale::op::FLAGSCALE_ISA

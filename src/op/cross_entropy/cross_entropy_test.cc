@@ -23,7 +23,8 @@ std::vector<int32_t> labels_of(int64_t n, int64_t vocab) {
   return labels;
 }
 
-Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* scale) {
+Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* scale, const Tensor& mask,
+              const LearntTokens* learnt = nullptr) {
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, isa);
   Tape tape = make_tape();
@@ -32,8 +33,12 @@ Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* 
   Context context{recorder, scale ? &tape : nullptr};
   const int64_t n = hidden.dim(0);
   const Tensor loss = head_loss(context, hidden, weight, testing::int_tensor(labels_of(n, weight.dim(0))),
-                                ones_but(n, 3), scale);
+                                mask, scale, learnt);
   return {loss, tape.grad(hidden), tape.grad(weight)};
+}
+
+Learned learn(const Tensor& hidden, const Tensor& weight, Isa isa, const float* scale) {
+  return learn(hidden, weight, isa, scale, ones_but(hidden.dim(0), 3));
 }
 
 double plain_loss(const Tensor& hidden, const Tensor& weight, int64_t row, int64_t label) {
@@ -87,6 +92,51 @@ TEST_P(HeadLossSets, AgreesWithScalarInDouble) {
     EXPECT_LT(testing::relative_error(got.dhidden, exact.dhidden), tolerance);
     EXPECT_LT(testing::relative_error(got.dweight, exact.dweight), tolerance);
   }
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  double difference = 0;
+  for (int64_t i = 0; i < b.shape().numel(); ++i)
+    difference = std::max(difference, std::fabs(testing::get(a, i) - testing::get(b, i)));
+  return difference;
+}
+
+// Masks that leave all, about a third, the last ten, one token, none.
+bool is_learnt(int which, int64_t i, int64_t tokens) {
+  return which == 0 || (which == 1 && i % 3 == 1) || (which == 2 && i >= tokens - 10) ||
+         (which == 3 && i == tokens / 2);
+}
+
+void expect_same_of_learnt_tokens(int64_t tokens, int64_t vocab, Isa isa, DType dtype) {
+  const float scale = 0.5f;
+  const Tensor hidden = random_tensor({tokens, 8}, 1, dtype), weight = random_tensor({vocab, 8}, 2, dtype);
+  LearntTokens learnt(make_tensor(testing::allocator(), {tokens}, DType::kI32), vocab);
+  for (int which = 0; which < 5; ++which) {
+    SCOPED_TRACE(which);
+    const Tensor mask = make_tensor(testing::allocator(), {tokens}, DType::kF32);
+    for (int64_t i = 0; i < tokens; ++i) mask.data<float>()[i] = is_learnt(which, i, tokens) ? 0.75f : 0.f;
+    learnt.choose(mask.data<float>());
+    const Learned all = learn(hidden, weight, isa, &scale, mask),
+                  some = learn(hidden, weight, isa, &scale, mask, &learnt);
+    EXPECT_EQ(largest_difference(some.loss, all.loss), 0);
+    EXPECT_EQ(largest_difference(some.dhidden, all.dhidden), 0);
+    if (which == 0 || which == 4)
+      EXPECT_EQ(largest_difference(some.dweight, all.dweight), 0);
+    else  // its sums run over fewer tokens
+      EXPECT_LT(testing::relative_error(some.dweight, all.dweight), 1e-5);
+    EXPECT_EQ(largest_difference(learn(hidden, weight, isa, nullptr, mask, &learnt).loss, all.loss), 0);
+  }
+}
+
+FLAGSCALE_EVERY_CPU_SET(LearntTokensSets);
+TEST_P(LearntTokensSets, AreAllThatLogitsAreFormedFor) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    expect_same_of_learnt_tokens(150, 301, GetParam(), dtype);
+}
+
+TEST(HeadLoss, LearntTokensFillChunkAfterChunk) {
+  ASSERT_EQ(head_loss_rows(70, 140000), 64);
+  expect_same_of_learnt_tokens(70, 140000, machine_isa(), DType::kF32);
 }
 
 TEST(HeadLoss, LogitsOfAMillionTokensWouldNotBeStored) {

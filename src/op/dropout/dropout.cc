@@ -5,8 +5,9 @@
 namespace flagscale::op {
 
 void launch_dropout(Recorder& recorder, const DropoutArgs& args) {
-  const bool alike = args.x.rank == 2 && args.out.rank == 2 && args.x.dims == args.out.dims &&
-                     args.x.dtype == args.out.dtype;
+  const bool flat = args.x.rank == 2 || (args.x.rank == 3 && args.rate == 0);  // rows that drawing can name
+  const bool alike =
+      flat && args.out.rank == args.x.rank && args.x.dims == args.out.dims && args.x.dtype == args.out.dtype;
   if (!alike || !(args.rate >= 0 && args.rate < 1) || (args.rate > 0 && !args.rows))
     fail(ErrorKind::kInvalidArgument, "[dropout] x [{}, {}] {}, out [{}, {}] {}, rate {}", args.x.dims[0],
          args.x.dims[1], name(args.x.dtype), args.out.dims[0], args.out.dims[1], name(args.out.dtype),

@@ -34,6 +34,16 @@ ExpertOrder sort_by_expert(Context& c, const Tensor& experts, int64_t num_expert
   return order;
 }
 
+Tensor expert_slots(Context& c, const Tensor& slots, const ExpertOrder& order) {
+  if (slots.dtype() != DType::kI32 || slots.shape() != Shape{order.choices.dim(0)})
+    fail(ErrorKind::kInvalidArgument, "[expert_slots] slots are {} {}, choices {}", name(slots.dtype()),
+         slots.shape().str(), order.choices.shape().str());
+  const Tensor rows = c.recorder.empty_like(order.choices);
+  c.recorder.launch(kExpertSlots, {slots, order.counts, order.choices, rows},
+                    {0, 2 * static_cast<double>(rows.bytes())});
+  return rows;
+}
+
 Tensor spread_to_experts(Context& c, const Tensor& x, const ExpertOrder& order) {
   if (x.shape().rank() != 2 || x.dim(0) != order.choices.dim(0))
     fail(ErrorKind::kInvalidArgument, "[spread] x is {}, choices {}", x.shape().str(),

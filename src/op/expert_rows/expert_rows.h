@@ -27,6 +27,18 @@ inline constinit KernelSlot<SortByExpertArgs> kSortByExpert{"sort_by_expert"};
 
 ExpertOrder sort_by_expert(Context& context, const Tensor& experts, int64_t num_experts);
 
+struct ExpertSlotsArgs {
+  In slots;            // [tokens] int32
+  In counts, choices;  // ExpertOrder's
+  Out rows;            // [tokens, top_k] int32
+  auto operands() { return std::tie(slots, counts, choices, rows); }
+};
+inline constinit KernelSlot<ExpertSlotsArgs> kExpertSlots{"expert_slots"};
+
+// What each sorted row is to op::lora() with matrices of several experts in a slot: its token's slot times
+// the experts, plus its expert; -1 where the slot is negative.
+Tensor expert_slots(Context& context, const Tensor& slots, const ExpertOrder& order);
+
 struct SpreadArgs {
   In x;        // [tokens, n]
   In choices;  // [tokens, top_k]

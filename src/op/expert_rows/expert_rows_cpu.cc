@@ -26,6 +26,16 @@ size_t sort_workspace(const SortByExpertArgs& args, int) {
   return static_cast<size_t>(args.counts.dims[0]) * sizeof(int32_t);
 }
 
+void expert_slots(KernelContext&, const ExpertSlotsArgs& args) {
+  const int64_t experts = args.counts.dims[0], top_k = args.choices.cols();
+  const auto* const choices = args.choices.ptr<const int32_t>();
+  for (int64_t e = 0, row = 0; e < experts; ++e)
+    for (const int64_t end = row + args.counts.ptr<const int32_t>()[e]; row < end; ++row) {
+      const int32_t slot = args.slots.ptr<const int32_t>()[choices[row] / top_k];
+      args.rows.ptr<int32_t>()[row] = slot < 0 ? -1 : static_cast<int32_t>(slot * experts + e);
+    }
+}
+
 // Weights have the type of the sums, or of the rows where tests convert all alike.
 template <class V>
 V weight_at(const TensorView& weights, int64_t i) {
@@ -96,6 +106,7 @@ void gather_weights(KernelContext& context, const GatherWeightsArgs& args) {
   });
 }
 
+const CpuKernel<ExpertSlotsArgs> kExpertSlotsKernel{kExpertSlots, kIsa, &expert_slots};
 const CpuKernel<SortByExpertArgs> kSort{kSortByExpert, kIsa, &sort, &sort_workspace};
 const CpuKernel<SpreadArgs> kSpreadKernel{kSpread, kIsa, &spread};
 const CpuKernel<GatherArgs> kGatherKernel{kGather, kIsa, &gather};

@@ -42,7 +42,10 @@ struct Groups {
     } else {
       const int64_t each = args.b.dims[0] / experts;
       one.b = piece(args.b, expert * each, each);
-      one.out = piece(args.out, first, n);
+      if (args.into.defined())
+        one.sum = piece(args.into, first, n), one.accumulate = args.accumulate;
+      else
+        one.out = piece(args.out, first, n);
       one.trans_b = args.trans_b;
     }
     return one;

@@ -9,6 +9,7 @@
 // Training: one adapter for all rows, A and B as matrices of their own, in any float type, with gradients.
 
 #include <tuple>
+#include <vector>
 
 #include "autograd/context.h"
 #include "op/dropout/dropout.h"
@@ -18,20 +19,22 @@ namespace flagscale::op {
 constexpr int64_t kMaxLoraRank = 512;
 
 struct LoraArgs {
-  In x;       // [rows, in] fp32, row-strided
-  In slots;   // [rows] int32; negative: no adapter
-  In a;       // [slots, rank * in] fp32
-  In b;       // [slots, rank * out] fp32: B transposed
-  In ranks;   // [slots] int32: rows of a and b in use; 0: this product has no addition
-  In scales;  // [slots] fp32
-  InOut y;    // [rows, out] fp32, row-strided
+  In x;                 // [rows, in] fp32, row-strided
+  In slots;             // [rows] int32; negative: no adapter
+  In a;                 // [slots, experts * rank * in] fp32
+  In b;                 // [slots, experts * rank * out] fp32: B transposed
+  In ranks;             // [slots] int32: rows of a and b in use; 0: this product has no addition
+  In scales;            // [slots] fp32
+  InOut y;              // [rows, out] fp32, row-strided
+  int64_t experts = 1;  // matrices in a slot, one after another; then slots[row] is slot * experts + expert
   auto operands() { return std::tie(x, slots, a, b, ranks, scales, y); }
 };
 inline constinit KernelSlot<LoraArgs> kLora{"lora"};
 
-// Adds to y, in place. No gradient.
+// Adds to y, in place. No gradient. Rows of experts: x [tokens, top_k, in], slots of expert_slots() and y
+// [tokens, top_k, out].
 void lora(Context& context, const Tensor& x, const Tensor& slots, const Tensor& a, const Tensor& b,
-          const Tensor& ranks, const Tensor& scales, const Tensor& y);
+          const Tensor& ranks, const Tensor& scales, const Tensor& y, int64_t experts = 1);
 
 // How a trained adapter adds.
 struct LoraTraining {
@@ -42,10 +45,24 @@ struct LoraTraining {
   const DropoutRows* rows = nullptr;  // where dropout > 0
 };
 
-// y's columns [first, first + out) += scale B A x, in place: x [rows, in], a [rank, in], b [out, rank] and
-// y [rows, at least first + out] of one type. y is the output of an op, whose own gradient stays as it is.
-// Of the forward pass A x is kept, rank numbers a row; what dropout left is made anew in backward.
-void train_lora(Context& context, const Tensor& x, const Tensor& a, const Tensor& b,
-                const LoraTraining& training, const Tensor& y, int64_t first);
+// A projection's B, and its first column of y.
+struct LoraTarget {
+  Tensor b;
+  int64_t first;
+};
+
+// y's columns [first, first + out) += scale B A x for each target, in place: x [rows, in], a [targets * rank,
+// in] with the rows of each target's A one after another, each b [out, rank] and y [rows, at least first +
+// out] of one type. y is the output of an op, whose own gradient stays as it is. Of the forward pass A x is
+// kept, rank numbers a row and target; what dropout left is made anew in backward. Several targets have no
+// dropout.
+void train_lora(Context& context, const Tensor& x, const Tensor& a, const std::vector<LoraTarget>& targets,
+                const LoraTraining& training, const Tensor& y);
+
+// The same for rows sorted by expert, each expert with matrices of its own: x [tokens, top_k, in], counts
+// [experts] int32, a [experts * targets * rank, in] expert after expert, each b [experts * out, rank], y
+// [tokens, top_k, at least first + out]. No dropout: rows have no place of their own in a run.
+void train_expert_lora(Context& context, const Tensor& x, const Tensor& counts, const Tensor& a,
+                       const std::vector<LoraTarget>& targets, const LoraTraining& training, const Tensor& y);
 
 }  // namespace flagscale::op

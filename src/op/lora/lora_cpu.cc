@@ -16,18 +16,23 @@ constexpr int64_t kUp = 256;                                            // colum
 
 // What runs of neighbouring rows with one adapter need.
 struct Run {
-  int64_t slot, rank;
+  int64_t which, rank;  // slot * experts + expert
 };
 
-int64_t most_rank(const LoraArgs& args) { return args.a.cols() / args.x.cols(); }
+int64_t most_rank(const LoraArgs& args) { return args.a.cols() / (args.x.cols() * args.experts); }
 
 Run run_of(const LoraArgs& args, int64_t row) {
-  const int64_t slot = args.slots.ptr<const int32_t>()[row];
-  if (slot < 0) return {-1, 0};
+  const int64_t which = args.slots.ptr<const int32_t>()[row], slot = which / args.experts;
+  if (which < 0) return {-1, 0};
   FLAGSCALE_CHECK(slot < args.a.dim(0));
   const int64_t rank = args.ranks.ptr<const int32_t>()[slot];
   FLAGSCALE_CHECK(rank >= 0 && rank <= most_rank(args));
-  return {slot, rank};
+  return {which, rank};
+}
+
+const float* matrix_of(const LoraArgs& args, const TensorView& all, const Run& run) {
+  return all.ptr<const float>() + run.which / args.experts * all.row_stride() +
+         run.which % args.experts * (all.cols() / args.experts);
 }
 
 // Calls body(run, row, n) for the runs of rows [first, last) that have something to add, n <= kTile.
@@ -36,7 +41,7 @@ void for_runs(const LoraArgs& args, int64_t first, int64_t last, Body&& body) {
   while (first < last) {
     const Run run = run_of(args, first);
     int64_t n = 1;
-    while (n < kTile && first + n < last && run_of(args, first + n).slot == run.slot) ++n;
+    while (n < kTile && first + n < last && run_of(args, first + n).which == run.which) ++n;
     if (run.rank > 0) body(run, first, n);
     first += n;
   }
@@ -47,8 +52,8 @@ template <int N, int kRanks>
 void down_tile(const LoraArgs& args, const Run& run, int64_t row, int64_t begin, float* h) {
   const int64_t in = args.x.cols(), pitch = most_rank(args), x_row = args.x.row_stride();
   const float* x = args.x.ptr<const float>() + row * x_row;
-  const float* a = args.a.ptr<const float>() + run.slot * args.a.row_stride() + begin * in;
-  const float scale = args.scales.ptr<const float>()[run.slot];
+  const float* a = matrix_of(args, args.a, run) + begin * in;
+  const float scale = args.scales.ptr<const float>()[run.which / args.experts];
   F32 sum[kRanks][N];
 #pragma GCC unroll 4
   for (int j = 0; j < kRanks; ++j)
@@ -85,7 +90,7 @@ template <int N>
 void up(const LoraArgs& args, const Run& run, int64_t row, int64_t begin, int64_t end, const float* h) {
   const int64_t out = args.y.cols(), pitch = most_rank(args), y_row = args.y.row_stride();
   float* y = args.y.ptr<float>() + row * y_row;
-  const float* b = args.b.ptr<const float>() + run.slot * args.b.row_stride();
+  const float* b = matrix_of(args, args.b, run);
   for (int64_t k = begin; k < end; k += kWide * F32::kLanes) {
     F32 sum[N][kWide];
 #pragma GCC unroll 4
@@ -169,7 +174,8 @@ void run(KernelContext& context, const LoraArgs& args) {
 }
 
 size_t workspace(const LoraArgs& args, int) {
-  return static_cast<size_t>(args.x.dims[0] * most_rank(args)) * sizeof(float);
+  const int64_t rows = args.x.dims[0] * (args.x.rank == 3 ? args.x.dims[1] : 1);
+  return static_cast<size_t>(rows * most_rank(args)) * sizeof(float);
 }
 
 const CpuKernel<LoraArgs> kKernel{kLora, kIsa, &run, &workspace};

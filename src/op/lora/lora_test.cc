@@ -1,6 +1,8 @@
 #include "op/lora/lora.h"
 
 #include "base/error.h"
+#include "op/expert_rows/expert_rows.h"
+#include "op/grouped_matmul/grouped_matmul.h"
 #include "op/matmul/matmul.h"
 #include "op/op_testing.h"
 
@@ -115,7 +117,7 @@ TEST(Lora, ShapesThatDoNotFitAreNamed) {
 testing::Function trained(const LoraTraining& training) {
   return [training](Context& c, const std::vector<Tensor>& in) {
     const Tensor y = linear(c, in[0], in[1], Tensor());
-    train_lora(c, in[0], in[2], in[3], training, y, 2);
+    train_lora(c, in[0], in[2], {{in[3], 2}}, training, y);
     return y;
   };
 }
@@ -139,12 +141,87 @@ TEST_P(LoraSets, TrainedAgreesWithScalarInDouble) {
     testing::expect_agrees(GetParam(), trained(training), trained_inputs());
 }
 
+// Two projections of one product, whose A lie together: each alone gives the same.
+TEST(TrainLora, TargetsOfOneProductShareItsInput) {
+  const testing::Function both = [](Context& c, const std::vector<Tensor>& in) {
+    const Tensor y = linear(c, in[0], in[1], Tensor());
+    train_lora(c, in[0], in[2], {{in[3], 2}, {in[4], 9}}, {1.5f}, y);
+    return y;
+  };
+  const std::vector<Tensor> inputs{random_tensor({9, 21}, 1), random_tensor({17, 21}, 2),
+                                   random_tensor({6, 21}, 3), random_tensor({7, 3}, 4),
+                                   random_tensor({8, 3}, 5)};
+  testing::expect_gradients(both, inputs);
+  const testing::Function apart = [](Context& c, const std::vector<Tensor>& in) {
+    const Tensor y = linear(c, in[0], in[1], Tensor());
+    train_lora(c, in[0], in[2].rows(0, 3), {{in[3], 2}}, {1.5f}, y);
+    train_lora(c, in[0], in[2].rows(3, 3), {{in[4], 9}}, {1.5f}, y);
+    return y;
+  };
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+  Context c{recorder};
+  EXPECT_LT(testing::relative_error(both(c, inputs), apart(c, inputs)), 1e-14);
+  EXPECT_THROW(train_lora(c, inputs[0], inputs[2], {{inputs[3], 2}, {inputs[4], 9}}, {1.5f, 0.1f},
+                          random_tensor({9, 17}, 6)),
+               Error);
+}
+
+// Experts of 5, 0 and 9 rows; over columns of their product.
+testing::Function trained_experts() {
+  return [](Context& c, const std::vector<Tensor>& in) {
+    const Tensor counts = int_tensor({5, 0, 9});
+    const Tensor y = grouped_linear(c, in[0], counts, in[1]);
+    train_expert_lora(c, in[0], counts, in[2], {{in[3], 2}, {in[4], 9}}, {1.5f}, y);
+    return y;
+  };
+}
+
+std::vector<Tensor> expert_inputs() {  // x, W, A of both, B, B
+  return {random_tensor({7, 2, 21}, 1), random_tensor({3 * 17, 21}, 2), random_tensor({3 * 8, 21}, 3),
+          random_tensor({3 * 7, 4}, 4), random_tensor({3 * 8, 4}, 5)};
+}
+
+TEST(TrainLora, GradientsOfExperts) { testing::expect_gradients(trained_experts(), expert_inputs()); }
+
+TEST_P(LoraSets, ExpertsTrainedAgreeWithScalarInDouble) {
+  testing::expect_agrees(GetParam(), trained_experts(), expert_inputs());
+}
+
+// Each row as a product of one matrix of its slot and expert gives it, to the bit.
+TEST_P(LoraSets, RowsOfExpertsAreThoseOfTheirMatrices) {
+  constexpr int64_t kExperts = 3, kIn = 40, kOut = 70, kRank = 4, kTokens = 5, kTopK = 2;
+  const Tensor a = random_tensor({2, kExperts * kRank * kIn}, 1, DType::kF32),
+               b = random_tensor({2, kExperts * kRank * kOut}, 2, DType::kF32);
+  const Tensor ranks = int_tensor({3, 4}), scales = random_tensor({2}, 3, DType::kF32);
+  const Tensor x = random_tensor({kTokens, kTopK, kIn}, 4, DType::kF32),
+               y = random_tensor({kTokens, kTopK, kOut}, 5, DType::kF32),
+               before = testing::converted(y, DType::kF32);
+  const std::vector<int32_t> choices{2, 0, 1, 2, 0, 1, 1, 0, 2, 0}, slots{0, 1, -1, 1, 0};
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context c{recorder};
+  const ExpertOrder order = sort_by_expert(c, int_tensor(choices).reshape({kTokens, kTopK}), kExperts);
+  const Tensor which = expert_slots(c, int_tensor(slots), order);
+  lora(c, x, which, a, b, ranks, scales, y, kExperts);
+  for (int64_t choice = 0; choice < kTokens * kTopK; ++choice) {
+    const int32_t row = order.rows.data<int32_t>()[choice], slot = slots[static_cast<size_t>(choice / kTopK)];
+    const int32_t expert = choices[static_cast<size_t>(choice)];
+    ASSERT_EQ(which.data<int32_t>()[row], slot < 0 ? -1 : slot * kExperts + expert);
+    const Tensor one = row_of(before.reshape({kTokens * kTopK, kOut}), row);
+    lora(c, row_of(x.reshape({kTokens * kTopK, kIn}), row), int_tensor({slot}),
+         a.columns(expert * kRank * kIn, kRank * kIn), b.columns(expert * kRank * kOut, kRank * kOut), ranks,
+         scales, one);
+    for (int64_t k = 0; k < kOut; ++k) ASSERT_EQ(get(y, row * kOut + k), get(one, k)) << "row " << row;
+  }
+}
+
 TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
   const std::vector<Tensor> in = trained_inputs();
   const testing::Result whole = testing::run(trained({1.5f}), in, Isa::kScalar);
   const testing::Function frozen = [&](Context& c, const std::vector<Tensor>& adapter) {
     const Tensor y = linear(c, in[0], in[1], Tensor());
-    train_lora(c, in[0], adapter[0], adapter[1], {1.5f}, y, 2);
+    train_lora(c, in[0], adapter[0], {{adapter[1], 2}}, {1.5f}, y);
     return y;
   };
   const testing::Result alone = testing::run(frozen, {in[2], in[3]}, Isa::kScalar);

@@ -9,16 +9,21 @@ namespace flagscale::op {
 
 namespace {
 
-void check_shapes(const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& y, int64_t first) {
-  const bool matrices =
-      x.shape().rank() == 2 && a.shape().rank() == 2 && b.shape().rank() == 2 && y.shape().rank() == 2;
-  const bool fits = matrices && x.dim(0) == y.dim(0) && a.dim(1) == x.dim(1) && b.dim(1) == a.dim(0) &&
-                    first >= 0 && first + b.dim(0) <= y.dim(1);
-  const bool alike = x.dtype() == a.dtype() && x.dtype() == b.dtype() && x.dtype() == y.dtype();
-  if (!fits || !alike)
-    fail(ErrorKind::kInvalidArgument, "[train_lora] x {} {}, a {} {}, b {} {} and y {} {} from column {}",
-         name(x.dtype()), x.shape().str(), name(a.dtype()), a.shape().str(), name(b.dtype()), b.shape().str(),
-         name(y.dtype()), y.shape().str(), first);
+void check_shapes(const Tensor& x, const Tensor& a, const std::vector<LoraTarget>& targets,
+                  const LoraTraining& t, const Tensor& y) {
+  const auto count = static_cast<int64_t>(targets.size());
+  const bool flat = x.shape().rank() == 2 && a.shape().rank() == 2 && y.shape().rank() == 2 && count > 0;
+  bool fits = flat && x.dim(0) == y.dim(0) && a.dim(1) == x.dim(1) && x.dtype() == a.dtype() &&
+              x.dtype() == y.dtype() && (count == 1 || t.dropout == 0);
+  for (const auto& [b, first] : targets)
+    fits = fits && b.shape().rank() == 2 && count * b.dim(1) == a.dim(0) && first >= 0 &&
+           first + b.dim(0) <= y.dim(1) && b.dtype() == x.dtype();
+  if (!fits)
+    fail(ErrorKind::kInvalidArgument,
+         "[train_lora] x {} {}, a {} {}, {} targets, the first b {} {}, and y {} {}", name(x.dtype()),
+         x.shape().str(), name(a.dtype()), a.shape().str(), count,
+         count > 0 ? name(targets[0].b.dtype()) : "", count > 0 ? targets[0].b.shape().str() : "",
+         name(y.dtype()), y.shape().str());
 }
 
 // What dropout leaves of x where it acts there; a new tensor each time, so that none is kept.
@@ -43,39 +48,50 @@ void add_up(Recorder& r, const Tensor& h, const Tensor& b, const LoraTraining& t
   r.launch(kAdd, {more, y, y}, {0, 3 * static_cast<double>(more.bytes())});
 }
 
-void backward(Backward& back, const Tensor& x, const Tensor& a, const Tensor& b, const Tensor& h,
-              const LoraTraining& t, const Tensor& upstream) {
+void backward(Backward& back, const Tensor& x, const Tensor& a, const std::vector<LoraTarget>& targets,
+              const Tensor& h, const LoraTraining& t, const Tensor& upstream) {
   Recorder& r = back.recorder;
   const bool before = t.dropout > 0 && !t.dropout_after, after = t.dropout > 0 && t.dropout_after;
-  const Tensor dy = after ? dropped(r, upstream, t) : upstream;
-  if (const auto db = back.sink(b); db.grad.defined())
-    launch_matmul(r, {dy, h, {}, db.grad, true, false, db.accumulate, {}});
   const Tensor dh = r.empty(h.shape(), h.dtype(), h.live());
-  launch_matmul(r, {dy, b, dh, {}, false, false, nullptr, {}});
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const auto& [b, first] = targets[i];
+    const int64_t rank = b.dim(1), at = static_cast<int64_t>(i) * rank;
+    const Tensor part = upstream.columns(first, b.dim(0)), dy = after ? dropped(r, part, t) : part;
+    if (const auto db = back.sink(b); db.grad.defined())
+      launch_matmul(r, {dy, h.columns(at, rank), {}, db.grad, true, false, db.accumulate, {}});
+    launch_matmul(r, {dy, b, dh.columns(at, rank), {}, false, false, nullptr, {}});
+  }
   scale_in_place(r, dh, t.scale);
-  if (const auto da = back.sink(a); da.grad.defined())
-    launch_matmul(r, {dh, before ? dropped(r, x, t) : x, {}, da.grad, true, false, da.accumulate, {}});
+  if (const auto da = back.sink(a); da.grad.defined()) {
+    const Tensor in = x;
+    launch_matmul(r, {dh, before ? dropped(r, in, t) : in, {}, da.grad, true, false, da.accumulate, {}});
+  }
   if (!back.wants(x)) return;
+  if (!before) return give_product(back, dh, a, x);
   const Tensor dx = back.buffer(x);
   launch_matmul(r, {dh, a, dx, {}, false, false, nullptr, {}});
-  if (before) launch_dropout(r, {dx, dx, 1, t.dropout, t.seed, t.stream, t.rows});
+  launch_dropout(r, {dx, dx, 1, t.dropout, t.seed, t.stream, t.rows});
   back.give(x, dx);
 }
 
 }  // namespace
 
-void train_lora(Context& c, const Tensor& x, const Tensor& a, const Tensor& b, const LoraTraining& t,
-                const Tensor& y, int64_t first) {
-  check_shapes(x, a, b, y, first);
+void train_lora(Context& c, const Tensor& x, const Tensor& a, const std::vector<LoraTarget>& targets,
+                const LoraTraining& t, const Tensor& y) {
+  check_shapes(x, a, targets, t, y);
   const bool before = t.dropout > 0 && !t.dropout_after;
   const Tensor h = c.recorder.empty({x.dim(0), a.dim(0)}, x.dtype(), x.live());
   launch_matmul(c.recorder, {before ? dropped(c.recorder, x, t) : x, a, h, {}, false, true, nullptr, {}});
   scale_in_place(c.recorder, h, t.scale);
-  add_up(c.recorder, h, b, t, y.columns(first, b.dim(0)));
+  std::vector<Tensor> inputs{x, a};
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const auto& [b, first] = targets[i];
+    add_up(c.recorder, h.columns(static_cast<int64_t>(i) * b.dim(1), b.dim(1)), b, t,
+           y.columns(first, b.dim(0)));
+    inputs.push_back(b);
+  }
   if (c.tape)
-    c.tape->record({x, a, b}, {y}, [=](Backward& back) {
-      backward(back, x, a, b, h, t, back.grad(0).columns(first, b.dim(0)));
-    });
+    c.tape->record(inputs, {y}, [=](Backward& back) { backward(back, x, a, targets, h, t, back.grad(0)); });
 }
 
 }  // namespace flagscale::op

@@ -41,6 +41,12 @@ void launch_matmul(Recorder& recorder, const MatmulArgs& args) {
   recorder.launch(std::move(other));
 }
 
+void give_product(Backward& b, const Tensor& dy, const Tensor& weight, const Tensor& x) {
+  const Tensor dx = b.buffer(x);
+  launch_matmul(b.recorder, {dy, weight, dx, {}, false, false, nullptr, {}});
+  b.give(x, dx);
+}
+
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return linear(context, x, weight, bias, x.dtype());
 }
@@ -67,10 +73,7 @@ Tensor linear(Context& c, const Tensor& x, const Tensor& weight, const Tensor& b
       if (const auto dbias = b.sink(bias); dbias.grad.defined())
         b.recorder.launch(kBiasGrad, {dy, dbias.grad, dbias.accumulate},
                           {0, static_cast<double>(dy.bytes())});
-    if (!b.wants(x)) return;
-    const Tensor dx = b.buffer(x);
-    launch_matmul(b.recorder, {dy, weight, dx, {}, false, false, nullptr, {}});
-    b.give(x, dx);
+    if (b.wants(x)) give_product(b, dy, weight, x);
   });
   return y;
 }

@@ -24,6 +24,9 @@ inline constinit KernelSlot<MatmulArgs> kMatmul{"matmul"};
 // Checks the shapes and records the launch.
 void launch_matmul(Recorder& recorder, const MatmulArgs& args);
 
+// Gives x the gradient dy weight.
+void give_product(Backward& backward, const Tensor& dy, const Tensor& weight, const Tensor& x);
+
 // y = x W^T + bias: x [rows, in], weight [out, in], bias [out] or undefined. y has x's type unless out says
 // otherwise.
 Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Tensor& bias);

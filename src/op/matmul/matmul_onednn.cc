@@ -140,7 +140,7 @@ class OneDnnLaunch final : public Launch {
 bool has_onednn() { return true; }
 
 std::unique_ptr<Launch> onednn_product(const MatmulArgs& args) {
-  if (!wanted() || args.a.dtype == DType::kF64 ||
+  if (!wanted() || args.a.dtype == DType::kF64 || args.a.live != nullptr ||
       args.a.dims[0] * args.a.dims[1] * args.b.dims[0] * args.b.dims[1] == 0)
     return nullptr;
   try {

@@ -137,7 +137,8 @@ class Task {
   }
 
   void run() {
-    if (g_.units == 0) return block(0, 0);  // an empty sum is zero
+    const bool adds = args_.sum.defined() && (!args_.accumulate || *args_.accumulate != 0);
+    if (g_.units == 0 && !adds) block(0, 0);  // an empty sum is zero
     for (int64_t u = 0; u < g_.units; u += g_.depth) block(u, least(g_.depth, g_.units - u));
   }
 

@@ -25,6 +25,13 @@ void add_adapter_keys(TrainSchema& keys) {
   keys.acts("lora_out_init_method", FLAGSCALE_FIELD(adapter, lora_out_init_method),
             {.doc = "first values of B, as of A; zero adds nothing at first",
              .choices = {"xavier", "normal", "kaiming", "gaussian", "zero"}});
+  keys.acts("load_in_8bit", FLAGSCALE_FIELD(adapter, load_in_8bit),
+            {.doc = "with peft_type: hold the frozen matrices in 8 bits, a scale for each row"});
+  keys.acts(
+      "load_in_4bit", FLAGSCALE_FIELD(adapter, load_in_4bit),
+      {.doc =
+           "with peft_type: hold the frozen matrices in 4 bits, a scale for each 32 numbers (embedding and "
+           "output head in 8). A GGUF file's stay as they are without this key"});
   keys.acts("pretrained_adapter", FLAGSCALE_FIELD(adapter, pretrained_adapter),
             {.doc = "adapter to start from when load has none: a PEFT folder or a checkpoint of one"});
 }

@@ -281,6 +281,8 @@ const std::vector<Sample>& table() {
       {"lora_dropout_position", "post", kLora + Keys{"lora_dropout=0.2"}},
       {"lora_in_init_method", "kaiming", kLora},
       {"lora_out_init_method", "gaussian", kLora},
+      {"load_in_8bit", "true", kLora},
+      {"load_in_4bit", "true", kLora},
       {"pretrained_adapter", "adapter", kLora},
       {"finetune", "true", {"load=prepared"}},
       {"no_load_optim", "true", {"load=prepared"}},

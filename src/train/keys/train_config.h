@@ -142,6 +142,7 @@ struct AdapterKeys {
   double lora_alpha = 16, lora_dropout = 0;
   std::string lora_dropout_position = "pre";
   std::string lora_in_init_method = "xavier", lora_out_init_method = "zero";
+  bool load_in_8bit = false, load_in_4bit = false;  // transformers' names: how the frozen model is held
   std::string pretrained_adapter;  // ours: a PEFT folder or a checkpoint of an adapter to start from
 };
 

@@ -309,6 +309,13 @@ void set_files(const TrainConfig& c, TrainOptions& out) {
 }
 
 void set_adapter(const AdapterKeys& a, TrainOptions& out) {
+  if (a.load_in_8bit && a.load_in_4bit)
+    fail(ErrorKind::kConfig, "load_in_8bit and load_in_4bit are both set: set one");
+  if ((a.load_in_8bit || a.load_in_4bit) && a.peft_type.empty())
+    fail(ErrorKind::kConfig,
+         "{} is set, and peft_type is not: weights that are trained are not held in fewer bits; set "
+         "peft_type: lora",
+         a.load_in_8bit ? "load_in_8bit" : "load_in_4bit");
   if (a.peft_type.empty()) {
     if (!a.pretrained_adapter.empty())
       fail(ErrorKind::kConfig, "pretrained_adapter is {}, and peft_type is not set: set peft_type: lora",
@@ -322,6 +329,8 @@ void set_adapter(const AdapterKeys& a, TrainOptions& out) {
                       a.lora_dropout_position == "post",
                       a.lora_in_init_method,
                       a.lora_out_init_method};
+  if (a.load_in_8bit) out.frozen = op::Packing::kInt8;
+  if (a.load_in_4bit) out.frozen = op::Packing::kQ4_0;
   out.adapter_from = a.pretrained_adapter;
 }
 

@@ -2,8 +2,8 @@
 
     python tests/oracle/train/check_peft.py PROGRAM SCRATCH_FOLDER
 
-Trains adapters of tests/golden/model/llama3 for some steps, by Megatron's and by Hugging Face's names, exports each
-to a PEFT folder, merges it into the base and takes it out again. PEFT over the base must give the merged model's
+Trains adapters of tests/golden/model's llama3 for some steps, by Megatron's and by Hugging Face's names, and of mixtures'
+experts, exports each to a PEFT folder, merges it into the base and takes it out again. PEFT over the base must give the merged model's
 logits to 1e-5, without a missing or unexpected key, and the unmerged weights must be the base's.
 """
 import json
@@ -20,9 +20,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-BASE = pathlib.Path(__file__).resolve().parents[2] / "golden" / "model" / "llama3"
+MODELS = pathlib.Path(__file__).resolve().parents[2] / "golden" / "model"
 TOLERANCE = 1e-5
-TARGETS = {"megatron": "[linear_qkv,linear_proj,linear_fc1,linear_fc2]", "hugging_face": "[q_proj,v_proj,down_proj]"}
+CASES = {"megatron": ("llama3", "[linear_qkv,linear_proj,linear_fc1,linear_fc2]"),
+         "hugging_face": ("llama3", "[q_proj,v_proj,down_proj]"),
+         "mixtral": ("mixtral", "[q_proj,w1,w2,w3]"),
+         "mixtral_megatron": ("mixtral", "[linear_fc1,linear_fc2]"),
+         "qwen3_moe": ("qwen3_moe", "[gate_proj,up_proj,down_proj]")}
 
 
 def write_data(prefix, vocabulary):
@@ -38,7 +42,7 @@ def write_data(prefix, vocabulary):
         file.write(struct.pack(f"<{n + 1}q", *range(n + 1)))
 
 
-def configuration(folder, config):
+def configuration(folder, config, dropout):
     path = folder / "train.yaml"
     path.write_text(f"""experiment: {{exp_name: peft, exp_dir: {folder}/run, task: {{type: train, backend: native}}}}
 train:
@@ -47,7 +51,7 @@ train:
     num_attention_heads: {config['num_attention_heads']}, seq_length: 16, max_position_embeddings: 64,
     normalization: RMSNorm, swiglu: true, position_embedding_type: rope, train_iters: 8, micro_batch_size: 2,
     global_batch_size: 4, attention_dropout: 0.0, hidden_dropout: 0.0, lr: 1e-2, eval_iters: 0, peft_type: lora,
-    lora_dim: 4, lora_alpha: 8, lora_dropout: 0.1}}
+    lora_dim: 4, lora_alpha: 8, lora_dropout: {dropout}}}
   data: {{data_path: {folder}/data, split: "1"}}
 """)
     return path
@@ -64,19 +68,22 @@ def logits(model):
 
 def check(program, folder, name):
     folder.mkdir(parents=True)
-    config = json.loads((BASE / "config.json").read_text())
+    model, targets = CASES[name]
+    source = MODELS / model
+    config = json.loads((source / "config.json").read_text())
     write_data(folder / "data", config["vocab_size"])
-    run(program, "train", BASE, configuration(folder, config), f"++train.model.lora_target_modules={TARGETS[name]}")
+    run(program, "train", source, configuration(folder, config, 0.1 if model == "llama3" else 0.0),
+        f"++train.model.lora_target_modules={targets}")
     run(program, "checkpoint", "export", folder / "run" / "checkpoints", folder / "peft")
-    run(program, "checkpoint", "merge", BASE, folder / "peft", folder / "merged")
+    run(program, "checkpoint", "merge", source, folder / "peft", folder / "merged")
     run(program, "checkpoint", "unmerge", folder / "merged", folder / "run" / "checkpoints", folder / "again")
-    base = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     plain = logits(base)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # PEFT warns of keys that are missing
         adapted = logits(PeftModel.from_pretrained(base, folder / "peft"))
     merged = logits(AutoModelForCausalLM.from_pretrained(folder / "merged", dtype=torch.float32))
-    before, after = load_file(BASE / "model.safetensors"), load_file(folder / "again" / "model.safetensors")
+    before, after = load_file(source / "model.safetensors"), load_file(folder / "again" / "model.safetensors")
     return {
         "adapter": name,
         "error": ((adapted - merged).abs().max() / merged.abs().max()).item(),
@@ -90,7 +97,7 @@ def main():
         sys.exit(__doc__)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    results = [check(sys.argv[1], pathlib.Path(sys.argv[2]) / name, name) for name in TARGETS]
+    results = [check(sys.argv[1], pathlib.Path(sys.argv[2]) / name, name) for name in CASES]
     for result in results:
         print(json.dumps(result))
     sys.exit(0 if all(r["error"] <= TOLERANCE and r["unmerged"] <= 1e-6 and r["moved"] > 1e-3 for r in results) else 1)

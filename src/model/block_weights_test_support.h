@@ -8,12 +8,12 @@
 #include "model/decoder/decoder.h"
 #include "op/packed_linear/packing.h"
 
-namespace flagscale::engine {
+namespace flagscale::model {
 
 class BlockWeights : public io::WeightSet {
  public:
   // Rows of the decoder's matrices must be whole blocks. Everything else is ones in fp32.
-  BlockWeights(model::Decoder& decoder, io::Encoding encoding)
+  BlockWeights(Decoder& decoder, io::Encoding encoding)
       : encoding_(encoding), packing_(op::parse_packing(io::name(encoding))) {
     for (const nn::Parameter& p : decoder.parameters().parameters())
       for (const nn::Part& part : p.parts) add_part(part.name, part.rows, p.shape);
@@ -80,4 +80,4 @@ class BlockWeights : public io::WeightSet {
   std::vector<std::vector<std::byte>> bytes_;
 };
 
-}  // namespace flagscale::engine
+}  // namespace flagscale::model
