@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <sstream>
 
+#include "train/golden_test_support.h"
 #include "train/step.h"
 
 namespace flagscale::train {
@@ -14,19 +13,13 @@ namespace {
 
 constexpr int64_t kLength = 24;
 
-model::DecoderConfig mixture_config(const std::string& name) {
-  std::ostringstream text;
-  text << std::ifstream(FLAGSCALE_SOURCE_DIR "/tests/golden/model/" + name + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
-
 // A step with memory and weights.
 struct Training {
   std::unique_ptr<Allocator> allocator = make_cpu_allocator();
   TrainStep step;
 
   Training(const std::string& model, StepOptions o, model::Recompute recompute = model::Recompute::kNone)
-      : step(mixture_config(model), with(o, recompute)) {
+      : step(testing::config_of(model), with(o, recompute)) {
     step.allocate(*allocator);
     step.initialise(7);
   }

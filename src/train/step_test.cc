@@ -14,23 +14,17 @@
 #include "base/temporary_folder_test_support.h"
 #include "data/indexed_writer.h"
 #include "io/gguf_weights.h"
+#include "train/golden_test_support.h"
 #include "train/saving.h"
 #include "train/schedule.h"
 
 namespace flagscale::train {
 namespace {
 
-const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
-
-nlohmann::json json_of(const std::string& path) {
-  return nlohmann::json::parse(std::ifstream(kGolden + path));
-}
-
-model::DecoderConfig config_of(const std::string& name) {
-  std::ostringstream text;
-  text << std::ifstream(kGolden + "model/" + name + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
+using testing::config_of;
+using testing::fill;
+using testing::json_of;
+using testing::kGolden;
 
 StepOptions options_for(DType compute, int64_t micro_batch, int64_t length) {
   StepOptions o;
@@ -40,20 +34,6 @@ StepOptions options_for(DType compute, int64_t micro_batch, int64_t length) {
   o.optimizer.adam_beta2 = 0.95;
   o.threads = 2;
   return o;
-}
-
-// rows[first ..]: sequences of length + 1 tokens.
-void fill(const data::MicroBatch& batch, const nlohmann::json& rows, size_t first, int64_t length) {
-  const size_t n = batch.tokens.size() / static_cast<size_t>(length);
-  for (size_t s = 0; s < n; ++s)
-    for (size_t i = 0; i < static_cast<size_t>(length); ++i) {
-      const size_t at = s * static_cast<size_t>(length) + i;
-      batch.tokens[at] = rows[first + s][i];
-      batch.labels[at] = rows[first + s][i + 1];
-      batch.loss_mask[at] = 1;
-      batch.position_ids[at] = static_cast<int32_t>(i);
-    }
-  for (size_t s = 0; s <= n; ++s) batch.cu_seqlens[s] = static_cast<int32_t>(s * static_cast<size_t>(length));
 }
 
 struct History {

@@ -15,6 +15,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
 #include "model/decoder/config.h"
+#include "train/golden_test_support.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/trainer.h"
@@ -22,17 +23,10 @@
 namespace flagscale::train::optimizers {
 namespace {
 
-const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/";
-
-nlohmann::json json_of(const std::string& path) {
-  return nlohmann::json::parse(std::ifstream(kGolden + path));
-}
-
-model::DecoderConfig config_of(const std::string& name) {
-  std::ostringstream text;
-  text << std::ifstream(kGolden + "model/" + name + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
+using testing::config_of;
+using testing::fill;
+using testing::json_of;
+using testing::kGolden;
 
 OptimizerSpec spec_of(const nlohmann::json& settings) {
   OptimizerSpec spec;
@@ -51,16 +45,6 @@ OptimizerSpec spec_of(const nlohmann::json& settings) {
   spec.muon_num_ns_steps = settings["muon_num_ns_steps"];
   spec.muon_extra_scale_factor = settings["muon_extra_scale_factor"];
   return spec;
-}
-
-void fill(const data::MicroBatch& batch, const nlohmann::json& rows, size_t first, size_t length) {
-  const size_t n = batch.tokens.size() / length;
-  for (size_t at = 0; at < n * length; ++at) {
-    const auto& row = rows[first + at / length];
-    batch.tokens[at] = row[at % length], batch.labels[at] = row[at % length + 1];
-    batch.loss_mask[at] = 1, batch.position_ids[at] = static_cast<int32_t>(at % length);
-  }
-  for (size_t s = 0; s <= n; ++s) batch.cu_seqlens[s] = static_cast<int32_t>(s * length);
 }
 
 // 8 bits: a state's rounding, of up to 6 % of a number, amplifies what rounding in fp32 leaves: a number on
