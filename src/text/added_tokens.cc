@@ -9,6 +9,27 @@
 
 namespace flagscale::text {
 
+void put(ImageWriter& image, const std::vector<AddedToken>& tokens) {
+  image.number(tokens.size());
+  for (const AddedToken& token : tokens) {
+    image.number(static_cast<uint64_t>(token.id));
+    image.flags({token.special, token.normalized, token.lstrip, token.rstrip});
+    image.text(token.content);
+  }
+}
+
+std::vector<AddedToken> take_added_tokens(ImageReader& image) {
+  std::vector<AddedToken> tokens;
+  for (uint64_t left = image.number(); left > 0 && image.good(); --left) {
+    AddedToken token;
+    token.id = static_cast<int32_t>(image.number());
+    image.flags({&token.special, &token.normalized, &token.lstrip, &token.rstrip});
+    token.content = image.text();
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
   std::erase_if(tokens_, [](const AddedToken& token) { return token.content.empty(); });
   const auto first = [](const AddedToken& token) { return static_cast<unsigned char>(token.content[0]); };

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/image.h"
+
 namespace flagscale::text {
 
 struct AddedToken {
@@ -17,6 +19,9 @@ struct AddedToken {
   bool normalized = false;              // looked for in the normalised text
   bool lstrip = false, rstrip = false;  // takes the white space beside it along
 };
+
+void put(ImageWriter& image, const std::vector<AddedToken>& tokens);
+std::vector<AddedToken> take_added_tokens(ImageReader& image);
 
 // Finds added tokens: leftmost, then longest. Costs one table look-up a byte where none can start.
 class AddedTokenMatcher {

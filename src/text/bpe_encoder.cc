@@ -80,7 +80,10 @@ class BpeEncoder : public Encoder {
     return added != added_by_id_.end() && added->second->special;
   }
   const char* kind() const override { return "bpe"; }
-  const BpeModel& model() const { return model_; }
+  bool put(ImageWriter& image) const override {
+    model_.put(image);
+    return true;
+  }
 
  private:
   std::string_view token_text(int32_t id) const {
@@ -129,11 +132,6 @@ std::unique_ptr<const Encoder> make_bpe_encoder(BpeSpec spec) {
 
 std::unique_ptr<const Encoder> make_bpe_encoder(BpeModel model) {
   return std::make_unique<BpeEncoder>(std::move(model));
-}
-
-const BpeModel* bpe_model(const Encoder& encoder) {
-  const auto* const bpe = dynamic_cast<const BpeEncoder*>(&encoder);
-  return bpe ? &bpe->model() : nullptr;
 }
 
 }  // namespace flagscale::text

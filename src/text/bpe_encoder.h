@@ -11,7 +11,4 @@ namespace flagscale::text {
 std::unique_ptr<const Encoder> make_bpe_encoder(BpeSpec spec);
 std::unique_ptr<const Encoder> make_bpe_encoder(BpeModel model);
 
-// The model of an encoder made here; null for another.
-const BpeModel* bpe_model(const Encoder& encoder);
-
 }  // namespace flagscale::text

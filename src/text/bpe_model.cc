@@ -55,7 +55,12 @@ void BpeModel::mark_tokens() {
   marks_ = std::move(marks);
 }
 
-BpeModel::BpeModel(ImageReader& image, BpeSpec spec) : spec_(std::move(spec)) {
+BpeModel::BpeModel(ImageReader& image) {
+  spec_.pre = static_cast<PreTokenizer>(image.number());
+  image.flags({&spec_.prefix_space, &spec_.nfc, &spec_.ignore_merges});
+  spec_.before = image.copy<int32_t>();
+  spec_.after = image.copy<int32_t>();
+  spec_.added = take_added_tokens(image);
   spec_.tokens = TokenTable(image);
   for (int32_t& id : byte_id_) id = static_cast<int32_t>(image.number());
   merges_ = MergeTable(image);
@@ -63,6 +68,11 @@ BpeModel::BpeModel(ImageReader& image, BpeSpec spec) : spec_(std::move(spec)) {
 }
 
 void BpeModel::put(ImageWriter& image) const {
+  image.number(static_cast<uint64_t>(spec_.pre));
+  image.flags({spec_.prefix_space, spec_.nfc, spec_.ignore_merges});
+  image.array(std::span(spec_.before));
+  image.array(std::span(spec_.after));
+  text::put(image, spec_.added);
   spec_.tokens.put(image);
   for (const int32_t id : byte_id_) image.number(static_cast<uint64_t>(id));
   merges_.put(image);

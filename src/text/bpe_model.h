@@ -39,7 +39,7 @@ bool append_merge(BpeSpec& spec, std::string_view left, std::string_view right);
 class BpeModel {
  public:
   explicit BpeModel(BpeSpec spec);
-  BpeModel(ImageReader& image, BpeSpec spec);  // the tables that put() wrote, and the rest of spec
+  explicit BpeModel(ImageReader& image);  // what put() wrote
   void put(ImageWriter& image) const;
   const BpeSpec& spec() const { return spec_; }
 

@@ -6,12 +6,24 @@
 #include <string_view>
 #include <vector>
 
+#include "text/image.h"
+
 namespace flagscale::text {
 
 class ByteTrie {
  public:
   static constexpr uint32_t kRoot = 0, kNone = ~uint32_t{0};
   static constexpr size_t kMostNodes = size_t{1} << 24;  // of different prefixes, the empty one included
+
+  ByteTrie() = default;
+  explicit ByteTrie(ImageReader& image)  // what put() wrote
+      : values_(image.copy<int32_t>()), edges_(image.copy<Edge>()) {
+    shift_ = 32 - std::countr_zero(edges_.size());
+  }
+  void put(ImageWriter& image) const {
+    image.array(std::span(values_));
+    image.array(std::span(edges_));
+  }
 
   // Keys are not empty.
   void insert(std::string_view key, int32_t value) {
@@ -56,10 +68,10 @@ class ByteTrie {
     if (values_.size() * 2 > edges_.size()) grow();
     const auto made = static_cast<uint32_t>(values_.size());
     values_.push_back(-1);
-    put({key_of(node, byte), made});
+    place_edge({key_of(node, byte), made});
     return made;
   }
-  void put(Edge edge) {
+  void place_edge(Edge edge) {
     size_t at = place(edge.key);
     while (edges_[at].node != kNone) at = (at + 1) & (edges_.size() - 1);
     edges_[at] = edge;
@@ -69,7 +81,7 @@ class ByteTrie {
     old.swap(edges_);
     shift_ = 32 - std::countr_zero(edges_.size());
     for (const Edge& edge : old)
-      if (edge.node != kNone) put(edge);
+      if (edge.node != kNone) place_edge(edge);
   }
 
   std::vector<int32_t> values_ = {-1};

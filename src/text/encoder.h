@@ -11,6 +11,8 @@
 
 namespace flagscale::text {
 
+class ImageWriter;
+
 class Encoder {
  public:
   virtual ~Encoder() = default;
@@ -26,6 +28,8 @@ class Encoder {
   virtual std::optional<std::string> token_bytes(int32_t id, bool skip_special) const = 0;
   virtual bool drops_first_space() const { return false; }  // of a text that starts with one
   virtual const char* kind() const = 0;                     // "bpe", "sentencepiece", "tokenizers", "numbers"
+  // Its tables, for tokenizer_image.h; false, and nothing: it has none that could be mapped.
+  virtual bool put(ImageWriter&) const { return false; }
 };
 
 }  // namespace flagscale::text

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "text/shared_array.h"
 
@@ -17,6 +19,11 @@ namespace flagscale::text {
 class ImageWriter {
  public:
   void number(uint64_t value) { raw(&value, sizeof value); }
+  void flags(std::initializer_list<bool> flags) {
+    uint64_t value = 0, bit = 1;
+    for (const bool flag : flags) value |= flag ? bit : 0, bit <<= 1;
+    number(value);
+  }
   template <class T>
   void array(std::span<const T> values) {
     static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= 8);
@@ -46,6 +53,10 @@ class ImageReader {
     if (const std::byte* const at = take(sizeof value)) std::memcpy(&value, at, sizeof value);
     return value;
   }
+  void flags(std::initializer_list<bool*> flags) {
+    uint64_t value = number();
+    for (bool* flag : flags) *flag = value & 1, value >>= 1;
+  }
   template <class T>
   SharedArray<T> array() {
     const uint64_t count = number();
@@ -53,6 +64,11 @@ class ImageReader {
     const std::byte* const at = take(good_ ? count * sizeof(T) : 0);
     if (!at) return {};
     return {std::span(reinterpret_cast<const T*>(at), static_cast<size_t>(count)), memory_};
+  }
+  template <class T>
+  std::vector<T> copy() {  // of an array
+    const auto stored = array<T>();
+    return {stored.begin(), stored.end()};
   }
   std::string text() {
     const auto characters = array<char>();

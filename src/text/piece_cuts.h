@@ -6,12 +6,17 @@
 #include <string_view>
 #include <vector>
 
+#include "text/image.h"
 #include "text/unicode.h"
 
 namespace flagscale::text {
 
 class PieceCuts {
  public:
+  PieceCuts() = default;
+  explicit PieceCuts(ImageReader& image) : joined_(image.copy<uint64_t>()) {}  // what put() wrote
+  void put(ImageWriter& image) const { image.array(std::span(joined_)); }
+
   // piece: UTF-8.
   void add(std::string_view piece) {
     const char *p = piece.data(), *end = p + piece.size();

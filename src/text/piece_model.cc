@@ -71,6 +71,30 @@ PieceModel::PieceModel(const SentencePieceSpec& spec, const std::vector<BpeMerge
     build_merges(spec);
 }
 
+PieceModel::PieceModel(ImageReader& image) {
+  image.flags({&unigram_, &escaped_, &byte_fallback_, &whole_});
+  unknown_ = static_cast<int32_t>(image.number());
+  for (int32_t& id : byte_ids_) id = static_cast<int32_t>(image.number());
+  types_ = image.copy<PieceType>();
+  cuts_ = PieceCuts(image);
+  pieces_ = ByteTrie(image);
+  user_defined_ = ByteTrie(image);
+  merges_ = MergeTable(image);
+  if (unigram_) scores_ = UnigramModel(image);
+}
+
+void PieceModel::put(ImageWriter& image) const {
+  image.flags({unigram_, escaped_, byte_fallback_, whole_});
+  image.number(static_cast<uint64_t>(unknown_));
+  for (const int32_t id : byte_ids_) image.number(static_cast<uint64_t>(id));
+  image.array(std::span(types_));
+  cuts_.put(image);
+  pieces_.put(image);
+  user_defined_.put(image);
+  merges_.put(image);
+  if (unigram_) scores_.put(image);
+}
+
 void PieceModel::build_unigram(const SentencePieceSpec& spec) {
   constexpr float kUnknownPenalty = 10;
   float least = std::numeric_limits<float>::max();

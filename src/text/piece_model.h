@@ -24,6 +24,9 @@ class PieceModel {
   // text holds. merges: BPE's, where scores do not tell them. Errors: kUnsupported naming `source`.
   PieceModel(const SentencePieceSpec& spec, const std::vector<BpeMerge>& merges, const std::string& source);
 
+  explicit PieceModel(ImageReader& image);  // what put() wrote
+  void put(ImageWriter& image) const;
+
   struct Session {  // a caller's own memory
     WordCache cache;
     MergeTable::Scratch merging;
@@ -48,7 +51,7 @@ class PieceModel {
   void put_symbol(int32_t symbol, int depth, Session& session, State& state, bool& unknown) const;
   void put_unknown(std::string_view text, Session& session, State& state) const;
 
-  bool unigram_, escaped_, byte_fallback_;
+  bool unigram_ = false, escaped_ = false, byte_fallback_ = false;
   bool whole_ = false;  // how a part is divided depends on the text around it
   int32_t unknown_ = -1;
   std::array<int32_t, 256> byte_ids_ = {};

@@ -44,17 +44,34 @@ class SentencePieceEncoder : public Encoder {
       if (piece.type == PieceType::kControl) cut.push_back({static_cast<int32_t>(id), piece.text, true});
     }
     tokens_ = builder.build();
-    vocab_size_ = tokens_.size();
-    for (const AddedToken& token : added) {
-      if (is(token.id, PieceType::kControl)) continue;
-      cut.push_back(token);
-      vocab_size_ = std::max(vocab_size_, token.id + 1);
-    }
-    for (const AddedToken& token : cut) added_[token.id] = token;
-    cutter_ = AddedTokenMatcher(std::move(cut));
+    for (const AddedToken& token : added)
+      if (!is(token.id, PieceType::kControl)) cut.push_back(token);
+    set_added(std::move(cut));
     for (Piece& piece : spec.pieces)
       if (!normalizer_.to_inner(piece.text)) piece.text.clear();
     model_ = std::make_unique<PieceModel>(spec, merges, source);
+  }
+
+  explicit SentencePieceEncoder(ImageReader& image)
+      : tokens_(image), types_(image.copy<PieceType>()), normalizer_(image) {
+    model_ = std::make_unique<PieceModel>(image);
+    set_added(take_added_tokens(image));
+    before_ = image.copy<int32_t>();
+    after_ = image.copy<int32_t>();
+    image.flags({&drops_first_space_});
+  }
+  bool put(ImageWriter& image) const override {
+    tokens_.put(image);
+    image.array(std::span(types_));
+    normalizer_.put(image);
+    model_->put(image);
+    std::vector<AddedToken> added;
+    for (const auto& [id, token] : added_) added.push_back(token);
+    text::put(image, added);
+    image.array(std::span(before_));
+    image.array(std::span(after_));
+    image.flags({drops_first_space_});
+    return true;
   }
 
   void put_around(std::vector<int32_t> before, std::vector<int32_t> after) {
@@ -116,6 +133,14 @@ class SentencePieceEncoder : public Encoder {
   const char* kind() const override { return "sentencepiece"; }
 
  private:
+  void set_added(std::vector<AddedToken> tokens) {
+    vocab_size_ = tokens_.size();
+    for (const AddedToken& token : tokens) {
+      vocab_size_ = std::max(vocab_size_, token.id + 1);
+      added_[token.id] = token;
+    }
+    cutter_ = AddedTokenMatcher(std::move(tokens));
+  }
   bool is(int32_t id, PieceType type) const {
     return id >= 0 && static_cast<size_t>(id) < types_.size() && types_[static_cast<size_t>(id)] == type;
   }
@@ -128,7 +153,7 @@ class SentencePieceEncoder : public Encoder {
   AddedTokenMatcher cutter_;
   std::vector<int32_t> before_, after_;
   int32_t vocab_size_ = 0;
-  bool drops_first_space_;
+  bool drops_first_space_ = false;
   mutable Sessions<Session> sessions_;
 };
 
@@ -152,6 +177,10 @@ SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePiec
   encoder->put_around(ids(options.add_bos, result.bos), ids(options.add_eos, result.eos));
   result.encoder = std::move(encoder);
   return result;
+}
+
+std::unique_ptr<const Encoder> make_sentencepiece(ImageReader& image) {
+  return std::make_unique<SentencePieceEncoder>(image);
 }
 
 std::unique_ptr<const Encoder> make_character_bpe(BpeSpec spec, const std::string& source) {

@@ -26,6 +26,8 @@ struct SentencePieceModel {
 SentencePieceModel make_sentencepiece(std::string_view proto, const SentencePieceOptions& options,
                                       const std::string& source);
 
+std::unique_ptr<const Encoder> make_sentencepiece(ImageReader& image);  // what Encoder::put() wrote
+
 // A tokenizer.json of LLaMA-2's kind (spec.characters): Hugging Face's ids.
 std::unique_ptr<const Encoder> make_character_bpe(BpeSpec spec, const std::string& source);
 

@@ -93,6 +93,20 @@ SentencePieceNormalizer::SentencePieceNormalizer(const SentencePieceSpec& spec, 
   only_spaces_ = spec.charsmap.empty() && user_defined_.empty() && !trim_;
 }
 
+SentencePieceNormalizer::SentencePieceNormalizer(ImageReader& image) : rules_(image), user_defined_(image) {
+  image.flags({&prefix_, &suffix_, &trim_, &escape_, &prefix_unless_space_, &prefix_once_, &only_spaces_});
+  const std::string copied = image.text();
+  for (size_t byte = 0; byte < copied_.size() && byte < copied.size(); ++byte)
+    copied_[byte] = copied[byte] != 0;
+}
+
+void SentencePieceNormalizer::put(ImageWriter& image) const {
+  rules_.put(image);
+  user_defined_.put(image);
+  image.flags({prefix_, suffix_, trim_, escape_, prefix_unless_space_, prefix_once_, only_spaces_});
+  image.text(std::string(copied_.begin(), copied_.end()));
+}
+
 bool SentencePieceNormalizer::to_inner(std::string& piece) const {
   if (!escape_) return true;
   if (piece.find(' ') != piece.npos) return false;

@@ -17,6 +17,11 @@ class Charsmap {
   Charsmap() = default;
   // Errors: kCorrupt naming `source`.
   Charsmap(std::string_view bytes, const std::string& source);
+  explicit Charsmap(ImageReader& image) : units_(image.copy<uint32_t>()), results_(image.text()) {}
+  void put(ImageWriter& image) const {
+    image.array(std::span(units_));
+    image.text(results_);
+  }
 
   struct Match {
     size_t size = 0;  // bytes of text; 0: no rule
@@ -37,6 +42,8 @@ class Charsmap {
 class SentencePieceNormalizer {
  public:
   SentencePieceNormalizer(const SentencePieceSpec& spec, const std::string& source);
+  explicit SentencePieceNormalizer(ImageReader& image);  // what put() wrote
+  void put(ImageWriter& image) const;
   // Valid while storage is not changed. at_start: nothing of the text lies before.
   std::string_view normalize(std::string_view text, bool at_start, std::string& storage) const;
   // False: with spaces escaped, no text holds it.
@@ -53,8 +60,9 @@ class SentencePieceNormalizer {
 
   Charsmap rules_;
   ByteTrie user_defined_;  // taken as they are
-  bool prefix_, suffix_, trim_, escape_, prefix_unless_space_, prefix_once_;
-  bool only_spaces_;                   // there are no rules and no user-defined pieces
+  bool prefix_ = false, suffix_ = false, trim_ = false, escape_ = false, prefix_unless_space_ = false,
+       prefix_once_ = false;
+  bool only_spaces_ = false;           // there are no rules and no user-defined pieces
   std::array<bool, 256> copied_ = {};  // bytes that stay as they are where ASCII follows
 };
 

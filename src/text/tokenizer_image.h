@@ -1,7 +1,6 @@
 #pragma once
-// A tokenizer as bytes that a later start maps, in place of reading its file: the tables of byte-level BPE in
-// the form in which it looks things up. Whoever keeps an image keeps a checksum with it: the tables are used
-// as they are.
+// A tokenizer as bytes that a later start maps, in place of reading its file: its tables in the form in which
+// it looks things up. Whoever keeps an image keeps a checksum with it: the tables are used as they are.
 
 #include <cstddef>
 #include <memory>
@@ -12,9 +11,9 @@
 
 namespace flagscale::text {
 
-inline constexpr int kTokenizerImage = 1;  // another number when tables or their hashes change
+inline constexpr int kTokenizerImage = 2;  // another number when tables or their hashes change
 
-// "" for a tokenizer that has none: every kind but byte-level BPE.
+// "" for a tokenizer that has none: byte-level BPE and SentencePiece have.
 std::string tokenizer_image(const Tokenizer& tokenizer);
 
 // null when the bytes (aligned to 8) are no whole image. `memory` keeps them as long as the tokenizer lives.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "text/rust_tokenizer.h"
 #include "text/text_test_support.h"
 
 namespace flagscale::text {
@@ -22,7 +23,8 @@ struct Memory {
 class Images : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Images, GiveTheSameTokenizer) {
-  const auto tokenizer = load_tokenizer(golden(std::string(GetParam()) + ".json"));
+  const std::string file = GetParam();
+  const auto tokenizer = load_tokenizer(golden(file));
   auto memory = std::make_shared<Memory>(tokenizer_image(*tokenizer));
   const std::weak_ptr<Memory> held = memory;
   const auto copy = tokenizer_from_image(memory->bytes(), memory);
@@ -33,7 +35,8 @@ TEST_P(Images, GiveTheSameTokenizer) {
   EXPECT_EQ(copy->vocab_size(), tokenizer->vocab_size());
   EXPECT_EQ(copy->eos(), tokenizer->eos());
   EXPECT_EQ(copy->chat_template_source(), tokenizer->chat_template_source());
-  const Json cases = Json::parse(testing::read(golden(std::string(GetParam()) + ".cases.json")));
+  const std::string name = file.substr(0, file.find('.'));
+  const Json cases = Json::parse(testing::read(golden(name + ".cases.json")));
   size_t compared = 0;
   for (const Json& each : cases.is_object() ? cases["cases"] : cases) {
     const std::string text = each.is_object() ? each["text"].get<std::string>() : each.get<std::string>();
@@ -48,19 +51,27 @@ TEST_P(Images, GiveTheSameTokenizer) {
     ASSERT_EQ(copy->is_special(id), tokenizer->is_special(id));
   }
 }
-INSTANTIATE_TEST_SUITE_P(Text, Images, ::testing::Values("smollm", "qwen2", "llama3"),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Text, Images,
+                         ::testing::Values("smollm.json", "qwen2.json", "llama3.json", "metaspace.json",
+                                           "metaspace_first.json", "spm_bpe.model", "spm_unigram.model"),
+                         [](const auto& test) {
+                           const std::string file = test.param;
+                           return file.substr(0, file.find('.'));
+                         });
 
-TEST(Image, IsNoneOfASentencePieceModel) {
-  EXPECT_EQ(tokenizer_image(*load_tokenizer(golden("metaspace.json"))), "");
+TEST(Image, IsNoneOfTheCratesTokenizers) {
+  const Tokenizer tokenizer(make_rust_tokenizer(testing::read(golden("gpt2.json"))), {});
+  EXPECT_EQ(tokenizer_image(tokenizer), "");
 }
 
 // Damage is for a checksum to find; what is cut off is found here.
 TEST(Image, CutOffIsNone) {
-  const std::string image = tokenizer_image(*load_tokenizer(golden("qwen2.json")));
-  for (size_t size = 0; size < image.size(); size += 8 + size / 64 * 8) {
-    const Memory memory(image.substr(0, size));
-    ASSERT_FALSE(tokenizer_from_image(memory.bytes(), nullptr)) << size;
+  for (const char* file : {"qwen2.json", "spm_unigram.model"}) {
+    const std::string image = tokenizer_image(*load_tokenizer(golden(file)));
+    for (size_t size = 0; size < image.size(); size += 8 + size / 64 * 8) {
+      const Memory memory(image.substr(0, size));
+      ASSERT_FALSE(tokenizer_from_image(memory.bytes(), nullptr)) << size;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // SentencePiece's unigram models: the pieces of the greatest sum of scores.
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -16,6 +17,18 @@ namespace flagscale::text {
 // of the text up to here. Immutable: any thread may call them.
 class UnigramModel {
  public:
+  UnigramModel() = default;
+  explicit UnigramModel(ImageReader& image)  // what put() wrote
+      : trie_(image), scores_(image.copy<float>()) {
+    for (float* value : {&unknown_score_, &largest_})
+      *value = std::bit_cast<float>(static_cast<uint32_t>(image.number()));
+  }
+  void put(ImageWriter& image) const {
+    trie_.put(image);
+    image.array(std::span(scores_));
+    for (const float value : {unknown_score_, largest_}) image.number(std::bit_cast<uint32_t>(value));
+  }
+
   void add_piece(std::string_view piece, int32_t id, float score);
   void set_unknown_score(float score);
 
