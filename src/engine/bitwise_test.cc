@@ -39,6 +39,7 @@ const std::vector<Format>& formats() {
   static const std::vector<Format> all{
       {"fp32", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32; }},
       {"bf16", [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16; }},
+      {"f16", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF16; }},
       {"bf16_cache",
        [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16, o.cache = DType::kBF16; }},
       {"int8_cache", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32, o.cache = DType::kI8; }},
@@ -49,6 +50,10 @@ const std::vector<Format>& formats() {
       {"int4_exact", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; }},
       {"int4_32_integers",
        [](RunnerOptions& o) { o.weights = {op::Packing::kQ4_0, op::Compute::kInt8, false}; }},
+      {"exact_Q8_0", [](RunnerOptions&) {}, io::Encoding::kQ8_0},
+      {"exact_Q4_1", [](RunnerOptions&) {}, io::Encoding::kQ4_1},
+      {"exact_Q4_K", [](RunnerOptions&) {}, io::Encoding::kQ4_K},
+      {"exact_Q6_K", [](RunnerOptions&) {}, io::Encoding::kQ6_K},
       {"fast_bf16", [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16, serve_fast(o); }},
       {"fast_int8", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt8, serve_fast(o); }},
       {"fast_int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4, serve_fast(o); }},
