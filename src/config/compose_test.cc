@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
 #include "config/show.h"
+#include "config/yaml.h"
 
 namespace flagscale::config {
 namespace {
@@ -134,6 +135,13 @@ TEST(Compose, ErrorsNameTheFileAndLine) {
   EXPECT_NE(message("config_tab").find("config_tab.yaml:2"), std::string::npos) << message("config_tab");
   EXPECT_NE(message("config_open_quote").find("never closed"), std::string::npos)
       << message("config_open_quote");
+}
+
+TEST(Compose, ADirectiveOrAnEndAloneIsNoDocument) {
+  for (const char* text : {"%YAML 1.1\n", "...\n", "# c\n\n... # c\n", "%YAML 1.1\na: 1\n"})
+    EXPECT_THROW(parse_yaml(text, "f.yaml"), Error) << text;
+  for (const char* text : {"%YAML 1.1\n---\na: 1\n", "a: 1\n...\n", "", "# c\n", "---\n...\n"})
+    EXPECT_NO_THROW(parse_yaml(text, "f.yaml")) << text;
 }
 
 TEST(Compose, AMergeThatPyYamlsVersionsReadDifferentlyIsRefused) {

@@ -1,6 +1,7 @@
 #include "config/yaml.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 
 #include "base/error.h"
 #include "config/interpolation.h"
@@ -210,11 +212,34 @@ void require_same(const Node& one, const Node& other) {
        describe(one.origin), python_repr(one), python_repr(other));
 }
 
+bool marks(std::string_view line, std::string_view mark) {
+  return line.starts_with(mark) && (line.size() == 3 || std::isspace(static_cast<unsigned char>(line[3])));
+}
+
+// Where yaml-cpp takes an empty document, PyYAML's parser wants one: after directives, and before an end.
+void require_document(const std::string& text, const std::string& file) {
+  std::istringstream in(text);
+  bool directive = false;
+  int number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    const size_t first = line.find_first_not_of(" \t\r");
+    if (line.starts_with('%')) directive = true;
+    if (first == std::string::npos || line[first] == '#' || line.starts_with('%')) continue;
+    if (marks(line, "..."))
+      fail(ErrorKind::kConfig, "{}:{} ends a document that has not begun", file, number);
+    if (!directive || marks(line, "---")) return;
+    break;
+  }
+  if (directive) fail(ErrorKind::kConfig, "{}:{}: '---' must follow a directive (%)", file, number);
+}
+
 }  // namespace
 
 NodePtr parse_yaml(const std::string& text, const std::string& file) {
   if (const auto bad = first_bad_character(text))
     fail(ErrorKind::kConfig, "{}:{} {}", file, bad->line, bad->what);
+  require_document(text, file);
   NodePtr root = construct(text, file, Merging::kPyYaml602);
   const bool may_merge = text.find("<<") != std::string::npos || text.find("merge") != std::string::npos;
   if (may_merge) require_same(*root, *construct(text, file, Merging::kPyYaml604));
