@@ -35,31 +35,43 @@ def command(mode, case, options):
             "--mode", "compile" if mode.startswith("compiled") else "eager"]
 
 
-def run(mode, case, options, cache):
-    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), TORCHINDUCTOR_CACHE_DIR=cache)
+def execute(words, mode, case, options, **environment):
+    """What the last line that a mode's command prints says; peak_bytes is what was resident."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), **environment}
     if mode.endswith("tuned"):
         environment.update(TUNED)
-    result = subprocess.run(command(mode, case, options), env=environment, capture_output=True, text=True)
+    result = subprocess.run(words, env=environment, capture_output=True, text=True)
     if result.returncode != 0:
         sys.exit(f"{mode} on {case} failed:\n{result.stderr[-2000:]}")
     reading = json.loads(result.stdout.strip().splitlines()[-1])
-    if mode == "ours":
-        reading["end_of_step_1_s"] = reading["first_step_start_s"] + reading["first_step_s"]
-        reading["peak_bytes"] = reading["resident_bytes"]
+    reading["peak_bytes"] = reading.get("resident_bytes", reading.get("peak_bytes"))  # ours: not the allocator's alone
     return reading
 
 
-def measure(case, options, log):
+def run(mode, case, options, cache):
+    reading = execute(command(mode, case, options), mode, case, options, TORCHINDUCTOR_CACHE_DIR=cache)
+    if mode == "ours":
+        reading["end_of_step_1_s"] = reading["first_step_start_s"] + reading["first_step_s"]
+    return reading
+
+
+def in_turn(case, options, log, run_one):
+    """The readings of every mode, whose runs take turns."""
     readings = {mode: [] for mode in options.modes}
-    caches = {mode: tempfile.mkdtemp() for mode in options.modes}
     for turn in range(options.rounds):
         for mode in options.modes:
-            reading = run(mode, case, options, caches[mode])
+            reading = run_one(mode)
             readings[mode].append(reading)
-            print(f"{':'.join(case)} {mode} {turn + 1}/{options.rounds}: {reading['tokens_per_s']:.0f} tokens/s",
-                  file=sys.stderr)
+            print(f"{':'.join(case)} {mode} {turn + 1}/{options.rounds}: {reading['tokens_per_s']:.0f} tokens/s, "
+                  f"{reading['peak_bytes'] / 1e6:.0f} MB", file=sys.stderr)
             log.write(json.dumps({"case": case, "mode": mode, "round": turn, **reading}) + "\n")
             log.flush()
+    return readings
+
+
+def measure(case, options, log):
+    caches = {mode: tempfile.mkdtemp() for mode in options.modes}
+    readings = in_turn(case, options, log, lambda mode: run(mode, case, options, caches[mode]))
     for cache in caches.values():
         shutil.rmtree(cache)
     return readings
@@ -73,18 +85,21 @@ def row(cells):
     return "| " + " | ".join(cells) + " |"
 
 
-def table(title, cases, options, cell, last=None):
+def name_of(case):
+    return f"{case[0]} B{case[1]} T{case[2]} {case[3]}"
+
+
+def table(title, cases, options, cell, last=None, named=name_of):
     lines = [row([title, *options.modes, *([last[0]] if last else [])])]
     lines.append("|" + "---|" * (len(options.modes) + 1 + bool(last)))
     for case, readings in cases.items():
-        name = f"{case[0]} B{case[1]} T{case[2]} {case[3]}"
-        lines.append(row([name, *(cell(readings[m]) for m in options.modes), *([last[1](readings)] if last else [])]))
+        lines.append(row([named(case), *(cell(readings[m]) for m in options.modes), *([last[1](readings)] if last else [])]))
     return "\n".join(lines) + "\n"
 
 
 def best_ratio(key, best, ours_over):
     def ratio(readings):
-        peers = [median(r, key) for mode, r in readings.items() if mode != "ours"]
+        peers = [median(r, key) for mode, r in readings.items() if not mode.startswith("ours")]
         return f"{median(readings['ours'], key) / best(peers):.2f}" if peers else "-"
     return (ours_over, ratio)
 
@@ -106,21 +121,26 @@ def print_tables(cases, options):
     print(row(["ours", "share of the ceiling", "start to step 1", "step 1 / later", "planned", "resident"]))
     print("|" + "---|" * 6)
     for case, readings in cases.items():
-        print(own_row(f"{case[0]} B{case[1]} T{case[2]} {case[3]}", readings))
+        print(own_row(name_of(case), readings))
+
+
+def common_parser(description, needs, steps, python=None):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", required=python is None, default=python, help=f"the python of an environment with {needs}")
+    parser.add_argument("--flagscale", default=str(HERE.parents[1] / "build" / "flagscale"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=steps, help="timed steps a run, after two more")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--log", default=os.devnull)
+    return parser
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", required=True, help="the python of an environment with torch")
-    parser.add_argument("--flagscale", default=str(HERE.parents[1] / "build" / "flagscale"))
+    parser = common_parser(__doc__, "torch", 6)
     parser.add_argument("--shapes", nargs="+", default=["15m:8:256", "124m:4:64", "124m:1:1024", "135m:1:512"],
                         help="shape:batch:seq")
     parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"], choices=("fp32", "bf16", "autocast"))
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=6, help="timed steps a run, after two more")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--log", default=os.devnull)
     options = parser.parse_args()
     if "ours" not in options.modes:
         parser.error("--modes needs ours")

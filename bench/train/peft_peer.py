@@ -5,7 +5,6 @@
 Random weights of the shape, SDPA attention, an adapter of every projection, fused AdamW, clipping, no cache; masked tokens
 have the label -100. `bf16` holds weights and adapter in bf16. Prints one JSON line.
 """
-import argparse
 import json
 import resource
 import statistics
@@ -15,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from torch_peer import SHAPES
+from torch_peer import SHAPES, peer_parser
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -32,16 +31,9 @@ def make_model(options):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", default="135m", choices=SHAPES)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seq", type=int, default=512)
-    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16"))
+    parser = peer_parser("135m", 1, 512, ("fp32", "bf16"), 6)
     parser.add_argument("--lora", type=int, default=8)
     parser.add_argument("--learnt", type=float, default=1.0)
-    parser.add_argument("--mode", default="eager", choices=("eager", "compile"))
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
     torch.manual_seed(0)

@@ -89,16 +89,21 @@ class Model(nn.Module):
         return F.cross_entropy(self.head(self.norm(h)).float().flatten(0, 1), labels.flatten())
 
 
-def main():
+def peer_parser(shape, batch, seq, dtypes, steps):
+    """What compare.py and compare_lora.py say to a peer; the arguments are defaults."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", default="15m", choices=SHAPES)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seq", type=int, default=256)
-    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "autocast"))
+    parser.add_argument("--shape", default=shape, choices=SHAPES)
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--seq", type=int, default=seq)
+    parser.add_argument("--dtype", default="fp32", choices=dtypes)
     parser.add_argument("--mode", default="eager", choices=("eager", "compile"))
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    return parser
+
+
+def main():
+    options = peer_parser("15m", 8, 256, ("fp32", "bf16", "autocast"), 10).parse_args()
 
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
