@@ -9,7 +9,6 @@ logits to 1e-5, without a missing or unexpected key, and the unmerged weights mu
 import json
 import pathlib
 import random
-import struct
 import subprocess
 import sys
 import warnings
@@ -19,6 +18,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
+
+from indexed_files import write_indexed
 
 MODELS = pathlib.Path(__file__).resolve().parents[2] / "golden" / "model"
 TOLERANCE = 1e-5
@@ -32,14 +33,7 @@ CASES = {"megatron": ("llama3", "[linear_qkv,linear_proj,linear_fc1,linear_fc2]"
 def write_data(prefix, vocabulary):
     generator = random.Random(3)
     documents = [[generator.randrange(vocabulary) for _ in range(40)] for _ in range(20)]
-    with open(f"{prefix}.bin", "wb") as file:
-        for ids in documents:
-            file.write(struct.pack(f"<{len(ids)}i", *ids))
-    with open(f"{prefix}.idx", "wb") as file:
-        n = len(documents)
-        file.write(b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 4, n, n + 1))
-        file.write(struct.pack(f"<{n}i", *(40,) * n) + struct.pack(f"<{n}q", *(160 * i for i in range(n))))
-        file.write(struct.pack(f"<{n + 1}q", *range(n + 1)))
+    write_indexed(prefix, documents)
 
 
 def configuration(folder, config, dropout):

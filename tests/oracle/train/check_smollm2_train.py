@@ -10,7 +10,6 @@ import json
 import pathlib
 import random
 import re
-import struct
 import subprocess
 import sys
 
@@ -19,6 +18,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers.utils import logging
 
+from indexed_files import write_indexed
 from reference_adamw import SETTINGS, train
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "model"))
@@ -33,15 +33,7 @@ def write_data(prefix, tokenizer):
     """The documentation, a page a document."""
     documents = [tokenizer(page.read_text())["input_ids"] for page in sorted(TEXT.glob("*.md"))]
     random.Random(5).shuffle(documents)
-    ends = numpy.cumsum([0, *map(len, documents)])
-    with open(f"{prefix}.bin", "wb") as file:
-        for ids in documents:
-            file.write(struct.pack(f"<{len(ids)}i", *ids))
-    with open(f"{prefix}.idx", "wb") as file:
-        n = len(documents)
-        file.write(b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 4, n, n + 1))
-        file.write(struct.pack(f"<{n}i", *map(len, documents)) + struct.pack(f"<{n}q", *(4 * int(e) for e in ends[:-1])))
-        file.write(struct.pack(f"<{n + 1}q", *range(n + 1)))
+    write_indexed(prefix, documents)
     return documents
 
 
