@@ -1,4 +1,4 @@
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -8,6 +8,7 @@
 #include "app/bench_serve.h"
 #include "app/command.h"
 #include "train/bench.h"
+#include "train/optimizer/optimizer.h"
 
 namespace flagscale::bench_command {
 namespace {
@@ -76,7 +77,9 @@ void setup(CLI::App& app) {
   train->add_option("--device", *device, "auto, cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  train->add_option("--optimizer", options->optimizer, "adam, adamw8bit, sgd, lion, adafactor or muon")
+  train
+      ->add_option("--optimizer", options->optimizer,
+                   fmt::format("{}", fmt::join(train::optimizer_names(), ", ")))
       ->capture_default_str();
   train->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "config/show.h"
+#include "data/blend.h"
 #include "data/tokenizing.h"
 #include "engine/load.h"
 #include "train/keys/starting_model.h"
@@ -78,14 +79,14 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
 
 // A plan may be made before its data.
 void warn_of_missing_data(const data::DatasetOptions& options) {
-  std::vector<std::vector<std::string>> lists(options.split_data_path.begin(), options.split_data_path.end());
-  lists.push_back(options.data_path);
-  for (const auto& list : lists)
-    for (const std::string& prefix : list)
-      if (char* end = nullptr;
-          std::strtod(prefix.c_str(), &end),
-          *end != 0 && !std::filesystem::exists(prefix + ".idx") && !std::filesystem::exists(prefix))
-        warn("data_path: there is no {}.idx yet", prefix);
+  const auto warn_of = [](const std::vector<std::string>& list, const std::string& name) {
+    for (const std::string& prefix : data::parse_blend(list, name).prefixes)
+      if (!std::filesystem::exists(prefix + ".idx")) warn("{}: there is no {}.idx yet", name, prefix);
+  };
+  if (!options.data_path.empty()) warn_of(options.data_path, "data_path");
+  for (size_t split = 0; split < data::kSplits; ++split)
+    if (const auto& list = options.split_data_path[split]; !list.empty())
+      warn_of(list, fmt::format("{}_data_path", data::name(static_cast<data::Split>(split))));
 }
 
 // What would run, planned and compared with the memory there is; nothing is allocated or written.

@@ -46,8 +46,7 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
   if (tokens > kTokensQuicklyPlanned && activation > static_cast<double>(available))
     fail(ErrorKind::kResource,
          "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, this machine has {} "
-         "free: "
-         "set a smaller micro_batch_size or seq_length",
+         "free: set a smaller micro_batch_size or seq_length",
          tokens, activation / kGib, gib(available));
   const double bytes = frozen ? sizeof(BF16) : 2 * sizeof(float);
   const double needed = model::parameter_count(config) * bytes;

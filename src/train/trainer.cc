@@ -60,6 +60,7 @@ struct Trainer::Run {
   data::DatasetSplits data;
   Progression at;
   std::unique_ptr<io::CheckpointWriter> writer;
+  bool tokenizer_kept = false;  // beside its checkpoints, with the first
   std::unique_ptr<TrainingEvents> events;
   std::FILE* out = nullptr;
   TrainResult result;
@@ -328,7 +329,7 @@ struct Trainer::Run {
   void save() {
     if (!writer) return;
     const auto start = Clock::now();
-    io::keep_tokenizer(options.tokenizer, options.save);
+    if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
     writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
     if (!options.async_save) writer->wait();
     interval_start += Clock::now() - start;

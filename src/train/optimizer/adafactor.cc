@@ -16,9 +16,7 @@ class Adafactor final : public Optimizer {
   }
 
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    int64_t row = 0;
-    for (size_t i = 0; i < w.slots.size(); ++i) {
-      const int64_t rows = w.parameter->parts[i].rows;
+    w.for_parts([&](size_t i, int64_t row, int64_t rows) {
       op::AdafactorArgs args{w.rows(w.value, row, rows),
                              w.slots[i][0].tensor(),
                              {},
@@ -34,8 +32,7 @@ class Adafactor final : public Optimizer {
       if (w.copy.defined()) args.copy = w.rows(w.copy, row, rows);
       const auto elements = static_cast<double>(args.param.dims[0] * args.param.dims[1]);
       context.recorder.launch(op::kAdafactor, args, {15 * elements, (w.copy.defined() ? 22 : 20) * elements});
-      row += rows;
-    }
+    });
   }
 
  private:

@@ -26,12 +26,7 @@ class AdamW8bit final : public Optimizer {
   }
 
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    int64_t row = 0;
-    for (size_t i = 0; i < w.slots.size(); ++i) {
-      const int64_t rows = w.parameter->parts[i].rows;
-      update_part(context, w, i, row, rows);
-      row += rows;
-    }
+    w.for_parts([&](size_t part, int64_t row, int64_t rows) { update_part(context, w, part, row, rows); });
   }
 
  private:

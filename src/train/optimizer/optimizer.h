@@ -48,6 +48,13 @@ struct TrainedWeight {
 
   // Rows [first, first + count) of a tensor of the parameter's elements.
   Tensor rows(const Tensor& of, int64_t first, int64_t count) const;
+  // Calls body(part, its first row, its rows) for each part.
+  template <class Body>
+  void for_parts(Body body) const {
+    int64_t row = 0;
+    for (size_t i = 0; i < slots.size(); row += parameter->parts[i++].rows)
+      body(i, row, parameter->parts[i].rows);
+  }
   // A role's fp32 tensors of all parts as one [elements].
   Tensor whole(size_t slot) const;
 };
