@@ -1,0 +1,47 @@
+#pragma once
+// A job: what is started on which hosts. An adapter (launch/adapter) makes it from a configuration, a
+// launcher (launch/launcher) carries it to its hosts, an agent on each host (launch/agent) starts and watches
+// it, and a record (launch/record) keeps what became of it. Each of them knows this file, not one another.
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace flagscale::launch {
+
+// A program with its arguments: started by exec, so nothing in it is ever read by a shell.
+struct Command {
+  std::vector<std::string> argv;
+  std::map<std::string, std::string> env;  // beside those that are inherited
+  std::filesystem::path directory;         // where it starts; empty: where the launcher was started
+};
+
+struct Host {
+  std::string name;  // "localhost": this machine, reached without ssh
+  int slots = 0;     // devices; 0: not said
+  std::string type;  // of its devices, as the hostfile has it; "" when it has none
+};
+
+// What one host starts: a foreign launcher such as torchrun, or this program itself.
+struct NodeTask {
+  int rank = 0;
+  Host host;
+  Command command;
+  std::filesystem::path output;  // <log>/host_<rank>_<host>.output: its stdout and stderr
+};
+
+struct Job {
+  std::string name;    // experiment.exp_name
+  std::string task;    // train, inference, serve, compress, rl
+  std::string engine;  // "native", or the foreign engine: megatron, vllm, sglang, llama_cpp, verl, …
+  std::filesystem::path experiment;  // experiment.exp_dir, absolute
+  std::filesystem::path log;         // logs/, inference_logs/, serve_logs/ or compress_logs/ in it
+  std::string before_start;          // experiment.cmds: the user's own shell text, "" when there is none
+  std::string after_stop;
+  int ssh_port = 22;
+  int max_restarts = 0;
+  std::vector<NodeTask> nodes;  // by rank
+};
+
+}  // namespace flagscale::launch
