@@ -1,6 +1,6 @@
 #include "text/tokenizer_image.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "text/rust_tokenizer.h"
 #include "text/text_test_support.h"
@@ -14,7 +14,7 @@ using testing::Json;
 // The image's bytes, aligned as a mapped file is.
 struct Memory {
   explicit Memory(const std::string& image) : words((image.size() + 7) / 8) {
-    std::memcpy(words.data(), image.data(), image.size());
+    std::ranges::copy(image, reinterpret_cast<char*>(words.data()));
   }
   std::span<const std::byte> bytes() const { return std::as_bytes(std::span(words)); }
   std::vector<uint64_t> words;

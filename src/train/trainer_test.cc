@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
@@ -81,10 +82,16 @@ Ran run(const TrainOptions& options) {
   Trainer trainer(options);
   char* buffer = nullptr;
   size_t size = 0;
-  std::FILE* out = open_memstream(&buffer, &size);
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(open_memstream(&buffer, &size), &std::fclose);
   Ran ran;
-  ran.result = trainer.run(out);
-  std::fclose(out);
+  try {
+    ran.result = trainer.run(out.get());
+  } catch (...) {
+    out.reset();
+    std::free(buffer);
+    throw;
+  }
+  out.reset();
   ran.text.assign(buffer, size);
   std::free(buffer);
   ran.digest = digest_of(trainer.step());

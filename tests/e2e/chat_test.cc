@@ -10,6 +10,7 @@
 #include <chrono>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <thread>
 
 #include "net/server.h"
@@ -71,6 +72,7 @@ class Terminal {
  public:
   explicit Terminal(const std::vector<std::string>& words) {
     child_ = forkpty(&side_, nullptr, nullptr, nullptr);
+    if (child_ < 0) throw std::system_error(errno, std::generic_category(), "no terminal");
     if (child_ != 0) return;
     setenv("TERM", "xterm", 1);
     setenv("LC_ALL", "C", 1);

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <system_error>
 
 namespace flagscale::e2e {
 
@@ -42,6 +43,7 @@ Child::Child(const std::vector<std::string>& words, const Setting& setting)
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   pid_ = fork();
+  if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");  // kill(-1) kills everything
   if (pid_ != 0) return;
   const int null = open("/dev/null", O_RDONLY);
   dup2(null, STDIN_FILENO);

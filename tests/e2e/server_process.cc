@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <system_error>
 
 namespace flagscale::e2e {
 
@@ -20,6 +21,7 @@ ServerProcess::ServerProcess(const std::vector<std::string>& words, const std::s
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return;
   child_ = fork();
+  if (child_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
   if (child_ == 0) {
     if (!folder.empty() && chdir(folder.c_str()) != 0) _exit(126);
     dup2(ends[1], STDOUT_FILENO);
@@ -44,7 +46,9 @@ int ServerProcess::port() const {
   return at == std::string::npos ? 0 : std::atoi(ready_.c_str() + at + 10);
 }
 
-void ServerProcess::signal(int number) const { kill(child_, number); }
+void ServerProcess::signal(int number) const {
+  if (child_ > 0) kill(child_, number);  // kill(-1) kills everything
+}
 
 int ServerProcess::wait() {
   int status = 0;

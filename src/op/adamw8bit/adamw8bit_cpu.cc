@@ -10,14 +10,16 @@ constexpr DynamicMap kMap;
 constexpr DynamicMagnitudes<1> kWithSign;
 constexpr DynamicMagnitudes<2> kPositive;
 
-// The magnitude nearest to x in [0, 1]. A bucket has at most two midpoints inside. No branches: the signs and
-// sizes of a gradient's numbers are beyond prediction.
+// The magnitude nearest to |x|, the largest beyond 1 and for what is no number. A bucket has at most two
+// midpoints inside. No branches: the signs and sizes of a gradient's numbers are beyond prediction.
 template <int kSteps>
 int nearest_magnitude(const DynamicMagnitudes<kSteps>& map, float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
-  const uint32_t bucket = bits >> map.kShift;
-  int code = map.at_least[bucket > map.kFirst ? bucket - map.kFirst : 0];
+  bits &= 0x7fffffff;
+  std::memcpy(&x, &bits, 4);
+  const uint32_t bucket = bits >> map.kShift, above = bucket > map.kFirst ? bucket - map.kFirst : 0;
+  int code = map.at_least[above < map.kBuckets ? above : map.kBuckets - 1];
   code += x > map.middle[code];
   code += x > map.middle[code];
   return code;
@@ -26,7 +28,7 @@ int nearest_magnitude(const DynamicMagnitudes<kSteps>& map, float x) {
 // Keeps the sign of a number that is not 0, as bitsandbytes does: one nearer to 0 than to the least negative
 // number becomes that.
 uint8_t encode_with_sign(float x) {
-  const int magnitude = nearest_magnitude(kWithSign, x < 0 ? -x : x);
+  const int magnitude = nearest_magnitude(kWithSign, x);
   const int low = magnitude < 1 ? 1 : magnitude, below = low > 127 ? 127 : low;
   const int sign = -static_cast<int>(x < 0);
   const int chosen = (magnitude & ~sign) | (below & sign);

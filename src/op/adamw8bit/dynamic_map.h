@@ -14,7 +14,7 @@ struct DynamicMagnitudes {
   static constexpr int kCount = kSteps * 127 + 2;
   static constexpr int kShift = 17;  // of a float's bits: buckets of a 64th of an octave
   static constexpr uint32_t kFirst = (105u << 23) >> kShift;  // 2^-22, below every midpoint
-  static constexpr int kBuckets = 22 * 64 + 1;
+  static constexpr uint32_t kBuckets = 22 * 64 + 1;
 
   float value[kCount] = {};
   float middle[kCount] = {};        // to the next value; of the last beyond everything
