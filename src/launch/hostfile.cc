@@ -1,0 +1,104 @@
+#include "launch/hostfile.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <filesystem>
+#include <map>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "config/yaml.h"
+
+namespace flagscale::launch {
+namespace {
+
+constexpr int kMostSlots = 1 << 16;
+
+struct Place {
+  const std::string& file;
+  int line;
+  std::string text() const { return fmt::format("{}:{}", file, line); }
+};
+
+std::vector<std::string> words_of(const std::string& line) {
+  std::istringstream in(line);
+  std::vector<std::string> words;
+  for (std::string word; in >> word && word[0] != '#';) words.push_back(word);
+  return words;
+}
+
+int read_slots(const std::string& word, const Place& place) {
+  const std::string digits = word.substr(word.find('=') + 1);
+  int slots = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), slots);
+  if (error != std::errc() || end != digits.data() + digits.size() || slots < 1 || slots > kMostSlots)
+    fail(ErrorKind::kConfig, "{}: '{}' must be slots=N with a count of devices from 1 to {}", place.text(),
+         word, kMostSlots);
+  return slots;
+}
+
+Host read_host(const std::vector<std::string>& words, const Place& place) {
+  if (words.size() < 2 || !words[1].starts_with("slots="))
+    fail(ErrorKind::kConfig, "{}: '{}' is no host: write NAME slots=N, for instance `{} slots=8 type=A100`",
+         place.text(), fmt::join(words, " "), words[0].find('=') == std::string::npos ? words[0] : "worker0");
+  Host host{words[0], read_slots(words[1], place), ""};
+  size_t read = 2;
+  if (words.size() > read && words[read].starts_with("type=")) host.type = words[read++].substr(5);
+  if (read == 3 && host.type.empty())
+    fail(ErrorKind::kConfig, "{}: type= has no name: write type=A100, or leave it out on every line",
+         place.text());
+  if (words.size() > read)
+    warn("{}: '{}' is not read: a line is NAME slots=N [type=T], in this order", place.text(), words[read]);
+  return host;
+}
+
+// Devices of unlike types need settings of their own; a host without a type would get nobody's.
+void check_types(const std::vector<Host>& hosts, const std::string& path) {
+  for (const Host& host : hosts)
+    if (host.type.empty() != hosts[0].type.empty()) {
+      const Host &typed = host.type.empty() ? hosts[0] : host, &untyped = host.type.empty() ? host : hosts[0];
+      fail(ErrorKind::kConfig,
+           "{}: host {} has type={} and host {} has no type: give every line a type, or none", path,
+           typed.name, typed.type, untyped.name);
+    }
+}
+
+std::string text_of(const std::string& path) {
+  const std::filesystem::file_status status = std::filesystem::status(path);
+  if (!std::filesystem::exists(status))
+    fail(ErrorKind::kNotFound,
+         "there is no hostfile {}: write one (a line a host, `NAME slots=N`), or run on this machine alone "
+         "with "
+         "experiment.runner.hostfile=null",
+         path);
+  if (std::filesystem::is_directory(status))
+    fail(ErrorKind::kNotFound, "the hostfile {} is a folder: give a file (a line a host, `NAME slots=N`)",
+         path);
+  return config::read_text_file(path);
+}
+
+}  // namespace
+
+std::vector<Host> read_hostfile(const std::string& path) {
+  std::istringstream in(text_of(path));
+  std::vector<Host> hosts;
+  std::map<std::string, int> lines;  // of the hosts
+  int number = 0;
+  for (std::string line; std::getline(in, line);) {
+    const Place place{path, ++number};
+    const std::vector<std::string> words = words_of(line);
+    if (words.empty()) continue;
+    hosts.push_back(read_host(words, place));
+    const auto [first, is_new] = lines.emplace(hosts.back().name, number);
+    if (!is_new)
+      fail(ErrorKind::kConfig, "{}: host {} stands in line {} already: give it one line, with all its slots",
+           place.text(), first->first, first->second);
+  }
+  if (hosts.empty()) fail(ErrorKind::kConfig, "{} names no host: write a line a host, `NAME slots=N`", path);
+  check_types(hosts, path);
+  return hosts;
+}
+
+}  // namespace flagscale::launch
