@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <set>
+#include <string_view>
 #include <tuple>
 
 #include "launch/diagnosis/suspects.h"
@@ -13,6 +14,12 @@ namespace {
 
 constexpr double kSameTime = 2;  // seconds: clocks of hosts differ, and a dying process takes its time
 
+// It was told to stop: by its launcher, where another rank ended, or by someone.
+bool is_stop(const Suspect& suspect) {
+  const std::string_view label = suspect.pattern->label;
+  return suspect.role == Role::kConsequence && (label == "ProcessKilled" || label == "Stopped");
+}
+
 constexpr Pattern kSilent{
     "", "Silent", "All others lost this rank, and it says nothing of its end.",
     "It hangs, was killed, or its host is gone: look there for the process and in dmesg.", Role::kCrash};
@@ -21,6 +28,8 @@ constexpr Pattern kSilent{
 int rung(const Suspect& suspect) {
   if (suspect.survived) return 3;
   if (suspect.role == Role::kConsequence) return 2;
+  // A launcher's own words about a rank.
+  if (suspect.role == Role::kAftermath && suspect.speaker == Speaker{}) return 2;
   return suspect.role == Role::kCause || suspect.role == Role::kCrash ? 0 : 1;
 }
 
@@ -58,22 +67,23 @@ std::set<int> known_ranks(const std::vector<RankLog>& logs, const std::vector<En
   return ranks;
 }
 
+// Whether it saw another rank's end: more than that it was told to stop.
+bool complains(const Suspect& suspect) {
+  return rung(suspect) < 2 || (rung(suspect) == 2 && !is_stop(suspect));
+}
+
 // The one rank that does not complain where all others do of another.
 std::optional<Suspect> silent_one(const std::vector<RankLog>& logs, const std::vector<Ending>& endings,
                                   const std::vector<Suspect>& suspects) {
   std::set<int> ranks = known_ranks(logs, endings);
   for (const Suspect& suspect : suspects)
-    if (rung(suspect) < 3) ranks.erase(suspect.speaker.rank);
-  if (ranks.size() != 1 || suspects.size() < 2) return std::nullopt;
-  Suspect silent;
-  silent.speaker.rank = *ranks.begin();
+    if (complains(suspect)) ranks.erase(suspect.speaker.rank);
+  if (ranks.size() != 1 || std::none_of(suspects.begin(), suspects.end(), complains)) return std::nullopt;
+  Suspect silent = known_place(logs, *ranks.begin());
   silent.pattern = &kSilent;
   silent.role = kSilent.role;
-  for (const RankLog& log : logs)
-    if (log.speaker.rank == silent.speaker.rank) {
-      silent.host = log.host;
-      silent.last_lines = log.scan->last_lines({});
-    }
+  for (const Ending& ending : endings)
+    if (ending.rank == silent.speaker.rank) silent.ending = ending;
   return silent;
 }
 
@@ -101,15 +111,12 @@ Diagnosis diagnose(const std::vector<RankLog>& logs, const std::vector<Ending>& 
   std::sort(diagnosis.others.begin(), diagnosis.others.end(), comes_before);
   if (diagnosis.others.empty() || rung(diagnosis.others.front()) == 3) return diagnosis;
   diagnosis.failed = true;
-  if (rung(diagnosis.others.front()) == 2)
-    if (auto silent = silent_one(logs, endings, diagnosis.others)) {
-      diagnosis.culprit = std::move(*silent);
-      return diagnosis;
-    }
-  diagnosis.culprit = choose(diagnosis.others);
+  std::optional<Suspect> silent;
+  if (rung(diagnosis.others.front()) == 2) silent = silent_one(logs, endings, diagnosis.others);
+  diagnosis.culprit = silent ? std::move(*silent) : choose(diagnosis.others);
   std::erase_if(diagnosis.others, [&](const Suspect& suspect) {
-    return suspect.speaker == diagnosis.culprit.speaker && suspect.log == diagnosis.culprit.log &&
-           suspect.line == diagnosis.culprit.line;
+    return suspect.speaker == diagnosis.culprit.speaker &&
+           (suspect.speaker != Speaker{} || suspect.line == diagnosis.culprit.line);
   });
   return diagnosis;
 }

@@ -75,8 +75,8 @@ const Pattern* of_code(int code) {
 
 Ending exited(int rank, int code, std::optional<double> time) {
   const int number = code < 0 ? -code : code - 128;
-  if (number > 0 && number < 65) return {rank, Ending::How::kSignal, number, time};
-  return {rank, Ending::How::kExited, code, time};
+  if (number > 0 && number < 65) return {rank, Ending::How::kSignal, number, time, false, -1};
+  return {rank, Ending::How::kExited, code, time, false, -1};
 }
 
 const Pattern* find_ending(const Ending& ending) {

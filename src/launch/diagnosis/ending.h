@@ -20,6 +20,7 @@ struct Ending {
   int code = 0;
   std::optional<double> time;  // seconds since 1970, one clock for all ranks
   bool by_us = false;          // stopped because another rank had ended, or on request
+  int local_rank = -1;         // on its host; -1: not known
 };
 
 // A shell's 128 + n, and the negative numbers of Python, as the signals that they are.

@@ -17,6 +17,11 @@ const Pattern& code_error() {
   return *pattern;
 }
 
+// torchrun marks a program's own lines by the local rank alone, those of PyTorch's log by both.
+Speaker key_of(const Speaker& speaker) {
+  return speaker.local_rank >= 0 ? Speaker{-1, speaker.local_rank} : speaker;
+}
+
 bool is_trouble(Role role) { return role <= Role::kAftermath; }
 
 }  // namespace
@@ -43,14 +48,20 @@ LogScan::LogScan(int year)
 void LogScan::read_line(int64_t number, std::string_view line) {
   lines_ = number;
   const Spoken spoken = take_speaker(line);
-  Voice& voice = voices_[spoken.speaker];
+  if (torch_report_.read(spoken.text)) {
+    learn_ranks();
+    tail_.add(line);
+    return;
+  }
+  const Speaker key = key_of(spoken.speaker);
+  Voice& voice = voices_[key];
+  if (spoken.speaker.rank >= 0) voice.rank = spoken.speaker.rank;
   if (!spoken.text.empty()) {
     voice.tail.add(spoken.text);
     tail_.add(line);
   }
   if (const auto stamp = time_stamp(spoken.text, year_)) time_ = stamp;
-  if (torch_report_.read(spoken.text)) return;
-  const Place place{spoken.speaker, number, spoken.text};
+  const Place place{key, number, spoken.text};
   switch (voice.traceback.read(spoken.text)) {
     case Traceback::Line::kStarts:
       voice.traceback_line = number;
@@ -128,10 +139,23 @@ void LogScan::flush() {
     }
 }
 
+void LogScan::learn_ranks() {
+  for (const Ending& ending : torch_report_.endings())
+    if (const auto voice = voices_.find({-1, ending.local_rank});
+        ending.local_rank >= 0 && voice != voices_.end())
+      voice->second.rank = ending.rank;
+}
+
+Speaker LogScan::whole(const Speaker& key) const {
+  const auto voice = voices_.find(key);
+  return voice == voices_.end() ? key : Speaker{voice->second.rank, key.local_rank};
+}
+
 std::vector<Finding> LogScan::findings() const {
   std::vector<Finding> result;
   for (const Entry& entry : entries_) {
     result.push_back(entry.finding);
+    result.back().speaker = whole(entry.finding.speaker);
     result.back().survived = survived(entry);
   }
   return result;
@@ -139,14 +163,16 @@ std::vector<Finding> LogScan::findings() const {
 
 std::vector<Speaker> LogScan::speakers() const {
   std::vector<Speaker> result;
-  for (const auto& [speaker, voice] : voices_) result.push_back(speaker);
+  for (const auto& [key, voice] : voices_) result.push_back({voice.rank, key.local_rank});
   return result;
 }
 
 std::vector<std::string> LogScan::last_lines(const Speaker& speaker) const {
   if (speaker == Speaker{}) return tail_.lines();
-  const auto voice = voices_.find(speaker);
-  return voice == voices_.end() ? tail_.lines() : voice->second.tail.lines();
+  for (const auto& [key, voice] : voices_)
+    if (key == key_of(speaker) || (speaker.rank >= 0 && voice.rank == speaker.rank))
+      return voice.tail.lines();
+  return tail_.lines();
 }
 
 }  // namespace flagscale::launch

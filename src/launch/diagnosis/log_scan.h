@@ -63,7 +63,9 @@ class LogScan {
     std::vector<std::string> ring_;
     size_t next_ = 0;
   };
+  // One local rank, or one rank where lines do not name the local one.
   struct Voice {
+    int rank = -1;  // as soon as a line, or torchrun's report, says it
     Tail tail;
     Traceback traceback;
     int64_t traceback_line = 0;
@@ -83,6 +85,8 @@ class LogScan {
   void end_traceback(Voice& voice, const Place& place, std::string_view exception);
   void note(const Pattern& pattern, Role role, const Place& place, bool raised);
   bool survived(const Entry& entry) const;
+  void learn_ranks();
+  Speaker whole(const Speaker& key) const;
 
   int year_;
   LineReader reader_;
@@ -90,7 +94,7 @@ class LogScan {
   std::optional<double> time_;
   Tail tail_;
   TorchReport torch_report_;
-  std::map<Speaker, Voice> voices_;
+  std::map<Speaker, Voice> voices_;  // by key_of() in the source
   std::vector<Entry> entries_;
   std::map<std::tuple<std::string_view, Role, Speaker>, size_t> index_;
 };

@@ -483,6 +483,9 @@ constexpr Pattern kTable[] = {
      "Check its name and tag, and the registry's secret "
      "(imagePullSecrets).",
      kCause},
+    {"childfailederror|root cause (first observed|failed (exitcode", "ChildFailed",
+     "torchrun reports a rank's end.",
+     "Its table names the first rank and its exit code; that rank's own lines say why.", kAftermath},
     {"closing signal sigterm|closing signal sigint|sending sigterm|job step aborted|slurmstepd*cancelled|"
      "job*cancelled at",
      "Stopped", "The launcher stopped the rank because another one ended, or the job was cancelled.",
@@ -509,9 +512,6 @@ constexpr Pattern kTable[] = {
      "What read this process's output is gone.",
      "Look at what ended before; do not pipe a job into `head`, and detach it (--detach) from the terminal.",
      kConsequence},
-    {"childfailederror|root cause (first observed|failed (exitcode", "ChildFailed",
-     "torchrun reports a rank's end.",
-     "Its table names the first rank and its exit code; that rank's own lines say why.", kAftermath},
     {"enginedeaderror|engine core*failed|enginecore*fatal|engine process failed|engine*died", "EngineDead",
      "The engine's process ended under its server.", "Its own error stands above.", kAftermath},
     {"actordiederror|actor died|raytaskerror|node*marked dead|worker crashed", "RayActorDied",

@@ -275,7 +275,7 @@ constexpr Example kExamples[] = {
      "SIGTERM"},
     {"SegmentationFault", "Fatal Python error: Segmentation fault"},
     {"ProcessKilled", "bash: line 1:    71 Killed                  python train.py"},
-    {"ProcessKilled",
+    {"ChildFailed",
      "E1126 16:56:11.000000 71 torch/distributed/elastic/multiprocessing/api.py:869] failed (exitcode: -9) "
      "local_rank: 1 (pid: 72) of binary: python"},
     {"BrokenPipe", "BrokenPipeError: [Errno 32] Broken pipe"},

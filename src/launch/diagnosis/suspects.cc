@@ -27,8 +27,10 @@ struct Evidence {
   std::optional<Ending> ending;
 };
 
+// A traceback that has its exception's role says less than the exception.
 bool is_worse(const Finding& a, const Finding& b) {
-  return std::tuple(a.survived, a.role, a.line) < std::tuple(b.survived, b.role, b.line);
+  return std::tuple(a.survived, a.role, a.pattern->role != a.role, a.line) <
+         std::tuple(b.survived, b.role, b.pattern->role != b.role, b.line);
 }
 
 const Ending* ending_of(const std::vector<Ending>& endings, int rank) {
@@ -83,13 +85,14 @@ Suspect suspect_of(const std::vector<RankLog>& logs, const Key& key, const Evide
   Suspect suspect;
   suspect.speaker = std::get<2>(key);
   if (std::get<0>(key) >= 0) suspect.speaker.rank = std::get<0>(key);
-  suspect.ending = evidence.ending;
-  const size_t at = evidence.log != kNoLog ? evidence.log : log_of_rank(logs, suspect.speaker.rank);
-  if (at != kNoLog) {
-    suspect.host = logs[at].host;
-    suspect.last_lines =
-        logs[at].scan->last_lines(evidence.finding ? evidence.finding->speaker : suspect.speaker);
+  if (evidence.finding) {
+    suspect.speaker.local_rank = std::max(evidence.finding->speaker.local_rank, suspect.speaker.local_rank);
+    suspect.host = logs[evidence.log].host;
+    suspect.last_lines = logs[evidence.log].scan->last_lines(evidence.finding->speaker);
+  } else {
+    suspect = known_place(logs, suspect.speaker.rank);
   }
+  suspect.ending = evidence.ending;
   if (!evidence.finding || (evidence.ending && ending_says_more(*evidence.finding, *evidence.ending))) {
     suspect.pattern = find_ending(*evidence.ending);
     suspect.role = role_of(*evidence.ending);
@@ -99,7 +102,7 @@ Suspect suspect_of(const std::vector<RankLog>& logs, const Key& key, const Evide
   suspect.pattern = finding.pattern;
   suspect.role = finding.role;
   suspect.survived = finding.survived;
-  suspect.log = logs[at].name;
+  suspect.log = logs[evidence.log].name;
   suspect.line = finding.line;
   suspect.text = finding.text;
   suspect.time = finding.time;
@@ -107,6 +110,16 @@ Suspect suspect_of(const std::vector<RankLog>& logs, const Key& key, const Evide
 }
 
 }  // namespace
+
+Suspect known_place(const std::vector<RankLog>& logs, int rank) {
+  Suspect suspect;
+  suspect.speaker.rank = rank;
+  const size_t at = log_of_rank(logs, rank);
+  if (at == kNoLog) return suspect;
+  suspect.host = logs[at].host;
+  suspect.last_lines = logs[at].scan->last_lines(logs[at].speaker.rank == rank ? Speaker{} : suspect.speaker);
+  return suspect;
+}
 
 std::vector<Ending> all_endings(const std::vector<RankLog>& logs, const std::vector<Ending>& given) {
   std::vector<Ending> all = given;

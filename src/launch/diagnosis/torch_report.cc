@@ -38,7 +38,8 @@ std::optional<double> time_of(std::string_view text) {
 
 }  // namespace
 
-void TorchReport::keep(const Ending& ending) {
+void TorchReport::keep(Ending ending) {
+  ending.local_rank = local_rank_;
   const auto same = [&](const Ending& other) { return other.rank == ending.rank; };
   std::erase_if(endings_, same);
   endings_.push_back(ending);
@@ -52,9 +53,10 @@ bool TorchReport::read(std::string_view line) {
     rank_ = -1;
     return true;
   }
-  if (const std::string_view rank = value_of(line, "rank");
-      rank.find("(local_rank:") != std::string_view::npos) {
+  constexpr std::string_view kLocal = "(local_rank: ";
+  if (const std::string_view rank = value_of(line, "rank"); rank.find(kLocal) != std::string_view::npos) {
     rank_ = number(rank).value_or(-1);
+    local_rank_ = number(rank.substr(rank.find(kLocal) + kLocal.size())).value_or(-1);
     return true;
   }
   if (const std::string_view code = value_of(line, "exitcode");

@@ -17,10 +17,10 @@ class TorchReport {
   const std::vector<Ending>& endings() const { return endings_; }
 
  private:
-  void keep(const Ending& ending);
+  void keep(Ending ending);
 
   std::optional<double> time_;
-  int rank_ = -1;
+  int rank_ = -1, local_rank_ = -1;
   std::vector<Ending> endings_;
 };
 
