@@ -3,8 +3,12 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <fstream>
+#include <memory>
+#include <vector>
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace flagscale::net {
 
@@ -14,6 +18,22 @@ std::string sha256_base64(std::string_view data) {
   std::array<unsigned char, 45> text;  // with the end that EVP_EncodeBlock writes
   const int size = EVP_EncodeBlock(text.data(), digest.data(), digest.size());
   return {text.begin(), text.begin() + size};
+}
+
+std::string sha256_hex_of_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(ErrorKind::kResource, "cannot read {}", path);
+  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+  FLAGSCALE_CHECK(EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  std::vector<char> block(size_t{1} << 20);
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0)
+    EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(file.gcount()));
+  if (file.bad()) fail(ErrorKind::kResource, "cannot read {}", path);
+  std::array<unsigned char, 32> digest;
+  EVP_DigestFinal_ex(context.get(), digest.data(), nullptr);
+  std::string hex;
+  for (const unsigned char byte : digest) hex += fmt::format("{:02x}", byte);
+  return hex;
 }
 
 }  // namespace flagscale::net
