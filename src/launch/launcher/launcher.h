@@ -1,12 +1,13 @@
 #pragma once
-// A launcher carries a job's nodes to their hosts: it starts one agent a node there, reports each node's end,
-// and stops them. One file a launcher, that registers itself; it knows nothing of what an agent does.
+// A launcher is the way to a job's hosts: it reaches them, brings them what they need, and starts one agent
+// (launch/agent) a node there, whose stdin and stdout it hands over. One file a launcher, that registers
+// itself; it knows nothing of what an agent says. Batch systems, which start every node by themselves, are in
+// batch_system.h.
 
-#include <chrono>
-#include <functional>
+#include <sys/types.h>
+
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/registry.h"
@@ -15,38 +16,30 @@
 
 namespace flagscale::launch {
 
-// What is started for every node: this program with these words. `words` end in "-" where the node's input
-// comes on stdin, one line, and stdin then stays open: its end says that the launcher stops the node or is
-// itself gone. Where a batch system starts the nodes, "-" becomes the path of a file with all nodes' inputs,
-// a line each, by rank.
-struct Agent {
-  std::vector<std::string> words = {"agent", "-"};
-  std::function<std::string(const NodeTask&)> input;  // without a newline in it
-  // A line that the node's agent wrote, without its newline; called from start(), wait() and stop(), on the
-  // caller's thread.
-  std::function<void(int rank, std::string_view line, bool is_error)> line = {};
-};
-
-struct NodeEnd {
-  int rank = 0;
-  int exit_code = 0;    // the agent's; 128 + signal where a signal ended it; 255 when its host was lost
-  std::string message;  // one clear line naming the host, where there is more to say than the code
+// The way to one agent: a child of this process, in a session of its own, whose stdin and stdout are the
+// agent's, as far away as that may be. Whoever has it closes the files (close-on-exec, blocking) and reaps
+// the child. The agent stops when its stdin ends.
+struct Link {
+  pid_t pid = 0;
+  int to = -1, from = -1;
 };
 
 class Launcher {
  public:
-  virtual ~Launcher() = default;  // stops what still runs, without grace
+  virtual ~Launcher() = default;
 
-  // Starts every node, or none: throws Error with one line for each host that was not reached, naming it and
-  // the fix.
-  virtual void start(const Job& job, const Agent& agent) = 0;
+  // Once, before any open(): reaches every host of the job side by side. Throws Error with one line for each
+  // host that was not reached, naming it and the fix; nothing runs there then.
+  virtual void prepare(const Job& job) = 0;
 
-  // The ends since the last call, waiting up to `time` for the first. Nodes' lines are passed on meanwhile.
-  virtual std::vector<NodeEnd> wait(std::chrono::milliseconds time) = 0;
+  // Starts the node's agent, this program's `agent -`, on its host. Error where not even the way to it
+  // starts.
+  virtual Link open(const NodeTask& task) = 0;
 
-  // Asks every node to stop; those that still run after `grace` are cut off. All have ended when it returns;
-  // what they returned comes from wait().
-  virtual void stop(std::chrono::milliseconds grace) = 0;
+  // Why a link ended that should not have: one clear line naming the host and the fix, from what its child
+  // said on stderr; "" where there is nothing to say but the exit code (128 + signal where a signal ended the
+  // child).
+  virtual std::string explain(const NodeTask& task, int exit_code) = 0;
 };
 
 struct LauncherKind {
@@ -54,8 +47,8 @@ struct LauncherKind {
   std::unique_ptr<Launcher> (*make)(const LauncherOptions& options);
 };
 
-// The launcher of `runner.type`: "local", "ssh" (which is local where there are no other hosts), "slurm",
-// "kubernetes", "openmpi". Throws Error{kConfig} with the nearest name for another.
+// "local"; "ssh", where "localhost" is this machine without ssh; "slurm", inside an allocation; "openmpi".
+// Throws Error{kConfig} with the nearest name for another.
 std::unique_ptr<Launcher> make_launcher(const std::string& name, const LauncherOptions& options);
 
 }  // namespace flagscale::launch

@@ -1,14 +1,16 @@
 #pragma once
-// For tests: a launcher with a job, what its nodes said and how they ended.
+// For tests: a job's nodes, started through a launcher, with what they said and how they ended.
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
-#include <fstream>
-#include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/temporary_folder_test_support.h"
@@ -23,58 +25,96 @@ inline std::string executable(const TemporaryFolder& folder, const std::string& 
   return path;
 }
 
-// One node for each input; `hosts` as many names, or none for this machine. The input is in the node's
-// command.
-inline Job job_of(const std::vector<std::string>& inputs, const std::vector<std::string>& hosts = {}) {
+inline Job job_on(const std::vector<std::string>& hosts) {
   Job job;
   job.name = "test";
-  for (size_t i = 0; i < inputs.size(); ++i)
-    job.nodes.push_back(
-        {static_cast<int>(i), {hosts.empty() ? "localhost" : hosts[i], 1, ""}, {{inputs[i]}, {}, {}}, {}});
+  for (const std::string& host : hosts) {
+    NodeTask task;
+    task.rank = static_cast<int>(job.nodes.size());
+    task.host.name = host;
+    task.host.slots = 1;
+    job.nodes.push_back(task);
+  }
   return job;
 }
 
-struct LauncherRun {
-  LauncherRun(const std::string& name, const LauncherOptions& options, Job which)
-      : job(std::move(which)), launcher(make_launcher(name, options)) {
-    Agent agent;
-    agent.input = [](const NodeTask& task) { return task.command.argv[0]; };
-    agent.line = [this](int rank, std::string_view line, bool is_error) {
-      (is_error ? err : out)[rank] += std::string(line) + "\n";
-    };
-    launcher->start(job, agent);
+// Waits for it, `most` at most; whether it came.
+template <class Condition>
+bool comes_true(const Condition& condition, std::chrono::seconds most = std::chrono::seconds(30)) {
+  const auto deadline = std::chrono::steady_clock::now() + most;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+  return true;
+}
 
-  void until_ended(std::chrono::seconds most = std::chrono::seconds(60)) {
-    const auto deadline = std::chrono::steady_clock::now() + most;
-    while (ends.size() < job.nodes.size() && std::chrono::steady_clock::now() < deadline)
-      for (NodeEnd& end : launcher->wait(std::chrono::milliseconds(200))) ends.push_back(std::move(end));
-    EXPECT_EQ(ends.size(), job.nodes.size());
+// An agent in the tests: a script that reads a line and does it: a number is its exit code, "wait" waits for
+// the end of its stdin, "deaf" for nothing.
+inline constexpr const char* kScriptedAgent = R"(#!/bin/sh
+read -r what
+echo "agent $* got $what"
+echo "careful" >&2
+case $what in
+  wait) cat >/dev/null; echo bye; exit 7 ;;
+  deaf) exec sleep 1000 ;;
+  *) exit "$what" ;;
+esac
+)";
+
+class OpenNode {
+ public:
+  OpenNode(Launcher& launcher, const NodeTask& task, const std::string& line)
+      : launcher_(launcher), task_(task), link_(launcher.open(task)) {
+    write(link_.to, (line + "\n").data(), line.size() + 1);
   }
-
-  std::map<int, int> exit_codes() const {
-    std::map<int, int> codes;
-    for (const NodeEnd& end : ends) codes[end.rank] = end.exit_code;
-    return codes;
+  ~OpenNode() {
+    end_stdin();
+    if (link_.from >= 0) close(link_.from);
+    if (link_.pid > 0) kill(link_.pid, SIGKILL), waitpid(link_.pid, nullptr, 0);
   }
+  OpenNode(const OpenNode&) = delete;
+  OpenNode& operator=(const OpenNode&) = delete;
 
-  std::string messages() const {
-    std::string text;
-    for (const NodeEnd& end : ends) text += end.message + "\n";
-    return text;
+  void end_stdin() {
+    if (link_.to >= 0) close(link_.to);
+    link_.to = -1;
   }
+  // Up to its end, or until it contains `sign`.
+  std::string read_until(const std::string& sign = {}) {
+    char buffer[4096];
+    while (sign.empty() || text_.find(sign) == std::string::npos) {
+      const ssize_t n = read(link_.from, buffer, sizeof buffer);
+      if (n <= 0) break;
+      text_.append(buffer, static_cast<size_t>(n));
+    }
+    return text_;
+  }
+  int exit_code() {
+    int status = 0;
+    waitpid(link_.pid, &status, 0);
+    link_.pid = 0;
+    return code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  }
+  std::string explanation() { return launcher_.explain(task_, code_); }
+  pid_t pid() const { return link_.pid; }
 
-  Job job;
-  std::map<int, std::string> out, err;
-  std::vector<NodeEnd> ends;
-  std::unique_ptr<Launcher> launcher;  // last, so that it goes first
+ private:
+  Launcher& launcher_;
+  NodeTask task_;
+  Link link_;
+  std::string text_;
+  int code_ = 0;
 };
 
-inline pid_t child_of_this_process() {
-  const std::string self = std::to_string(getpid());
-  pid_t pid = 0;
-  std::ifstream("/proc/self/task/" + self + "/children") >> pid;
-  return pid;
+// What preparing the job is refused with; "" where it is not.
+inline std::string refusal(Launcher& launcher, const Job& job) {
+  try {
+    launcher.prepare(job);
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
 }
 
 }  // namespace flagscale::launch

@@ -1,33 +1,22 @@
-// Nodes on this machine, each an agent that is a child of this process.
+// Nodes on this machine.
 
-#include <fmt/format.h>
-
-#include "launch/launcher/piped_launcher.h"
-#include "launch/launcher/this_program.h"
+#include "base/registry.h"
+#include "launch/launcher/linked_launcher.h"
 
 namespace flagscale::launch {
 
 namespace {
 
-class LocalLauncher : public PipedLauncher {
+class LocalLauncher : public LinkedLauncher {
  public:
-  explicit LocalLauncher(const LauncherOptions& options) : program_(this_program(options)) {}
+  using LinkedLauncher::LinkedLauncher;
 
  protected:
-  Command command(const NodeTask&, const std::vector<std::string>& words) override {
-    Command result{{program_}, {}, {}};
-    result.argv.insert(result.argv.end(), words.begin(), words.end());
-    return result;
-  }
+  Command way(const NodeTask&, std::vector<std::string> agent) override { return {std::move(agent), {}, {}}; }
 
-  std::string explain(const NodeTask& task, int exit_code, const std::vector<std::string>&) override {
-    return exit_code > 128
-               ? fmt::format("{}: its agent was ended by signal {}", name_of(task), exit_code - 128)
-               : "";
+  std::string explain(const NodeTask& task, int, const std::vector<std::string>& err) override {
+    return err.empty() ? "" : name_of(task) + ": " + err.back();
   }
-
- private:
-  std::string program_;
 };
 
 const Registration<LauncherKind> kLocal{

@@ -2,19 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
-#include "launch/launcher/piped_launcher.h"
+#include "launch/launcher/child.h"
+#include "launch/launcher/linked_launcher.h"
 #include "launch/launcher/program_transfer.h"
 #include "launch/launcher/ssh_connections.h"
 #include "launch/launcher/ssh_failure.h"
-#include "launch/launcher/this_program.h"
 #include "net/digest.h"
 
 namespace flagscale::launch {
@@ -22,18 +20,11 @@ namespace flagscale::launch {
 namespace {
 
 constexpr const char* kReady = "flagscale-ready";
-constexpr int kSshFailed = 255, kNotFound = 127, kNotExecutable = 126;
+constexpr int kSshFailed = 255, kNotFound = 127, kNotExecutable = 126, kKilled = 128 + 9;
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-class SshLauncher : public PipedLauncher {
+class SshLauncher : public LinkedLauncher {
  public:
-  explicit SshLauncher(const LauncherOptions& options) : options_(options), program_(this_program(options)) {
+  explicit SshLauncher(const LauncherOptions& options) : LinkedLauncher(options) {
     if (options.no_shared_fs && !options.container.empty())
       fail(ErrorKind::kUnsupported,
            "experiment.runner has both docker and no_shared_fs: a container has its own files; put this "
@@ -42,7 +33,6 @@ class SshLauncher : public PipedLauncher {
            program_);
   }
 
- protected:
   void prepare(const Job& job) override {
     std::set<std::string> names;
     for (const NodeTask& task : job.nodes) names.insert(task.host.name);
@@ -56,23 +46,26 @@ class SshLauncher : public PipedLauncher {
       find_program();
   }
 
-  Command command(const NodeTask& task, const std::vector<std::string>& words) override {
-    const auto there = programs_.find(task.host.name);
-    std::vector<std::string> argv = container();
-    argv.push_back(there == programs_.end() ? program_ : there->second);
-    argv.insert(argv.end(), words.begin(), words.end());
-    if (task.host.name == "localhost") return {argv, {}, {}};
-    argv.insert(argv.begin(), "exec");
-    return {ssh_->argv(task.host.name, argv), {}, {}};
+ protected:
+  Command way(const NodeTask& task, std::vector<std::string> agent) override {
+    if (const auto there = programs_.find(task.host.name); there != programs_.end()) agent[0] = there->second;
+    const std::vector<std::string> before = container();
+    agent.insert(agent.begin(), before.begin(), before.end());
+    if (task.host.name == "localhost") return {agent, {}, {}};
+    agent.insert(agent.begin(), "exec");  // no shell stays between
+    return {ssh_->argv(task.host.name, agent), {}, {}};
   }
 
   std::string explain(const NodeTask& task, int exit_code, const std::vector<std::string>& err) override {
-    if (task.host.name == "localhost" || exit_code > kSshFailed) return "";
-    if (exit_code == kSshFailed) return explain_ssh_failure(task.host.name, ssh_->port(), err);
     if (exit_code == kNotFound || exit_code == kNotExecutable) return missing(task.host.name);
-    return exit_code > 128
-               ? fmt::format("{}: its agent was ended by signal {}", name_of(task), exit_code - 128)
-               : "";
+    const std::string last = err.empty() ? "" : err.back();
+    if (task.host.name == "localhost" || exit_code != kSshFailed)
+      return err.empty() ? "" : name_of(task) + ": " + last;
+    if (const std::string line = explain_ssh_failure(task.host.name, ssh_->port(), err); !line.empty())
+      return line;
+    // The shared connection ended, and its session has nothing to say of it.
+    return fmt::format("host {}: it was lost: the connection ended{}", task.host.name,
+                       err.empty() ? "" : " (the last line from there: " + last + ")");
   }
 
  private:
@@ -100,6 +93,12 @@ class SshLauncher : public PipedLauncher {
     return run_all(commands, time, input);
   }
 
+  std::string not_reached(const std::string& host, const std::vector<std::string>& err) const {
+    const std::string line = explain_ssh_failure(host, ssh_->port(), err);
+    if (!line.empty()) return line;
+    return fmt::format("host {}: ssh failed: {}", host, err.empty() ? "it says nothing" : err.back());
+  }
+
   // One line a host for which `problem` has one; none goes on where one fails.
   template <class Problem>
   void refuse(const std::vector<std::string>& hosts, const std::vector<Finished>& answers,
@@ -107,8 +106,8 @@ class SshLauncher : public PipedLauncher {
     std::string lines;
     for (size_t i = 0; i < hosts.size(); ++i) {
       const std::string line = answers[i].exit_code == kSshFailed
-                                   ? explain_ssh_failure(hosts[i], ssh_->port(), lines_of(answers[i].err))
-                               : answers[i].exit_code == 128 + 9
+                                   ? not_reached(hosts[i], lines_of(answers[i].err))
+                               : answers[i].exit_code == kKilled
                                    ? fmt::format("host {}: its shell did not answer in time", hosts[i])
                                    : problem(hosts[i], answers[i]);
       if (!line.empty()) lines += (lines.empty() ? "" : "\n") + line;
@@ -153,8 +152,6 @@ class SshLauncher : public PipedLauncher {
     });
   }
 
-  LauncherOptions options_;
-  std::string program_;
   std::vector<std::string> hosts_;               // beside this one
   std::map<std::string, std::string> programs_;  // by host, where they have their own
   std::optional<SshConnections> ssh_;

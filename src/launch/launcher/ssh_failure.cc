@@ -37,12 +37,13 @@ constexpr std::array kFailures = {
             "experiment.runner.ssh_port "
             "right?"},
     Failure{"Timeout, server", "it was lost: it has not answered for experiment.runner.lost_timeout seconds"},
-    Failure{"Connection reset",
-            "it broke the connection off: look at sshd's log there (MaxStartups, MaxSessions)"},
-    Failure{"Connection closed by",
-            "it broke the connection off: look at sshd's log there (MaxStartups, MaxSessions)"},
     Failure{"kex_exchange_identification",
-            "what answers on port {1} there is not sshd: set experiment.runner.ssh_port"},
+            "what answers on port {1} broke off before any ssh was spoken: is that sshd's port "
+            "(experiment.runner.ssh_port)? If it is, its log there says why (MaxStartups, TCP wrappers)"},
+    Failure{"Connection reset",
+            "it broke the connection off: sshd's log there says why (MaxSessions, a full disk, no memory)"},
+    Failure{"Connection closed by",
+            "it broke the connection off: sshd's log there says why (MaxSessions, a full disk, no memory)"},
     Failure{"Broken pipe", "it was lost: the connection broke"},
 };
 
@@ -56,8 +57,7 @@ std::string explain_ssh_failure(const std::string& host, int port, const std::ve
       if (line.find(failure.sign) != std::string::npos)
         return fmt::format("host {}: {}", host,
                            fmt::format(fmt::runtime(failure.line), bare, port, host, known));
-  if (err.empty()) return fmt::format("host {}: it was lost: the connection ended", host);
-  return fmt::format("host {}: ssh failed: {}", host, err.back());
+  return {};
 }
 
 }  // namespace flagscale::launch

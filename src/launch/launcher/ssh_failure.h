@@ -6,7 +6,7 @@
 
 namespace flagscale::launch {
 
-// One line. `err`: what ssh wrote to stderr; its last line is quoted where nothing is known of it.
+// One line, from what ssh wrote to stderr; "" where nothing is known of that.
 std::string explain_ssh_failure(const std::string& host, int port, const std::vector<std::string>& err);
 
 }  // namespace flagscale::launch
