@@ -176,7 +176,7 @@ TEST_F(Ssh, EveryLoginShell) {
   for (const std::string shell : {"/bin/sh", "/bin/bash", "/usr/bin/zsh", "/usr/bin/fish", "/usr/bin/tcsh"}) {
     if (access(shell.c_str(), X_OK) != 0) continue;
     // As sshd runs a command: SHELL -c COMMAND.
-    TestSshd other("127.0.0.1", {}, "ForceCommand " + shell + " -c \"$SSH_ORIGINAL_COMMAND\"\n");
+    TestSshd other("127.0.0.1", {}, 0, "ForceCommand " + shell + " -c \"$SSH_ORIGINAL_COMMAND\"\n");
     options.ssh_arguments = {"-F", other.config};
     job.ssh_port = other.port;
     const auto launcher = make_launcher("ssh", options);
@@ -202,7 +202,7 @@ class SshTransfer : public Ssh {
     options.program = "/nowhere/flagscale";
     // The other side's cache, not this user's.
     std::filesystem::create_directory(folder.path + "/cache");
-    far_side = std::make_unique<TestSshd>("127.0.0.1", std::vector<std::string>{},
+    far_side = std::make_unique<TestSshd>("127.0.0.1", std::vector<std::string>{}, 0,
                                           "SetEnv \"XDG_CACHE_HOME=" + folder.path + "/cache\"\n");
     options.ssh_arguments = {"-F", far_side->config};
     job = job_on({"127.0.0.1"});

@@ -36,13 +36,13 @@ inline int free_port_of_this_machine() {
 
 class TestSshd {
  public:
-  // `before`: what sshd is started with, such as `ip netns exec NAME`. `login`: the shell that users get.
+  // `before`: what sshd is started with, such as `ip netns exec NAME`. which_port: 0 is any that is free.
   explicit TestSshd(const std::string& address = "127.0.0.1", std::vector<std::string> before = {},
-                    const std::string& settings = {})
+                    int which_port = 0, const std::string& settings = {})
       : address_(address) {
     key("host"), key("user"), key("stranger");
     folder.put("authorized_keys", text("user.pub"));
-    port = free_port_of_this_machine();
+    port = which_port != 0 ? which_port : free_port_of_this_machine();
     folder.put("sshd_config", "Port " + std::to_string(port) + "\nListenAddress " + address + "\nHostKey " +
                                   folder.path + "/host\nAuthorizedKeysFile " + folder.path +
                                   "/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n"
