@@ -14,6 +14,8 @@ for file in "$program" "$@"; do
   ldd "$file" | awk '$3 ~ /^\// { print $3 }' |
     grep -Ev '/(libc|libm|libdl|librt|libpthread|ld-linux-x86-64)\.so' | xargs -r cp -L -t "$folder/$name/lib"
 done
+# Not linked but loaded when a run is recorded.
+cp -L "$("${CXX:-c++}" -print-file-name=libsqlite3.so.0)" "$folder/$name/lib"
 tar -C "$folder" -czf "$archive.partial" "$name"
 mv "$archive.partial" "$archive"
 size=$(stat -c %s "$archive")

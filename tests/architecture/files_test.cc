@@ -48,6 +48,7 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("boost/.*"), std::regex("src/net/.*")},
       {std::regex("openssl/.*"), std::regex("src/net/.*|src/hub/digest\\.cc")},
       {std::regex("curl/.*"), std::regex("src/hub/http\\.cc")},
+      {std::regex("sqlite3\\.h"), std::regex("src/launch/record/sqlite\\.cc")},
       {std::regex(".*intrin\\.h"),
        std::regex("src/kernel/.*|src/.*_(cpu|simd)\\.(cc|h)|src/text/.*|src/io/xxh64\\.cc|bench/.*")},
       {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"), std::regex("src/(device|kernel|op|comm)/.*cuda.*")},

@@ -1,0 +1,23 @@
+#pragma once
+// Signs of life for whoever started this process: what it is doing, each time it has got on. They go where
+// FLAGSCALE_HEARTBEATS says, and nowhere without it.
+//
+// The protocol, for any language: FLAGSCALE_HEARTBEATS is a folder; a process keeps one line in the file
+// rank_<RANK, or 0> there, always written at its beginning:
+//   <phase> <iteration> <pid> <beats so far> <a signal that makes it print its stacks, or 0>\n
+// Whoever watches allows each phase its own time between two beats.
+
+#include <cstdint>
+#include <string_view>
+
+namespace flagscale {
+
+enum class Phase { kStart, kLoad, kFirstStep, kStep, kEvaluation, kSave };
+inline constexpr std::string_view kPhases[] = {"start", "load", "first_step", "step", "evaluation", "save"};
+
+void beat(Phase phase, int64_t iteration = 0);
+
+// A signal (the line names it) makes each thread that gets it print its stack on stderr and go on.
+void install_stack_signal();
+
+}  // namespace flagscale

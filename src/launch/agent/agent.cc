@@ -1,0 +1,352 @@
+#include "launch/agent/agent.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "launch/agent/frames.h"
+#include "launch/agent/heartbeats.h"
+#include "launch/agent/messages.h"
+#include "launch/agent/spawn.h"
+#include "launch/agent/stacks.h"
+#include "launch/agent/tree.h"
+
+namespace flagscale::launch {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+constexpr Seconds kLookForBeats{0.25}, kStacksTake{0.3}, kAfterStopTakes{60};
+
+int signals_as_file() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+class Agent {
+ public:
+  Agent(int in, int out) : in_(in), writer_(out), out_(out), signals_(signals_as_file()) {
+    Report ready{.kind = Report::Kind::kReady};
+    ready.process = own_;
+    ready.host = machine_name(), ready.boot = boot_id();
+    send(ready);
+  }
+
+  int serve() {
+    while (!(leaving_ && tree_.empty())) {
+      wait();
+      listen();
+      read_output();
+      if (const auto status = tree_.reap()) on_head_exit(*status);
+      if (tree_.advance(Clock::now())) on_gone();
+      keep_time();
+      if (!writer_.flush()) leave();
+    }
+    writer_.flush();
+    return 0;
+  }
+
+ private:
+  // -- what it is told ----------------------------------------------------------------------------------
+
+  void listen() {
+    signalfd_siginfo info;
+    while (read(signals_, &info, sizeof info) == sizeof info)
+      if (info.ssi_signo != SIGCHLD) leave();
+    char buffer[65536];
+    for (;;) {
+      const ssize_t got = read(in_, buffer, sizeof buffer);
+      if (got > 0) {
+        reader_.feed({buffer, static_cast<size_t>(got)});
+      } else {
+        if (got == 0 || (errno != EAGAIN && errno != EINTR)) leave();
+        break;
+      }
+    }
+    try {
+      for (Frame frame; reader_.next(frame);)
+        if (frame.kind == FrameKind::kMessage) obey(read_order(frame.bytes));
+    } catch (const Error& error) {
+      send({.kind = Report::Kind::kRefused, .text = error.what()});
+      leave();
+    }
+  }
+
+  void obey(const Order& order) {
+    heard_ = Clock::now();
+    if (order.kind == Order::Kind::kStart) start(order);
+    if (order.kind == Order::Kind::kStop) stop(order);
+    if (order.kind == Order::Kind::kStacks) collect_stacks();
+  }
+
+  void start(const Order& order) {
+    if (!tree_.empty()) return;  // the last one is still ending: a launcher waits for kGone
+    order_ = order;
+    by_user_ = tidied_ = false;
+    try {
+      open_files();
+      Command command = order.task.command;
+      if (!beats_.folder().empty()) command.env.emplace("FLAGSCALE_HEARTBEATS", beats_.folder());
+      const Cgroup cgroup = Cgroup::make(fmt::format("flagscale-{}-{}-{}", own_.pid, own_.start, ++starts_));
+      run(command, {order.before_start, order.apart, cgroup});
+      write_pid_file();
+      send({.kind = Report::Kind::kStarted, .process = tree_.head(), .cgroup = cgroup.folder()});
+    } catch (const Error& error) {
+      close_files();
+      send({.kind = Report::Kind::kRefused, .text = error.what()});
+    }
+  }
+
+  void run(const Command& command, const SpawnOptions& options) {
+    try {
+      const Spawned spawned = spawn(command, options);
+      output_ = {spawned.out, spawned.err};
+      tree_.own(spawned.pid, options.cgroup);
+    } catch (const Error&) {
+      options.cgroup.remove();
+      throw;
+    }
+  }
+
+  void open_files() {
+    const fs::path& path = order_.task.output;
+    std::error_code ignored;
+    fs::create_directories(path.parent_path(), ignored);
+    file_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (file_ < 0) fail(ErrorKind::kResource, "cannot write {}: {}", path.string(), std::strerror(errno));
+    // Beside the output, so that it is found; of this rank alone, whatever else writes there.
+    beats_ = Heartbeats(fs::absolute(path).parent_path() / "heartbeats" / path.stem());
+  }
+
+  void write_pid_file() const {
+    if (order_.pid_file.empty()) return;
+    std::error_code ignored;
+    fs::create_directories(order_.pid_file.parent_path(), ignored);
+    std::ofstream(order_.pid_file) << tree_.head().pid << '\n';
+  }
+
+  void stop(const Order& order) {
+    by_user_ = by_user_ || order.by_user;
+    if (!tree_.empty()) return tree_.stop(Seconds(order.grace));
+    send({.kind = Report::Kind::kGone});
+  }
+
+  // The launcher has gone, or another one's signal says so: the tree goes too.
+  void leave() {
+    if (std::exchange(leaving_, true)) return;
+    tree_.stop(Seconds(kOrphanGrace));
+  }
+
+  // -- what happens to the tree -------------------------------------------------------------------------
+
+  void read_output() {
+    for (size_t i = 0; i < output_.size(); ++i)
+      if (output_[i] >= 0) drain(output_[i], i == 0 ? FrameKind::kOut : FrameKind::kErr);
+  }
+
+  void drain(int& pipe, FrameKind kind) {
+    char buffer[65536];
+    for (;;) {
+      const ssize_t got = read(pipe, buffer, sizeof buffer);
+      if (got < 0 && errno == EINTR) continue;
+      if (got == 0) close(std::exchange(pipe, -1));
+      if (got <= 0) return;
+      const std::string_view bytes(buffer, static_cast<size_t>(got));
+      keep(bytes);
+      writer_.output(kind, bytes);
+      if (stacks_due_) stacks_ += bytes;
+    }
+  }
+
+  // A full disk ends neither the command nor its output elsewhere; that it is full is said once.
+  void keep(std::string_view bytes) {
+    while (file_ >= 0 && !bytes.empty()) {
+      const ssize_t written = write(file_, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) {
+        writer_.output(FrameKind::kErr,
+                       fmt::format("flagscale: warning: the output goes no further in {}: {}\n",
+                                   order_.task.output.string(), std::strerror(errno)));
+        close(std::exchange(file_, -1));
+        return;
+      }
+      bytes.remove_prefix(static_cast<size_t>(written));
+    }
+  }
+
+  void on_head_exit(const ExitStatus& status) {
+    if (tidied_) return;
+    read_output();  // its last words come before the news of its end
+    send({.kind = Report::Kind::kExited, .status = status});
+  }
+
+  void on_gone() {
+    read_output();
+    for (int& pipe : output_)
+      if (pipe >= 0) close(std::exchange(pipe, -1));
+    if (by_user_ && !std::exchange(tidied_, true) && !order_.after_stop.empty() && run_after_stop()) return;
+    close_files();
+    Report gone{.kind = Report::Kind::kGone};
+    for (const ProcessId& process : tree_.survivors())
+      gone.text += fmt::format("{}{}", gone.text.empty() ? "" : ", ", process.pid);
+    send(gone);
+  }
+
+  bool run_after_stop() {
+    Command command = order_.task.command;
+    command.argv = {"bash", "-c", order_.after_stop};
+    try {
+      run(command, {});
+      after_stop_end_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(kAfterStopTakes);
+      return true;
+    } catch (const Error& error) {
+      writer_.output(FrameKind::kErr, fmt::format("flagscale: warning: after_stop: {}\n", error.what()));
+      return false;
+    }
+  }
+
+  void close_files() {
+    if (file_ >= 0) close(std::exchange(file_, -1));
+    beats_.remove();
+    std::error_code ignored;
+    if (!order_.pid_file.empty()) fs::remove(order_.pid_file, ignored);
+    after_stop_end_.reset(), stacks_due_.reset();
+  }
+
+  void collect_stacks() {
+    const auto below = descendants(getpid());
+    stacks_ = kernel_stacks(below);
+    beats_.news();
+    for (const Beat& beat : beats_.all()) {
+      const auto is_ours = [&](const ProcessId& process) { return process.pid == beat.pid; };
+      if (beat.stack_signal > 0 && std::any_of(below.begin(), below.end(), is_ours))
+        ask_for_stacks(beat.pid, beat.stack_signal);
+    }
+    stacks_due_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(kStacksTake);
+  }
+
+  // -- time ---------------------------------------------------------------------------------------------
+
+  void keep_time() {
+    const auto now = Clock::now();
+    // Time in which this process itself did not run (a suspended machine) says nothing of the launcher.
+    if (now - looked_ > Seconds(kTickEvery)) heard_ = now;
+    looked_ = now;
+    const bool due = now - ticked_ >= Seconds(kTickEvery);
+    if (due) ticked_ = now, send({.kind = Report::Kind::kTick});
+    if (order_.lost_after > 0 && now - heard_ > Seconds(order_.lost_after)) leave();
+    if (after_stop_end_ && now >= *after_stop_end_) after_stop_end_.reset(), tree_.stop(Seconds(0));
+    if (stacks_due_ && now >= *stacks_due_) {
+      stacks_due_.reset();
+      send({.kind = Report::Kind::kStacks, .text = std::exchange(stacks_, {})});
+    }
+    if (tree_.empty() || now - beats_read_ < kLookForBeats) return;
+    beats_read_ = now;
+    for (const Beat& beat : beats_.news())
+      send({.kind = Report::Kind::kBeat,
+            .text = beat.source,
+            .phase = beat.phase,
+            .iteration = beat.iteration});
+  }
+
+  void wait() const {
+    auto next = looked_ + std::chrono::duration_cast<Clock::duration>(Seconds(kTickEvery / 2));
+    const auto sooner = [&](Clock::time_point time) { next = std::min(next, time); };
+    if (!tree_.empty()) sooner(beats_read_ + std::chrono::duration_cast<Clock::duration>(kLookForBeats));
+    if (const auto step = tree_.next_step()) sooner(*step);
+    if (stacks_due_) sooner(*stacks_due_);
+    std::array<pollfd, 5> files{{{leaving_ ? -1 : in_, POLLIN, 0},
+                                 {signals_, POLLIN, 0},
+                                 {output_[0], POLLIN, 0},
+                                 {output_[1], POLLIN, 0},
+                                 {writer_.waits() && !leaving_ ? out_ : -1, POLLOUT, 0}}};
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now());
+    poll(files.data(), files.size(), static_cast<int>(std::max<int64_t>(left.count(), 0)));
+  }
+
+  void send(Report report) {
+    report.attempt = order_.attempt;
+    writer_.message(to_json(report));
+  }
+
+  const ProcessId own_ = process_id(getpid());
+  int in_;
+  FrameReader reader_;
+  FrameWriter writer_;
+  int out_, signals_;
+  bool leaving_ = false;
+
+  Order order_{.lost_after = 0};
+  ProcessTree tree_;
+  int starts_ = 0;
+  std::array<int, 2> output_{-1, -1};
+  int file_ = -1;
+  bool by_user_ = false, tidied_ = false;
+  Heartbeats beats_;
+  std::string stacks_;
+  std::optional<Clock::time_point> stacks_due_, after_stop_end_;
+  Clock::time_point heard_ = Clock::now(), looked_ = heard_, ticked_ = heard_, beats_read_ = heard_;
+};
+
+}  // namespace
+
+namespace {
+
+// Waits for the agent proper and then ends whatever it left: nothing, unless it was killed itself.
+int keep_watch(int agent) {
+  int status = 0;
+  while (waitpid(agent, &status, 0) < 0 && errno == EINTR) continue;
+  for (auto left = descendants(getpid()); !left.empty(); left = descendants(getpid())) {
+    for (const ProcessId& process : left) send_signal(process, SIGKILL);
+    while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return exit_status(status).code;
+}
+
+}  // namespace
+
+int run_agent(int in, int out) {
+  setsid();
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  prctl(PR_SET_NAME, "flagscale-keeper");
+  const int keeper = getpid(), agent = fork();
+  if (agent < 0) fail(ErrorKind::kResource, "cannot start an agent: {}", std::strerror(errno));
+  if (agent > 0) {
+    close(in), close(out);
+    return keep_watch(agent);
+  }
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != keeper) _exit(1);
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  prctl(PR_SET_NAME, "flagscale-agent");
+  fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
+  _exit(Agent(in, out).serve());
+}
+
+}  // namespace flagscale::launch

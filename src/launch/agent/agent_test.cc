@@ -1,0 +1,257 @@
+// What an agent is made of: frames, messages, exec, heartbeats.
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/heartbeat.h"
+#include "base/temporary_folder_test_support.h"
+#include "launch/agent/cgroup.h"
+#include "launch/agent/frames.h"
+#include "launch/agent/heartbeats.h"
+#include "launch/agent/messages.h"
+#include "launch/agent/process.h"
+#include "launch/agent/spawn.h"
+#include "launch/agent/stacks.h"
+
+namespace flagscale::launch {
+namespace {
+
+testing::AssertionResult holds(const std::string& text, const std::string& part) {
+  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "no «" << part << "» in: " << text;
+}
+
+struct PipeEnds {
+  int ends[2] = {-1, -1};
+  PipeEnds() { EXPECT_EQ(pipe(ends), 0); }
+  ~PipeEnds() { close(ends[0]), close(ends[1]); }
+  std::string contents() const {
+    char buffer[65536];
+    const ssize_t got = read(ends[0], buffer, sizeof buffer);
+    return {buffer, static_cast<size_t>(std::max<ssize_t>(got, 0))};
+  }
+};
+
+TEST(Process, ANumberUsedAgainIsAnotherProcess) {
+  const ProcessId self = process_id(getpid());
+  EXPECT_TRUE(runs(self));
+  EXPECT_FALSE(runs({self.pid, self.start + 1}));
+  EXPECT_FALSE(send_signal({self.pid, self.start + 1}, SIGKILL));
+  EXPECT_TRUE(send_signal(self, 0));
+  EXPECT_FALSE(runs(process_id(0)));
+}
+
+TEST(Process, AZombieDoesNotRun) {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t ended;
+  waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT);
+  EXPECT_FALSE(runs(process_id(child)));
+  EXPECT_TRUE(descendants(getpid()).empty());
+  waitpid(child, nullptr, 0);
+}
+
+TEST(Process, EndsAreDescribedAsAShellCountsThem) {
+  EXPECT_EQ(describe(ExitStatus{3, 0}), "exited with code 3");
+  EXPECT_EQ(describe(ExitStatus{137, 9}), "was killed by signal 9 (SIGKILL)");
+}
+
+TEST(Frames, ComeOutAsTheyWentInWhateverThePieces) {
+  PipeEnds pipe;
+  FrameWriter writer(pipe.ends[1]);
+  writer.message("{}");
+  writer.output(FrameKind::kErr, std::string("\x01"
+                                             "fs:\0 text",
+                                             10));
+  writer.output(FrameKind::kOut, "");
+  ASSERT_TRUE(writer.flush());
+  const std::string bytes = "Welcome to host b\n" + pipe.contents();
+  FrameReader reader;
+  std::vector<Frame> frames;
+  for (const char byte : bytes) {
+    reader.feed({&byte, 1});
+    for (Frame frame; reader.next(frame);) frames.push_back(frame);
+  }
+  ASSERT_EQ(frames.size(), 3u);
+  EXPECT_EQ(frames[0].bytes, "{}");
+  EXPECT_EQ(frames[1].kind, FrameKind::kErr);
+  EXPECT_EQ(frames[1].bytes, std::string("\x01"
+                                         "fs:\0 text",
+                                         10));
+  EXPECT_EQ(reader.greeting(), "Welcome to host b\n");
+}
+
+TEST(Frames, WhatIsNoneIsSaidToBeNone) {
+  FrameReader reader;
+  reader.feed(
+      "\x01"
+      "fs:m0000000z{}");
+  Frame frame;
+  EXPECT_THROW(reader.next(frame), Error);
+}
+
+TEST(Frames, ASlowReaderMissesOutputAndIsToldHowMuch) {
+  PipeEnds pipe;
+  FrameWriter writer(pipe.ends[1]);
+  const std::string block(1 << 20, 'x');
+  for (int i = 0; i < 12; ++i) writer.output(FrameKind::kOut, block);
+  writer.message("{\"late\":1}");
+  FrameReader reader;
+  size_t output = 0;
+  std::string note, message;
+  const auto read_all = [&] {
+    while (writer.waits()) {
+      writer.flush();
+      reader.feed(pipe.contents());
+    }
+    for (Frame frame; reader.next(frame);) {
+      if (frame.kind == FrameKind::kMessage) message = frame.bytes;
+      if (frame.bytes[0] == 'x') output += frame.bytes.size();
+      if (frame.bytes[0] == '\n') note = frame.bytes;
+    }
+  };
+  read_all();
+  EXPECT_LT(output, 12 * block.size());
+  EXPECT_EQ(message, "{\"late\":1}");
+  writer.output(FrameKind::kOut, "xafter");
+  read_all();
+  EXPECT_TRUE(holds(note, std::to_string(12 * block.size() - output + 6) + " bytes"));
+}
+
+TEST(Messages, KeepEveryWordOfACommand) {
+  Order order{.kind = Order::Kind::kStart};
+  order.task.rank = 3;
+  order.task.host = {"b", 8, "A100"};
+  order.task.command.argv = {"torchrun", "--json", "{\"a\": \"$HOME 'x'\"}", "", "two\nlines"};
+  order.task.command.env = {{"A", "1=2"}};
+  order.before_start = "source x";
+  order.apart = true, order.lost_after = 2.5;
+  const Order read = read_order(to_json(order));
+  EXPECT_EQ(read.task.command.argv, order.task.command.argv);
+  EXPECT_EQ(read.task.command.env, order.task.command.env);
+  EXPECT_EQ(read.task.host.type, "A100");
+  EXPECT_EQ(read.before_start, "source x");
+  EXPECT_EQ(read.lost_after, 2.5);
+  order.task.command.argv = {"\xff"};
+  EXPECT_THROW(to_json(order), Error);
+  EXPECT_THROW(read_order("{\"kind\": \"dance\"}"), Error);
+  EXPECT_THROW(read_order("no JSON"), Error);
+}
+
+// What a command prints, and how it ends.
+std::pair<std::string, ExitStatus> output_of(const Command& command, const SpawnOptions& options = {}) {
+  const Spawned spawned = spawn(command, options);
+  int status = 0;
+  waitpid(spawned.pid, &status, 0);
+  char buffer[65536];
+  const ssize_t got = read(spawned.out, buffer, sizeof buffer);
+  close(spawned.out);
+  return {std::string(buffer, static_cast<size_t>(std::max<ssize_t>(got, 0))), exit_status(status)};
+}
+
+TEST(Spawn, WordsReachTheProgramAsTheyAreThroughTheUsersShellToo) {
+  TemporaryFolder folder;
+  Command command;
+  command.argv = {"printf", "[%s]", "{\"a\": 1}", "$HOME", "`id`", "a  b", "\"", ""};
+  command.directory = folder.path;
+  const std::string expected = "[{\"a\": 1}][$HOME][`id`][a  b][\"][]";
+  EXPECT_EQ(output_of(command).first, expected);
+  EXPECT_EQ(output_of(command, {.before_start = "true # it's \"quoted\""}).first, expected);
+}
+
+TEST(Spawn, BeforeStartSharesItsShellAndTheCommandsVariablesWin) {
+  Command command;
+  command.argv = {"bash", "-c", "echo $FROM_SHELL $BOTH $SEEN"};
+  command.env = {{"BOTH", "configured"}};
+  const SpawnOptions options{.before_start = "export FROM_SHELL=yes SEEN=$BOTH BOTH=shell"};
+  EXPECT_EQ(output_of(command, options).first, "yes configured configured\n");
+  EXPECT_EQ(output_of(command, {.before_start = "exit 7"}).second.code, 7);
+}
+
+TEST(Spawn, SaysWhatCannotBeStarted) {
+  const auto complaint = [](const Command& command) {
+    try {
+      spawn(command, {});
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(complaint({.argv = {"no-such-program"}, .env = {}, .directory = {}}),
+            "cannot start no-such-program: there is no such program in PATH");
+  EXPECT_EQ(complaint({.argv = {"ls"}, .env = {}, .directory = "/no/such/folder"}),
+            "cannot start ls in /no/such/folder: No such file or directory");
+  TemporaryFolder folder;
+  const std::string file = folder.put("text", "echo a shell has read this\n");
+  EXPECT_EQ(complaint({.argv = {file}, .env = {}, .directory = {}}),
+            "cannot start " + file + ": Permission denied");
+  chmod(file.c_str(), 0755);
+  EXPECT_EQ(complaint({.argv = {file}, .env = {}, .directory = {}}),
+            "cannot start " + file + ": Exec format error");
+}
+
+TEST(Heartbeats, AreReadAsTheProgramWritesThem) {
+  TemporaryFolder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("FLAGSCALE_HEARTBEATS", folder.path.c_str(), 1);
+    setenv("RANK", "5", 1);
+    beat(Phase::kFirstStep);
+    beat(Phase::kStep, 12);
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+  const auto beat = parse_beat("rank_5", [&] {
+    std::ifstream in(folder.path + "/rank_5");
+    return std::string{std::istreambuf_iterator<char>(in), {}};
+  }());
+  ASSERT_TRUE(beat);
+  EXPECT_EQ(beat->phase, "step");
+  EXPECT_EQ(beat->iteration, 12);
+  EXPECT_EQ(beat->pid, child);
+  EXPECT_EQ(beat->beats, 2);
+}
+
+TEST(Heartbeats, HalfALineIsNone) {
+  EXPECT_FALSE(parse_beat("r", "step 1 2 3"));
+  EXPECT_FALSE(parse_beat("r", "step 1\n"));
+  EXPECT_FALSE(parse_beat("r", "dance 1 2 3 0\n"));
+  EXPECT_FALSE(parse_beat("r", ""));
+  EXPECT_TRUE(parse_beat("r", "step 1 2 3 0\nleft over of a longer line"));
+}
+
+TEST(Heartbeats, AreNewsOnce) {
+  TemporaryFolder folder;
+  Heartbeats beats(folder.path + "/beats");
+  std::ofstream(beats.folder() / "rank_0") << "save 7 100 1 0\n";
+  EXPECT_EQ(beats.news().size(), 1u);
+  EXPECT_EQ(beats.news().size(), 0u);
+  std::ofstream(beats.folder() / "rank_0") << "save 7 100 2 0\n";
+  EXPECT_EQ(beats.news().size(), 1u);
+  EXPECT_EQ(beats.all().at(0).iteration, 7);
+}
+
+TEST(Stacks, NameEveryThreadAndWhatItWaitsFor) {
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  usleep(20'000);
+  const std::string text = kernel_stacks({process_id(child)});
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(holds(text, "process " + std::to_string(child)));
+  EXPECT_TRUE(holds(text, "thread " + std::to_string(child)));
+  EXPECT_TRUE(holds(text, "S (sleeping)"));
+}
+
+}  // namespace
+}  // namespace flagscale::launch

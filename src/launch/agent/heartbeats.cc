@@ -1,0 +1,60 @@
+#include "launch/agent/heartbeats.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "base/heartbeat.h"
+
+namespace flagscale::launch {
+
+namespace fs = std::filesystem;
+
+std::optional<Beat> parse_beat(const std::string& source, std::string_view text) {
+  const size_t end = text.find('\n');
+  if (end == std::string_view::npos) return {};
+  std::istringstream fields{std::string(text.substr(0, end))};
+  Beat beat{.source = source};
+  fields >> beat.phase >> beat.iteration >> beat.pid >> beat.beats >> beat.stack_signal;
+  const bool known = std::find(std::begin(kPhases), std::end(kPhases), beat.phase) != std::end(kPhases);
+  if (fields.fail() || !known || beat.pid <= 0) return {};
+  return beat;
+}
+
+Heartbeats::Heartbeats(fs::path folder) : folder_(std::move(folder)) {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+  fs::create_directories(folder_, ignored);
+}
+
+void Heartbeats::remove() const {
+  std::error_code ignored;
+  if (!folder_.empty()) fs::remove_all(folder_, ignored);
+}
+
+std::vector<Beat> Heartbeats::news() {
+  std::vector<Beat> fresh;
+  std::error_code ignored;
+  if (folder_.empty()) return fresh;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    std::ifstream in(entry.path(), std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    const auto beat = parse_beat(entry.path().filename(), text);
+    if (!beat) continue;
+    const auto before = last_.find(beat->source);
+    if (before != last_.end() && before->second.beats == beat->beats && before->second.pid == beat->pid)
+      continue;
+    last_[beat->source] = *beat;
+    fresh.push_back(*beat);
+  }
+  return fresh;
+}
+
+std::vector<Beat> Heartbeats::all() const {
+  std::vector<Beat> beats;
+  for (const auto& [source, beat] : last_) beats.push_back(beat);
+  return beats;
+}
+
+}  // namespace flagscale::launch

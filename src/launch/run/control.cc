@@ -1,0 +1,98 @@
+#include "launch/run/control.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/progress.h"
+#include "launch/record/experiment_lock.h"
+#include "launch/record/run_record.h"
+
+namespace flagscale::launch {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+double unix_now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+bool anything_runs(const RunStatus& run) {
+  if (run.launcher_runs) return true;
+  for (const RankStatus& rank : run.ranks)
+    if (rank.agent_host == run.host && (runs(rank.agent) || runs(rank.process))) return true;
+  return false;
+}
+
+}  // namespace
+
+RunStatus query_job(const fs::path& experiment) {
+  const auto run = last_run(experiment);
+  if (!run) fail(ErrorKind::kNotFound, "{} has no run on record", experiment.string());
+  return *run;
+}
+
+RunStatus stop_job(const fs::path& experiment, bool now, double patience) {
+  RunStatus run = query_job(experiment);
+  if (!run.here && !is_over(run.state))
+    fail(ErrorKind::kUnsupported, "{} was started on {}: stop it there", experiment.string(), run.host);
+  if (!run.here || run.boot != boot_id()) return run;
+  send_signal(run.launcher, SIGTERM);
+  if (now) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));  // two signals at once are one
+    send_signal(run.launcher, SIGTERM);
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(patience);
+  while (anything_runs(run)) {
+    throw_if_interrupted();
+    if (std::chrono::steady_clock::now() > end)
+      fail(ErrorKind::kBusy, "{} has not ended after {:.0f} s: flagscale stop --now {} kills it",
+           experiment.string(), patience, experiment.string());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    // Nobody is left who would end it: its launcher and an agent were killed together.
+    if (run = query_job(experiment); !run.launcher_runs) end_leftovers(experiment);
+  }
+  return query_job(experiment);
+}
+
+std::string describe(const RunStatus& run) {
+  std::string text = fmt::format("{} {}", run.name, name(run.state));
+  if (run.exit_code && *run.exit_code != 0) text += fmt::format(" (exit code {})", *run.exit_code);
+  const double end = run.ended > 0 ? run.ended : unix_now();
+  text += fmt::format(", {} {}", is_over(run.state) ? "after" : "for", format_duration(end - run.started));
+  if (run.restarts > 0) text += fmt::format(", {} of {} restarts", run.restarts, run.max_restarts);
+  for (const RankStatus& rank : run.ranks)
+    if (!rank.phase.empty()) {
+      text += fmt::format(", {} {}", rank.phase, rank.iteration);
+      break;
+    }
+  if (!run.culprit.empty()) text += "\n" + run.culprit;
+  return text;
+}
+
+fs::path find_experiment(const std::string& wanted) {
+  std::error_code ignored;
+  const fs::path folder = fs::absolute(wanted).lexically_normal();
+  if (fs::exists(records_folder(folder), ignored)) return folder;
+  std::vector<fs::path> found;
+  std::vector<std::string> names;
+  for (const fs::path& experiment : remembered_experiments()) {
+    const auto run = last_run(experiment);
+    if (run && run->name == wanted) found.push_back(experiment);
+  }
+  if (found.size() == 1) return found[0];
+  if (found.empty())
+    fail(ErrorKind::kNotFound,
+         "'{}' is no experiment's folder, nor the name of one started here: flagscale ps --all", wanted);
+  for (const fs::path& path : found) names.push_back(path.string());
+  std::string list;
+  for (const std::string& one : names) list += "\n  " + one;
+  fail(ErrorKind::kInvalidArgument, "there are several experiments named {}: give a folder{}", wanted, list);
+}
+
+}  // namespace flagscale::launch

@@ -1,0 +1,195 @@
+// Nothing of a job is left, however it ends, and nothing else is touched.
+
+#include <sys/prctl.h>
+
+#include "launch/record/run_status.h"
+#include "launch/run/control.h"
+#include "launch/run/job_test_support.h"
+
+namespace flagscale::launch {
+namespace {
+
+// A head, a child that does not care for SIGTERM, and grandchildren that have left: in a session of their
+// own, and of a parent that is gone.
+constexpr const char* kFamily = R"(
+  bash -c 'trap "" TERM; echo $BASHPID > stubborn; while :; do sleep 1; done' &
+  setsid bash -c 'echo $BASHPID > own_session; trap "" TERM; while :; do sleep 1; done' &
+  ( ( setsid nohup bash -c 'echo $BASHPID > orphan; while :; do sleep 1; done' >/dev/null 2>&1 & ) & )
+  echo $$ > head
+  wait)";
+constexpr const char* kMembers[] = {"head", "stubborn", "own_session", "orphan"};
+
+class Ownership : public JobTest {
+ protected:
+  std::vector<int> family() {
+    std::vector<int> members;
+    for (const char* name : kMembers) members.push_back(process_in(name));
+    return members;
+  }
+  static testing::AssertionResult gone(const std::vector<int>& members, double seconds) {
+    if (soon([&] { return std::none_of(members.begin(), members.end(), is_there); }, seconds))
+      return testing::AssertionSuccess();
+    testing::AssertionResult left = testing::AssertionFailure();
+    for (size_t i = 0; i < members.size(); ++i)
+      if (is_there(members[i])) left << kMembers[i] << " is left; ";
+    return left;
+  }
+  int agent_of(const std::string& experiment) {
+    soon([&] { return query_job(experiment).ranks.at(0).agent.pid != 0; });
+    return query_job(experiment).ranks.at(0).agent.pid;
+  }
+};
+
+TEST_F(Ownership, AStopEndsTheWholeTree) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  kill(launcher, SIGTERM);
+  EXPECT_EQ(wait_for(launcher), 143) << file("launcher");
+  EXPECT_TRUE(gone(members, 0));
+  EXPECT_EQ(query_job(path("exp")).state, RunState::kStopped);
+}
+
+TEST_F(Ownership, AHeadThatEndsTakesItsTreeAlong) {
+  const pid_t launcher = launch(job({std::string(kFamily) + " & sleep 0.5; exit 4"}));
+  family();
+  EXPECT_EQ(wait_for(launcher), 4);
+  EXPECT_TRUE(gone(family(), 0));
+}
+
+TEST_F(Ownership, AKilledLauncherLeavesNothing) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  kill(launcher, SIGKILL);
+  wait_for(launcher);
+  EXPECT_TRUE(gone(members, 10));
+  EXPECT_EQ(query_job(path("exp")).state, RunState::kFailed);
+  EXPECT_EQ(query_job(path("exp")).culprit, "its launcher was killed");
+}
+
+TEST_F(Ownership, AKilledAgentLeavesNothing) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  kill(agent_of(path("exp")), SIGKILL);
+  EXPECT_EQ(wait_for(launcher), 1);
+  EXPECT_TRUE(gone(members, 1));
+  EXPECT_NE(file("launcher").find("its agent was killed by signal 9 (SIGKILL)"), std::string::npos)
+      << file("launcher");
+}
+
+TEST_F(Ownership, AKilledKeeperLeavesNothing) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  const auto below = descendants(launcher);
+  ASSERT_FALSE(below.empty());
+  EXPECT_TRUE(send_signal(below[0], SIGKILL));  // the agent's parent
+  EXPECT_NE(wait_for(launcher), 0);
+  EXPECT_TRUE(gone(members, 10));
+}
+
+TEST_F(Ownership, LauncherAndAgentsKilledTogetherAreTidiedUpByTheNextRun) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  agent_of(path("exp"));
+  auto below = descendants(launcher);
+  kill(launcher, SIGSTOP);
+  for (const size_t i : {0u, 1u}) send_signal(below.at(i), SIGKILL);  // keeper and agent
+  kill(launcher, SIGKILL);
+  wait_for(launcher);
+  EXPECT_EQ(run(job({"true"})).code, 0);
+  EXPECT_FALSE(is_there(members[0]));
+}
+
+TEST_F(Ownership, TheNextRunWaitsUntilTheLastOneIsGone) {
+  const pid_t launcher = launch(
+      job({"trap 'sleep 1; echo saved > saved; exit' TERM; echo $$ > head; while :; do sleep 0.1; done"}));
+  process_in("head");
+  kill(launcher, SIGKILL);
+  wait_for(launcher);
+  const Outcome next = run(job({"cat saved"}));
+  EXPECT_EQ(next.code, 0) << "the old run was still saving: " << next.out;
+  EXPECT_NE(next.out.find("waiting for the processes of the last run"), std::string::npos) << next.out;
+}
+
+TEST_F(Ownership, StopsTouchNobodyElse) {
+  std::vector<pid_t> decoys;
+  for (const char* name : {"python", "torchrun", "vllm serve", "flagscale", "bash"})
+    decoys.push_back(decoy(name));
+  const std::string other = "echo $$ > other; exec sleep 1000";
+  Job second = job({other});
+  second.experiment = path("second"), second.log = path("second/logs");
+  second.nodes[0].output = path("second/logs/host_0_localhost.output");
+  const pid_t other_launcher = launch(second);
+  const int other_rank = process_in("other");
+
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  ASSERT_TRUE(soon([&] { return query_job(path("exp")).state == RunState::kRunning; }));
+  std::thread reaper([&] { wait_for(launcher); });
+  EXPECT_EQ(stop_job(path("exp")).state, RunState::kStopped);
+  reaper.join();
+  EXPECT_TRUE(gone(members, 0));
+
+  const pid_t crashing = launch(job({std::string("echo $$ > crashing; ") + kFamily}));
+  kill(process_in("crashing"), SIGKILL);
+  wait_for(crashing);
+  EXPECT_EQ(stop_job(path("exp")).state, RunState::kFailed);  // over: nothing to stop
+
+  for (const pid_t pid : decoys) EXPECT_TRUE(is_there(pid));
+  EXPECT_TRUE(is_there(other_rank));
+  kill(other_launcher, SIGTERM);
+  wait_for(other_launcher);
+  EXPECT_FALSE(is_there(other_rank));
+}
+
+TEST_F(Ownership, ASecondSignalDoesNotWait) {
+  RunOptions patient;
+  patient.grace = 1000;
+  const pid_t launcher = launch(job({"trap '' TERM; echo $$ > head; while :; do sleep 1; done"}), patient);
+  const int head = process_in("head");
+  kill(launcher, SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_TRUE(is_there(head));
+  kill(launcher, SIGINT);
+  EXPECT_EQ(wait_for(launcher), 130);
+  EXPECT_FALSE(is_there(head));
+}
+
+TEST_F(Ownership, WhatIsDoneInOrderIsDone) {
+  const pid_t launcher = launch(job(
+      {"trap 'sleep 0.5; echo kept > work; exit 130' TERM; echo $$ > head; while :; do sleep 0.1; done"}));
+  process_in("head");
+  kill(launcher, SIGINT);
+  EXPECT_EQ(wait_for(launcher), 130);
+  EXPECT_EQ(file("work"), "kept\n");
+}
+
+TEST_F(Ownership, DetachedItRunsOnAndIsStoppedFromElsewhere) {
+  RunOptions options = quick();
+  options.detach = true;
+  prctl(PR_SET_CHILD_SUBREAPER, 1);  // so that this test can reap the launcher
+  const Outcome outcome = run(job({kFamily}), options);
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  const RunStatus status = query_job(path("exp"));
+  EXPECT_EQ(status.state, RunState::kRunning);
+  EXPECT_TRUE(status.launcher_runs);
+  EXPECT_EQ(remembered_experiments(), std::vector<std::filesystem::path>{path("exp")});
+  EXPECT_EQ(find_experiment("small"), path("exp"));
+  const auto members = family();
+  std::thread reaper([&] { waitpid(status.launcher.pid, nullptr, 0); });
+  EXPECT_EQ(stop_job(path("exp")).state, RunState::kStopped);
+  reaper.join();
+  prctl(PR_SET_CHILD_SUBREAPER, 0);
+  EXPECT_TRUE(gone(members, 0));
+}
+
+TEST_F(Ownership, DetachedItSaysWhatWentWrongAtTheStart) {
+  RunOptions options = quick();
+  options.detach = true;
+  Job missing = job({"true"});
+  missing.nodes[0].command.argv = {"no-such-engine"};
+  const Outcome outcome = run(missing, options);
+  EXPECT_NE(outcome.out.find("no-such-engine"), std::string::npos) << outcome.out;
+}
+
+}  // namespace
+}  // namespace flagscale::launch

@@ -1,0 +1,38 @@
+#pragma once
+// Runs a job: starts an agent for each rank, follows them, restarts, stops, and keeps the record.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "launch/agent/link.h"
+#include "launch/job.h"
+#include "launch/record/run_record.h"
+#include "launch/run/watch.h"
+
+namespace flagscale::launch {
+
+enum class OnHang { kReport, kRestart };
+
+struct RunOptions {
+  bool detach = false;  // leave it running in the background once every rank has started
+  PhaseLimits limits;
+  OnHang on_hang = OnHang::kReport;
+  double grace = 30;       // s between SIGTERM and SIGKILL when the job is stopped
+  double lost_after = 10;  // s without a word from a host's agent
+  RunOrigin origin;
+  OpenLink open_link;  // empty: all ranks on this machine
+  // What a failed rank's last lines mean: a line for people, "" where nothing is known.
+  std::function<std::string(const std::vector<std::string>& lines)> diagnose;
+};
+
+// Returns the job's exit code: 0 when every rank ended with 0, else that of the rank that failed first; 130
+// after Ctrl-C, 143 after SIGTERM (`flagscale stop`); detached, 0 once it runs. Throws Error where the job
+// could not begin: Error{kBusy} while another run of the experiment is there, Error{kResource} where its
+// folders cannot be written, whatever open_link throws.
+//
+// SIGINT, SIGTERM and SIGHUP are this function's while it runs: the first asks every rank to end in order,
+// the second kills.
+int run_job(const Job& job, const RunOptions& options);
+
+}  // namespace flagscale::launch

@@ -1,0 +1,368 @@
+#include "launch/run/supervisor.h"
+
+#include <fmt/chrono.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "launch/agent/agent.h"
+
+namespace flagscale::launch {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+
+constexpr double kPeersGrace = 10;  // s, for ranks that wait for one that has failed
+constexpr double kHungGrace = 2;    // s, for a rank that no longer gets on
+constexpr Seconds kStacksWithin{3}, kNoteProgress{1};
+constexpr int kUsageMistake = 2;  // our own exit code for what a restart cannot mend (base/error.h)
+
+std::chrono::steady_clock::duration ticks(double seconds) {
+  return std::chrono::duration_cast<std::chrono::steady_clock::duration>(Seconds(seconds));
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const Job& job, const RunOptions& options, RunRecord& record, OpenLink open_link,
+                       bool shown)
+    : job_(job),
+      options_(options),
+      record_(record),
+      open_link_(std::move(open_link)),
+      output_(job.nodes.size(), shown),
+      ranks_(job.nodes.size()) {
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].task = &job.nodes[i];
+}
+
+Supervisor::~Supervisor() { part(); }
+
+std::string Supervisor::place(size_t rank) const {
+  return fmt::format("rank {} on {}", ranks_[rank].task->rank, ranks_[rank].task->host.name);
+}
+
+void Supervisor::enter(RunState state) {
+  if (state_ == state) return;
+  state_ = state;
+  record_.state(state);
+}
+
+bool Supervisor::all_gone() const {
+  return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.gone; });
+}
+
+// -- starting
+// -------------------------------------------------------------------------------------------------
+
+void Supervisor::open(size_t i) {
+  Rank& rank = ranks_[i];
+  const AgentLink link = open_link_(*rank.task);
+  rank.link = std::make_unique<RankLink>(link);
+  rank.way = link.pid;
+}
+
+void Supervisor::start_all() {
+  ending_ = false;
+  ++attempt_;
+  hang_.reset(), hung_.reset(), culprit_.reset();
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    Rank& rank = ranks_[i];
+    rank.started = rank.told_to_stop = false;
+    rank.status.reset(), rank.surely_gone.reset();
+    rank.watch.reset();
+    output_.forget(i);
+    if (!rank.link) open(i);
+    rank.gone = false;
+    Order order{.kind = Order::Kind::kStart, .attempt = attempt_, .task = *rank.task};
+    order.pid_file = job_.log / "pids" / (rank.task->output.stem().string() + ".pid");
+    order.before_start = job_.before_start, order.after_stop = job_.after_stop;
+    order.apart = ranks_.size() == 1 && LiveOutput::apart();
+    order.lost_after = options_.lost_after;
+    rank.link->order(order);
+  }
+}
+
+// -- what the ranks say
+// ---------------------------------------------------------------------------------------
+
+void Supervisor::receive(size_t i) {
+  Rank& rank = ranks_[i];
+  try {
+    const bool open = rank.link->receive();
+    for (Frame frame; rank.link && rank.link->next(frame);) {
+      if (frame.kind == FrameKind::kMessage) {
+        on_report(i, read_report(frame.bytes));
+        continue;
+      }
+      output_.write(i, frame.kind, frame.bytes);
+      if (rank.watch) rank.watch->output(Clock::now());
+    }
+    if (!open && rank.link) on_link_lost(i, rank.link->why());
+  } catch (const Error& error) {
+    on_link_lost(i, error.what());
+  }
+}
+
+void Supervisor::on_report(size_t i, const Report& report) {
+  Rank& rank = ranks_[i];
+  const auto now = Clock::now();
+  if (report.attempt != attempt_ && report.kind != Report::Kind::kReady) return;
+  switch (report.kind) {
+    case Report::Kind::kReady:
+      rank.agent = report.process;
+      return record_.agent(rank.task->rank, report.process, report.host);
+    case Report::Kind::kStarted:
+      rank.process = report.process, rank.started = true;
+      rank.watch.emplace(options_.limits).start(now);
+      record_.started(rank.task->rank, report.process, report.cgroup);
+      if (!ending_ && std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.started; })) {
+        enter(RunState::kRunning);
+        if (on_running) std::exchange(on_running, nullptr)();
+      }
+      return;
+    case Report::Kind::kRefused:
+      rank.gone = true;
+      return fail_rank(i, report.text, kPeersGrace, 1, true);
+    case Report::Kind::kExited:
+      rank.status = report.status;
+      rank.watch.reset();
+      record_.exited(rank.task->rank, report.status);
+      if (report.status.code != 0 && !ending_)
+        fail_rank(i, describe(report.status), kPeersGrace, report.status.code,
+                  job_.engine == "native" && report.status.code == kUsageMistake);
+      return;
+    case Report::Kind::kGone:
+      rank.gone = true;
+      output_.flush(i);
+      if (!report.text.empty())
+        warn("{}: processes {} could not be killed: they wait in the kernel", place(i), report.text);
+      return;
+    case Report::Kind::kBeat:
+      if (rank.watch) rank.watch->beat(report.text, report.phase, report.iteration, now);
+      if (now - rank.noted < kNoteProgress) return;
+      rank.noted = now;
+      return record_.progress(rank.task->rank, report.phase, report.iteration);
+    case Report::Kind::kStacks:
+      if (!hang_) return;
+      hang_->text += fmt::format("== {}\n{}\n", place(i), report.text);
+      if (--hang_->waiting == 0) write_hang_report();
+      return;
+    case Report::Kind::kTick:
+      return;
+  }
+}
+
+// The connection is closed: for an agent on this machine its keeper has ended, or is ending, all that ran.
+void Supervisor::on_link_lost(size_t i, const std::string& what) {
+  Rank& rank = ranks_[i];
+  rank.link.reset();
+  output_.flush(i);
+  if (rank.gone) return;
+  int status = 0;
+  if (rank.way > 0 && waitpid(rank.way, &status, 0) == rank.way) rank.way = 0;
+  rank.gone = true;
+  if (ending_ || rank.status) return;
+  const ExitStatus ended{WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), 0};
+  std::string why = !what.empty() ? fmt::format("its agent cannot be reached: {}", what)
+                    : ended.code > 128
+                        ? fmt::format("its agent {}", describe(ExitStatus{ended.code, ended.code - 128}))
+                        : fmt::format("its agent ended (exit code {})", ended.code);
+  fail_rank(i, why, kPeersGrace, 1, !rank.started && restarts_ == 0);
+}
+
+void Supervisor::reap_ways() {
+  for (Rank& rank : ranks_)
+    if (!rank.link && rank.way > 0 && waitpid(rank.way, nullptr, WNOHANG) != 0) rank.way = 0;
+}
+
+// -- failing and ending
+// ---------------------------------------------------------------------------------------
+
+void Supervisor::fail_rank(size_t i, const std::string& what, double grace, int code, bool final) {
+  if (ending_) return;
+  culprit_ = i;
+  code_ = code, final_ = final;
+  failure_ = fmt::format("{} {}", place(i), what);
+  record_.event("failed rank", ranks_[i].task->rank, what);
+  end_all(grace, false);
+}
+
+void Supervisor::end_all(double grace, bool by_user) {
+  ending_ = true;
+  for (Rank& rank : ranks_) {
+    if (rank.gone || !rank.link) continue;
+    rank.link->order({.kind = Order::Kind::kStop, .attempt = attempt_, .grace = grace, .by_user = by_user});
+  }
+}
+
+void Supervisor::on_signal(int number) {
+  if (stop_signal_ != 0) return end_all(0, true);
+  stop_signal_ = number;
+  failure_.clear();
+  record_.event("stopping", -1, sigabbrev_np(number));
+  if (number == SIGINT) info("\nstopping {} (Ctrl-C again kills it)", job_.name);
+  end_all(options_.grace, true);
+}
+
+void Supervisor::settle() {
+  if (stop_signal_ != 0) {
+    finished_ = true;
+    code_ = 128 + stop_signal_;
+    return record_.finish(RunState::kStopped, code_);
+  }
+  if (failure_.empty()) {
+    finished_ = true;
+    return record_.finish(RunState::kCompleted, code_ = 0);
+  }
+  const std::vector<std::string> lines =
+      culprit_ ? output_.last_lines(*culprit_) : std::vector<std::string>{};
+  const std::string meaning = options_.diagnose ? options_.diagnose(lines) : "";
+  std::string culprit = failure_;
+  for (const std::string& line : lines) culprit += "\n  " + line;
+  if (!meaning.empty()) culprit += "\n" + meaning;
+  record_.culprit(culprit);
+  const bool again = !final_ && restarts_ < job_.max_restarts;
+  // Of a single rank in the foreground the last lines are on the screen already.
+  warn("{}", ranks_.size() > 1 ? culprit : failure_ + (meaning.empty() ? "" : "\n" + meaning));
+  if (!again) {
+    finished_ = true;
+    return record_.finish(RunState::kFailed, code_);
+  }
+  record_.restarts(++restarts_);
+  enter(RunState::kRestarting);
+  info("starting again from the last checkpoint ({} of {} restarts)", restarts_, job_.max_restarts);
+  failure_.clear();
+  try {
+    start_all();
+  } catch (const Error& error) {  // a host that was there before
+    failure_ = error.what(), final_ = true, code_ = exit_code(error.kind());
+    end_all(kPeersGrace, false);
+  }
+}
+
+// -- silence
+// --------------------------------------------------------------------------------------------------
+
+void Supervisor::look_for_silence(Clock::time_point now) {
+  if (ending_ || (state_ != RunState::kRunning && state_ != RunState::kHung)) return;
+  std::optional<size_t> worst;
+  std::optional<Watch::Silence> silence;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    const auto s = ranks_[i].watch ? ranks_[i].watch->silent(now) : std::nullopt;
+    if (s && (!silence || s->seconds > silence->seconds)) silence = s, worst = i;
+  }
+  if (!silence) {
+    if (state_ == RunState::kHung) info("{} gets on again", hung_ ? place(*hung_) : job_.name);
+    hung_.reset();
+    return enter(RunState::kRunning);
+  }
+  if (state_ == RunState::kHung) return;
+  hung_ = worst;
+  const std::string what = fmt::format("{}: {}", place(*worst), describe(*silence));
+  record_.event("hung", ranks_[*worst].task->rank, describe(*silence));
+  enter(RunState::kHung);
+  hang_ = HangReport{what + "\n\n", 0, now + ticks(kStacksWithin.count())};
+  for (Rank& rank : ranks_)
+    if (rank.link && !rank.gone) {
+      rank.link->order({.kind = Order::Kind::kStacks});
+      ++hang_->waiting;
+    }
+}
+
+void Supervisor::write_hang_report() {
+  const fs::path file = job_.log / fmt::format("hang_{:%Y%m%d_%H%M%S}.txt", fmt::gmtime(std::time(nullptr)));
+  std::ofstream(file) << hang_->text;
+  warn("{}\nevery rank's stack is in {}", hang_->text.substr(0, hang_->text.find('\n')), file.string());
+  hang_.reset();
+  if (options_.on_hang == OnHang::kRestart && hung_ && !ending_)
+    fail_rank(*hung_, "hung", kHungGrace, 1, false);
+}
+
+// -- the loop
+// -------------------------------------------------------------------------------------------------
+
+void Supervisor::keep_time() {
+  const auto now = Clock::now();
+  // A machine that was suspended, or this process stopped: nobody is late for that.
+  if (const auto missed = now - looked_; missed > Seconds(kTickEvery))
+    for (Rank& rank : ranks_) {
+      if (rank.watch) rank.watch->pass_over(missed);
+      if (rank.link) rank.link->pass_over(missed);
+    }
+  looked_ = now;
+  if (now - ticked_ >= Seconds(kTickEvery)) {
+    ticked_ = now;
+    for (Rank& rank : ranks_)
+      if (rank.link) rank.link->order({.kind = Order::Kind::kTick});
+  }
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    Rank& rank = ranks_[i];
+    if (rank.surely_gone && now >= *rank.surely_gone) rank.gone = true;
+    if (!rank.link || rank.gone || options_.lost_after <= 0 ||
+        now - rank.link->heard() < Seconds(options_.lost_after))
+      continue;
+    // Out of reach: its agent, which hears nothing either, ends the tree within this time.
+    rank.link.reset();
+    if (rank.way > 0) kill(rank.way, SIGKILL);
+    rank.surely_gone = now + ticks(kOrphanGrace + kLeftoverGrace);
+    fail_rank(i, fmt::format("is lost: nothing was heard of its host for {:.0f} s", options_.lost_after),
+              kPeersGrace, 1, false);
+  }
+  look_for_silence(now);
+  if (hang_ && now >= hang_->due) write_hang_report();
+}
+
+void Supervisor::turn(int signals) {
+  std::vector<pollfd> files{{signals, POLLIN, 0}};
+  std::vector<size_t> readers;
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    if (!ranks_[i].link) continue;
+    readers.push_back(i);
+    files.push_back({ranks_[i].link->readable(), POLLIN, 0});
+    if (ranks_[i].link->writable() >= 0) files.push_back({ranks_[i].link->writable(), POLLOUT, 0});
+  }
+  poll(files.data(), files.size(), 250);  // ms: how late a limit may be noticed
+  signalfd_siginfo signal;
+  while (read(signals, &signal, sizeof signal) == sizeof signal)
+    on_signal(static_cast<int>(signal.ssi_signo));
+  for (const size_t i : readers) {
+    if (ranks_[i].link) ranks_[i].link->flush();
+    if (ranks_[i].link) receive(i);
+  }
+  reap_ways();
+  keep_time();
+}
+
+// The links are closed, and the agents, which have nothing left, end.
+void Supervisor::part() {
+  for (Rank& rank : ranks_) rank.link.reset();
+  const auto end = Clock::now() + ticks(kOrphanGrace);
+  const auto waits = [](const Rank& rank) { return rank.way > 0; };
+  for (reap_ways(); std::any_of(ranks_.begin(), ranks_.end(), waits) && Clock::now() < end; reap_ways())
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+}
+
+int Supervisor::run(int signals) {
+  start_all();
+  while (!finished_) {
+    turn(signals);
+    if (all_gone()) settle();
+  }
+  part();
+  return code_;
+}
+
+}  // namespace flagscale::launch

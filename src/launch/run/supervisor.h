@@ -1,0 +1,93 @@
+#pragma once
+// Follows one run of a job from its first start to its end.
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/job.h"
+#include "launch/record/run_record.h"
+#include "launch/run/live_output.h"
+#include "launch/run/rank_link.h"
+#include "launch/run/run_job.h"
+#include "launch/run/watch.h"
+
+namespace flagscale::launch {
+
+class Supervisor {
+ public:
+  Supervisor(const Job& job, const RunOptions& options, RunRecord& record, OpenLink open_link, bool shown);
+  ~Supervisor();
+
+  // Called once, when every rank has started.
+  std::function<void()> on_running;
+
+  // Until nothing of the job runs any more. `signals`: a signalfd of SIGINT, SIGTERM and SIGHUP.
+  int run(int signals);
+
+  // Why the run failed; "" where it did not.
+  const std::string& failure() const { return failure_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Rank {
+    const NodeTask* task = nullptr;
+    std::unique_ptr<RankLink> link;
+    pid_t way = 0;  // the child that was the link, until it is reaped
+    ProcessId agent, process;
+    bool started = false, gone = true, told_to_stop = false;
+    std::optional<ExitStatus> status;
+    std::optional<Clock::time_point> surely_gone;  // a host that is out of reach
+    std::optional<Watch> watch;
+    Clock::time_point noted;  // progress was last written
+  };
+
+  void start_all();
+  void open(size_t rank);
+  void turn(int signals);
+  void on_signal(int number);
+  void receive(size_t rank);
+  void on_report(size_t rank, const Report& report);
+  void on_link_lost(size_t rank, const std::string& what);
+  void reap_ways();
+  void keep_time();
+  void look_for_silence(Clock::time_point now);
+  void write_hang_report();
+  void fail_rank(size_t rank, const std::string& what, double grace, int code, bool final);
+  void end_all(double grace, bool by_user);
+  void settle();  // once nothing runs: finished, or start anew
+  void part();
+  bool all_gone() const;
+  std::string place(size_t rank) const;  // "rank 1 on host b"
+
+  const Job& job_;
+  const RunOptions& options_;
+  RunRecord& record_;
+  OpenLink open_link_;
+  LiveOutput output_;
+  std::vector<Rank> ranks_;
+  RunState state_ = RunState::kStarting;
+  void enter(RunState state);
+
+  bool ending_ = false, finished_ = false, final_ = false;
+  int stop_signal_ = 0, attempt_ = 0, restarts_ = 0, code_ = 0;
+  std::string failure_;
+  std::optional<size_t> culprit_;
+  Clock::time_point looked_ = Clock::now(), ticked_ = looked_;
+
+  struct HangReport {
+    std::string text;
+    size_t waiting = 0;
+    Clock::time_point due;
+  };
+  std::optional<HangReport> hang_;
+  std::optional<size_t> hung_;
+};
+
+}  // namespace flagscale::launch
