@@ -108,7 +108,7 @@ TEST(LoraServing, UnloadingAnswersWhenTheLastRequestHasEnded) {
   const AdapterServer server;
   const std::string expected = server.text("first", 100);
   auto running = std::async(std::launch::async, [&] { return server.text("first", 100); });
-  while (server.http->get("/load")["server_load"] == 0 &&
+  while (server.http->metric("vllm:num_requests_running") == 0 &&
          running.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
   }
   EXPECT_EQ(server.unload("first").status, 200);

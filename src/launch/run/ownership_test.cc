@@ -26,8 +26,8 @@ class Ownership : public JobTest {
     for (const char* name : kMembers) members.push_back(process_in(name));
     return members;
   }
-  static testing::AssertionResult gone(const std::vector<int>& members, double seconds) {
-    if (soon([&] { return std::none_of(members.begin(), members.end(), is_there); }, seconds))
+  static testing::AssertionResult gone(const std::vector<int>& members, double within) {
+    if (soon([&] { return std::none_of(members.begin(), members.end(), is_there); }, within))
       return testing::AssertionSuccess();
     testing::AssertionResult left = testing::AssertionFailure();
     for (size_t i = 0; i < members.size(); ++i)
