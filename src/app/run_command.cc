@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/command.h"
+#include "app/job.h"
 #include "app/serving.h"
 #include "app/training.h"
 #include "base/error.h"
@@ -35,8 +36,14 @@ void run_service(const config::Composed& composed, bool json) {
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
 }
 
-void run(const TrainingRequest& request) {
+struct Request : TrainingRequest {
+  std::string engine;
+};
+
+void run(const Request& request) {
   const config::Composed composed = config::compose(request.configuration);
+  if (const std::string engine = engine_of(composed, request.engine); engine != "native")
+    return run_foreign(composed, engine, request.configuration.folder, request.json);
   const std::string type = task_type(composed);
   if (type == "train") return run_training(request, composed);
   if (type == "inference") return run_inference(composed, plans_only(composed, type), request.json);
@@ -46,10 +53,12 @@ void run(const TrainingRequest& request) {
 }
 
 void setup(CLI::App& app) {
-  const auto request = std::make_shared<TrainingRequest>();
+  const auto request = std::make_shared<Request>();
   app.add_option("--config-path", request->configuration.folder, "folder of the configuration")->required();
   app.add_option("--config-name", request->configuration.name, "file in it, without .yaml")->required();
   app.add_option("overrides", request->configuration.overrides, "key=value, +key=value, ~key, group=option");
+  app.add_option("--engine", request->engine,
+                 "native (this program), yaml (the engine that the YAML names), or a foreign engine's name");
   app.add_flag("--json", request->json, "results as JSON objects; log lines go to stderr");
   app.footer(
       "Examples:\n  flagscale run --config-path examples/aquila/conf --config-name train action=dryrun\n"

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kMostSlots = 1 << 16;
 
-struct Place {
+struct Line {
   const std::string& file;
   int line;
   std::string text() const { return fmt::format("{}:{}", file, line); }
@@ -29,28 +29,28 @@ std::vector<std::string> words_of(const std::string& line) {
   return words;
 }
 
-int read_slots(const std::string& word, const Place& place) {
+int read_slots(const std::string& word, const Line& at) {
   const std::string digits = word.substr(word.find('=') + 1);
   int slots = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), slots);
   if (error != std::errc() || end != digits.data() + digits.size() || slots < 1 || slots > kMostSlots)
-    fail(ErrorKind::kConfig, "{}: '{}' must be slots=N with a count of devices from 1 to {}", place.text(),
-         word, kMostSlots);
+    fail(ErrorKind::kConfig, "{}: '{}' must be slots=N with a count of devices from 1 to {}", at.text(), word,
+         kMostSlots);
   return slots;
 }
 
-Host read_host(const std::vector<std::string>& words, const Place& place) {
+Host read_host(const std::vector<std::string>& words, const Line& at) {
   if (words.size() < 2 || !words[1].starts_with("slots="))
     fail(ErrorKind::kConfig, "{}: '{}' is no host: write NAME slots=N, for instance `{} slots=8 type=A100`",
-         place.text(), fmt::join(words, " "), words[0].find('=') == std::string::npos ? words[0] : "worker0");
-  Host host{words[0], read_slots(words[1], place), ""};
+         at.text(), fmt::join(words, " "), words[0].find('=') == std::string::npos ? words[0] : "worker0");
+  Host host{words[0], read_slots(words[1], at), ""};
   size_t read = 2;
   if (words.size() > read && words[read].starts_with("type=")) host.type = words[read++].substr(5);
   if (read == 3 && host.type.empty())
     fail(ErrorKind::kConfig, "{}: type= has no name: write type=A100, or leave it out on every line",
-         place.text());
+         at.text());
   if (words.size() > read)
-    warn("{}: '{}' is not read: a line is NAME slots=N [type=T], in this order", place.text(), words[read]);
+    warn("{}: '{}' is not read: a line is NAME slots=N [type=T], in this order", at.text(), words[read]);
   return host;
 }
 
@@ -87,14 +87,14 @@ std::vector<Host> read_hostfile(const std::string& path) {
   std::map<std::string, int> lines;  // of the hosts
   int number = 0;
   for (std::string line; std::getline(in, line);) {
-    const Place place{path, ++number};
+    const Line at{path, ++number};
     const std::vector<std::string> words = words_of(line);
     if (words.empty()) continue;
-    hosts.push_back(read_host(words, place));
+    hosts.push_back(read_host(words, at));
     const auto [first, is_new] = lines.emplace(hosts.back().name, number);
     if (!is_new)
       fail(ErrorKind::kConfig, "{}: host {} stands in line {} already: give it one line, with all its slots",
-           place.text(), first->first, first->second);
+           at.text(), first->first, first->second);
   }
   if (hosts.empty()) fail(ErrorKind::kConfig, "{} names no host: write a line a host, `NAME slots=N`", path);
   check_types(hosts, path);

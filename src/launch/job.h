@@ -29,6 +29,14 @@ struct NodeTask {
   Host host;
   Command command;
   std::filesystem::path output;  // <log>/host_<rank>_<host>.output: its stdout and stderr
+  std::vector<Command> prepare;  // run one after the other to their end, before the command; one that fails
+                                 // fails the node
+};
+
+// A file that a command reads. Written before anything starts, on every host that does not share the folder.
+struct JobFile {
+  std::filesystem::path path;
+  std::string text;
 };
 
 struct Job {
@@ -41,6 +49,9 @@ struct Job {
   std::string after_stop;
   int ssh_port = 22;
   int max_restarts = 0;
+  int port = 0;                                // where a service answers; 0: it is none, or does not say
+  std::vector<std::filesystem::path> folders;  // made on every host before its command starts
+  std::vector<JobFile> files;
   std::vector<NodeTask> nodes;  // by rank
 };
 

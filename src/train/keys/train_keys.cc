@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "config/compose.h"
 #include "config/experiment_keys.h"
+#include "config/required.h"
 #include "config/resolve.h"
 #include "config/schema.h"
 #include "train/keys/key_groups.h"
@@ -38,18 +39,6 @@ std::string place(const config::FlatKey& key) {
   const std::string near = train_schema().nearest_name(key.name);
   fail(ErrorKind::kConfig, "{} is no key of a training run{}", place(key),
        near.empty() ? "" : "; did you mean '" + near + "'?");
-}
-
-// FlagScale's files mark what a user must fill in by "${data_path:??}" and the like, which never resolve.
-[[noreturn]] void not_set(const config::FlatKey& key, const config::ResolutionError& error) {
-  const std::string& text = key.node->text;
-  const bool placeholder = text == "???" || (text.starts_with("${") &&
-                                             (text.find("??}") != std::string::npos || text.ends_with(":}")));
-  if (placeholder || error.exception() == "InterpolationToMissingValueError" ||
-      error.exception() == "MissingMandatoryValue")
-    fail(ErrorKind::kConfig, "required value {} is not set ({}); give it as an override: {}=VALUE", key.path,
-         describe(key.node->origin), key.path);
-  fail(ErrorKind::kConfig, "{}: {}", place(key), error.what());
 }
 
 class Reader {
@@ -99,7 +88,7 @@ class Reader {
     try {
       return config::resolve(flat.node);
     } catch (const config::ResolutionError& error) {
-      not_set(flat, error);
+      config::refuse_unresolved(flat.path, flat.node, error);
     }
   }
 

@@ -1,0 +1,25 @@
+#pragma once
+// A task of `flagscale run` on a foreign engine.
+
+#include <filesystem>
+#include <string>
+
+#include "config/compose.h"
+#include "launch/job.h"
+
+namespace flagscale {
+
+// The engine that runs a task: `given` where it is not empty, else experiment.task.engine, else "native",
+// which is ours. "yaml" is the one that the YAML names.
+std::string engine_of(const config::Composed& composed, const std::string& given);
+
+// action=dryrun writes the job's files and prints its commands; run starts it. folder: the configuration's.
+// Throws Error.
+void run_foreign(const config::Composed& composed, const std::string& engine,
+                 const std::filesystem::path& folder, bool json);
+
+// Starts a job and returns when it has ended well; when it has not, this process ends with the job's exit
+// code.
+void run_job(const launch::Job& job);
+
+}  // namespace flagscale

@@ -1,0 +1,176 @@
+#include "launch/job_files.h"
+#include "launch/job_test_support.h"
+
+namespace flagscale::launch {
+namespace {
+
+const char* const kOneHost = R"(
+experiment:
+  exp_name: s
+  exp_dir: .
+  task: {type: serve}
+  runner: {hostfile: null, deploy: {use_fs_serve: false}}
+  envs: {CUDA_VISIBLE_DEVICES: 0, nodes_envs: {b: {CUDA_VISIBLE_DEVICES: "4,5"}}}
+serve:
+  - serve_id: vllm_model
+    engine: vllm
+    engine_args: {model: /m, port: 9000, json: '{"a": 1}'}
+)";
+
+class Scripts : public JobTest {
+ protected:
+  std::string file(const Job& job) { return job.files.at(0).text; }
+};
+
+TEST_F(Scripts, ServeReadsTheWholeConfiguration) {
+  configure(kOneHost);
+  const Job made = job();
+  EXPECT_EQ(made.engine, "scripts");
+  EXPECT_EQ(made.port, 9000);
+  EXPECT_EQ(made.log, out() + "/serve_logs");
+  EXPECT_EQ(made.nodes.at(0).command.argv, (Words{"python", "flagscale/serve/run_inference_engine.py",
+                                                  "--config-path=" + out() + "/serve_logs/scripts/serve.yaml",
+                                                  "--log-dir=" + out() + "/serve_logs"}));
+  EXPECT_EQ(made.nodes[0].command.env.at("CUDA_VISIBLE_DEVICES"), "0");
+  EXPECT_TRUE(made.nodes[0].prepare.empty());
+  EXPECT_EQ(made.files.at(0).path, out() + "/serve_logs/scripts/serve.yaml");
+  EXPECT_NE(file(made).find("exp_name: s"), std::string::npos);
+  EXPECT_NE(file(made).find(R"(json: "{\"a\": 1}")"), std::string::npos) << file(made);
+}
+
+TEST_F(Scripts, WhichScriptServes) {
+  configure(kOneHost);
+  EXPECT_EQ(argv({"experiment.runner.deploy.use_fs_serve=true"})[1], "flagscale/serve/run_fs_serve_vllm.py");
+  EXPECT_EQ(argv({"~experiment.runner.deploy"})[1], "flagscale/serve/run_fs_serve_vllm.py");
+  EXPECT_EQ(argv({"+experiment.runner.deploy.prefill_decode_disaggregation=true"})[1],
+            "flagscale/serve/run_disagg_xpyd_router.py");
+  EXPECT_EQ(argv({"serve.0.engine=null"})[1], "flagscale/serve/run_serve.py");
+  EXPECT_EQ(argv({"+experiment.task.entrypoint=my/server.py"})[1], "my/server.py");
+  EXPECT_NE(refusal({"+experiment.task.entrypoint=server"}).find("expected a Python file"),
+            std::string::npos);
+}
+
+// The oldest place; FlagScale moves it whole.
+TEST_F(Scripts, DeployMayStandBesideTheRunner) {
+  configure(kOneHost);
+  EXPECT_EQ(argv({"~experiment.runner.deploy", "+experiment.deploy.use_fs_serve=false"})[1],
+            "flagscale/serve/run_inference_engine.py");
+  EXPECT_EQ(job({"+experiment.deploy.port=7001"}).port, 7001);
+}
+
+TEST_F(Scripts, PortOfTheCommandLineOverDeployOverTheEntry) {
+  configure(kOneHost);
+  EXPECT_EQ(job({"~serve.0.engine_args.port"}).port, 8000);
+  EXPECT_EQ(job({"+experiment.runner.deploy.port=7001"}).port, 7001);
+  const Job made = job({"+experiment.runner.deploy.port=7001", "+experiment.runner.cli_args.port=7002"});
+  EXPECT_EQ(made.port, 7002);
+  EXPECT_NE(file(made).find("\n      port: 7002\n"), std::string::npos) << file(made);
+  EXPECT_EQ(job({"~experiment.runner.deploy", "+experiment.runner.cli_args.port=7003"}).port, 7003);
+}
+
+TEST_F(Scripts, TheCommandLineGivesModelAndArguments) {
+  configure(kOneHost);
+  const std::string text =
+      file(job({"+experiment.runner.cli_args.model_path=/other",
+                R"(+experiment.runner.cli_args.engine_args='{"max_model_len": 4096}')"}));
+  EXPECT_NE(text.find("model: /other"), std::string::npos) << text;
+  EXPECT_NE(text.find("max_model_len: 4096"), std::string::npos) << text;
+  EXPECT_NE(refusal({"+experiment.runner.cli_args.engine_args='{max'"}).find("is no JSON object"),
+            std::string::npos);
+}
+
+TEST_F(Scripts, OverSeveralHostsThroughRay) {
+  configure(kOneHost);
+  const Job made =
+      job({hostfile("a slots=8 type=gpu\nb slots=2 type=npu\n"), "+experiment.runner.master_port=6380"});
+  ASSERT_EQ(made.nodes.size(), 2u);
+  ASSERT_EQ(made.nodes[0].prepare.size(), 1u);
+  EXPECT_EQ(made.nodes[0].prepare[0].argv, (Words{"ray", "start", "--head", "--port=6380", "--num-gpus=8"}));
+  EXPECT_EQ(made.nodes[0].command.argv[1], "flagscale/serve/run_inference_engine.py");
+  EXPECT_EQ(made.nodes[1].command.argv,
+            (Words{"ray", "start", "--address=a:6380", R"(--resources={"npu":2})", "--block"}));
+  EXPECT_EQ(made.nodes[1].command.env.at("CUDA_VISIBLE_DEVICES"), "4,5");
+  EXPECT_NE(file(made).find("nodes:\n"), std::string::npos) << file(made);
+}
+
+TEST_F(Scripts, FlagScalesServerNeedsRay) {
+  configure(kOneHost);
+  const Words fs{"experiment.runner.deploy.use_fs_serve=true"};
+  EXPECT_EQ(job(fs).nodes[0].prepare.at(0).argv, (Words{"ray", "start", "--head"}));
+  Words typed = fs;
+  typed.insert(typed.end(), {"+experiment.runner.device_type=cpu", "+experiment.runner.nproc_per_node=4"});
+  EXPECT_EQ(job(typed).nodes[0].prepare.at(0).argv, (Words{"ray", "start", "--head", "--num-cpus=4"}));
+  EXPECT_NE(
+      refusal({fs[0], "+experiment.runner.device_type=cpu"}).find("give experiment.runner.nproc_per_node"),
+      std::string::npos);
+}
+
+TEST_F(Scripts, WhatIsNotToServeIsTold) {
+  configure(kOneHost);
+  EXPECT_NE(refusal({"~serve"}).find("no `serve`"), std::string::npos);
+  EXPECT_NE(refusal({"serve.0.engine_args.model=null"}).find("engine_args.model is missing"),
+            std::string::npos);
+  EXPECT_NE(refusal({"serve.0.engine_args.model=\?\?\?"})
+                .find("required value serve[0].engine_args.model is not set"),
+            std::string::npos)
+      << refusal({"serve.0.engine_args.model=\?\?\?"});
+}
+
+TEST_F(Scripts, InferenceReadsItsSection) {
+  configure(R"(
+experiment: {exp_name: i, exp_dir: ., runner: {hostfile: null}, model: /m,
+  task: {type: inference, backend: vllm, entrypoint: flagscale/inference/inference_aquila.py}}
+inference: {llm: {model: "${experiment.model}"}, generate: {prompts: [a]}}
+)");
+  const Job made = job();
+  EXPECT_EQ(made.nodes.at(0).command.argv,
+            (Words{"python", "flagscale/inference/inference_aquila.py",
+                   "--config-path=" + out() + "/inference_logs/scripts/inference.yaml"}));
+  EXPECT_EQ(file(made), "llm:\n  model: /m\ngenerate:\n  prompts:\n    - a\n");
+  EXPECT_EQ(job({hostfile("a slots=8\nb slots=8\n")}).nodes.size(), 2u);
+}
+
+// `save_dir:` without a value makes the folder "None" in FlagScale.
+TEST_F(Scripts, CompressReadsWhatHydraKeeps) {
+  configure(R"(
+experiment: {exp_name: c, exp_dir: ., runner: {hostfile: null},
+  task: {type: compress, entrypoint: flagscale/compress/compressor_emu3.py}}
+compress: {system: {save_dir: , logging: {log_interval: 1}}}
+hydra: {run: {dir: "${experiment.exp_dir}/hydra"}}
+)");
+  const Job made = job();
+  EXPECT_EQ(made.log, out() + "/compress_logs");
+  EXPECT_EQ(made.nodes.at(0).command.argv, (Words{"python", "flagscale/compress/compressor_emu3.py",
+                                                  "--config-path=" + out() + "/hydra/.hydra/config.yaml"}));
+  EXPECT_EQ(made.files.at(0).path, out() + "/hydra/.hydra/config.yaml");
+  for (const auto& folder : made.folders) EXPECT_NE(folder.filename(), "None");
+}
+
+// FlagScale keeps the command in a double-quoted variable of its script: there the shell takes inner quotes
+// away.
+TEST_F(Scripts, TheScriptForReadingKeepsEveryWord) {
+  configure(kOneHost);
+  Job made = job({"+experiment.envs.JSON='{\"a\": \"$HOME\"}'"});
+  made.nodes[0].command.argv = {"echo", "--json", R"({"a": "it's"})", "--empty", ""};
+  const std::string script = run_script(made, made.nodes[0]);
+  EXPECT_NE(script.find(R"(export JSON='{"a": "$HOME"}')"), std::string::npos) << script;
+  EXPECT_NE(script.find("exec echo \\\n  --json '{\"a\": \"it'\\''s\"}' \\\n  --empty '' >> "),
+            std::string::npos)
+      << script;
+}
+
+TEST_F(Scripts, TheLayoutIsFlagScales) {
+  configure(kOneHost);
+  const Job made = job();
+  write_job_files(made);
+  for (const char* file : {"serve_logs/scripts/serve.yaml", "serve_logs/scripts/host_0_localhost_run.sh"})
+    EXPECT_TRUE(std::filesystem::exists(out() + "/" + file)) << file;
+  folder_.put("file", "");
+  Job blocked = made;
+  blocked.log = folder_.path + "/file/logs";
+  blocked.files.clear();
+  EXPECT_THROW(write_job_files(blocked), Error);
+}
+
+}  // namespace
+}  // namespace flagscale::launch

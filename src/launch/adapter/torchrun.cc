@@ -1,0 +1,268 @@
+#include "launch/adapter/torchrun.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/nearest.h"
+
+namespace flagscale::launch {
+namespace {
+
+using config::Entry;
+using config::Kind;
+using config::Node;
+using config::NodePtr;
+using Names = std::vector<std::string>;
+
+// Keys of experiment.runner that are the launcher's; the others are torchrun's own options, passed on.
+const Names kRunnerKeys{"type",
+                        "backend",
+                        "per_node_task",
+                        "hostfile",
+                        "ssh_port",
+                        "master_addr",
+                        "master_port",
+                        "no_shared_fs",
+                        "enable_monitoring",
+                        "hang_detection_timeout",
+                        "docker",
+                        "deploy",
+                        "cli_args",
+                        "device_type",
+                        "enable_gpu_health_check",
+                        "ray_port",
+                        "runtime_env",
+                        "ray_dashboard_port",
+                        "ray_include_dashboard"};
+const Names kTorchrunOptions{"nnodes",
+                             "nproc_per_node",
+                             "rdzv_backend",
+                             "rdzv_endpoint",
+                             "rdzv_id",
+                             "rdzv_conf",
+                             "standalone",
+                             "max_restarts",
+                             "monitor_interval",
+                             "start_method",
+                             "role",
+                             "module",
+                             "no_python",
+                             "run_path",
+                             "log_dir",
+                             "redirects",
+                             "tee",
+                             "local_ranks_filter",
+                             "node_rank",
+                             "local_addr",
+                             "logs_specs",
+                             "event_log_handler",
+                             "numa_binding",
+                             "signals_to_handle"};
+
+bool among(const Names& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// A misspelt key breaks the launch on every host; what is new in torchrun passes.
+void check_option(const Entry& entry) {
+  const std::string& key = entry.key.text;
+  if (among(kTorchrunOptions, key)) return;
+  Names known = kTorchrunOptions;
+  known.insert(known.end(), kRunnerKeys.begin(), kRunnerKeys.end());
+  const std::string near = nearest(key, known), where = describe(entry.value->origin);
+  if (!near.empty())
+    fail(ErrorKind::kConfig,
+         "{}{}experiment.runner.{} is no key of the runner and no option of torchrun; did you "
+         "mean '{}'?",
+         where, where.empty() ? "" : ": ", key, near);
+  info("experiment.runner.{} is passed on to torchrun", key);
+}
+
+struct Options {
+  std::vector<std::pair<std::string, std::string>> all;  // in order; "" for a flag alone
+  void set(const std::string& key, const std::string& value) {
+    const auto it = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.first == key; });
+    if (it == all.end())
+      all.emplace_back(key, value);
+    else
+      it->second = value;
+  }
+};
+
+Options given_options(const NodePtr& runner) {
+  Options options;
+  for (const Entry& entry : runner->entries) {
+    const Node& value = *entry.value;
+    if (among(kRunnerKeys, entry.key.text) || value.kind == Kind::kNull) continue;
+    check_option(entry);
+    if (value.kind != Kind::kBool)
+      options.set(entry.key.text, python_str(value));
+    else if (value.flag)
+      options.set(entry.key.text, "");
+  }
+  return options;
+}
+
+std::string time_name() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now);
+  const auto rest = std::chrono::duration_cast<std::chrono::microseconds>(now - seconds);
+  return fmt::format("{:%Y%m%d_%H%M%S}.{:06}", fmt::localtime(static_cast<std::time_t>(seconds.count())),
+                     rest.count());
+}
+
+// What holds for all hosts.
+struct Torchrun {
+  const Experiment& e;
+  const Placement& placement;
+  NodePtr runner = e.map("experiment.runner");
+  std::string backend = e.text("experiment.runner.backend", "torchrun");
+  std::string id = e.text("experiment.runner.rdzv_id", "default");
+  bool each_alone = e.flag("experiment.runner.per_node_task");
+  std::filesystem::path details = {};
+  std::string time = time_name();
+
+  std::vector<std::string> command(const Place& place) const {
+    const int rank = each_alone ? 0 : place.rank;
+    const std::string master = each_alone ? "localhost" : placement.master;
+    std::filesystem::path logs = details / host_name_of(e, rank, place.host) / time;
+    if (backend != "torchrun") logs /= id;
+    Options options = given_options(runner);
+    options.set("rdzv_id", id);
+    options.set("nnodes", std::to_string(each_alone ? 1 : placement.nodes));
+    options.set("node_rank", std::to_string(rank));
+    options.set("nproc_per_node", std::to_string(place.processes));
+    options.set("rdzv_backend", e.text("experiment.runner.rdzv_backend", "c10d"));
+    options.set("rdzv_endpoint",
+                e.text("experiment.runner.rdzv_endpoint", fmt::format("{}:{}", master, placement.port)));
+    options.set("log_dir", logs.string());
+    for (const char* key : {"redirects", "tee"})
+      options.set(key, e.text(std::string("experiment.runner.") + key, "3"));
+    std::vector<std::string> argv{backend};
+    for (const auto& [key, value] : options.all) {
+      argv.push_back("--" + key);
+      if (!value.empty()) argv.push_back(value);
+    }
+    return argv;
+  }
+};
+
+// `--flag [values…]` in argv from `first` on: where it is, and where the next begins.
+std::pair<size_t, size_t> find_flag(const Names& argv, size_t first, const std::string& flag) {
+  const auto at = static_cast<size_t>(
+      std::find(argv.begin() + static_cast<std::ptrdiff_t>(first), argv.end(), flag) - argv.begin());
+  size_t end = std::min(at + 1, argv.size());
+  while (end < argv.size() && !argv[end].starts_with("--")) ++end;
+  return {at, end};
+}
+
+void set_flag(Names& argv, size_t first, const std::string& flag, const Names& values, bool present) {
+  const auto [at, end] = find_flag(argv, first, flag);
+  argv.erase(argv.begin() + static_cast<std::ptrdiff_t>(at), argv.begin() + static_cast<std::ptrdiff_t>(end));
+  if (!present) return;
+  Names flags{flag};
+  flags.insert(flags.end(), values.begin(), values.end());
+  argv.insert(argv.begin() + static_cast<std::ptrdiff_t>(at), flags.begin(), flags.end());
+}
+
+// What the top level says for this host's type and for itself: true and false, in quotes or not, put a flag
+// in or take it out; another value is the flag's.
+void apply_settings(const Node& settings, size_t first, Names& argv) {
+  for (const Entry& entry : settings.entries) {
+    if (entry.key.text == "build_dir" || entry.value->kind == Kind::kNull) continue;
+    std::string flag = "--" + entry.key.text;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    std::string text = python_str(*entry.value), lower = text;
+    std::transform(text.begin(), text.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    Names values;
+    if (entry.value->kind == Kind::kList)
+      for (const NodePtr& item : entry.value->items) values.push_back(python_str(*item));
+    else if (lower != "true" && lower != "false")
+      values.push_back(text);
+    set_flag(argv, first, flag, values, lower != "false");
+  }
+}
+
+// FlagScale makes "None" a folder of that name. It is what YAML calls null, written in Python's way.
+bool is_none(const NodePtr& value) {
+  return !value || value->kind == Kind::kNull ||
+         (value->kind == Kind::kString && (value->text.empty() || value->text == "None"));
+}
+
+void set_path(const NodePtr& section, const std::string& key, const std::filesystem::path& otherwise) {
+  const NodePtr given = section->find({key});
+  if (given && given->kind == Kind::kString && given->text == "None")
+    warn("{}: {} is the text 'None': read as null, which is {}", describe(given->origin), key,
+         otherwise.string());
+  section->set(
+      {key}, Node::string(is_none(given) ? otherwise.string() : absolute_path(python_str(*given)).string()));
+}
+
+NodePtr section_of(const NodePtr& tree, const std::string& key) {
+  const NodePtr section = tree->find({key});
+  if (section && section->kind == Kind::kMap) return section;
+  tree->set({key}, Node::map());
+  return tree->find({key});
+}
+
+std::string text_of(const Node& train, const char* section, const char* key) {
+  return python_str(*train.find({"system"})->find({section})->find({key}));
+}
+
+}  // namespace
+
+NodePtr train_tree(const Experiment& e, const Job& job) {
+  const NodePtr train = e.map("train");
+  if (train->entries.empty()) fail(ErrorKind::kConfig, "the configuration has no `train`: nothing to do");
+  const NodePtr system = section_of(train, "system");
+  if (e.flag("experiment.runner.no_shared_fs")) system->set({"no_shared_fs"}, Node::boolean(true));
+  const NodePtr checkpoint = section_of(system, "checkpoint"), logging = section_of(system, "logging");
+  set_path(checkpoint, "save", job.experiment / "checkpoints");
+  set_path(checkpoint, "load", job.experiment / "checkpoints");
+  set_path(logging, "wandb_save_dir", job.experiment / "wandb");
+  set_path(logging, "tensorboard_dir", job.experiment / "tensorboard");
+  return train;
+}
+
+NodePtr merged_sections(const Node& train) {
+  const NodePtr merged = Node::map();
+  for (const char* name : {"system", "model", "data"})
+    if (const NodePtr section = train.find({name}); section && section->kind == Kind::kMap)
+      for (const Entry& entry : section->entries) merged->set(entry.key, entry.value->copy());
+  return merged;
+}
+
+void fill_torchrun(const Experiment& e, const Placement& placement, const Node& train, const Names& arguments,
+                   Job& job) {
+  const std::string script = e.text("experiment.task.entrypoint");
+  if (script.empty())
+    fail(ErrorKind::kConfig,
+         "required value experiment.task.entrypoint is not set: the script that torchrun starts");
+  Torchrun torchrun{e, placement};
+  const std::string details = e.text("experiment.runner.log_dir");
+  torchrun.details = details.empty() ? job.log / "details" : absolute_path(details);
+  for (const auto& [section, key] : {std::pair{"checkpoint", "load"},
+                                     {"checkpoint", "save"},
+                                     {"logging", "tensorboard_dir"},
+                                     {"logging", "wandb_save_dir"}})
+    job.folders.emplace_back(text_of(train, section, key));
+  job.folders.push_back(torchrun.details);
+  for (const Place& place : placement.places) {
+    NodeTask task = node_task(e, place, job, script, {"third_party/Megatron-LM", ""});
+    Names& argv = task.command.argv = torchrun.command(place);
+    argv.push_back(script);
+    const size_t first = argv.size();
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    if (!place.host.type.empty())
+      set_flag(argv, first, "--hetero-current-device-type", {place.host.type}, true);
+    apply_settings(*place.settings, first, argv);
+    job.nodes.push_back(std::move(task));
+  }
+}
+
+}  // namespace flagscale::launch

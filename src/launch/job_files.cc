@@ -1,0 +1,90 @@
+#include "launch/job_files.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace flagscale::launch {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string word(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+=:,@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
+// A flag and its values a line.
+std::string lines_of(const std::vector<std::string>& argv) {
+  std::string text;
+  for (const std::string& one : argv)
+    text += (text.empty() ? "" : one.starts_with("--") ? " \\\n  " : " ") + word(one);
+  return text;
+}
+
+nlohmann::ordered_json json_of(const NodeTask& task) {
+  nlohmann::ordered_json node{{"host", task.host.name},
+                              {"rank", task.rank},
+                              {"env", task.command.env},
+                              {"argv", task.command.argv},
+                              {"directory", task.command.directory.string()},
+                              {"output", task.output.string()}};
+  for (const Command& command : task.prepare) node["prepare"].push_back(command.argv);
+  return node;
+}
+
+void write_file(const fs::path& path, const std::string& text) {
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  if (error)
+    fail(ErrorKind::kResource, "cannot make the folder {}: {}", path.parent_path().string(), error.message());
+  errno = 0;
+  std::ofstream out(path, std::ios::binary);
+  out << text << std::flush;
+  if (!out) fail(ErrorKind::kResource, "cannot write {}: {}", path.string(), std::strerror(errno));
+}
+
+}  // namespace
+
+std::string shell_text(const Command& command) { return lines_of(command.argv); }
+
+std::string run_script(const Job& job, const NodeTask& task) {
+  std::string text = fmt::format(
+      "#!/bin/bash\n# What runs on {} as rank {}, for reading: flagscale starts the command itself, without "
+      "a shell.\n",
+      task.host.name, task.rank);
+  for (const auto& [key, value] : task.command.env) text += "export " + key + "=" + word(value) + "\n";
+  text += "mkdir -p";
+  for (const fs::path& folder : job.folders) text += " " + word(folder.string());
+  text += "\ncd " + word(task.command.directory.string()) + "\n";
+  if (!job.before_start.empty()) text += job.before_start + "\n";
+  for (const Command& command : task.prepare) text += lines_of(command.argv) + " || exit\n";
+  return text + "exec " + lines_of(task.command.argv) + " >> " + word(task.output.string()) + " 2>&1\n";
+}
+
+std::string to_json(const Job& job) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const NodeTask& task : job.nodes) list.push_back(json_of(task));
+  return list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+void write_job_files(const Job& job) {
+  for (const JobFile& file : job.files) write_file(file.path, file.text);
+  for (const NodeTask& task : job.nodes) {
+    const fs::path script = job.log / "scripts" / fmt::format("host_{}_{}_run.sh", task.rank, task.host.name);
+    write_file(script, run_script(job, task));
+    std::error_code ignored;
+    fs::permissions(script, fs::perms::owner_exec, fs::perm_options::add, ignored);
+  }
+}
+
+}  // namespace flagscale::launch

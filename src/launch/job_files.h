@@ -1,0 +1,22 @@
+#pragma once
+// What a job leaves to be read: FlagScale's layout below the log folder, and its commands as text.
+
+#include <string>
+
+#include "launch/job.h"
+
+namespace flagscale::launch {
+
+// A command as a shell would take it. For reading, and for copying by hand: nothing is started from it.
+std::string shell_text(const Command& command);
+
+// One host's part as a script that does the same: folders, environment, the user's own text, the command.
+std::string run_script(const Job& job, const NodeTask& task);
+
+// [{"host", "rank", "env", "argv", "directory", "output"}, …], one a host, and "prepare" where there is some.
+std::string to_json(const Job& job);
+
+// Writes job.files, and <log>/scripts/host_<rank>_<host>_run.sh. Throws Error{kResource} naming the file.
+void write_job_files(const Job& job);
+
+}  // namespace flagscale::launch

@@ -1,0 +1,173 @@
+#include "launch/placement.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "launch/hostfile.h"
+
+namespace flagscale::launch {
+namespace {
+
+using config::Entry;
+using config::Kind;
+using config::Node;
+using config::NodePtr;
+using Environment = std::map<std::string, std::string>;
+
+const std::string kRunner = "experiment.runner.";
+
+// "2", or "2:4", of which FlagScale takes the least.
+int64_t nodes_wanted(const Experiment& e, int64_t otherwise) {
+  const std::string path = kRunner + "nnodes", text = e.text(path);
+  if (text.find(':') == std::string::npos) return e.number(path, otherwise, 1);
+  int64_t least = 0, most = 0;
+  char colon = 0, more = 0;
+  std::istringstream in(text);
+  if (!(in >> least >> colon >> most) || colon != ':' || in >> more || least < 1 || most < least)
+    fail(ErrorKind::kConfig, "{} is '{}', expected a count of hosts, or MIN:MAX", e.place(path), text);
+  return least;
+}
+
+std::vector<Host> all_hosts(const Experiment& e) {
+  const std::string hostfile = e.text(kRunner + "hostfile");
+  if (hostfile.empty()) {
+    if (const int64_t wanted = nodes_wanted(e, 1); wanted > 1)
+      warn(
+          "{} is {}, but there is no hostfile: this machine alone runs it. Give "
+          "experiment.runner.hostfile=FILE",
+          e.place(kRunner + "nnodes"), wanted);
+    return {{"localhost", 0, ""}};
+  }
+  std::vector<Host> hosts = read_hostfile(hostfile);
+  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts.size())));
+  if (wanted > hosts.size())
+    warn("{} is {}, but {} names {}: these run it", e.place(kRunner + "nnodes"), wanted, hostfile,
+         hosts.size());
+  hosts.resize(std::min(hosts.size(), wanted));
+  return hosts;
+}
+
+// A layer of experiment.envs. null takes a variable back.
+void put(const Node& layer, const std::string& path, Environment& env) {
+  for (const Entry& entry : layer.entries) {
+    const std::string& key = entry.key.text;
+    if (entry.value->is_container())
+      fail(ErrorKind::kConfig, "{}: {}.{} must be one value, got {}", describe(entry.value->origin), path,
+           key, config::name(entry.value->kind));
+    if (entry.value->kind == Kind::kNull)
+      env.erase(key);
+    else
+      env[key] = python_str(*entry.value);
+  }
+}
+
+// Of what is for one host, the layers in order of precedence: for its device type, then for itself.
+std::vector<NodePtr> layers_for(const Host& host, const NodePtr& by_type, const NodePtr& by_node) {
+  std::vector<NodePtr> layers;
+  for (const auto& [map, name] : {std::pair{by_type, host.type}, {by_node, host.name}}) {
+    const NodePtr layer = map && map->kind == Kind::kMap && !name.empty() ? map->find({name}) : nullptr;
+    if (layer && layer->kind == Kind::kMap) layers.push_back(layer);
+  }
+  return layers;
+}
+
+// How many devices a layer shows: CUDA_VISIBLE_DEVICES, MLU_VISIBLE_DEVICES and the like.
+std::optional<int> visible_devices(const Node& layer) {
+  for (const Entry& entry : layer.entries) {
+    if (!entry.key.text.ends_with("_VISIBLE_DEVICES") || entry.value->kind == Kind::kNull) continue;
+    std::istringstream in(python_str(*entry.value));
+    int count = 0;
+    for (std::string device; std::getline(in, device, ',');) count += device.empty() ? 0 : 1;
+    if (count > 0) return count;
+  }
+  return std::nullopt;
+}
+
+int processes_on(const Experiment& e, const Host& host, std::optional<int> visible) {
+  const std::string path = kRunner + "nproc_per_node";
+  int64_t count = e.number(path, 0, 1);
+  const auto at_most = [&](int64_t limit, const std::string& why) {
+    if (count > limit)
+      warn("{} is {}, but on {} {}: {} run there", e.place(path), count, host.name, why, limit);
+    count = count == 0 ? limit : std::min(count, limit);
+  };
+  if (host.slots > 0) at_most(host.slots, fmt::format("the hostfile has slots={}", host.slots));
+  if (visible) at_most(*visible, fmt::format("the environment shows {} devices", *visible));
+  return static_cast<int>(std::max<int64_t>(count, 1));
+}
+
+Place place_of(const Experiment& e, const Host& host, int rank) {
+  const NodePtr envs = e.map("experiment.envs");
+  const NodePtr by_type = envs->find({"device_type_specific"});
+  std::vector<NodePtr> layers = layers_for(host, by_type, envs->find({"node_specific"}));
+  for (const NodePtr& layer : layers_for(host, nullptr, envs->find({"nodes_envs"}))) layers.push_back(layer);
+  for (const char* key : {"device_type_specific", "node_specific", "nodes_envs"}) envs->erase({key});
+  Place place{rank, host, {}, 1, Node::map()};
+  layers.insert(layers.begin(), envs);
+  std::optional<int> visible;
+  for (const NodePtr& layer : layers) {
+    put(*layer, "experiment.envs", place.env);
+    if (const auto count = visible_devices(*layer)) visible = count;
+  }
+  place.processes = processes_on(e, host, visible);
+  for (const NodePtr& layer : layers_for(host, e.map("device_type_specific"), e.map("node_specific")))
+    for (const Entry& entry : layer->entries) place.settings->set(entry.key, entry.value->copy());
+  return place;
+}
+
+}  // namespace
+
+int free_port() {
+  const int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  socklen_t size = sizeof address;
+  const bool bound = file >= 0 && bind(file, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     getsockname(file, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  if (file >= 0) close(file);
+  if (!bound) fail(ErrorKind::kResource, "this machine has no free port: give experiment.runner.master_port");
+  return ntohs(address.sin_port);
+}
+
+Placement placement_of(const Experiment& e) {
+  Placement placement;
+  const bool cloud = e.text(kRunner + "type", "ssh") == "cloud";
+  if (cloud) {
+    placement.nodes = static_cast<int>(nodes_wanted(e, 1));
+    const int rank = static_cast<int>(e.number(kRunner + "node_rank", 0));
+    if (rank >= placement.nodes)
+      fail(ErrorKind::kConfig, "{} is {}, expected one of 0 to {}", e.place(kRunner + "node_rank"), rank,
+           placement.nodes - 1);
+    if (placement.nodes > 1 && e.text(kRunner + "master_addr").empty())
+      fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
+           placement.nodes);
+    placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
+  } else {
+    for (const Host& host : all_hosts(e))
+      placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
+    placement.nodes = static_cast<int>(placement.places.size());
+  }
+  placement.master = e.text(kRunner + "master_addr", placement.places[0].host.name);
+  if (placement.nodes > 1 && placement.master == "localhost")
+    warn(
+        "the nodes meet at 'localhost', where the others do not find it: name the first host by its address, "
+        "or "
+        "give experiment.runner.master_addr");
+  placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
+  if (placement.port > 65535)
+    fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(kRunner + "master_port"),
+         placement.port);
+  if (placement.port == 0) placement.port = free_port();
+  return placement;
+}
+
+}  // namespace flagscale::launch

@@ -1,0 +1,40 @@
+#pragma once
+// Which hosts a job runs on, with how many processes and in which environment.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/experiment.h"
+#include "launch/job.h"
+
+namespace flagscale::launch {
+
+// One host's part of a job.
+struct Place {
+  int rank = 0;
+  Host host;
+  std::map<std::string, std::string> env;  // experiment.envs, as they hold on this host
+  int processes = 1;                       // one a device
+  config::NodePtr
+      settings;  // the top level's device_type_specific and node_specific, as they hold on this host
+};
+
+struct Placement {
+  std::vector<Place> places;  // by rank
+  int nodes = 1;              // of the whole job
+  std::string master;         // host name and port where the nodes meet
+  int port = 0;
+};
+
+// experiment.runner's hosts: those of the hostfile, as many as nnodes says ("min:max": min), else this
+// machine. With runner.type=cloud, where each node starts its own part, this machine as node_rank of nnodes.
+// Processes are the least of slots, nproc_per_node and the devices that the environment shows, and 1 when
+// none of them is known. Precedence in the environment: node over device type over what is for all.
+// Throws Error as read_hostfile() does, and Error{kConfig}.
+Placement placement_of(const Experiment& experiment);
+
+// A port that is free on this machine now.
+int free_port();
+
+}  // namespace flagscale::launch

@@ -1,0 +1,156 @@
+#include "launch/placement.h"
+
+#include "launch/job_test_support.h"
+
+namespace flagscale::launch {
+namespace {
+
+class PlacementTest : public JobTest {
+ protected:
+  Placement place(const Words& overrides) const {
+    config::ComposeRequest request{folder_.path + "/conf", "config", overrides};
+    const config::Composed composed = config::compose(request);
+    return placement_of(Experiment(composed));
+  }
+  Placement place(const std::string& experiment, const Words& overrides = {}) {
+    configure("experiment: " + experiment);
+    return place(overrides);
+  }
+  std::vector<int> processes(const std::string& experiment, const Words& overrides = {}) {
+    std::vector<int> counts;
+    for (const Place& one : place(experiment, overrides).places) counts.push_back(one.processes);
+    return counts;
+  }
+  std::string refused(const std::string& experiment, const Words& overrides = {}) {
+    try {
+      place(experiment, overrides);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(PlacementTest, WithoutAHostfileThisMachine) {
+  const Placement placement = place("{runner: {}}");
+  ASSERT_EQ(placement.places.size(), 1u);
+  EXPECT_EQ(placement.places[0].host.name, "localhost");
+  EXPECT_EQ(placement.places[0].processes, 1);
+  EXPECT_EQ(placement.nodes, 1);
+  EXPECT_EQ(placement.master, "localhost");
+  EXPECT_GT(placement.port, 0);
+  EXPECT_EQ(place("{runner: {nnodes: 4, nproc_per_node: 8}}").nodes, 1);
+}
+
+// The least of what is known.
+TEST_F(PlacementTest, ProcessesAreTheLeastOfSlotsWantedAndVisible) {
+  EXPECT_EQ(processes("{runner: {nproc_per_node: 8}}"), (std::vector{8}));
+  EXPECT_EQ(processes("{runner: {nproc_per_node: '8'}}"), (std::vector{8}));
+  EXPECT_EQ(processes("{runner: {}, envs: {CUDA_VISIBLE_DEVICES: '0,1,2'}}"), (std::vector{3}));
+  EXPECT_EQ(processes("{runner: {nproc_per_node: 2}, envs: {CUDA_VISIBLE_DEVICES: '0,1,2'}}"),
+            (std::vector{2}));
+  EXPECT_EQ(processes("{runner: {nproc_per_node: 8}, envs: {CUDA_VISIBLE_DEVICES: '0,1,2'}}"),
+            (std::vector{3}));
+  EXPECT_EQ(processes("{runner: {nproc_per_node: 8}, envs: {CUDA_VISIBLE_DEVICES: 3}}"), (std::vector{1}));
+  EXPECT_EQ(processes("{runner: {}, envs: {ASCEND_RT_VISIBLE_DEVICES: '0,1'}}"), (std::vector{2}));
+  EXPECT_EQ(processes("{runner: {}, envs: {CUDA_VISIBLE_DEVICES: ''}}"), (std::vector{1}));
+  const std::string hosts = hostfile("a slots=8\nb slots=4\n");
+  EXPECT_EQ(processes("{runner: {hostfile: null}}", {hosts}), (std::vector{8, 4}));
+  EXPECT_EQ(processes("{runner: {hostfile: null, nproc_per_node: 6}}", {hosts}), (std::vector{6, 4}));
+  EXPECT_EQ(processes("{runner: {hostfile: null, nproc_per_node: 6}, envs: {CUDA_VISIBLE_DEVICES: '0,1'}}",
+                      {hosts}),
+            (std::vector{2, 2}));
+}
+
+TEST_F(PlacementTest, LoweringIsTold) {
+  testing::internal::CaptureStderr();
+  processes("{runner: {hostfile: null, nproc_per_node: 8}}", {hostfile("a slots=8\nb slots=4\n")});
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("nproc_per_node is 8, but on b the hostfile has slots=4: 4 run there"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(said.find("on a "), std::string::npos) << said;
+}
+
+TEST_F(PlacementTest, NodesAreTheLeastOfHostfileAndWanted) {
+  const std::string hosts = hostfile("a slots=8\nb slots=8\nc slots=8\n");
+  EXPECT_EQ(place("{runner: {hostfile: null}}", {hosts}).nodes, 3);
+  EXPECT_EQ(place("{runner: {hostfile: null, nnodes: 2}}", {hosts}).nodes, 2);
+  EXPECT_EQ(place("{runner: {hostfile: null, nnodes: 9}}", {hosts}).nodes, 3);
+  EXPECT_EQ(place("{runner: {hostfile: null, nnodes: '2:3'}}", {hosts}).nodes, 2);
+  EXPECT_EQ(place("{runner: {hostfile: null, nnodes: 2}}", {hosts}).places[1].host.name, "b");
+  for (const char* wrong : {"0", "'2:1'", "':2'", "'1:2:3'", "two", "1.5"})
+    EXPECT_NE(
+        refused(std::string("{runner: {hostfile: null, nnodes: ") + wrong + "}}", {hosts}).find("nnodes"),
+        std::string::npos)
+        << wrong;
+}
+
+TEST_F(PlacementTest, TheFirstHostIsTheMaster) {
+  const std::string hosts = hostfile("a slots=8\nb slots=8\n");
+  EXPECT_EQ(place("{runner: {hostfile: null}}", {hosts}).master, "a");
+  const Placement given =
+      place("{runner: {hostfile: null, master_addr: 10.0.0.1, master_port: 29501}}", {hosts});
+  EXPECT_EQ(given.master, "10.0.0.1");
+  EXPECT_EQ(given.port, 29501);
+  EXPECT_NE(refused("{runner: {master_port: 70000}}").find("master_port is 70000"), std::string::npos);
+  EXPECT_NE(refused("{runner: {hostfile: /nowhere/hosts}}").find("there is no hostfile /nowhere/hosts"),
+            std::string::npos);
+}
+
+// Node over device type over what is for all.
+TEST_F(PlacementTest, PrecedenceOfEnvironments) {
+  const Placement placement = place(
+      "{runner: {hostfile: null}, envs: {ALL: 1, TYPE: all, NODE: all, GONE: x, FLAG: true, RATE: 1e-5, "
+      "device_type_specific: {A800: {TYPE: a800, NODE: a800}, mlu590: {TYPE: mlu, MLU_VISIBLE_DEVICES: "
+      "'0,1'}}, "
+      "node_specific: {a: {NODE: a, GONE: null}, z: {NODE: z}}}}",
+      {hostfile("a slots=8 type=A800\nb slots=8 type=mlu590\nc slots=8 type=other\n")});
+  using Map = std::map<std::string, std::string>;
+  EXPECT_EQ(placement.places[0].env,
+            (Map{{"ALL", "1"}, {"TYPE", "a800"}, {"NODE", "a"}, {"FLAG", "True"}, {"RATE", "1e-05"}}));
+  EXPECT_EQ(placement.places[1].env, (Map{{"ALL", "1"},
+                                          {"TYPE", "mlu"},
+                                          {"NODE", "all"},
+                                          {"GONE", "x"},
+                                          {"FLAG", "True"},
+                                          {"RATE", "1e-05"},
+                                          {"MLU_VISIBLE_DEVICES", "0,1"}}));
+  EXPECT_EQ(placement.places[2].env.at("TYPE"), "all");
+  EXPECT_EQ(placement.places[0].processes, 8);
+  EXPECT_EQ(placement.places[1].processes, 2);
+  EXPECT_EQ(placement.places[1].host.type, "mlu590");
+}
+
+// FlagScale writes the whole mapping into the environment of a run without hostfile.
+TEST_F(PlacementTest, WhatIsForOtherHostsIsInNoEnvironment) {
+  const Placement placement = place(
+      "{runner: {}, envs: {A: 1, device_type_specific: {A800: {A: 2}}, node_specific: {b: {A: 3}}, "
+      "nodes_envs: {c: {A: 4}}}}");
+  EXPECT_EQ(placement.places[0].env, (std::map<std::string, std::string>{{"A", "1"}}));
+  EXPECT_NE(refused("{runner: {}, envs: {A: [1]}}").find("experiment.envs.A must be one value, got list"),
+            std::string::npos);
+}
+
+TEST_F(PlacementTest, ServesOwnPlaceOfNodesEnvironments) {
+  const Placement placement = place("{runner: {hostfile: null}, envs: {A: 1, nodes_envs: {b: {A: 2}}}}",
+                                    {hostfile("a slots=1\nb slots=1\n")});
+  EXPECT_EQ(placement.places[0].env.at("A"), "1");
+  EXPECT_EQ(placement.places[1].env.at("A"), "2");
+}
+
+TEST_F(PlacementTest, InTheCloudEachNodeStartsItsOwnPart) {
+  const Placement placement =
+      place("{runner: {type: cloud, nnodes: 4, node_rank: 2, master_addr: head, master_port: 7000}}");
+  EXPECT_EQ(placement.nodes, 4);
+  ASSERT_EQ(placement.places.size(), 1u);
+  EXPECT_EQ(placement.places[0].rank, 2);
+  EXPECT_EQ(placement.master, "head");
+  EXPECT_NE(refused("{runner: {type: cloud, nnodes: 2, node_rank: 2, master_addr: a}}")
+                .find("expected one of 0 to 1"),
+            std::string::npos);
+  EXPECT_NE(refused("{runner: {type: cloud, nnodes: 2}}").find("master_addr is not set"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace flagscale::launch
