@@ -8,7 +8,7 @@
 namespace flagscale::launch {
 namespace {
 
-class Hang : public JobTest {
+class Hang : public RunningJobTest {
  protected:
   static RunOptions impatient() {
     RunOptions options = quick();

@@ -37,10 +37,10 @@ inline bool soon(const std::function<bool()>& condition, double seconds = 10) {
   return true;
 }
 
-class JobTest : public testing::Test {
+class RunningJobTest : public testing::Test {
  protected:
-  JobTest() { setenv("XDG_STATE_HOME", (folder_ + "/state").c_str(), 1); }
-  ~JobTest() override {
+  RunningJobTest() { setenv("XDG_STATE_HOME", (folder_ + "/state").c_str(), 1); }
+  ~RunningJobTest() override {
     for (const pid_t pid : launched_) {
       kill(pid, SIGKILL);
       waitpid(pid, nullptr, 0);

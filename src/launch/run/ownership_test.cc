@@ -19,7 +19,7 @@ constexpr const char* kFamily = R"(
   wait)";
 constexpr const char* kMembers[] = {"head", "stubborn", "own_session", "orphan"};
 
-class Ownership : public JobTest {
+class Ownership : public RunningJobTest {
  protected:
   std::vector<int> family() {
     std::vector<int> members;

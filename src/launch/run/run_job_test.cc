@@ -12,7 +12,7 @@
 namespace flagscale::launch {
 namespace {
 
-using RunJob = JobTest;
+using RunJob = RunningJobTest;
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
