@@ -15,7 +15,7 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kSlices = 8, kStep = 64, kThreads = 256;
+constexpr int kThreads = 256;
 
 template <class T, class C>
 struct Steady {
@@ -52,10 +52,10 @@ __global__ void __launch_bounds__(kThreads) dot_rows(Steady<T, C> p) {
   }
 }
 
-// sum += 16 rows of the weight (a lane's pieces of two of them) times 8 of x, over 32 of k.
-__device__ void multiply_32(float (&sum)[4], const uint4& top, const uint4& bottom, const uint4& x) {
-  multiply_add(sum, {top.x, bottom.x, top.y, bottom.y}, x.x, x.y);
-  multiply_add(sum, {top.z, bottom.z, top.w, bottom.w}, x.z, x.w);
+// sum += 16 rows of the weight times 8 of x, over 32 of k.
+__device__ void multiply_32(float (&sum)[4], const Fragment (&w)[2], const uint32_t (&x)[4]) {
+  multiply_add(sum, w[0], x[0], x[1]);
+  multiply_add(sum, w[1], x[2], x[3]);
 }
 
 // What a warp has under way: kDepth steps of kSpan of k, each a run of pieces of every row of weight and x.
@@ -66,9 +66,9 @@ struct Ring {
   static constexpr int kRows = kW * 16 + kX * 8, kPieces = kRows * kRun;
   static constexpr int kDepth = kPieces <= 128 ? 5 : kPieces <= 192 ? 4 : 3;
   static constexpr size_t kBytes = size_t{kSlices} * kDepth * kPieces * sizeof(uint4);
-  // Where a piece of a row lies in its step: swizzled, so that a lane's neighbours read other banks.
+  // Where a piece of a row lies in its step: swizzled, so that eight rows' fall on different banks.
   static __device__ int place(int row, int piece) {
-    return row * kRun + (kRun == 8 ? piece ^ (row & 1) << 2 : piece);
+    return row * kRun + (piece ^ (kRun == 8 ? row % 8 : row / 2 % 4));
   }
 };
 
@@ -122,14 +122,17 @@ __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
     wait_for_copies<R::kDepth - 2>();
     __syncwarp();
     const uint4* from = ring + slot * R::kPieces;
-    uint4 a[R::kRun / 4][2 * kW], b[R::kRun / 4][kX];
+    Fragment a[R::kRun / 4][kW][2];
+    uint32_t b[R::kRun / 4][kX][4];
 #pragma unroll
     for (int h = 0; h < R::kRun / 4; ++h) {
-      const auto read = [&](int eight) { return from[R::place(eight * 8 + lane / 4, h * 4 + lane % 4)]; };
 #pragma unroll
-      for (int i = 0; i < 2 * kW; ++i) a[h][i] = read(i);
+      for (int i = 0; i < 2 * kW; ++i)
+        load_matrices(a[h][i / 2][i % 2],
+                      from + R::place(i / 2 * 16 + lane % 16, h * 4 + i % 2 * 2 + lane / 16));
 #pragma unroll
-      for (int j = 0; j < kX; ++j) b[h][j] = read(2 * kW + j);
+      for (int j = 0; j < kX; ++j)
+        load_matrices(b[h][j], from + R::place(kW * 16 + j * 8 + lane % 8, h * 4 + lane / 8));
     }
     const int free = slot == 0 ? R::kDepth - 1 : slot - 1;  // read a step ago by all lanes
     fetch_weight(k + R::kSpan * (R::kDepth - 1), free);
@@ -140,7 +143,7 @@ __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
 #pragma unroll
       for (int i = 0; i < kW; ++i)
 #pragma unroll
-        for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], a[h][2 * i], a[h][2 * i + 1], b[h][j]);
+        for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], a[h][i], b[h][j]);
   }
   wait_for_copies<0>();
   __syncthreads();  // the rings are read
@@ -169,7 +172,7 @@ __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
 constexpr int kTile = 128, kStages = 4;  // rows of the weight of a block, and steps in flight
 
 // Rows of kStep numbers in shared memory; pieces of 16 bytes of neighbouring rows fall on different banks.
-__device__ int place_of(int row, int piece) { return row * kStep + (piece ^ (row & 1) << 2) * 8; }
+__device__ int place_of(int row, int piece) { return row * kStep + (piece ^ row % 8) * 8; }
 
 template <int kRows>
 __device__ void fetch(bf16* to, const Rows<const bf16>& from, int64_t first, int64_t rows, int64_t k,
@@ -194,17 +197,17 @@ template <int kX>
 __device__ void multiply_step(float (&sum)[4][kX][4], const bf16* w, const bf16* x, int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const auto piece = [&](const bf16* tile, int row) {
-      return *reinterpret_cast<const uint4*>(tile + place_of(row + lane / 4, half * 4 + lane % 4));
-    };
-    uint4 b[kX];
+    uint32_t b[kX][4];
 #pragma unroll
-    for (int j = 0; j < kX; ++j) b[j] = piece(x, j * 8);
+    for (int j = 0; j < kX; ++j) load_matrices(b[j], x + place_of(j * 8 + lane % 8, half * 4 + lane / 8));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint4 top = piece(w, i * 16), bottom = piece(w, i * 16 + 8);
+      Fragment a[2];
 #pragma unroll
-      for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], top, bottom, b[j]);
+      for (int k = 0; k < 2; ++k)
+        load_matrices(a[k], w + place_of(i * 16 + lane % 16, half * 4 + k * 2 + lane / 16));
+#pragma unroll
+      for (int j = 0; j < kX; ++j) multiply_32(sum[i][j], a, b[j]);
     }
   }
 }
@@ -331,7 +334,7 @@ void multiply_steadily(const MatmulArgs& args) {
                            k,
                            divide_up(divide_up(k, kStep), kSlices) * kStep};
       if constexpr (std::is_same_v<T, bf16>)
-        if (aligned) return launch_tiles(p);
+        if (aligned) return m > 16 && multiply_by_warpgroups(args) ? void() : launch_tiles(p);
       dot_rows<<<dim3(static_cast<unsigned>(divide_up(n, kThreads / 32)),
                       static_cast<unsigned>(divide_up(m, kRowsAtOnce))),
                  kThreads>>>(p);

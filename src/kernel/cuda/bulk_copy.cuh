@@ -1,0 +1,60 @@
+#pragma once
+// Bulk copies of tiles to shared memory (Hopper's TMA) and the barriers that they complete on.
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include "kernel/cuda/tensor_cores.cuh"
+
+namespace flagscale::cuda {
+
+// A matrix of bf16 as the copy engine sees it: tiles of `tile_rows` (at most 256) by 64 numbers, laid out as
+// a panel of warpgroup.cuh; zeros outside. Rows begin at multiples of 16 bytes.
+CUtensorMap tiles_of(const void* data, int64_t rows, int64_t cols, int64_t stride, int tile_rows);
+
+// Heads of `dim` columns in rows of bf16: tiles of `tile_rows` rows by 64 numbers of one head, zeros beyond
+// the head.
+CUtensorMap heads_of(const void* data, int64_t rows, int64_t heads, int64_t dim, int64_t stride,
+                     int tile_rows);
+
+using Barrier = uint64_t;  // in shared memory
+
+__device__ inline void init_barrier(Barrier* b, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
+}
+// By the thread that made barriers, before others of the block meet.
+__device__ inline void show_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void arrive(Barrier* b) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
+}
+__device__ inline void arrive_for_bytes(Barrier* b, int bytes) {  // the phase ends when they have come too
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
+               : "memory");
+}
+__device__ inline void wait(Barrier* b, int parity) {  // until the phase of this parity has ended
+  asm volatile(
+      "{\n.reg .pred p;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n@p bra done;\n"
+      "bra again;\ndone:\n}\n" ::"r"(shared_address(b)),
+      "r"(parity)
+      : "memory");
+}
+// The tile whose first number is at (row, column) of the matrix; map: a __grid_constant__ argument.
+__device__ inline void copy_tile(void* to, const CUtensorMap& map, int row, int column, Barrier* b) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], "
+      "[%4];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(column), "r"(row), "r"(shared_address(b))
+      : "memory");
+}
+
+// The same of one head.
+__device__ inline void copy_tile_of_head(void* to, const CUtensorMap& map, int row, int head, int column,
+                                         Barrier* b) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], "
+      "[%5];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(column), "r"(head), "r"(row), "r"(shared_address(b))
+      : "memory");
+}
+
+}  // namespace flagscale::cuda
