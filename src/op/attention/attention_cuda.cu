@@ -106,6 +106,32 @@ __global__ void sum_deltas(BackwardView<T> a) {
   if (threadIdx.x == 0) a.delta[int64_t{head} * a.tokens + token] = sum;
 }
 
+// The same with kLanes lanes for a head of bf16, eight numbers each.
+template <int kLanes>
+__global__ void sum_wide_deltas(BackwardView<bf16> a, int64_t tokens) {
+  const int64_t at = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes, token = at / a.shape.heads;
+  const int head = static_cast<int>(at % a.shape.heads), dim = a.shape.head_dim,
+            d = static_cast<int>(threadIdx.x) % kLanes * 8;
+  float sum = 0;
+  if (token < tokens && d < dim) {
+    float out[8], dout[8];
+    load(a.out[token] + head * dim + d, out);
+    load(a.dout[token] + head * dim + d, dout);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum = fmaf(out[i], dout[i], sum);
+  }
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  if (token < tokens && d == 0) a.delta[int64_t{head} * a.tokens + token] = sum;
+}
+
+template <int kLanes>
+void launch_wide_deltas(const BackwardView<bf16>& view, int64_t tokens) {
+  constexpr int kBlock = 256;
+  const int64_t blocks = divide_up(tokens * view.shape.heads * kLanes, kBlock);
+  sum_wide_deltas<kLanes><<<static_cast<unsigned>(blocks), kBlock>>>(view, tokens);
+}
+
 // The probability of a pair and the gradient of its score, from tiles in shared memory.
 template <int D, class T>
 __device__ void pair(const BackwardView<T>& a, Tile tile, int head, int64_t query, int64_t key,
@@ -280,12 +306,15 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
                               args.shape};
       const unsigned tiles = most_tiles<kTile>(args.q.dims[0], sequences.count),
                      heads = static_cast<unsigned>(args.shape.heads);
+      if constexpr (std::is_same_v<T, bf16>)
+        if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out, &args.dout, &args.dq,
+                                          &args.dk, &args.dv})) {
+          D <= 64 ? launch_wide_deltas<8>(a, args.q.rows()) : launch_wide_deltas<16>(a, args.q.rows());
+          check_launch("attention_backward");
+          return attend_backward_on_tensor_cores(a, args.q.dims[0]);
+        }
       sum_deltas<<<dim3(static_cast<unsigned>(args.q.rows()), heads), 32>>>(a);
       check_launch("attention_backward");
-      if constexpr (std::is_same_v<T, bf16>)
-        if (for_tensor_cores(args.shape,
-                             {&args.q, &args.k, &args.v, &args.dout, &args.dq, &args.dk, &args.dv}))
-          return attend_backward_on_tensor_cores(a, args.q.dims[0]);
       launch("attention_backward", backward_of_queries<D, T>, dim3(tiles, heads), floats_of(4, 1, D), a);
       launch("attention_backward", backward_of_keys<D, T>,
              dim3(tiles, static_cast<unsigned>(args.shape.kv_heads)), floats_of(4, 2, D), a);

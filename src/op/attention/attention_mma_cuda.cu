@@ -3,15 +3,13 @@
 // meanwhile. The backward pass forms the scores twice, once for dq and once for dk and dv, so that every sum
 // has one owner and one order: runs repeat bit for bit. Bound by arithmetic: 4 head_dim operations a visible
 // pair forward, 14 backward.
-#include "kernel/cuda/tensor_cores.cuh"
-#include "op/attention/attention_tiles.cuh"
+#include "op/attention/attention_rows.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kOwn = 16 * kWarps;  // rows of the result of a block
-constexpr float kLog2e = 1.4426950408889634f;
 
 // Starts copying rows [first, first + kRows) of a sequence, columns of one head, zeros outside.
 template <int D, int kRows>
@@ -60,26 +58,6 @@ __device__ void mix(float (&sum)[D / 8][4], const float (&weights)[kN / 8][4], c
   }
 }
 
-// Row `half` (0 or 1) of the lane's two, as pairs of columns.
-template <int D>
-__device__ void put_row(bf16* to, const float (&sum)[D / 8][4], int half, float factor, int lane, int dim) {
-#pragma unroll
-  for (int j = 0; j < D / 8; ++j) {
-    const int d = j * 8 + lane % 4 * 2;
-    if (d < dim)
-      *reinterpret_cast<uint32_t*>(to + d) =
-          pair_of(sum[j][2 * half] * factor, sum[j][2 * half + 1] * factor);
-  }
-}
-
-__device__ float over_row(float x, bool largest) {  // over the four lanes that share a row
-  for (int step = 1; step < 4; step *= 2) {
-    const float other = __shfl_xor_sync(0xffffffffu, x, step);
-    x = largest ? fmaxf(x, other) : x + other;
-  }
-  return x;
-}
-
 template <int D>
 __global__ void __launch_bounds__(kThreads) attend(ForwardView<bf16> a) {
   constexpr int kKeys = 64, kTileSize = kKeys * kPitchOf<D>;
@@ -112,40 +90,10 @@ __global__ void __launch_bounds__(kThreads) attend(ForwardView<bf16> a) {
     __syncthreads();
     float scores[kKeys / 8][4] = {};
     scores_of<D, kKeys>(scores, q, row, keys_at(stage), lane);
-    const int64_t query = tile.first + row + lane / 4;  // and query + 8
-    if (k0 + kKeys > tile.first + row || a.shape.window > 0 || k0 + kKeys > tile.length) {
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int64_t key = k0 + j * 8 + lane % 4 * 2 + i % 2;
-          if (!sees(query + i / 2 * 8, key, a.shape) || key >= tile.length) scores[j][i] = -INFINITY;
-        }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float high = maximum[half];
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-        high = fmaxf(high, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
-      high = over_row(high, true);
-      const float shift = high == -INFINITY ? 0.f : high * scale;
-      const float shrink = exp2f(maximum[half] * scale - shift);
-      maximum[half] = high;
-      sum[half] *= shrink;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          scores[j][i] = exp2f(scores[j][i] * scale - shift);
-          sum[half] += scores[j][i];
-        }
-#pragma unroll
-      for (int j = 0; j < D / 8; ++j) {
-        mixed[j][2 * half] *= shrink;
-        mixed[j][2 * half + 1] *= shrink;
-      }
-    }
+    if (k0 + kKeys > tile.first + row || a.shape.window > 0)
+      hide_unseen<kKeys>(scores, static_cast<int>(tile.first) + row + lane / 4,
+                         static_cast<int>(k0) + lane % 4 * 2, Sight(tile.length, a.shape));
+    weigh_scores<D, kKeys>(scores, mixed, maximum, sum, scale);
     mix<D, kKeys>(mixed, scores, keys_at(stage) + kTileSize, lane);
     __syncthreads();
   }
@@ -160,28 +108,13 @@ __global__ void __launch_bounds__(kThreads) attend(ForwardView<bf16> a) {
   }
 }
 
-// scores become probabilities, and slopes, dout v^T, the gradients of the unscaled scores. `at(j, i)` gives
-// the query and key of an element and the query's log-sum-exp and delta. kAll: every query sees every key.
-template <bool kAll, int kN, class At>
-__device__ void backward_scores(float (&scores)[kN / 8][4], float (&slopes)[kN / 8][4],
-                                const AttentionShape& shape, int64_t length, At&& at) {
-  const float scale = shape.scale * kLog2e;
-#pragma unroll
-  for (int j = 0; j < kN / 8; ++j)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const auto [query, key, lse, delta] = at(j, i);
-      const bool seen = kAll || (query < length && key < length && sees(query, key, shape));
-      const float p = seen ? exp2f(scores[j][i] * scale - lse * kLog2e) : 0.f;
-      scores[j][i] = p;
-      slopes[j][i] = seen ? p * (slopes[j][i] - delta) : 0.f;
-    }
+// scores become probabilities, and slopes the gradients of the unscaled scores.
+template <int kN, class At>
+__device__ void backward_scores(float (&scores)[kN / 8][4], float (&slopes)[kN / 8][4], bool all, float scale,
+                                const Sight& sees, At&& at) {
+  all ? probabilities<true, kN>(scores, scale, sees, at) : probabilities<false, kN>(scores, scale, sees, at);
+  slopes_of_scores<kN>(slopes, scores, at);
 }
-
-struct Element {
-  int64_t query, key;
-  float lse, delta;
-};
 
 template <int D>
 __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<bf16> a) {
@@ -205,11 +138,12 @@ __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<bf1
   fetch_keys(begin, 0);
   commit_copies();
 
+  const float scale = a.shape.scale * kLog2e;
   float lse[2] = {}, delta[2] = {}, dq[D / 8][4] = {};
   for (int half = 0; half < 2; ++half) {
     const int64_t query = tile.first + row + lane / 4 + half * 8,
                   at = int64_t{head} * a.tokens + tile.begin + query;
-    if (query < tile.length) lse[half] = a.lse[at], delta[half] = a.delta[at];
+    if (query < tile.length) lse[half] = a.lse[at] * kLog2e, delta[half] = a.delta[at];
   }
   int stage = 0;
   for (int64_t k0 = begin; k0 < last; k0 += kKeys, stage ^= 1) {
@@ -221,13 +155,12 @@ __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<bf1
     scores_of<D, kKeys>(scores, q, row, keys_at(stage), lane);
     scores_of<D, kKeys>(slopes, dout, row, keys_at(stage) + kTileSize, lane);
     const auto at = [&](int j, int i) {
-      return Element{tile.first + row + lane / 4 + i / 2 * 8, k0 + j * 8 + lane % 4 * 2 + i % 2, lse[i / 2],
-                     delta[i / 2]};
+      return Element{static_cast<int>(tile.first) + row + lane / 4 + i / 2 * 8,
+                     static_cast<int>(k0) + j * 8 + lane % 4 * 2 + i % 2, lse[i / 2], delta[i / 2]};
     };
-    if (a.shape.window == 0 && k0 + kKeys <= tile.first + row + 1 && tile.first + row + 16 <= tile.length)
-      backward_scores<true, kKeys>(scores, slopes, a.shape, tile.length, at);
-    else
-      backward_scores<false, kKeys>(scores, slopes, a.shape, tile.length, at);
+    const bool all =
+        a.shape.window == 0 && k0 + kKeys <= tile.first + row + 1 && tile.first + row + 16 <= tile.length;
+    backward_scores<kKeys>(scores, slopes, all, scale, Sight(tile.length, a.shape), at);
     mix<D, kKeys>(dq, slopes, keys_at(stage), lane);
     __syncthreads();
   }
@@ -261,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<bf16> 
     fetch<D, kQueries>(queries_at(stage) + kTileSize, a.dout, tile, q0, head * dim, dim);
     const int64_t query = q0 + threadIdx.x, at = head * a.tokens + tile.begin + query;
     if (threadIdx.x < kQueries) {
-      lse[stage][threadIdx.x] = query < tile.length ? a.lse[at] : 0.f;
+      lse[stage][threadIdx.x] = query < tile.length ? a.lse[at] * kLog2e : 0.f;
       delta[stage][threadIdx.x] = query < tile.length ? a.delta[at] : 0.f;
     }
   };
@@ -270,6 +203,7 @@ __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<bf16> 
   fetch_queries(0, 0);
   commit_copies();
 
+  const float scale = a.shape.scale * kLog2e;
   float dk[D / 8][4] = {}, dv[D / 8][4] = {};
   int stage = 0;
   for (int64_t step = 0; step < all; ++step, stage ^= 1) {
@@ -283,12 +217,11 @@ __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<bf16> 
     scores_of<D, kQueries>(slopes, v, row, queries_at(stage) + kTileSize, lane);
     const auto at = [&](int j, int i) {
       const int q = j * 8 + lane % 4 * 2 + i % 2;
-      return Element{q0 + q, tile.first + row + lane / 4 + i / 2 * 8, lse[stage][q], delta[stage][q]};
+      return Element{static_cast<int>(q0) + q, static_cast<int>(tile.first) + row + lane / 4 + i / 2 * 8,
+                     lse[stage][q], delta[stage][q]};
     };
-    if (a.shape.window == 0 && q0 >= tile.first + row + 15 && q0 + kQueries <= tile.length)
-      backward_scores<true, kQueries>(scores, slopes, a.shape, tile.length, at);
-    else
-      backward_scores<false, kQueries>(scores, slopes, a.shape, tile.length, at);
+    const bool all = a.shape.window == 0 && q0 >= tile.first + row + 15 && q0 + kQueries <= tile.length;
+    backward_scores<kQueries>(scores, slopes, all, scale, Sight(tile.length, a.shape), at);
     mix<D, kQueries>(dv, scores, queries_at(stage) + kTileSize, lane);
     mix<D, kQueries>(dk, slopes, queries_at(stage), lane);
     __syncthreads();
@@ -331,11 +264,13 @@ void backward(const BackwardView<bf16>& view, unsigned tiles) {
 }  // namespace
 
 void attend_on_tensor_cores(const ForwardView<bf16>& view, int64_t capacity) {
+  if (attend_by_warpgroups(view, capacity)) return;
   const unsigned tiles = most_tiles<kOwn>(capacity, view.sequences.count);
   view.shape.head_dim <= 64 ? forward<64>(view, tiles) : forward<128>(view, tiles);
 }
 
 void attend_backward_on_tensor_cores(const BackwardView<bf16>& view, int64_t capacity) {
+  if (attend_backward_by_warpgroups(view, capacity)) return;
   const unsigned tiles = most_tiles<kOwn>(capacity, view.sequences.count);
   view.shape.head_dim <= 64 ? backward<64>(view, tiles) : backward<128>(view, tiles);
 }

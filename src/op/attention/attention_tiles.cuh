@@ -22,12 +22,29 @@ struct Tile {
   int64_t begin = 0, length = 0, first = 0;
 };
 
+// By all lanes of a warp, each looking at a sequence.
 template <int kTile>
 __device__ Tile tile_of(Sequences s, int64_t index) {
-  for (int64_t i = 0; i < s.count; ++i) {
-    const int64_t length = s.ends[i + 1] - s.ends[i], tiles = (length + kTile - 1) / kTile;
-    if (index < tiles) return {s.ends[i], length, index * kTile};
-    index -= tiles;
+  constexpr unsigned kAll = 0xffffffffu;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int left = static_cast<int>(index);
+  for (int64_t base = 0; base < s.count; base += 32) {
+    const bool there = base + lane < s.count;
+    const int begin = there ? s.ends[base + lane] : 0, length = there ? s.ends[base + lane + 1] - begin : 0,
+              tiles = (length + kTile - 1) / kTile;
+    int end = tiles;  // of this sequence's tiles among those of the 32
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+      const int before = __shfl_up_sync(kAll, end, step);
+      if (lane >= step) end += before;
+    }
+    const unsigned owner = __ballot_sync(kAll, left >= end - tiles && left < end);
+    if (owner != 0) {
+      const int lane_of_it = __ffs(static_cast<int>(owner)) - 1;
+      return {__shfl_sync(kAll, begin, lane_of_it), __shfl_sync(kAll, length, lane_of_it),
+              int64_t{left - __shfl_sync(kAll, end - tiles, lane_of_it)} * kTile};
+    }
+    left -= __shfl_sync(kAll, end, 31);
   }
   return {};
 }
@@ -72,5 +89,8 @@ struct BackwardView {
 void attend_on_tensor_cores(const ForwardView<cuda::bf16>& view, int64_t capacity);
 void attend_backward_on_tensor_cores(const BackwardView<cuda::bf16>& view,
                                      int64_t capacity);  // delta is there
+// The same by Hopper's warpgroups; false, and nothing is launched, on another GPU.
+bool attend_by_warpgroups(const ForwardView<cuda::bf16>& view, int64_t capacity);
+bool attend_backward_by_warpgroups(const BackwardView<cuda::bf16>& view, int64_t capacity);
 
 }  // namespace flagscale::op
