@@ -3,20 +3,14 @@
 // position. One query of a sequence (decode): a block a chunk, all heads that share its keys, then a second
 // kernel folds. Many (prefill): a block has 64 rows and folds as it walks. Both do the same operations in the
 // same order on a row, so it gets the same bits either way. Decode is bound by memory, prefill by arithmetic.
-#include "kernel/cuda/tensor_cores.cuh"
-#include "op/paged_attention/paged_cuda.cuh"
+#include "op/paged_attention/paged_rows.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kKeys = 64, kPage = static_cast<int>(kPageTokens), kPages = kKeys / kPage;
-constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = 16 * kWarps;  // rows of a block of prefill
-constexpr int kMostGroup = 16;                                          // heads that share keys
-constexpr uint32_t kOnes = 0x3f803f80;                                  // two of bf16
+constexpr int kMostGroup = 16;                    // heads that share keys
 constexpr size_t kMostParts = size_t{256} << 20;  // bytes; more sequences than fit are taken in turns
-
-using Pages = Paged<bf16, bf16>;
 
 // A chunk of one head in shared memory: keys transposed as in their pages, values a row a token.
 template <int D>
@@ -45,21 +39,6 @@ __device__ void fetch(Chunk<D>& to, const Pages& a, int64_t s, int64_t kv, int64
   }
 }
 
-// Rows of 16 queries, two numbers at a time, as left factors. row(i): where row i begins, or null.
-template <int D, class Row>
-__device__ void load_queries(Fragment (&q)[D / 16], Row&& row, int lane) {
-  const bf16 *top = row(lane / 4), *bottom = row(lane / 4 + 8);
-  const auto pair = [&](const bf16* p, int column) {
-    return p ? *reinterpret_cast<const uint32_t*>(p + column) : 0u;
-  };
-#pragma unroll
-  for (int i = 0; i < D / 16; ++i) {
-    const int column = i * 16 + lane % 4 * 2;
-    q[i][0] = pair(top, column), q[i][1] = pair(bottom, column);
-    q[i][2] = pair(top, column + 8), q[i][3] = pair(bottom, column + 8);
-  }
-}
-
 // Scores of 16 rows and the keys of one page, scaled; keys that a row does not see are -infinity.
 template <int D>
 __device__ void score_page(float (&score)[2][4], const Fragment (&q)[D / 16], const bf16* page, float scale,
@@ -83,22 +62,6 @@ __device__ void score_page(float (&score)[2][4], const Fragment (&q)[D / 16], co
       score[n][j] = key >= first[j / 2] && key <= last[j / 2] ? score[n][j] * scale : -INFINITY;
     }
 }
-
-__device__ float weight_of(float score, float most) { return score == -INFINITY ? 0.f : exp2f(score - most); }
-
-// The fold of chunks of one row: its maximum, and the factors of what was there and of what comes.
-struct Fold {
-  float keep, take;
-  __device__ Fold(float& most, float chunk) {
-    const float now = fmaxf(most, chunk);
-    keep = weight_of(most, now);
-    take = weight_of(chunk, now);
-    most = now;
-  }
-  __device__ float operator()(float total, float part) const {
-    return __fmaf_rn(total, keep, __fmul_rn(part, take));
-  }
-};
 
 // Results of decode's chunks: [task][sum, most of each head of a group; their mixes].
 template <int D>
@@ -204,51 +167,23 @@ __global__ void fold_chunks(Pages a, float* parts, int64_t base, int64_t chunks)
   put(a.out[a.cu_seqlens[s]] + head * D + threadIdx.x, __fdiv_rn(mix, sum));
 }
 
-// Rows of a block of prefill: the heads of a group of each token, tokens in order.
-struct Row {
-  int64_t token;  // of the sequence's queries
-  int head;       // of the group
-  bool there;
-};
-
 // One block 64 rows (x, the last first: they see most), a head of keys (y) and a sequence (z).
 template <int D>
 __global__ void __launch_bounds__(kThreads) prefill_rows(Pages a) {
   extern __shared__ uint4 shared[];
   auto* chunks = reinterpret_cast<Chunk<D>*>(shared);
-  const int64_t s = blockIdx.z, kv = blockIdx.y, begin = int64_t{gridDim.x - 1 - blockIdx.x} * kRows;
-  const int queries = a.queries(s), group = a.heads / a.kv_heads;
-  if (queries < 2 || begin >= int64_t{queries} * group) return;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t end = a.context_lens[s], before = end - queries, token0 = a.cu_seqlens[s];
-  const auto row_of = [&](int i) {
-    const int64_t row = begin + warp * 16 + i;
-    return Row{row / group, static_cast<int>(row % group), row < int64_t{queries} * group};
-  };
-  const auto place = [&](const Row& row) { return (kv * group + row.head) * D; };
+  const RowsOfBlock rows(a);
+  if (rows.none()) return;
+  const int lane = rows.lane;
   Fragment q[D / 16];
-  load_queries<D>(
-      q,
-      [&](int i) -> const bf16* {
-        const Row row = row_of(i);
-        return row.there ? a.q[token0 + row.token] + place(row) : nullptr;
-      },
-      lane);
-  int64_t first[2], last[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const Row row = row_of(lane / 4 + 8 * r);
-    last[r] = row.there ? before + row.token : -1;
-    first[r] = a.first_key(last[r]);
-  }
-  const int64_t lowest = a.first_key(before + begin / group), final_row = begin + kRows - 1,
-                highest = before + (final_row / group < queries ? final_row / group : queries - 1);
+  rows.load<D>(q, a);
   float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, mix[D / 8][4] = {};
-  int64_t c = lowest / kKeys;
-  fetch<D>(chunks[0], a, s, kv, c, lowest, end);
+  int64_t c = rows.lowest / kKeys;
+  fetch<D>(chunks[0], a, rows.s, rows.kv, c, rows.lowest, rows.end);
   commit_copies();
-  for (int turn = 0; c * kKeys <= highest; ++c, turn ^= 1) {
-    if ((c + 1) * kKeys <= highest) fetch<D>(chunks[turn ^ 1], a, s, kv, c + 1, lowest, end);
+  for (int turn = 0; c * kKeys <= rows.highest; ++c, turn ^= 1) {
+    if ((c + 1) * kKeys <= rows.highest)
+      fetch<D>(chunks[turn ^ 1], a, rows.s, rows.kv, c + 1, rows.lowest, rows.end);
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
@@ -256,7 +191,8 @@ __global__ void __launch_bounds__(kThreads) prefill_rows(Pages a) {
     float score[kPages][2][4], here[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
-      score_page<D>(score[page], q, chunk.k[page], a.scale, c * kKeys + page * kPage, first, last, lane);
+      score_page<D>(score[page], q, chunk.k[page], a.scale, c * kKeys + page * kPage, rows.first, rows.last,
+                    lane);
 #pragma unroll
       for (int r = 0; r < 2; ++r)
 #pragma unroll
@@ -300,16 +236,7 @@ __global__ void __launch_bounds__(kThreads) prefill_rows(Pages a) {
     __syncthreads();  // the chunk has been read
   }
   wait_for_copies<0>();
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const Row row = row_of(lane / 4 + 8 * r);
-    if (!row.there) continue;
-    bf16* out = a.out[token0 + row.token] + place(row) + lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < D / 8; ++n)
-      *reinterpret_cast<uint32_t*>(out + n * 8) =
-          pair_of(__fdiv_rn(mix[n][2 * r], sum[r]), __fdiv_rn(mix[n][2 * r + 1], sum[r]));
-  }
+  rows.put<D>(a, mix, sum);
 }
 
 size_t part_bytes(const PagedAttentionArgs& args) {
@@ -322,7 +249,7 @@ template <int D>
 void run(KernelContext& context, const PagedAttentionArgs& args) {
   const Pages a(args);
   const int64_t sequences = sequences_of(args), queries = most_queries(args);
-  if (queries > 1) {
+  if (queries > 1 && !prefill_by_warpgroups(a, D, queries, sequences)) {
     static const bool allowed =
         cudaFuncSetAttribute(prefill_rows<D>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              2 * sizeof(Chunk<D>)) == cudaSuccess;
