@@ -117,18 +117,25 @@ void launch_early(void (*kernel)(Parameters...), dim3 blocks, int threads, size_
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// sums[columns] (+)= partials[chunks][columns], the chunks in order.
+// sums[columns] (+)= partials[chunks][columns]: every 32nd chunk in order, then those sums in order.
 static __global__ void add_chunks_of_columns(const float* partials, float* sums, int64_t columns,
                                              int64_t chunks, bool add) {
-  const int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= columns) return;
-  float total = add ? sums[column] : 0.f;
-  for (int64_t c = 0; c < chunks; ++c) total += partials[c * columns + column];
+  __shared__ float sum_of[32][33];
+  const int64_t column = int64_t{blockIdx.x} * 32 + threadIdx.x;
+  float total = 0;
+  if (column < columns)
+#pragma unroll 4
+    for (int64_t c = threadIdx.y; c < chunks; c += 32) total += partials[c * columns + column];
+  sum_of[threadIdx.y][threadIdx.x] = total;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns) return;
+  total = add ? sums[column] : 0.f;
+  for (int i = 0; i < 32; ++i) total += sum_of[i][threadIdx.x];
   sums[column] = total;
 }
 inline void add_chunks(const float* partials, float* sums, int64_t columns, int64_t chunks, bool add) {
-  add_chunks_of_columns<<<static_cast<unsigned>(divide_up(columns, 128)), 128>>>(partials, sums, columns,
-                                                                                 chunks, add);
+  add_chunks_of_columns<<<static_cast<unsigned>(divide_up(columns, 32)), dim3(32, 32)>>>(
+      partials, sums, columns, chunks, add);
 }
 
 // Threads of a block that walks a row of `cols` numbers, N at a time.

@@ -1,5 +1,6 @@
 // Bound by memory. One block a group of columns: x is read once from memory and again from L1. The weight's
-// gradient is summed over chunks of kChunk groups, each in order, then over chunks in order.
+// gradient is summed over chunks of kChunk groups, each in a fixed order, then over chunks; where a warp's
+// registers hold a group, in the same pass as dx.
 #include "kernel/cuda/cuda.cuh"
 #include "op/rms_norm/rms_norm.h"
 
@@ -140,6 +141,78 @@ __global__ void sum_chunk(Backward<T> a) {
   a.partials[int64_t{blockIdx.x} * a.group + column] = total;
 }
 
+// Both in one pass: a block has a chunk of groups, a warp every kWarps-th of them, a lane kPacks packs of
+// eight columns.
+constexpr int kWarps = 8;
+template <int kPacks>
+__global__ void __launch_bounds__(kWarps * 32) backward_chunk(Backward<bf16> a) {
+  constexpr int N = 8;
+  __shared__ float sums[kWarps][kPacks * 32 * N];
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const auto column = [&](int pack) { return (int64_t{pack} * 32 + lane) * N; };
+  float dweight[kPacks][N] = {};
+  const int64_t begin = int64_t{blockIdx.x} * kChunk,
+                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  for (int64_t g = begin + warp; g < end; g += kWarps) {
+    const int64_t row = g / a.groups, first = g % a.groups * a.group;
+    Pack<N, bf16> s[kPacks], dy[kPacks], more[kPacks];
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (column(p) < a.group) {
+        s[p] = *reinterpret_cast<const Pack<N, bf16>*>(a.s[row] + first + column(p));
+        dy[p] = *reinterpret_cast<const Pack<N, bf16>*>(a.dy[row] + first + column(p));
+        if (a.dsum.data) more[p] = *reinterpret_cast<const Pack<N, bf16>*>(a.dsum[row] + first + column(p));
+      }
+    const float rstd = a.rstd[g];
+    float dot = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (column(p) < a.group) {
+        float w[N];
+        load(a.weight + column(p), w);
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+          const float product = as_float(dy[p].at[j]) * as_float(s[p].at[j]);
+          dot = fmaf(product, w[j], dot);
+          dweight[p][j] = fmaf(product, rstd, dweight[p][j]);
+        }
+      }
+    const float shrink = -rstd * rstd * rstd * warp_sum(dot) / static_cast<float>(a.group);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+      if (column(p) < a.group) {
+        float w[N], dx[N];
+        load(a.weight + column(p), w);
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+          dx[j] = fmaf(as_float(dy[p].at[j]) * w[j], rstd, as_float(s[p].at[j]) * shrink) +
+                  (a.dsum.data ? as_float(more[p].at[j]) : 0.f);
+        store(a.dx[row] + first + column(p), dx);
+      }
+  }
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p) store(&sums[warp][column(p)], dweight[p]);
+  __syncthreads();
+  for (int64_t c = threadIdx.x; c < a.group; c += kWarps * 32) {
+    float total = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) total += sums[w][c];
+    a.partials[int64_t{blockIdx.x} * a.group + c] = total;
+  }
+}
+
+// False where the group is too long, or too short to fill a warp.
+bool launch_backward_chunks(const Backward<bf16>& a, int64_t chunks) {
+  const auto run = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
+    backward_chunk<kPacks><<<static_cast<unsigned>(chunks), kWarps * 32>>>(a);
+    return true;
+  };
+  if (a.group < 192 || a.group > 1024) return false;
+  if (a.group <= 512) return run(std::integral_constant<int, 2>{});
+  if (a.group <= 768) return run(std::integral_constant<int, 3>{});
+  return run(std::integral_constant<int, 4>{});
+}
+
 int64_t chunks_of(const RmsNormBackwardArgs& args, int64_t rows) {
   return divide_up(rows * (args.s.cols() / args.weight.cols()), kChunk);
 }
@@ -159,6 +232,10 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
                         group,
                         groups,
                         rows * groups};
+    const bool all_wide = wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) &&
+                          wide(args.dx) && group % 8 == 0;
+    if constexpr (std::is_same_v<T, bf16>)
+      if (partials && rows > 0 && all_wide && launch_backward_chunks(a, chunks)) return;
     // The weight's first: dx may take dy's place.
     const int threads = row_threads(group, 1) < 256 ? row_threads(group, 1) : 256;
     if (partials && rows > 0)
@@ -168,7 +245,7 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
       backward_groups<N><<<static_cast<unsigned>(rows * groups), row_threads(group, N)>>>(a);
     };
     if (rows > 0) {
-      if (wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) && wide(args.dx))
+      if (all_wide)
         run(std::integral_constant<int, kWide<T>>{});
       else
         run(std::integral_constant<int, 1>{});

@@ -32,6 +32,32 @@ __global__ void rotate_rows(Rotation<T> a) {
   }
 }
 
+// Eight pairs of halves a thread.
+constexpr int kPack = 8, kThreads = 256;
+template <class T>
+__global__ void rotate_packs(Rotation<T> a, int packs_of_token, int packs_of_head, int64_t count) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int64_t token = i / packs_of_token, wanted = a.positions[token];
+  const int at = static_cast<int>(i - token * packs_of_token), head = at / packs_of_head,
+            j = at % packs_of_head * kPack;
+  const int64_t row = (wanted < 0 ? 0 : wanted > a.last ? a.last : wanted) * a.half + j;
+  const int64_t first = head * 2 * a.half + j, second = first + a.half;
+  float c[kPack], s[kPack], p[kPack], q[kPack];
+  load(a.x[token] + first, p);
+  load(a.x[token] + second, q);
+  load(a.cos + row, c);
+  load(a.sin + row, s);
+#pragma unroll
+  for (int k = 0; k < kPack; ++k) {
+    const float sine = a.sign * s[k], x = p[k];
+    p[k] = x * c[k] - q[k] * sine;
+    q[k] = q[k] * c[k] + x * sine;
+  }
+  store(a.y[token] + first, p);
+  store(a.y[token] + second, q);
+}
+
 void run(KernelContext&, const RopeArgs& args) {
   const int64_t half = args.cos.cols(), rows = args.x.rows(), pairs = args.x.cols() / 2;
   if (rows == 0) return;
@@ -46,6 +72,12 @@ void run(KernelContext&, const RopeArgs& args) {
                         args.cos.dims[0] - 1,
                         args.interleaved,
                         args.backwards ? -1.f : 1.f};
+    if (std::is_same_v<T, bf16> && !args.interleaved && half % kPack == 0 && wide(args.x) && wide(args.y)) {
+      const int64_t count = rows * (pairs / kPack);
+      rotate_packs<<<static_cast<unsigned>(divide_up(count, kThreads)), kThreads>>>(
+          a, static_cast<int>(pairs / kPack), static_cast<int>(half / kPack), count);
+      return;
+    }
     rotate_rows<<<static_cast<unsigned>(rows), row_threads(pairs, 2)>>>(a);
   });
   check_launch("rope");
