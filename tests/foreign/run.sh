@@ -31,6 +31,8 @@ if [ -n "$oracle" ]; then
   echo "-- lm-evaluation-harness: local-completions against its own hf"
   "$oracle" "$here/lm_eval_check.py" "$scratch/hf"
 fi
+echo "-- the wheel, in a fresh environment"
+"$here/wheel.sh" "$python" "$program"
 echo "-- the chat page in Chromium"
 "$python" "$here/browser.py" "$base_url/" "$OPENAI_API_KEY"
 echo "-- schemathesis on /openapi.json"
