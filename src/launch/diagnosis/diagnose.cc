@@ -20,6 +20,9 @@ bool is_stop(const Suspect& suspect) {
   return suspect.role == Role::kConsequence && (label == "ProcessKilled" || label == "Stopped");
 }
 
+// Said of ranks by what started them.
+bool is_launchers(const Suspect& suspect) { return suspect.role == Role::kAftermath || is_stop(suspect); }
+
 constexpr Pattern kSilent{
     "", "Silent", "All others lost this rank, and it says nothing of its end.",
     "It hangs, was killed, or its host is gone: look there for the process and in dmesg.", Role::kCrash};
@@ -28,8 +31,8 @@ constexpr Pattern kSilent{
 int rung(const Suspect& suspect) {
   if (suspect.survived) return 3;
   if (suspect.role == Role::kConsequence) return 2;
-  // A launcher's own words about a rank.
-  if (suspect.role == Role::kAftermath && suspect.speaker == Speaker{}) return 2;
+  if (suspect.speaker == Speaker{} && suspect.role == Role::kAftermath)
+    return 2;  // a launcher's words about a rank
   return suspect.role == Role::kCause || suspect.role == Role::kCrash ? 0 : 1;
 }
 
@@ -115,6 +118,7 @@ Diagnosis diagnose(const std::vector<RankLog>& logs, const std::vector<Ending>& 
   if (rung(diagnosis.others.front()) == 2) silent = silent_one(logs, endings, diagnosis.others);
   diagnosis.culprit = silent ? std::move(*silent) : choose(diagnosis.others);
   std::erase_if(diagnosis.others, [&](const Suspect& suspect) {
+    if (suspect.speaker == Speaker{} && is_launchers(suspect)) return true;
     return suspect.speaker == diagnosis.culprit.speaker &&
            (suspect.speaker != Speaker{} || suspect.line == diagnosis.culprit.line);
   });

@@ -191,6 +191,19 @@ TEST(Report, IsTextAndJson) {
   EXPECT_EQ(json["others"][0]["label"], "NCCLTimeout");
 }
 
+TEST(Report, ExplainsLastLines) {
+  const std::string text = explain({"Traceback (most recent call last):", "  File \"x.py\"",
+                                    "OSError: [Errno 28] No space left on device"});
+  EXPECT_TRUE(text.starts_with("StorageError: The disk is full. What to do: See `df -h`")) << text;
+  EXPECT_EQ(text.find('\n'), std::string::npos);
+  EXPECT_TRUE(explain({"[rank3]: torch.OutOfMemoryError: CUDA out of memory."})
+                  .starts_with("rank 3: OutOfMemoryError: "));
+  EXPECT_EQ(explain({"working", "done"}), "");
+  EXPECT_EQ(explain({}), "");
+  EXPECT_EQ(explain({"flagscale: error: data_path is not set; give data_path=…"}), "");
+  EXPECT_EQ(explain({"Traceback (most recent call last):", "  File \"x.py\"", "ValueError: bad label"}), "");
+}
+
 // FlagScale's test_diagnostic.py, case by case.
 std::string diagnostic_of(const std::string& text) {
   LogScan scan(2026);

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "launch/diagnosis/log_file.h"
 
 namespace flagscale::launch {
 
@@ -38,6 +39,13 @@ std::string now() {
 std::string trimmed(std::string_view text) {
   const size_t first = text.find_first_not_of(" \t");
   return first == std::string_view::npos ? "" : std::string(text.substr(first));
+}
+
+// Our own errors name their fix; a traceback without a known exception, a code or an abort says nothing more.
+bool speaks_for_itself(const Pattern& pattern) {
+  const std::string_view label = pattern.label;
+  return label == "FlagscaleError" || label == "CodeError" || label == "Exception" || label == "FatalError" ||
+         pattern.role == Role::kAftermath;
 }
 
 std::string place(const Suspect& suspect) { return fmt::format("{}:{}", suspect.log, suspect.line); }
@@ -121,6 +129,18 @@ std::string to_text(const Diagnosis& diagnosis) {
   return (diagnosis.completed ? "The job says that it is done; nothing shows a failure.\n"
                               : "Nothing shows a failure.\n") +
          others_text(diagnosis);
+}
+
+std::string explain(const std::vector<std::string>& last_lines) {
+  LogScan scan(year_of({}));
+  for (const std::string& line : last_lines) scan.feed(line + "\n");
+  scan.flush();
+  const Diagnosis diagnosis = diagnose({{{}, "", "", &scan}}, {});
+  const Suspect& culprit = diagnosis.culprit;
+  if (!diagnosis.failed || speaks_for_itself(*culprit.pattern)) return "";
+  const std::string speaker = describe(culprit.speaker);
+  return fmt::format("{}{}{}: {} What to do: {}", speaker, speaker.empty() ? "" : ": ",
+                     culprit.pattern->label, culprit.pattern->meaning, culprit.pattern->hint);
 }
 
 std::string to_json(const Diagnosis& diagnosis) {

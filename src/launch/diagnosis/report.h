@@ -14,6 +14,10 @@ std::string who(const Suspect& suspect);
 // Some ten lines and the culprit's last lines.
 std::string to_text(const Diagnosis& diagnosis);
 
+// What a failed rank's last lines mean, in one line for people: "OutOfMemoryError: The GPU's memory ran out.
+// What to do: …"; "" where they say no more than themselves.
+std::string explain(const std::vector<std::string>& last_lines);
+
 // {"failed", "completed", "culprit": {"rank", "host", "label", "meaning", "hint", "log", "line", "text",
 // "ending", "last_lines", …} or null, "others": […]}
 std::string to_json(const Diagnosis& diagnosis);
