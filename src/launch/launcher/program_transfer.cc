@@ -21,7 +21,7 @@ constexpr const char* kHas = "flagscale-has ";
 constexpr const char* kPlace =
     "d=\"${XDG_CACHE_HOME:-$HOME/.cache}/flagscale/programs/$1\"; "
     "has() { [ -x \"$d/bin/flagscale\" ] && echo \"flagscale-has $d/bin/flagscale\"; }; ";
-constexpr const char* kAsk = "has || echo flagscale-needs";
+constexpr const char* kAskForProgram = "has || echo flagscale-needs";
 // Two jobs may bring it at once: each unpacks aside, the first to move wins, and the other finds it there.
 constexpr const char* kReceive =
     "has && exit 0; t=\"$d.$$\"; trap 'rm -rf \"$t\" \"$t.tar.gz\"' EXIT; "
@@ -83,7 +83,7 @@ fs::path find_archive(const LauncherOptions& options, const fs::path& scratch) {
 }
 
 std::vector<std::string> ask_for_program(const std::string& checksum) {
-  return {"sh", "-c", std::string(kPlace) + kAsk, "sh", checksum};
+  return {"sh", "-c", std::string(kPlace) + kAskForProgram, "sh", checksum};
 }
 
 std::vector<std::string> receive_program(const std::string& checksum) {
