@@ -24,7 +24,7 @@ int64_t total_iterations(const TrainOptions& o) {
   return iterations + std::max<int64_t>(0, o.train_samples - consumed) / o.global_batch_size;
 }
 
-void validate(const TrainOptions& o) {
+void validate(const TrainOptions& o, int ranks) {
   const auto positive = [](const char* key, int64_t value) {
     if (value < 1) fail(ErrorKind::kConfig, "{} is {}, expected at least 1", key, value);
   };
@@ -35,6 +35,10 @@ void validate(const TrainOptions& o) {
   if (o.global_batch_size % o.micro_batch_size != 0)
     fail(ErrorKind::kConfig, "global_batch_size {} is not a multiple of micro_batch_size {}",
          o.global_batch_size, o.micro_batch_size);
+  if (o.global_batch_size % (o.micro_batch_size * ranks) != 0)
+    fail(ErrorKind::kConfig,
+         "global_batch_size {} is not a multiple of micro_batch_size {} x {} data-parallel ranks",
+         o.global_batch_size, o.micro_batch_size, ranks);
   if ((o.train_samples > 0) == (o.train_iters > 0))
     fail(ErrorKind::kConfig, "set one of train_samples ({}) and train_iters ({})", o.train_samples,
          o.train_iters);
@@ -45,12 +49,14 @@ void validate(const TrainOptions& o) {
     const BatchRampup& r = *o.rampup;
     const bool even = r.start > 0 && r.increment > 0 && r.samples >= 0 && r.start <= o.global_batch_size &&
                       (o.global_batch_size - r.start) % r.increment == 0 &&
-                      r.start % o.micro_batch_size == 0 && r.increment % o.micro_batch_size == 0;
+                      r.start % (o.micro_batch_size * ranks) == 0 &&
+                      r.increment % (o.micro_batch_size * ranks) == 0;
     if (!even)
       fail(ErrorKind::kConfig,
            "rampup_batch_size [{}, {}, {}] does not reach global_batch_size {} in whole steps of "
-           "micro_batch_size {}",
-           r.start, r.increment, r.samples, o.global_batch_size, o.micro_batch_size);
+           "micro_batch_size {}{}",
+           r.start, r.increment, r.samples, o.global_batch_size, o.micro_batch_size,
+           ranks == 1 ? "" : fmt::format(" x {} data-parallel ranks", ranks));
   }
   const OptimizerSpec& optimizer = o.optimizer;
   for (const auto& [key, beta] : {std::pair{"adam_beta1", optimizer.adam_beta1},

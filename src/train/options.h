@@ -81,6 +81,6 @@ int64_t global_batch_at(const TrainOptions& options, int64_t consumed);
 int64_t total_iterations(const TrainOptions& options);
 
 // Throws Error{kConfig} naming the keys that contradict each other.
-void validate(const TrainOptions& options);
+void validate(const TrainOptions& options, int ranks = 1);
 
 }  // namespace flagscale::train

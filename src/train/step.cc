@@ -300,6 +300,12 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   return sums(evaluation_loss_, tokens);
 }
 
+void TrainStep::reduce_gradients(comm::Reducer& reducer) {
+  to_host({&grads_});
+  reducer.sum({host(grads_).data<float>(), static_cast<size_t>(bucket_size_)});
+  to_device({&grads_});
+}
+
 float TrainStep::gradient_norm() {
   norm_.run(team_);
   float norm = 0;

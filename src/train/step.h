@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "comm/process_group.h"
 #include "data/train_data.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
@@ -79,6 +80,9 @@ class TrainStep {
   Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0,
                    double batch_tokens = 0);
   Sums evaluate(int64_t num_seqs);
+
+  // Adds up what every rank has accumulated.
+  void reduce_gradients(comm::Reducer& reducer);
 
   // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in
   // between.

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -11,8 +12,10 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "io/tokenizer_files.h"
+#include "io/xxh64.h"
 #include "train/log_line.h"
 #include "train/memory.h"
+#include "train/ranks.h"
 #include "train/saving.h"
 
 namespace flagscale::train {
@@ -54,6 +57,7 @@ StepOptions step_options(const TrainOptions& o) {
 
 struct Trainer::Run {
   TrainOptions options;
+  Ranks ranks;
   int64_t iterations;
   std::unique_ptr<Allocator> allocator;
   std::unique_ptr<TrainStep> step;
@@ -73,8 +77,9 @@ struct Trainer::Run {
   int64_t interval_losses = 0, interval_iterations = 0, interval_skipped = 0, interval_nan = 0;
   Clock::time_point interval_start;
 
-  explicit Run(TrainOptions o) : options(std::move(o)), iterations(0) {
-    validate(options);
+  Run(TrainOptions o, comm::ProcessGroup* group) : options(std::move(o)), ranks(group), iterations(0) {
+    validate(options, ranks.size());
+    options.events.ranks = ranks.size();
     iterations = total_iterations(options);
     const bool evaluates = options.eval_iters > 0;
     find_base();
@@ -91,15 +96,28 @@ struct Trainer::Run {
            "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
            options.eval_iters);
     throw_if_interrupted();
-    if (!options.save.empty())
+    if (saves() && ranks.first())
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
     if (writer) io::check_tokenizer(options.tokenizer, options.save);
     allocator = make_allocator(options.device);
-    if (!options.tensorboard_dir.empty())
+    if (!options.tensorboard_dir.empty() && ranks.first())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
-    start_weights();
+    ranks.agree_on("what they train", options_text());
+    if (options.lora) step->load(*step->options().base);
+    if (ranks.first()) start_weights();
+    ranks.take_from_first(at, *step);
+  }
+
+  bool saves() const { return !options.save.empty(); }
+
+  // All that must be alike for the ranks to make the same updates.
+  std::string options_text() const {
+    io::Xxh64 hash;
+    hash.update(std::as_bytes(std::span(options.config_text)));
+    return fmt::format("configuration {:x}, {} samples, instruction set {}, {}", hash.digest(),
+                       data[data::kTrain]->size(), name(isa_of(options.device)), name(options.compute));
   }
 
   // An adapter is added to weights, which are not in its own checkpoints.
@@ -115,7 +133,6 @@ struct Trainer::Run {
   }
 
   void start_weights() {
-    if (options.lora) step->load(*step->options().base);
     if (!options.load.empty() && io::is_checkpoint(options.load)) {
       const io::Checkpoint checkpoint(options.load);
       at = restore(checkpoint, options, *step);
@@ -158,24 +175,26 @@ struct Trainer::Run {
     return std::max(tokens, 1.0);
   }
 
-  // The gradients of the next global batch, and its mean loss. False when interrupted.
+  // The gradients of the next global batch, and its mean loss. False when some rank was interrupted.
   bool accumulate(int64_t micro_batches, double& loss) {
-    TrainStep::Sums total;
+    double loss_sum = 0, tokens = 0, balance = 0, z = 0;
     const data::MicroBatch inputs = step->inputs();
     const double batch_tokens = tokens_of_batch(micro_batches);
-    for (int64_t m = 0; m < micro_batches; ++m) {
-      if (interrupted()) return false;
+    for (int64_t m = ranks.rank(); m < micro_batches && !interrupted(); m += ranks.size()) {
       const int64_t first = at.consumed_samples + m * options.micro_batch_size;
       const int64_t entries =
           data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts);
-      const auto sums = step->micro_batch(entries - 1, m == 0, micro_batches, first, batch_tokens);
-      total.loss += sums.loss;
-      total.tokens += sums.tokens;
-      total.router.balance += sums.router.balance / static_cast<double>(micro_batches);
-      total.router.z += sums.router.z / static_cast<double>(micro_batches);
+      const auto sums = step->micro_batch(entries - 1, m < ranks.size(), micro_batches, first, batch_tokens);
+      loss_sum += sums.loss, tokens += sums.tokens;
+      balance += sums.router.balance / static_cast<double>(micro_batches);
+      z += sums.router.z / static_cast<double>(micro_batches);
     }
-    loss = total.loss / std::max(total.tokens, 1.0);
-    router = total.router;
+    std::array values{loss_sum, tokens, balance, z, interrupted() ? 1.0 : 0.0};
+    ranks.sum(values);
+    if (values[4] != 0) return false;
+    ranks.sum_gradients(*step);
+    loss = values[0] / std::max(values[1], 1.0);
+    router = {values[2], values[3]};
     return true;
   }
 
@@ -254,7 +273,7 @@ struct Trainer::Run {
     if (options.z_loss > 0) r.z_loss = interval_router.z / counted;
     if (options.log_throughput)
       r.tflops = step->decoder().train_flops_per_token(options.seq_length) *
-                 static_cast<double>(batch * options.seq_length) / seconds * 1e-12;
+                 static_cast<double>(batch * options.seq_length) / seconds / ranks.size() * 1e-12;
     r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
     print(log_line(r, time_now()));
     if (events) events->interval(r);
@@ -270,6 +289,7 @@ struct Trainer::Run {
   }
 
   void print(const std::string& line) {
+    if (!ranks.first()) return;
     Progress::clear_line();
     fmt::print(out, "{}\n", line);
     std::fflush(out);
@@ -283,17 +303,21 @@ struct Trainer::Run {
         options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
     int64_t first = before * samples;
     if (first + samples > source.size()) first = 0;
-    TrainStep::Sums total;
+    double loss = 0, tokens = 0;
+    int64_t turn = 0;
     for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size();
          s += options.micro_batch_size) {
-      if (interrupted()) return {};
+      if (turn++ % ranks.size() != ranks.rank()) continue;
+      if (interrupted()) break;
       const int64_t entries = data::fill_micro_batch(source, first + s, options.mask, step->inputs());
       const auto sums = step->evaluate(entries - 1);
-      total.loss += sums.loss;
-      total.tokens += sums.tokens;
+      loss += sums.loss, tokens += sums.tokens;
     }
-    if (total.tokens == 0) return {};
-    return total.loss / total.tokens;
+    std::array values{loss, tokens, interrupted() ? 1.0 : 0.0};
+    ranks.sum(values);
+    if (values[2] != 0) result.interrupted = true;
+    if (values[1] == 0 || values[2] != 0) return {};
+    return values[0] / values[1];
   }
 
   void evaluate_and_print(data::Split split, const std::string& prefix) {
@@ -302,7 +326,6 @@ struct Trainer::Run {
     const auto start = Clock::now();
     const auto loss = evaluate(split, before);
     interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
-    if (interrupted()) result.interrupted = true;
     if (!loss) return;
     print(validation_line(prefix, *loss));
     if (split != data::kValid) return;
@@ -327,13 +350,16 @@ struct Trainer::Run {
   }
 
   void save() {
+    if (!saves()) return;
+    ranks.agree_on("their weights, which should be the same",
+                   fmt::format("the norm {}", step->parameters_norm()));
+    saved_iteration = at.iteration;
     if (!writer) return;
     const auto start = Clock::now();
     if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
     writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
     if (!options.async_save) writer->wait();
     interval_start += Clock::now() - start;
-    saved_iteration = at.iteration;
   }
   int64_t saved_iteration = -1;
   static constexpr int64_t kMostNanInARow = 10;
@@ -395,6 +421,13 @@ struct Trainer::Run {
   }
 
   void tell_tokens() {
+    if (ranks.size() > 1) {
+      std::array values{static_cast<double>(counts.learnt), static_cast<double>(counts.masked),
+                        static_cast<double>(counts.padding)};
+      ranks.sum(values);
+      counts.learnt = static_cast<int64_t>(values[0]), counts.masked = static_cast<int64_t>(values[1]);
+      counts.padding = static_cast<int64_t>(values[2]);
+    }
     result.tokens = counts;
     if (counts.masked + counts.padding == 0) return;
     info("trained on {} tokens; {} more were masked, {} positions were padding", counts.learnt, counts.masked,
@@ -420,9 +453,26 @@ struct Trainer::Run {
   }
 };
 
-Trainer::Trainer(TrainOptions options) : run_(std::make_unique<Run>(std::move(options))) {}
+Trainer::Trainer(TrainOptions options, comm::ProcessGroup* group) : group_(group) {
+  tell_others([&] { run_ = std::make_unique<Run>(std::move(options), group); });
+}
+
+// What stops this rank stops the others, with its words.
+void Trainer::tell_others(const std::function<void()>& work) const {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    if (group_) group_->abort(error.what());
+    throw;
+  }
+}
+
 Trainer::~Trainer() = default;
-TrainResult Trainer::run(std::FILE* out) { return run_->run(out); }
+TrainResult Trainer::run(std::FILE* out) {
+  TrainResult result;
+  tell_others([&] { result = run_->run(out); });
+  return result;
+}
 const TrainStep& Trainer::step() const { return *run_->step; }
 const TrainOptions& Trainer::options() const { return run_->options; }
 

@@ -3,9 +3,11 @@
 // thread count and instruction set.
 
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 
+#include "comm/process_group.h"
 #include "train/options.h"
 #include "train/step.h"
 
@@ -26,8 +28,9 @@ StepOptions step_options(const TrainOptions& options);
 class Trainer {
  public:
   // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not
-  // suffice.
-  explicit Trainer(TrainOptions options);
+  // suffice. `group`: the ranks that share each global batch; null: this one alone. Rank 0 decides where to
+  // start from, logs, evaluates with the others and saves; an error of one rank is told to the others.
+  explicit Trainer(TrainOptions options, comm::ProcessGroup* group = nullptr);
   ~Trainer();
 
   // Runs to the end, or until Ctrl-C or SIGTERM: then saves (where `save` is set) and returns interrupted.
@@ -38,7 +41,10 @@ class Trainer {
   const TrainOptions& options() const;
 
  private:
+  void tell_others(const std::function<void()>& work) const;
+
   struct Run;
+  comm::ProcessGroup* group_;
   std::unique_ptr<Run> run_;
 };
 

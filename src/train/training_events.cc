@@ -38,7 +38,7 @@ void TrainingEvents::write_step(const StepReport& r) {
   if (r.load_balancing_loss > 0) writer_.scalar("load_balancing_loss", r.load_balancing_loss, r.iteration);
   if (r.z_loss > 0) writer_.scalar("z_loss", r.z_loss, r.iteration);
   if (!keys_.no_loss_scale) both("loss-scale", r.loss_scale, r);
-  if (keys_.world_size) both("world-size", 1, r);
+  if (keys_.world_size) both("world-size", keys_.ranks, r);
   if (r.grad_norm) both("grad-norm", *r.grad_norm, r);
   if (r.num_zeros) both("num-zeros", *r.num_zeros, r);
   if (r.params_norm) both("params-norm", *r.params_norm, r);

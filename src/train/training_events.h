@@ -11,7 +11,8 @@ namespace flagscale::train {
 
 struct EventKeys {
   bool no_loss_scale = false;
-  bool world_size = false;      // of ranks: one
+  bool world_size = false;
+  int ranks = 1;
   bool timers = false;          // iteration-time and, with log_throughput, throughput, at each log line
   bool validation_ppl = false;  // perplexity beside the loss
   bool memory = false;          // of the allocator, which takes one block

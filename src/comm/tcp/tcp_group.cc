@@ -165,8 +165,7 @@ class TcpGroup final : public ProcessGroup {
   std::string silent() const {
     std::vector<std::string> places;
     for (const size_t rank : who_) places.push_back(place(rank));
-    return fmt::format("{}: nothing was heard for {:g} s (distributed_timeout_minutes)",
-                       fmt::join(places, ", "), deadline_.count());
+    return fmt::format("{}: nothing was heard for {:g} s", fmt::join(places, ", "), deadline_.count());
   }
 
   [[noreturn]] void end(const std::string& what) {

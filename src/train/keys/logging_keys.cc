@@ -17,7 +17,7 @@ void add_logging_keys(TrainSchema& keys) {
   keys.acts("no_log_loss_scale_to_tensorboard", FLAGSCALE_FIELD(logging, events.no_loss_scale),
             {.doc = "no loss-scale, which is 1, in the event file"});
   keys.acts("log_world_size_to_tensorboard", FLAGSCALE_FIELD(logging, events.world_size),
-            {.doc = "world-size, which is 1, in the event file"});
+            {.doc = "world-size, the number of ranks, in the event file"});
   keys.acts("log_timers_to_tensorboard", FLAGSCALE_FIELD(logging, events.timers),
             {.doc = "iteration-time and, with log_throughput, throughput in the event file"});
   keys.acts("log_validation_ppl_to_tensorboard", FLAGSCALE_FIELD(logging, events.validation_ppl),

@@ -7,7 +7,7 @@ void add_layouts(TrainSchema& keys) {
   for (const char* key :
        {"tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size",
         "expert_model_parallel_size", "expert_tensor_parallel_size"})
-    keys.refused(key, "more than one rank", {"1"});
+    keys.refused(key, "a model on several ranks", {"1"});
   for (const char* key :
        {"num_layers_per_virtual_pipeline_stage", "num_virtual_stages_per_pipeline_rank",
         "virtual_pipeline_model_parallel_size", "decoder_first_pipeline_num_layers",

@@ -1,0 +1,38 @@
+#pragma once
+// What the ranks of a data-parallel run do together. Every rank has the whole model; of a global batch each
+// takes every size-th micro-batch, and the gradients are added in rank order, so all make the same update.
+// Alone, everything here is the identity.
+
+#include <optional>
+#include <span>
+#include <string>
+
+#include "comm/process_group.h"
+#include "train/saving.h"
+#include "train/step.h"
+
+namespace flagscale::train {
+
+class Ranks {
+ public:
+  explicit Ranks(comm::ProcessGroup* group);  // null: alone
+
+  int rank() const { return group_ ? group_->rank() : 0; }
+  int size() const { return group_ ? group_->size() : 1; }
+  bool first() const { return rank() == 0; }  // it logs and saves
+
+  void sum(std::span<double> values);
+  void sum_gradients(TrainStep& step);
+
+  // Throws Error{kInvalidArgument} naming a rank whose `own` is not rank 0's.
+  void agree_on(const char* what, const std::string& own);
+
+  // Rank 0's progression, weights and what the optimizer keeps of them, on every rank.
+  void take_from_first(Progression& progression, TrainStep& step);
+
+ private:
+  comm::ProcessGroup* group_;
+  std::optional<comm::Reducer> reducer_;
+};
+
+}  // namespace flagscale::train

@@ -1,0 +1,178 @@
+// Data parallel: the same global batches on several ranks, against one.
+#include "train/ranks.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <thread>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/temporary_folder_test_support.h"
+#include "comm/local/local_group.h"
+#include "comm/tcp/socket.h"
+#include "comm/tcp/tcp_group.h"
+#include "train/trainer.h"
+
+namespace flagscale::train {
+namespace {
+
+using Groups = std::vector<std::unique_ptr<comm::ProcessGroup>>;
+
+TrainOptions small_run() {
+  TrainOptions o;
+  o.model.num_layers = 2, o.model.hidden_size = 32, o.model.num_heads = 4, o.model.num_kv_heads = 2;
+  o.model.head_dim = 8, o.model.intermediate_size = 48, o.model.vocab_size = 1000;
+  o.model.max_positions = 16, o.model.rope.head_dim = 8;
+  o.seq_length = 16, o.micro_batch_size = 1, o.global_batch_size = 12, o.train_iters = 6;
+  o.lr.style = "constant", o.lr.lr = 1e-3, o.lr.decay_samples = 72, o.lr.global_batch_size = 12;
+  o.data.data_path = {FLAGSCALE_SOURCE_DIR "/tests/golden/data/a"}, o.data.split = "80,20";
+  o.data.sequence_length = 16, o.data.vocab_size = 1000, o.data.samples = {1000, 1000, 1000};
+  o.eval_iters = 2, o.eval_interval = 3;
+  o.log_interval = 1, o.threads = 1;
+  return o;
+}
+
+struct RankRun {
+  TrainResult result;
+  std::vector<float> weights;
+  std::string log, error;
+};
+
+RankRun run_rank(const TrainOptions& options, comm::ProcessGroup* group) {
+  RankRun ran;
+  char* buffer = nullptr;
+  size_t size = 0;
+  std::FILE* const out = open_memstream(&buffer, &size);
+  try {
+    Trainer trainer(options, group);
+    ran.result = trainer.run(out);
+    for (const TrainStep::State& state : trainer.step().states())
+      ran.weights.insert(ran.weights.end(), state.weight, state.weight + state.size);
+  } catch (const std::exception& error) {
+    ran.error = error.what();
+  }
+  std::fclose(out);
+  ran.log.assign(buffer, size);
+  std::free(buffer);
+  return ran;
+}
+
+std::vector<RankRun> run_ranks(const std::vector<TrainOptions>& options, const Groups& groups) {
+  set_log_level(LogLevel::kWarning);
+  std::vector<RankRun> ran(groups.size());
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < groups.size(); ++r)
+    threads.emplace_back([&, r] { ran[r] = run_rank(options[r], groups[r].get()); });
+  for (std::thread& thread : threads) thread.join();
+  return ran;
+}
+
+std::vector<RankRun> run_ranks(const TrainOptions& options, int ranks) {
+  return run_ranks(std::vector(static_cast<size_t>(ranks), options), comm::make_local_groups(ranks));
+}
+
+Groups tcp_groups(int size) {
+  const int port = comm::listen_on(0).local_port();
+  Groups groups(static_cast<size_t>(size));
+  std::vector<std::thread> threads;
+  for (int r = 0; r < size; ++r)
+    threads.emplace_back([&, r] {
+      groups[static_cast<size_t>(r)] = comm::join({.job = "test", .port = port, .rank = r, .size = size});
+    });
+  for (std::thread& thread : threads) thread.join();
+  return groups;
+}
+
+double difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double most = 0, largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    most = std::max(most, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
+  }
+  return most / largest;
+}
+
+TEST(DataParallel, EqualsOneRank) {
+  const RankRun one = run_rank(small_run(), nullptr);
+  ASSERT_EQ(one.error, "");
+  for (const int ranks : {2, 3, 4}) {
+    const std::vector<RankRun> ran = run_ranks(small_run(), ranks);
+    for (const RankRun& rank : ran) {
+      ASSERT_EQ(rank.error, "");
+      EXPECT_EQ(rank.weights, ran[0].weights);
+      EXPECT_EQ(rank.result.tokens.learnt, one.result.tokens.learnt);
+      EXPECT_NEAR(*rank.result.validation_loss, *one.result.validation_loss,
+                  2e-6 * *one.result.validation_loss);
+    }
+    EXPECT_LT(difference(ran[0].weights, one.weights), 2e-6) << ranks;
+    EXPECT_NEAR(*ran[0].result.lm_loss, *one.result.lm_loss, 2e-6 * *one.result.lm_loss);
+    EXPECT_FALSE(ran[0].log.empty());
+    EXPECT_EQ(ran[1].log, "");
+  }
+}
+
+TEST(DataParallel, IsTheSameToTheBitOverAnyBackEnd) {
+  const std::vector<RankRun> threads = run_ranks(small_run(), 3);
+  const std::vector<RankRun> tcp = run_ranks(std::vector(3, small_run()), tcp_groups(3));
+  for (size_t r = 0; r < 3; ++r) {
+    ASSERT_EQ(tcp[r].error, "");
+    EXPECT_EQ(tcp[r].weights, threads[r].weights);
+    EXPECT_EQ(tcp[r].result.lm_loss, threads[r].result.lm_loss);
+  }
+}
+
+// Rank 0 alone has the checkpoints: hosts need not share a file system for them.
+TEST(DataParallel, ResumesToTheBitFromRankZerosCheckpoint) {
+  const TemporaryFolder folder, empty;
+  std::vector<TrainOptions> options(2, small_run());
+  const std::vector<RankRun> whole = run_ranks(options, comm::make_local_groups(2));
+  options[0].save = options[0].load = folder.path + "/c";
+  options[1].save = options[1].load = empty.path + "/c";
+  for (TrainOptions& o : options) o.save_interval = 2, o.exit_interval = 4;
+  ASSERT_EQ(run_ranks(options, comm::make_local_groups(2))[0].result.iteration, 4);
+  EXPECT_FALSE(std::filesystem::exists(empty.path + "/c"));
+  for (TrainOptions& o : options) o.exit_interval = 0;
+  const std::vector<RankRun> resumed = run_ranks(options, comm::make_local_groups(2));
+  for (size_t r = 0; r < 2; ++r) {
+    ASSERT_EQ(resumed[r].error, "");
+    EXPECT_EQ(resumed[r].result.iteration, 6);
+    EXPECT_EQ(resumed[r].weights, whole[r].weights);
+  }
+}
+
+TEST(DataParallel, TokensWeighTheSameOnEveryRank) {
+  TrainOptions o = small_run();
+  o.per_token_loss = true;
+  o.mask.eod_token = 5, o.mask.eod_mask_loss = true;
+  const RankRun one = run_rank(o, nullptr);
+  const std::vector<RankRun> ran = run_ranks(o, 2);
+  ASSERT_EQ(ran[0].error, "");
+  EXPECT_LT(difference(ran[0].weights, one.weights), 2e-6);
+}
+
+TEST(DataParallel, ARankThatDiffersIsNamed) {
+  std::vector<TrainOptions> options(3, small_run());
+  options[2].config_text = "another";
+  for (const RankRun& rank : run_ranks(options, comm::make_local_groups(3)))
+    EXPECT_NE(rank.error.find("the ranks differ in what they train: rank 2 has"), std::string::npos)
+        << rank.error;
+}
+
+TEST(DataParallel, AnErrorOfOneRankEndsTheOthers) {
+  std::vector<TrainOptions> options(2, small_run());
+  options[1].data.data_path = {"/nowhere/text_document"};
+  const std::vector<RankRun> ran = run_ranks(options, comm::make_local_groups(2));
+  EXPECT_NE(ran[0].error.find("rank 1: "), std::string::npos) << ran[0].error;
+  EXPECT_NE(ran[0].error.find("/nowhere/text_document"), std::string::npos) << ran[0].error;
+}
+
+TEST(DataParallel, TheBatchMustDivide) {
+  const std::vector<RankRun> ran = run_ranks(small_run(), 5);
+  EXPECT_NE(ran[0].error.find("micro_batch_size 1 x 5 data-parallel ranks"), std::string::npos)
+      << ran[0].error;
+}
+
+}  // namespace
+}  // namespace flagscale::train
