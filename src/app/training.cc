@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "app/ranks.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "config/show.h"
@@ -74,7 +75,19 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
   }
   options.device = request.device;
   options.config_text = config::to_yaml(composed.root());
+  share_host(options);
   return options;
+}
+
+// What stops this rank stops the others, with its words.
+template <class Work>
+auto told_to(comm::ProcessGroup* ranks, Work work) {
+  try {
+    return work();
+  } catch (const std::exception& error) {
+    if (ranks != nullptr) ranks->abort(error.what());
+    throw;
+  }
 }
 
 // A plan may be made before its data.
@@ -159,7 +172,9 @@ void run_training(const TrainingRequest& request) {
 
 void run_training(const TrainingRequest& request, const config::Composed& composed) {
   const std::string action = training_action(composed, request.action);
-  train::TrainOptions options = options_for(request, composed);
+  const auto ranks =
+      action == "dryrun" ? nullptr : join_ranks(text_at(composed, "experiment.exp_name", "train"));
+  train::TrainOptions options = told_to(ranks.get(), [&] { return options_for(request, composed); });
   if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
@@ -170,9 +185,9 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
   }
   const bool saves = !options.save.empty();
-  train::Trainer trainer(std::move(options));
+  train::Trainer trainer(std::move(options), ranks.get());
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
-  print_result(result, request.json);
+  if (!ranks || ranks->rank() == 0) print_result(result, request.json);
   if (result.interrupted)
     throw Error(ErrorKind::kInterrupted,
                 fmt::format("stopped after iteration {}{}", result.iteration,

@@ -401,23 +401,23 @@ struct Trainer::Run {
   }
 
   void loop() {
-    Progress progress("train", iterations, "it");
-    progress.resume_at(at.iteration);
+    std::optional<Progress> progress;
+    if (ranks.first()) progress.emplace("train", iterations, "it").resume_at(at.iteration);
     interval_start = Clock::now();
     while (at.iteration < iterations) {
       if (!iterate()) {
         result.interrupted = true;
         break;
       }
-      if (result.lm_loss) progress.note(fmt::format("loss {:.4f}", *result.lm_loss));
-      progress.set(at.iteration);
+      if (progress && result.lm_loss) progress->note(fmt::format("loss {:.4f}", *result.lm_loss));
+      if (progress) progress->set(at.iteration);
       if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0 && at.iteration < iterations)
         evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
       const bool due = options.save_interval > 0 && at.iteration % options.save_interval == 0;
       if (due && not_finite_in_a_row == 0) save();  // else the weights are those of the last save or near it
       if (options.exit_interval > 0 && at.iteration % options.exit_interval == 0) break;
     }
-    progress.finish();
+    if (progress) progress->finish();
   }
 
   void tell_tokens() {

@@ -1,0 +1,48 @@
+#include "app/ranks.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "comm/tcp/tcp_group.h"
+#include "launch/launcher/rank_from_environment.h"
+
+namespace flagscale {
+
+namespace {
+constexpr int kMasterPort = 29500;  // as torchrun's
+}  // namespace
+
+std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job) {
+  const auto found = launch::rank_from_environment();
+  if (!found || found->world_size == 1) return nullptr;
+  if (found->master_addr.empty() && found->hosts.empty())
+    fail(ErrorKind::kConfig, "{} started {} ranks and does not say where rank 0 is: set MASTER_ADDR",
+         found->launcher, found->world_size);
+  comm::Meeting meeting{.job = job, .rank = found->rank, .size = found->world_size};
+  meeting.address = found->master_addr.empty() ? found->hosts.front() : found->master_addr;
+  meeting.port = found->master_port != 0 ? found->master_port : kMasterPort;
+  auto group = comm::join(meeting);
+  if (found->rank == 0)
+    info("{} ranks, started by {}, have met at {}:{}", found->world_size, found->launcher, meeting.address,
+         meeting.port);
+  else
+    set_log_level(LogLevel::kWarning);
+  return group;
+}
+
+void share_host(train::TrainOptions& options) {
+  const auto found = launch::rank_from_environment();
+  if (!found || found->world_size == 1) return;
+  if (options.device != DeviceKind::kCpu)
+    fail(ErrorKind::kUnsupported,
+         "{} ranks were started, and ranks on GPUs are not there yet: use --device cpu, or start one process",
+         found->world_size);
+  const bool said = std::getenv("FLAGSCALE_THREADS") != nullptr || std::getenv("OMP_NUM_THREADS") != nullptr;
+  if (options.threads == 0 && found->local_size > 1 && !said)
+    options.threads = std::max(1, available_cores() / found->local_size);
+}
+
+}  // namespace flagscale

@@ -1,0 +1,96 @@
+// Several processes that train one model, started as torchrun starts them.
+
+#include <csignal>
+#include <memory>
+#include <regex>
+#include <thread>
+
+#include "comm/tcp/socket.h"
+#include "tests/e2e/workshop.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+class Ranks : public Workshop {
+ protected:
+  static Words words(const std::string& name, int iterations) {
+    return training(
+        name, {"train.model.train_iters=" + std::to_string(iterations), "train.model.global_batch_size=4",
+               "train.model.micro_batch_size=2", "train.system.logging.log_interval=1"});
+  }
+
+  static std::vector<std::unique_ptr<Child>> start(const Words& words, int ranks = 2) {
+    const std::string port = std::to_string(comm::listen_on(0).local_port());
+    std::vector<std::unique_ptr<Child>> children;
+    for (int r = 0; r < ranks; ++r) {
+      const std::string rank = std::to_string(r), size = std::to_string(ranks);
+      children.push_back(std::make_unique<Child>(
+          program(words), Setting{.folder = folder_,
+                                  .environment = {"RANK=" + rank, "LOCAL_RANK=" + rank, "WORLD_SIZE=" + size,
+                                                  "LOCAL_WORLD_SIZE=" + size, "MASTER_ADDR=127.0.0.1",
+                                                  "MASTER_PORT=" + port}}));
+    }
+    return children;
+  }
+
+  static std::vector<std::string> losses(const std::string& log) {
+    std::vector<std::string> found;
+    const std::regex loss("lm loss: ([0-9.E+-]+)");
+    for (std::sregex_iterator it(log.begin(), log.end(), loss), end; it != end; ++it)
+      found.push_back((*it)[1]);
+    return found;
+  }
+};
+
+TEST_F(Ranks, TrainAsOne) {
+  const Result one = must(words("one", 5));
+  const auto children = start(words("two", 5));
+  const Result rank_1 = children[1]->wait(), rank_0 = children[0]->wait();
+  ASSERT_EQ(rank_0.code, 0) << rank_0.err;
+  ASSERT_EQ(rank_1.code, 0) << rank_1.err;
+  const auto alone = losses(one.out), together = losses(rank_0.out);
+  ASSERT_EQ(alone.size(), 5u) << one.out;
+  ASSERT_EQ(together.size(), 5u) << rank_0.out;
+  for (size_t i = 0; i < 5; ++i)
+    EXPECT_NEAR(std::stod(together[i]), std::stod(alone[i]), 2e-6 * std::stod(alone[i]));
+  EXPECT_EQ(rank_1.out, "");
+  EXPECT_EQ(rank_1.err, "");
+}
+
+TEST_F(Ranks, TheDeathOfOneEndsTheOtherByName) {
+  const auto children = start(words("death", 100000));
+  while (children[0]->running() && !fs::exists(folder_ / "death"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  children[1]->signal(SIGKILL);
+  const Result rank_0 = children[0]->wait();
+  EXPECT_EQ(rank_0.code, 1);
+  EXPECT_NE(rank_0.err.find("rank 1 on 127.0.0.1 is gone"), std::string::npos) << rank_0.err;
+}
+
+TEST_F(Ranks, CtrlCAtOneSavesAndStopsBoth) {
+  const Words command = words("stop", 100000);
+  for (const size_t rank : {size_t{1}, size_t{0}}) {
+    const auto children = start(command);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    children[rank]->signal(SIGINT);
+    const Result rank_0 = children[0]->wait(), rank_1 = children[1]->wait();
+    EXPECT_EQ(rank_0.code, 130) << rank_0.err;
+    EXPECT_EQ(rank_1.code, 130) << rank_1.err;
+    EXPECT_NE(rank_0.err.find("which is saved"), std::string::npos) << rank_0.err;
+  }
+  must({"checkpoint", "verify", "stop/checkpoints"});
+}
+
+TEST_F(Ranks, HalfSetVariablesAreRefused) {
+  const Result result =
+      Child(program(words("half", 2)), {.folder = folder_, .environment = {"RANK=0"}}).wait();
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("WORLD_SIZE"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
