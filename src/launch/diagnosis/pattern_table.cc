@@ -42,6 +42,13 @@ constexpr Pattern kTable[] = {
      "vllm api server version|server_args=serverargs",
      "Start", "", "", kStart},
 
+    // -- this program's ranks: the first error is everybody's, so that most ranks tell another one's
+    {"flagscale: error: rank #: |flagscale: error: *rank # on *is gone:|flagscale: error: *rank # on "
+     "*nothing was heard|"
+     "flagscale: error: *rank # was not heard of|flagscale: error: *rank*did not come to",
+     "PeerLost", "A rank tells what another one said, or lost its connection with it.",
+     "Look at the rank that it names.", kConsequence},
+
     // -- memory
     {"invoked oom-killer|out of memory: kill|memory cgroup out of memory|oom-kill|oom_kill|oomkilled|"
      "killed by the oom|exceeded memory limit|exceeded job memory limit|exceeded step memory limit|"
@@ -318,7 +325,8 @@ constexpr Pattern kTable[] = {
     {"localentrynotfound|offline mode is enabled|outgoing traffic has been disabled|"
      "couldn't connect to*huggingface|couldn't connect to*load the files",
      "HubOffline", "The model is not in the cache, and the hub cannot be reached.",
-     "Fetch it where there is a network (`flagscale models pull`, `hf download`) and give the folder, or set "
+     "Fetch it where there is a network (`flagscale models fetch`, `hf download`) and give the folder, or "
+     "set "
      "HF_HOME "
      "and, if needed, https_proxy or HF_ENDPOINT.",
      kCause},
