@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -13,6 +14,13 @@ namespace flagscale {
 
 namespace {
 constexpr int kMasterPort = 29500;  // as torchrun's
+
+// torchrun's own agent listens at MASTER_PORT, and says so: its ranks meet next to it.
+int meeting_port(int master_port) {
+  const char* store = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  if (store == nullptr || std::strcmp(store, "True") != 0) return master_port;
+  return master_port == 65535 ? master_port - 1 : master_port + 1;
+}
 }  // namespace
 
 std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job) {
@@ -23,7 +31,7 @@ std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job) {
          found->launcher, found->world_size);
   comm::Meeting meeting{.job = job, .rank = found->rank, .size = found->world_size};
   meeting.address = found->master_addr.empty() ? found->hosts.front() : found->master_addr;
-  meeting.port = found->master_port != 0 ? found->master_port : kMasterPort;
+  meeting.port = meeting_port(found->master_port != 0 ? found->master_port : kMasterPort);
   auto group = comm::join(meeting);
   if (found->rank == 0)
     info("{} ranks, started by {}, have met at {}:{}", found->world_size, found->launcher, meeting.address,
