@@ -144,6 +144,32 @@ TEST(Compose, ADirectiveOrAnEndAloneIsNoDocument) {
     EXPECT_NO_THROW(parse_yaml(text, "f.yaml")) << text;
 }
 
+// What PyYAML reads (docs/configuration.md): the place and the fix are told.
+TEST(Compose, YamlThatLibYamlCannotReadIsRefused) {
+  const auto message = [](const std::string& text) -> std::string {
+    try {
+      parse_yaml(text, "f.yaml");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::vector<std::pair<std::string, std::string>> texts = {
+      {"a: 1\nk: [?a]\n", "f.yaml:2 has a '?' inside [] or {}; quote the text"},
+      {"k: {? a : 1}\n", "f.yaml:1 has a '?' inside [] or {}; quote the text"},
+      {"k: {\n  a:}\n", "f.yaml:2:4 has a ':' right before a sign of [] or {}; put a space"},
+      {"k: |\n  \tx\n",
+       "f.yaml:2:3 is no YAML: found a tab character where an indentation space is expected"},
+      {"%FOO x\n---\na: 1\n", "f.yaml:1:5 is no YAML: found unknown directive name"},
+      {"# \xc3\xa9\n\xef\xbb\xbf# c\na: b\n", "f.yaml:2 has a byte order mark (U+FEFF) outside quotes"},
+  };
+  for (const auto& [text, words] : texts)
+    EXPECT_TRUE(message(text).starts_with(words)) << text << ": " << message(text);
+  EXPECT_EQ(message("\xef\xbb\xbf"
+                    "a: '?'\nb: \"\\ufeff\t\" # \t?\nc: [' ?', a]\n"),
+            "");
+}
+
 TEST(Compose, AMergeThatPyYamlsVersionsReadDifferentlyIsRefused) {
   const auto message = [](const std::string& text) -> std::string {
     const TemporaryFolder folder;

@@ -83,7 +83,8 @@ class LeafCollector {
     const Shown shown = viewer_.look(node, depth);
     const bool leaf = !shown.value || (shown.value->entries.empty() && shown.value->items.empty());
     if (leaf) {
-      if (!path.empty()) result.push_back({path, shown.value, shown.exception});  // "" is an empty root
+      const bool empty_root = path.empty() && shown.value && shown.value->is_container();
+      if (!empty_root) result.push_back({path, shown.value, shown.exception});
       return;
     }
     for (const Entry& entry : shown.value->entries)

@@ -1,7 +1,6 @@
 #include "config/yaml.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -9,7 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
-#include <sstream>
+#include <utility>
 
 #include "base/error.h"
 #include "config/interpolation.h"
@@ -144,7 +143,7 @@ class Constructor {
     if (node.kind != YamlNode::Kind::kScalar) stop(node, "has a key that is no scalar");
     if (is_equal_sign(node)) return Key("=");
     const NodePtr value = convert_scalar(node);
-    if (value->kind == Kind::kNull) stop(node, "has a null key");
+    if (value->kind == Kind::kNull && !replaced_) stop(node, "has a null key");
     if (value->kind == Kind::kString) return Key(value->text);
     return Key(value->kind, python_str(*value),
                value->kind == Kind::kBool ? (value->flag ? 1 : 0) : value->floating);
@@ -167,14 +166,28 @@ class Constructor {
       if (!node.tag.empty() && node.tag != "map")
         stop(node, fmt::format("has the tag !!{}, which is not allowed", node.tag));
       result = Node::map();
-      for (const auto& [key, value] : node.pairs) result->set(convert_key(*key), convert(*value, depth + 1));
+      convert_pairs(node, depth, *result);
     }
     result->origin = {file_, node.line, nullptr};
     return result;
   }
 
+  // Of equal keys (1, 1.0 and true are, and what '<<' brings beside a mapping's own) the last has the value.
+  // PyYAML makes the others all the same; what only OmegaConf would refuse is not seen in them.
+  void convert_pairs(const YamlNode& node, int depth, Node& result) {
+    std::vector<Key> keys;
+    for (const auto& [key, value] : node.pairs) keys.push_back(convert_key(*key));
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const bool last =
+          std::find(keys.begin() + static_cast<std::ptrdiff_t>(i) + 1, keys.end(), keys[i]) == keys.end();
+      const bool replaced = std::exchange(replaced_, replaced_ || !last);
+      result.set(keys[i], convert(*node.pairs[i].second, depth + 1));
+      replaced_ = replaced;
+    }
+  }
+
   void check_interpolation(const YamlNode& node, const Node& value) const {
-    if (!value.is_interpolation()) return;
+    if (!value.is_interpolation() || replaced_) return;
     try {
       parse_interpolation(value.text);
     } catch (const Error& error) {
@@ -186,6 +199,7 @@ class Constructor {
   const Merging merging_;
   std::vector<std::set<std::pair<const YamlNode*, std::string>>> merged_names_;  // of each open flatten()
   size_t expanded_ = 0;
+  bool replaced_ = false;  // what is converted stands in a value that another one replaces
 };
 
 NodePtr construct(const std::string& text, const std::string& file, Merging merging) {
@@ -212,34 +226,11 @@ void require_same(const Node& one, const Node& other) {
        describe(one.origin), python_repr(one), python_repr(other));
 }
 
-bool marks(std::string_view line, std::string_view mark) {
-  return line.starts_with(mark) && (line.size() == 3 || std::isspace(static_cast<unsigned char>(line[3])));
-}
-
-// Where yaml-cpp takes an empty document, PyYAML's parser wants one: after directives, and before an end.
-void require_document(const std::string& text, const std::string& file) {
-  std::istringstream in(text);
-  bool directive = false;
-  int number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
-    const size_t first = line.find_first_not_of(" \t\r");
-    if (line.starts_with('%')) directive = true;
-    if (first == std::string::npos || line[first] == '#' || line.starts_with('%')) continue;
-    if (marks(line, "..."))
-      fail(ErrorKind::kConfig, "{}:{} ends a document that has not begun", file, number);
-    if (!directive || marks(line, "---")) return;
-    break;
-  }
-  if (directive) fail(ErrorKind::kConfig, "{}:{}: '---' must follow a directive (%)", file, number);
-}
-
 }  // namespace
 
 NodePtr parse_yaml(const std::string& text, const std::string& file) {
   if (const auto bad = first_bad_character(text))
     fail(ErrorKind::kConfig, "{}:{} {}", file, bad->line, bad->what);
-  require_document(text, file);
   NodePtr root = construct(text, file, Merging::kPyYaml602);
   const bool may_merge = text.find("<<") != std::string::npos || text.find("merge") != std::string::npos;
   if (may_merge) require_same(*root, *construct(text, file, Merging::kPyYaml604));

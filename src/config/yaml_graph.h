@@ -1,6 +1,6 @@
 #pragma once
-// YAML text as a graph of nodes, before any typing: what yaml-cpp's parser reports, with anchors followed. A
-// node that several aliases name is one YamlNode.
+// YAML text as a graph of nodes, before any typing, with anchors followed: what PyYAML composes. A node that
+// several aliases name is one YamlNode.
 
 #include <memory>
 #include <string>

@@ -152,7 +152,12 @@ NodePtr sexagesimal(const std::string& text, bool negative, bool integer) {
   size_t begin = 0;
   while (begin <= text.size()) {
     const size_t end = std::min(text.find(':', begin), text.size());
-    value = value * 60 + std::strtod(text.substr(begin, end - begin).c_str(), nullptr);
+    const std::string part = text.substr(begin, end - begin);
+    char* rest = nullptr;
+    value = value * 60 + std::strtod(part.c_str(), &rest);
+    const auto allowed = integer ? "0123456789" : "0123456789.";
+    if (part.empty() || *rest != '\0' || part.find_first_not_of(allowed) != part.npos)
+      unreadable(integer ? "integer" : "float", text);
     begin = end + 1;
   }
   if (negative) value = -value;

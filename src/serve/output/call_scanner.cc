@@ -49,7 +49,7 @@ void CallScanner::structure(char c) {
     at_ = At::kKey;
   } else if (at_ == At::kKey && c == '"') {
     at_ = At::kInKey;
-    value_ = "\"";
+    value_.assign(1, '"');
   } else if (at_ == At::kColon && c == ':') {
     at_ = At::kValue;
   } else if (at_ == At::kAfterValue && c == ',') {

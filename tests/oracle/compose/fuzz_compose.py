@@ -45,6 +45,11 @@ def difference(want, got):
     return "; ".join(f"{k}: want {want.get(k, '<absent>')!r}, got {got.get(k, '<absent>')!r}" for k in wrong[:5])
 
 
+# What PyYAML takes and the program, which reads YAML with libyaml, refuses: docs/configuration.md. All but the first are
+# rare; the first is refused whichever of its versions is installed here.
+REFUSED = ["versions of PyYAML differ", "has a '?' inside [] or {}", "has a ':' right before a sign of [] or {}", "found a tab character where an indentation space"]
+
+
 def random_difference(rng, program, kind):
     files, overrides = case(rng, kind)
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +57,7 @@ def random_difference(rng, program, kind):
         want = show(folder, "config", overrides)
         got = run(program, folder, "config", overrides)
     problem = difference(want, got)
-    if isinstance(got, str) and "versions of PyYAML differ" in got:  # refused, whichever of them is installed here
+    if isinstance(got, str) and any(words in got for words in REFUSED):
         problem = None
     return problem, f"{kind} {overrides}\n" + "\n".join(f"# {path}\n{text}" for path, text in files.items())
 

@@ -30,7 +30,7 @@ a=int(3.7)|a=int('12')|a=float(1)|a=str(1)|a=str(true)|a=bool(0)|a=bool('true')|
 b.e.g.2.h=[1]|r.x=1|b.d=${.c}|b.d=${..a}|m=1|+m=1|s.x.y=1|a@b=1|g/h=1|b[c]=1|0=1|=1|a|+|~|a b=1|hydra.run.dir=x|hydra.nope=1|+hydra.nope=1|hydra/job_logging=disabled|hydra/job_logging=nope|hydra.job.chdir=true|a=1 b=2|a='x' 'y'|a=[a b,c]|a=(1)|a=@x|a=#x|a=a\\tb"""
 
 
-# Where yaml-cpp and PyYAML part: tags and block scalars with something hard behind them, keys merged twice.
+# Hard places of YAML: tags and block scalars with something behind them, keys merged twice, and what random texts found.
 TEXTS = ["a: [!]", "a: [!, 1]", "a: [! x]", "a: [! 1]", "a: {b: !}", "a: !", "a: ! ''", "a: ! 1", "a: [!!str]", "a: [!!str, b]", "a: [!!str , b]",
          "a: !!str", "a: !!str,", "a: !!map{b: 1}", "a: !!map {b: 1}", "a: !!seq[1]", "a: !!seq [1]", "a: !<tag:yaml.org,2002:str> 1",
          "a: [!<tag:yaml.org,2002:str>]", "a: &x !!str 1", "a: !!str &x 1", "a: &x\n  !!int 1", "a: 'x!]'", "a: [x!]", "a: [\"!\"]",
@@ -38,7 +38,18 @@ TEXTS = ["a: [!]", "a: [!, 1]", "a: [! x]", "a: [! 1]", "a: {b: !}", "a: !", "a:
          "a: |\n  x: |-#y\n  z", "a: &q |-#x\n  t", "a: !!str |-#x\n  t", "a: !!str |- #x\n  t", "- |-#x", "a: |",
          "m: &m {ab: 1}\nk: {<<: *m, <<: *m}", "m: &m {ab: 1}\nn: &n {cd: 2}\nk: {<<: [*m, *n], ef: 3}", "m: &m {ab: 1}\nn: &n {<<: *m, ab: 2}\nk: {<<: *n}",
          "m: &m {ab: 1}\nn: &n {ab: 2}\nk: {<<: [*m, *n], ab: 3}", "k: {<<: {<<: {ab: 1}, ab: 2}}", "k: {<<: {ab: .nan}}",
-         "k: {<<: {ab: 1}, <<: {ab: 2}}", "m: &m {ab: [1, {c: 2}]}\nk: {<<: *m, d: 1}", "k: {<<: {ab: 1, ab: 2}}"]
+         "k: {<<: {ab: 1}, <<: {ab: 2}}", "m: &m {ab: [1, {c: 2}]}\nk: {<<: *m, d: 1}", "k: {<<: {ab: 1, ab: 2}}",
+         "!!str k: v\n%YAML 1.1 # c", "k: v\n    'q- @\n%YAML 1.1", "? >\n\n\n", "!!str :", "? \n|", "? |", '"": \n  !!str ', '"": {}', '"": {a: 1}', "!!str : b",
+         "!!str : #@", "? >\n    \n", "!!str 1\n? *anull>+", "!!str \t|-: ", "a: \nx:y\\ # c#- ", "b- <<: \n\\|2:?- ", "%YAML 1.1", "...", "# c\n... # c",
+         "k: {!\n  &a a,}", "k: {x:y\n  }", "k: !| ", "k: {-~&a \n  }",
+         'k: {"d"\n  }', "1.0:\n  ~: [1, 2]\ntrue: [a: 1]", "true:\n  <<: {~: 1}\n1.0: x", "k: {<<: {ab: {~: 1}}, ab: 2}", "1: ${\ntrue: 2", "1: !x y\ntrue: 2",
+         ": a", "? a\n: b\n? c", "- - a\n  - b\n-\n- c: 1\n  d: 2", "a:\n- 1\n- 2\nb: 3", "a: 'x\n  y\n\n  z'", 'a: "x\\\n  y\\x41\\u00e9\\N"', 'a: "\\q"', "a: 'x\n---\n'",
+         "a: b\n c\n\n d # e", "a: b\n---\nc: d", "a: b\n...\nc: d", "a: b\n...\n...", "---\n---", "--- a: 1", "%TAG !e! tag:yaml.org,2002:\n---\na: !e!str 1",
+         "%TAG ! tag:yaml.org,2002:\n---\na: !int '1'", "%YAML 2.0\n---\na: 1", "%YAML 1.2\n%YAML 1.1\n---\na: 1", "a: !e!x 1", "a: !!s%74r 1",
+         "a: |1\n  x\n y", "a: |0\n x", "a: >\n x\n  y\n z\n\n w", "a: >+\n x\n\n", "a: |-\n x\n\n", "a: &b\n  c: *b", "a: &b 1\nc: *b", "a: &b 1\nc: &b 2", "a: *b",
+         "a: [1, 2", "a: {b: 1", "a: ]", "a: [b: c, d]", "a: [b, : c]", "a: {b, c: , : d}", "a: [,]", "a: [b,, c]", "a: {a b: c d}", "a: [a\n  b]", "a: @b", "a: `b", "a: %b", "a: -b",
+         "a: - b", "a: ?b", "a: ? b", "a: :b", "a: b: c", "a:\tb", "a: b\t# c", "\ta: b", "a: 'b'c", "a: 'b' #c", "a: 'b'#c", "a\n", "a: b\nc", "a: b\n c: d", "- a\nb: c",
+         "a: " + "x" * 1030 + ": b", '"' + "x" * 1030 + '": b', "a: b\r\nc: d\r\n", "a: |\r\n  b\r\n  c\r\n", "\ufeffa: b", "a: \u2028b", "a: !!int x:1", "a: !!int '1:'", "a: !!int 1:30", "a: !!float 1:x", "a: !!float 1:30.5", "a: 'b\u0085  c'"]
 
 
 def text_cases():
