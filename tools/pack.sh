@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A folder that runs on any Linux x86-64 with glibc 2.36 or newer, as an archive: the program, stripped, the shared
-# libraries that it links beside glibc's own, and the examples: tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]
+# libraries that it links beside glibc's own, the examples and the device profiles: tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]
 set -euo pipefail
 program=$1 archive=$2
 shift 2
@@ -8,7 +8,8 @@ name=$(basename "$archive" .tar.gz)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/$name/bin" "$folder/$name/lib" "$folder/$name/share/flagscale"
-cp -r "$(dirname "$(readlink -f "$0")")/../examples" "$folder/$name/share/flagscale"
+root=$(dirname "$(readlink -f "$0")")/..
+cp -r "$root/examples" "$root/devices" "$folder/$name/share/flagscale"
 for file in "$program" "$@"; do
   strip -o "$folder/$name/bin/$(basename "$file")" "$file"
   ldd "$file" | awk '$3 ~ /^\// { print $3 }' |

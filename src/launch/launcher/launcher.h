@@ -4,25 +4,16 @@
 // itself; it knows nothing of what an agent says. Batch systems, which start every node by themselves, are in
 // batch_system.h.
 
-#include <sys/types.h>
-
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/registry.h"
+#include "launch/agent/link.h"
 #include "launch/job.h"
 #include "launch/launcher/options.h"
 
 namespace flagscale::launch {
-
-// The way to one agent: a child of this process, in a session of its own, whose stdin and stdout are the
-// agent's, as far away as that may be. Whoever has it closes the files (close-on-exec, blocking) and reaps
-// the child. The agent stops when its stdin ends.
-struct Link {
-  pid_t pid = 0;
-  int to = -1, from = -1;
-};
 
 class Launcher {
  public:
@@ -32,9 +23,9 @@ class Launcher {
   // host that was not reached, naming it and the fix; nothing runs there then.
   virtual void prepare(const Job& job) = 0;
 
-  // Starts the node's agent, this program's `agent -`, on its host. Error where not even the way to it
-  // starts.
-  virtual Link open(const NodeTask& task) = 0;
+  // Starts the node's agent, this program's `agent -`, on its host. The child of the link is the way there,
+  // in a session of its own, out of a terminal's reach. Error where not even that starts.
+  virtual AgentLink open(const NodeTask& task) = 0;
 
   // Why a link ended that should not have: one clear line naming the host and the fix, from what its child
   // said on stderr; "" where there is nothing to say but the exit code (128 + signal where a signal ended the

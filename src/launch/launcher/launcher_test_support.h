@@ -102,7 +102,7 @@ class OpenNode {
  private:
   Launcher& launcher_;
   NodeTask task_;
-  Link link_;
+  AgentLink link_;
   std::string text_;
   int code_ = 0;
 };

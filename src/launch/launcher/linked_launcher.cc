@@ -42,7 +42,7 @@ LinkedLauncher::~LinkedLauncher() {
   for (const auto& [rank, fd] : err_) close(fd);
 }
 
-Link LinkedLauncher::open(const NodeTask& task) {
+AgentLink LinkedLauncher::open(const NodeTask& task) {
   const int err = memfd_create("stderr", MFD_CLOEXEC);
   if (err < 0) fail(ErrorKind::kResource, "no memory for a node's stderr: {}", std::strerror(errno));
   const auto [place, is_new] = err_.emplace(task.rank, err);

@@ -15,7 +15,7 @@ class LinkedLauncher : public Launcher {
   LinkedLauncher& operator=(const LinkedLauncher&) = delete;
 
   void prepare(const Job&) override {}
-  Link open(const NodeTask& task) override;
+  AgentLink open(const NodeTask& task) override;
   std::string explain(const NodeTask& task, int exit_code) override;
 
  protected:

@@ -92,6 +92,7 @@ void read_kubernetes(const Node& map, KubernetesOptions& kubernetes) {
              {"namespace", into(kubernetes.space)},
              {"kind", into(kubernetes.kind)},
              {"device", into(kubernetes.device)},
+             {"resource", into(kubernetes.resource)},
              {"cpu", into(kubernetes.cpu)},
              {"memory", into(kubernetes.memory)},
              {"shared_memory", into(kubernetes.shared_memory)},

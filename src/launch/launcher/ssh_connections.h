@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launch/launcher/options.h"
+#include "launch/launcher/scratch_folder.h"
 
 namespace flagscale::launch {
 
@@ -21,13 +22,13 @@ class SshConnections {
   // What runs `words` on the host: the login shell there reads them back as they are (shell_quote.h).
   std::vector<std::string> argv(const std::string& host, const std::vector<std::string>& words);
   int port() const { return port_; }
-  const std::string& folder() const { return folder_; }  // this object's own, removed with it
+  const std::string& folder() const { return scratch_.path; }  // this object's own, removed with it
 
  private:
   std::vector<std::string> ssh(const std::string& host) const;
 
   int port_;
-  std::string folder_;  // of the connections' sockets
+  ScratchFolder scratch_;  // of the connections' sockets
   std::vector<std::string> options_;
   std::set<std::string> hosts_;
 };

@@ -1,0 +1,157 @@
+// Manifests against those that tests/foreign/kubernetes_check.py has validated, and submitting against a
+// kubectl that writes down what it is asked.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "base/error.h"
+#include "launch/launcher/batch_system.h"
+#include "launch/launcher/launcher_test_support.h"
+
+namespace flagscale::launch {
+namespace {
+
+std::string contents(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class Kubernetes : public testing::Test {
+ protected:
+  void SetUp() override {
+    options.kubernetes.image = "registry.example/flagscale:1";
+    job.name = "Aquila 7B";
+    job.task = "train";
+    job.log = folder.path + "/logs";
+    job.nodes = 2;
+    job.devices = 8;
+    job.max_restarts = 3;
+    job.env = {{"NCCL_DEBUG", "INFO"}, {"LAYOUT", "{\"a\": \"$(b)\"}"}};
+    job.configuration = "experiment:\n  exp_name: Aquila 7B\n";
+    before = std::filesystem::current_path();
+    std::filesystem::current_path(FLAGSCALE_SOURCE_DIR);  // where device profiles are
+  }
+  void TearDown() override { std::filesystem::current_path(before); }
+
+  std::string manifest() const { return make_batch_system("kubernetes", options)->files(job)[0].text; }
+  // FLAGSCALE_GOLDEN=write makes them anew; kubernetes_check.py is then to be run again.
+  void expect_golden(const std::string& name) const {
+    const std::string path = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/kubernetes/" + name + ".json";
+    const char* mode = getenv("FLAGSCALE_GOLDEN");
+    if (mode && std::string(mode) == "write") std::ofstream(path) << manifest();
+    EXPECT_EQ(manifest(), contents(path)) << name;
+  }
+
+  TemporaryFolder folder;
+  LauncherOptions options;
+  BatchJob job;
+  std::filesystem::path before;
+};
+
+TEST_F(Kubernetes, AnIndexedJobAndItsService) {
+  options.kubernetes.device = "nvidia";
+  options.kubernetes.cpu = "64";
+  options.kubernetes.memory = "512Gi";
+  options.kubernetes.shared_memory = "64Gi";
+  options.kubernetes.volumes = {{"/data", "datasets"}, {"/experiments", "Experiments_1"}};
+  options.kubernetes.node_selector = {{"pool", "a800"}};
+  options.kubernetes.service_account = "trainer";
+  expect_golden("job");
+}
+
+TEST_F(Kubernetes, AJobSet) {
+  options.kubernetes.kind = "JobSet";
+  options.kubernetes.device = "ascend";
+  expect_golden("job_set");
+}
+
+TEST_F(Kubernetes, OneNodeNeedsNoService) {
+  job.nodes = 1;
+  job.devices = 0;
+  expect_golden("one_node");
+}
+
+TEST_F(Kubernetes, AServerIsADeployment) {
+  job.task = "serve";
+  job.nodes = 1;
+  job.devices = 1;
+  job.port = 8000;
+  options.kubernetes.device = "gpu";
+  expect_golden("serve");
+}
+
+TEST_F(Kubernetes, WhatIsMissingIsNamed) {
+  EXPECT_THROW(make_batch_system("kubernetes", {}), Error);  // no image
+  options.kubernetes.device = "tsingmicro";
+  try {
+    manifest();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("8 devices of 'tsingmicro', which Kubernetes has no name for"),
+              std::string::npos)
+        << error.what();
+  }
+  options.kubernetes.resource = "tsingmicro.example/txda";
+  EXPECT_NE(manifest().find("\"tsingmicro.example/txda\": \"8\""), std::string::npos);
+  options.kubernetes.kind = "CronJob";
+  EXPECT_THROW(manifest(), Error);
+}
+
+// A kubectl that appends its words to `asked` and answers what the test has put in `answer`.
+class Kubectl : public Kubernetes {
+ protected:
+  void SetUp() override {
+    Kubernetes::SetUp();
+    options.kubernetes.device = "nvidia";
+    executable(folder, "bin/kubectl",
+               "#!/bin/sh\necho \"$*\" >>'" + folder.path + "/asked'\n. '" + folder.path + "/answer'\n");
+    path_ = getenv("PATH");
+    setenv("PATH", (folder.path + "/bin:" + path_).c_str(), 1);
+  }
+  void TearDown() override {
+    setenv("PATH", path_.c_str(), 1);
+    Kubernetes::TearDown();
+  }
+  void answers(const std::string& script) const { folder.put("answer", script); }
+  std::string asked() const { return contents(folder.path + "/asked"); }
+
+ private:
+  std::string path_;
+};
+
+TEST_F(Kubectl, SubmitsFollowsAndDeletes) {
+  const auto system = make_batch_system("kubernetes", options);
+  answers("printf 'configmap/aquila-7b\\nservice/aquila-7b\\njob.batch/aquila-7b\\n'");
+  EXPECT_EQ(system->submit(job), "job.batch/aquila-7b");
+  EXPECT_EQ(asked(),
+            "--namespace default create -f " + job.log.string() + "/scripts/kubernetes.json -o name\n");
+  answers(R"(echo '{"status": {"active": 2, "ready": 0}}')");
+  EXPECT_EQ(system->state("job.batch/aquila-7b"),
+            (BatchState{BatchState::Phase::kWaiting, 0, "2 pods wait"}));
+  answers(R"(echo '{"status": {"active": 2, "ready": 2}}')");
+  EXPECT_EQ(system->state("job.batch/aquila-7b"), (BatchState{BatchState::Phase::kRunning, 0, "2 pods run"}));
+  answers(
+      R"(echo '{"status": {"conditions": [{"type": "Complete", "status": "False"}, {"type": "Failed", "status": "True", "message": "limit"}]}}')");
+  EXPECT_EQ(system->state("job.batch/aquila-7b"),
+            (BatchState{BatchState::Phase::kEnded, 1, "failed: limit"}));
+  answers("echo 'Error from server (NotFound): jobs.batch \"x\" not found' >&2; exit 1");
+  EXPECT_EQ(system->state("job.batch/aquila-7b").text, "deleted");
+  answers("echo one; echo two");
+  size_t place = 0;
+  EXPECT_EQ(system->output(job, "", place), "one\ntwo\n");
+  EXPECT_EQ(system->output(job, "", place), "");
+  answers("echo three");
+  EXPECT_EQ(system->output(job, "", place), "three\n");
+  system->cancel("job.batch/aquila-7b");
+  EXPECT_NE(asked().find("delete job.batch/aquila-7b --cascade=foreground --wait=false\n"),
+            std::string::npos);
+  answers("echo 'The connection to the server was refused' >&2; exit 1");
+  EXPECT_EQ(system->state("job.batch/aquila-7b").text,
+            "the cluster does not answer: The connection to the server was refused");
+  EXPECT_THROW(system->submit(job), Error);
+}
+
+}  // namespace
+}  // namespace flagscale::launch

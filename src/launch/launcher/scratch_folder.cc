@@ -1,0 +1,31 @@
+#include "launch/launcher/scratch_folder.h"
+
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace flagscale::launch {
+
+namespace {
+
+std::string new_folder() {
+  std::string name = "/tmp/flagscale-XXXXXX";
+  if (!mkdtemp(name.data())) fail(ErrorKind::kResource, "cannot make {}: {}", name, std::strerror(errno));
+  return name;
+}
+
+}  // namespace
+
+ScratchFolder::ScratchFolder() : path(new_folder()) {}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path, ignored);
+}
+
+}  // namespace flagscale::launch
