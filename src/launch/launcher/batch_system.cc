@@ -12,8 +12,8 @@ namespace flagscale::launch {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr std::chrono::milliseconds kLook{200};  // at the output
-constexpr std::chrono::milliseconds kAsk{1000};  // for the state, which loads the system's controller
+constexpr std::chrono::milliseconds kOutputTick{200};  // at the output
+constexpr std::chrono::milliseconds kStateTick{1000};  // for the state, which loads the system's controller
 constexpr int kInterrupted = 130;
 }  // namespace
 
@@ -39,20 +39,20 @@ int follow(const BatchSystem& system, const BatchJob& job, const std::string& id
   bool cancelled = false;
   BatchState shown;
   shown.text = "\n";  // like no state
-  auto asked = std::chrono::steady_clock::now() - kAsk;
+  auto asked = std::chrono::steady_clock::now() - kStateTick;
   while (true) {
     if (interrupted() && !cancelled) {
       system.cancel(id);
       cancelled = true;
     }
     const auto now = std::chrono::steady_clock::now();
-    if (now - asked >= kAsk) {
+    if (now - asked >= kStateTick) {
       asked = now;
       if (const BatchState current = system.state(id); current != shown) state(shown = current);
     }
     if (const std::string text = system.output(job, id, place); !text.empty()) output(text);
     if (shown.phase == BatchState::Phase::kEnded) return cancelled ? kInterrupted : shown.exit_code;
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kOutputTick);
   }
 }
 

@@ -16,7 +16,7 @@ namespace flagscale::launch {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using ManifestJson = nlohmann::ordered_json;
 
 constexpr int kMasterPort = 29500;
 constexpr size_t kLongestName =
@@ -38,7 +38,7 @@ std::string dns_name(const std::string& text) {
 }
 
 // "$(NAME)" in a value would be filled in.
-Json variable(const std::string& name, const std::string& value) {
+ManifestJson variable(const std::string& name, const std::string& value) {
   std::string text;
   for (size_t i = 0; i < value.size(); ++i)
     text += value.compare(i, 2, "$(") == 0 ? "$$" : value.substr(i, 1);
@@ -53,8 +53,8 @@ class Manifest {
   std::string name() const { return name_; }
 
   // Everything in the order in which it must be there.
-  Json list() const {
-    Json items = Json::array({config_map()});
+  ManifestJson list() const {
+    ManifestJson items = ManifestJson::array({config_map()});
     if (job_.task == "serve" && job_.nodes == 1) {
       items.push_back(service(false));
       items.push_back(deployment());
@@ -69,12 +69,14 @@ class Manifest {
   }
 
  private:
-  Json labels() const {
+  ManifestJson labels() const {
     return {{"app.kubernetes.io/name", "flagscale"}, {"app.kubernetes.io/instance", name_}};
   }
-  Json metadata() const { return {{"name", name_}, {"namespace", options_.space}, {"labels", labels()}}; }
+  ManifestJson metadata() const {
+    return {{"name", name_}, {"namespace", options_.space}, {"labels", labels()}};
+  }
 
-  Json config_map() const {
+  ManifestJson config_map() const {
     return {{"apiVersion", "v1"},
             {"kind", "ConfigMap"},
             {"metadata", metadata()},
@@ -83,10 +85,11 @@ class Manifest {
 
   // Headless, for the pods' host names: they are known before the pods are ready, for they wait for one
   // another.
-  Json service(bool headless) const {
+  ManifestJson service(bool headless) const {
     const int port = headless ? kMasterPort : job_.port;
-    Json spec = {{"selector", labels()},
-                 {"ports", Json::array({{{"name", headless ? "master" : "http"}, {"port", port}}})}};
+    ManifestJson spec = {
+        {"selector", labels()},
+        {"ports", ManifestJson::array({{{"name", headless ? "master" : "http"}, {"port", port}}})}};
     if (headless) spec["clusterIP"] = "None", spec["publishNotReadyAddresses"] = true;
     return {{"apiVersion", "v1"}, {"kind", "Service"}, {"metadata", metadata()}, {"spec", spec}};
   }
@@ -96,8 +99,8 @@ class Manifest {
     return fmt::format("{}{}-0.{}", name_, options_.kind == "JobSet" ? "-nodes-0" : "", name_);
   }
 
-  Json environment() const {
-    Json env = Json::array();
+  ManifestJson environment() const {
+    ManifestJson env = ManifestJson::array();
     for (const auto& [name, value] : job_.env) env.push_back(variable(name, value));
     if (job_.nodes == 1) return env;
     env.push_back(
@@ -111,12 +114,12 @@ class Manifest {
     return env;
   }
 
-  Json resources() const {
-    Json limits = Json::object();
+  ManifestJson resources() const {
+    ManifestJson limits = ManifestJson::object();
     if (!options_.cpu.empty()) limits["cpu"] = options_.cpu;
     if (!options_.memory.empty()) limits["memory"] = options_.memory;
     if (job_.devices > 0) limits[device_resource()] = std::to_string(job_.devices);
-    return limits.empty() ? Json::object() : Json{{"requests", limits}, {"limits", limits}};
+    return limits.empty() ? ManifestJson::object() : ManifestJson{{"requests", limits}, {"limits", limits}};
   }
 
   std::string device_resource() const {
@@ -130,23 +133,24 @@ class Manifest {
     return profile.resource;
   }
 
-  Json container() const {
-    Json command = {options_.program, "run", "--config-path", "/etc/flagscale", "--config-name", "job"};
+  ManifestJson container() const {
+    ManifestJson command = {options_.program, "run",           "--config-path",
+                            "/etc/flagscale", "--config-name", "job"};
     if (job_.nodes > 1)
       for (const std::string& key :
            {std::string("type=cloud"), std::string("hostfile=null"), fmt::format("nnodes={}", job_.nodes),
             std::string("node_rank=$(FLAGSCALE_NODE_RANK)"), "master_addr=" + master(),
             fmt::format("master_port={}", kMasterPort)})
         command.push_back("++experiment.runner." + key);
-    Json mounts =
-        Json::array({{{"name", "configuration"}, {"mountPath", "/etc/flagscale"}, {"readOnly", true}},
-                     {{"name", "shared-memory"}, {"mountPath", "/dev/shm"}}});
+    ManifestJson mounts =
+        ManifestJson::array({{{"name", "configuration"}, {"mountPath", "/etc/flagscale"}, {"readOnly", true}},
+                             {{"name", "shared-memory"}, {"mountPath", "/dev/shm"}}});
     for (const auto& [path, claim] : options_.volumes)
       mounts.push_back({{"name", dns_name(claim)}, {"mountPath", path}});
-    Json container = {{"name", "flagscale"},  {"image", options_.image},  {"command", command},
-                      {"env", environment()}, {"resources", resources()}, {"volumeMounts", mounts}};
+    ManifestJson container = {{"name", "flagscale"},  {"image", options_.image},  {"command", command},
+                              {"env", environment()}, {"resources", resources()}, {"volumeMounts", mounts}};
     if (job_.task == "serve" && job_.port > 0) {
-      container["ports"] = Json::array({{{"name", "http"}, {"containerPort", job_.port}}});
+      container["ports"] = ManifestJson::array({{{"name", "http"}, {"containerPort", job_.port}}});
       container["readinessProbe"] = {{"httpGet", {{"path", "/health"}, {"port", "http"}}},
                                      {"periodSeconds", 5}};
       container["startupProbe"] = {{"httpGet", {{"path", "/health"}, {"port", "http"}}},
@@ -156,18 +160,18 @@ class Manifest {
     return container;
   }
 
-  Json pod() const {
-    Json memory = {{"medium", "Memory"}};
+  ManifestJson pod() const {
+    ManifestJson memory = {{"medium", "Memory"}};
     if (!options_.shared_memory.empty()) memory["sizeLimit"] = options_.shared_memory;
-    Json volumes = Json::array({{{"name", "configuration"}, {"configMap", {{"name", name_}}}},
-                                {{"name", "shared-memory"}, {"emptyDir", memory}}});
+    ManifestJson volumes = ManifestJson::array({{{"name", "configuration"}, {"configMap", {{"name", name_}}}},
+                                                {{"name", "shared-memory"}, {"emptyDir", memory}}});
     for (const auto& [path, claim] : options_.volumes)
       if (std::none_of(volumes.begin(), volumes.end(),
-                       [&](const Json& one) { return one["name"] == dns_name(claim); }))
+                       [&](const ManifestJson& one) { return one["name"] == dns_name(claim); }))
         volumes.push_back({{"name", dns_name(claim)}, {"persistentVolumeClaim", {{"claimName", claim}}}});
-    Json spec = {{"containers", Json::array({container()})},
-                 {"volumes", volumes},
-                 {"terminationGracePeriodSeconds", 60}};  // a checkpoint is saved on SIGTERM
+    ManifestJson spec = {{"containers", ManifestJson::array({container()})},
+                         {"volumes", volumes},
+                         {"terminationGracePeriodSeconds", 60}};  // a checkpoint is saved on SIGTERM
     if (job_.nodes > 1) spec["subdomain"] = name_;
     if (!options_.service_account.empty()) spec["serviceAccountName"] = options_.service_account;
     if (!options_.node_selector.empty()) spec["nodeSelector"] = options_.node_selector;
@@ -176,8 +180,8 @@ class Manifest {
 
   // A node that fails ends the others too, which then fail: a restart of the job costs as many pods as it
   // has.
-  Json job_spec() const {
-    Json template_ = pod();
+  ManifestJson job_spec() const {
+    ManifestJson template_ = pod();
     template_["spec"]["restartPolicy"] = "Never";
     return {{"completionMode", "Indexed"},
             {"completions", job_.nodes},
@@ -187,8 +191,9 @@ class Manifest {
   }
 
   // A set starts all of its jobs anew when one fails, which is what max_restarts means.
-  Json job_set() const {
-    const Json replicated = {{"name", "nodes"}, {"replicas", 1}, {"template", {{"spec", job_spec()}}}};
+  ManifestJson job_set() const {
+    const ManifestJson replicated = {
+        {"name", "nodes"}, {"replicas", 1}, {"template", {{"spec", job_spec()}}}};
     return {{"apiVersion", "jobset.x-k8s.io/v1alpha2"},
             {"kind", "JobSet"},
             {"metadata", metadata()},
@@ -196,10 +201,10 @@ class Manifest {
              {{"network",
                {{"enableDNSHostnames", true}, {"subdomain", name_}, {"publishNotReadyAddresses", true}}},
               {"failurePolicy", {{"maxRestarts", job_.max_restarts}}},
-              {"replicatedJobs", Json::array({replicated})}}}};
+              {"replicatedJobs", ManifestJson::array({replicated})}}}};
   }
 
-  Json deployment() const {
+  ManifestJson deployment() const {
     return {{"apiVersion", "apps/v1"},
             {"kind", "Deployment"},
             {"metadata", metadata()},
@@ -250,11 +255,11 @@ class KubernetesBatch : public BatchSystem {
     const Finished finished = kubectl({"get", id, "-o", "json"});
     if (finished.exit_code != 0 && finished.err.find("NotFound") != std::string::npos)
       return {BatchState::Phase::kEnded, 1, "deleted"};
-    const Json object = Json::parse(finished.out, nullptr, false);
+    const ManifestJson object = ManifestJson::parse(finished.out, nullptr, false);
     if (finished.exit_code != 0 || !object.is_object())
       return {BatchState::Phase::kWaiting, 0, "the cluster does not answer: " + reason_of(finished)};
-    const Json status = object.value("status", Json::object());
-    for (const Json& condition : status.value("conditions", Json::array())) {
+    const ManifestJson status = object.value("status", ManifestJson::object());
+    for (const ManifestJson& condition : status.value("conditions", ManifestJson::array())) {
       const std::string type = condition.value("type", "");
       if (condition.value("status", "") != "True") continue;
       if (type == "Complete" || type == "Completed") return {BatchState::Phase::kEnded, 0, "complete"};

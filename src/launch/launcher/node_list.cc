@@ -36,7 +36,7 @@ std::vector<std::string_view> parts(std::string_view list) {
   return result;
 }
 
-size_t number(std::string_view text, std::string_view list) {
+size_t range_number(std::string_view text, std::string_view list) {
   size_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || text.size() > 9)
@@ -50,8 +50,8 @@ std::vector<std::string> numbers(std::string_view ranges, std::string_view list)
   for (const std::string_view range : parts(ranges)) {
     const size_t dash = range.find('-');
     const std::string_view first = range.substr(0, dash);
-    const size_t low = number(first, list);
-    const size_t high = dash == std::string_view::npos ? low : number(range.substr(dash + 1), list);
+    const size_t low = range_number(first, list);
+    const size_t high = dash == std::string_view::npos ? low : range_number(range.substr(dash + 1), list);
     if (high < low) refuse(list, "a range ends before it begins");
     if (high - low >= kMostHosts || result.size() + high - low >= kMostHosts)
       refuse(list, "it has too many hosts");

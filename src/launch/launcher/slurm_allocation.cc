@@ -10,7 +10,7 @@ namespace flagscale::launch {
 
 namespace {
 
-std::string_view text(const char* value) { return value ? value : std::string_view(); }
+std::string_view value_or_none(const char* value) { return value ? value : std::string_view(); }
 
 int devices_in(std::string_view value) {
   int devices = 0;
@@ -24,11 +24,11 @@ int devices_in(std::string_view value) {
 }  // namespace
 
 std::optional<std::vector<Host>> allocated_hosts(const Environment& environment) {
-  const std::string list(text(environment("SLURM_JOB_NODELIST")));
-  if (text(environment("SLURM_JOB_ID")).empty() || list.empty()) return std::nullopt;
+  const std::string list(value_or_none(environment("SLURM_JOB_NODELIST")));
+  if (value_or_none(environment("SLURM_JOB_ID")).empty() || list.empty()) return std::nullopt;
   if (const auto rank = rank_from_environment(environment); rank && rank->launcher == "Slurm")
     return std::nullopt;
-  const int devices = devices_in(text(environment("SLURM_GPUS_ON_NODE")));
+  const int devices = devices_in(value_or_none(environment("SLURM_GPUS_ON_NODE")));
   std::vector<Host> hosts;
   for (const std::string& name : expand_node_list(list)) hosts.push_back({name, devices, ""});
   return hosts;

@@ -53,7 +53,7 @@ std::string field(const std::string& text, const std::string& key) {
 }
 
 // "3:0" is exit code 3, "0:9" the end by signal 9.
-int exit_code(const std::string& pair) {
+int exit_code_of(const std::string& pair) {
   int code = 0, signal = 0;
   const size_t colon = pair.find(':');
   if (colon == std::string::npos) return 1;
@@ -63,7 +63,7 @@ int exit_code(const std::string& pair) {
 }
 
 BatchState ended(const std::string& name, const std::string& code, const std::string& why) {
-  BatchState state{BatchState::Phase::kEnded, exit_code(code), name};
+  BatchState state{BatchState::Phase::kEnded, exit_code_of(code), name};
   if (!why.empty() && why != "None") state.text += " (" + why + ")";
   if (name != "COMPLETED" && state.exit_code == 0)
     state.exit_code = 1;  // cancelled, out of time, a lost host
