@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace flagscale::data {
 namespace {
@@ -140,6 +141,7 @@ BlendIndex build_blend(std::span<const double> weights, int64_t size) {
   index.sample.resize(static_cast<size_t>(size));
   std::vector<int64_t> used(weights.size(), 0);
   for (size_t i = 0; i < index.dataset.size(); ++i) {
+    throw_if_interrupted();
     const double drawn = std::max(static_cast<double>(i), 1.0);
     size_t best = 0;
     double lag = weights[0] * drawn - static_cast<double>(used[0]);
@@ -159,6 +161,7 @@ BlendIndex build_exhaustive_blend(std::span<const int64_t> sizes) {
   index.sample.reserve(static_cast<size_t>(total));
   std::vector<int64_t> used(sizes.size(), 0);
   for (int64_t i = 0; i < total; ++i) {
+    throw_if_interrupted();
     const double drawn = std::max(static_cast<double>(i), 1.0);
     size_t best = sizes.size();
     double lag = std::numeric_limits<double>::lowest();

@@ -67,6 +67,7 @@ Source open_split(const DatasetOptions& options, const IndexedData& data, Split 
   wanted.sequence_length = options.sequence_length;
   wanted.samples = samples;
   wanted.seed = options.seed;
+  wanted.memory = options.memory;
   wanted.drop_last_partial = split != kValid || options.drop_last_partial_validation_sequence;
   try {
     auto index = cached_sample_index(

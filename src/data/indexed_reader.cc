@@ -25,7 +25,8 @@ int open_file(const std::string& path, uint64_t& bytes) {
   struct stat status{};
   if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(fd);
-    fail(ErrorKind::kInvalidArgument, "{}: not a regular file", path);
+    fail(ErrorKind::kInvalidArgument, "{} is {}, expected a file", path,
+         S_ISDIR(status.st_mode) ? "a folder" : "no regular file");
   }
   bytes = static_cast<uint64_t>(status.st_size);
   return fd;

@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "base/interrupt.h"
+
 namespace flagscale::data {
 
 class NumpyRandom {
@@ -24,9 +26,13 @@ class NumpyRandom {
     return value;
   }
 
+  // Billions take a minute: throws Error{kInterrupted} after Ctrl-C.
   template <class T>
   void shuffle(std::span<T> values) {
-    for (uint64_t i = values.size(); i-- > 1;) std::swap(values[i], values[interval(i)]);
+    for (uint64_t i = values.size(); i-- > 1;) {
+      if (i % (1 << 16) == 0) throw_if_interrupted();
+      std::swap(values[i], values[interval(i)]);
+    }
   }
 
  private:

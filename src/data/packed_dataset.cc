@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "data/numpy_shuffle.h"
 
 namespace flagscale::data {
@@ -74,7 +75,10 @@ PackIndex build_packs(const PackOptions& o, const std::function<int32_t(int64_t)
   do {
     random.shuffle(std::span(order));
     Packer packer(room, o.pack);
-    for (const int32_t s : order) packer.add(s, std::min<int64_t>(length(s), room));
+    for (const int32_t s : order) {
+      throw_if_interrupted();
+      packer.add(s, std::min<int64_t>(length(s), room));
+    }
     packer.finish(random, index);
     if (index.sequences.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
       fail(ErrorKind::kInvalidArgument, "{} samples of conversations are too many", *o.samples);

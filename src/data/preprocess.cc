@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -34,8 +36,8 @@ std::string describe_job(const PreprocessOptions& options) {
   nlohmann::json files = nlohmann::json::array();
   for (const auto& path : options.inputs) {
     struct stat status{};
-    if (::stat(path.c_str(), &status) != 0) fail(ErrorKind::kNotFound, "input file {} is not there", path);
-    if (!S_ISREG(status.st_mode)) fail(ErrorKind::kInvalidArgument, "input {} is not a regular file", path);
+    if (::stat(path.c_str(), &status) != 0)
+      fail(ErrorKind::kNotFound, "cannot read {}: {}", path, std::strerror(errno));
     files.push_back({path, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec});
   }
   const nlohmann::json job = {
@@ -95,6 +97,7 @@ int64_t count_ones(const std::string& prefix) {
   int64_t count = 0;
   std::vector<int32_t> tokens;
   for (int64_t s = 0; s < reader.index().sequences(); ++s) {
+    throw_if_interrupted();
     tokens.resize(static_cast<size_t>(reader.index().length(s)));
     reader.read(s, 0, tokens);
     count += std::count(tokens.begin(), tokens.end(), 1);
@@ -108,6 +111,7 @@ class Run {
   explicit Run(const PreprocessOptions& options)
       : options_(options), journal_path_(options.output_prefix + ".preprocess.json") {
     check_options(options);
+    add_up_inputs();
     check_columns(options);
     journal_.job = describe_job(options);
     journal_.writers.resize(options.keys.size());
@@ -124,8 +128,6 @@ class Run {
         throw;
       }
     }
-    for (const auto& path : options.inputs)
-      report_.input_bytes += static_cast<int64_t>(std::filesystem::file_size(path));
   }
 
   PreprocessReport execute() {
@@ -167,6 +169,17 @@ class Run {
   }
 
  private:
+  void add_up_inputs() {
+    for (const auto& path : options_.inputs) {
+      std::error_code error;
+      const uint64_t bytes = std::filesystem::file_size(path, error);
+      if (error) fail(ErrorKind::kNotFound, "cannot read {}: {}", path, error.message());
+      begins_.push_back(report_.input_bytes);
+      report_.input_bytes += static_cast<int64_t>(bytes);
+    }
+    begins_.push_back(report_.input_bytes);
+  }
+
   void resume() {
     auto found = load_journal(journal_path_);
     if (!found) return;
@@ -181,10 +194,7 @@ class Run {
   }
 
   int64_t bytes_before(const InputPosition& position) const {
-    int64_t bytes = static_cast<int64_t>(position.offset);
-    for (size_t f = 0; f < position.file; ++f)
-      bytes += static_cast<int64_t>(std::filesystem::file_size(options_.inputs[f]));
-    return bytes;
+    return begins_[std::min(position.file, options_.inputs.size())] + static_cast<int64_t>(position.offset);
   }
 
   void write(const Encoded& block) {
@@ -239,7 +249,8 @@ class Run {
 
   void finish() {
     if (journal_.documents == 0)
-      fail(ErrorKind::kInvalidArgument, "no documents in the input ({} skipped)", journal_.skipped);
+      fail(ErrorKind::kInvalidArgument, "no documents in {} ({} skipped)", fmt::join(options_.inputs, ", "),
+           journal_.skipped);
     checkpoint();
     for (const auto& writer : writers_) writer->commit();
     std::remove(journal_path_.c_str());
@@ -254,6 +265,7 @@ class Run {
   std::string journal_path_;
   Journal journal_;
   PreprocessReport report_;
+  std::vector<int64_t> begins_;  // of each input in all of their bytes, and the end
   std::vector<std::unique_ptr<IndexedWriter>> writers_;
 };
 

@@ -204,7 +204,7 @@ TEST_F(Preprocess, CompressedMissingAndEmptyInputsAreRefused) {
   EXPECT_NE(error_of(options("\n\n")).find("no documents"), std::string::npos);
   auto job = options("");
   job.inputs = {folder_ + "/nothing"};
-  EXPECT_NE(error_of(job).find("nothing is not there"), std::string::npos) << error_of(job);
+  EXPECT_NE(error_of(job).find("nothing: No such file or directory"), std::string::npos) << error_of(job);
 }
 
 // Runs the job in a child that is killed at a random moment, again and again until one run comes to its end.

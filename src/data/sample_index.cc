@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "data/numpy_shuffle.h"
 
 namespace flagscale::data {
@@ -18,8 +19,10 @@ constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 void append_documents(std::vector<int32_t>& documents, int64_t first, int64_t end, int64_t epochs,
                       NumpyRandom& random) {
   const size_t begin = documents.size();
-  for (int64_t epoch = 0; epoch < epochs; ++epoch)
+  for (int64_t epoch = 0; epoch < epochs; ++epoch) {
+    throw_if_interrupted();
     for (int64_t s = first; s < end; ++s) documents.push_back(static_cast<int32_t>(s));
+  }
   random.shuffle(std::span(documents).subspan(begin));
 }
 
@@ -75,6 +78,7 @@ std::vector<SampleStart> build_sample_starts(const std::vector<int32_t>& lengths
   size_t position = 0;
   int64_t offset = 0;
   for (int64_t i = 0; i < samples; ++i) {
+    throw_if_interrupted();
     for (int64_t missing = sequence_length + 1; missing > 0;) {
       const int64_t left = length_at(position) - offset;
       missing -= left;
@@ -115,6 +119,18 @@ SampleIndex build_sample_index(const SampleIndexOptions& options,
          "fewer "
          "iterations or bring more data",
          options.samples.value_or(0), L, result.epochs, end - first);
+
+  const auto samples =
+      static_cast<uint64_t>(count_samples(result.epochs * tokens, L, options.drop_last_partial));
+  const uint64_t bytes = static_cast<uint64_t>(result.epochs * (end - first)) * sizeof(int32_t) +
+                         samples * (sizeof(SampleStart) + sizeof(uint32_t));
+  if (bytes > options.memory)
+    fail(ErrorKind::kResource,
+         "the order of {} samples ({} epochs of {} sequences) takes {:.1f} GiB of memory, {:.1f} GiB are "
+         "free: ask "
+         "for fewer iterations (train_iters, train_samples)",
+         samples, result.epochs, end - first, static_cast<double>(bytes) / (1 << 30),
+         static_cast<double>(options.memory) / (1 << 30));
 
   const auto before_last = samples_before_last_epoch(result.epochs, tokens, L, options.samples.value_or(0));
   NumpyRandom random(options.seed);

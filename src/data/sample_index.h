@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct SampleIndexOptions {
   std::optional<int64_t> samples;                // none: one epoch
   uint32_t seed = 1234;
   bool drop_last_partial = true;  // false keeps a last sample that is shorter than L + 1
+  uint64_t memory = std::numeric_limits<uint64_t>::max();  // bytes that the arrays may take
 };
 
 struct SampleIndex {
@@ -35,7 +37,8 @@ struct SampleIndex {
 };
 
 // length(s) is the number of tokens of sequence s. Throws kInvalidArgument when the split holds too few
-// tokens to make a sample, or so many epochs are needed that document positions or samples pass 32 bits.
+// tokens to make a sample, or so many epochs are needed that document positions or samples pass 32 bits;
+// kResource when the arrays would pass options.memory; kInterrupted after Ctrl-C.
 SampleIndex build_sample_index(const SampleIndexOptions& options,
                                const std::function<int32_t(int64_t)>& length);
 

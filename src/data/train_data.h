@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,6 +67,8 @@ struct DatasetOptions {
   bool drop_last_partial_validation_sequence = true;  // Megatron's default
   double mid_level_dataset_surplus = 0.005;
   int64_t vocab_size = 0;  // 0: token ids are checked for sign only
+  // Bytes that one file's order of samples may take: more is refused before it is made.
+  uint64_t memory = std::numeric_limits<uint64_t>::max();
   std::string
       cache_path;  // data_cache_path: keeps the index arrays as .npy; empty: they are made anew in memory
 };

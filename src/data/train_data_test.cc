@@ -206,5 +206,18 @@ TEST(SampleIndex, AMillionDocuments) {
   for (size_t i = 0; i < sorted.size(); ++i) ASSERT_EQ(sorted[i], i);
 }
 
+TEST(SampleIndex, ThatTheMemoryDoesNotHoldIsNotMade) {
+  SampleIndexOptions options{0, 10, 512, 1'000'000'000, 1234, true};
+  options.memory = uint64_t{4} << 30;
+  try {
+    build_sample_index(options, [](int64_t) { return 100'000; });
+    ADD_FAILURE() << "made";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kResource);
+    EXPECT_NE(std::string(error.what()).find("11.2 GiB of memory, 4.0 GiB are free"), std::string::npos)
+        << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace flagscale::data

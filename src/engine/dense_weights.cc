@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "device/cuda/cuda.h"
 #include "model/weights.h"
 
@@ -92,6 +93,7 @@ void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, Devic
                     const Team& team) {
   Upload upload(weights, device, team);
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
+    throw_if_interrupted();
     const int64_t width = p.shape.numel() / p.shape[0];
     auto* to = static_cast<std::byte*>(p.value.storage()->data) + p.value.offset();
     for (const nn::Part& part : p.parts) {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "engine/weight_cache.h"
 #include "model/packed_weights.h"
 #include "model/weights.h"
@@ -62,6 +63,7 @@ void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const W
   model::fill_constants(list);
   bool packed = false;
   for (const nn::Parameter& p : list.parameters()) {
+    throw_if_interrupted();
     if (!p.packed.defined()) {
       load_dense(p, weights);
     } else if (!p.packed.segments[0].data.storage()->owner) {  // an entry of the cache owns its memory, the

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "model/packed_weights.h"
 #include "op/random_normal/random_normal.h"
 
@@ -63,6 +64,7 @@ void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const T
   team.for_each(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
     const Piece& piece = pieces[static_cast<size_t>(i)];
     try {
+      throw_if_interrupted();
       weights.read(piece.part->name, piece.begin, piece.rows, piece.dtype, {piece.out, piece.bytes});
     } catch (...) {
       const std::lock_guard lock(mutex);
@@ -70,8 +72,10 @@ void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const T
     }
   });
   if (error) std::rethrow_exception(error);
-  for (const nn::Parameter& parameter : list.parameters())
+  for (const nn::Parameter& parameter : list.parameters()) {
+    throw_if_interrupted();
     if (parameter.packed.defined()) load_packed(parameter, weights, team);
+  }
 }
 
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,

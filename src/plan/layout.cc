@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "base/interrupt.h"
+
 namespace flagscale {
 
 namespace {
@@ -103,6 +105,7 @@ size_t lay_out(std::vector<Interval>& intervals) {
   Taken taken(static_cast<size_t>(launches));
   size_t end = 0;
   for (const size_t i : order) {
+    throw_if_interrupted();
     Interval& wanted = intervals[i];
     const auto first = static_cast<size_t>(wanted.first),
                last = static_cast<size_t>(std::min(wanted.last, launches - 1));

@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "base/check.h"
-#include "base/error.h"
+#include "base/interrupt.h"
 #include "device/cuda/cuda.h"
 #include "plan/layout.h"
 
@@ -24,7 +24,10 @@ Tensor Tracer::empty(const Shape& shape, DType dtype, const int64_t* live) {
   return {storage, 0, dtype, shape, live};
 }
 
-void Tracer::launch(std::unique_ptr<Launch> launch) { program_.launches_.push_back(std::move(launch)); }
+void Tracer::launch(std::unique_ptr<Launch> launch) {
+  throw_if_interrupted();  // a large model is many launches
+  program_.launches_.push_back(std::move(launch));
+}
 
 void Program::keep(const Tensor& tensor) {
   const auto it = index_.find(tensor.storage().get());
@@ -54,6 +57,7 @@ void Program::plan(Isa isa, int threads) {
   std::erase_if(buffers_, [](const Buffer& b) { return b.first < 0; });  // made but never used
   index_.clear();
   for (size_t i = 0; i < launches_.size(); ++i) {
+    throw_if_interrupted();
     launches_[i]->resolve(device_, isa);
     const size_t bytes = launches_[i]->workspace(device_, isa, threads);
     workspace_bytes_.push_back(bytes);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace flagscale::train {
 
@@ -18,9 +19,19 @@ int64_t global_batch_at(const TrainOptions& o, int64_t consumed) {
 int64_t total_iterations(const TrainOptions& o) {
   if (o.train_samples == 0) return o.train_iters;
   if (!o.rampup) return o.train_samples / o.global_batch_size;
-  int64_t iterations = 0, consumed = 0;  // Megatron's update_train_iters
-  for (; consumed <= o.rampup->samples && consumed < o.train_samples; ++iterations)
-    consumed += global_batch_at(o, consumed);
+  // Megatron's update_train_iters, which counts one by one.
+  int64_t iterations = 0, consumed = 0;
+  while (consumed <= o.rampup->samples && consumed < o.train_samples) {
+    throw_if_interrupted();
+    const int64_t batch = global_batch_at(o, consumed);
+    const int64_t most = (std::min(o.rampup->samples, o.train_samples - 1) - consumed) / batch + 1;
+    int64_t same = 1, larger = most + 1;  // the batches of this size: from `same` on to less than `larger`
+    while (larger - same > 1) {
+      const int64_t middle = same + (larger - same) / 2;
+      (global_batch_at(o, consumed + (middle - 1) * batch) == batch ? same : larger) = middle;
+    }
+    iterations += same, consumed += same * batch;
+  }
   return iterations + std::max<int64_t>(0, o.train_samples - consumed) / o.global_batch_size;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "device/cuda/cuda.h"
 #include "model/packed_weights.h"
 #include "model/weights.h"
@@ -217,9 +218,11 @@ void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
 }
 
 void TrainStep::initialise(uint64_t seed) {
-  for (size_t i = 0; i < trained_.size(); ++i)
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    throw_if_interrupted();
     model::initialise(*trained_[i], seed, decoder_->config().norm_init,
                       piece(host(master_), i, {trained_[i]->shape.numel()}), team_);
+  }
   weights_changed();
 }
 

@@ -88,6 +88,8 @@ struct Trainer::Run {
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
+    const size_t planned = options.device == DeviceKind::kCpu ? step->bytes() : 0, free = available_memory();
+    options.data.memory = free > planned ? free - planned : 0;
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])
       fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");

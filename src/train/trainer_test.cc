@@ -123,6 +123,16 @@ TEST(RampUp, BatchesAreMegatrons) {
   }
 }
 
+TEST(RampUp, AreNotCountedOneByOne) {
+  TrainOptions o = tiny();
+  o.micro_batch_size = 1, o.global_batch_size = 1000;
+  o.train_iters = 0, o.train_samples = int64_t{1} << 50, o.rampup = BatchRampup{1, 1, o.train_samples};
+  // Each size from 1 to 999 has an equal share of the samples.
+  double expected = 0;
+  for (int batch = 1; batch < 1000; ++batch) expected += static_cast<double>(o.train_samples) / 999 / batch;
+  EXPECT_NEAR(static_cast<double>(total_iterations(o)) / expected, 1, 1e-3);
+}
+
 TEST(Trainer, RampsUp) {
   TrainOptions o = tiny();
   o.train_iters = 0, o.train_samples = 20, o.rampup = BatchRampup{2, 2, 4}, o.lr.decay_samples = 20;

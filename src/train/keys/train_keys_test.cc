@@ -291,6 +291,17 @@ TEST(TrainKeys, ASplitThatIsNoneIsRefusedAtOnce) {
   EXPECT_NE(refusal("split: abc").find("train.data.split"), std::string::npos) << refusal("split: abc");
 }
 
+TEST(TrainKeys, WhatDoesNotGoTogetherSaysWhereEachIsSet) {
+  const std::string longer = refusal("seq_length: 128");
+  EXPECT_NE(longer.find("seq_length 128 is above max_position_embeddings 64"), std::string::npos) << longer;
+  EXPECT_NE(longer.find("c.yaml:7: train.data.seq_length"), std::string::npos) << longer;
+  EXPECT_NE(longer.find("c.yaml:4: train.model.max_position_embeddings"), std::string::npos) << longer;
+  const std::string uneven = refusal("global_batch_size: 7");
+  EXPECT_NE(uneven.find("c.yaml:7: train.data.global_batch_size"), std::string::npos) << uneven;
+  EXPECT_NE(uneven.find("c.yaml:6: train.model.micro_batch_size"), std::string::npos) << uneven;
+  EXPECT_EQ(uneven.find("seq_length"), std::string::npos) << uneven;
+}
+
 TEST(TrainKeys, PlaceholdersAreRequiredValues) {
   std::string text = yaml("");
   text.replace(text.find("[d]"), 3, "\"${data_path:??}\"");

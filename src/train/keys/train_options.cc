@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "data/blend.h"
+#include "train/keys/key_places.h"
 #include "train/keys/moe_layers.h"
 #include "train/keys/train_keys.h"
 
@@ -347,20 +348,7 @@ void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
   }  // selective recomputes the scores of attention, which our kernel never keeps: nothing to do
 }
 
-}  // namespace
-
-DType compute_type(const PrecisionKeys& keys, Isa isa) {
-  return keys.bf16 || (keys.fp16 && isa >= Isa::kAvx512Bf16) ? DType::kBF16 : DType::kF32;
-}
-
-void check_train_config(const TrainConfig& config) {
-  TokenizerFacts assumed;
-  assumed.vocab_size = config.tokenizer.vocab_size.value_or(1);
-  assumed.end_of_document = 0;
-  train_options(config, assumed);
-}
-
-TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
+TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
   TrainOptions out;
   out.model = decoder(config, tokenizer);
   if (config.precision.fp16 && config.precision.bf16)
@@ -381,6 +369,27 @@ TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& toke
                                              out.eval_interval, out.eval_iters);
   if (out.train_samples > 0) out.data.samples[data::kTrain] = out.train_samples;
   return out;
+}
+
+}  // namespace
+
+DType compute_type(const PrecisionKeys& keys, Isa isa) {
+  return keys.bf16 || (keys.fp16 && isa >= Isa::kAvx512Bf16) ? DType::kBF16 : DType::kF32;
+}
+
+void check_train_config(const TrainConfig& config) {
+  TokenizerFacts assumed;
+  assumed.vocab_size = config.tokenizer.vocab_size.value_or(1);
+  assumed.end_of_document = 0;
+  train_options(config, assumed);
+}
+
+TrainOptions train_options(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
+  try {
+    return options_of(config, tokenizer, isa);
+  } catch (const Error& error) {
+    throw with_places(config.places, error);
+  }
 }
 
 }  // namespace flagscale::train
