@@ -1,6 +1,10 @@
 #include "config/repository.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <sstream>
@@ -119,6 +123,8 @@ NodePtr parse_file(const std::string& text, const std::string& file) {
 
 Repository::Repository(const std::string& folder) {
   if (!fs::is_directory(folder)) fail(ErrorKind::kNotFound, "there is no configuration folder {}", folder);
+  if (access(folder.c_str(), R_OK | X_OK) != 0)
+    fail(ErrorKind::kResource, "the configuration folder {}: {}", folder, std::strerror(errno));
   folders_.push_back(folder);
 }
 
@@ -136,7 +142,7 @@ std::optional<std::string> Repository::find(const std::string& path) const {
   for (const std::string& folder : folders_) {
     const fs::path full = fs::path(folder) / file;
     std::error_code error;
-    if (fs::is_regular_file(full, error)) return full.string();
+    if (fs::exists(full, error) || error) return full.string();  // which read_text_file() tells the reason of
   }
   return std::nullopt;
 }

@@ -238,7 +238,9 @@ NodePtr parse_yaml(const std::string& text, const std::string& file) {
 }
 
 std::string read_text_file(const std::string& path) {
-  if (std::filesystem::is_directory(path)) fail(ErrorKind::kConfig, "{} is a folder, expected a file", path);
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error))
+    fail(ErrorKind::kConfig, "{} is a folder, expected a file", path);
   std::ifstream file(path, std::ios::binary);
   if (!file)
     fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kResource, "cannot open {}: {}", path,

@@ -33,6 +33,7 @@ MmapFile::MmapFile(const std::string& path) : path_(path) {
   if (file.fd < 0) fail_errno(path, "cannot open");
   struct stat status{};
   if (fstat(file.fd, &status) != 0) fail_errno(path, "cannot stat");
+  if (S_ISDIR(status.st_mode)) fail(ErrorKind::kInvalidArgument, "{} is a folder, expected a file", path);
   if (!S_ISREG(status.st_mode)) fail(ErrorKind::kInvalidArgument, "{}: not a regular file", path);
   size_ = static_cast<size_t>(status.st_size);
   if (size_ == 0) return;

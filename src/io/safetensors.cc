@@ -189,21 +189,24 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   check_cover(path, entries_, data_begin, file_.bytes().size());
 }
 
-std::unique_ptr<WeightSet> open_safetensors(const std::string& path) {
-  namespace fs = std::filesystem;
-  if (fs::is_directory(path)) {
-    const std::string single = path + "/model.safetensors", index = path + "/model.safetensors.index.json";
-    if (fs::exists(single)) return open_safetensors(single);
-    if (fs::exists(index)) return open_sharded(path, index);
-    if (fs::exists(path + "/pytorch_model.bin") || fs::exists(path + "/pytorch_model.bin.index.json"))
-      fail(ErrorKind::kUnsupported,
-           "{}: only pytorch_model.bin (pickle) is there; save it as safetensors first", path);
-    fail(ErrorKind::kNotFound, "{}: neither model.safetensors nor model.safetensors.index.json is there",
-         path);
-  }
+namespace {
+std::unique_ptr<WeightSet> open_file(const std::string& path) {
   auto set = std::make_unique<SafetensorsSet>();
   set->add_file(path, [](const std::string&) { return true; });
   return set;
+}
+}  // namespace
+
+std::unique_ptr<WeightSet> open_safetensors(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(path)) return open_file(path);
+  const std::string single = path + "/model.safetensors", index = path + "/model.safetensors.index.json";
+  if (fs::exists(single)) return open_file(single);
+  if (fs::exists(index)) return open_sharded(path, index);
+  if (fs::exists(path + "/pytorch_model.bin") || fs::exists(path + "/pytorch_model.bin.index.json"))
+    fail(ErrorKind::kUnsupported,
+         "{}: only pytorch_model.bin (pickle) is there; save it as safetensors first", path);
+  fail(ErrorKind::kNotFound, "{}: neither model.safetensors nor model.safetensors.index.json is there", path);
 }
 
 }  // namespace flagscale::io

@@ -221,7 +221,7 @@ class FileTexts {
       }
       text.resize(kPart);
       file_.read(text.data(), kPart);
-      if (file_.bad()) fail(ErrorKind::kResource, "cannot read {}", files_[at_]);
+      if (file_.bad()) fail(ErrorKind::kResource, "cannot read {}: {}", files_[at_], std::strerror(errno));
       text.resize(static_cast<size_t>(file_.gcount()));
       std::string rest;
       if (!text.empty() && text.back() != '\n' && std::getline(file_, rest)) {
@@ -269,9 +269,12 @@ TrainedBpe train_bpe(const TextSource& source, const BpeTraining& training) {
 
 TrainedBpe train_bpe_files(const std::vector<std::string>& files, const BpeTraining& training,
                            const std::string& folder) {
+  std::error_code error;
+  if (std::ranges::all_of(files,
+                          [&](const auto& file) { return std::filesystem::file_size(file, error) == 0; }))
+    fail(ErrorKind::kInvalidArgument, "there is no text in {} to train a tokenizer on", files[0]);
   FileTexts texts(files);
   TrainedBpe trained = train_bpe([&](std::string& text) { return texts.next(text); }, training);
-  std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail(ErrorKind::kResource, "cannot make the folder {}: {}", folder, error.message());
   write_text_file(folder + "/tokenizer.json", trained.tokenizer_json);

@@ -199,8 +199,8 @@ std::unique_ptr<Tokenizer> load_model_file(const std::string& path, const Surrou
 
 std::unique_ptr<Tokenizer> load_folder(const std::string& folder) {
   const Surroundings around(folder);
-  if (is_file(folder + "/tokenizer.json")) return load_json(folder + "/tokenizer.json", around);
-  if (is_file(folder + "/tokenizer.model")) return load_model_file(folder + "/tokenizer.model", around);
+  if (fs::exists(folder + "/tokenizer.json")) return load_json(folder + "/tokenizer.json", around);
+  if (fs::exists(folder + "/tokenizer.model")) return load_model_file(folder + "/tokenizer.model", around);
   if (is_file(folder + "/vocab.json") && is_file(folder + "/merges.txt")) {
     const std::string special = folder + "/special_tokens.txt";
     return load_vocab_and_merges(folder + "/vocab.json", folder + "/merges.txt",
@@ -220,7 +220,10 @@ std::unique_ptr<Tokenizer> load_folder(const std::string& folder) {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
   if (is_folder(path)) return load_folder(path);
-  if (!is_file(path)) fail(ErrorKind::kNotFound, "no tokenizer at {}: there is no such file or folder", path);
+  std::error_code error;
+  if (!fs::exists(path, error))
+    fail(ErrorKind::kNotFound, "no tokenizer at {}: {}", path,
+         error ? error.message() : "there is no such file or folder");
   const fs::path file(path);
   const std::string folder = file.has_parent_path() ? file.parent_path().string() : ".";
   const std::string extension = file.extension().string();
