@@ -26,13 +26,13 @@ struct Place {
   bool absolute() const { return item.path.starts_with('/'); }
   std::string relative_path() const { return absolute() ? item.path.substr(1) : item.path; }
   std::string relative_group() const {
-    const std::string path = relative_path();
+    std::string path = relative_path();
     if (item.is_group) return path;
     const size_t slash = path.rfind('/');
     return slash == std::string::npos ? "" : path.substr(0, slash);
   }
   std::string group() const {
-    const std::string relative = relative_group();
+    std::string relative = relative_group();
     if (absolute() || parent_group.empty()) return relative;
     return relative.empty() ? parent_group : parent_group + "/" + relative;
   }
@@ -52,9 +52,9 @@ struct Place {
     std::string own = relative_group();
     std::replace(own.begin(), own.end(), '/', '.');
     own = package(with_header).value_or(own);
-    const std::string joined = parent_package.empty() ? own
-                               : own.empty()          ? parent_package
-                                                      : parent_package + "." + own;
+    std::string joined = parent_package.empty() ? own
+                         : own.empty()          ? parent_package
+                                                : parent_package + "." + own;
     const std::string global = "_global_";
     const size_t at = joined.rfind(global);
     if (at == std::string::npos) return joined;

@@ -134,7 +134,7 @@ NodePtr Node::copy() const {
 
 std::string Node::path() const {
   if (parent == nullptr) return "";
-  const std::string prefix = parent->path();
+  std::string prefix = parent->path();
   if (parent->kind == Kind::kList) {
     const auto it = std::find_if(parent->items.begin(), parent->items.end(),
                                  [&](const NodePtr& item) { return item.get() == this; });
