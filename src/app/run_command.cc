@@ -5,6 +5,7 @@
 #include "app/command.h"
 #include "app/job.h"
 #include "app/serving.h"
+#include "app/submitted.h"
 #include "app/training.h"
 #include "base/error.h"
 #include "serve/service_files.h"
@@ -42,6 +43,7 @@ struct Request : TrainingRequest {
 
 void run(const Request& request) {
   const config::Composed composed = config::compose(request.configuration);
+  if (run_submitted({composed, request.configuration, request.engine})) return;
   if (const std::string engine = engine_of(composed, request.engine); engine != "native")
     return run_foreign(composed, engine, request.configuration.folder, request.json);
   const std::string type = task_type(composed);

@@ -133,15 +133,28 @@ class Manifest {
     return profile.resource;
   }
 
+  // The same configuration, as one node of it finds it: kubelet fills the variable in.
+  std::vector<std::string> overrides() const {
+    std::vector<std::string> words;
+    if (!job_.engine.empty()) words = {"--engine", job_.engine};
+    const auto runner = [&](const std::string& key) { words.push_back("++experiment.runner." + key); };
+    runner(job_.nodes > 1 ? "type=cloud" : "type=ssh");
+    runner("hostfile=null");
+    if (job_.nodes > 1) {
+      runner(fmt::format("nnodes={}", job_.nodes));
+      runner("node_rank=$(FLAGSCALE_NODE_RANK)");
+      runner("master_addr=" + master());
+      runner(fmt::format("master_port={}", kMasterPort));
+    }
+    if (job_.task == "serve" && job_.port > 0)
+      words.push_back("++serve.0.engine_args.host=0.0.0.0");  // for the service and its probes
+    return words;
+  }
+
   ManifestJson container() const {
     ManifestJson command = {options_.program, "run",           "--config-path",
                             "/etc/flagscale", "--config-name", "job"};
-    if (job_.nodes > 1)
-      for (const std::string& key :
-           {std::string("type=cloud"), std::string("hostfile=null"), fmt::format("nnodes={}", job_.nodes),
-            std::string("node_rank=$(FLAGSCALE_NODE_RANK)"), "master_addr=" + master(),
-            fmt::format("master_port={}", kMasterPort)})
-        command.push_back("++experiment.runner." + key);
+    for (const std::string& word : overrides()) command.push_back(word);
     ManifestJson mounts =
         ManifestJson::array({{{"name", "configuration"}, {"mountPath", "/etc/flagscale"}, {"readOnly", true}},
                              {{"name", "shared-memory"}, {"mountPath", "/dev/shm"}}});

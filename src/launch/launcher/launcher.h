@@ -15,6 +15,8 @@
 
 namespace flagscale::launch {
 
+using Link = AgentLink;
+
 class Launcher {
  public:
   virtual ~Launcher() = default;

@@ -69,11 +69,11 @@ TEST_F(OpenMpi, AHostThatIsNotReachedIsNamed) {
 
 // What mpirun really sets, read by rank_from_environment().
 TEST_F(OpenMpi, TheRankThatMpirunGives) {
-  const Finished env = run_all(
-      {{{"mpirun", "--oversubscribe", "-np", "3", "sh", "-c", "env | grep ^OMPI_COMM_ | tr '\\n' ';'; echo"},
-        {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}},
-        {}}},
-      std::chrono::seconds(60))[0];
+  const Finished env = run_all({{{"mpirun", "--oversubscribe", "-np", "3", "sh", "-c",
+                                  "echo \"$(env | grep ^OMPI_COMM_ | tr '\\n' ';')\""},
+                                 {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"}},
+                                 {}}},
+                               std::chrono::seconds(60))[0];
   std::vector<bool> seen(3);
   for (const std::string& line : lines_of(env.out)) {
     std::map<std::string, std::string> set;

@@ -1,0 +1,68 @@
+#include "app/submitted.h"
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "app/training.h"
+#include "base/log.h"
+#include "launch/experiment.h"
+#include "launch/launcher/batch_job.h"
+
+namespace flagscale {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> typed_again(const SubmitRequest& request) {
+  std::vector<std::string> words = {fs::read_symlink("/proc/self/exe"),
+                                    "run",
+                                    "--config-path",
+                                    fs::absolute(request.configuration.folder).lexically_normal(),
+                                    "--config-name",
+                                    request.configuration.name};
+  if (!request.engine.empty()) words.insert(words.end(), {"--engine", request.engine});
+  words.insert(words.end(), request.configuration.overrides.begin(), request.configuration.overrides.end());
+  return words;
+}
+
+void show_files(const launch::BatchSystem& system, const launch::BatchJob& job) {
+  const auto files = system.files(job);
+  write_batch_files(files);
+  for (const launch::BatchFile& file : files) {
+    fmt::print("{}", file.text);
+    info("written: {}", file.path.string());
+  }
+}
+
+}  // namespace
+
+bool run_submitted(const SubmitRequest& request) {
+  const std::string action = text_at(request.composed, "action", "run");
+  const launch::Experiment experiment(request.composed, request.configuration.folder);
+  if ((action != "run" && action != "dryrun") || !launch::is_submitted(experiment)) return false;
+  const launch::LauncherOptions options = launch::read_launcher_options(*experiment.map("experiment.runner"));
+  const auto system = launch::make_batch_system(options.type, options);
+  const launch::BatchJob job = launch::batch_job(experiment, request.engine, typed_again(request));
+  if (action == "dryrun") {
+    show_files(*system, job);
+    return true;
+  }
+  const std::string id = system->submit(job);
+  info("{} has job {}", options.type, id);
+  if (request.detach) return true;
+  const int code = launch::follow(
+      *system, job, id, [&](const launch::BatchState& state) { info("{}: {}", id, state.text); },
+      [](std::string_view output) {
+        fmt::print("{}", output);
+        std::fflush(stdout);
+      });
+  std::fflush(nullptr);
+  if (code != 0) std::exit(code);
+  return true;
+}
+
+}  // namespace flagscale
