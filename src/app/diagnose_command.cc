@@ -65,7 +65,7 @@ void run(const Options& options) {
       launch::LogFile& file = files.emplace_back(log.path);
       file.read();
       file.end();
-      logs.push_back({log.speaker, log.host, log.path.string(), &file.scan()});
+      logs.push_back({log.speaker, log.host, log.path.lexically_normal().string(), &file.scan()});
     }
   }
   const launch::Diagnosis diagnosis = launch::diagnose(logs, endings);

@@ -54,6 +54,15 @@ TEST(LogScan, NamesLinesAndSpeakers) {
   EXPECT_EQ(log->last_lines({}).size(), 7u);
 }
 
+TEST(LogScan, TakesMarksOfRanksAlone) {
+  EXPECT_EQ(take_speaker("[rank12]: x").speaker, (Speaker{12, -1}));
+  EXPECT_EQ(take_speaker("[default3]:[rank7]: x").speaker, (Speaker{7, 3}));
+  EXPECT_EQ(take_speaker("(Worker rank=5 pid=71) x").speaker, (Speaker{5, -1}));
+  for (const char* line :
+       {"[step 3]: x", "[iter70000]: x", "[2026-11-26]: x", "[rank]: x", "[rank3] x", "[]: x", "["})
+    EXPECT_EQ(take_speaker(line).text, line);
+}
+
 TEST(LogScan, FindsTheSameHoweverTheBytesAreCut) {
   const auto whole = scan(kTraining);
   std::mt19937 random(3);

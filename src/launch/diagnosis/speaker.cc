@@ -9,6 +9,7 @@ namespace flagscale::launch {
 namespace {
 
 constexpr size_t kLongestMark = 64;
+constexpr int kMostRanks = 1'000'000, kMostLocalRanks = 1024;  // more: a counter, not a rank
 
 // The number that a text starts with; -1 without one.
 int leading_number(std::string_view text) {
@@ -27,7 +28,10 @@ bool read_bracket(std::string_view inside, Speaker& speaker) {
   if (digits == std::string_view::npos || !is_name(inside.substr(0, digits)) ||
       inside.find_first_not_of("0123456789", digits) != std::string_view::npos)
     return false;
-  (inside.starts_with("rank") ? speaker.rank : speaker.local_rank) = leading_number(inside.substr(digits));
+  const int number = leading_number(inside.substr(digits));
+  const bool rank = inside.starts_with("rank");
+  if (number < 0 || number > (rank ? kMostRanks : kMostLocalRanks)) return false;
+  (rank ? speaker.rank : speaker.local_rank) = number;
   return true;
 }
 
