@@ -84,14 +84,16 @@ void IndexedReader::widen(int64_t sequence, uint64_t start, std::span<int32_t> o
     else
       bytes_at(at, std::span(buffer).first(count * sizeof(T)));
     bool bad = false;
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse): an int8_t is a number here
+    const auto id_at = [from](size_t i) { return static_cast<int64_t>(load<T>(from + i * sizeof(T))); };
     for (size_t i = 0; i < count; ++i) {
-      const auto id = static_cast<int64_t>(load<T>(from + i * sizeof(T)));
+      const int64_t id = id_at(i);
       bad |= (id < 0) | (id > largest);
       out[done + i] = static_cast<int32_t>(id);
     }
     if (!bad) continue;
     for (size_t i = 0; i < count; ++i)
-      if (const auto id = static_cast<int64_t>(load<T>(from + i * sizeof(T))); id < 0 || id > largest)
+      if (const int64_t id = id_at(i); id < 0 || id > largest)
         fail(ErrorKind::kCorrupt,
              "{}.bin: sequence {} holds token id {}, the vocabulary has 0..{}: was it made with "
              "another tokenizer?",

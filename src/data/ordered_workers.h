@@ -82,7 +82,7 @@ class OrderedWorkers {
         reading_ = false;
         if (!more) exhausted_ = true;
         if (more || result.error) ticket = taken_++;
-        if (result.error) done_.emplace(ticket, std::move(result));
+        if (result.error) done_[ticket].error = result.error;
       }
       changed_.notify_all();
       if (!more) return;
