@@ -76,7 +76,8 @@ TEST_F(BadInput, KeysThatAreNone) {
   refuses(training("keys",
                    {"+train.system.context_parallel_size=2", "train.system.tensor_model_parallel_size=4"}),
           1,
-          {"context_parallel_size (a model on several ranks)", "tensor_model_parallel_size (a model on several ranks)"});
+          {"context_parallel_size (a model on several ranks)",
+           "tensor_model_parallel_size (a model on several ranks)"});
   const Result told = run(training("keys", {"+train.system.use_flash_attn=true",
                                             "+train.system.wandb_project=x", "action=dryrun"}),
                           folder_);
