@@ -1,13 +1,17 @@
-// A step allocates nothing: malloc and mmap are counted while it runs. Resident memory stays near the plan.
-#include <dlfcn.h>
+// A step allocates nothing: malloc, mmap and all that is like them are counted while it runs. Resident memory
+// stays near the plan.
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
+#include <new>
 #include <set>
 
 #include "data/train_data.h"
@@ -32,9 +36,23 @@ void* malloc(size_t size) { return count(), __libc_malloc(size); }
 void* calloc(size_t n, size_t size) { return count(), __libc_calloc(n, size); }
 void* realloc(void* p, size_t size) { return count(), __libc_realloc(p, size); }
 void* aligned_alloc(size_t alignment, size_t size) { return count(), __libc_memalign(alignment, size); }
+void* memalign(size_t alignment, size_t size) { return count(), __libc_memalign(alignment, size); }
+void* valloc(size_t size) { return memalign(static_cast<size_t>(sysconf(_SC_PAGESIZE)), size); }
+int posix_memalign(void** p, size_t alignment, size_t size) {
+  *p = memalign(alignment, size);
+  return *p == nullptr ? ENOMEM : 0;
+}
 void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) noexcept {
   count();
   return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, protection, flags, fd, offset));
+}
+void* mmap64(void* address, size_t length, int protection, int flags, int fd, off64_t offset) noexcept {
+  return mmap(address, length, protection, flags, fd, offset);
+}
+void* mremap(void* address, size_t from, size_t to, int flags, ...) noexcept {
+  count();
+  return reinterpret_cast<void*>(
+      syscall(SYS_mremap, address, from, to, flags, nullptr));  // MREMAP_FIXED: no one
 }
 }
 #endif
@@ -155,12 +173,30 @@ TEST(Allocation, TheCounterCounts) {
 #ifdef FLAGSCALE_SANITIZED
   GTEST_SKIP() << "sanitizers have an allocator of their own";
 #endif
-  allocations = 0;
-  counting = true;
-  void* volatile p = std::malloc(100);
-  counting = false;
-  std::free(p);
-  EXPECT_EQ(allocations, 1);
+  const auto counted = [](const char* name, auto allocate) {
+    allocations = 0;
+    counting = true;
+    void* const volatile p = allocate();
+    counting = false;
+    EXPECT_EQ(allocations, 1) << name;
+    return p;
+  };
+  std::free(counted("malloc", [] { return std::malloc(100); }));
+  std::free(counted("calloc", [] { return std::calloc(10, 10); }));
+  std::free(counted("aligned_alloc", [] { return std::aligned_alloc(64, 128); }));
+  std::free(counted("memalign", [] { return memalign(64, 100); }));
+  std::free(counted("valloc", [] { return valloc(100); }));
+  std::free(counted("posix_memalign", [] {
+    void* p = nullptr;
+    return posix_memalign(&p, 64, 100) == 0 ? p : nullptr;
+  }));
+  operator delete(counted("new", [] { return operator new(100); }));
+  void* const small = std::malloc(100);
+  std::free(counted("realloc", [&] { return std::realloc(small, 100'000); }));
+  const auto map = [] { return mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
+  void* const mapped = counted("mmap", map);
+  void* const moved = counted("mremap", [&] { return mremap(mapped, 4096, 8192, MREMAP_MAYMOVE); });
+  munmap(moved, 8192);
 }
 
 }  // namespace
