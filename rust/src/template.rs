@@ -2,8 +2,8 @@
 
 use crate::ffi::*;
 use crate::python::{python_str, tojson};
-use minijinja::value::Value;
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::value::{Rest, Value};
+use minijinja::{filters, Environment, Error, ErrorKind, State};
 
 const MAX_SOURCE: usize = 4 << 20;
 const MAX_CONTEXT: usize = 256 << 20;
@@ -63,7 +63,19 @@ fn environment() -> Environment<'static> {
     environment.set_formatter(|out, _: &State, value| {
         out.write_str(&python_str(value)?).map_err(Error::from)
     });
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(|state, value, method, args| {
+        if method == "format" {
+            check_format(value)?;
+        }
+        minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+    });
+    environment.add_filter("format", |state: &State, format: &Value, args: Rest<Value>| {
+        check_format(format)?;
+        filters::format(state, format, args)
+    });
+    environment.add_filter("indent", bounded(Value::from_function(filters::indent)));
+    environment.add_filter("batch", bounded(Value::from_function(filters::batch)));
+    environment.add_filter("slice", bounded(Value::from_function(filters::slice)));
     environment.add_filter("tojson", |value: &Value, kwargs: minijinja::value::Kwargs| tojson(value, kwargs));
     environment.add_filter("string", |value: &Value| python_str(value));
     environment.add_filter("upper", |value: &Value| Ok::<_, Error>(python_str(value)?.to_uppercase()));
@@ -75,6 +87,34 @@ fn environment() -> Environment<'static> {
     });
     environment.add_function("strftime_now", |format: String| strftime_now(&format));
     environment
+}
+
+/// Widths and counts beyond this are no chat's: memory that cannot be had ends the process.
+const WIDEST: i64 = 9999;
+
+fn too_wide() -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("a width or count above {WIDEST}"))
+}
+
+/// The widths and precisions of a format string: runs of digits.
+fn check_format(format: &Value) -> Result<(), Error> {
+    let text = format.as_str().unwrap_or_default();
+    let wide = |digits: &str| digits.len() > WIDEST.to_string().len();
+    if text.split(|c: char| !c.is_ascii_digit()).any(wide) { Err(too_wide()) } else { Ok(()) }
+}
+
+/// A filter of minijinja's whose arguments after the first are such numbers.
+fn bounded(filter: Value) -> impl Fn(&State, Rest<Value>) -> Result<Value, Error> {
+    let wide = |value: &Value| value.as_i64().is_some_and(|number| number > WIDEST);
+    move |state, args| {
+        for value in args.iter().skip(1) {
+            let named = value.is_kwargs() && value.try_iter()?.any(|key| value.get_item(&key).is_ok_and(|it| wide(&it)));
+            if wide(value) || named || value.as_i64().is_none() && value.as_usize().is_some() {
+                return Err(too_wide());
+            }
+        }
+        filter.call(state, &args)
+    }
 }
 
 /// str(value).strip(characters): filters take what is no text as Python prints it.

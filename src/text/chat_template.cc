@@ -82,7 +82,8 @@ std::string ChatTemplate::render(const ChatInput& input) const {
   // Defined and none where there are none, as in transformers.
   context += ",\"documents\":null,\"tools\":";
   context += input.tools.empty() ? "null" : checked(input.tools, "tools", true);
-  const std::string variables = handle_->variables.dump();
+  // Tokens of a vocabulary are any bytes.
+  const std::string variables = handle_->variables.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (variables.size() > 2) context += "," + variables.substr(1, variables.size() - 2);
   if (!input.extra.empty()) {
     // Later keys win.

@@ -106,5 +106,21 @@ TEST(ChatTemplate, EndlessWorkRunsOutOfFuel) {
             ErrorKind::kNotFound);
 }
 
+TEST(ChatTemplate, ATokenMayBeAnyBytes) {
+  const ChatTemplate compiled("{{ bos_token }}|", {{"bos_token", "a\xfe"}});
+  EXPECT_EQ(compiled.render({.messages = "[]", .tools = {}, .extra = {}}), "a\xef\xbf\xbd|");
+}
+
+// Memory that cannot be had would end the process.
+TEST(ChatTemplate, WidthsHaveAnEnd) {
+  for (const char* source :
+       {"{{ '%9223372036854775807d' | format(1) }}", "{{ '{:99999}'.format(1) }}",
+        "{{ 'a' | indent(99999999999) }}", "{{ 'a' | indent(width=99999999999) }}",
+        "{{ [1] | batch(9223372036854775807) | list }}", "{{ [1] | slice(18446744073709551615) | list }}"})
+    EXPECT_EQ(error_of([&] { render(source); }).kind(), ErrorKind::kInvalidArgument) << source;
+  EXPECT_EQ(render("{{ '%5d|%.2f' | format(12, 0.5) }}{{ '{:>4}'.format(1) }}{{ 'a\nb' | indent(2) }}"),
+            "   12|0.50   1a\n  b");
+}
+
 }  // namespace
 }  // namespace flagscale::text
