@@ -92,7 +92,16 @@ void check_interpolations(const Node& node) {
 
 }  // namespace
 
-NodePtr Composed::value(const std::string& path) const { return select_value(root_, path); }
+NodePtr Composed::value(const std::string& path) const {
+  const NodePtr raw = select_raw(root_, path);
+  try {
+    return select_value(root_, path);
+  } catch (const ResolutionError& error) {
+    const std::string where = describe(raw->origin);
+    throw ResolutionError(error.exception(),
+                          fmt::format("{}{}{}: {}", where, where.empty() ? "" : ": ", path, error.what()));
+  }
+}
 
 Composed compose(const ComposeRequest& request) {
   Repository repository(request.folder);

@@ -137,6 +137,18 @@ TEST(Compose, ErrorsNameTheFileAndLine) {
       << message("config_open_quote");
 }
 
+TEST(Compose, WhatDoesNotResolveSaysWhereItIsSet) {
+  const TemporaryFolder folder;
+  folder.put("c.yaml", "a: 1\nb:\n  c: x${nope}\n");
+  try {
+    compose({folder.path, "c", {}}).value("b.c");
+    ADD_FAILURE() << "resolved";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("c.yaml:3: b.c: there is no key 'nope'"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(Compose, ADirectiveOrAnEndAloneIsNoDocument) {
   for (const char* text : {"%YAML 1.1\n", "...\n", "# c\n\n... # c\n", "%YAML 1.1\na: 1\n"})
     EXPECT_THROW(parse_yaml(text, "f.yaml"), Error) << text;
