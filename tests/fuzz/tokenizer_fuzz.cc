@@ -8,8 +8,8 @@
 #include "text/bpe_json.h"
 #include "text/rust_tokenizer.h"
 #include "text/sentencepiece_encoder.h"
-#include "text/tokenizer.h"
 #include "text/vocab_files.h"
+#include "use_tokenizer.h"
 
 namespace {
 
@@ -33,13 +33,8 @@ std::unique_ptr<const Encoder> open(std::string_view file) {
 // Reads the input as a tokenizer, and encodes and decodes a text with it.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    const Tokenizer tokenizer(open({reinterpret_cast<const char*>(data), size}),
-                              {"fuzz", -1, -1, -1, -1, ""});
-    const auto ids = tokenizer.encode("It's 1234 e\u0301 \u5317\u4eac <|im_end|>\n\n  end", true);
-    tokenizer.decode(ids, false);
-    StreamDecoder stream(tokenizer);
-    for (const int32_t id : ids) stream.put(id);
-    stream.finish();
+    flagscale::use_tokenizer(
+        Tokenizer(open({reinterpret_cast<const char*>(data), size}), {"fuzz", -1, -1, -1, -1, ""}));
   } catch (const flagscale::Error&) {  // refused: what a damaged file deserves
   }
   return 0;

@@ -1,6 +1,6 @@
 """Makes tests/golden/io with other people's writers: `gguf`, `safetensors`, `xxhash` and numpy from PyPI.
 
-  pip install numpy gguf safetensors xxhash
+  pip install numpy gguf safetensors sentencepiece xxhash
   python tests/oracle/io/make_goldens.py
 
 blocks.safetensors   per block format: random blocks and what gguf's quants.dequantize makes of them
@@ -11,6 +11,7 @@ mixtral.gguf, qwen2moe.gguf, qwen3moe.gguf   the first layer of the models in te
                      llama.cpp's converter stacks them, in BF16, which holds them exactly
 llama.safetensors    the tensors of llama.gguf as Hugging Face names and orders them, fp32
 checkpoints/         a version 1 checkpoint written from the format's description alone, one tensor cut in four shards
+sentencepiece.gguf   the first 400 pieces of tests/golden/text/spm_kind_bpe.model, no tensors
 xxh64.json           digests of XXH64
 """
 
@@ -21,6 +22,7 @@ import shutil
 import gguf
 import numpy as np
 import safetensors.numpy
+import sentencepiece
 import xxhash
 from gguf import GGMLQuantizationType as T
 
@@ -243,6 +245,21 @@ def add_tokenizer(writer, pre):
     writer.add_chat_template("{{ messages[0].content }}")
 
 
+def make_sentencepiece():
+    model = sentencepiece.SentencePieceProcessor(str(OUT.parent / "text" / "spm_kind_bpe.model"))
+    writer = gguf.GGUFWriter(OUT / "sentencepiece.gguf", "llama")
+    pieces = range(min(400, len(model)))
+    kinds = {"is_unknown": 2, "is_control": 3, "is_unused": 5, "is_byte": 6}
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([model.IdToPiece(i) for i in pieces])
+    writer.add_token_scores([model.GetScore(i) for i in pieces])
+    writer.add_token_types([next((kind for name, kind in kinds.items() if getattr(model, name)(i)), 1) for i in pieces])
+    writer.add_bos_token_id(model.bos_id())
+    writer.add_eos_token_id(model.eos_id())
+    writer.add_unk_token_id(model.unk_id())
+    finish(writer)
+
+
 def checksum(data):
     return "xxh64:" + xxhash.xxh64(data).hexdigest()
 
@@ -295,6 +312,7 @@ def main():
     make_qwen(rng, "qwen2", layers=2, heads=4, kv_heads=2, head_dim=8)
     make_qwen(rng, "qwen3", layers=1, heads=2, kv_heads=1, head_dim=128)  # transformers reads no other head_dim
     make_mixtures()
+    make_sentencepiece()
     data = bytes(i * 7 % 251 for i in range(1000))
     digests = [[n, seed, xxhash.xxh64(data[:n], seed=seed).hexdigest()]
                for n in (0, 1, 3, 4, 8, 31, 32, 33, 63, 64, 100, 1000) for seed in (0, 20260101)]
