@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "io/checkpoint.h"

@@ -44,7 +44,7 @@ void inspect_command(CLI::App& app, Options& o) {
   CLI::App* command = app.add_subcommand("inspect", "what a .bin/.idx pair holds, and that it is whole");
   command->add_option("prefix", o.prefix, "path of the pair; .bin or .idx may be left out")->required();
   command->add_option("--split", o.split, "also each split of these shares, like 969,30,1");
-  add_tokenizer_options(*command, o.tokenizer, false);
+  add_tokenizer_options(*command, o.tokenizer);
   command->add_option("--documents", o.documents, "print the first ones as text (needs --tokenizer)")
       ->check(CLI::Range(0, 1000));
   command->add_option("--colour,--color", o.colour, "of what is learnt of a conversation")

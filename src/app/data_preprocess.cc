@@ -64,8 +64,8 @@ void run_preprocess(Options& o) {
 
 }  // namespace
 
-void add_tokenizer_options(CLI::App& command, data::TokenizerChoice& choice, bool required) {
-  command.add_option("--tokenizer", choice.path, "tokenizer folder or file")->required(required);
+void add_tokenizer_options(CLI::App& command, data::TokenizerChoice& choice) {
+  command.add_option("--tokenizer", choice.path, "tokenizer folder or file");
   command.add_option("--tokenizer-type", choice.type, "Megatron's name of it, where the path does not tell");
   command.add_option("--vocab-file", choice.vocab_file, "vocab.json of a tokenizer type that asks for it");
   command.add_option("--merge-file", choice.merge_file, "merges.txt of a tokenizer type that asks for it");
@@ -81,7 +81,7 @@ void add_data_preprocess(CLI::App& data) {
   command->add_option("--input", o.job.inputs, "JSON-lines, Parquet or text files")->required();
   command->add_option("--output-prefix", o.job.output_prefix, "makes PREFIX_KEY_document.{bin,idx}")
       ->required();
-  add_tokenizer_options(*command, o.tokenizer, true);
+  add_tokenizer_options(*command, o.tokenizer);
   command->add_option("--json-keys", o.job.keys, "keys of each JSON object, or columns of Parquet, to take")
       ->capture_default_str();
   command->add_flag("--plain-text", o.plain_text, "the input is text, not JSON lines");

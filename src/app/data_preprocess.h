@@ -12,7 +12,7 @@ struct TokenizerChoice;
 }
 
 // Adds --tokenizer and its like; `choice` lives as long as the command.
-void add_tokenizer_options(CLI::App& command, data::TokenizerChoice& choice, bool required);
+void add_tokenizer_options(CLI::App& command, data::TokenizerChoice& choice);
 void add_data_preprocess(CLI::App& data);
 
 }  // namespace flagscale

@@ -79,8 +79,10 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
   engine::RunnerOptions options = runner_options(o);
   options.max_sequences = std::clamp<int64_t>(sequences, 1, 32);
   if (longest > model.config.max_positions)
-    warn("{} tokens go beyond the {} positions that the model was made for (max_position_embeddings)",
-         longest, model.config.max_positions);
+    warn(
+        "{} tokens are asked for, prompt included, the model has {} positions (max_position_embeddings): "
+        "texts end there",
+        longest, model.config.max_positions);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
   options.max_tokens =
       std::clamp<int64_t>(longest, options.max_sequences, options.device == DeviceKind::kCuda ? 2048 : 256);

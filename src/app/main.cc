@@ -4,8 +4,11 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <new>
 
@@ -40,7 +43,8 @@ int complain(const char* message, int code) {
 // 0, where all of the output could be written.
 int finish() {
   const bool whole = std::fflush(stdout) == 0 && !std::ferror(stdout) && std::cout.flush().good();
-  return whole ? 0 : complain("cannot write the output: is the disk full?", 1);
+  const int reason = errno;
+  return whole ? 0 : complain(fmt::format("cannot write the output: {}", std::strerror(reason)).c_str(), 1);
 }
 
 // CLI11 answers --help and --version by exceptions too: those print to std::cout and return 0.
@@ -82,6 +86,8 @@ int run(int argc, char** argv) {
     return complain(error.what(), exit_code(error.kind()));
   } catch (const std::bad_alloc&) {
     return complain("out of memory", 1);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return complain(fmt::format("{}: {}", error.path1().string(), error.code().message()).c_str(), 1);
   } catch (const std::exception& error) {
     return complain(error.what(), 1);
   }

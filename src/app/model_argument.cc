@@ -54,11 +54,13 @@ std::string example_conf(const std::string& name) {
 }
 
 void unknown_model(const std::string& model, const std::string& hub) {
+  const std::vector<std::string> names = example_names();
   fail(ErrorKind::kNotFound,
        "MODEL '{}' is none of: an existing path (Hugging Face folder, checkpoint, .gguf file); the name of "
        "an example ({}); "
        "owner/name on the hub{}",
-       model, fmt::join(example_names(), ", "), hub.empty() ? "" : " (" + hub + ")");
+       model, names.empty() ? "none here" : fmt::format("{}", fmt::join(names, ", ")),
+       hub.empty() ? "" : " (" + hub + ")");
 }
 
 namespace {

@@ -1,7 +1,9 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -34,7 +36,7 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   if (std::filesystem::is_directory(file))
     fail(ErrorKind::kInvalidArgument, "--text {} is a folder: name a text file", file);
   std::ifstream in(file, std::ios::binary);
-  if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
+  if (!in) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
   std::ostringstream text;
   text << in.rdbuf();
   const std::vector<int32_t> ids = tokenizer.encode(text.str(), true);

@@ -14,6 +14,7 @@
 #include "data/blend.h"
 #include "data/tokenizing.h"
 #include "engine/load.h"
+#include "train/keys/key_places.h"
 #include "train/keys/starting_model.h"
 #include "train/keys/train_keys.h"
 #include "train/memory.h"
@@ -56,10 +57,8 @@ train::TokenizerFacts tokenizer_facts(const train::TokenizerKeys& keys, const en
   return facts;
 }
 
-train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed) {
-  const train::TrainReading reading = train::read_train_config(composed, isa_of(request.device));
-  for (const std::string& note : reading.notes) info("{}", note);
-  if (!reading.ignored.empty()) info("{}", reading.ignored_line());
+train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed,
+                                const train::TrainReading& reading) {
   std::optional<engine::LoadedModel> source;
   if (!request.init_from.empty()) source = engine::load_model(request.init_from);
   const auto facts = tokenizer_facts(reading.config.tokenizer, source ? &*source : nullptr);
@@ -170,11 +169,11 @@ void run_training(const TrainingRequest& request) {
   run_training(request, config::compose(request.configuration));
 }
 
-void run_training(const TrainingRequest& request, const config::Composed& composed) {
-  const std::string action = training_action(composed, request.action);
-  const auto ranks =
-      action == "dryrun" ? nullptr : join_ranks(text_at(composed, "experiment.exp_name", "train"));
-  train::TrainOptions options = told_to(ranks.get(), [&] { return options_for(request, composed); });
+namespace {
+
+void run_as_read(const TrainingRequest& request, const config::Composed& composed, const std::string& action,
+                 const train::TrainReading& reading, comm::ProcessGroup* ranks) {
+  train::TrainOptions options = told_to(ranks, [&] { return options_for(request, composed, reading); });
   if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
@@ -185,7 +184,7 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
   }
   const bool saves = !options.save.empty();
-  train::Trainer trainer(std::move(options), ranks.get());
+  train::Trainer trainer(std::move(options), ranks);
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
   if (!ranks || ranks->rank() == 0) print_result(result, request.json);
   if (result.interrupted)
@@ -194,6 +193,23 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
                             !result.checkpoint.empty() ? ", which is saved; the same command goes on from it"
                             : saves                    ? ", before there was anything to save"
                                                        : "; save is not set, so nothing was kept"));
+}
+
+}  // namespace
+
+void run_training(const TrainingRequest& request, const config::Composed& composed) {
+  const std::string action = training_action(composed, request.action);
+  const auto ranks =
+      action == "dryrun" ? nullptr : join_ranks(text_at(composed, "experiment.exp_name", "train"));
+  const train::TrainReading reading =
+      told_to(ranks.get(), [&] { return train::read_train_config(composed, isa_of(request.device)); });
+  for (const std::string& note : reading.notes) info("{}", note);
+  if (!reading.ignored.empty()) info("{}", reading.ignored_line());
+  try {
+    run_as_read(request, composed, action, reading, ranks.get());
+  } catch (const Error& error) {
+    throw train::with_places(reading.config.places, error);
+  }
 }
 
 }  // namespace flagscale

@@ -59,6 +59,7 @@ void rethrow_with(const std::string& context) {
   try {
     throw;
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;  // no fault of anything
     throw Error(error.kind(), context + ": " + error.what());
   }
 }

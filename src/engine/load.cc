@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/tokenizer_cache.h"
+#include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
 #include "io/tokenizer_files.h"
@@ -19,14 +18,6 @@ namespace flagscale::engine {
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::kNotFound, "cannot read {}", path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 void add_stop(LoadedModel& model, int64_t id) {
   if (id >= 0 && std::find(model.stop_ids.begin(), model.stop_ids.end(), id) == model.stop_ids.end())
@@ -90,9 +81,9 @@ void load_folder(LoadedModel& model, bool keep) {
          "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no "
          "latest_checkpointed_iteration.txt)",
          model.path);
-  model.config = config_of(read_text(folder / "config.json"), model.path);
+  model.config = config_of(io::read_file((folder / "config.json").string()), model.path);
   if (fs::exists(folder / "generation_config.json"))
-    add_generation_stops(model, read_text(folder / "generation_config.json"));
+    add_generation_stops(model, io::read_file((folder / "generation_config.json").string()));
   if (has_tokenizer(folder)) model.tokenizer = load_cached_tokenizer(model.path, keep);
 }
 

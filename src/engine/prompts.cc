@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -71,7 +73,7 @@ std::vector<Prompt> read_prompts(const std::string& file) {
   if (std::filesystem::is_directory(file))
     fail(ErrorKind::kInvalidArgument, "--prompts {} is a folder: name a file of JSON lines", file);
   std::ifstream in(file);
-  if (!in) fail(ErrorKind::kNotFound, "cannot read {}", file);
+  if (!in) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
   std::vector<Prompt> prompts;
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {

@@ -3,6 +3,8 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -21,7 +23,7 @@ bool is_digest(const std::string& name) {
 
 bool matches_digest(const std::string& path, const std::string& digest) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::kResource, "cannot read {}", path);
+  if (!file) fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
   const bool git = digest.size() == 40;
   EVP_DigestInit_ex(context.get(), git ? EVP_sha1() : EVP_sha256(), nullptr);

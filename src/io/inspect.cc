@@ -22,7 +22,8 @@ std::string type_of(const TensorInfo& info) {
 
 void require(const std::string& path) {
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
+  if (!std::filesystem::exists(path, error))
+    fail(ErrorKind::kNotFound, "{}: {}", path, error ? error.message() : "no such file or folder");
 }
 
 std::string text_of(const GgufValue& value) {

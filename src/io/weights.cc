@@ -113,7 +113,8 @@ std::vector<float> WeightSet::read_f32(std::string_view name) const {
 
 std::unique_ptr<WeightSet> open_weights(const std::string& path) {
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) fail(ErrorKind::kNotFound, "{}: no such file or folder", path);
+  if (!std::filesystem::exists(path, error))
+    fail(ErrorKind::kNotFound, "{}: {}", path, error ? error.message() : "no such file or folder");
   if (is_checkpoint(path)) return open_checkpoint_weights(path);
   if (is_gguf(path) || path.ends_with(".gguf")) return open_gguf_weights(path);
   try {

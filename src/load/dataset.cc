@@ -1,7 +1,9 @@
 #include "load/dataset.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -115,7 +117,7 @@ std::vector<Json> conversations(const DatasetOptions& o) {
   if (o.path.empty())
     fail(ErrorKind::kInvalidArgument, "--dataset-name sharegpt needs --dataset-path FILE.json");
   std::ifstream file(o.path);
-  if (!file) fail(ErrorKind::kNotFound, "--dataset-path {} cannot be read", o.path);
+  if (!file) fail(ErrorKind::kNotFound, "--dataset-path {}: {}", o.path, std::strerror(errno));
   const Json all = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (!all.is_array())
     fail(ErrorKind::kCorrupt,

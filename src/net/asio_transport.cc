@@ -239,7 +239,8 @@ std::shared_ptr<Target> resolve(const Url& server, const ClientOptions& options)
     target->tls->context.set_default_verify_paths(error);
   else
     target->tls->context.load_verify_file(options.ca_file, error);
-  if (error) fail(ErrorKind::kNotFound, "cannot read certificates from {}", options.ca_file);
+  if (error)
+    fail(ErrorKind::kNotFound, "cannot read certificates from {}: {}", options.ca_file, error.message());
   return target;
 }
 

@@ -45,6 +45,7 @@ TokenTable read_vocab(const std::string& path) {
 
 void read_merges(const std::string& path, BpeSpec& spec) {
   const std::string text = read_text_file(path);
+  if (text.empty()) fail(ErrorKind::kCorrupt, "{}: the file of merges is empty", path);
   for_each_line(text, [&](std::string_view line, int64_t number) {
     if (line.empty() || (number == 1 && line.starts_with("#version"))) return;
     const size_t space = line.find(' ');

@@ -118,6 +118,27 @@ TEST_F(Interrupt, TokenizerTrainingLeavesNothing) {
       });
 }
 
+// Whatever is laid out: a plan of many launches, the order of many samples.
+TEST_F(Interrupt, PlanningStopsAtOnce) {
+  const Words many_layers = training(
+      "planned", {"train.model.num_layers=6000", "train.model.hidden_size=16",
+                  "train.model.ffn_hidden_size=16", "train.model.num_attention_heads=1", "action=dryrun"});
+  const Words many_samples = training("ordered", {"train.model.train_iters=3000000", "action=test"});
+  for (const Words& words : {many_layers, many_samples}) {
+    const auto start = Clock::now();
+    const Result whole = must(words);
+    const auto took = Clock::now() - start;
+    Child child(program(words), {.folder = folder_});
+    std::this_thread::sleep_for(took / 4);
+    child.signal(SIGINT);
+    const Result result = child.wait();
+    EXPECT_EQ(result.code, 130) << result.err;
+    EXPECT_NE(result.err.find("interrupted"), std::string::npos) << result.err;
+    EXPECT_LT(result.cpu_seconds, whole.cpu_seconds / 2) << result.err;
+    EXPECT_FALSE(fs::exists(folder_ / "ordered/checkpoints"));
+  }
+}
+
 TEST_F(Interrupt, GeneratingAndExportingStop) {
   must(
       training("big", {"train.model.train_iters=1", "train.model.eval_iters=0", "train.model.hidden_size=512",

@@ -69,7 +69,9 @@ void Child::collect(bool block) {
   if (ended_ || wait4(pid_, &status, block ? 0 : WNOHANG, &usage) != pid_) return;
   ended_ = true;
   result_ = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), contents(out_), contents(err_),
-             usage.ru_maxrss};
+             usage.ru_maxrss,
+             static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                 1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)};
 }
 
 bool Child::running() {

@@ -12,6 +12,7 @@ struct Result {
   int code = -1;  // exit status; 128 + signal when killed
   std::string out, err;
   int64_t peak_kib = 0;  // most resident memory, file pages included
+  double cpu_seconds = 0;
 };
 
 // How a process is set up before the program starts.
