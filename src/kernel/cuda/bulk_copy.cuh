@@ -47,6 +47,29 @@ __device__ inline void copy_tile(void* to, const CUtensorMap& map, int row, int 
       : "memory");
 }
 
+// The same by kBlocks blocks of a cluster: the tile and its bytes come to the same places in each of them.
+template <int kBlocks>
+__device__ inline void copy_tile_to_all(void* to, const CUtensorMap& map, int row, int column, Barrier* b) {
+  if constexpr (kBlocks == 1) {
+    copy_tile(to, map, row, column, b);
+  } else {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, "
+        "{%2, %3}], [%4], %5;" ::"r"(shared_address(to)),
+        "l"(&map), "r"(column), "r"(row), "r"(shared_address(b)),
+        "h"(static_cast<uint16_t>((1 << kBlocks) - 1))
+        : "memory");
+  }
+}
+// arrive() at another block's barrier of the cluster, at the same place as ours.
+__device__ inline void arrive_at_block(Barrier* b, unsigned block) {
+  asm volatile(
+      "{\n.reg .b32 a;\nmapa.shared::cluster.u32 a, %0, %1;\nmbarrier.arrive.shared::cluster.b64 _, "
+      "[a];\n}\n" ::"r"(shared_address(b)),
+      "r"(block)
+      : "memory");
+}
 // The same of one head.
 __device__ inline void copy_tile_of_head(void* to, const CUtensorMap& map, int row, int head, int column,
                                          Barrier* b) {

@@ -1,7 +1,8 @@
 // y = x W^T by warpgroups from tiles that the copy engine brings: 64 rows of x a warpgroup, 128 or 192 rows
 // of W. Up to 128 rows: a cluster has a tile, a block of it one slice of k, so that the weight comes from
 // memory once and from many blocks at a time; the slices meet in the blocks' shared memory. More rows: a
-// block walks along k and adds slice after slice, while a thread of its own fetches what comes next. Either
+// block walks along k and adds slice after slice, while a thread of its own fetches what comes next; two blocks
+// share a tile of W. Either
 // way a slice is one chain of products over 16 neighbours of k from zero, and slices are added in order.
 // Bound by memory up to some 64 rows, then by what tensor cores read from shared memory.
 #include "kernel/cuda/bulk_copy.cuh"
@@ -14,7 +15,7 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kGroup = 128;  // threads of a warpgroup
-constexpr int kBand = 16;    // tiles of rows of x that meet each tile of W in turn, so that both stay in L2
+constexpr int kBand = 8;     // pairs of tiles of rows of x that meet each tile of W in turn: both stay in L2
 
 template <class C>
 struct Result {
@@ -25,10 +26,11 @@ struct Result {
   bool by_eight;        // columns are a multiple of eight, on boundaries of 16 bytes
 };
 
-// kGroups warpgroups, kN rows of W, and the tiles that are under way.
-template <int kGroups, int kN, int kDepth>
+// kGroups warpgroups, kN rows of W, and the tiles that are under way. kPair blocks of a cluster have the same
+// rows of W and fetch a part each for all.
+template <int kGroups, int kN, int kDepth, int kBlocks = 1>
 struct Tiles {
-  static constexpr int kRows = 64 * kGroups, kColumns = kN, kStages = kDepth;
+  static constexpr int kRows = 64 * kGroups, kColumns = kN, kStages = kDepth, kPair = kBlocks;
   static constexpr int kNumbers = (kColumns + kRows) * kStep,
                        kBytes = kNumbers * static_cast<int>(sizeof(bf16));
   static constexpr int kPartPitch = kColumns + 8;  // of a slice's sums
@@ -130,6 +132,9 @@ __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], in
   }
 }
 
+__device__ inline void meet_in_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 // Which tile is the index'th.
 struct Place {
   int row, column;
@@ -145,38 +150,46 @@ template <class T, class C>
 __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
     walk_slices(const __grid_constant__ CUtensorMap w, const __grid_constant__ CUtensorMap x, Result<C> to) {
 #ifdef FLAGSCALE_HOPPER
-  constexpr int kGroups = T::kRows / 64;
+  constexpr int kGroups = T::kRows / 64, kPart = T::kColumns / T::kPair;  // rows of W that a block fetches
   __shared__ Stages<T::kStages> stages;
   bf16* tiles = aligned_tiles();
-  stages.init(kGroups);
+  stages.init(kGroups * T::kPair);
+  if (T::kPair > 1) meet_in_cluster();
   let_next_start();
   const int group = warpgroup(), lane = static_cast<int>(threadIdx.x) % 32;
-  const int down = static_cast<int>((to.m + T::kRows - 1) / T::kRows),
+  const int rank = static_cast<int>(blockIdx.x) % T::kPair, pair = static_cast<int>(blockIdx.x) / T::kPair,
+            pairs = static_cast<int>(gridDim.x) / T::kPair;
+  const int down = static_cast<int>((to.m + T::kRows * T::kPair - 1) / (T::kRows * T::kPair)),
             over = static_cast<int>((to.n + T::kColumns - 1) / T::kColumns), all = down * over;
   Slot slot;
   if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
-    if (threadIdx.x % kGroup != 0) return;
-    wait_for_previous();
-    for (int tile = static_cast<int>(blockIdx.x); tile < all; tile += static_cast<int>(gridDim.x)) {
-      const Place place(tile, down, over);
-      for (int step = 0; step < to.steps; ++step, slot.next(T::kStages)) {
-        bf16* stage = tiles + slot.index * T::kNumbers;
-        Barrier* full = &stages.full[slot.index];
-        wait(&stages.empty[slot.index], slot.phase ^ 1);
-        arrive_for_bytes(full, T::kBytes);
-        copy_tile(stage, w, place.column * T::kColumns, step * kStep, full);
-        copy_tile(stage + T::kColumns * kStep, x, place.row * T::kRows, step * kStep, full);
+    if (threadIdx.x % kGroup == 0) {
+      wait_for_previous();
+      for (int tile = pair; tile < all; tile += pairs) {
+        const Place place(tile, down, over);
+        for (int step = 0; step < to.steps; ++step, slot.next(T::kStages)) {
+          bf16* stage = tiles + slot.index * T::kNumbers;
+          Barrier* full = &stages.full[slot.index];
+          wait(&stages.empty[slot.index], slot.phase ^ 1);
+          arrive_for_bytes(full, T::kBytes);
+          copy_tile_to_all<T::kPair>(stage + rank * kPart * kStep, w,
+                                     place.column * T::kColumns + rank * kPart, step * kStep, full);
+          copy_tile(stage + T::kColumns * kStep, x, (place.row * T::kPair + rank) * T::kRows, step * kStep,
+                    full);
+        }
       }
     }
+    __syncwarp();
+    if (T::kPair > 1) meet_in_cluster();  // nobody writes into or waits for this block any more
     return;
   }
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(232));
   const int warp = static_cast<int>(threadIdx.x) % kGroup / 32;
   const auto release = [&](int index) {
-    if (threadIdx.x % kGroup == 0) arrive(&stages.empty[index]);
+    if (threadIdx.x % kGroup < T::kPair) arrive_at_block(&stages.empty[index], threadIdx.x % kGroup);
   };
-  for (int tile = static_cast<int>(blockIdx.x); tile < all; tile += static_cast<int>(gridDim.x)) {
+  for (int tile = pair; tile < all; tile += pairs) {
     float total[T::kColumns / 8][4] = {}, sum[T::kColumns / 8][4] = {};
     for (int first = 0; first < to.steps; first += to.of_slice) {
       const int end = first + to.of_slice < to.steps ? first + to.of_slice : to.steps;
@@ -197,15 +210,13 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
         for (int i = 0; i < 4; ++i) total[j][i] += sum[j][i];
     }
     const Place place(tile, down, over);
-    put_tile(to, total, int64_t{place.row} * T::kRows + group * 64 + warp * 16,
+    put_tile(to, total, int64_t{place.row * T::kPair + rank} * T::kRows + group * 64 + warp * 16,
              int64_t{place.column} * T::kColumns, lane);
   }
+  if (T::kPair > 1) meet_in_cluster();
 #endif
 }
 
-__device__ inline void meet_in_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
 __device__ inline float4 read_of_block(const float* p, int block) {  // of the cluster
   float4 v;
   asm volatile(
@@ -273,9 +284,13 @@ __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
   }
   meet_in_cluster();
   if (thread < kThreads) {
-    constexpr int kOwn = T::kColumns / kSlices, kPacks = kOwn / 4;  // columns whose slices this block adds
-    for (int at = thread; at < T::kRows * kPacks && row + at / kPacks < to.m; at += kThreads) {
-      const int own = at / kPacks, c = slice * kOwn + at % kPacks * 4;
+    constexpr int kPacks = T::kColumns / 4;
+    const int live = static_cast<int>(to.m - row < T::kRows ? to.m - row : T::kRows),
+              share = (live + kSlices - 1) / kSlices,
+              end_row = live < (slice + 1) * share ? live : (slice + 1) * share;
+    for (int at = slice * share * kPacks + thread; at < end_row * kPacks;
+         at += kThreads) {  // rows that it adds
+      const int own = at / kPacks, c = at % kPacks * 4;
       float total[4] = {};
 #pragma unroll
       for (int s = 0; s < kSlices; ++s) {
@@ -314,13 +329,14 @@ void launch(void (*kernel)(CUtensorMap, CUtensorMap, Result<C>), dim3 blocks, in
   config.stream = cudaStreamPerThread;
   config.attrs = attributes;
   config.numAttrs = cluster > 1 ? 2 : 1;
-  cudaLaunchKernelEx(&config, kernel, tiles_of(args.b.data, to.n, k, args.b.row_stride(), T::kColumns),
+  cudaLaunchKernelEx(&config, kernel,
+                     tiles_of(args.b.data, to.n, k, args.b.row_stride(), T::kColumns / T::kPair),
                      tiles_of(args.a.data, to.m, k, args.a.row_stride(), T::kRows), to);
 }
 
 template <int kGroups, class C>
 void launch_split(const MatmulArgs& args, const Result<C>& to) {
-  using T = Tiles<kGroups, 128, kGroups == 1 ? 2 : 3>;
+  using T = Tiles<kGroups, 128, 3>;
   launch<T, C>(split_slices<T, C>,
                dim3(static_cast<unsigned>(divide_up(to.n, T::kColumns) * kSlices),
                     static_cast<unsigned>(divide_up(to.m, T::kRows))),
@@ -329,15 +345,16 @@ void launch_split(const MatmulArgs& args, const Result<C>& to) {
 
 template <int kColumns, class C>
 void launch_walk(const MatmulArgs& args, const Result<C>& to) {
-  using T = Tiles<2, kColumns, kColumns == 128 ? 6 : 5>;
-  const int64_t tiles = divide_up(to.n, kColumns) * divide_up(to.m, T::kRows), most = processors();
-  launch<T, C>(walk_slices<T, C>, dim3(static_cast<unsigned>(tiles < most ? tiles : most)), 3 * kGroup, 1,
-               args, to);
+  using T = Tiles<2, kColumns, kColumns == 128 ? 6 : 5, 2>;
+  const int64_t pairs = divide_up(to.n, kColumns) * divide_up(to.m, T::kRows * T::kPair),
+                most = processors() / T::kPair;
+  launch<T, C>(walk_slices<T, C>, dim3(static_cast<unsigned>((pairs < most ? pairs : most) * T::kPair)),
+               3 * kGroup, T::kPair, args, to);
 }
 
-// Turns of all multiprocessors that tiles of so many columns take, in numbers of columns.
+// Turns of all pairs of multiprocessors that tiles of so many columns take, in numbers of columns.
 int64_t turns(int64_t m, int64_t n, int64_t columns) {
-  return divide_up(divide_up(n, columns) * divide_up(m, 128), processors()) * columns;
+  return divide_up(divide_up(n, columns) * divide_up(m, 256), processors() / 2) * columns;
 }
 
 }  // namespace
@@ -355,7 +372,8 @@ bool multiply_by_warpgroups(const MatmulArgs& args) {
                        n % 8 == 0 && wide(args.out)};
     if (m <= 64) return launch_split<1>(args, to);
     if (m <= 128) return launch_split<2>(args, to);
-    turns(m, n, 192) * 7 < turns(m, n, 128) * 8 ? launch_walk<192>(args, to) : launch_walk<128>(args, to);
+    // A turn of the wider tiles takes a thirteenth less time a column.
+    turns(m, n, 192) * 12 < turns(m, n, 128) * 13 ? launch_walk<192>(args, to) : launch_walk<128>(args, to);
   });
   return true;
 }
