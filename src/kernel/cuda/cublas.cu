@@ -23,6 +23,7 @@ struct Library {
   decltype(&cublasLtMatmulPreferenceCreate) preference;
   decltype(&cublasLtMatmulPreferenceSetAttribute) prefer;
   decltype(&cublasLtMatmulAlgoGetHeuristic) choose;
+  decltype(&cublasLtMatmulAlgoConfigGetAttribute) look;
   decltype(&cublasLtMatmul) multiply;
   cublasLtHandle_t handle;
 };
@@ -46,6 +47,7 @@ const Library& library() {
     find(file, "cublasLtMatmulPreferenceCreate", l.preference);
     find(file, "cublasLtMatmulPreferenceSetAttribute", l.prefer);
     find(file, "cublasLtMatmulAlgoGetHeuristic", l.choose);
+    find(file, "cublasLtMatmulAlgoConfigGetAttribute", l.look);
     find(file, "cublasLtMatmul", l.multiply);
     if (l.create(&l.handle)) library_failed("cuBLASLt", "it does not start on this GPU");
     return l;
@@ -59,12 +61,29 @@ void check(cublasStatus_t status, const Product& p) {
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// What is done again and again: a product of these sizes.
+constexpr int kMostChoices = 8;
+
+// What is done again and again: a product of these sizes. The library's choices of an algorithm, best first
+// as it guesses, until they have been timed.
 struct Plan {
   cublasLtMatmulDesc_t operation;
   cublasLtMatrixLayout_t a, b, c;
-  cublasLtMatmulAlgo_t algorithm;
+  cublasLtMatmulAlgo_t choices[kMostChoices];
+  int count;
 };
+
+// Which family an algorithm is of, in how many pieces it cuts sums along k, and how it adds them.
+std::tuple<int, int, int> sums_of(const cublasLtMatmulAlgo_t& algorithm) {
+  int family = 0, pieces = 0, addition = 0;
+  size_t written = 0;
+  const auto look = [&](cublasLtMatmulAlgoConfigAttributes_t what, int& to) {
+    library().look(&algorithm, what, &to, sizeof to, &written);
+  };
+  look(CUBLASLT_ALGO_CONFIG_ID, family);
+  look(CUBLASLT_ALGO_CONFIG_SPLITK_NUM, pieces);
+  look(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, addition);
+  return {family, pieces, addition};
+}
 
 // cuBLASLt's matrices are column-major: ours are their transposes, so c^T = op(b)^T op(a)^T.
 Plan make_plan(const Product& p) {
@@ -99,38 +118,92 @@ Plan make_plan(const Product& p) {
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     check(l.prefer(preference, side, &alignment, sizeof alignment), p);
-  cublasLtMatmulHeuristicResult_t result{};
+  cublasLtMatmulHeuristicResult_t results[kMostChoices] = {};
   int found = 0;
-  check(l.choose(l.handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, 1, &result, &found),
+  check(l.choose(l.handle, plan.operation, plan.b, plan.a, plan.c, plan.c, preference, kMostChoices, results,
+                 &found),
         p);
   if (found == 0) check(CUBLAS_STATUS_NOT_SUPPORTED, p);
-  plan.algorithm = result.algo;
+  const auto same_sums = [&](const cublasLtMatmulAlgo_t& algorithm) {
+    return sums_of(algorithm) == sums_of(results[0].algo);
+  };
+  for (int i = 0; i < found; ++i)
+    if (results[i].state == CUBLAS_STATUS_SUCCESS && same_sums(results[i].algo))
+      plan.choices[plan.count++] = results[i].algo;
   return plan;
+}
+
+cublasStatus_t launch(const Product& p, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
+                      void* workspace) {
+  const Library& l = library();
+  const uintptr_t aligned = (reinterpret_cast<uintptr_t>(workspace) + 255) & ~uintptr_t{255};  // it insists
+  const float one = 1, beta = p.add ? 1.f : 0.f;
+  return l.multiply(l.handle, plan.operation, &one, p.b, plan.b, p.a, plan.a, &beta, p.c, plan.c, p.c, plan.c,
+                    &algorithm, reinterpret_cast<void*>(aligned), kMostWorkspace, cudaStreamPerThread);
+}
+
+// Whether launches run now, rather than being recorded.
+bool running() {
+  cudaStreamCaptureStatus status{};
+  return cudaStreamIsCapturing(cudaStreamPerThread, &status) == cudaSuccess &&
+         status == cudaStreamCaptureStatusNone;
+}
+
+// Times the choices of a large product, which is done again and again, and keeps the best. All give the same
+// bits, so that it does not matter which wins: sums cut alike along k are chains of the same products in the
+// same order.
+void choose_by_time(const Product& p, Plan& plan, void* workspace) {
+  constexpr double kLarge = 2e10;  // operations: some 30 us
+  if (plan.count == 1 || p.add) return;
+  if (p.in != DType::kBF16 ||
+      2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kLarge ||
+      !running()) {
+    plan.count = 1;
+    return;
+  }
+  cudaEvent_t begin{}, end{};
+  cudaEventCreate(&begin);
+  cudaEventCreate(&end);
+  float best = 0;
+  int winner = 0;
+  for (int i = 0; i < plan.count; ++i)
+    for (int run = 0; run < 2; ++run) {
+      cudaEventRecord(begin, cudaStreamPerThread);
+      const bool ran = launch(p, plan, plan.choices[i], workspace) == CUBLAS_STATUS_SUCCESS;
+      cudaEventRecord(end, cudaStreamPerThread);
+      float took = 0;
+      if (cudaEventSynchronize(end) != cudaSuccess ||
+          cudaEventElapsedTime(&took, begin, end) != cudaSuccess || !ran)
+        continue;
+      if (best == 0 || took < best) best = took, winner = i;
+    }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  plan.choices[0] = plan.choices[winner];
+  plan.count = 1;
 }
 
 using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType>;
 
-const Plan& plan_of(const Product& p) {
+Plan& plan_of(const Product& p, void* workspace) {
   static std::mutex mutex;
   static std::map<Key, Plan> plans;
   const Key key{p.m,  p.n,  p.k, p.a_stride, p.b_stride, p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr,
                 p.in, p.out};
   const std::lock_guard lock(mutex);
-  const auto it = plans.find(key);
-  return it != plans.end() ? it->second : plans.emplace(key, make_plan(p)).first->second;
+  auto it = plans.find(key);
+  if (it == plans.end()) it = plans.emplace(key, make_plan(p)).first;
+  if (it->second.count > 1) choose_by_time(p, it->second, workspace);
+  return it->second;
 }
 
 }  // namespace
 
 void multiply(const Product& p, void* workspace) {
-  const Library& l = library();
-  const Plan& plan = plan_of(p);
-  if (p.bias) check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
-  const uintptr_t aligned = (reinterpret_cast<uintptr_t>(workspace) + 255) & ~uintptr_t{255};  // it insists
-  const float one = 1, beta = p.add ? 1.f : 0.f;
-  check(l.multiply(l.handle, plan.operation, &one, p.b, plan.b, p.a, plan.a, &beta, p.c, plan.c, p.c, plan.c,
-                   &plan.algorithm, reinterpret_cast<void*>(aligned), kMostWorkspace, cudaStreamPerThread),
-        p);
+  const Plan& plan = plan_of(p, workspace);
+  if (p.bias)
+    check(library().set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
+  check(launch(p, plan, plan.choices[0], workspace), p);
 }
 
 }  // namespace flagscale::cuda
