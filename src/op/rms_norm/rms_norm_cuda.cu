@@ -201,16 +201,76 @@ __global__ void __launch_bounds__(kWarps * 32) backward_chunk(Backward<bf16> a) 
   }
 }
 
+// The same of longer groups: a block takes a chunk's groups one after another, a thread kPacks packs of eight
+// columns; the next group is on its way while one is summed.
+constexpr int kRowThreads = 256;
+template <int kPacks>
+__global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16> a) {
+  constexpr int N = 8;
+  using Eight = Pack<N, bf16>;
+  const auto column = [&](int pack) { return (int64_t{pack} * kRowThreads + threadIdx.x) * N; };
+  const int64_t begin = int64_t{blockIdx.x} * kChunk,
+                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  struct Group {
+    Eight s[kPacks], dy[kPacks], more[kPacks];
+  };
+  const auto place = [&](int64_t g) { return g % a.groups * a.group; };
+  const auto read = [&](Group& to, int64_t g) {
+    const int64_t row = g / a.groups, first = place(g);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (g >= end || column(p) >= a.group) continue;
+      to.s[p] = *reinterpret_cast<const Eight*>(a.s[row] + first + column(p));
+      to.dy[p] = *reinterpret_cast<const Eight*>(a.dy[row] + first + column(p));
+      if (a.dsum.data) to.more[p] = *reinterpret_cast<const Eight*>(a.dsum[row] + first + column(p));
+    }
+  };
+  float weight[kPacks][N] = {}, dweight[kPacks][N] = {};
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p)
+    if (column(p) < a.group) load(a.weight + column(p), weight[p]);
+  Group now{}, next{};
+  read(now, begin);
+  for (int64_t g = begin; g < end; ++g) {
+    read(next, g + 1);
+    const float rstd = a.rstd[g];
+    float dot = 0;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p)
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        const float product = as_float(now.dy[p].at[j]) * as_float(now.s[p].at[j]);
+        dot = fmaf(product, weight[p][j], dot);
+        dweight[p][j] = fmaf(product, rstd, dweight[p][j]);
+      }
+    const float shrink = -rstd * rstd * rstd * block_sum(dot) / static_cast<float>(a.group);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (column(p) >= a.group) continue;
+      float dx[N];
+#pragma unroll
+      for (int j = 0; j < N; ++j)
+        dx[j] = fmaf(as_float(now.dy[p].at[j]) * weight[p][j], rstd, as_float(now.s[p].at[j]) * shrink) +
+                (a.dsum.data ? as_float(now.more[p].at[j]) : 0.f);
+      store(a.dx[g / a.groups] + place(g) + column(p), dx);
+    }
+    now = next;
+  }
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p)
+    if (column(p) < a.group) store(a.partials + int64_t{blockIdx.x} * a.group + column(p), dweight[p]);
+}
+
 // False where the group is too long, or too short to fill a warp.
 bool launch_backward_chunks(const Backward<bf16>& a, int64_t chunks) {
-  const auto run = [&]<int kPacks>(std::integral_constant<int, kPacks>) {
-    backward_chunk<kPacks><<<static_cast<unsigned>(chunks), kWarps * 32>>>(a);
+  const auto run = [&](void (*kernel)(Backward<bf16>)) {
+    kernel<<<static_cast<unsigned>(chunks), 256>>>(a);
     return true;
   };
-  if (a.group < 192 || a.group > 1024) return false;
-  if (a.group <= 512) return run(std::integral_constant<int, 2>{});
-  if (a.group <= 768) return run(std::integral_constant<int, 3>{});
-  return run(std::integral_constant<int, 4>{});
+  if (a.group < 192 || a.group > 4096) return false;
+  if (a.group <= 512) return run(backward_chunk<2>);
+  if (a.group <= 768) return run(backward_chunk<3>);
+  return a.group <= 2048 ? run(backward_long_chunk<1>) : run(backward_long_chunk<2>);
 }
 
 int64_t chunks_of(const RmsNormBackwardArgs& args, int64_t rows) {
