@@ -92,8 +92,8 @@ TEST_P(MatmulSets, ARowOfASteadyProductHasTheSameBitsInAnyBatch) {
   struct Case {
     int64_t n, k, most;
   };
-  for (const Case& s :
-       {Case{83, 64, 300}, Case{132, 576, 300}, Case{96, 2120, 140}, Case{40, 401, 40}, Case{8452, 72, 40}})
+  for (const Case& s : {Case{83, 64, 300}, Case{132, 576, 300}, Case{96, 2120, 140}, Case{40, 401, 40},
+                        Case{8452, 72, 40}, Case{12000, 72, 260}})
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       SCOPED_TRACE(fmt::format("{} n {} k {}", flagscale::name(dtype), s.n, s.k));
       const Tensor x = random_tensor({s.most, s.k}, 1), w = random_tensor({s.n, s.k}, 2),
