@@ -60,7 +60,9 @@ struct Surroundings {
   std::vector<AddedToken> added() const {
     std::map<int64_t, AddedToken> tokens;
     if (!config.contains("added_tokens_decoder") || !config["added_tokens_decoder"].is_object()) return {};
-    for (const auto& [key, value] : config["added_tokens_decoder"].items()) {
+    for (const auto& item : config["added_tokens_decoder"].items()) {
+      const std::string& key = item.key();
+      const Json& value = item.value();
       const bool digits = !key.empty() && key.size() <= 8 && key.find_first_not_of("0123456789") == key.npos;
       if (!digits || !value.is_object() || !value.value("content", Json()).is_string()) continue;
       const int64_t id = std::stoll(key);
@@ -263,13 +265,13 @@ constexpr MegatronType kMegatronTypes[] = {
     {"NullTokenizer", Files::kNumbers},
 };
 
-const std::string& need(const std::string& value, const std::string& type, const char* keys) {
+std::string need(const std::string& value, const std::string& type, const char* keys) {
   if (value.empty())
     fail(ErrorKind::kConfig, "required value {} is not set: tokenizer_type {} reads it", keys, type);
   return value;
 }
 
-const std::string& either(const std::string& first, const std::string& second) {
+std::string either(const std::string& first, const std::string& second) {
   return first.empty() ? second : first;
 }
 

@@ -84,6 +84,7 @@ void MergeTable::merge_short(Scratch& scratch) const {
     results[i] = pair ? pair->result : -1;
   };
   for (size_t i = 0; i + 1 < count; ++i) rate(i);
+  if (count > 0) ranks[count - 1] = kNoRank, results[count - 1] = -1;  // no pair; it moves up with the others
   while (count > 1) {
     size_t best = 0;
     for (size_t i = 1; i + 1 < count; ++i)
