@@ -48,7 +48,7 @@ std::string choices_of(const CLI::Option& option) {
 // What stands in a positional's place; "" leaves it to the shell, which knows files.
 std::string positional_words(const CLI::Option& option) {
   if (const std::string choices = choices_of(option); !choices.empty()) return choices;
-  const std::string name = option.get_single_name();
+  const std::string& name = option.get_single_name();
   if (name.starts_with("model")) return "$(flagscale completion --list examples)";
   if (name == "key") return std::string("$(flagscale completion --list keys ") + kWord + ")";
   if (name == "overrides" || name == "yaml_and_overrides")

@@ -88,7 +88,7 @@ serve::ServiceConfig configuration(Options o) {
 
 std::string flag_names(const config::KeyInfo& key) {
   std::string names;
-  for (std::string name : key.aliases) names += ",--" + name;
+  for (const std::string& name : key.aliases) names += ",--" + name;
   names = "--" + key.name + names;
   std::replace(names.begin(), names.end(), '_', '-');
   return names;

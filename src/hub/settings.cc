@@ -19,7 +19,7 @@ std::string variable(const char* name) {
 }
 
 std::string home() {
-  const std::string given = variable("HF_HOME");
+  std::string given = variable("HF_HOME");
   if (!given.empty()) return given;
   const std::string cache = variable("XDG_CACHE_HOME");
   return cache.empty() ? variable("HOME") + "/.cache/huggingface" : cache + "/huggingface";
