@@ -234,7 +234,8 @@ TEST(Checkpoint, AKillAtAnyMomentLeavesAWholeOne) {
         writer.save(content.state, content.slices());
       }
     });
-    usleep(static_cast<useconds_t>(once.count() * (1 + round % 6 + round / 12) / 2));
+    const int halves = 1 + round % 6 + round / 12;
+    usleep(static_cast<useconds_t>(once.count() * halves / 2));
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
     const int64_t found = Checkpoint(folder.path).state().iteration;
