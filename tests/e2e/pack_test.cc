@@ -16,6 +16,13 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
                                  " flagscale.tar.gz && tar -xf flagscale.tar.gz && mkdir elsewhere",
             folder_);
   ASSERT_EQ(packed.code, 0) << packed.out << packed.err;
+  // glibc is the machine's; all else, the libraries' own libraries too, comes along.
+  EXPECT_EQ(shell("ldd flagscale/bin/flagscale | awk '$3 ~ /^\\// { print $3 }' | grep -v "
+                  "\"$PWD/flagscale/bin/../lib/\" | "
+                  "grep -Ev '/(libc|libm|libdl|librt|libpthread)[.]so' || true",
+                  folder_)
+                .out,
+            "");
   const auto run_there = [](const std::string& words) {
     return shell("../flagscale/bin/flagscale " + words, folder_ / "elsewhere");
   };
