@@ -109,7 +109,8 @@ void check_script(const launch::Command& command) {
 }  // namespace
 
 std::string engine_of(const config::Composed& composed, const std::string& given) {
-  return given.empty() ? text_at(composed, "experiment.task.engine", "native") : given;
+  const std::string engine = given.empty() ? text_at(composed, "experiment.task.engine", "native") : given;
+  return engine == "yaml" && text_at(composed, "experiment.task.backend", "") == "native" ? "native" : engine;
 }
 
 void run_foreign(const config::Composed& composed, const std::string& engine, const fs::path& folder,

@@ -7,6 +7,7 @@
 #include "app/serving.h"
 #include "app/submitted.h"
 #include "app/training.h"
+#include "app/ways_on.h"
 #include "base/error.h"
 #include "serve/service_files.h"
 
@@ -37,6 +38,13 @@ void run_service(const config::Composed& composed, bool json) {
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
 }
 
+void run_other(const config::Composed& composed, const std::string& type, bool json) {
+  if (type == "inference") return run_inference(composed, plans_only(composed, type), json);
+  if (type == "serve") return run_service(composed, json);
+  fail(ErrorKind::kUnsupported,
+       "experiment.task.type is '{}': this program runs train, inference and serve tasks", type);
+}
+
 struct Request : TrainingRequest {
   std::string engine;
 };
@@ -48,10 +56,12 @@ void run(const Request& request) {
     return run_foreign(composed, engine, request.configuration.folder, request.json);
   const std::string type = task_type(composed);
   if (type == "train") return run_training(request, composed);
-  if (type == "inference") return run_inference(composed, plans_only(composed, type), request.json);
-  if (type == "serve") return run_service(composed, request.json);
-  fail(ErrorKind::kUnsupported,
-       "experiment.task.type is '{}': this program runs train, inference and serve tasks", type);
+  try {
+    run_other(composed, type, request.json);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUnsupported) throw;
+    rethrow_with_ways_on(error, composed, request);
+  }
 }
 
 void setup(CLI::App& app) {
@@ -68,12 +78,14 @@ void setup(CLI::App& app) {
       "tokenizer_path=data/tokenizer\n"
       "  flagscale run --config-path examples/smollm2/conf --config-name inference\n"
       "  flagscale run --config-path examples/smollm2/conf --config-name serve "
-      "serve.0.engine_args.model=models/Qwen3-8B");
+      "serve.0.engine_args.model=models/Qwen3-8B\n"
+      "  flagscale run --config-path FlagScale/examples/aquila/conf --config-name train --engine yaml "
+      "action=dryrun");
   app.callback([request] { run(*request); });
 }
 
 const Registration<Command> kRun{
-    "run", {"run a FlagScale configuration: a train, inference or serve task; action=run or dryrun", &setup}};
+    "run", {"run a FlagScale configuration, on this engine or a foreign one; action=run or dryrun", &setup}};
 
 }  // namespace
 }  // namespace flagscale::run_command

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "app/ranks.h"
+#include "app/ways_on.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "config/show.h"
@@ -101,6 +102,17 @@ void warn_of_missing_data(const data::DatasetOptions& options) {
       warn_of(list, fmt::format("{}_data_path", data::name(static_cast<data::Split>(split))));
 }
 
+// What this engine lacks comes with what else there is.
+template <class Work>
+auto or_ways_on(const TrainingRequest& request, const config::Composed& composed, Work work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUnsupported) throw;
+    rethrow_with_ways_on(error, composed, request);
+  }
+}
+
 // What would run, planned and compared with the memory there is; nothing is allocated or written.
 void dry_run(const train::TrainOptions& options, bool json) {
   train::validate(options);
@@ -165,6 +177,17 @@ std::string training_action(const config::Composed& composed, const std::string&
   return action;
 }
 
+void check_training(const TrainingRequest& request) {
+  const config::Composed composed = config::compose(request.configuration);
+  const train::TrainOptions options =
+      options_for(request, composed, train::read_train_config(composed, isa_of(request.device)));
+  train::validate(options);
+  const train::StepOptions step = train::step_options(options);
+  const size_t available = available_memory(options.device);
+  train::require_weights(options.model, step, available);
+  train::require_memory(options.model, step, train::TrainStep(options.model, step).memory(), available);
+}
+
 void run_training(const TrainingRequest& request) {
   run_training(request, config::compose(request.configuration));
 }
@@ -173,7 +196,9 @@ namespace {
 
 void run_as_read(const TrainingRequest& request, const config::Composed& composed, const std::string& action,
                  const train::TrainReading& reading, comm::ProcessGroup* ranks) {
-  train::TrainOptions options = told_to(ranks, [&] { return options_for(request, composed, reading); });
+  train::TrainOptions options = told_to(ranks, [&] {
+    return or_ways_on(request, composed, [&] { return options_for(request, composed, reading); });
+  });
   if (action == "dryrun") return dry_run(options, request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
@@ -201,8 +226,12 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
   const std::string action = training_action(composed, request.action);
   const auto ranks =
       action == "dryrun" ? nullptr : join_ranks(text_at(composed, "experiment.exp_name", "train"));
-  const train::TrainReading reading =
-      told_to(ranks.get(), [&] { return train::read_train_config(composed, isa_of(request.device)); });
+  const train::TrainReading reading = told_to(ranks.get(), [&] {
+    return or_ways_on(request, composed, [&] {
+      if (!ranks) check_ranks(composed);  // else another launcher has placed this rank and the others
+      return train::read_train_config(composed, isa_of(request.device));
+    });
+  });
   for (const std::string& note : reading.notes) info("{}", note);
   if (!reading.ignored.empty()) info("{}", reading.ignored_line());
   try {

@@ -24,7 +24,12 @@ std::string text_at(const config::Composed& composed, const std::string& path, c
 // for another one, and for a task (experiment.task.type) that is no training.
 std::string training_action(const config::Composed& composed, const std::string& action = {});
 
-// Throws Error; Error{kInterrupted} after a clean stop.
+// Composes and plans it, in silence and without data. Throws Error as run_training() would; Error{kResource}
+// when this machine has not the memory.
+void check_training(const TrainingRequest& request);
+
+// Throws Error; Error{kInterrupted} after a clean stop. One that this engine cannot do says what can
+// (ways_on.h).
 void run_training(const TrainingRequest& request);
 void run_training(const TrainingRequest& request, const config::Composed& composed);
 

@@ -37,25 +37,6 @@ int64_t nodes_wanted(const Experiment& e, int64_t otherwise) {
   return least;
 }
 
-std::vector<Host> all_hosts(const Experiment& e) {
-  const std::string hostfile = e.text(kRunner + "hostfile");
-  if (hostfile.empty()) {
-    if (const int64_t wanted = nodes_wanted(e, 1); wanted > 1)
-      warn(
-          "{} is {}, but there is no hostfile: this machine alone runs it. Give "
-          "experiment.runner.hostfile=FILE",
-          e.place(kRunner + "nnodes"), wanted);
-    return {{"localhost", 0, ""}};
-  }
-  std::vector<Host> hosts = read_hostfile(hostfile);
-  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts.size())));
-  if (wanted > hosts.size())
-    warn("{} is {}, but {} names {}: these run it", e.place(kRunner + "nnodes"), wanted, hostfile,
-         hosts.size());
-  hosts.resize(std::min(hosts.size(), wanted));
-  return hosts;
-}
-
 // A layer of experiment.envs. null takes a variable back.
 void put(const Node& layer, const std::string& path, Environment& env) {
   for (const Entry& entry : layer.entries) {
@@ -126,6 +107,25 @@ Place place_of(const Experiment& e, const Host& host, int rank) {
 
 }  // namespace
 
+std::vector<Host> hosts_of(const Experiment& e) {
+  const std::string hostfile = e.text(kRunner + "hostfile");
+  if (hostfile.empty()) {
+    if (const int64_t wanted = nodes_wanted(e, 1); wanted > 1)
+      warn(
+          "{} is {}, but there is no hostfile: this machine alone runs it. Give "
+          "experiment.runner.hostfile=FILE",
+          e.place(kRunner + "nnodes"), wanted);
+    return {{"localhost", 0, ""}};
+  }
+  std::vector<Host> hosts = read_hostfile(hostfile);
+  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts.size())));
+  if (wanted > hosts.size())
+    warn("{} is {}, but {} names {}: these run it", e.place(kRunner + "nnodes"), wanted, hostfile,
+         hosts.size());
+  hosts.resize(std::min(hosts.size(), wanted));
+  return hosts;
+}
+
 int free_port() {
   const int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
@@ -152,7 +152,7 @@ Placement placement_of(const Experiment& e) {
            placement.nodes);
     placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
   } else {
-    for (const Host& host : all_hosts(e))
+    for (const Host& host : hosts_of(e))
       placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
     placement.nodes = static_cast<int>(placement.places.size());
   }

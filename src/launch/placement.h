@@ -28,10 +28,13 @@ struct Placement {
 };
 
 // experiment.runner's hosts: those of the hostfile, as many as nnodes says ("min:max": min), else this
-// machine. With runner.type=cloud, where each node starts its own part, this machine as node_rank of nnodes.
-// Processes are the least of slots, nproc_per_node and the devices that the environment shows, and 1 when
-// none of them is known. Precedence in the environment: node over device type over what is for all.
-// Throws Error as read_hostfile() does, and Error{kConfig}.
+// machine. Throws as read_hostfile() does.
+std::vector<Host> hosts_of(const Experiment& experiment);
+
+// Those hosts with what each has. With runner.type=cloud, where each node starts its own part, this machine
+// as node_rank of nnodes. Processes are the least of slots, nproc_per_node and the devices that the
+// environment shows, and 1 when none of them is known. Precedence in the environment: node over device type
+// over what is for all. Throws Error as read_hostfile() does, and Error{kConfig}.
 Placement placement_of(const Experiment& experiment);
 
 // A port that is free on this machine now.

@@ -1,6 +1,7 @@
 // Megatron-LM, through FlagScale's training scripts.
 
 #include "launch/adapter/torchrun.h"
+#include "launch/adapter/train_tree.h"
 #include "launch/flags.h"
 
 namespace flagscale::launch {

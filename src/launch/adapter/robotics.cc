@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "launch/adapter/torchrun.h"
+#include "launch/adapter/train_tree.h"
 #include "launch/flags.h"
 
 namespace flagscale::launch {

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "config/edit.h"
 #include "config/show.h"
 #include "launch/adapter/serve_entry.h"
+#include "launch/adapter/vllm.h"
 
 namespace flagscale::launch {
 namespace scripts {
@@ -14,6 +16,8 @@ namespace {
 using config::Kind;
 using config::Node;
 using config::NodePtr;
+
+const std::string kRouter = "flagscale/serve/run_disagg_xpyd_router.py";
 
 std::string entrypoint_of(const Experiment& e) {
   const std::string script = e.text("experiment.task.entrypoint");
@@ -54,10 +58,14 @@ void fill_compress(const Experiment& e, const Placement& placement, Job& job) {
     job.nodes.push_back(python_task(e, place, job, script, {"--config-path=" + file.string()}));
 }
 
-// The configuration with `serve` as it is served; with several hosts, which they are.
-std::string serve_yaml(const Experiment& e, const NodePtr& serve, const Placement& placement) {
+// The configuration with `serve` as it is served; with several hosts, which they are. proxy: where the
+// instances of a disaggregated service find its router; 0: it is none.
+std::string serve_yaml(const Experiment& e, const NodePtr& serve, const Placement& placement, int proxy) {
   const NodePtr root = e.root()->copy();
   root->set({"serve"}, serve->copy());
+  if (proxy > 0)
+    config::update(*root, "experiment.runner.deploy.pd_proxy_port", Node::integer(proxy),
+                   config::Update::kReplace, true);
   const NodePtr logging = root->find({"logging"});
   if (logging && logging->kind == Kind::kMap) {
     for (const char* key : {"log_dir", "scripts_dir", "pids_dir"}) logging->erase({key});
@@ -89,8 +97,7 @@ std::string serve_script(const Experiment& e, const NodePtr& serve) {
          e.place("experiment.task.entrypoint"), script);
   if (!script.empty()) return script;
   if (first_engine(serve).empty()) return "flagscale/serve/run_serve.py";
-  if (e.flag("experiment.runner.deploy.prefill_decode_disaggregation"))
-    return "flagscale/serve/run_disagg_xpyd_router.py";
+  if (e.flag("experiment.runner.deploy.prefill_decode_disaggregation")) return kRouter;
   return e.flag("experiment.runner.deploy.use_fs_serve", true) ? "flagscale/serve/run_fs_serve_vllm.py"
                                                                : "flagscale/serve/run_inference_engine.py";
 }
@@ -119,20 +126,24 @@ void add_ray_head(const Experiment& e, const Placement& placement, const std::st
 void fill_serve(const Experiment& e, const Placement& placement, Job& job) {
   const NodePtr serve = serve_section(e);
   const std::string script = serve_script(e, serve), file = job.log / "scripts/serve.yaml";
-  job.files.push_back({file, serve_yaml(e, serve, placement)});
+  const bool router = script == kRouter;
+  const int proxy = router ? free_port() : 0;
+  job.files.push_back({file, serve_yaml(e, serve, placement, proxy)});
   const bool own_script = !e.text("experiment.task.entrypoint").empty();
   if (!own_script && serve->kind == Kind::kList && !first_engine(serve).empty())
     job.port = served_entry(serve).port;
   for (const Place& place : placement.places) {
     NodeTask task =
         python_task(e, place, job, script, {"--config-path=" + file, "--log-dir=" + job.log.string()});
-    if (place.rank == 0)
-      add_ray_head(e, placement, script, task);
-    else
+    if (place.rank > 0)
       task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, placement.port),
                            ray_resource(place.host.type, place.host.slots), "--block"};
+    else if (!router)
+      add_ray_head(e, placement, script, task);
     job.nodes.push_back(std::move(task));
+    if (router) break;
   }
+  if (router) add_disaggregated(e, placement, served_entry(serve), proxy, job);
 }
 
 void fill(const Experiment& e, const Placement& placement, Job& job) {

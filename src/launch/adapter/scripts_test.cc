@@ -42,8 +42,6 @@ TEST_F(Scripts, WhichScriptServes) {
   configure(kOneHost);
   EXPECT_EQ(argv({"experiment.runner.deploy.use_fs_serve=true"})[1], "flagscale/serve/run_fs_serve_vllm.py");
   EXPECT_EQ(argv({"~experiment.runner.deploy"})[1], "flagscale/serve/run_fs_serve_vllm.py");
-  EXPECT_EQ(argv({"+experiment.runner.deploy.prefill_decode_disaggregation=true"})[1],
-            "flagscale/serve/run_disagg_xpyd_router.py");
   EXPECT_EQ(argv({"serve.0.engine=null"})[1], "flagscale/serve/run_serve.py");
   EXPECT_EQ(argv({"+experiment.task.entrypoint=my/server.py"})[1], "my/server.py");
   EXPECT_NE(refusal({"+experiment.task.entrypoint=server"}).find("expected a Python file"),
@@ -103,6 +101,41 @@ TEST_F(Scripts, FlagScalesServerNeedsRay) {
   EXPECT_NE(
       refusal({fs[0], "+experiment.runner.device_type=cpu"}).find("give experiment.runner.nproc_per_node"),
       std::string::npos);
+}
+
+// FlagScale quotes the JSON three times over, for its script, a shell and ssh.
+TEST_F(Scripts, PrefillAndDecodeApart) {
+  configure(kOneHost);
+  const Words split{hostfile("a slots=4 type=gpu\nb slots=4 type=gpu\n"),
+                    "+experiment.runner.deploy.prefill_decode_disaggregation=true",
+                    "+experiment.runner.deploy.decode_num=2", "+serve.0.engine_args.tensor_parallel_size=2"};
+  const Job made = job(split);
+  ASSERT_EQ(made.nodes.size(), 4u);
+  EXPECT_EQ(made.nodes[0].command.argv[1], "flagscale/serve/run_disagg_xpyd_router.py");
+  EXPECT_EQ(made.nodes[0].host.name, "a");
+  EXPECT_NE(file(made).find("pd_proxy_port: "), std::string::npos);
+  const char* const hosts[] = {"a", "a", "b"};
+  const char* const devices[] = {"0,1", "2,3", "0,1"};
+  const char* const logs[] = {"prefill_0.log", "decode_0.log", "decode_1.log"};
+  for (size_t i = 0; i < 3; ++i) {
+    const NodeTask& node = made.nodes[i + 1];
+    EXPECT_EQ(node.rank, static_cast<int>(i) + 1);
+    EXPECT_EQ(node.host.name, hosts[i]);
+    EXPECT_EQ(node.command.env.at("CUDA_VISIBLE_DEVICES"), devices[i]);
+    EXPECT_EQ(node.output, out() + "/serve_logs/" + logs[i]);
+    const std::string json = value(node.command.argv, "--kv-transfer-config");
+    EXPECT_EQ(json.find(i == 0 ? R"({"kv_connector":"P2pNcclConnector","kv_role":"kv_producer")"
+                               : R"({"kv_connector":"P2pNcclConnector","kv_role":"kv_consumer")"),
+              0u)
+        << json;
+    EXPECT_NE(json.find(R"("http_port":")" + value(node.command.argv, "--port") + '"'), std::string::npos)
+        << json;
+    EXPECT_EQ(value(node.command.argv, "--gpu-memory-utilization"), i == 0 ? "(absent)" : "0.7");
+  }
+  Words many = split;
+  many.push_back("+experiment.runner.deploy.prefill_num=3");
+  EXPECT_EQ(refusal(many), "decode_1 needs 2 devices of one host: a has 0 left, b has 0 left");
+  EXPECT_NE(refusal({split[1]}).find("needs experiment.runner.hostfile"), std::string::npos);
 }
 
 TEST_F(Scripts, WhatIsNotToServeIsTold) {

@@ -1,15 +1,13 @@
-// vLLM's own server.
+#include "launch/adapter/vllm.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "base/error.h"
-#include "launch/adapter/serve_entry.h"
 #include "launch/flags.h"
 
 namespace flagscale::launch {
-namespace vllm {
 namespace {
 
 using config::Entry;
@@ -20,9 +18,35 @@ using config::NodePtr;
 // vLLM turns these on where nothing is said, so that `false` must be said too.
 const std::vector<std::string> kOnByDefault{"enable_chunked_prefill", "enable_prefix_caching"};
 
-// What is for vLLM alone, then what is for every engine, which wins as in FlagScale. Of one argument written
-// with dashes and with underscores the later counts.
-NodePtr arguments_of(const ServeEntry& entry) {
+// Over several hosts vLLM runs in a Ray cluster, whose head is where it is started.
+void fill_vllm(const Experiment& e, const Placement& placement, Job& job) {
+  const ServeEntry entry = served_entry(serve_section(e));
+  const NodePtr arguments = vllm_arguments(entry);
+  if (placement.nodes > 1 && !arguments->find({"distributed_executor_backend"}))
+    arguments->set({"distributed_executor_backend"}, Node::string("ray"));
+  job.port = entry.port;
+  for (const Place& place : placement.places) {
+    NodeTask task = node_task(e, place, job, "", {});
+    const std::string share = ray_resource(place.host.type, place.host.slots);
+    if (place.rank > 0) {
+      task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, placement.port),
+                           share, "--block"};
+    } else {
+      if (placement.nodes > 1) {
+        task.prepare.push_back(task.command);
+        task.prepare[0].argv = {"ray", "start", "--head", fmt::format("--port={}", placement.port), share};
+      }
+      task.command.argv = vllm_command(arguments);
+    }
+    job.nodes.push_back(std::move(task));
+  }
+}
+
+const Registration<Adapter> kVllm{"vllm", {"vLLM's own server", {"serve"}, &fill_vllm}};
+
+}  // namespace
+
+NodePtr vllm_arguments(const ServeEntry& entry) {
   const NodePtr all = Node::map();
   for (const NodePtr& part : {entry.of("vllm"), entry.arguments})
     for (const Entry& one : part->entries) {
@@ -38,39 +62,11 @@ NodePtr arguments_of(const ServeEntry& entry) {
   return all;
 }
 
-std::vector<std::string> command_of(const NodePtr& arguments) {
+std::vector<std::string> vllm_command(const NodePtr& arguments) {
   std::vector<std::string> argv{"vllm", "serve", python_str(*arguments->find({"model"}))};
   const FlagStyle style{.nested = Nested::kJson, .without = {"model"}};
   for (std::string& flag : flags_of(*arguments, style)) argv.push_back(std::move(flag));
   return argv;
 }
 
-// Over several hosts vLLM runs in a Ray cluster, whose head is where it is started.
-void fill(const Experiment& e, const Placement& placement, Job& job) {
-  const ServeEntry entry = served_entry(serve_section(e));
-  const NodePtr arguments = arguments_of(entry);
-  if (placement.nodes > 1 && !arguments->find({"distributed_executor_backend"}))
-    arguments->set({"distributed_executor_backend"}, Node::string("ray"));
-  job.port = entry.port;
-  for (const Place& place : placement.places) {
-    NodeTask task = node_task(e, place, job, "", {});
-    const std::string share = ray_resource(place.host.type, place.host.slots);
-    if (place.rank > 0) {
-      task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, placement.port),
-                           share, "--block"};
-    } else {
-      if (placement.nodes > 1) {
-        task.prepare.push_back(task.command);
-        task.prepare[0].argv = {"ray", "start", "--head", fmt::format("--port={}", placement.port), share};
-      }
-      task.command.argv = command_of(arguments);
-    }
-    job.nodes.push_back(std::move(task));
-  }
-}
-
-const Registration<Adapter> kVllm{"vllm", {"vLLM's own server", {"serve"}, &fill}};
-
-}  // namespace
-}  // namespace vllm
 }  // namespace flagscale::launch

@@ -142,6 +142,18 @@ void fill_folders(TrainConfig& config) {
   if (config.logging.tensorboard_dir.empty()) config.logging.tensorboard_dir = base + "/tensorboard";
 }
 
+// Robots' trainings have keys of their own.
+void check_backend(const config::Composed& composed) {
+  const config::NodePtr backend = composed.value("experiment.task.backend");
+  const std::string name = backend ? python_str(*backend) : "megatron";
+  if (name == "robotics" || name == "pi0" || name == "lerobot")
+    fail(
+        ErrorKind::kUnsupported,
+        "experiment.task.backend is {}, for robots: this engine trains language models, whose configurations "
+        "name megatron",
+        name);
+}
+
 void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
   const TrainConfig& config = reading.config;
   std::vector<std::string>& notes = reading.notes;
@@ -204,6 +216,7 @@ const config::Schema<TrainConfig>& train_schema() {
 
 TrainReading read_train_config(const config::Composed& composed, Isa isa) {
   config::check_experiment(composed);
+  check_backend(composed);
   const config::NodePtr train = composed.value("train");
   if (!train || train->kind != config::Kind::kMap)
     fail(ErrorKind::kConfig, "the configuration has no 'train' mapping, so there is nothing to train");

@@ -56,6 +56,10 @@ DType compute_type(const PrecisionKeys& keys, Isa isa = machine_isa());
 // What can be checked of a configuration without its tokenizer and data. Throws as train_options() does.
 void check_train_config(const TrainConfig& config);
 
+// Overrides that take a configuration's layout over several ranks or chips back, so that one trains it: the
+// same result, more slowly. Empty where it has none.
+std::vector<std::string> one_rank_overrides(const config::Composed& composed);
+
 // docs/keys.md.
 std::string train_keys_page();
 

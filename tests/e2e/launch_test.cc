@@ -1,0 +1,200 @@
+// What `flagscale run --engine yaml action=dryrun --json` prints: on our own cases, and on FlagScale's
+// examples beside what its runner writes.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+
+#include "base/temporary_folder_test_support.h"
+#include "tests/e2e/program.h"
+
+namespace flagscale::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Words = std::vector<std::string>;
+
+const fs::path kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/launch";
+
+Json read(const fs::path& file) { return Json::parse(std::ifstream(file)); }
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
+  return text;
+}
+
+Result dry_run(const Json& test, const std::string& folder) {
+  Words words{"run",
+              "--config-path",
+              (kGolden / "conf").string(),
+              "--config-name",
+              test["config"],
+              "--engine",
+              "yaml",
+              "--json",
+              "action=dryrun",
+              "experiment.exp_dir=" + folder};
+  for (const auto& one : test["overrides"]) words.push_back(replaced(one, "<golden>", kGolden.string()));
+  return run(words, folder);
+}
+
+// The program's own words, then each flag with its values, in no order.
+std::pair<Words, std::multiset<Words>> groups(const Words& argv) {
+  const auto flag = [](const std::string& word) { return word.starts_with("--"); };
+  auto at = std::find_if(argv.begin(), argv.end(), flag);
+  std::pair<Words, std::multiset<Words>> result{{argv.begin(), at}, {}};
+  while (at != argv.end()) {
+    const auto next = std::find_if(at + 1, argv.end(), flag);
+    result.second.insert({at, next});
+    at = next;
+  }
+  return result;
+}
+
+TEST(Launch, OurOwnCases) {
+  const Json golden = read(kGolden / "cases.json");
+  for (const Json& test : golden["commands"]) {
+    SCOPED_TRACE(test["name"].get<std::string>());
+    const TemporaryFolder folder;
+    const Result result = dry_run(test, folder.path);
+    ASSERT_EQ(result.code, 0) << result.err;
+    const Json got = Json::parse(result.out), &want = test["commands"];
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_EQ(got[i]["host"], want[i]["host"]);
+      EXPECT_EQ(got[i]["rank"], i);
+      for (const auto& [key, value] : want[i]["env"].items())
+        EXPECT_EQ(got[i]["env"].value(key, "(absent)"), value) << key;
+      Words argv;
+      for (const auto& word : got[i]["argv"])
+        argv.push_back(std::regex_replace(replaced(word, folder.path, "<exp>"),
+                                          std::regex("(details/host_\\d+_\\w+)/[^/]+$"), "$1/<time>"));
+      EXPECT_EQ(groups(argv), groups(want[i]["argv"].get<Words>()));
+      const std::string logs = fs::path(got[i]["output"].get<std::string>()).parent_path().string();
+      EXPECT_TRUE(
+          fs::exists(fs::path(logs) / "scripts" /
+                     ("host_" + std::to_string(i) + "_" + want[i]["host"].get<std::string>() + "_run.sh")));
+    }
+  }
+  for (const Json& test : golden["refused"]) {
+    const TemporaryFolder folder;
+    const Result result = dry_run(test, folder.path);
+    EXPECT_NE(result.code, 0) << test["name"];
+    EXPECT_NE(result.err.find(test["error"]), std::string::npos) << test["name"] << ": " << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+}
+
+// A script for reading does what the job would do: here every word of a command, through a shell.
+TEST(Launch, TheScriptForReadingSaysTheSame) {
+  const TemporaryFolder folder;
+  folder.put("bin/torchrun", "#!/bin/bash\nprintf '%s\\n' \"$@\"\n");
+  fs::permissions(folder.path + "/bin/torchrun", fs::perms::owner_all);
+  const Result dry = dry_run({{"config", "train"}, {"overrides", Json::array()}}, folder.path);
+  ASSERT_EQ(dry.code, 0) << dry.err;
+  const Result ran =
+      shell("PATH=" + folder.path + "/bin:$PATH bash " + folder.path +
+            "/logs/scripts/host_0_localhost_run.sh && cat " + folder.path + "/logs/host_0_localhost.output");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  const Words want = Json::parse(dry.out)[0]["argv"].get<Words>();
+  std::string text;
+  for (size_t i = 1; i < want.size(); ++i) text += want[i] + "\n";
+  EXPECT_EQ(ran.out, text);
+}
+
+// Without a launcher for other hosts yet, a job on this machine starts in the foreground: what the command
+// gets, its exit code, the user's own text before it.
+TEST(Launch, AForeignEngineRunsInTheForeground) {
+  const TemporaryFolder folder;
+  folder.put("flagscale/train/train_gpt.py", "");
+  folder.put("bin/torchrun", "#!/bin/bash\necho \"${@: -1}\" $CUDA_VISIBLE_DEVICES $MINE; pwd; exit 7\n");
+  fs::permissions(folder.path + "/bin/torchrun", fs::perms::owner_all);
+  Setting setting{folder.path,
+                  {"PATH=" + folder.path + "/bin:" + std::getenv("PATH"), "FLAGSCALE_ROOT=" + folder.path}};
+  const Words words{"run",
+                    "--config-path",
+                    (kGolden / "conf").string(),
+                    "--config-name",
+                    "train",
+                    "--engine",
+                    "yaml",
+                    "experiment.exp_dir=" + folder.path + "/out",
+                    "experiment.cmds.before_start='export MINE=1'"};
+  const Result result = run(words, setting);
+  EXPECT_EQ(result.code, 7) << result.err;
+  EXPECT_EQ(result.out, "{\"split\": \"a b\", \"home\": \"$HOME\"} 0,1,2,3 1\n" + folder.path + "\n")
+      << result.err;
+  fs::remove(folder.path + "/flagscale/train/train_gpt.py");
+  const Result refused = run(words, setting);
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find("there is no flagscale/train/train_gpt.py in " + folder.path), std::string::npos)
+      << refused.err;
+}
+
+TEST(Launch, WhereOurEngineLacksSomethingItSaysWhatElseThereIs) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path + "/tokenizer");
+  fs::copy(FLAGSCALE_SOURCE_DIR "/tests/golden/text/gpt2.json", folder.path + "/tokenizer/tokenizer.json");
+  const Words words{"run",
+                    "--config-path",
+                    FLAGSCALE_SOURCE_DIR "/examples/aquila/conf",
+                    "--config-name",
+                    "train",
+                    "action=dryrun",
+                    "data_path=none",
+                    "tokenizer_path=" + folder.path + "/tokenizer",
+                    "experiment.exp_dir=" + folder.path,
+                    "experiment.task.backend=megatron",
+                    "+experiment.runner.nproc_per_node=8"};
+  const auto with = [&](const Words& more) {
+    Words all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return run(all);
+  };
+  const Words layout{"train.system.tensor_model_parallel_size=2",
+                     "+train.system.decoder_first_pipeline_num_layers=3"};
+  const Result refused = with(layout);
+  EXPECT_EQ(refused.code, 1);
+  for (const char* part :
+       {"train.system.tensor_model_parallel_size (a model on several ranks)",
+        "--engine yaml` starts Megatron-LM",
+        "overrides that train it in one process here: train.system.tensor_model_parallel_size=1 "
+        "train.system.decoder_first_pipeline_num_layers=null"})
+    EXPECT_NE(refused.err.find(part), std::string::npos) << part << " is not in:\n" << refused.err;
+  Words fits = layout;
+  fits.insert(fits.end(), {"train.system.tensor_model_parallel_size=1",
+                           "++train.system.decoder_first_pipeline_num_layers=null"});
+  const Result runs = with(fits);
+  EXPECT_EQ(runs.code, 0) << runs.err;
+  EXPECT_NE(runs.err.find("nproc_per_node is 8: one process trains here"), std::string::npos) << runs.err;
+
+  folder.put("hosts", "a slots=8\nb slots=8\n");
+  const Result hosts = with({"+experiment.runner.hostfile=" + folder.path + "/hosts"});
+  EXPECT_EQ(hosts.code, 1);
+  EXPECT_NE(hosts.err.find("names 2 hosts: this engine trains on one"), std::string::npos) << hosts.err;
+  const Result rl = run({"run", "--config-path", (kGolden / "conf").string(), "--config-name", "rl"});
+  EXPECT_EQ(rl.code, 1);
+  EXPECT_NE(rl.err.find("--engine yaml` starts verl"), std::string::npos) << rl.err;
+}
+
+TEST(Launch, AsFlagScalesRunner) {
+  const fs::path golden = FLAGSCALE_SOURCE_DIR "/../shared/flagscale/golden";
+  if (!fs::exists(golden / "check_commands.py"))
+    GTEST_SKIP() << "../shared is not here: only our own cases were tried";
+  const fs::path differences = kGolden / "differences.json";
+  EXPECT_LE(read(differences).size(), 6u);
+  const Result result = shell("python3 " + (golden / "check_commands.py").string() +
+                              " " FLAGSCALE_PROGRAM " -v --differences " + differences.string());
+  EXPECT_EQ(result.code, 0) << result.out << result.err;
+  EXPECT_NE(result.out.find("\n4 different on purpose, 0 not comparable\n"), std::string::npos) << result.out;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
