@@ -54,6 +54,32 @@ TEST_F(Engines, VllmOverHostsIsARayCluster) {
             (Words{"ray", "start", "--address=a:6380", "--num-gpus=8", "--block"}));
 }
 
+// As real parsers take them (tests/foreign/engine_arguments.py).
+TEST_F(Engines, WordsThatHaveChangedOrAreOthers) {
+  EXPECT_EQ(value(argv({"+serve.0.engine_args.limit_mm_per_prompt='image=8,video=1'"}, "vllm"),
+                  "--limit-mm-per-prompt"),
+            R"({"image":8,"video":1})");
+  EXPECT_EQ(
+      value(argv({"+serve.0.engine_args.limit_mm_per_prompt={image: 8}"}, "vllm"), "--limit-mm-per-prompt"),
+      R"({"image":8})");
+  EXPECT_NE(
+      refusal({"+serve.0.engine_args.limit_mm_per_prompt='image=many'"}, "vllm").find("expected a mapping"),
+      std::string::npos);
+  const Words sglang =
+      argv({"+serve.0.engine_args.gpu_memory_utilization=0.9", "+serve.0.engine_args.enforce_eager=true",
+            "+serve.0.engine_args.enable_chunked_prefill=true"},
+           "sglang");
+  EXPECT_EQ(value(sglang, "--mem-fraction-static"), "0.9");
+  EXPECT_TRUE(has(sglang, "--disable-cuda-graph"));
+  EXPECT_FALSE(has(sglang, "--enable-chunked-prefill"));
+}
+
+TEST_F(Engines, AServerOfItsOwnIsNoEngine) {
+  for (const char* engine : {"vllm", "sglang", "llama_cpp"})
+    EXPECT_NE(refusal({"+experiment.task.entrypoint=my/server.py"}, engine).find("--engine yaml starts it"),
+              std::string::npos);
+}
+
 // FlagScale gives --model-path twice.
 TEST_F(Engines, SglangsServer) {
   EXPECT_EQ(argv({"+experiment.runner.master_port=5000"}, "sglang"), (Words{"python",

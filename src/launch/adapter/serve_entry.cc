@@ -118,6 +118,14 @@ ServeEntry served_entry(const NodePtr& serve) {
   return entry;
 }
 
+ServeEntry engine_entry(const Experiment& e) {
+  const std::string script = e.text("experiment.task.entrypoint");
+  if (!script.empty())
+    fail(ErrorKind::kUnsupported, "{} is {}, a server of its own: --engine yaml starts it",
+         e.place("experiment.task.entrypoint"), script);
+  return served_entry(serve_section(e));
+}
+
 NodePtr ServeEntry::of(const std::string& name) const {
   const NodePtr node = specific->find({name});
   return is_map(node) ? node : Node::map();

@@ -23,6 +23,10 @@ struct ServeEntry {
 // none, or it names no model.
 ServeEntry served_entry(const config::NodePtr& serve);
 
+// That of the configuration, for an engine that is started itself. Throws Error{kUnsupported} too, for one
+// whose entrypoint is a Python server of its own.
+ServeEntry engine_entry(const Experiment& experiment);
+
 // A Ray node's share of the cluster: --num-gpus, --num-cpus, or a resource of the type's own name.
 std::string ray_resource(const std::string& type, int count);
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "launch/adapter/args_mapping.h"
 #include "launch/adapter/serve_entry.h"
 #include "launch/flags.h"
@@ -16,6 +18,29 @@ namespace {
 using config::Entry;
 using config::Node;
 using config::NodePtr;
+
+// vLLM's words beside FlagScale's table for which SGLang has another one, or none: it would stop at them.
+const std::map<std::string, std::string> kOthers{{"gpu_memory_utilization", "mem_fraction_static"},
+                                                 {"enforce_eager", "disable_cuda_graph"},
+                                                 {"no_enable_prefix_caching", "disable_radix_cache"},
+                                                 {"enable_prefix_caching", ""},
+                                                 {"enable_chunked_prefill", ""},
+                                                 {"compilation_config", ""},
+                                                 {"limit_mm_per_prompt", ""},
+                                                 {"max_num_batched_tokens", ""},
+                                                 {"block_size", ""},
+                                                 {"swap_space", ""}};
+
+void put_others(const Node& from, Node& into) {
+  for (const Entry& one : from.entries) {
+    const auto it = kOthers.find(one.key.text);
+    const std::string name = it == kOthers.end() ? one.key.text : it->second;
+    if (name.empty())
+      info("engine argument {} says nothing to SGLang", one.key.text);
+    else
+      into.set({name}, one.value->copy());
+  }
+}
 
 void put(const Node& from, Node& into) {
   for (const Entry& one : from.entries) {
@@ -37,7 +62,7 @@ std::vector<std::string> command_of(const Experiment& e, const ServeEntry& entry
   const NodePtr common = Node::map(), all = Node::map();
   put(*entry.arguments, *common);
   if (place.rank > 0) put(*node_arguments(e, place.host.name), *common);
-  put(*translated(*common, Dialect::kSglang), *all);
+  put_others(*translated(*common, Dialect::kSglang), *all);
   put(*entry.of("sglang"), *all);
   const std::string model = python_str(*all->find({"model_path"}));
   for (const char* key : {"model", "model_path", "node_rank", "nnodes", "dist_init_addr"}) all->erase({key});
@@ -53,7 +78,7 @@ std::vector<std::string> command_of(const Experiment& e, const ServeEntry& entry
 }
 
 void fill(const Experiment& e, const Placement& placement, Job& job) {
-  const ServeEntry entry = served_entry(serve_section(e));
+  const ServeEntry entry = engine_entry(e);
   job.port = entry.port;
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, "", {});

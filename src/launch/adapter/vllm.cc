@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <sstream>
 
 #include "base/error.h"
 #include "launch/flags.h"
@@ -20,7 +22,7 @@ const std::vector<std::string> kOnByDefault{"enable_chunked_prefill", "enable_pr
 
 // Over several hosts vLLM runs in a Ray cluster, whose head is where it is started.
 void fill_vllm(const Experiment& e, const Placement& placement, Job& job) {
-  const ServeEntry entry = served_entry(serve_section(e));
+  const ServeEntry entry = engine_entry(e);
   const NodePtr arguments = vllm_arguments(entry);
   if (placement.nodes > 1 && !arguments->find({"distributed_executor_backend"}))
     arguments->set({"distributed_executor_backend"}, Node::string("ray"));
@@ -46,6 +48,28 @@ const Registration<Adapter> kVllm{"vllm", {"vLLM's own server", {"serve"}, &fill
 
 }  // namespace
 
+namespace {
+
+// "image=8,video=1", as vLLM took it once, and FlagScale's files have it: now it is a mapping.
+NodePtr limits_of(const NodePtr& value) {
+  if (value->kind != Kind::kString || value->text.find('=') == std::string::npos) return value;
+  const NodePtr limits = Node::map();
+  std::istringstream in(value->text);
+  for (std::string part; std::getline(in, part, ',');) {
+    const size_t at = part.find('=');
+    int64_t count = 0;
+    const char* const end = part.data() + part.size();
+    if (at == std::string::npos || at == 0 || std::from_chars(part.data() + at + 1, end, count).ptr != end)
+      fail(ErrorKind::kConfig,
+           "{}: limit_mm_per_prompt is '{}', expected a mapping, or KIND=COUNT with commas between",
+           describe(value->origin), value->text);
+    limits->set({part.substr(0, at)}, Node::integer(count));
+  }
+  return limits;
+}
+
+}  // namespace
+
 NodePtr vllm_arguments(const ServeEntry& entry) {
   const NodePtr all = Node::map();
   for (const NodePtr& part : {entry.of("vllm"), entry.arguments})
@@ -59,6 +83,8 @@ NodePtr vllm_arguments(const ServeEntry& entry) {
       all->erase({key});
       all->set({"no_" + key}, Node::boolean(true));
     }
+  if (const NodePtr limits = all->find({"limit_mm_per_prompt"}))
+    all->set({"limit_mm_per_prompt"}, limits_of(limits));
   return all;
 }
 
