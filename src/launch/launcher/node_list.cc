@@ -40,7 +40,7 @@ size_t range_number(std::string_view text, std::string_view list) {
   size_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || text.size() > 9)
-    refuse(list, "brackets hold numbers and ranges of them");
+    refuse(list, "a number is expected");
   return value;
 }
 
@@ -84,6 +84,21 @@ std::vector<std::string> expand_node_list(const std::string& list) {
     if (hosts.size() > kMostHosts) refuse(list, "it has too many hosts");
   }
   return hosts;
+}
+
+std::vector<int> expand_counts(const std::string& list) {
+  std::vector<int> counts;
+  for (const std::string_view part : parts(list)) {
+    const size_t open = part.find("(x");
+    if (open != std::string_view::npos && !part.ends_with(')')) refuse(list, "a parenthesis is not closed");
+    const size_t count = range_number(part.substr(0, open), list);
+    const size_t times = open == std::string_view::npos
+                             ? 1
+                             : range_number(part.substr(open + 2, part.size() - open - 3), list);
+    if (times > kMostHosts - std::min(counts.size(), kMostHosts)) refuse(list, "it has too many hosts");
+    counts.insert(counts.end(), times, static_cast<int>(count));
+  }
+  return counts;
 }
 
 }  // namespace flagscale::launch

@@ -10,4 +10,7 @@ namespace flagscale::launch {
 // a list that does not parse or has more than 65,536 hosts.
 std::vector<std::string> expand_node_list(const std::string& list);
 
+// Slurm's short form of counts, one a host: "2(x3),1" is 2, 2, 2, 1. Throws as above.
+std::vector<int> expand_counts(const std::string& list);
+
 }  // namespace flagscale::launch

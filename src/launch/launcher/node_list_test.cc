@@ -23,5 +23,12 @@ TEST(NodeList, RefusesWhatDoesNotParse) {
     EXPECT_THROW(expand_node_list(list), Error) << list;
 }
 
+TEST(NodeList, ExpandsCounts) {
+  EXPECT_EQ(expand_counts("2(x3),1"), std::vector<int>({2, 2, 2, 1}));
+  EXPECT_EQ(expand_counts("4"), std::vector<int>({4}));
+  for (const char* list : {"", "x", "2(x", "2(x3", "2(x)", "(x2)", "2(x99999999)"})
+    EXPECT_THROW(expand_counts(list), Error) << list;
+}
+
 }  // namespace
 }  // namespace flagscale::launch

@@ -133,6 +133,11 @@ std::optional<RankInEnvironment> from_slurm(const Environment& environment) {
   for (const char* name : {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"})
     if (const auto list = variables.text(name); list && result.hosts.empty())
       result.hosts = expand_node_list(*list);
+  const auto counts = variables.text("SLURM_STEP_TASKS_PER_NODE");
+  if (const auto node = variables.number("SLURM_NODEID"); node && counts) {
+    const std::vector<int> tasks = expand_counts(*counts);
+    if (static_cast<size_t>(*node) < tasks.size()) result.local_size = tasks[static_cast<size_t>(*node)];
+  }
   result.devices = variables.number("SLURM_GPUS_ON_NODE").value_or(0);
   result.whole_host = result.hosts.size() == static_cast<size_t>(result.world_size);
   read_master(variables, result);

@@ -43,10 +43,10 @@ const Set kMpi = {{"OMPI_COMM_WORLD_RANK", "3"},
                   {"OMPI_COMM_WORLD_SIZE", "4"},
                   {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
                   {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
-const Set kSlurm = {{"SLURM_PROCID", "2"},      {"SLURM_STEP_NUM_TASKS", "3"},
-                    {"SLURM_NTASKS", "9"},      {"SLURM_LOCALID", "0"},
-                    {"SLURM_STEP_ID", "0"},     {"SLURM_STEP_NODELIST", "n[1-3]"},
-                    {"SLURM_GPUS_ON_NODE", "8"}};
+const Set kSlurm = {
+    {"SLURM_PROCID", "2"},       {"SLURM_STEP_NUM_TASKS", "3"}, {"SLURM_NTASKS", "9"},
+    {"SLURM_LOCALID", "0"},      {"SLURM_STEP_ID", "0"},        {"SLURM_STEP_NODELIST", "n[1-3]"},
+    {"SLURM_GPUS_ON_NODE", "8"}, {"SLURM_NODEID", "2"},         {"SLURM_STEP_TASKS_PER_NODE", "1(x3)"}};
 const Set kLws = {{"LWS_LEADER_ADDRESS", "x-0.x.ns"},
                   {"LWS_GROUP_SIZE", "2"},
                   {"LWS_WORKER_INDEX", "1"},
@@ -92,6 +92,7 @@ TEST(RankFromEnvironment, Slurm) {
   EXPECT_EQ(rank->hosts, std::vector<std::string>({"n1", "n2", "n3"}));
   EXPECT_EQ(rank->master_addr, "n1");
   EXPECT_EQ(rank->devices, 8);
+  EXPECT_EQ(rank->local_size, 1);
   EXPECT_TRUE(rank->whole_host);
   // A batch script is no task, nor is an interactive shell.
   EXPECT_FALSE(rank_of(changed(kSlurm, {{"SLURM_STEP_ID", ""}})));

@@ -243,9 +243,11 @@ TEST_F(Slurm, SlurmsOwnReasonIsShown) {
 
 // What srun really sets, read by rank_from_environment().
 TEST_F(Slurm, TheRankThatSrunGives) {
-  const Finished env =
-      run_all({{{"srun", "--quiet", "-N2", "-n4", "--label", "sh", "-c", "env | grep ^SLURM_"}, {}, {}}},
-              seconds(30))[0];
+  const Finished env = run_all(
+      {{{"srun", "--quiet", "-N2", "--ntasks-per-node=2", "--label", "sh", "-c", "env | grep ^SLURM_"},
+        {},
+        {}}},
+      seconds(30))[0];
   std::map<std::string, std::map<std::string, std::string>> tasks;
   for (const std::string& line : lines_of(env.out)) {
     const size_t colon = line.find(": "), equal = line.find('=');
@@ -260,7 +262,8 @@ TEST_F(Slurm, TheRankThatSrunGives) {
     ASSERT_TRUE(rank);
     EXPECT_EQ(rank->rank, std::stoi(label));
     EXPECT_EQ(rank->world_size, 4);
-    EXPECT_LT(rank->local_rank, 3);
+    EXPECT_EQ(rank->local_size, 2);
+    EXPECT_LT(rank->local_rank, 2);
     EXPECT_EQ(rank->hosts, std::vector<std::string>({"n1", "n2"}));
     EXPECT_EQ(rank->master_addr, "n1");
     EXPECT_FALSE(rank->whole_host);
