@@ -1,233 +1,17 @@
-// Kubernetes: manifests of a job, in JSON, which kubectl takes as it takes YAML. Every pod runs this program
-// on the same configuration, with runner.type cloud, and finds its part in the environment.
+// Kubernetes, by kubectl.
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "launch/launcher/batch_system.h"
 #include "launch/launcher/child.h"
-#include "launch/launcher/device_profile.h"
+#include "launch/launcher/kubernetes_manifest.h"
 
 namespace flagscale::launch {
 
 namespace {
-
-using ManifestJson = nlohmann::ordered_json;
-
-constexpr int kMasterPort = 29500;
-constexpr size_t kLongestName =
-    52;  // a pod's host name, 63 at most, ends in "-INDEX" and a set's job in its name
-
-// A label of DNS, as every object's name is: "Aquila 7B" is aquila-7b.
-std::string dns_name(const std::string& text) {
-  std::string name;
-  for (const char c : text) {
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0;
-    if (plain) name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    if (!plain && !name.empty() && name.back() != '-') name += '-';
-  }
-  name.resize(std::min(name.size(), kLongestName));
-  while (name.ends_with('-')) name.pop_back();
-  if (name.empty())
-    fail(ErrorKind::kConfig, "experiment.exp_name is '{}': Kubernetes' names need a letter or a digit", text);
-  return std::isdigit(static_cast<unsigned char>(name[0])) != 0 ? "job-" + name : name;
-}
-
-// "$(NAME)" in a value would be filled in.
-ManifestJson variable(const std::string& name, const std::string& value) {
-  std::string text;
-  for (size_t i = 0; i < value.size(); ++i)
-    text += value.compare(i, 2, "$(") == 0 ? "$$" : value.substr(i, 1);
-  return {{"name", name}, {"value", text}};
-}
-
-class Manifest {
- public:
-  Manifest(const BatchJob& job, const KubernetesOptions& options)
-      : job_(job), options_(options), name_(dns_name(job.name)) {}
-
-  std::string name() const { return name_; }
-
-  // Everything in the order in which it must be there.
-  ManifestJson list() const {
-    ManifestJson items = ManifestJson::array({config_map()});
-    if (job_.task == "serve" && job_.nodes == 1) {
-      items.push_back(service(false));
-      items.push_back(deployment());
-    } else if (options_.kind == "JobSet") {
-      items.push_back(job_set());
-    } else {
-      if (job_.nodes > 1) items.push_back(service(true));
-      items.push_back(
-          {{"apiVersion", "batch/v1"}, {"kind", "Job"}, {"metadata", metadata()}, {"spec", job_spec()}});
-    }
-    return {{"apiVersion", "v1"}, {"kind", "List"}, {"items", items}};
-  }
-
- private:
-  ManifestJson labels() const {
-    return {{"app.kubernetes.io/name", "flagscale"}, {"app.kubernetes.io/instance", name_}};
-  }
-  ManifestJson metadata() const {
-    return {{"name", name_}, {"namespace", options_.space}, {"labels", labels()}};
-  }
-
-  ManifestJson config_map() const {
-    return {{"apiVersion", "v1"},
-            {"kind", "ConfigMap"},
-            {"metadata", metadata()},
-            {"data", {{"job.yaml", job_.configuration}}}};
-  }
-
-  // Headless, for the pods' host names: they are known before the pods are ready, for they wait for one
-  // another.
-  ManifestJson service(bool headless) const {
-    const int port = headless ? kMasterPort : job_.port;
-    ManifestJson spec = {
-        {"selector", labels()},
-        {"ports", ManifestJson::array({{{"name", headless ? "master" : "http"}, {"port", port}}})}};
-    if (headless) spec["clusterIP"] = "None", spec["publishNotReadyAddresses"] = true;
-    return {{"apiVersion", "v1"}, {"kind", "Service"}, {"metadata", metadata()}, {"spec", spec}};
-  }
-
-  // Where the first pod is found: a job's pods are NAME-INDEX, a set's NAME-nodes-0-INDEX.
-  std::string master() const {
-    return fmt::format("{}{}-0.{}", name_, options_.kind == "JobSet" ? "-nodes-0" : "", name_);
-  }
-
-  ManifestJson environment() const {
-    ManifestJson env = ManifestJson::array();
-    for (const auto& [name, value] : job_.env) env.push_back(variable(name, value));
-    if (job_.nodes == 1) return env;
-    env.push_back(
-        {{"name", "FLAGSCALE_NODE_RANK"},
-         {"valueFrom",
-          {{"fieldRef",
-            {{"fieldPath", "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}}}}});
-    env.push_back(variable("FLAGSCALE_NODES", std::to_string(job_.nodes)));
-    env.push_back(variable("MASTER_ADDR", master()));
-    env.push_back(variable("MASTER_PORT", std::to_string(kMasterPort)));
-    return env;
-  }
-
-  ManifestJson resources() const {
-    ManifestJson limits = ManifestJson::object();
-    if (!options_.cpu.empty()) limits["cpu"] = options_.cpu;
-    if (!options_.memory.empty()) limits["memory"] = options_.memory;
-    if (job_.devices > 0) limits[device_resource()] = std::to_string(job_.devices);
-    return limits.empty() ? ManifestJson::object() : ManifestJson{{"requests", limits}, {"limits", limits}};
-  }
-
-  std::string device_resource() const {
-    if (!options_.resource.empty()) return options_.resource;
-    const DeviceProfile profile = device_profile(options_.device);
-    if (profile.resource.empty())
-      fail(ErrorKind::kConfig,
-           "a node asks for {} devices of '{}', which Kubernetes has no name for: set "
-           "experiment.runner.kubernetes.device, or .resource",
-           job_.devices, profile.name);
-    return profile.resource;
-  }
-
-  // The same configuration, as one node of it finds it: kubelet fills the variable in.
-  std::vector<std::string> overrides() const {
-    std::vector<std::string> words;
-    if (!job_.engine.empty()) words = {"--engine", job_.engine};
-    const auto runner = [&](const std::string& key) { words.push_back("++experiment.runner." + key); };
-    runner(job_.nodes > 1 ? "type=cloud" : "type=ssh");
-    runner("hostfile=null");
-    if (job_.nodes > 1) {
-      runner(fmt::format("nnodes={}", job_.nodes));
-      runner("node_rank=$(FLAGSCALE_NODE_RANK)");
-      runner("master_addr=" + master());
-      runner(fmt::format("master_port={}", kMasterPort));
-    }
-    if (job_.task == "serve" && job_.port > 0)
-      words.push_back("++serve.0.engine_args.host=0.0.0.0");  // for the service and its probes
-    return words;
-  }
-
-  ManifestJson container() const {
-    ManifestJson command = {options_.program, "run",           "--config-path",
-                            "/etc/flagscale", "--config-name", "job"};
-    for (const std::string& word : overrides()) command.push_back(word);
-    ManifestJson mounts =
-        ManifestJson::array({{{"name", "configuration"}, {"mountPath", "/etc/flagscale"}, {"readOnly", true}},
-                             {{"name", "shared-memory"}, {"mountPath", "/dev/shm"}}});
-    for (const auto& [path, claim] : options_.volumes)
-      mounts.push_back({{"name", dns_name(claim)}, {"mountPath", path}});
-    ManifestJson container = {{"name", "flagscale"},  {"image", options_.image},  {"command", command},
-                              {"env", environment()}, {"resources", resources()}, {"volumeMounts", mounts}};
-    if (job_.task == "serve" && job_.port > 0) {
-      container["ports"] = ManifestJson::array({{{"name", "http"}, {"containerPort", job_.port}}});
-      container["readinessProbe"] = {{"httpGet", {{"path", "/health"}, {"port", "http"}}},
-                                     {"periodSeconds", 5}};
-      container["startupProbe"] = {{"httpGet", {{"path", "/health"}, {"port", "http"}}},
-                                   {"periodSeconds", 5},
-                                   {"failureThreshold", 360}};  // large weights take their time
-    }
-    return container;
-  }
-
-  ManifestJson pod() const {
-    ManifestJson memory = {{"medium", "Memory"}};
-    if (!options_.shared_memory.empty()) memory["sizeLimit"] = options_.shared_memory;
-    ManifestJson volumes = ManifestJson::array({{{"name", "configuration"}, {"configMap", {{"name", name_}}}},
-                                                {{"name", "shared-memory"}, {"emptyDir", memory}}});
-    for (const auto& [path, claim] : options_.volumes)
-      if (std::none_of(volumes.begin(), volumes.end(),
-                       [&](const ManifestJson& one) { return one["name"] == dns_name(claim); }))
-        volumes.push_back({{"name", dns_name(claim)}, {"persistentVolumeClaim", {{"claimName", claim}}}});
-    ManifestJson spec = {{"containers", ManifestJson::array({container()})},
-                         {"volumes", volumes},
-                         {"terminationGracePeriodSeconds", 60}};  // a checkpoint is saved on SIGTERM
-    if (job_.nodes > 1) spec["subdomain"] = name_;
-    if (!options_.service_account.empty()) spec["serviceAccountName"] = options_.service_account;
-    if (!options_.node_selector.empty()) spec["nodeSelector"] = options_.node_selector;
-    return {{"metadata", {{"labels", labels()}}}, {"spec", spec}};
-  }
-
-  // A node that fails ends the others too, which then fail: a restart of the job costs as many pods as it
-  // has.
-  ManifestJson job_spec() const {
-    ManifestJson template_ = pod();
-    template_["spec"]["restartPolicy"] = "Never";
-    return {{"completionMode", "Indexed"},
-            {"completions", job_.nodes},
-            {"parallelism", job_.nodes},
-            {"backoffLimit", options_.kind == "JobSet" ? 0 : job_.max_restarts * job_.nodes},
-            {"template", template_}};
-  }
-
-  // A set starts all of its jobs anew when one fails, which is what max_restarts means.
-  ManifestJson job_set() const {
-    const ManifestJson replicated = {
-        {"name", "nodes"}, {"replicas", 1}, {"template", {{"spec", job_spec()}}}};
-    return {{"apiVersion", "jobset.x-k8s.io/v1alpha2"},
-            {"kind", "JobSet"},
-            {"metadata", metadata()},
-            {"spec",
-             {{"network",
-               {{"enableDNSHostnames", true}, {"subdomain", name_}, {"publishNotReadyAddresses", true}}},
-              {"failurePolicy", {{"maxRestarts", job_.max_restarts}}},
-              {"replicatedJobs", ManifestJson::array({replicated})}}}};
-  }
-
-  ManifestJson deployment() const {
-    return {{"apiVersion", "apps/v1"},
-            {"kind", "Deployment"},
-            {"metadata", metadata()},
-            {"spec", {{"replicas", 1}, {"selector", {{"matchLabels", labels()}}}, {"template", pod()}}}};
-  }
-
-  const BatchJob& job_;
-  const KubernetesOptions& options_;
-  std::string name_;
-};
 
 std::string reason_of(const Finished& finished) {
   const auto lines = lines_of(finished.err);
@@ -251,7 +35,7 @@ class KubernetesBatch : public BatchSystem {
     if (job.task == "serve" && job.nodes > 1)
       fail(ErrorKind::kUnsupported,
            "a serving job of {} nodes is not written as a manifest; one of one node is", job.nodes);
-    return {{job.log / "scripts" / "kubernetes.json", Manifest(job, options_).list().dump(2) + "\n"}};
+    return {{job.log / "scripts" / "kubernetes.json", kubernetes_manifest(job, options_)}};
   }
 
   std::string submit(const BatchJob& job) const override {
@@ -268,11 +52,11 @@ class KubernetesBatch : public BatchSystem {
     const Finished finished = kubectl({"get", id, "-o", "json"});
     if (finished.exit_code != 0 && finished.err.find("NotFound") != std::string::npos)
       return {BatchState::Phase::kEnded, 1, "deleted"};
-    const ManifestJson object = ManifestJson::parse(finished.out, nullptr, false);
+    const nlohmann::json object = nlohmann::json::parse(finished.out, nullptr, false);
     if (finished.exit_code != 0 || !object.is_object())
       return {BatchState::Phase::kWaiting, 0, "the cluster does not answer: " + reason_of(finished)};
-    const ManifestJson status = object.value("status", ManifestJson::object());
-    for (const ManifestJson& condition : status.value("conditions", ManifestJson::array())) {
+    const nlohmann::json status = object.value("status", nlohmann::json::object());
+    for (const nlohmann::json& condition : status.value("conditions", nlohmann::json::array())) {
       const std::string type = condition.value("type", "");
       if (condition.value("status", "") != "True") continue;
       if (type == "Complete" || type == "Completed") return {BatchState::Phase::kEnded, 0, "complete"};
@@ -295,7 +79,7 @@ class KubernetesBatch : public BatchSystem {
   }
 
   std::string output(const BatchJob& job, const std::string&, size_t& place) const override {
-    std::string selector = "app.kubernetes.io/instance=" + dns_name(job.name);
+    std::string selector = "app.kubernetes.io/instance=" + kubernetes_name(job.name);
     if (job.task != "serve")
       selector += ",batch.kubernetes.io/job-completion-index=0";  // the first node speaks for all
     const Finished finished = kubectl({"logs", "-l", selector, "--tail=-1"});
