@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -25,7 +26,10 @@ std::vector<std::string> typed_again(const SubmitRequest& request) {
                                     "--config-name",
                                     request.configuration.name};
   if (!request.engine.empty()) words.insert(words.end(), {"--engine", request.engine});
-  words.insert(words.end(), request.configuration.overrides.begin(), request.configuration.overrides.end());
+  for (const std::string& override : request.configuration.overrides)
+    if (override.compare(std::min(override.find_first_not_of('+'), override.size()), 7, "action=") != 0)
+      words.push_back(override);
+  words.push_back("++action=run");  // a dry run shows what would run
   return words;
 }
 

@@ -127,6 +127,7 @@ class Manifest {
     }
     if (job_.task == "serve" && job_.port > 0)
       words.push_back("++serve.0.engine_args.host=0.0.0.0");  // for the service and its probes
+    words.push_back("++action=run");                          // the configuration may be that of a dry run
     return words;
   }
 
