@@ -23,4 +23,9 @@ struct Command {
   void (*setup)(CLI::App& app);
 };
 
+// Thrown by a callback that has said all there is to say: the program ends with this code, a job's own.
+struct ExitCode {
+  int code;
+};
+
 }  // namespace flagscale

@@ -13,13 +13,9 @@ namespace flagscale {
 // which is ours. "yaml" is the one that the YAML names.
 std::string engine_of(const config::Composed& composed, const std::string& given);
 
-// action=dryrun writes the job's files and prints its commands; run starts it. folder: the configuration's.
-// Throws Error.
+// action=dryrun: writes the job's files and prints its commands; what runs has a launcher (app/launched.h).
+// folder: the configuration's. Throws Error.
 void run_foreign(const config::Composed& composed, const std::string& engine,
                  const std::filesystem::path& folder, bool json);
-
-// Starts a job and returns when it has ended well; when it has not, this process ends with the job's exit
-// code.
-void run_job(const launch::Job& job);
 
 }  // namespace flagscale

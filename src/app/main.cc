@@ -15,6 +15,7 @@
 #include "app/command.h"
 #include "app/suggest.h"
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
 
@@ -32,7 +33,8 @@ constexpr const char* kExamples = R"(Examples:
 
 Every command has --help with its own examples.
 Exit codes: 0 done; 1 failed (files, memory, network, what is not supported); 2 a mistake in
-the command line or the configuration; 130 stopped by Ctrl-C.)";
+the command line or the configuration; 130 stopped by Ctrl-C. A job's own code is that of
+the rank that failed first.)";
 
 int complain(const char* message, int code) {
   Progress::clear_line();
@@ -80,6 +82,9 @@ int run(int argc, char** argv) {
     }
     app.parse(argc, argv);
     return finish();
+  } catch (const ExitCode& end) {
+    const int code = finish();
+    return end.code != 0 ? end.code : code;
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, argc, argv);
   } catch (const Error& error) {
@@ -98,6 +103,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   flagscale::install_interrupt_handler();
+  flagscale::install_stack_signal();
   std::signal(SIGXFSZ, SIG_IGN);  // a file beyond `ulimit -f` is an error of write(), like a full disk
   return flagscale::run(argc, argv);
 }

@@ -4,6 +4,7 @@
 
 #include "app/command.h"
 #include "app/job.h"
+#include "app/launched.h"
 #include "app/serving.h"
 #include "app/submitted.h"
 #include "app/training.h"
@@ -47,11 +48,15 @@ void run_other(const config::Composed& composed, const std::string& type, bool j
 
 struct Request : TrainingRequest {
   std::string engine;
+  bool detach = false;
 };
 
 void run(const Request& request) {
   const config::Composed composed = config::compose(request.configuration);
   if (run_submitted({composed, request.configuration, request.engine})) return;
+  if (run_launched({composed, request.configuration, engine_of(composed, request.engine), request.detach,
+                    request.json}))
+    return;
   if (const std::string engine = engine_of(composed, request.engine); engine != "native")
     return run_foreign(composed, engine, request.configuration.folder, request.json);
   const std::string type = task_type(composed);
@@ -71,6 +76,8 @@ void setup(CLI::App& app) {
   app.add_option("overrides", request->configuration.overrides, "key=value, +key=value, ~key, group=option");
   app.add_option("--engine", request->engine,
                  "native (this program), yaml (the engine that the YAML names), or a foreign engine's name");
+  app.add_flag("--detach", request->detach,
+               "leave it running in the background (flagscale ps, logs, attach, stop)");
   app.add_flag("--json", request->json, "results as JSON objects; log lines go to stderr");
   app.footer(
       "Examples:\n  flagscale run --config-path examples/aquila/conf --config-name train action=dryrun\n"

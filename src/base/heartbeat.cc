@@ -44,7 +44,7 @@ void print_stack(int) {
 
 void beat(Phase phase, int64_t iteration) {
   static const int file = heartbeat_file();
-  static int64_t beats = 0;
+  static std::atomic<int64_t> beats = 0;  // ranks may be threads
   if (file < 0) return;
   char line[96];
   const int length = std::snprintf(

@@ -13,9 +13,9 @@ using Names = std::vector<std::string>;
 
 const Names kSections{"experiment", "train",  "inference", "serve", "compress",
                       "rl",         "action", "system",    "model", "data"};
-const Names kExperiment{"exp_name",  "exp_dir",    "seed",       "task",       "runner", "envs",
-                        "cmds",      "shell_cmds", "deploy",     "load",       "model",  "vq_model",
-                        "node_args", "auto_tuner", "save_steps", "ckpt_format"};
+const Names kExperiment{"exp_name",  "exp_dir",    "seed",       "task",        "runner",     "envs",
+                        "cmds",      "shell_cmds", "deploy",     "load",        "model",      "vq_model",
+                        "node_args", "auto_tuner", "save_steps", "ckpt_format", "supervision"};
 const Names kTask{"type", "backend", "entrypoint", "engine"};
 const Names kBackends{"native", "megatron", "vllm", "sglang", "llama_cpp",
                       "verl",   "robotics", "pi0",  "lerobot"};

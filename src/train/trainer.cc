@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -78,6 +79,7 @@ struct Trainer::Run {
   Clock::time_point interval_start;
 
   Run(TrainOptions o, comm::ProcessGroup* group) : options(std::move(o)), ranks(group), iterations(0) {
+    beat(Phase::kStart);
     validate(options, ranks.size());
     options.events.ranks = ranks.size();
     iterations = total_iterations(options);
@@ -107,6 +109,7 @@ struct Trainer::Run {
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
     ranks.agree_on("what they train", options_text());
+    beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     if (ranks.first()) start_weights();
     ranks.take_from_first(at, *step);
@@ -225,7 +228,10 @@ struct Trainer::Run {
     const bool finite = std::isfinite(norm) && std::isfinite(loss), spike = is_spike(loss);
     not_finite_in_a_row = finite ? 0 : not_finite_in_a_row + 1;
     scalars.skip = spike || !finite;
-    if (writer) writer->wait();  // a save may still read the weights
+    if (writer) {  // a save may still read the weights
+      if (saved_iteration == at.iteration) beat(Phase::kSave, at.iteration);
+      writer->wait();
+    }
     step->update(scalars);
     if (scalars.skip) {
       ++at.skipped_iterations, ++interval_skipped;
@@ -311,6 +317,7 @@ struct Trainer::Run {
          s += options.micro_batch_size) {
       if (turn++ % ranks.size() != ranks.rank()) continue;
       if (interrupted()) break;
+      beat(Phase::kEvaluation, at.iteration);
       const int64_t entries = data::fill_micro_batch(source, first + s, options.mask, step->inputs());
       const auto sums = step->evaluate(entries - 1);
       loss += sums.loss, tokens += sums.tokens;
@@ -357,6 +364,7 @@ struct Trainer::Run {
                    fmt::format("the norm {}", step->parameters_norm()));
     saved_iteration = at.iteration;
     if (!writer) return;
+    beat(Phase::kSave, at.iteration);
     const auto start = Clock::now();
     if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
     writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
@@ -406,6 +414,7 @@ struct Trainer::Run {
     std::optional<Progress> progress;
     if (ranks.first()) progress.emplace("train", iterations, "it").resume_at(at.iteration);
     interval_start = Clock::now();
+    beat(Phase::kFirstStep, at.iteration);
     while (at.iteration < iterations) {
       if (!iterate()) {
         result.interrupted = true;
@@ -417,6 +426,7 @@ struct Trainer::Run {
         evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
       const bool due = options.save_interval > 0 && at.iteration % options.save_interval == 0;
       if (due && not_finite_in_a_row == 0) save();  // else the weights are those of the last save or near it
+      beat(Phase::kStep, at.iteration);             // after what was none
       if (options.exit_interval > 0 && at.iteration % options.exit_interval == 0) break;
     }
     if (progress) progress->finish();
@@ -447,6 +457,7 @@ struct Trainer::Run {
       if (data[data::kTest])
         evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration));
     }
+    beat(Phase::kSave, at.iteration);
     if (writer) writer->wait();
     if (writer && at.iteration > 0) result.checkpoint = options.save;
     result.iteration = at.iteration;

@@ -9,90 +9,19 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <map>
 #include <random>
-#include <regex>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "base/temporary_folder_test_support.h"
 #include "tests/e2e/program.h"
+#include "tests/e2e/small_training.h"
 
 namespace flagscale::e2e {
 namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-// All that a resumed run must find again: ramp-up, a schedule, spikes that are skipped, dropped data,
-// evaluation.
-constexpr const char* kConfiguration = R"(
-experiment: {exp_name: kill, exp_dir: out, task: {type: train}}
-train:
-  system:
-    precision: {bf16: false}
-    logging: {log_interval: 1, log_params_norm: true, tensorboard_log_interval: 1}
-    checkpoint: {save_interval: 1, keep_last: 2, async_save: true}
-  model:
-    num_layers: 2
-    hidden_size: 64
-    num_attention_heads: 4
-    seq_length: 16
-    max_position_embeddings: 16
-    normalization: RMSNorm
-    swiglu: true
-    position_embedding_type: rope
-    disable_bias_linear: true
-    untie_embeddings_and_output_weights: true
-    attention_dropout: 0.0
-    hidden_dropout: 0.0
-    train_samples: 90
-    micro_batch_size: 1
-    global_batch_size: 4
-    rampup_batch_size: [1, 1, 20]
-    lr: 3.0e-2
-    lr_decay_style: WSD
-    lr_wsd_decay_samples: 30
-    lr_warmup_samples: 10
-    auto_skip_spiky_loss: true
-    spiky_loss_threshold: 0.02
-    skip_samples_range: [40, 44]
-    eval_interval: 5
-    eval_iters: 1
-  data: {data_path: DATA, vocab_size: 1000, split: "80,20"}
-)";
-
-// Without what differs from run to run: the time of day and how long it took.
-std::string timeless(const std::string& line) {
-  static const std::regex kTimes("\\[[0-9 :-]+\\]|elapsed time per iteration \\(ms\\): [0-9.]+ \\|");
-  return std::regex_replace(line, kTimes, "");
-}
-
-std::vector<std::string> log_lines(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);)
-    if (line.find("] iteration") != std::string::npos || line.find("validation loss") != std::string::npos)
-      lines.push_back(timeless(line));
-  return lines;
-}
-
-std::string bytes_of(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-std::map<std::string, std::string> newest_checkpoint(const fs::path& run) {
-  std::map<std::string, std::string> files;
-  fs::path newest;
-  for (const auto& entry : fs::directory_iterator(run / "out/checkpoints"))
-    if (entry.is_directory()) newest = std::max(newest, entry.path());
-  for (const auto& entry : fs::directory_iterator(newest))
-    files[newest.filename() / entry.path().filename()] = bytes_of(entry.path());
-  return files;
-}
 
 // Folders that a save writes aside, by inode: an earlier kill's stay until the next whole save.
 std::set<ino_t> set_aside(const fs::path& run) {
@@ -113,11 +42,7 @@ bool saving(const fs::path& run, const std::set<ino_t>& before) {
 
 class Kill : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string text = kConfiguration;
-    text.replace(text.find("DATA"), 4, "[" FLAGSCALE_SOURCE_DIR "/tests/golden/data/a]");
-    std::ofstream(folder_ / "kill.yaml") << text;
-  }
+  void SetUp() override { write_small_training(folder_, "kill"); }
 
   std::vector<std::string> words(bool bf16, bool async) const {
     return program(

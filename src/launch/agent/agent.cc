@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -19,6 +18,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "launch/agent/frames.h"
@@ -107,29 +107,54 @@ class Agent {
   void start(const Order& order) {
     if (!tree_.empty()) return;  // the last one is still ending: a launcher waits for kGone
     order_ = order;
-    by_user_ = tidied_ = false;
+    by_user_ = tidied_ = asked_ = false;
+    prepared_ = 0;
     try {
       open_files();
-      Command command = order.task.command;
-      if (!beats_.folder().empty()) command.env.emplace("FLAGSCALE_HEARTBEATS", beats_.folder());
-      const Cgroup cgroup = Cgroup::make(fmt::format("flagscale-{}-{}-{}", own_.pid, own_.start, ++starts_));
-      run(command, {order.before_start, order.apart, cgroup});
-      write_pid_file();
-      send({.kind = Report::Kind::kStarted, .process = tree_.head(), .cgroup = cgroup.folder()});
+      make_job_files();
+      cgroup_ = Cgroup::make(fmt::format("flagscale-{}-{}-{}", own_.pid, own_.start, ++starts_));
+      start_next();
     } catch (const Error& error) {
+      cgroup_.remove();
       close_files();
       send({.kind = Report::Kind::kRefused, .text = error.what()});
     }
   }
 
+  // What comes before the command, then the command itself, all in one tree: a service that the former starts
+  // lives as long as the latter.
+  void start_next() {
+    const NodeTask& task = order_.task;
+    const bool prepares = prepared_ < task.prepare.size();
+    Command command = prepares ? task.prepare[prepared_] : task.command;
+    if (!beats_.folder().empty()) command.env.emplace("FLAGSCALE_HEARTBEATS", beats_.folder());
+    run(command, {order_.before_start, order_.apart, cgroup_});
+    write_pid_file();
+    if (!prepares)
+      send({.kind = Report::Kind::kStarted, .process = tree_.head(), .cgroup = cgroup_.folder()});
+  }
+
   void run(const Command& command, const SpawnOptions& options) {
-    try {
-      const Spawned spawned = spawn(command, options);
-      output_ = {spawned.out, spawned.err};
-      tree_.own(spawned.pid, options.cgroup);
-    } catch (const Error&) {
-      options.cgroup.remove();
-      throw;
+    const Spawned spawned = spawn(command, options);
+    output_.emplace_back(spawned.out, FrameKind::kOut);
+    if (spawned.err >= 0) output_.emplace_back(spawned.err, FrameKind::kErr);
+    tree_.own(spawned.pid, options.cgroup);
+  }
+
+  void make_job_files() const {
+    std::error_code failed;
+    for (const fs::path& folder : order_.folders) {
+      fs::create_directories(folder, failed);
+      if (failed) fail(ErrorKind::kResource, "cannot make {}: {}", folder.string(), failed.message());
+    }
+    for (const JobFile& file : order_.files) {  // other hosts may write the same one at the same time
+      fs::create_directories(file.path.parent_path(), failed);
+      const fs::path aside = file.path.string() + fmt::format(".{}.tmp", order_.task.rank);
+      std::ofstream out(aside, std::ios::binary);
+      out << file.text;
+      out.close();
+      if (out) fs::rename(aside, file.path, failed);
+      if (!out || failed) fail(ErrorKind::kResource, "cannot write {}", file.path.string());
     }
   }
 
@@ -152,6 +177,7 @@ class Agent {
 
   void stop(const Order& order) {
     by_user_ = by_user_ || order.by_user;
+    asked_ = true;
     if (!tree_.empty()) return tree_.stop(Seconds(order.grace));
     send({.kind = Report::Kind::kGone});
   }
@@ -165,8 +191,8 @@ class Agent {
   // -- what happens to the tree -------------------------------------------------------------------------
 
   void read_output() {
-    for (size_t i = 0; i < output_.size(); ++i)
-      if (output_[i] >= 0) drain(output_[i], i == 0 ? FrameKind::kOut : FrameKind::kErr);
+    for (auto& [pipe, kind] : output_) drain(pipe, kind);
+    std::erase_if(output_, [](const auto& pipe) { return pipe.first < 0; });
   }
 
   void drain(int& pipe, FrameKind kind) {
@@ -202,13 +228,23 @@ class Agent {
   void on_head_exit(const ExitStatus& status) {
     if (tidied_) return;
     read_output();  // its last words come before the news of its end
+    if (prepared_ < order_.task.prepare.size() && status.code == 0 && !asked_ && !leaving_) {
+      ++prepared_;
+      try {
+        return start_next();
+      } catch (const Error& error) {  // what the preparations have started is ended as after a command
+        return send({.kind = Report::Kind::kExited, .text = error.what(), .status = {1, 0}});
+      }
+    }
+    tell_beats();
     send({.kind = Report::Kind::kExited, .status = status});
+    writer_.flush();  // to look for what it left takes a while
   }
 
   void on_gone() {
     read_output();
-    for (int& pipe : output_)
-      if (pipe >= 0) close(std::exchange(pipe, -1));
+    for (const auto& [pipe, kind] : output_) close(pipe);
+    output_.clear();
     if (by_user_ && !std::exchange(tidied_, true) && !order_.after_stop.empty() && run_after_stop()) return;
     close_files();
     Report gone{.kind = Report::Kind::kGone};
@@ -267,6 +303,10 @@ class Agent {
     }
     if (tree_.empty() || now - beats_read_ < kLookForBeats) return;
     beats_read_ = now;
+    tell_beats();
+  }
+
+  void tell_beats() {
     for (const Beat& beat : beats_.news())
       send({.kind = Report::Kind::kBeat,
             .text = beat.source,
@@ -280,11 +320,10 @@ class Agent {
     if (!tree_.empty()) sooner(beats_read_ + std::chrono::duration_cast<Clock::duration>(kLookForBeats));
     if (const auto step = tree_.next_step()) sooner(*step);
     if (stacks_due_) sooner(*stacks_due_);
-    std::array<pollfd, 5> files{{{leaving_ ? -1 : in_, POLLIN, 0},
-                                 {signals_, POLLIN, 0},
-                                 {output_[0], POLLIN, 0},
-                                 {output_[1], POLLIN, 0},
-                                 {writer_.waits() && !leaving_ ? out_ : -1, POLLOUT, 0}}};
+    std::vector<pollfd> files{{leaving_ ? -1 : in_, POLLIN, 0},
+                              {signals_, POLLIN, 0},
+                              {writer_.waits() && !leaving_ ? out_ : -1, POLLOUT, 0}};
+    for (const auto& [pipe, kind] : output_) files.push_back({pipe, POLLIN, 0});
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now());
     poll(files.data(), files.size(), static_cast<int>(std::max<int64_t>(left.count(), 0)));
   }
@@ -304,9 +343,11 @@ class Agent {
   Order order_{.lost_after = 0};
   ProcessTree tree_;
   int starts_ = 0;
-  std::array<int, 2> output_{-1, -1};
+  std::vector<std::pair<int, FrameKind>> output_;  // pipes
+  Cgroup cgroup_;
+  size_t prepared_ = 0;
   int file_ = -1;
-  bool by_user_ = false, tidied_ = false;
+  bool by_user_ = false, tidied_ = false, asked_ = false;
   Heartbeats beats_;
   std::string stacks_;
   std::optional<Clock::time_point> stacks_due_, after_stop_end_;

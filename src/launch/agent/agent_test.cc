@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <thread>
 
 #include "base/error.h"
 #include "base/heartbeat.h"
@@ -251,6 +252,42 @@ TEST(Stacks, NameEveryThreadAndWhatItWaitsFor) {
   EXPECT_TRUE(holds(text, "process " + std::to_string(child)));
   EXPECT_TRUE(holds(text, "thread " + std::to_string(child)));
   EXPECT_TRUE(holds(text, "S (sleeping)"));
+}
+
+// Every thread of it, and it goes on.
+TEST(Stacks, OurOwnProgramPrintsThemWhenAsked) {
+  TemporaryFolder folder;
+  PipeEnds err;
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(err.ends[1], STDERR_FILENO);
+    setenv("FLAGSCALE_HEARTBEATS", folder.path.c_str(), 1);
+    unsetenv("RANK");
+    install_stack_signal();
+    std::thread other([] { pause(); });
+    beat(Phase::kStep, 1);
+    for (;;) pause();
+  }
+  const auto asked = [&] {
+    std::ifstream in(folder.path + "/rank_0");
+    return parse_beat("rank_0", std::string{std::istreambuf_iterator<char>(in), {}});
+  };
+  while (!asked()) usleep(1000);
+  ASSERT_GT(asked()->stack_signal, 0);
+  std::string said;
+  for (int round = 0; round < 2; ++round) {
+    ask_for_stacks(child, asked()->stack_signal);
+    usleep(50'000);
+    said += err.contents();
+  }
+  EXPECT_TRUE(runs(process_id(child)));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  size_t threads = 0;
+  for (size_t at = 0; (at = said.find("flagscale: stack of thread", at)) != std::string::npos; ++at)
+    ++threads;
+  EXPECT_EQ(threads, 4u) << said;
+  EXPECT_TRUE(holds(said, "flagscale: stack of thread " + std::to_string(child) + "\n"));
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ AgentLink open_local_link(int keep) {
   if (pid == 0) be_agent(orders[0], reports[1], keep);
   close(orders[0]);
   close(reports[1]);
-  return {pid, orders[1], reports[0]};
+  return {pid, orders[1], reports[0], true};
 }
 
 }  // namespace flagscale::launch

@@ -11,6 +11,8 @@ namespace flagscale::launch {
 struct AgentLink {
   int pid = 0;             // the child of this process that is the agent, or the way to it (ssh)
   int to = -1, from = -1;  // close-on-exec; closed by whoever opened the link
+  // Its end is always noticed, so silence means nothing: either side may be stopped (Ctrl-Z) for a while.
+  bool local = false;
 };
 
 // Throws Error where no agent can be started for this rank.

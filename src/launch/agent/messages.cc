@@ -24,24 +24,33 @@ Kind kind_of(const Json& json, const std::array<const char*, N>& names) {
        "a launcher and its agent do not understand each other's '{}': are they of one version?", name);
 }
 
+Json command_json(const Command& command) {
+  return {{"argv", command.argv}, {"env", command.env}, {"directory", command.directory.string()}};
+}
+
+Command read_command(const Json& json) {
+  return {json.at("argv").get<std::vector<std::string>>(),
+          json.at("env").get<std::map<std::string, std::string>>(), json.at("directory").get<std::string>()};
+}
+
 Json task_json(const NodeTask& task) {
-  return {{"rank", task.rank},
-          {"host", task.host.name},
-          {"slots", task.host.slots},
-          {"type", task.host.type},
-          {"argv", task.command.argv},
-          {"env", task.command.env},
-          {"directory", task.command.directory.string()},
-          {"output", task.output.string()}};
+  Json json{{"rank", task.rank},
+            {"host", task.host.name},
+            {"slots", task.host.slots},
+            {"type", task.host.type},
+            {"command", command_json(task.command)},
+            {"prepare", Json::array()},
+            {"output", task.output.string()}};
+  for (const Command& command : task.prepare) json["prepare"].push_back(command_json(command));
+  return json;
 }
 
 NodeTask read_task(const Json& json) {
   NodeTask task;
   task.rank = json.at("rank");
   task.host = {json.at("host"), json.at("slots"), json.at("type")};
-  task.command.argv = json.at("argv").get<std::vector<std::string>>();
-  task.command.env = json.at("env").get<std::map<std::string, std::string>>();
-  task.command.directory = json.at("directory").get<std::string>();
+  task.command = read_command(json.at("command"));
+  for (const Json& command : json.at("prepare")) task.prepare.push_back(read_command(command));
   task.output = json.at("output").get<std::string>();
   return task;
 }
@@ -58,9 +67,15 @@ auto reading(std::string_view text, Read read) {
 }  // namespace
 
 std::string to_json(const Order& order) {
+  Json files = Json::array();
+  for (const JobFile& file : order.files)
+    files.push_back({{"path", file.path.string()}, {"text", file.text}});
+  std::vector<std::string> folders(order.folders.begin(), order.folders.end());
   Json json{{"kind", kOrders.at(static_cast<size_t>(order.kind))}, {"attempt", order.attempt}};
   if (order.kind == Order::Kind::kStart)
     json.update({{"task", task_json(order.task)},
+                 {"folders", folders},
+                 {"files", files},
                  {"pid_file", order.pid_file.string()},
                  {"before_start", order.before_start},
                  {"after_stop", order.after_stop},
@@ -82,6 +97,9 @@ Order read_order(std::string_view text) {
     order.attempt = json.value("attempt", 0);
     if (order.kind == Order::Kind::kStart) {
       order.task = read_task(json.at("task"));
+      for (const auto& folder : json.at("folders")) order.folders.emplace_back(folder.get<std::string>());
+      for (const auto& file : json.at("files"))
+        order.files.push_back({file.at("path").get<std::string>(), file.at("text").get<std::string>()});
       order.pid_file = json.at("pid_file").get<std::string>();
       order.before_start = json.at("before_start"), order.after_stop = json.at("after_stop");
       order.apart = json.at("apart"), order.lost_after = json.at("lost_after");

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "launch/agent/process.h"
 #include "launch/job.h"
@@ -17,6 +18,8 @@ struct Order {
 
   // kStart; again after kGone, to start anew.
   NodeTask task = {};
+  std::vector<std::filesystem::path> folders = {};  // made, and
+  std::vector<JobFile> files = {};                  // written, before anything starts
   std::filesystem::path pid_file = {};  // <log>/pids/host_<rank>_<host>.pid, there while the command runs
   std::string before_start = {}, after_stop = {};
   bool apart = false;      // stderr apart from stdout

@@ -14,7 +14,7 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-constexpr std::chrono::milliseconds kLook{20};  // between looks while a tree ends
+constexpr std::chrono::milliseconds kLookAtDying{20};  // between looks while a tree ends
 constexpr Seconds kLongestDeath{10};  // after SIGKILL: a process in the kernel's uninterruptible sleep
 
 ProcessTree::Clock::time_point after(ProcessTree::Clock::time_point now, Seconds seconds) {
@@ -42,8 +42,7 @@ std::optional<ExitStatus> ProcessTree::reap() {
     // Stopping already: what is left has the rest of that time, but no more than leftovers get.
     const auto limit = after(Clock::now(), Seconds(kLeftoverGrace));
     deadline_ = stage_ == Stage::kAsked ? std::min(deadline_, limit) : limit;
-    stage_ = Stage::kLeftover;
-    for (const ProcessId& process : descendants(getpid())) send_signal(process, SIGTERM);
+    stage_ = Stage::kLeft;
   }
   return ended;
 }
@@ -79,6 +78,10 @@ bool ProcessTree::advance(Clock::time_point now) {
     kill_all();  // what was being started while the others were killed
     return false;
   }
+  if (stage_ == Stage::kLeft) {
+    for (const ProcessId& process : descendants(getpid())) send_signal(process, SIGTERM);
+    stage_ = Stage::kLeftover;
+  }
   if (stage_ == Stage::kLeftover && descendants(getpid()).empty()) return finish();
   if (now < deadline_) return false;
   kill_all();
@@ -90,7 +93,7 @@ bool ProcessTree::advance(Clock::time_point now) {
 std::optional<ProcessTree::Clock::time_point> ProcessTree::next_step() const {
   if (stage_ == Stage::kEmpty || stage_ == Stage::kRuns) return {};
   if (stage_ == Stage::kAsked) return deadline_;
-  return std::min(deadline_, Clock::now() + kLook);
+  return std::min(deadline_, Clock::now() + kLookAtDying);
 }
 
 }  // namespace flagscale::launch

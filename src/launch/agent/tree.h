@@ -39,7 +39,8 @@ class ProcessTree {
     kEmpty,
     kRuns,
     kAsked,     // the head has SIGTERM
-    kLeftover,  // the head is gone, the rest has SIGTERM
+    kLeft,      // the head is gone
+    kLeftover,  // and the rest has SIGTERM
     kKilled,    // all have SIGKILL
   };
   void kill_all() const;

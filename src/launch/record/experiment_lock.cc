@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -61,7 +62,12 @@ ExperimentLock::ExperimentLock(const fs::path& experiment, std::chrono::duration
 ExperimentLock::~ExperimentLock() { close(file_); }
 
 int end_leftovers(const fs::path& experiment) {
-  const auto run = last_run(experiment);
+  std::optional<RunStatus> run;
+  try {
+    run = last_run(experiment);
+  } catch (const Error& error) {  // it says nothing: the next record puts it aside
+    if (error.kind() != ErrorKind::kCorrupt) throw;
+  }
   if (!run || !run->here || run->launcher_runs || run->boot != boot_id()) return 0;
   int ended = 0;
   for (const RankStatus& rank : run->ranks) {

@@ -109,7 +109,7 @@ struct RunRecord::Files {
            "{} was written by a newer flagscale (records of version {}, this knows {})",
            (folder / "runs.sqlite").string(), version, kSchemaVersion);
     for (const char* table : kTables) database.run(table);
-    database.run("PRAGMA user_version = 1");
+    if (version < kSchemaVersion) database.run("PRAGMA user_version = 1");
   }
   ~Files() { close(events); }
 
@@ -133,12 +133,24 @@ struct RunRecord::Files {
   }
 };
 
+// What a power cut has made of the last record is put aside: the events are lines, and still there.
+std::unique_ptr<RunRecord::Files> RunRecord::open_files(const fs::path& folder) {
+  try {
+    return std::make_unique<Files>(folder);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kCorrupt) throw;
+    warn("{}; it is runs.sqlite.broken now", error.what());
+    fs::rename(folder / "runs.sqlite", folder / "runs.sqlite.broken");
+    return std::make_unique<Files>(folder);
+  }
+}
+
 RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
   const fs::path folder = records_folder(job.experiment);
   std::error_code failed;
   fs::create_directories(folder, failed);
   if (failed) fail(ErrorKind::kResource, "cannot make {}: {}", folder.string(), failed.message());
-  files_ = std::make_unique<Files>(folder);
+  files_ = open_files(folder);
   Database& db = files_->database;
   db.run("UPDATE runs SET state = 'failed', culprit = 'its launcher was killed' WHERE ended IS NULL");
   db.run("UPDATE runs SET ended = ? WHERE ended IS NULL", {unix_time()});
@@ -158,6 +170,8 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
         {files_->run, int64_t{node.rank}, node.host.name, int64_t{node.host.slots}, node.host.type,
          dumped(node.command.argv), dumped(shown_environment(node.command.env)),
          node.command.directory.string(), node.output.string()});
+  // From here to the end no change waits for the disk: it would hold up a restart for a tenth of a second.
+  db.run("PRAGMA synchronous = OFF");
   files_->line("starting", -1, {{"name", job.name}, {"ranks", job.nodes.size()}, {"launcher", launcher.pid}});
 }
 
@@ -216,6 +230,7 @@ void RunRecord::state(RunState state) {
 
 void RunRecord::finish(RunState state, int exit_code) {
   files_->keeping([&] {
+    files_->database.run("PRAGMA synchronous = FULL");
     files_->database.run("UPDATE runs SET state = ?, exit_code = ?, ended = ? WHERE id = ?",
                          {name(state), int64_t{exit_code}, unix_time(), id()});
     files_->line(name(state), -1, {{"exit_code", exit_code}});

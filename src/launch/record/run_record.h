@@ -42,6 +42,7 @@ class RunRecord {
 
  private:
   struct Files;
+  static std::unique_ptr<Files> open_files(const std::filesystem::path& folder);
   std::unique_ptr<Files> files_;
 };
 

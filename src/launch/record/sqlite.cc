@@ -28,6 +28,7 @@ struct Sqlite {
   decltype(&sqlite3_column_text) column_text;
   decltype(&sqlite3_column_bytes) column_bytes;
   decltype(&sqlite3_errmsg) errmsg;
+  decltype(&sqlite3_errcode) errcode;
   decltype(&sqlite3_last_insert_rowid) last_insert_rowid;
 };
 
@@ -48,7 +49,8 @@ Sqlite load_sqlite() {
   find("sqlite3_bind_text", s.bind_text), find("sqlite3_column_count", s.column_count);
   find("sqlite3_column_type", s.column_type), find("sqlite3_column_int64", s.column_int64);
   find("sqlite3_column_double", s.column_double), find("sqlite3_column_text", s.column_text);
-  find("sqlite3_column_bytes", s.column_bytes), find("sqlite3_errmsg", s.errmsg);
+  find("sqlite3_column_bytes", s.column_bytes), find("sqlite3_errmsg", s.errmsg),
+      find("sqlite3_errcode", s.errcode);
   find("sqlite3_last_insert_rowid", s.last_insert_rowid);
   return s;
 }
@@ -113,7 +115,10 @@ Database::Database(const std::filesystem::path& file, Mode mode) : file_(file) {
 Database::~Database() { sqlite().close(as_sqlite(handle_)); }
 
 void Database::complain() const {
-  fail(ErrorKind::kResource, "{}: {}", file_.string(), sqlite().errmsg(as_sqlite(handle_)));
+  const int code = sqlite().errcode(as_sqlite(handle_));
+  const bool broken = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+  fail(broken ? ErrorKind::kCorrupt : ErrorKind::kResource, "{}: {}", file_.string(),
+       sqlite().errmsg(as_sqlite(handle_)));
 }
 
 std::vector<Database::Row> Database::query(const char* sql, const std::vector<SqlValue>& values) {

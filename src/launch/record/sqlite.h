@@ -18,7 +18,8 @@ class Database {
   // is none.
   enum class Mode { kRead, kWrite };
 
-  // Throw Error{kUnsupported} without the library, Error{kResource, kCorrupt} naming the file.
+  // Throw Error{kUnsupported} without the library, Error{kResource} naming the file, Error{kCorrupt} when it
+  // is no database.
   Database(const std::filesystem::path& file, Mode mode);
   ~Database();
   Database(const Database&) = delete;

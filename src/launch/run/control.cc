@@ -71,7 +71,8 @@ std::string describe(const RunStatus& run) {
       text += fmt::format(", {} {}", rank.phase, rank.iteration);
       break;
     }
-  if (!run.culprit.empty()) text += "\n" + run.culprit;
+  if (!run.culprit.empty() && (run.state == RunState::kFailed || run.state == RunState::kRestarting))
+    text += "\n" + run.culprit;
   return text;
 }
 

@@ -22,6 +22,8 @@ struct RunOptions {
   double lost_after = 10;  // s without a word from a host's agent
   RunOrigin origin;
   OpenLink open_link;  // empty: all ranks on this machine
+  // Why a link has ended that should not have, from its child's exit code; "" where that says nothing.
+  std::function<std::string(const NodeTask& task, int exit_code)> explain_link;
   // What a failed rank's last lines mean: a line for people, "" where nothing is known.
   std::function<std::string(const std::vector<std::string>& lines)> diagnose;
 };

@@ -72,6 +72,7 @@ void Supervisor::open(size_t i) {
   const AgentLink link = open_link_(*rank.task);
   rank.link = std::make_unique<RankLink>(link);
   rank.way = link.pid;
+  rank.local = link.local;
 }
 
 void Supervisor::start_all() {
@@ -80,17 +81,19 @@ void Supervisor::start_all() {
   hang_.reset(), hung_.reset(), culprit_.reset();
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
-    rank.started = rank.told_to_stop = false;
+    rank.started = false;
     rank.status.reset(), rank.surely_gone.reset();
     rank.watch.reset();
+    rank.phase.clear();
     output_.forget(i);
     if (!rank.link) open(i);
     rank.gone = false;
     Order order{.kind = Order::Kind::kStart, .attempt = attempt_, .task = *rank.task};
     order.pid_file = job_.log / "pids" / (rank.task->output.stem().string() + ".pid");
+    order.folders = job_.folders, order.files = job_.files;
     order.before_start = job_.before_start, order.after_stop = job_.after_stop;
     order.apart = ranks_.size() == 1 && LiveOutput::apart();
-    order.lost_after = options_.lost_after;
+    order.lost_after = rank.local ? 0 : options_.lost_after;
     rank.link->order(order);
   }
 }
@@ -139,10 +142,11 @@ void Supervisor::on_report(size_t i, const Report& report) {
     case Report::Kind::kExited:
       rank.status = report.status;
       rank.watch.reset();
+      if (!rank.phase.empty()) record_.progress(rank.task->rank, rank.phase, rank.iteration);
       record_.exited(rank.task->rank, report.status);
       if (report.status.code != 0 && !ending_)
-        fail_rank(i, describe(report.status), kPeersGrace, report.status.code,
-                  job_.engine == "native" && report.status.code == kUsageMistake);
+        fail_rank(i, report.text.empty() ? describe(report.status) : report.text, kPeersGrace,
+                  report.status.code, job_.engine == "native" && report.status.code == kUsageMistake);
       return;
     case Report::Kind::kGone:
       rank.gone = true;
@@ -152,9 +156,10 @@ void Supervisor::on_report(size_t i, const Report& report) {
       return;
     case Report::Kind::kBeat:
       if (rank.watch) rank.watch->beat(report.text, report.phase, report.iteration, now);
+      rank.phase = report.phase, rank.iteration = report.iteration;
       if (now - rank.noted < kNoteProgress) return;
       rank.noted = now;
-      return record_.progress(rank.task->rank, report.phase, report.iteration);
+      return record_.progress(rank.task->rank, rank.phase, rank.iteration);
     case Report::Kind::kStacks:
       if (!hang_) return;
       hang_->text += fmt::format("== {}\n{}\n", place(i), report.text);
@@ -176,7 +181,9 @@ void Supervisor::on_link_lost(size_t i, const std::string& what) {
   rank.gone = true;
   if (ending_ || rank.status) return;
   const ExitStatus ended{WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), 0};
-  std::string why = !what.empty() ? fmt::format("its agent cannot be reached: {}", what)
+  const std::string explained = options_.explain_link ? options_.explain_link(*rank.task, ended.code) : "";
+  std::string why = !explained.empty() ? explained
+                    : !what.empty()    ? fmt::format("its agent cannot be reached: {}", what)
                     : ended.code > 128
                         ? fmt::format("its agent {}", describe(ExitStatus{ended.code, ended.code - 128}))
                         : fmt::format("its agent ended (exit code {})", ended.code);
@@ -311,7 +318,7 @@ void Supervisor::keep_time() {
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
     if (rank.surely_gone && now >= *rank.surely_gone) rank.gone = true;
-    if (!rank.link || rank.gone || options_.lost_after <= 0 ||
+    if (!rank.link || rank.gone || rank.local || options_.lost_after <= 0 ||
         now - rank.link->heard() < Seconds(options_.lost_after))
       continue;
     // Out of reach: its agent, which hears nothing either, ends the tree within this time.

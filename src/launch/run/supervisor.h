@@ -41,11 +41,13 @@ class Supervisor {
     std::unique_ptr<RankLink> link;
     pid_t way = 0;  // the child that was the link, until it is reaped
     ProcessId agent, process;
-    bool started = false, gone = true, told_to_stop = false;
+    bool local = false, started = false, gone = true;
     std::optional<ExitStatus> status;
     std::optional<Clock::time_point> surely_gone;  // a host that is out of reach
     std::optional<Watch> watch;
-    Clock::time_point noted;  // progress was last written
+    std::string phase;  // of its last heartbeat
+    int64_t iteration = 0;
+    Clock::time_point noted;  // when that was last written
   };
 
   void start_all();

@@ -59,11 +59,12 @@ std::optional<Watch::Silence> Watch::silent(Clock::time_point now) const {
 }
 
 std::string describe(const Watch::Silence& silence) {
+  const auto text = [](double seconds) { return fmt::format("{:.{}f} s", seconds, seconds < 10 ? 1 : 0); };
   if (silence.phase == "output")
-    return fmt::format("no output for {:.0f} s, and it gives no heartbeats (limit {:.0f} s)", silence.seconds,
-                       silence.limit);
-  return fmt::format("no heartbeat for {:.0f} s in phase {}, iteration {} (limit {:.0f} s)", silence.seconds,
-                     silence.phase, silence.iteration, silence.limit);
+    return fmt::format("no output for {}, and it gives no heartbeats (limit {})", text(silence.seconds),
+                       text(silence.limit));
+  return fmt::format("no heartbeat for {} in phase {}, iteration {} (limit {})", text(silence.seconds),
+                     silence.phase, silence.iteration, text(silence.limit));
 }
 
 }  // namespace flagscale::launch

@@ -1,0 +1,127 @@
+#include "app/launched.h"
+
+#include <fmt/core.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+
+#include "app/command.h"
+#include "app/job.h"
+#include "app/training.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "launch/adapter.h"
+#include "launch/diagnosis/report.h"
+#include "launch/experiment.h"
+#include "launch/job_files.h"
+#include "launch/launcher/launcher.h"
+#include "launch/run/control.h"
+#include "launch/run/run_job.h"
+#include "launch/run/run_options.h"
+
+namespace flagscale {
+namespace {
+
+namespace fs = std::filesystem;
+
+// In a rank's environment: it is the work itself.
+constexpr const char* kIsRank = "FLAGSCALE_LAUNCHED";
+
+std::vector<std::string> own_words(const LaunchRequest& request) {
+  const config::ComposeRequest& c = request.configuration;
+  std::vector<std::string> words{fs::read_symlink("/proc/self/exe"),        "run",           "--config-path",
+                                 fs::absolute(c.folder).lexically_normal(), "--config-name", c.name};
+  words.insert(words.end(), c.overrides.begin(), c.overrides.end());
+  if (request.json) words.push_back("--json");
+  return words;
+}
+
+// One rank: this program again.
+launch::Job native_job(const LaunchRequest& request, const launch::Experiment& experiment) {
+  launch::Job job;
+  job.name = experiment.text("experiment.exp_name", "experiment");
+  job.task = experiment.task(), job.engine = "native";
+  job.experiment = experiment.directory();
+  job.log = job.experiment / (job.task == "train" ? "logs" : job.task + "_logs");
+  job.before_start = experiment.text("experiment.cmds.before_start");
+  job.after_stop = experiment.text("experiment.cmds.after_stop");
+  job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
+  launch::NodeTask& node = job.nodes.emplace_back();
+  node.host.name = "localhost";
+  node.command.argv = own_words(request);
+  node.command.env = {{kIsRank, "1"}};
+  node.command.directory = fs::current_path();
+  node.output = job.log / "host_0_localhost.output";
+  return job;
+}
+
+void check_script(const launch::Command& command) {
+  for (const std::string& word : command.argv)
+    if (word.ends_with(".py") && !fs::exists(command.directory / word))
+      fail(ErrorKind::kNotFound,
+           "there is no {} in {}: give FlagScale's checkout by FLAGSCALE_ROOT=FOLDER, or start in it", word,
+           command.directory.string());
+}
+
+bool is_here(const launch::Job& job) {
+  for (const launch::NodeTask& node : job.nodes)
+    if (node.host.name != "localhost") return false;
+  return true;
+}
+
+[[noreturn]] void start(const LaunchRequest& request, const launch::Experiment& experiment,
+                        const launch::Job& job) {
+  launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
+  options.detach = request.detach;
+  options.diagnose = launch::explain;
+  std::unique_ptr<launch::Launcher> launcher;
+  if (!is_here(job)) {
+    const launch::LauncherOptions how = launch::read_launcher_options(*experiment.map("experiment.runner"));
+    launcher = launch::make_launcher(how.type, how);
+    launcher->prepare(job);
+    options.open_link = [&](const launch::NodeTask& task) {
+      const launch::Link link = launcher->open(task);
+      return launch::AgentLink{link.pid, link.to, link.from};
+    };
+    options.explain_link = [&](const launch::NodeTask& task, int code) {
+      return launcher->explain(task, code);
+    };
+  }
+  const int code = launch::run_job(job, options);
+  if (request.detach && code == 0)
+    info("{} runs in the background: flagscale attach {} shows it, flagscale stop {} ends it", job.name,
+         job.experiment.string(), job.experiment.string());
+  throw ExitCode{code};
+}
+
+bool wants_launcher(const LaunchRequest& request) {
+  return request.detach || request.composed.value("experiment.runner.max_restarts") ||
+         request.composed.value("experiment.supervision");
+}
+
+}  // namespace
+
+bool run_launched(const LaunchRequest& request) {
+  if (std::getenv(kIsRank) != nullptr) return false;
+  const std::string action = text_at(request.composed, "action", "run");
+  if (action != "run" && action != "test" && action != "stop" && action != "query") return false;
+  if (action == "stop" || action == "query") {
+    const fs::path folder = launch::Experiment(request.composed).directory();
+    const launch::RunStatus run = action == "stop" ? launch::stop_job(folder) : launch::query_job(folder);
+    fmt::print("{}\n", request.json ? to_json(run) : describe(run));
+    return true;
+  }
+  const bool foreign = request.engine != "native";
+  if (!foreign && !wants_launcher(request)) return false;
+  if (foreign && request.json) return false;  // its commands, which a dry run prints
+  const launch::Experiment experiment(request.composed, request.configuration.folder);
+  if (!foreign) start(request, experiment, native_job(request, experiment));
+  const launch::Job job = launch::make_job(request.composed, request.engine, request.configuration.folder);
+  for (const launch::NodeTask& node : job.nodes)
+    if (node.host.name == "localhost") check_script(node.command);
+  write_job_files(job);
+  start(request, experiment, job);
+}
+
+}  // namespace flagscale

@@ -1,0 +1,37 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "app/command.h"
+#include "launch/run/control.h"
+#include "launch/run/read_logs.h"
+
+namespace flagscale::logs_command {
+namespace {
+
+struct Options {
+  std::string experiment;
+  launch::LogOptions logs;
+};
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("experiment", options->experiment, "its folder (exp_dir), or the name of one started here")
+      ->required();
+  app.add_flag("-f,--follow", options->logs.follow, "go on until the job is over");
+  app.add_option("--rank", options->logs.rank, "of this rank alone");
+  app.add_option("-n,--lines", options->logs.lines, "the last ones of each rank")
+      ->check(CLI::NonNegativeNumber);
+  app.footer(
+      "Examples:\n  flagscale logs outputs/aquila -f\n  flagscale logs outputs/aquila --rank 3 --lines 50\n\n"
+      "The files themselves are <exp_dir>/logs/host_<rank>_<host>.output.");
+  app.callback([options] {
+    print_logs(launch::query_job(launch::find_experiment(options->experiment)), options->logs, stdout);
+  });
+}
+
+const Registration<Command> kLogs{"logs", {"print what a job's ranks say", &setup}};
+
+}  // namespace
+}  // namespace flagscale::logs_command

@@ -1,0 +1,38 @@
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "app/command.h"
+#include "launch/run/control.h"
+
+namespace flagscale::stop_command {
+namespace {
+
+struct Options {
+  std::string experiment;
+  bool now = false, json = false;
+};
+
+void stop(const Options& options) {
+  const launch::RunStatus run = launch::stop_job(launch::find_experiment(options.experiment), options.now);
+  fmt::print("{}\n", options.json ? to_json(run) : describe(run));
+}
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("experiment", options->experiment, "its folder (exp_dir), or the name of one started here")
+      ->required();
+  app.add_flag("--now", options->now, "kill it, without the time in which it could save its work");
+  app.add_flag("--json", options->json, "how the run ended, as one JSON object");
+  app.footer(
+      "Examples:\n  flagscale stop outputs/aquila\n  flagscale stop outputs/aquila --now\n\n"
+      "Ends that job's own processes and no others, and returns when nothing of it is left.");
+  app.callback([options] { stop(*options); });
+}
+
+const Registration<Command> kStop{"stop", {"end a job in order", &setup}};
+
+}  // namespace
+}  // namespace flagscale::stop_command
