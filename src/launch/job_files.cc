@@ -24,7 +24,7 @@ std::string word(const std::string& text) {
 }
 
 // A flag and its values a line.
-std::string lines_of(const std::vector<std::string>& argv) {
+std::string words_over_lines(const std::vector<std::string>& argv) {
   std::string text;
   for (const std::string& one : argv)
     text += (text.empty() ? "" : one.starts_with("--") ? " \\\n  " : " ") + word(one);
@@ -55,7 +55,7 @@ void write_file(const fs::path& path, const std::string& text) {
 
 }  // namespace
 
-std::string shell_text(const Command& command) { return lines_of(command.argv); }
+std::string shell_text(const Command& command) { return words_over_lines(command.argv); }
 
 std::string run_script(const Job& job, const NodeTask& task) {
   std::string text = fmt::format(
@@ -67,8 +67,9 @@ std::string run_script(const Job& job, const NodeTask& task) {
   for (const fs::path& folder : job.folders) text += " " + word(folder.string());
   text += "\ncd " + word(task.command.directory.string()) + "\n";
   if (!job.before_start.empty()) text += job.before_start + "\n";
-  for (const Command& command : task.prepare) text += lines_of(command.argv) + " || exit\n";
-  return text + "exec " + lines_of(task.command.argv) + " >> " + word(task.output.string()) + " 2>&1\n";
+  for (const Command& command : task.prepare) text += words_over_lines(command.argv) + " || exit\n";
+  return text + "exec " + words_over_lines(task.command.argv) + " >> " + word(task.output.string()) +
+         " 2>&1\n";
 }
 
 std::string to_json(const Job& job) {

@@ -101,7 +101,7 @@ Json to_json_value(const Suspect& suspect) {
 }
 
 // "12", or FlagScale's "12-40" for the first and the last line of several.
-std::string lines_of(const Finding& finding) {
+std::string finding_lines(const Finding& finding) {
   return finding.first == finding.last ? fmt::format("{}", finding.first)
                                        : fmt::format("{}-{}", finding.first, finding.last);
 }
@@ -109,7 +109,7 @@ std::string lines_of(const Finding& finding) {
 std::string finding_text(const Finding& finding, const std::string& log) {
   std::string text =
       fmt::format("[{}] {}: {} Check {} line:{}{}\n", finding.time ? shown_time(*finding.time) : now(),
-                  finding.pattern->label, finding.pattern->meaning, log, lines_of(finding),
+                  finding.pattern->label, finding.pattern->meaning, log, finding_lines(finding),
                   finding.survived ? " (the job went on after it)" : "");
   text += fmt::format("    {}\n", trimmed(finding.text));
   if (*finding.pattern->hint) text += fmt::format("    What to do: {}\n", finding.pattern->hint);
