@@ -26,6 +26,7 @@
 #include "launch/agent/messages.h"
 #include "launch/agent/spawn.h"
 #include "launch/agent/stacks.h"
+#include "launch/agent/symbols.h"
 #include "launch/agent/tree.h"
 
 namespace flagscale::launch {
@@ -299,7 +300,7 @@ class Agent {
     if (after_stop_end_ && now >= *after_stop_end_) after_stop_end_.reset(), tree_.stop(Seconds(0));
     if (stacks_due_ && now >= *stacks_due_) {
       stacks_due_.reset();
-      send({.kind = Report::Kind::kStacks, .text = std::exchange(stacks_, {})});
+      send({.kind = Report::Kind::kStacks, .text = with_function_names(std::exchange(stacks_, {}))});
     }
     if (tree_.empty() || now - beats_read_ < kLookForBeats) return;
     beats_read_ = now;

@@ -1,5 +1,7 @@
 // What an agent is made of: frames, messages, exec, heartbeats.
 
+#include <execinfo.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -7,6 +9,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -20,6 +23,7 @@
 #include "launch/agent/process.h"
 #include "launch/agent/spawn.h"
 #include "launch/agent/stacks.h"
+#include "launch/agent/symbols.h"
 
 namespace flagscale::launch {
 namespace {
@@ -254,6 +258,21 @@ TEST(Stacks, NameEveryThreadAndWhatItWaitsFor) {
   EXPECT_TRUE(holds(text, "S (sleeping)"));
 }
 
+TEST(Stacks, AddressesGetTheirFunctionsNames) {
+  void* frames[1];
+  ASSERT_EQ(backtrace(frames, 1), 1);
+  PipeEnds pipe;
+  backtrace_symbols_fd(frames, 1, pipe.ends[1]);
+  std::string printed = pipe.contents();
+  if (printed[0] != '/')
+    printed =
+        std::string(std::filesystem::read_symlink("/proc/self/exe")) + printed.substr(printed.find('('));
+  const std::string named = with_function_names("a thread\n" + printed + "/no/program(+0x10)[0x10]\n");
+  EXPECT_TRUE(holds(named, "Stacks_AddressesGetTheirFunctionsNames_Test::TestBody()"));
+  EXPECT_TRUE(holds(named, "a thread\n"));
+  EXPECT_TRUE(holds(named, "\n/no/program(+0x10)[0x10]\n"));
+}
+
 // Every thread of it, and it goes on.
 TEST(Stacks, OurOwnProgramPrintsThemWhenAsked) {
   TemporaryFolder folder;
@@ -264,7 +283,9 @@ TEST(Stacks, OurOwnProgramPrintsThemWhenAsked) {
     setenv("FLAGSCALE_HEARTBEATS", folder.path.c_str(), 1);
     unsetenv("RANK");
     install_stack_signal();
-    std::thread other([] { pause(); });
+    std::thread other([] {
+      for (;;) pause();
+    });
     beat(Phase::kStep, 1);
     for (;;) pause();
   }
@@ -274,19 +295,22 @@ TEST(Stacks, OurOwnProgramPrintsThemWhenAsked) {
   };
   while (!asked()) usleep(1000);
   ASSERT_GT(asked()->stack_signal, 0);
+  fcntl(err.ends[0], F_SETFL, O_NONBLOCK);
   std::string said;
-  for (int round = 0; round < 2; ++round) {
+  const auto stacks = [&] {
+    size_t count = 0;
+    for (size_t at = 0; (at = said.find("flagscale: stack of thread", at)) != std::string::npos; ++at)
+      ++count;
+    return count;
+  };
+  for (size_t round = 1; round <= 2; ++round) {
     ask_for_stacks(child, asked()->stack_signal);
-    usleep(50'000);
-    said += err.contents();
+    for (int waits = 0; stacks() < 2 * round && waits < 5000; ++waits) usleep(1000), said += err.contents();
   }
   EXPECT_TRUE(runs(process_id(child)));
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  size_t threads = 0;
-  for (size_t at = 0; (at = said.find("flagscale: stack of thread", at)) != std::string::npos; ++at)
-    ++threads;
-  EXPECT_EQ(threads, 4u) << said;
+  EXPECT_EQ(stacks(), 4u) << said;
   EXPECT_TRUE(holds(said, "flagscale: stack of thread " + std::to_string(child) + "\n"));
 }
 

@@ -28,7 +28,7 @@ void complain_if_it_runs(const fs::path& experiment) {
   const auto run = last_run(experiment);
   if (!run || is_over(run->state)) return;
   fail(ErrorKind::kBusy,
-       "{} is running (since its run {}, launcher {} on {}): flagscale attach {} shows it, flagscale stop {} "
+       "{} is running already (run {}, launcher {} on {}): flagscale attach {} shows it, flagscale stop {} "
        "ends it",
        experiment.string(), run->id, run->launcher.pid, run->host, experiment.string(), experiment.string());
 }
