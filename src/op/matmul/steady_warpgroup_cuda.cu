@@ -1,10 +1,10 @@
 // y = x W^T by warpgroups from tiles that the copy engine brings: 64 rows of x a warpgroup, 128 or 192 rows
 // of W. Up to 128 rows: a cluster has a tile, a block of it one slice of k, so that the weight comes from
 // memory once and from many blocks at a time; the slices meet in the blocks' shared memory. More rows: a
-// block walks along k and adds slice after slice, while a thread of its own fetches what comes next; two blocks
-// share a tile of W. Either
-// way a slice is one chain of products over 16 neighbours of k from zero, and slices are added in order.
-// Bound by memory up to some 64 rows, then by what tensor cores read from shared memory.
+// block walks along k and adds slice after slice, while a thread of its own fetches what comes next; two
+// blocks share a tile of W. Either way a slice is one chain of products over 16 neighbours of k from zero,
+// and slices are added in order. Bound by memory up to some 64 rows, then by what tensor cores read from
+// shared memory.
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
