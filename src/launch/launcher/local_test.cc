@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "base/error.h"
+#include "launch/launcher/batch_system.h"
 #include "launch/launcher/child.h"
 #include "launch/launcher/launcher_test_support.h"
 
@@ -73,6 +74,12 @@ TEST_F(Local, AnUnknownLauncherIsRefused) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("did you mean 'local'?"), std::string::npos) << error.what();
   }
+}
+
+TEST(Launchers, EveryOneIsThere) {
+  EXPECT_EQ(Registry<LauncherKind>::instance().names(),
+            std::vector<std::string>({"local", "openmpi", "slurm", "ssh"}));
+  EXPECT_EQ(Registry<BatchKind>::instance().names(), std::vector<std::string>({"kubernetes", "slurm"}));
 }
 
 TEST(RunAll, GathersOutputSideBySide) {
