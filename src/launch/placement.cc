@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/hostfile.h"
+#include "launch/launcher/slurm_allocation.h"
 
 namespace flagscale::launch {
 namespace {
@@ -86,6 +87,18 @@ int processes_on(const Experiment& e, const Host& host, std::optional<int> visib
   return static_cast<int>(std::max<int64_t>(count, 1));
 }
 
+// Of runner.type slurm, inside of an allocation: as many of its hosts as nnodes says, or all.
+std::optional<std::vector<Host>> hosts_of_allocation(const Experiment& e) {
+  auto hosts = e.text(kRunner + "type") == "slurm" ? allocated_hosts() : std::nullopt;
+  if (!hosts) return hosts;
+  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts->size())));
+  if (wanted > hosts->size())
+    warn("{} is {}, but the allocation has {} hosts: these run it", e.place(kRunner + "nnodes"), wanted,
+         hosts->size());
+  hosts->resize(std::min(hosts->size(), wanted));
+  return hosts;
+}
+
 Place place_of(const Experiment& e, const Host& host, int rank) {
   const NodePtr envs = e.map("experiment.envs");
   const NodePtr by_type = envs->find({"device_type_specific"});
@@ -151,6 +164,10 @@ Placement placement_of(const Experiment& e) {
       fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
            placement.nodes);
     placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
+  } else if (const auto allocated = hosts_of_allocation(e)) {
+    for (const Host& host : *allocated)
+      placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
+    placement.nodes = static_cast<int>(placement.places.size());
   } else {
     for (const Host& host : hosts_of(e))
       placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
