@@ -37,5 +37,35 @@ TEST(Dev, SaysThatAValueIsMissing) {
   }
 }
 
+// Of two files, with tools that stand in for the real ones.
+TEST(Dev, TidySaysHowFarItIsAndFailsWhereSomethingIsFound) {
+  const TemporaryFolder folder;
+  const auto tool = [&](const std::string& name, const std::string& script) {
+    std::filesystem::permissions(folder.put("bin/" + name, "#!/bin/sh\n" + script),
+                                 std::filesystem::perms(0755));
+  };
+  tool("cargo", "echo cargo 1.99.0");
+  tool("cmake", "exit 0");
+  tool("clang-tidy-19", R"(echo '12 warnings generated.' >&2
+case "$*" in *bad.cc) echo 'bad.cc:1:1: error: this is wrong'; exit 1 ;; esac)");
+  std::filesystem::copy(FLAGSCALE_SOURCE_DIR "/dev", folder.path);
+  folder.put("good.cc", "");
+  folder.put("bad.cc", "");
+  folder.put("build-dev/compile_commands.json",
+             "\"file\": \"" + folder.path + "/good.cc\",\n\"file\": \"" + folder.path + "/bad.cc\"\n");
+  const auto tidy = [&](const std::string& words) {
+    return shell("PATH=$PWD/bin:$PATH ./dev --no-apt tidy " + words, folder.path);
+  };
+  const Result good = tidy("good.cc");
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_EQ(good.out, "[1/1] good.cc\n");
+  const Result all = tidy("");
+  EXPECT_EQ(all.code, 1);
+  EXPECT_NE(all.out.find("[2/2] "), std::string::npos) << all.out;
+  EXPECT_NE(all.out.find("this is wrong"), std::string::npos) << all.out;
+  EXPECT_EQ(all.out.find("generated"), std::string::npos) << all.out;
+  EXPECT_NE(all.err.find("1 of 2 files"), std::string::npos) << all.err;
+}
+
 }  // namespace
 }  // namespace flagscale::e2e
