@@ -2,7 +2,6 @@
 // For tests: the scalars of a folder's event files, by a reader of our own that checks the framing.
 
 #include <bit>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -25,8 +24,8 @@ namespace event_file {
 
 template <class T>
 T value_at(std::string_view bytes, size_t at) {
-  T value;
-  std::memcpy(&value, bytes.substr(at, sizeof value).data(), sizeof value);
+  T value{};
+  bytes.copy(reinterpret_cast<char*>(&value), sizeof value, at);
   return value;
 }
 

@@ -30,7 +30,7 @@ std::string describe(const MemoryUse& use) {
 
 std::string describe_parameters(TrainStep& step) {
   const auto millions = [](int64_t n) { return static_cast<double>(n) * 1e-6; };
-  const std::string all = fmt::format("{:.1f}M parameters", millions(step.decoder().parameters().numel()));
+  std::string all = fmt::format("{:.1f}M parameters", millions(step.decoder().parameters().numel()));
   if (!step.adapter()) return all;
   return fmt::format("{}, frozen, and {:.2f}M of an adapter of rank {}", all,
                      millions(step.trained_parameters()), step.adapter()->spec().rank);

@@ -338,7 +338,7 @@ struct Trainer::Run {
     if (!loss) return;
     print(validation_line(prefix, *loss));
     if (split != data::kValid) return;
-    result.validation_loss = *loss;
+    result.validation_loss = loss;
     if (events) events->validation(at.iteration, at.consumed_samples, *loss);
   }
 

@@ -21,6 +21,6 @@ void add_parallel_keys(TrainSchema& keys);      // more than one rank
 void add_other_family_keys(TrainSchema& keys);  // images, latent attention
 
 // A field of one of TrainConfig's parts: FIELD(model, num_layers).
-#define FLAGSCALE_FIELD(part, field) [](TrainConfig& c) -> auto& { return c.part.field; }
+#define FLAGSCALE_FIELD(part, field) ([](TrainConfig& c) -> auto& { return c.part.field; })
 
 }  // namespace flagscale::train
