@@ -60,7 +60,8 @@ class StepBench {
                         for (int64_t t = 0; t < options_.steps; ++t) step(pages, options_.depth + t);
                       }) /
                       static_cast<double>(options_.steps));
-    return rate(streams, median(times), streams, static_cast<double>(options_.depth + options_.steps / 2));
+    return rate(streams, median(times), streams,
+                static_cast<double>(2 * options_.depth + options_.steps) / 2);
   }
 
  private:

@@ -130,8 +130,10 @@ int32_t argmax(std::span<const float> x, float top) {
 
 // The first whose running sum passes `left`, in the given order.
 int32_t pick(std::span<const Candidate> candidates, double left) {
-  for (const Candidate& c : candidates)
-    if ((left -= static_cast<double>(c.value)) < 0) return c.id;
+  for (const Candidate& c : candidates) {
+    left -= static_cast<double>(c.value);
+    if (left < 0) return c.id;
+  }
   return candidates.back().id;
 }
 
