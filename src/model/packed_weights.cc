@@ -90,6 +90,7 @@ void declare_packed(nn::Parameter& p, const io::WeightSet* weights, std::optiona
   p.packed.in = p.shape[1];
   p.packed.groups = p.groups;
   const size_t parts = p.parts.size() / static_cast<size_t>(p.groups);
+  FLAGSCALE_CHECK(parts > 0);
   std::vector<op::Packing> of_part;
   for (size_t i = 0; i < p.parts.size(); ++i) {
     const nn::Part& part = p.parts[i];

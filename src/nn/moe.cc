@@ -30,7 +30,7 @@ Tensor Moe::operator()(Context& context, Partition& partition, const Tensor& x,
       partition.dispatch_experts(context, {op::spread_to_experts(context, x, order), order.counts});
   const Tensor results =
       partition.combine_experts(context, run_experts(context, rows, slots_of_rows(context, order)));
-  const Tensor y = op::gather_from_experts(context, results, routing.weights, order);
+  Tensor y = op::gather_from_experts(context, results, routing.weights, order);
   if (!weights_.shared) return y;
   const Tensor shared = (*weights_.shared)(context, partition, x);
   if (!weights_.shared_gate) return op::add(context, y, shared);

@@ -17,7 +17,7 @@ void lora(Context& c, const Tensor& x, const Tensor& slots, const Tensor& a, con
                         b.shape().rank() == 2 && x.dim(-1) > 0 && experts > 0;
   const int64_t count = matrices ? a.dim(0) : 0, in = matrices ? x.dim(-1) : 1,
                 out = matrices ? y.dim(-1) : 1;
-  const int64_t rank = a.dim(-1) / (in * experts);
+  const int64_t rank = matrices ? a.dim(-1) / (in * experts) : 0;
   Shape rows = x.shape(), wide = x.shape();
   if (matrices) rows = dims == 2 ? Shape{x.dim(0)} : Shape{x.dim(0), x.dim(1)}, wide[dims - 1] = out;
   const bool good = matrices && rank > 0 && rank <= kMaxLoraRank && x.dtype() == DType::kF32 &&
@@ -28,7 +28,7 @@ void lora(Context& c, const Tensor& x, const Tensor& slots, const Tensor& a, con
     fail(ErrorKind::kInvalidArgument, "[lora] x {}, slots {}, a {}, b {}, ranks {}, scales {}, y {}",
          x.shape().str(), slots.shape().str(), a.shape().str(), b.shape().str(), ranks.shape().str(),
          scales.shape().str(), y.shape().str());
-  const double work = static_cast<double>(x.shape().numel() / in * rank * (in + out));
+  const double work = static_cast<double>(rows.numel() * rank * (in + out));
   c.recorder.launch(
       kLora, {x, slots, a, b, ranks, scales, y, experts},
       {2 * work, static_cast<double>(x.bytes() + 2 * y.bytes()) +

@@ -63,8 +63,7 @@ void backward(Backward& back, const Tensor& x, const Tensor& a, const std::vecto
   }
   scale_in_place(r, dh, t.scale);
   if (const auto da = back.sink(a); da.grad.defined()) {
-    const Tensor in = x;
-    launch_matmul(r, {dh, before ? dropped(r, in, t) : in, {}, da.grad, true, false, da.accumulate, {}});
+    launch_matmul(r, {dh, before ? dropped(r, x, t) : x, {}, da.grad, true, false, da.accumulate, {}});
   }
   if (!back.wants(x)) return;
   if (!before) return give_product(back, dh, a, x);

@@ -81,7 +81,7 @@ struct Grid {
   // Tiles in a piece: about `pieces` even ones, at most `largest` each.
   static int64_t cut(int64_t tiles, double pieces, int64_t largest) {
     const int64_t least_count = divide_up(tiles, most(1, largest));
-    const int64_t count = most(most(1, least_count), static_cast<int64_t>(pieces + 0.5));
+    const int64_t count = most(most(1, least_count), static_cast<int64_t>(std::lround(pieces)));
     return most(1, divide_up(tiles, count));
   }
 

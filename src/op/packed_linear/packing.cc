@@ -90,7 +90,6 @@ void pack_row(const Tensor& packed, Packing packing, int64_t row, std::span<cons
     case Packing::kInt8:
       return quantise_row8(panel, n, values);
     case Packing::kInt4:
-      return quantise_row4(panel, n, info(packing), values);
     case Packing::kQ4_0:
       return quantise_row4(panel, n, info(packing), values);
     default:

@@ -62,6 +62,7 @@ inline float log_uniform(uint32_t word) {
 
 // sin and cos of 2 pi t for t in [0, 1), from the nearest quarter turn.
 inline void sin_cos_turns(float t, float& s, float& c) {
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings): t >= 0, and lround() is a call in a loop of vectors
   const int quarter = static_cast<int>(t * 4.f + 0.5f);
   const float r = (t - static_cast<float>(quarter) * 0.25f) * 6.283185307f, z = r * r;
   const float sine = r + r * z * (-1.6666654611e-1f + z * (8.3321608736e-3f - z * 1.9515295891e-4f));
