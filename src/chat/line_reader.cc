@@ -150,6 +150,7 @@ class EditReader final : public LineReader {
  private:
   static EditReader& self(EditLine* line) {
     void* data = nullptr;
+    // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): only an opened library calls back
     libedit().get(line, EL_CLIENTDATA, &data);
     return *static_cast<EditReader*>(data);
   }

@@ -14,6 +14,7 @@ namespace flagscale::serve::testing {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using std::string_literals::operator""s;
 
 // Milliseconds that the median of kRepeats refusals may take; loose where nothing is measured. `./dev bench
 // refusals` sets it.
@@ -220,7 +221,7 @@ std::vector<RawAttack> raw_attacks() {
       {"a huge length", post + "Content-Length: 1099511627776\r\n\r\n", {413}},
       {"a chunk that is none", post + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", {400}},
       {"a chunk past 64 bits", post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n", {400, 413}},
-      {"a zero byte in a header", std::string("GET /health HTTP/1.1\r\nHost: a\0b\r\n\r\n", 36), {400}},
+      {"a zero byte in a header", "GET /health HTTP/1.1\r\nHost: a\0b\r\n\r\n"s, {400}},
       {"bytes of TLS", "\x16\x03\x01\x02\x01\x01\xfc\x03\x03\r\n\r\n", {0, 400}},
       {"HTTP/2 at once", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {0, 400, 505}},
       {"a path out of the tree",

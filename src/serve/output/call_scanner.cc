@@ -45,15 +45,13 @@ void CallScanner::put(char c, std::string& arguments) {
 
 void CallScanner::structure(char c) {
   if (is_space(c)) return;
-  if (at_ == At::kObject && c == '{') {
+  if ((at_ == At::kObject && c == '{') || (at_ == At::kAfterValue && c == ',')) {
     at_ = At::kKey;
   } else if (at_ == At::kKey && c == '"') {
     at_ = At::kInKey;
     value_.assign(1, '"');
   } else if (at_ == At::kColon && c == ':') {
     at_ = At::kValue;
-  } else if (at_ == At::kAfterValue && c == ',') {
-    at_ = At::kKey;
   } else if (c == '}' && at_ == At::kAfterValue) {
     state_ = named_ ? State::kDone : State::kFailed;
   } else {
