@@ -16,6 +16,7 @@
 #include "launch/experiment.h"
 #include "launch/job_files.h"
 #include "launch/launcher/launcher.h"
+#include "launch/launcher/rank_from_environment.h"
 #include "launch/run/control.h"
 #include "launch/run/run_job.h"
 #include "launch/run/run_options.h"
@@ -96,6 +97,8 @@ bool is_here(const launch::Job& job) {
 }
 
 bool wants_launcher(const LaunchRequest& request) {
+  // One of several that another launcher has started: that one starts them again, all together.
+  if (const auto rank = launch::rank_from_environment(); rank && rank->world_size > 1) return false;
   return request.detach || request.composed.value("experiment.runner.max_restarts") ||
          request.composed.value("experiment.supervision");
 }

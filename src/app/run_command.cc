@@ -53,7 +53,7 @@ struct Request : TrainingRequest {
 
 void run(const Request& request) {
   const config::Composed composed = config::compose(request.configuration);
-  if (run_submitted({composed, request.configuration, request.engine})) return;
+  if (run_submitted({composed, request.configuration, request.engine, request.detach})) return;
   if (run_launched({composed, request.configuration, engine_of(composed, request.engine), request.detach,
                     request.json}))
     return;
