@@ -22,7 +22,7 @@ struct Line {
   std::string text() const { return fmt::format("{}:{}", file, line); }
 };
 
-std::vector<std::string> words_of(const std::string& line) {
+std::vector<std::string> host_words(const std::string& line) {
   std::istringstream in(line);
   std::vector<std::string> words;
   for (std::string word; in >> word && word[0] != '#';) words.push_back(word);
@@ -65,7 +65,7 @@ void check_types(const std::vector<Host>& hosts, const std::string& path) {
     }
 }
 
-std::string text_of(const std::string& path) {
+std::string hostfile_text(const std::string& path) {
   const std::filesystem::file_status status = std::filesystem::status(path);
   if (!std::filesystem::exists(status))
     fail(ErrorKind::kNotFound,
@@ -82,13 +82,13 @@ std::string text_of(const std::string& path) {
 }  // namespace
 
 std::vector<Host> read_hostfile(const std::string& path) {
-  std::istringstream in(text_of(path));
+  std::istringstream in(hostfile_text(path));
   std::vector<Host> hosts;
   std::map<std::string, int> lines;  // of the hosts
   int number = 0;
   for (std::string line; std::getline(in, line);) {
     const Line at{path, ++number};
-    const std::vector<std::string> words = words_of(line);
+    const std::vector<std::string> words = host_words(line);
     if (words.empty()) continue;
     hosts.push_back(read_host(words, at));
     const auto [first, is_new] = lines.emplace(hosts.back().name, number);

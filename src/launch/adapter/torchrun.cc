@@ -71,14 +71,14 @@ const Names kTorchrunOptions{"nnodes",
                              "numa_binding",
                              "signals_to_handle"};
 
-bool among(const Names& names, const std::string& name) {
+bool is_among(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 // A misspelt key breaks the launch on every host; what is new in torchrun passes.
 void check_option(const Entry& entry) {
   const std::string& key = entry.key.text;
-  if (among(kTorchrunOptions, key)) return;
+  if (is_among(kTorchrunOptions, key)) return;
   Names known = kTorchrunOptions;
   known.insert(known.end(), kRunnerKeys.begin(), kRunnerKeys.end());
   const std::string near = nearest(key, known), where = describe(entry.value->origin);
@@ -105,7 +105,7 @@ Options given_options(const NodePtr& runner) {
   Options options;
   for (const Entry& entry : runner->entries) {
     const Node& value = *entry.value;
-    if (among(kRunnerKeys, entry.key.text) || value.kind == Kind::kNull) continue;
+    if (is_among(kRunnerKeys, entry.key.text) || value.kind == Kind::kNull) continue;
     check_option(entry);
     if (value.kind != Kind::kBool)
       options.set(entry.key.text, python_str(value));
