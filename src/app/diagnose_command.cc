@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "launch/diagnosis/job_logs.h"
 #include "launch/diagnosis/log_file.h"
+#include "launch/diagnosis/recorded_endings.h"
 #include "launch/diagnosis/report.h"
 
 namespace flagscale::diagnose_command {
@@ -49,6 +50,27 @@ void read_stdin(launch::LogScan& scan) {
   scan.flush();
 }
 
+// The logs of a file or a folder; and how its nodes ended, where each is one process: else the ranks in the
+// logs are others than those on record.
+void read_path(const std::string& path, std::deque<launch::LogFile>& files,
+               std::vector<launch::RankLog>& logs, std::vector<launch::Ending>& endings) {
+  bool marks = false;
+  for (const launch::JobLog& log : launch::find_logs(path)) {
+    launch::LogFile& file = files.emplace_back(log.path);
+    file.read();
+    file.end();
+    launch::RankLog& read = logs.emplace_back(
+        launch::RankLog{log.speaker, log.host, log.path.lexically_normal().string(), &file.scan()});
+    if (file.scan().has_marks())
+      marks = true;
+    else if (log.node >= 0)
+      read.speaker.rank = log.node;
+  }
+  if (marks) return;
+  const std::vector<launch::Ending> recorded = launch::recorded_endings(path);
+  endings.insert(endings.end(), recorded.begin(), recorded.end());
+}
+
 void run(const Options& options) {
   std::vector<launch::Ending> endings;
   for (const std::string& text : options.exits) endings.push_back(read_exit(text));
@@ -56,17 +78,12 @@ void run(const Options& options) {
   std::deque<launch::LogFile> files;  // logs point into it
   launch::LogScan piped(launch::year_of("/dev/stdin"));
   for (const std::string& path : options.paths) {
-    if (path == "-") {
-      read_stdin(piped);
-      logs.push_back({{}, "", "stdin", &piped});
+    if (path != "-") {
+      read_path(path, files, logs, endings);
       continue;
     }
-    for (const launch::JobLog& log : launch::find_logs(path)) {
-      launch::LogFile& file = files.emplace_back(log.path);
-      file.read();
-      file.end();
-      logs.push_back({log.speaker, log.host, log.path.lexically_normal().string(), &file.scan()});
-    }
+    read_stdin(piped);
+    logs.push_back({{}, "", "stdin", &piped});
   }
   const launch::Diagnosis diagnosis = launch::diagnose(logs, endings);
   fmt::print("{}", options.json ? launch::to_json(diagnosis) : launch::to_text(diagnosis));

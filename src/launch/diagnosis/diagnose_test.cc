@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
 #include "launch/diagnosis/job_logs.h"
+#include "launch/diagnosis/recorded_endings.h"
 #include "launch/diagnosis/report.h"
 
 namespace flagscale::launch {
@@ -256,6 +257,34 @@ TEST(DiagnosticFile, IsWrittenWhereFlagScaleHasIt) {
   EXPECT_THROW(write_diagnostic_file(folder.path + "/file", 1, "w", "l", scan), Error);
 }
 
+TEST(RecordedEndings, AreThoseOfTheLastStart) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(recorded_endings(folder.path).empty());
+  folder.put(
+      "records/events.jsonl",
+      "{\"time\":\"2026-11-26T18:00:00.000Z\",\"run\":1,\"event\":\"starting\"}\n"
+      "{\"time\":\"2026-11-26T18:00:01.000Z\",\"event\":\"exited\",\"rank\":0,\"exit_code\":1,\"signal\":0}\n"
+      "{\"time\":\"2026-11-26T18:00:02.000Z\",\"event\":\"restarting\"}\nhalf a li"
+      "\n{\"event\":7}\n"
+      "{\"time\":\"2026-11-26T18:00:09.500Z\",\"event\":\"exited\",\"rank\":1,\"exit_code\":137,\"signal\":9}"
+      "\n"
+      "{\"event\":\"failed rank\",\"rank\":1,\"text\":\"was killed by signal 9 (SIGKILL)\"}\n"
+      "{\"time\":\"2026-11-26T18:00:10.000Z\",\"event\":\"exited\",\"rank\":0,\"exit_code\":137,\"signal\":9}"
+      "\n");
+  const auto endings = recorded_endings(folder.path);
+  ASSERT_EQ(endings.size(), 2u);
+  EXPECT_EQ(endings[0].rank, 1);
+  EXPECT_EQ(endings[0].how, Ending::How::kSignal);
+  EXPECT_FALSE(endings[0].by_us);
+  EXPECT_TRUE(endings[1].by_us);
+  EXPECT_EQ(*endings[1].time - *endings[0].time, 0.5);
+  expect_culprit(Ranks({"working\n", "working\n"}).diagnose(endings), 1, "ProcessKilled");
+  folder.put("records/events.jsonl",
+             "{\"event\":\"failed rank\",\"rank\":2,\"text\":\"is lost: nothing was heard of its host for 10 "
+             "s\"}\n");
+  EXPECT_EQ(recorded_endings(folder.path)[0].how, Ending::How::kLost);
+}
+
 TEST(JobLogs, AreFoundWhereFlagScalePutsThem) {
   const TemporaryFolder folder;
   folder.put("logs/host_0_worker-0.output", "");
@@ -263,10 +292,12 @@ TEST(JobLogs, AreFoundWhereFlagScalePutsThem) {
   folder.put("logs/scripts/host_0_worker-0_run.sh", "");
   folder.put("logs/details/host_0_worker-0/20261126/default_x/attempt_0/1/stderr.log", "");
   folder.put("serve_logs/prefill_0.log", "");
+  folder.put("logs/launcher.log", "");  // tells what others said
   const auto logs = find_logs(folder.path);
   ASSERT_EQ(logs.size(), 3u);
   EXPECT_EQ(logs[0].host, "worker-0");
   EXPECT_EQ(logs[1].host, "10.0.0.2");
+  EXPECT_EQ(logs[1].node, 1);
   EXPECT_EQ(logs[2].path.filename(), "prefill_0.log");
 }
 

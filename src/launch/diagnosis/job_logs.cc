@@ -58,8 +58,9 @@ std::vector<fs::path> job_outputs(const fs::path& folder) {
   std::vector<fs::path> found;
   add_files(folder, found, is_host_log);
   for (const std::string_view name : kLogFolders)
-    add_files(folder / name, found,
-              [](const fs::path& path) { return is_host_log(path) || path.extension() == ".log"; });
+    add_files(folder / name, found, [](const fs::path& path) {
+      return is_host_log(path) || (path.extension() == ".log" && path.filename() != "launcher.log");
+    });
   return found;
 }
 
@@ -93,11 +94,12 @@ std::vector<fs::path> any_logs(const fs::path& folder) {
 }  // namespace
 
 JobLog read_log_name(const fs::path& path) {
-  JobLog log{path, "", {}};
+  JobLog log{path, "", -1, {}};
   const std::string stem = path.stem().string();
   if (is_host_log(path) && stem.starts_with("host_")) {
     const size_t host = stem.find('_', 5);
     if (host != std::string::npos) log.host = stem.substr(host + 1);
+    log.node = number(std::string_view(stem).substr(5, host - 5));
   } else if (path.parent_path().parent_path().filename().string().starts_with("attempt_")) {
     log.speaker.local_rank = number(path.parent_path().filename().string());
   } else {

@@ -12,6 +12,7 @@ namespace flagscale::launch {
 struct JobLog {
   std::filesystem::path path;
   std::string host;  // of host_<node>_<host>.output; "": not known
+  int node = -1;     // the same
   Speaker speaker;   // of rank3.log, or attempt_0/3/stderr.log
 };
 

@@ -28,7 +28,9 @@ std::optional<size_t> match_here(std::string_view piece, std::string_view line, 
       const size_t first = at;
       while (at < line.size() && is_digit(line[at])) ++at;
       if (at == first) return std::nullopt;
-    } else if (at == line.size() || line[at++] != c) {
+    } else if (at < line.size() && line[at] == c) {
+      ++at;
+    } else {
       return std::nullopt;
     }
   }

@@ -1,5 +1,7 @@
 #include "launch/diagnosis/log_scan.h"
 
+#include <algorithm>
+
 #include "launch/diagnosis/line_match.h"
 #include "launch/diagnosis/time_stamp.h"
 
@@ -165,6 +167,12 @@ std::vector<Speaker> LogScan::speakers() const {
   std::vector<Speaker> result;
   for (const auto& [key, voice] : voices_) result.push_back({voice.rank, key.local_rank});
   return result;
+}
+
+bool LogScan::has_marks() const {
+  return !torch_report_.endings().empty() ||
+         std::any_of(voices_.begin(), voices_.end(),
+                     [](const auto& voice) { return voice.first != Speaker{}; });
 }
 
 std::vector<std::string> LogScan::last_lines(const Speaker& speaker) const {

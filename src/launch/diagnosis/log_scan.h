@@ -49,6 +49,7 @@ class LogScan {
   std::vector<std::string> last_lines(const Speaker& speaker) const;
   // Those who wrote lines; Speaker{} too, for lines without a mark.
   std::vector<Speaker> speakers() const;
+  bool has_marks() const;  // some line says which rank wrote it
   // How ranks ended, by a report of torchrun in this log.
   const std::vector<Ending>& endings() const { return torch_report_.endings(); }
   int64_t lines() const { return lines_; }

@@ -275,6 +275,8 @@ constexpr Example kExamples[] = {
     {"ProcessKilled",
      "torch.distributed.elastic.multiprocessing.api.SignalException: Process 71 got signal: 15, Received "
      "SIGTERM"},
+    {"ProcessKilled",
+     "torch.distributed.elastic.multiprocessing.api.SignalException: Process 71 got signal: 15"},
     {"SegmentationFault", "Fatal Python error: Segmentation fault"},
     {"ProcessKilled", "bash: line 1:    71 Killed                  python train.py"},
     {"ChildFailed",
