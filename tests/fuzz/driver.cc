@@ -186,7 +186,7 @@ Bytes mutate(Random& random, const std::vector<Bytes>& pool) {
       case 6:
         erase_range(random, input);
         break;
-      case 7:
+      default:
         if (random() % 8 == 0) input.resize(place(random, input));
         break;
     }

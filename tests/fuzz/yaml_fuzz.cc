@@ -25,13 +25,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string line = text.substr(0, std::min(text.find('\n'), size_t{2000}));
   try {
     config::parse_override(line);
-  } catch (const Error&) {
+  } catch (const Error&) {  // refused
   }
   try {
     const config::NodePtr map = config::Node::map();
     map->set(config::Key("a"), config::Node::string("${" + line + "}"));
     config::resolve(map->find(config::Key("a")));
-  } catch (const Error&) {
+  } catch (const Error&) {  // refused
   }
   return 0;
 }
