@@ -80,7 +80,7 @@ TEST_F(Memory, AnAquila7BAsFlagScaleHasItIsRefused) {
   write("examples/aquila/tokenizer/special_tokens.txt", "<|LDWANG|>\n");
   const std::vector<std::string> words{"run",
                                        "--config-path",
-                                       FLAGSCALE_SOURCE_DIR "/tests/e2e/aquila_7b",
+                                       std::string(FLAGSCALE_SOURCE_DIR) + "/tests/e2e/aquila_7b",
                                        "--config-name",
                                        "train",
                                        "train.data.data_path=text_text_document",

@@ -18,7 +18,7 @@ constexpr uid_t kNobody = 65534;
 
 std::string contents(std::FILE* file) {
   std::string text;
-  std::rewind(file);
+  std::fseek(file, 0, SEEK_SET);
   char buffer[4096];
   for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, file)) > 0;) text.append(buffer, n);
   return text;

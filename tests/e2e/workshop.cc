@@ -49,7 +49,8 @@ Result Workshop::must(const std::vector<std::string>& words) {
 }
 
 std::vector<std::string> Workshop::configured() {
-  return {"run", "--config-path", FLAGSCALE_SOURCE_DIR "/examples/aquila/conf", "--config-name", "train"};
+  return {"run", "--config-path", std::string(FLAGSCALE_SOURCE_DIR) + "/examples/aquila/conf",
+          "--config-name", "train"};
 }
 
 std::vector<std::string> Workshop::training(const std::string& name, const std::vector<std::string>& more) {
