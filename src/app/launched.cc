@@ -17,6 +17,7 @@
 #include "launch/job_files.h"
 #include "launch/launcher/launcher.h"
 #include "launch/launcher/rank_from_environment.h"
+#include "launch/placement.h"
 #include "launch/run/control.h"
 #include "launch/run/run_job.h"
 #include "launch/run/run_options.h"
@@ -38,7 +39,31 @@ std::vector<std::string> own_words(const LaunchRequest& request) {
   return words;
 }
 
-// One rank: this program again.
+// The training's ranks, each this program again, as torchrun would start them.
+void add_ranks(const LaunchRequest& request, const launch::Experiment& experiment, launch::Job& job) {
+  const launch::Placement placement = launch::placement_of(experiment);
+  int world = 0;
+  for (const launch::Place& place : placement.places) world += place.processes;
+  for (const launch::Place& place : placement.places)
+    for (int local = 0; local < place.processes; ++local) {
+      launch::NodeTask& node = job.nodes.emplace_back();
+      node.rank = static_cast<int>(job.nodes.size()) - 1;
+      node.host = place.host;
+      node.command.argv = own_words(request);
+      node.command.env = place.env;
+      node.command.env.insert({{kIsRank, "1"},
+                               {"RANK", std::to_string(node.rank)},
+                               {"WORLD_SIZE", std::to_string(world)},
+                               {"LOCAL_RANK", std::to_string(local)},
+                               {"LOCAL_WORLD_SIZE", std::to_string(place.processes)},
+                               {"MASTER_ADDR", placement.master},
+                               {"MASTER_PORT", std::to_string(placement.port)}});
+      node.command.directory = fs::current_path();
+      node.output = job.log / fmt::format("host_{}_{}.output", node.rank, place.host.name);
+    }
+}
+
+// What runs as it is: one rank, or a training's.
 launch::Job native_job(const LaunchRequest& request, const launch::Experiment& experiment) {
   launch::Job job;
   job.name = experiment.text("experiment.exp_name", "experiment");
@@ -48,6 +73,10 @@ launch::Job native_job(const LaunchRequest& request, const launch::Experiment& e
   job.before_start = experiment.text("experiment.cmds.before_start");
   job.after_stop = experiment.text("experiment.cmds.after_stop");
   job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
+  if (has_ranks(experiment)) {
+    add_ranks(request, experiment, job);
+    return job;
+  }
   launch::NodeTask& node = job.nodes.emplace_back();
   node.host.name = "localhost";
   node.command.argv = own_words(request);
@@ -100,10 +129,16 @@ bool wants_launcher(const LaunchRequest& request) {
   // One of several that another launcher has started: that one starts them again, all together.
   if (const auto rank = launch::rank_from_environment(); rank && rank->world_size > 1) return false;
   return request.detach || request.composed.value("experiment.runner.max_restarts") ||
-         request.composed.value("experiment.supervision");
+         request.composed.value("experiment.supervision") || has_ranks(launch::Experiment(request.composed));
 }
 
 }  // namespace
+
+bool has_ranks(const launch::Experiment& experiment) {
+  if (experiment.task() != "train" || experiment.text("experiment.task.backend") != "native") return false;
+  return experiment.number("experiment.runner.nproc_per_node", 1) > 1 ||
+         launch::hosts_of(experiment).size() > 1;
+}
 
 bool run_launched(const LaunchRequest& request) {
   if (std::getenv(kIsRank) != nullptr) return false;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/compose.h"
+#include "launch/experiment.h"
 
 namespace flagscale {
 
@@ -16,9 +17,13 @@ struct LaunchRequest {
   bool detach = false, json = false;
 };
 
+// Whether a training of our own has several ranks, which share each global batch: more than one host, or
+// nproc_per_node. In the YAML of another backend these count that one's devices: one process trains there.
+bool has_ranks(const launch::Experiment& experiment);
+
 // action=stop or query of any task; run or test of a foreign engine's, and of our own where it is detached,
-// has experiment.runner.max_restarts or experiment.supervision. False where it is none of these, and in the
-// process that a launcher has started. Throws ExitCode with the job's, Error.
+// has several ranks, experiment.runner.max_restarts or experiment.supervision. False where it is none of
+// these, and in the process that a launcher has started. Throws ExitCode with the job's, Error.
 bool run_launched(const LaunchRequest& request);
 
 }  // namespace flagscale

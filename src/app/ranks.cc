@@ -34,8 +34,7 @@ std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job) {
   meeting.port = meeting_port(found->master_port != 0 ? found->master_port : kMasterPort);
   auto group = comm::join(meeting);
   if (found->rank == 0)
-    info("{} ranks, started by {}, have met at {}:{}", found->world_size, found->launcher, meeting.address,
-         meeting.port);
+    info("{} ranks have met at {}:{}", found->world_size, meeting.address, meeting.port);
   else
     set_log_level(LogLevel::kWarning);
   return group;

@@ -178,7 +178,9 @@ TEST(Launch, WhereOurEngineLacksSomethingItSaysWhatElseThereIs) {
   folder.put("hosts", "a slots=8\nb slots=8\n");
   const Result hosts = with({"+experiment.runner.hostfile=" + folder.path + "/hosts"});
   EXPECT_EQ(hosts.code, 1);
-  EXPECT_NE(hosts.err.find("names 2 hosts: this engine trains on one"), std::string::npos) << hosts.err;
+  EXPECT_NE(hosts.err.find("names 2 hosts: this engine takes another backend's layout on one; "),
+            std::string::npos)
+      << hosts.err;
   const Result rl = run({"run", "--config-path", (kGolden / "conf").string(), "--config-name", "rl"});
   EXPECT_EQ(rl.code, 1);
   EXPECT_NE(rl.err.find("--engine yaml` starts verl"), std::string::npos) << rl.err;

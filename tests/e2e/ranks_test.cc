@@ -85,6 +85,32 @@ TEST_F(Ranks, CtrlCAtOneSavesAndStopsBoth) {
   must({"checkpoint", "verify", "stop/checkpoints"});
 }
 
+// As `flagscale run` starts them; killed, all start again from the last checkpoint, with the same bits.
+TEST_F(Ranks, AreStartedAndRestartedByTheProgramItself) {
+  const auto launched = [](const std::string& name) {
+    Words command = words(name, 40);
+    for (const char* more : {"++experiment.runner.nproc_per_node=2", "++experiment.runner.max_restarts=3",
+                             "++train.system.checkpoint.save_interval=5"})
+      command.push_back(more);
+    return command;
+  };
+  const std::string shard = "/checkpoints/iter_0000040/rank_00000_00000.safetensors";
+  must(launched("whole"));
+  Child child(program(launched("killed")), {.folder = folder_});
+  const fs::path pid = folder_ / "killed/logs/pids/host_1_localhost.pid";
+  while (child.running() && !fs::exists(folder_ / "killed/checkpoints/iter_0000005"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const int rank_1 = std::atoi(contents(pid).c_str());
+  ASSERT_GT(rank_1, 1);
+  kill(rank_1, SIGKILL);
+  const Result result = child.wait();
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.err.find("rank 1 on localhost"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 3 restarts)"), std::string::npos)
+      << result.err;
+  EXPECT_EQ(contents("killed" + shard), contents("whole" + shard));
+}
+
 TEST_F(Ranks, HalfSetVariablesAreRefused) {
   const Result result =
       Child(program(words("half", 2)), {.folder = folder_, .environment = {"RANK=0"}}).wait();

@@ -147,6 +147,8 @@ void Supervisor::on_report(size_t i, const Report& report) {
       if (report.status.code != 0 && !ending_)
         fail_rank(i, report.text.empty() ? describe(report.status) : report.text, kPeersGrace,
                   report.status.code, job_.engine == "native" && report.status.code == kUsageMistake);
+      else if (was_first(report.status, now))
+        blame(i, describe(report.status), report.status.code);
       return;
     case Report::Kind::kGone:
       rank.gone = true;
@@ -198,13 +200,27 @@ void Supervisor::reap_ways() {
 // -- failing and ending
 // ---------------------------------------------------------------------------------------
 
-void Supervisor::fail_rank(size_t i, const std::string& what, double grace, int code, bool final) {
-  if (ending_) return;
+void Supervisor::blame(size_t i, const std::string& what, int code) {
   culprit_ = i;
-  code_ = code, final_ = final;
+  code_ = code;
   failure_ = fmt::format("{} {}", place(i), what);
   record_.event("failed rank", ranks_[i].task->rank, what);
+}
+
+void Supervisor::fail_rank(size_t i, const std::string& what, double grace, int code, bool final) {
+  if (ending_) return;
+  final_ = final;
+  blame(i, what, code);
+  failed_ = Clock::now();
   end_all(grace, false);
+}
+
+// A rank that exits because another one was killed may be heard of before that one. What we send at first is
+// SIGTERM: another signal this soon is not ours.
+bool Supervisor::was_first(const ExitStatus& status, Clock::time_point now) const {
+  if (stop_signal_ != 0 || !culprit_ || status.signal == 0 || status.signal == SIGTERM) return false;
+  const auto& blamed = ranks_[*culprit_].status;
+  return blamed && blamed->signal == 0 && now - failed_ < Seconds(kHungGrace);
 }
 
 void Supervisor::end_all(double grace, bool by_user) {

@@ -61,6 +61,8 @@ class Supervisor {
   void keep_time();
   void look_for_silence(Clock::time_point now);
   void write_hang_report();
+  void blame(size_t rank, const std::string& what, int code);
+  bool was_first(const ExitStatus& status, Clock::time_point now) const;
   void fail_rank(size_t rank, const std::string& what, double grace, int code, bool final);
   void end_all(double grace, bool by_user);
   void settle();  // once nothing runs: finished, or start anew
@@ -81,6 +83,7 @@ class Supervisor {
   int stop_signal_ = 0, attempt_ = 0, restarts_ = 0, code_ = 0;
   std::string failure_;
   std::optional<size_t> culprit_;
+  Clock::time_point failed_;  // when it was blamed
   Clock::time_point looked_ = Clock::now(), ticked_ = looked_;
 
   struct HangReport {
