@@ -67,7 +67,7 @@ class Launched : public testing::Test {
     int code = 99;
     try {
       code = launch::run_job(job, {});
-    } catch (const Error&) {
+    } catch (const Error&) {  // told by the code
     }
     _exit(code);
   }
