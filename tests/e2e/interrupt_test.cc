@@ -71,7 +71,7 @@ TEST_F(Interrupt, TrainingSavesTheLastIterationAndGoesOn) {
       [&](const Result& result) {
         EXPECT_TRUE(left_aside("run").empty());
         if (result.code == 0) return;
-        const bool saved = fs::exists(folder_ / "run/checkpoints");
+        const bool saved = fs::exists(folder_ / "run/checkpoints/latest_checkpointed_iteration.txt");
         if (!result.err.empty()) {
           EXPECT_NE(result.err.find(saved ? "the same command goes on" : "flagscale"), std::string::npos)
               << result.err;
