@@ -71,7 +71,7 @@ TEST(Launch, OurOwnCases) {
       EXPECT_EQ(got[i]["host"], want[i]["host"]);
       EXPECT_EQ(got[i]["rank"], i);
       for (const auto& [key, value] : want[i]["env"].items())
-        EXPECT_EQ(got[i]["env"].value(key, "(absent)"), value) << key;
+        EXPECT_EQ(got[i]["env"].value(key, "(absent)"), value.get<std::string>()) << key;
       Words argv;
       for (const auto& word : got[i]["argv"])
         argv.push_back(std::regex_replace(replaced(word, folder.path, "<exp>"),
