@@ -19,9 +19,9 @@ void Ranks::sum_gradients(TrainStep& step) {
   if (reducer_) step.reduce_gradients(*reducer_);
 }
 
-void Ranks::agree_on(const char* what, const std::string& own) {
+void Ranks::agree_on(const char* what, const std::function<std::string()>& own) {
   if (!group_) return;
-  const std::vector<std::string> all = comm::gather(*group_, own);
+  const std::vector<std::string> all = comm::gather(*group_, own());
   for (size_t r = 1; r < all.size(); ++r)
     if (all[r] != all[0])
       fail(ErrorKind::kInvalidArgument, "the ranks differ in {}: rank {} has {}, rank 0 has {}", what, r,

@@ -3,6 +3,7 @@
 // takes every size-th micro-batch, and the gradients are added in rank order, so all make the same update.
 // Alone, everything here is the identity.
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,8 +25,8 @@ class Ranks {
   void sum(std::span<double> values);
   void sum_gradients(TrainStep& step);
 
-  // Throws Error{kInvalidArgument} naming a rank whose `own` is not rank 0's.
-  void agree_on(const char* what, const std::string& own);
+  // Throws Error{kInvalidArgument} naming a rank whose text is not rank 0's. Alone, none is made.
+  void agree_on(const char* what, const std::function<std::string()>& own);
 
   // Rank 0's progression, weights and what the optimizer keeps of them, on every rank.
   void take_from_first(Progression& progression, TrainStep& step);

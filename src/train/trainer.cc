@@ -108,7 +108,7 @@ struct Trainer::Run {
     if (!options.tensorboard_dir.empty() && ranks.first())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
-    ranks.agree_on("what they train", options_text());
+    ranks.agree_on("what they train", [this] { return options_text(); });
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     if (ranks.first()) start_weights();
@@ -172,11 +172,12 @@ struct Trainer::Run {
     if (!options.per_token_loss) return 0;
     const data::MicroBatch inputs = step->inputs();
     double tokens = 0;
-    for (int64_t m = 0; m < micro_batches; ++m) {
+    for (int64_t m = ranks.rank(); m < micro_batches; m += ranks.size()) {
       data::fill_micro_batch(*data[data::kTrain], at.consumed_samples + m * options.micro_batch_size,
                              options.mask, inputs);
       for (const float learnt : inputs.loss_mask) tokens += static_cast<double>(learnt);
     }
+    ranks.sum({&tokens, 1});
     return std::max(tokens, 1.0);
   }
 
@@ -361,7 +362,7 @@ struct Trainer::Run {
   void save() {
     if (!saves()) return;
     ranks.agree_on("their weights, which should be the same",
-                   fmt::format("the norm {}", step->parameters_norm()));
+                   [this] { return fmt::format("the norm {}", step->parameters_norm()); });
     saved_iteration = at.iteration;
     if (!writer) return;
     beat(Phase::kSave, at.iteration);
@@ -433,13 +434,11 @@ struct Trainer::Run {
   }
 
   void tell_tokens() {
-    if (ranks.size() > 1) {
-      std::array values{static_cast<double>(counts.learnt), static_cast<double>(counts.masked),
-                        static_cast<double>(counts.padding)};
-      ranks.sum(values);
-      counts.learnt = static_cast<int64_t>(values[0]), counts.masked = static_cast<int64_t>(values[1]);
-      counts.padding = static_cast<int64_t>(values[2]);
-    }
+    std::array values{static_cast<double>(counts.learnt), static_cast<double>(counts.masked),
+                      static_cast<double>(counts.padding)};
+    ranks.sum(values);
+    counts = {static_cast<int64_t>(values[0]), static_cast<int64_t>(values[1]),
+              static_cast<int64_t>(values[2])};
     result.tokens = counts;
     if (counts.masked + counts.padding == 0) return;
     info("trained on {} tokens; {} more were masked, {} positions were padding", counts.learnt, counts.masked,
