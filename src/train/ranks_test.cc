@@ -13,7 +13,7 @@
 #include "comm/local/local_group.h"
 #include "comm/tcp/socket.h"
 #include "comm/tcp/tcp_group.h"
-#include "train/trainer.h"
+#include "train/run_test_support.h"
 
 namespace flagscale::train {
 namespace {
@@ -21,16 +21,12 @@ namespace {
 using Groups = std::vector<std::unique_ptr<comm::ProcessGroup>>;
 
 TrainOptions small_run() {
-  TrainOptions o;
-  o.model.num_layers = 2, o.model.hidden_size = 32, o.model.num_heads = 4, o.model.num_kv_heads = 2;
-  o.model.head_dim = 8, o.model.intermediate_size = 48, o.model.vocab_size = 1000;
-  o.model.max_positions = 16, o.model.rope.head_dim = 8;
-  o.seq_length = 16, o.micro_batch_size = 1, o.global_batch_size = 12, o.train_iters = 6;
-  o.lr.style = "constant", o.lr.lr = 1e-3, o.lr.decay_samples = 72, o.lr.global_batch_size = 12;
-  o.data.data_path = {FLAGSCALE_SOURCE_DIR "/tests/golden/data/a"}, o.data.split = "80,20";
-  o.data.sequence_length = 16, o.data.vocab_size = 1000, o.data.samples = {1000, 1000, 1000};
+  TrainOptions o = testing::tiny_run();
+  o.model.num_layers = 2;
+  o.micro_batch_size = 1, o.global_batch_size = 12;
+  o.lr.lr = 1e-3, o.lr.decay_samples = 72, o.lr.global_batch_size = 12;
   o.eval_iters = 2, o.eval_interval = 3;
-  o.log_interval = 1, o.threads = 1;
+  o.threads = 1;
   return o;
 }
 
@@ -42,20 +38,15 @@ struct RankRun {
 
 RankRun run_rank(const TrainOptions& options, comm::ProcessGroup* group) {
   RankRun ran;
-  char* buffer = nullptr;
-  size_t size = 0;
-  std::FILE* const out = open_memstream(&buffer, &size);
   try {
     Trainer trainer(options, group);
-    ran.result = trainer.run(out);
+    auto [result, log] = testing::run_printed(trainer);
+    ran.result = std::move(result), ran.log = std::move(log);
     for (const TrainStep::State& state : trainer.step().states())
       ran.weights.insert(ran.weights.end(), state.weight, state.weight + state.size);
   } catch (const std::exception& error) {
     ran.error = error.what();
   }
-  std::fclose(out);
-  ran.log.assign(buffer, size);
-  std::free(buffer);
   return ran;
 }
 

@@ -21,30 +21,15 @@
 #include "base/log.h"
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
-#include "io/xxh64.h"
 #include "model/peft.h"
 #include "train/event_file_test_support.h"
+#include "train/run_test_support.h"
 
 namespace flagscale::train {
 namespace {
 
 namespace fs = std::filesystem;
 const std::string kGoldenFolder = FLAGSCALE_SOURCE_DIR "/tests/golden/";
-
-TrainOptions tiny(int64_t iterations = 6) {
-  TrainOptions o;
-  o.model.num_layers = 1, o.model.hidden_size = 32, o.model.num_heads = 4, o.model.num_kv_heads = 2,
-  o.model.head_dim = 8;
-  o.model.intermediate_size = 48, o.model.vocab_size = 1000, o.model.max_positions = 16,
-  o.model.rope.head_dim = 8;
-  o.seq_length = 16, o.micro_batch_size = 2, o.global_batch_size = 4, o.train_iters = iterations;
-  o.lr.style = "constant", o.lr.lr = 1e-2, o.lr.decay_samples = iterations * 4, o.lr.global_batch_size = 4;
-  o.data.data_path = {kGoldenFolder + "data/a"}, o.data.split = "80,20", o.data.sequence_length = 16,
-  o.data.vocab_size = 1000;
-  o.data.samples = {1000, 1000, 1000};
-  o.log_interval = 1;
-  return o;
-}
 
 struct Line {
   int64_t iteration, consumed, skipped_samples, batch, skipped, nan;
@@ -68,33 +53,12 @@ struct Ran {
   uint64_t digest = 0;  // of weights and moments
 };
 
-uint64_t digest_of(const TrainStep& step) {
-  io::Xxh64 hash;
-  for (const TrainStep::State& state : step.states()) {
-    hash.update(std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
-    for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
-  }
-  return hash.digest();
-}
-
 Ran run(const TrainOptions& options) {
   set_log_level(LogLevel::kWarning);
   Trainer trainer(options);
-  char* buffer = nullptr;
-  size_t size = 0;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> out(open_memstream(&buffer, &size), &std::fclose);
-  Ran ran;
-  try {
-    ran.result = trainer.run(out.get());
-  } catch (...) {
-    out.reset();
-    std::free(buffer);
-    throw;
-  }
-  out.reset();
-  ran.text.assign(buffer, size);
-  std::free(buffer);
-  ran.digest = digest_of(trainer.step());
+  auto [result, printed] = testing::run_printed(trainer);
+  Ran ran{std::move(result), std::move(printed), {}, 0};
+  ran.digest = testing::digest_of(trainer.step());
   std::istringstream text(ran.text);
   const auto number = [](const std::string& word) { return word.empty() ? 0 : std::stoll(word); };
   for (std::string line; std::getline(text, line);)
@@ -109,7 +73,7 @@ Ran run(const TrainOptions& options) {
 
 TEST(RampUp, BatchesAreMegatrons) {
   for (const auto& c : nlohmann::json::parse(std::ifstream(kGoldenFolder + "train/rampup.json"))) {
-    TrainOptions o = tiny();
+    TrainOptions o = testing::tiny_run();
     o.global_batch_size = c["global_batch_size"], o.micro_batch_size = c["micro_batch_size"];
     o.rampup = BatchRampup{c["start"], c["increment"], c["samples"]};
     o.train_iters = 0, o.train_samples = 1;
@@ -124,7 +88,7 @@ TEST(RampUp, BatchesAreMegatrons) {
 }
 
 TEST(RampUp, AreNotCountedOneByOne) {
-  TrainOptions o = tiny();
+  TrainOptions o = testing::tiny_run();
   o.micro_batch_size = 1, o.global_batch_size = 1000;
   o.train_iters = 0, o.train_samples = int64_t{1} << 50, o.rampup = BatchRampup{1, 1, o.train_samples};
   // Each size from 1 to 999 has an equal share of the samples.
@@ -134,7 +98,7 @@ TEST(RampUp, AreNotCountedOneByOne) {
 }
 
 TEST(Trainer, RampsUp) {
-  TrainOptions o = tiny();
+  TrainOptions o = testing::tiny_run();
   o.train_iters = 0, o.train_samples = 20, o.rampup = BatchRampup{2, 2, 4}, o.lr.decay_samples = 20;
   std::vector<int64_t> batches;
   const Ran ran = run(o);
@@ -144,7 +108,7 @@ TEST(Trainer, RampsUp) {
 }
 
 TEST(Trainer, LogsWhereTheIntervalDividesTheIterationAlone) {
-  TrainOptions o = tiny(7);
+  TrainOptions o = testing::tiny_run(7);
   const Ran every = run(o);
   ASSERT_EQ(every.lines.size(), 7u);
   o.log_interval = 3;
@@ -162,7 +126,7 @@ TEST(Trainer, LogsWhereTheIntervalDividesTheIterationAlone) {
 
 // With a rate so small that weights stay, a loss tells which samples it is of.
 TEST(Trainer, DropsTheSamplesThatItIsTold) {
-  TrainOptions o = tiny();
+  TrainOptions o = testing::tiny_run();
   o.lr.lr = 1e-20;
   const Ran plain = run(o);
   o.skip_iters = {{1, 3}};  // what has 1 or 2 iterations before it: the second and the third
@@ -183,7 +147,7 @@ TEST(Trainer, DropsTheSamplesThatItIsTold) {
 }
 
 TEST(Trainer, SkipsSpikesAfterTheWarmup) {
-  TrainOptions o = tiny(12);
+  TrainOptions o = testing::tiny_run(12);
   o.lr.lr = 0.5, o.lr.warmup_samples = 12, o.lr.style = "linear";
   const auto rises = [](const Ran& ran) {
     int count = 0;
@@ -216,7 +180,7 @@ TEST(Trainer, SkipsSpikesAfterTheWarmup) {
 }
 
 TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
-  TrainOptions once = tiny(1);
+  TrainOptions once = testing::tiny_run(1);
   once.lr.lr = 1e37;  // the first update ruins the weights, and every gradient after it
   TrainOptions o = once;
   o.train_iters = 5;
@@ -247,7 +211,7 @@ TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
 
 TEST(Trainer, ARunThatHasDivergedStopsAndKeepsItsGoodCheckpoints) {
   const TemporaryFolder folder;
-  TrainOptions o = tiny(40);
+  TrainOptions o = testing::tiny_run(40);
   o.lr.lr = 1e37;
   o.save = folder.path + "/c", o.save_interval = 1, o.keep_last = 1;
   try {
@@ -263,30 +227,30 @@ TEST(Trainer, ARunThatHasDivergedStopsAndKeepsItsGoodCheckpoints) {
 
 TEST(Trainer, SaysWhereThereIsNoCheckpointToLoad) {
   const TemporaryFolder folder;
-  TrainOptions o = tiny(1);
+  TrainOptions o = testing::tiny_run(1);
   o.load = folder.path + "/none";
-  EXPECT_EQ(run(o).digest, run(tiny(1)).digest) << "a first start, as Megatron's";
+  EXPECT_EQ(run(o).digest, run(testing::tiny_run(1)).digest) << "a first start, as Megatron's";
   o.finetune = true;
   EXPECT_THROW(run(o), Error);
 }
 
 TEST(Trainer, RefusesAFolderThatCannotBeSavedIntoBeforeTraining) {
   const TemporaryFolder folder;
-  TrainOptions o = tiny(1);
+  TrainOptions o = testing::tiny_run(1);
   o.save = folder.put("file", "") + "/c";
   EXPECT_THROW(Trainer trainer(o), Error);
 }
 
 TEST(Trainer, RefusesWhatCannotBePlannedInTime) {
-  TrainOptions o = tiny(1);
+  TrainOptions o = testing::tiny_run(1);
   o.model.num_layers = 1 << 20, o.model.hidden_size = o.model.intermediate_size = 1 << 20;
   EXPECT_THROW(Trainer trainer(o), Error);
 }
 
 // Of the checkpoint's weights, by a step of one's own; and training goes on as if nothing had been.
 TEST(Trainer, EvaluatesOnHeldOutData) {
-  const Ran plain = run(tiny());
-  TrainOptions o = tiny();
+  const Ran plain = run(testing::tiny_run());
+  TrainOptions o = testing::tiny_run();
   o.eval_interval = 2, o.eval_iters = 2;
   const Ran ran = run(o);
   EXPECT_EQ(ran.digest, plain.digest);
@@ -341,7 +305,7 @@ TEST(Trainer, WritesMegatronsTagsUnderItsFlags) {
       EXPECT_NEAR(point.value, std::stod(ran.lines.at(static_cast<size_t>(point.step - 1)).loss), 1e-5);
     return std::pair(tags, scalars);
   };
-  TrainOptions o = tiny(4);
+  TrainOptions o = testing::tiny_run(4);
   const auto [plain, plain_scalars] = tags_of(o, "plain");
   EXPECT_EQ(plain, always);
   ASSERT_EQ(plain_scalars.at("loss-scale").size(), 4u);
@@ -370,7 +334,7 @@ TEST(Trainer, WritesMegatronsTagsUnderItsFlags) {
 TEST(Trainer, GoesOnBitForBit) {
   for (const bool bf16 : {false, true})
     for (const bool async : {false, true}) {
-      TrainOptions o = tiny(8);
+      TrainOptions o = testing::tiny_run(8);
       o.compute = bf16 ? DType::kBF16 : DType::kF32;
       o.lr.lr = 0.3, o.lr.style = "WSD", o.lr.wsd_decay_samples = 8, o.lr.min_lr = 1e-3;
       o.skip_spiky_loss = true, o.spiky_loss_threshold = 1e-9, o.skip_iters = {{1, 2}};
@@ -401,7 +365,7 @@ TEST(Trainer, StartsFromAHuggingFaceFolder) {
   const std::string source = kGoldenFolder + "model/qwen2";
   std::ostringstream text;
   text << std::ifstream(source + "/config.json").rdbuf();
-  TrainOptions o = tiny(3);
+  TrainOptions o = testing::tiny_run(3);
   o.model = model::parse_config(text.str());
   o.data.vocab_size = 0, o.seq_length = o.data.sequence_length = 16, o.init_from = source;
   o.data.data_path = {};
@@ -436,7 +400,7 @@ TEST(Trainer, StartsFromAHuggingFaceFolder) {
 // A whole run first, whose last checkpoint is the base; then its adapter.
 TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
   const TemporaryFolder folder;
-  TrainOptions base = tiny(1);
+  TrainOptions base = testing::tiny_run(1);
   base.save = folder.path + "/base";
   run(base);
   struct Held {
@@ -446,7 +410,7 @@ TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
   for (const auto& [compute, frozen] :
        {Held{DType::kF32, {}}, Held{DType::kBF16, {}}, Held{DType::kF32, op::Packing::kQ4_0},
         Held{DType::kBF16, op::Packing::kInt8}}) {
-    TrainOptions o = tiny(6);
+    TrainOptions o = testing::tiny_run(6);
     o.compute = compute, o.frozen = frozen;
     o.init_from = base.save;
     o.lora = LoraSpec{{"linear_qkv", "down_proj"}, 4, 8, 0.3, false, "xavier", "zero"};
@@ -484,11 +448,11 @@ TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
     again.lora->rank = 2;
     EXPECT_THROW(run(again), Error);
 
-    TrainOptions all = tiny(6);
+    TrainOptions all = testing::tiny_run(6);
     all.load = o.save;
     EXPECT_THROW(run(all), Error) << "an adapter is no model";
   }
-  TrainOptions none = tiny(1);
+  TrainOptions none = testing::tiny_run(1);
   none.lora = LoraSpec{};
   EXPECT_THROW(run(none), Error) << "there is nothing to adapt";
   none.load = base.save;

@@ -9,7 +9,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "config/compose.h"
 #include "train/keys/train_keys.h"
-#include "train/trainer.h"
+#include "train/run_test_support.h"
 
 namespace flagscale::train::examples {
 namespace {
@@ -52,13 +52,9 @@ Trained train(const fs::path& folder, Overrides overrides) {
   result.options.log_interval = 1;
   set_log_level(LogLevel::kQuiet);
   Trainer trainer(result.options);
-  char* buffer = nullptr;
-  size_t size = 0;
-  std::FILE* out = open_memstream(&buffer, &size);
-  EXPECT_EQ(trainer.run(out).iteration, 3);
-  std::fclose(out);
-  result.log.assign(buffer, size);
-  std::free(buffer);
+  auto [ended, log] = testing::run_printed(trainer);
+  EXPECT_EQ(ended.iteration, 3);
+  result.log = std::move(log);
   set_log_level(LogLevel::kInfo);
   return result;
 }
@@ -82,7 +78,7 @@ void expect_three_iterations(const Trained& run) {
   }
 }
 
-class FlagScalesExamples : public testing::TestWithParam<Example> {};
+class FlagScalesExamples : public ::testing::TestWithParam<Example> {};
 
 TEST_P(FlagScalesExamples, Train) {
   const Example& example = GetParam();
@@ -112,23 +108,23 @@ const auto by_name = [](const auto& test) { return std::string(test.param.name) 
 
 INSTANTIATE_TEST_SUITE_P(
     All, FlagScalesExamples,
-    testing::Values(Example{"mixtral", "8x7b", "mixtral", kIterations},
-                    Example{"qwen2_5", "1_5b", "qwen2",
-                            kSamples + kWarmup + kNothingToLoad +
-                                Overrides{"train.system.checkpoint.ckpt_convert_save=null",
-                                          "train.system.checkpoint.ckpt_convert_format=null",
-                                          "train.model.finetune=false"}},
-                    Example{"qwen3", "0_6b", "qwen3", kSamples + kWarmup},
-                    Example{"qwen3", "14b", "qwen3", kSamples + kWarmup + Overrides{kWsd + "samples=4"}},
-                    Example{"qwen3", "32b", "qwen3", kIterations + Overrides{kWsd + "iters=1"}},
-                    Example{"qwen3", "30b_a3b", "qwen3_moe",
-                            kIterations + kFewExperts + Overrides{kWsd + "iters=1"}},
-                    Example{"llama3", "8b", "llama",
-                            kSamples + kNothingToLoad + Overrides{"train.system.checkpoint.finetune=false"}},
-                    Example{"llama3", "70b", "llama", kSamples + kWarmup}),
+    ::testing::Values(
+        Example{"mixtral", "8x7b", "mixtral", kIterations},
+        Example{
+            "qwen2_5", "1_5b", "qwen2",
+            kSamples + kWarmup + kNothingToLoad +
+                Overrides{"train.system.checkpoint.ckpt_convert_save=null",
+                          "train.system.checkpoint.ckpt_convert_format=null", "train.model.finetune=false"}},
+        Example{"qwen3", "0_6b", "qwen3", kSamples + kWarmup},
+        Example{"qwen3", "14b", "qwen3", kSamples + kWarmup + Overrides{kWsd + "samples=4"}},
+        Example{"qwen3", "32b", "qwen3", kIterations + Overrides{kWsd + "iters=1"}},
+        Example{"qwen3", "30b_a3b", "qwen3_moe", kIterations + kFewExperts + Overrides{kWsd + "iters=1"}},
+        Example{"llama3", "8b", "llama",
+                kSamples + kNothingToLoad + Overrides{"train.system.checkpoint.finetune=false"}},
+        Example{"llama3", "70b", "llama", kSamples + kWarmup}),
     by_name);
 
-class OurExamples : public testing::TestWithParam<Example> {};
+class OurExamples : public ::testing::TestWithParam<Example> {};
 
 TEST_P(OurExamples, Train) {
   const Example& example = GetParam();
@@ -143,10 +139,10 @@ TEST_P(OurExamples, Train) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, OurExamples,
-    testing::Values(Example{"mixtral", "tiny", "mixtral", {}}, Example{"mixtral", "8x7b", "mixtral", {}},
-                    Example{"qwen2_5", "tiny", "qwen2", {}}, Example{"qwen2_5", "1_5b", "qwen2", {}},
-                    Example{"qwen3", "tiny", "qwen3", {}}, Example{"qwen3", "0_6b", "qwen3", {}},
-                    Example{"llama3", "tiny", "llama", {}}, Example{"llama3", "8b", "llama", {}}),
+    ::testing::Values(Example{"mixtral", "tiny", "mixtral", {}}, Example{"mixtral", "8x7b", "mixtral", {}},
+                      Example{"qwen2_5", "tiny", "qwen2", {}}, Example{"qwen2_5", "1_5b", "qwen2", {}},
+                      Example{"qwen3", "tiny", "qwen3", {}}, Example{"qwen3", "0_6b", "qwen3", {}},
+                      Example{"llama3", "tiny", "llama", {}}, Example{"llama3", "8b", "llama", {}}),
     by_name);
 
 }  // namespace

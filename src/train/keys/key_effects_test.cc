@@ -18,7 +18,7 @@
 #include "data/indexed_writer.h"
 #include "io/xxh64.h"
 #include "train/keys/train_keys.h"
-#include "train/trainer.h"
+#include "train/run_test_support.h"
 
 namespace flagscale::train {
 namespace {
@@ -98,25 +98,10 @@ std::string files_in(const std::string& folder) {
   return all;
 }
 
-uint64_t digest(const TrainStep& step) {
-  io::Xxh64 hash;
-  for (const TrainStep::State& state : step.states()) {
-    hash.update(std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
-    for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
-  }
-  return hash.digest();
-}
-
 bool data_is_mapped() { return text_of("/proc/self/maps").find(kData + "a.bin") != std::string::npos; }
 
 std::string log_of(Trainer& trainer) {
-  char* buffer = nullptr;
-  size_t size = 0;
-  std::FILE* out = open_memstream(&buffer, &size);
-  const TrainResult result = trainer.run(out);
-  std::fclose(out);
-  std::string log(buffer, size);
-  std::free(buffer);
+  auto [result, log] = testing::run_printed(trainer);
   log = std::regex_replace(log, std::regex("\\[[0-9 :-]+\\]|\\(ms\\): [0-9.]+|TFLOP/s/GPU\\): [0-9.]+"), "");
   return log + fmt::format("{} {}\n", result.iteration, result.consumed_samples);
 }
@@ -130,7 +115,7 @@ std::string seen(const Keys& keys, Isa isa = machine_isa()) {
     std::string text = fmt::format("plan: {} {} {} {} {}; data mapped: {}\n", use.weights, use.gradients,
                                    use.optimizer, use.activations, use.inputs, data_is_mapped());
     text += log_of(trainer);
-    text += fmt::format("weights and moments: {:x}\n", digest(trainer.step()));
+    text += fmt::format("weights and moments: {:x}\n", testing::digest_of(trainer.step()));
     return text + files_in(folder.run());
   } catch (const Error& error) {
     return std::string("refused: ") + error.what();
@@ -318,7 +303,7 @@ const Keys kUnseen{"async_save"};
 bool has(const Keys& keys, const std::string& key) { return std::count(keys.begin(), keys.end(), key) > 0; }
 
 // A checkpoint of the base after two of its four iterations.
-class KeyEffects : public testing::Test {
+class KeyEffects : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     set_log_level(LogLevel::kQuiet);
