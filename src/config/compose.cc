@@ -93,11 +93,10 @@ void check_interpolations(const Node& node) {
 }  // namespace
 
 NodePtr Composed::value(const std::string& path) const {
-  const NodePtr raw = select_raw(root_, path);
   try {
     return select_value(root_, path);
   } catch (const ResolutionError& error) {
-    const std::string where = describe(raw->origin);
+    const std::string where = describe(select_raw(root_, path)->origin);
     throw ResolutionError(error.exception(),
                           fmt::format("{}{}{}: {}", where, where.empty() ? "" : ": ", path, error.what()));
   }
