@@ -1,17 +1,10 @@
 #include "hub/digest.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <memory>
-#include <vector>
+#include <system_error>
 
-#include "base/error.h"
-#include "base/interrupt.h"
+#include "net/digest.h"
 
 namespace flagscale::hub {
 
@@ -22,26 +15,11 @@ bool is_digest(const std::string& name) {
 }
 
 bool matches_digest(const std::string& path, const std::string& digest) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
-  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  const bool git = digest.size() == 40;
-  EVP_DigestInit_ex(context.get(), git ? EVP_sha1() : EVP_sha256(), nullptr);
-  if (git) {
-    const std::string header = "blob " + std::to_string(std::filesystem::file_size(path));
-    EVP_DigestUpdate(context.get(), header.c_str(), header.size() + 1);
-  }
-  std::vector<char> block(size_t{1} << 20);
-  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
-    throw_if_interrupted();
-    EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(file.gcount()));
-  }
-  unsigned char sum[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  EVP_DigestFinal_ex(context.get(), sum, &size);
-  std::string hex;
-  for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", sum[i]);
-  return hex == digest;
+  if (digest.size() != 40) return net::digest_of_file(path, net::DigestKind::kSha256) == digest;
+  std::error_code failed;  // which reading tells the reason of
+  const uintmax_t size = std::filesystem::file_size(path, failed);
+  const std::string header = "blob " + std::to_string(size) + '\0';
+  return net::digest_of_file(path, net::DigestKind::kSha1, header) == digest;
 }
 
 }  // namespace flagscale::hub

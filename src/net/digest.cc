@@ -3,12 +3,15 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace flagscale::net {
 
@@ -20,19 +23,24 @@ std::string sha256_base64(std::string_view data) {
   return {text.begin(), text.begin() + size};
 }
 
-std::string sha256_hex_of_file(const std::string& path) {
+std::string digest_of_file(const std::string& path, DigestKind kind, std::string_view before) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::kResource, "cannot read {}", path);
+  if (!file) fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  FLAGSCALE_CHECK(EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  const EVP_MD* const algorithm = kind == DigestKind::kSha1 ? EVP_sha1() : EVP_sha256();
+  FLAGSCALE_CHECK(EVP_DigestInit_ex(context.get(), algorithm, nullptr) == 1);
+  EVP_DigestUpdate(context.get(), before.data(), before.size());
   std::vector<char> block(size_t{1} << 20);
-  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0)
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
+    throw_if_interrupted();
     EVP_DigestUpdate(context.get(), block.data(), static_cast<size_t>(file.gcount()));
-  if (file.bad()) fail(ErrorKind::kResource, "cannot read {}", path);
-  std::array<unsigned char, 32> digest;
-  EVP_DigestFinal_ex(context.get(), digest.data(), nullptr);
+  }
+  if (file.bad()) fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
+  unsigned char sum[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  EVP_DigestFinal_ex(context.get(), sum, &size);
   std::string hex;
-  for (const unsigned char byte : digest) hex += fmt::format("{:02x}", byte);
+  for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", sum[i]);
   return hex;
 }
 

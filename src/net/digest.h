@@ -8,7 +8,10 @@ namespace flagscale::net {
 // SHA-256 in base64, as a Content-Security-Policy names a script.
 std::string sha256_base64(std::string_view data);
 
-// SHA-256 of a file, 64 hexadecimal digits. Error{kResource} when it cannot be read.
-std::string sha256_hex_of_file(const std::string& path);
+enum class DigestKind { kSha1, kSha256 };
+
+// Of `before` and then a file's bytes, in hexadecimal digits. Error{kResource} when it cannot be read,
+// Error{kInterrupted} after Ctrl-C.
+std::string digest_of_file(const std::string& path, DigestKind kind, std::string_view before = {});
 
 }  // namespace flagscale::net

@@ -51,7 +51,7 @@ class SshLauncher : public LinkedLauncher {
     if (const auto there = programs_.find(task.host.name); there != programs_.end()) agent[0] = there->second;
     const std::vector<std::string> before = container();
     agent.insert(agent.begin(), before.begin(), before.end());
-    if (task.host.name == "localhost") return {agent, {}, {}};
+    if (task.host.is_here()) return {agent, {}, {}};
     agent.insert(agent.begin(), "exec");  // no shell stays between
     return {ssh_->argv(task.host.name, agent), {}, {}};
   }
@@ -59,8 +59,7 @@ class SshLauncher : public LinkedLauncher {
   std::string explain(const NodeTask& task, int exit_code, const std::vector<std::string>& err) override {
     if (exit_code == kNotFound || exit_code == kNotExecutable) return missing(task.host.name);
     const std::string last = err.empty() ? "" : err.back();
-    if (task.host.name == "localhost" || exit_code != kSshFailed)
-      return err.empty() ? "" : name_of(task) + ": " + last;
+    if (task.host.is_here() || exit_code != kSshFailed) return err.empty() ? "" : name_of(task) + ": " + last;
     if (const std::string line = explain_ssh_failure(task.host.name, ssh_->port(), err); !line.empty())
       return line;
     // The shared connection ended, and its session has nothing to say of it.
@@ -131,7 +130,7 @@ class SshLauncher : public LinkedLauncher {
 
   void bring_program() {
     const std::filesystem::path archive = find_archive(options_, ssh_->folder());
-    const std::string checksum = net::sha256_hex_of_file(archive);
+    const std::string checksum = net::digest_of_file(archive, net::DigestKind::kSha256);
     std::vector<std::string> needing;
     const auto asked = everywhere(hosts_, ask_for_program(checksum), answer_time());
     refuse(hosts_, asked, [&](const std::string& host, const Finished& answer) -> std::string {
