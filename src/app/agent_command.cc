@@ -18,7 +18,7 @@ void setup(CLI::App& app) {
   app.footer(
       "Examples:\n  ssh HOST flagscale agent -\n\n"
       "Started by launchers, which speak to it over stdin and stdout; it ends with them.");
-  app.callback([] { throw ExitCode{launch::run_agent(STDIN_FILENO, STDOUT_FILENO)}; });
+  app.callback([where] { throw ExitCode{launch::run_agent(STDIN_FILENO, STDOUT_FILENO)}; });
 }
 
 const Registration<Command> kAgent{"agent", {"own a rank's processes on this host (for launchers)", &setup}};

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/experiment_argument.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/run/control.h"
@@ -31,8 +32,7 @@ void attach(const std::string& experiment, int lines) {
 void setup(CLI::App& app) {
   const auto experiment = std::make_shared<std::string>();
   const auto lines = std::make_shared<int>(10);
-  app.add_option("experiment", *experiment, "its folder (exp_dir), or the name of one started here")
-      ->required();
+  add_experiment_argument(app, *experiment);
   app.add_option("-n,--lines", *lines, "of what was said before")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);

@@ -36,6 +36,17 @@ std::string engine_of(const config::Composed& composed, const std::string& given
   return engine == "yaml" && text_at(composed, "experiment.task.backend", "") == "native" ? "native" : engine;
 }
 
+std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine) {
+  std::vector<std::string> words{fs::read_symlink("/proc/self/exe"),
+                                 "run",
+                                 "--config-path",
+                                 fs::absolute(configuration.folder).lexically_normal(),
+                                 "--config-name",
+                                 configuration.name};
+  if (!engine.empty()) words.insert(words.end(), {"--engine", engine});
+  return words;
+}
+
 void run_foreign(const config::Composed& composed, const std::string& engine, const fs::path& folder,
                  bool json) {
   if (action_of(composed) != "dryrun")  // run_launched() has the others

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "config/compose.h"
 #include "launch/job.h"
@@ -12,6 +13,9 @@ namespace flagscale {
 // The engine that runs a task: `given` where it is not empty, else experiment.task.engine, else "native",
 // which is ours. "yaml" is the one that the YAML names.
 std::string engine_of(const config::Composed& composed, const std::string& given);
+
+// The words that run this configuration again, from any folder; its overrides come behind them.
+std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine);
 
 // action=dryrun: writes the job's files and prints its commands; what runs has a launcher (app/launched.h).
 // folder: the configuration's. Throws Error.

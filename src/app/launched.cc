@@ -31,10 +31,8 @@ namespace fs = std::filesystem;
 constexpr const char* kIsRank = "FLAGSCALE_LAUNCHED";
 
 std::vector<std::string> own_words(const LaunchRequest& request) {
-  const config::ComposeRequest& c = request.configuration;
-  std::vector<std::string> words{fs::read_symlink("/proc/self/exe"),        "run",           "--config-path",
-                                 fs::absolute(c.folder).lexically_normal(), "--config-name", c.name};
-  words.insert(words.end(), c.overrides.begin(), c.overrides.end());
+  std::vector<std::string> words = this_run(request.configuration, request.engine);
+  words.insert(words.end(), request.configuration.overrides.begin(), request.configuration.overrides.end());
   if (request.json) words.push_back("--json");
   return words;
 }
@@ -65,13 +63,7 @@ void add_ranks(const LaunchRequest& request, const launch::Experiment& experimen
 
 // What runs as it is: one rank, or a training's.
 launch::Job native_job(const LaunchRequest& request, const launch::Experiment& experiment) {
-  launch::Job job;
-  job.name = experiment.text("experiment.exp_name", "experiment");
-  job.task = experiment.task(), job.engine = "native";
-  job.experiment = experiment.directory();
-  job.log = job.experiment / (job.task == "train" ? "logs" : job.task + "_logs");
-  job.before_start = experiment.text("experiment.cmds.before_start");
-  job.after_stop = experiment.text("experiment.cmds.after_stop");
+  launch::Job job = launch::job_of(experiment, "native");
   job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
   if (has_ranks(experiment)) {
     add_ranks(request, experiment, job);
@@ -96,7 +88,7 @@ void check_script(const launch::Command& command) {
 
 bool is_here(const launch::Job& job) {
   for (const launch::NodeTask& node : job.nodes)
-    if (node.host.name != "localhost") return false;
+    if (!node.host.is_here()) return false;
   return true;
 }
 
@@ -110,10 +102,7 @@ bool is_here(const launch::Job& job) {
     const launch::LauncherOptions how = launch::read_launcher_options(*experiment.map("experiment.runner"));
     launcher = launch::make_launcher(how.type, how);
     launcher->prepare(job);
-    options.open_link = [&](const launch::NodeTask& task) {
-      const launch::Link link = launcher->open(task);
-      return launch::AgentLink{link.pid, link.to, link.from};
-    };
+    options.open_link = [&](const launch::NodeTask& task) { return launcher->open(task); };
     options.explain_link = [&](const launch::NodeTask& task, int code) {
       return launcher->explain(task, code);
     };
@@ -125,19 +114,20 @@ bool is_here(const launch::Job& job) {
   throw ExitCode{code};
 }
 
-bool wants_launcher(const LaunchRequest& request) {
+bool wants_launcher(const LaunchRequest& request, const launch::Experiment& experiment) {
   // One of several that another launcher has started: that one starts them again, all together.
   if (const auto rank = launch::rank_from_environment(); rank && rank->world_size > 1) return false;
   return request.detach || request.composed.value("experiment.runner.max_restarts") ||
-         request.composed.value("experiment.supervision") || has_ranks(launch::Experiment(request.composed));
+         request.composed.value("experiment.supervision") || has_ranks(experiment);
 }
 
 }  // namespace
 
 bool has_ranks(const launch::Experiment& experiment) {
   if (experiment.task() != "train" || experiment.text("experiment.task.backend") != "native") return false;
-  return experiment.number("experiment.runner.nproc_per_node", 1) > 1 ||
-         launch::hosts_of(experiment).size() > 1;
+  const std::vector<launch::Host> hosts = launch::hosts_of(experiment).list;
+  return experiment.number("experiment.runner.nproc_per_node", 1) > 1 || hosts.size() > 1 ||
+         !hosts[0].is_here();
 }
 
 bool run_launched(const LaunchRequest& request) {
@@ -151,13 +141,13 @@ bool run_launched(const LaunchRequest& request) {
     return true;
   }
   const bool foreign = request.engine != "native";
-  if (!foreign && !wants_launcher(request)) return false;
   if (foreign && request.json) return false;  // its commands, which a dry run prints
   const launch::Experiment experiment(request.composed, request.configuration.folder);
+  if (!foreign && !wants_launcher(request, experiment)) return false;
   if (!foreign) start(request, experiment, native_job(request, experiment));
   const launch::Job job = launch::make_job(request.composed, request.engine, request.configuration.folder);
   for (const launch::NodeTask& node : job.nodes)
-    if (node.host.name == "localhost") check_script(node.command);
+    if (node.host.is_here()) check_script(node.command);
   write_job_files(job);
   start(request, experiment, job);
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/experiment_argument.h"
 #include "launch/run/control.h"
 #include "launch/run/read_logs.h"
 
@@ -17,8 +18,7 @@ struct Options {
 
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("experiment", options->experiment, "its folder (exp_dir), or the name of one started here")
-      ->required();
+  add_experiment_argument(app, options->experiment);
   app.add_flag("-f,--follow", options->logs.follow, "go on until the job is over");
   app.add_option("--rank", options->logs.rank, "of this rank alone");
   app.add_option("-n,--lines", options->logs.lines, "the last ones of each rank")

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "app/command.h"
+#include "app/experiment_argument.h"
 #include "launch/run/control.h"
 
 namespace flagscale::stop_command {
@@ -22,8 +23,7 @@ void stop(const Options& options) {
 
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("experiment", options->experiment, "its folder (exp_dir), or the name of one started here")
-      ->required();
+  add_experiment_argument(app, options->experiment);
   app.add_flag("--now", options->now, "kill it, without the time in which it could save its work");
   app.add_flag("--json", options->json, "how the run ended, as one JSON object");
   app.footer(

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 
+#include "app/job.h"
 #include "app/training.h"
 #include "base/log.h"
 #include "launch/experiment.h"
@@ -14,18 +14,10 @@
 
 namespace flagscale {
 
-namespace fs = std::filesystem;
-
 namespace {
 
 std::vector<std::string> typed_again(const SubmitRequest& request) {
-  std::vector<std::string> words = {fs::read_symlink("/proc/self/exe"),
-                                    "run",
-                                    "--config-path",
-                                    fs::absolute(request.configuration.folder).lexically_normal(),
-                                    "--config-name",
-                                    request.configuration.name};
-  if (!request.engine.empty()) words.insert(words.end(), {"--engine", request.engine});
+  std::vector<std::string> words = this_run(request.configuration, request.engine);
   for (const std::string& override : request.configuration.overrides)
     if (override.compare(std::min(override.find_first_not_of('+'), override.size()), 7, "action=") != 0)
       words.push_back(override);

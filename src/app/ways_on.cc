@@ -78,14 +78,15 @@ void rethrow_with_ways_on(const Error& error, const config::Composed& composed,
 void check_ranks(const config::Composed& composed) {
   const launch::Experiment experiment(composed);
   if (has_ranks(experiment)) return;
-  const auto hosts = launch::hosts_of(experiment);
-  if (hosts.size() > 1)
+  const launch::Hosts hosts = launch::hosts_of(experiment);
+  if (!hosts.fewer.empty()) warn("{}", hosts.fewer);
+  if (hosts.list.size() > 1)
     fail(ErrorKind::kUnsupported,
          "{} names {} hosts: this engine takes another backend's layout on one; "
          "experiment.task.backend=native trains on all, experiment.runner.nnodes=1 or "
          "experiment.runner.hostfile=null "
          "takes this one",
-         experiment.place("experiment.runner.hostfile"), hosts.size());
+         experiment.place("experiment.runner.hostfile"), hosts.list.size());
   const int64_t wanted = experiment.number("experiment.runner.nproc_per_node", 1, 1);
   if (wanted > 1)
     warn("{} is {}: one process trains here (experiment.task.backend=native: as many ranks)",

@@ -66,18 +66,15 @@ NodeTask node_task(const Experiment& e, const Place& place, const Job& job, cons
     const fs::path whole = folder.empty() ? task.command.directory : task.command.directory / folder;
     path += (path.empty() ? "" : ":") + whole.string();
   }
-  if (const char* inherited = std::getenv("PYTHONPATH");
-      inherited && *inherited && place.host.name == "localhost")
+  if (const char* inherited = std::getenv("PYTHONPATH"); inherited && *inherited && place.host.is_here())
     path += ":" + std::string(inherited);
   if (!path.empty()) task.command.env.emplace("PYTHONPATH", path);
   return task;
 }
 
-Job make_job(const config::Composed& composed, const std::string& engine, const fs::path& folder,
-             bool planning) {
-  const Experiment e(composed, folder, planning);
+Job job_of(const Experiment& e, const std::string& engine) {
   Job job;
-  job.engine = adapter_name(e, engine);
+  job.engine = engine;
   job.task = e.task();
   job.experiment = e.directory();
   job.name = e.text("experiment.exp_name", job.experiment.filename().string());
@@ -86,6 +83,13 @@ Job make_job(const config::Composed& composed, const std::string& engine, const 
   job.after_stop = e.text("experiment.cmds.after_stop");
   job.ssh_port = static_cast<int>(e.number("experiment.runner.ssh_port", 22, 1));
   job.folders = {job.log, job.log / "pids"};
+  return job;
+}
+
+Job make_job(const config::Composed& composed, const std::string& engine, const fs::path& folder,
+             bool planning) {
+  const Experiment e(composed, folder, planning);
+  Job job = job_of(e, adapter_name(e, engine));
   Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e), job);
   return job;
 }

@@ -21,6 +21,8 @@ struct Host {
   std::string name;  // "localhost": this machine, reached without ssh
   int slots = 0;     // devices; 0: not said
   std::string type;  // of its devices, as the hostfile has it; "" when it has none
+
+  bool is_here() const { return name == "localhost"; }
 };
 
 // What one host starts: a foreign launcher such as torchrun, or this program itself.

@@ -87,18 +87,6 @@ int processes_on(const Experiment& e, const Host& host, std::optional<int> visib
   return static_cast<int>(std::max<int64_t>(count, 1));
 }
 
-// Of runner.type slurm, inside of an allocation: as many of its hosts as nnodes says, or all.
-std::optional<std::vector<Host>> hosts_of_allocation(const Experiment& e) {
-  auto hosts = e.text(kRunner + "type") == "slurm" ? allocated_hosts() : std::nullopt;
-  if (!hosts) return hosts;
-  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts->size())));
-  if (wanted > hosts->size())
-    warn("{} is {}, but the allocation has {} hosts: these run it", e.place(kRunner + "nnodes"), wanted,
-         hosts->size());
-  hosts->resize(std::min(hosts->size(), wanted));
-  return hosts;
-}
-
 Place place_of(const Experiment& e, const Host& host, int rank) {
   const NodePtr envs = e.map("experiment.envs");
   const NodePtr by_type = envs->find({"device_type_specific"});
@@ -120,22 +108,24 @@ Place place_of(const Experiment& e, const Host& host, int rank) {
 
 }  // namespace
 
-std::vector<Host> hosts_of(const Experiment& e) {
+Hosts hosts_of(const Experiment& e) {
   const std::string hostfile = e.text(kRunner + "hostfile");
-  if (hostfile.empty()) {
-    if (const int64_t wanted = nodes_wanted(e, 1); wanted > 1)
-      warn(
-          "{} is {}, but there is no hostfile: this machine alone runs it. Give "
-          "experiment.runner.hostfile=FILE",
-          e.place(kRunner + "nnodes"), wanted);
-    return {{"localhost", 0, ""}};
+  Hosts hosts{{{"localhost", 0, ""}}, ""};
+  std::string but = "there is no hostfile: this machine alone runs it. Give experiment.runner.hostfile=FILE";
+  int64_t otherwise = 1;
+  if (auto allocated = e.text(kRunner + "type") == "slurm" ? allocated_hosts() : std::nullopt) {
+    hosts.list = std::move(*allocated);
+    but = fmt::format("the allocation has {} hosts: these run it", hosts.list.size());
+    otherwise = static_cast<int64_t>(hosts.list.size());
+  } else if (!hostfile.empty()) {
+    hosts.list = read_hostfile(hostfile);
+    but = fmt::format("{} names {}: these run it", hostfile, hosts.list.size());
+    otherwise = static_cast<int64_t>(hosts.list.size());
   }
-  std::vector<Host> hosts = read_hostfile(hostfile);
-  const auto wanted = static_cast<size_t>(nodes_wanted(e, static_cast<int64_t>(hosts.size())));
-  if (wanted > hosts.size())
-    warn("{} is {}, but {} names {}: these run it", e.place(kRunner + "nnodes"), wanted, hostfile,
-         hosts.size());
-  hosts.resize(std::min(hosts.size(), wanted));
+  const auto wanted = static_cast<size_t>(nodes_wanted(e, otherwise));
+  if (wanted > hosts.list.size())
+    hosts.fewer = fmt::format("{} is {}, but {}", e.place(kRunner + "nnodes"), wanted, but);
+  hosts.list.resize(std::min(hosts.list.size(), wanted));
   return hosts;
 }
 
@@ -164,12 +154,10 @@ Placement placement_of(const Experiment& e) {
       fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
            placement.nodes);
     placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
-  } else if (const auto allocated = hosts_of_allocation(e)) {
-    for (const Host& host : *allocated)
-      placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
-    placement.nodes = static_cast<int>(placement.places.size());
   } else {
-    for (const Host& host : hosts_of(e))
+    const Hosts hosts = hosts_of(e);
+    if (!hosts.fewer.empty()) warn("{}", hosts.fewer);
+    for (const Host& host : hosts.list)
       placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
     placement.nodes = static_cast<int>(placement.places.size());
   }

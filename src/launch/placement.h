@@ -27,9 +27,13 @@ struct Placement {
   int port = 0;
 };
 
-// experiment.runner's hosts: those of the hostfile, as many as nnodes says ("min:max": min), else this
-// machine. Throws as read_hostfile() does.
-std::vector<Host> hosts_of(const Experiment& experiment);
+// experiment.runner's hosts: with runner.type=slurm those of the allocation around, else those of the
+// hostfile, as many as nnodes says ("min:max": min), else this machine. Throws as read_hostfile() does.
+struct Hosts {
+  std::vector<Host> list;
+  std::string fewer;  // a warning where nnodes says more; else ""
+};
+Hosts hosts_of(const Experiment& experiment);
 
 // Those hosts with what each has. With runner.type=cloud, where each node starts its own part, this machine
 // as node_rank of nnodes. Processes are the least of slots, nproc_per_node and the devices that the

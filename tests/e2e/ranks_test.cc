@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <memory>
-#include <regex>
 #include <thread>
 
 #include "comm/tcp/socket.h"
@@ -35,14 +34,6 @@ class Ranks : public Workshop {
     }
     return children;
   }
-
-  static std::vector<std::string> losses(const std::string& log) {
-    std::vector<std::string> found;
-    const std::regex loss("lm loss: ([0-9.E+-]+)");
-    for (std::sregex_iterator it(log.begin(), log.end(), loss), end; it != end; ++it)
-      found.push_back((*it)[1]);
-    return found;
-  }
 };
 
 TEST_F(Ranks, TrainAsOne) {
@@ -54,8 +45,7 @@ TEST_F(Ranks, TrainAsOne) {
   const auto alone = losses(one.out), together = losses(rank_0.out);
   ASSERT_EQ(alone.size(), 5u) << one.out;
   ASSERT_EQ(together.size(), 5u) << rank_0.out;
-  for (size_t i = 0; i < 5; ++i)
-    EXPECT_NEAR(std::stod(together[i]), std::stod(alone[i]), 2e-6 * std::stod(alone[i]));
+  for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(together[i], alone[i], 2e-6 * alone[i]);
   EXPECT_EQ(rank_1.out, "");
   EXPECT_EQ(rank_1.err, "");
 }
@@ -109,6 +99,22 @@ TEST_F(Ranks, AreStartedAndRestartedByTheProgramItself) {
   EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 3 restarts)"), std::string::npos)
       << result.err;
   EXPECT_EQ(contents("killed" + shard), contents("whole" + shard));
+}
+
+TEST_F(Ranks, AnAgentThatNobodyGivesOrdersSaysItIsThereAndEnds) {
+  const Result result = run({"agent", "-"}, folder_);
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("\"boot\""), std::string::npos) << result.out;
+}
+
+// --engine is the command's word; a rank of ours is not the YAML's engine.
+TEST_F(Ranks, RunTheEngineThatTheCommandNames) {
+  Words command = words("engine", 2);
+  command.insert(command.end(), {"++experiment.runner.nproc_per_node=2", "++experiment.task.engine=megatron",
+                                 "--engine", "native"});
+  const Result result = run(command, folder_);
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(fs::exists(folder_ / "engine/checkpoints/iter_0000002")) << result.err;
 }
 
 TEST_F(Ranks, HalfSetVariablesAreRefused) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 namespace flagscale::e2e {
 
@@ -100,6 +101,14 @@ std::vector<std::string> Workshop::left_aside(const std::string& folder) {
   for (const auto& entry : fs::recursive_directory_iterator(folder_ / folder))
     if (entry.path().filename().string().find(".tmp") != std::string::npos) names.push_back(entry.path());
   return names;
+}
+
+std::vector<double> Workshop::losses(const std::string& log) {
+  std::vector<double> found;
+  const std::regex loss("lm loss: ([0-9.E+-]+)");
+  for (std::sregex_iterator it(log.begin(), log.end(), loss), end; it != end; ++it)
+    found.push_back(std::stod((*it)[1]));
+  return found;
 }
 
 }  // namespace flagscale::e2e

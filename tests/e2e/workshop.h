@@ -30,6 +30,8 @@ class Workshop : public testing::Test {
   static void write(const std::filesystem::path& file, const std::string& text);
   // The folder's tokenizer as a pair: vocab.json and merges.txt in a folder of that name.
   static void write_vocabulary_and_merges(const std::string& folder);
+  // The losses that a training printed, by iteration.
+  static std::vector<double> losses(const std::string& log);
   // Names of the files below a folder of the workshop that a program has to clean up when it fails.
   static std::vector<std::string> left_aside(const std::string& folder);
 

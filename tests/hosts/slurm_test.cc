@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <regex>
-
 #include "launch/launcher/slurm_test_support.h"
 #include "tests/e2e/workshop.h"
 
@@ -29,14 +27,6 @@ class OnSlurm : public Workshop {
                                 "train.model.micro_batch_size=2", "train.system.logging.log_interval=1"});
     all.insert(all.end(), more.begin(), more.end());
     return all;
-  }
-
-  static std::vector<double> losses(const std::string& log) {
-    std::vector<double> found;
-    const std::regex loss("lm loss: ([0-9.E+-]+)");
-    for (std::sregex_iterator it(log.begin(), log.end(), loss), end; it != end; ++it)
-      found.push_back(std::stod((*it)[1]));
-    return found;
   }
 
   static inline std::unique_ptr<launch::TestSlurm> slurm_;

@@ -15,8 +15,6 @@
 
 namespace flagscale::launch {
 
-using Link = AgentLink;
-
 class Launcher {
  public:
   virtual ~Launcher() = default;

@@ -107,6 +107,15 @@ class OpenNode {
   int code_ = 0;
 };
 
+inline void expect_the_end_of_stdin_arrives(Launcher& launcher, const Job& job) {
+  launcher.prepare(job);
+  OpenNode node(launcher, job.nodes[0], "wait");
+  node.read_until("got wait\n");
+  node.end_stdin();
+  EXPECT_EQ(node.read_until(), "agent agent - got wait\nbye\n");
+  EXPECT_EQ(node.exit_code(), 7);
+}
+
 // What preparing the job is refused with; "" where it is not.
 inline std::string refusal(Launcher& launcher, const Job& job) {
   try {

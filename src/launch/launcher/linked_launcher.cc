@@ -31,8 +31,8 @@ std::vector<std::string> last_lines(int fd) {
 }  // namespace
 
 std::string name_of(const NodeTask& task) {
-  return task.host.name == "localhost" ? fmt::format("rank {}", task.rank)
-                                       : fmt::format("host {} (rank {})", task.host.name, task.rank);
+  return task.host.is_here() ? fmt::format("rank {}", task.rank)
+                             : fmt::format("host {} (rank {})", task.host.name, task.rank);
 }
 
 LinkedLauncher::LinkedLauncher(const LauncherOptions& options)

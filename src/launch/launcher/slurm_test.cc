@@ -153,16 +153,8 @@ TEST_F(Slurm, BytesComeThroughAtOnceAndAsTheyAre) {
 }
 
 TEST_F(Slurm, TheEndOfStdinReachesTheOtherSide) {
-  in_an_allocation([&] {
-    const Job job = job_on({"n1"});
-    const auto launcher = make_launcher("slurm", options);
-    launcher->prepare(job);
-    OpenNode node(*launcher, job.nodes[0], "wait");
-    node.read_until("got wait\n");
-    node.end_stdin();
-    EXPECT_EQ(node.read_until(), "agent agent - got wait\nbye\n");
-    EXPECT_EQ(node.exit_code(), 7);
-  });
+  in_an_allocation(
+      [&] { expect_the_end_of_stdin_arrives(*make_launcher("slurm", options), job_on({"n1"})); });
 }
 
 TEST_F(Slurm, AForeignHostIsRefused) {

@@ -23,7 +23,7 @@ inline bool has_slurm() {
 class TestSlurm {
  public:
   TestSlurm() {
-    const std::string user = getpwuid(geteuid())->pw_name, port = std::to_string(free_port_of_this_machine());
+    const std::string user = getpwuid(geteuid())->pw_name, port = std::to_string(free_port());
     std::string config =
         "ClusterName=test\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=" + port +
         "\nSlurmUser=" + user + "\nSlurmdUser=" + user +
@@ -39,8 +39,9 @@ class TestSlurm {
     for (const char* name : {"state", "n1", "n2"})
       std::filesystem::create_directory(folder.path + "/" + name);
     for (const char* name : {"n1", "n2"})
-      config += std::string("NodeName=") + name + " NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=4 Port=" +
-                std::to_string(free_port_of_this_machine()) + "\n";
+      config += std::string("NodeName=") + name +
+                " NodeHostname=localhost NodeAddr=127.0.0.1 CPUs=4 Port=" + std::to_string(free_port()) +
+                "\n";
     config += "PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP\n";
     setenv("SLURM_CONF", folder.put("slurm.conf", config).c_str(), 1);
     const auto daemon = [&](const std::vector<std::string>& words) {

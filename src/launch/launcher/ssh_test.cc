@@ -1,7 +1,9 @@
 // The ssh launcher against a real sshd, started here. Where there is none (openssh-server), what needs it is
 // skipped.
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include "base/error.h"
 #include "launch/launcher/ssh_failure.h"
@@ -70,13 +72,7 @@ TEST_F(Ssh, OneConnectionCarriesEverySession) {
 }
 
 TEST_F(Ssh, TheEndOfStdinReachesTheOtherSide) {
-  const auto launcher = make_launcher("ssh", options);
-  launcher->prepare(job);
-  OpenNode node(*launcher, job.nodes[0], "wait");
-  node.read_until("got wait\n");
-  node.end_stdin();
-  EXPECT_EQ(node.read_until(), "agent agent - got wait\nbye\n");
-  EXPECT_EQ(node.exit_code(), 7);
+  expect_the_end_of_stdin_arrives(*make_launcher("ssh", options), job);
 }
 
 TEST_F(Ssh, TheAgentSeesTheEndWhenTheClientIsKilled) {
@@ -121,7 +117,7 @@ TEST_F(Ssh, AKeyThatItDoesNotTake) {
 }
 
 TEST_F(Ssh, NobodyListens) {
-  job.ssh_port = free_port_of_this_machine();
+  job.ssh_port = free_port();
   EXPECT_EQ(refusal(*make_launcher("ssh", options), job),
             "host 127.0.0.1: nothing listens on port " + shown_port() +
                 " there: start sshd, or set experiment.runner.ssh_port to its port");

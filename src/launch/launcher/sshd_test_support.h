@@ -3,9 +3,6 @@
 // namespace, and a client configuration that knows it. Nothing of this machine's or this user's ssh is read
 // or changed.
 
-#include <arpa/inet.h>
-#include <sys/socket.h>
-
 #include <fstream>
 #include <stdexcept>
 #include <string>
@@ -13,6 +10,7 @@
 
 #include "launch/launcher/child.h"
 #include "launch/launcher/launcher_test_support.h"
+#include "launch/placement.h"
 
 namespace flagscale::launch {
 
@@ -20,18 +18,6 @@ inline std::string sshd_program() {  // "" where there is none
   for (const char* path : {"/usr/sbin/sshd", "/usr/local/sbin/sshd", "/sbin/sshd"})
     if (access(path, X_OK) == 0) return path;
   return {};
-}
-
-inline int free_port_of_this_machine() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  bind(fd, reinterpret_cast<sockaddr*>(&address), size);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  close(fd);
-  return ntohs(address.sin_port);
 }
 
 class TestSshd {
@@ -42,7 +28,7 @@ class TestSshd {
       : address_(address) {
     key("host"), key("user"), key("stranger");
     folder.put("authorized_keys", text("user.pub"));
-    port = which_port != 0 ? which_port : free_port_of_this_machine();
+    port = which_port != 0 ? which_port : free_port();
     folder.put("sshd_config", "Port " + std::to_string(port) + "\nListenAddress " + address + "\nHostKey " +
                                   folder.path + "/host\nAuthorizedKeysFile " + folder.path +
                                   "/authorized_keys\nPidFile none\nUsePAM no\nStrictModes no\n"

@@ -87,9 +87,6 @@ int run_to_the_end(const Job& job, const RunOptions& options, bool shown, std::f
   }
 }
 
-// -- in the background
-// ----------------------------------------------------------------------------------------
-
 // In the child: a session of its own, no terminal, what it says in a file beside the ranks' output.
 void leave_terminal(const fs::path& log) {
   setsid();

@@ -64,9 +64,6 @@ bool Supervisor::all_gone() const {
   return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.gone; });
 }
 
-// -- starting
-// -------------------------------------------------------------------------------------------------
-
 void Supervisor::open(size_t i) {
   Rank& rank = ranks_[i];
   const AgentLink link = open_link_(*rank.task);
@@ -97,9 +94,6 @@ void Supervisor::start_all() {
     rank.link->order(order);
   }
 }
-
-// -- what the ranks say
-// ---------------------------------------------------------------------------------------
 
 void Supervisor::receive(size_t i) {
   Rank& rank = ranks_[i];
@@ -197,9 +191,6 @@ void Supervisor::reap_ways() {
     if (!rank.link && rank.way > 0 && waitpid(rank.way, nullptr, WNOHANG) != 0) rank.way = 0;
 }
 
-// -- failing and ending
-// ---------------------------------------------------------------------------------------
-
 void Supervisor::blame(size_t i, const std::string& what, int code) {
   culprit_ = i;
   code_ = code;
@@ -276,9 +267,6 @@ void Supervisor::settle() {
   }
 }
 
-// -- silence
-// --------------------------------------------------------------------------------------------------
-
 void Supervisor::look_for_silence(Clock::time_point now) {
   if (ending_ || (state_ != RunState::kRunning && state_ != RunState::kHung)) return;
   std::optional<size_t> worst;
@@ -313,9 +301,6 @@ void Supervisor::write_hang_report() {
   if (options_.on_hang == OnHang::kRestart && hung_ && !ending_)
     fail_rank(*hung_, "hung", kHungGrace, 1, false);
 }
-
-// -- the loop
-// -------------------------------------------------------------------------------------------------
 
 void Supervisor::keep_time() {
   const auto now = Clock::now();
