@@ -2,6 +2,7 @@
 
 #include <execinfo.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -47,12 +48,11 @@ void beat(Phase phase, int64_t iteration) {
   static std::atomic<int64_t> beats = 0;  // ranks may be threads
   if (file < 0) return;
   char line[96];
-  const int length = std::snprintf(
-      line, sizeof line, "%s %lld %d %lld %d\n", kPhases[static_cast<size_t>(phase)].data(),
-      static_cast<long long>(iteration), getpid(), static_cast<long long>(++beats), stack_signal.load());
+  const auto end =
+      fmt::format_to_n(line, sizeof line, "{} {} {} {} {}\n", kPhases[static_cast<size_t>(phase)], iteration,
+                       getpid(), ++beats, stack_signal.load());
   // A beat that cannot be written is one that is not seen; the work itself goes on.
-  if (length > 0) [[maybe_unused]]
-    const ssize_t written = pwrite(file, line, static_cast<size_t>(length), 0);
+  [[maybe_unused]] const ssize_t written = pwrite(file, line, end.size, 0);
 }
 
 void install_stack_signal() {

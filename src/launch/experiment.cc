@@ -57,7 +57,7 @@ NodePtr Experiment::value(const std::string& path) const {
 }
 
 NodePtr Experiment::map(const std::string& path) const {
-  const NodePtr node = value(path);
+  NodePtr node = value(path);
   if (!node) return Node::map();
   if (node->kind != Kind::kMap)
     fail(ErrorKind::kConfig, "{} must be a mapping, got {}", place(path), config::name(node->kind));
@@ -115,7 +115,7 @@ fs::path Experiment::directory() const {
 
 fs::path Experiment::checkout(const std::string& script) const {
   if (const char* given = std::getenv("FLAGSCALE_ROOT"); given && *given) return absolute_path(given);
-  const fs::path here = fs::current_path();
+  fs::path here = fs::current_path();
   if (script.empty() || fs::path(script).is_absolute()) return here;
   for (const fs::path& start : {folder_.empty() ? here : fs::absolute(folder_).lexically_normal(), here})
     for (fs::path at = start;; at = at.parent_path()) {

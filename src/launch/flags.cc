@@ -55,7 +55,8 @@ std::string hydra_string(const std::string& text) {
     const bool before_quote = i + backslashes == text.size() || text[i + backslashes] == '\'';
     // Hydra reads backslashes as escapes only in front of a quote.
     quoted += std::string(before_quote ? 2 * backslashes : backslashes, '\\');
-    if ((i += backslashes) == text.size()) break;
+    i += backslashes;
+    if (i == text.size()) break;
     quoted += text[i] == '\'' ? "\\'" : std::string(1, text[i]);
   }
   return quoted + "'";

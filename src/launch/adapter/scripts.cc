@@ -20,7 +20,7 @@ using config::NodePtr;
 const std::string kRouter = "flagscale/serve/run_disagg_xpyd_router.py";
 
 std::string entrypoint_of(const Experiment& e) {
-  const std::string script = e.text("experiment.task.entrypoint");
+  std::string script = e.text("experiment.task.entrypoint");
   if (script.empty())
     fail(ErrorKind::kConfig,
          "required value experiment.task.entrypoint is not set: the script that the task runs");

@@ -29,7 +29,7 @@ void set_path(const NodePtr& section, const std::string& key, const std::filesys
 }
 
 NodePtr section_of(const NodePtr& tree, const std::string& key) {
-  const NodePtr section = tree->find({key});
+  NodePtr section = tree->find({key});
   if (section && section->kind == Kind::kMap) return section;
   tree->set({key}, Node::map());
   return tree->find({key});

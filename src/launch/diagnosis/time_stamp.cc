@@ -28,6 +28,7 @@ class Reader {
     }
     return value;
   }
+  bool number(int digits, int& value) { return (value = number(digits), value >= 0); }
   double fraction() {
     double value = 0, scale = 0.1;
     if ((peek() != '.' && peek() != ',') || !is_digit(peek(1))) return 0;
@@ -70,21 +71,19 @@ std::optional<Date> date_before(std::string_view line, size_t end, int year) {
   if (end >= 10) {
     Reader reader(line, end - 10);
     Date date;
-    date.year = reader.number(4);
-    const char mark = reader.peek();
-    if (date.year >= 0 && (reader.take('-') || reader.take('/'))) {
-      date.month = reader.number(2);
-      if (date.month >= 0 && reader.take(mark) && (date.day = reader.number(2)) >= 0) return date;
+    if (reader.number(4, date.year)) {
+      const char mark = reader.peek();
+      if ((reader.take('-') || reader.take('/')) && reader.number(2, date.month) && reader.take(mark) &&
+          reader.number(2, date.day))
+        return date;
     }
   }
   Date date{year, 0, 0};
   Reader dashed(line, end - 5);
-  date.month = dashed.number(2);
-  if (date.month >= 0 && dashed.take('-') && (date.day = dashed.number(2)) >= 0) return date;
+  if (dashed.number(2, date.month) && dashed.take('-') && dashed.number(2, date.day)) return date;
   Reader glog(line, end - 4);
   const char level = line[end - 5];
-  date.month = glog.number(2);
-  if (date.month >= 0 && (date.day = glog.number(2)) >= 0 &&
+  if (glog.number(2, date.month) && glog.number(2, date.day) &&
       std::string_view("IWEFD").find(level) != std::string_view::npos)
     return date;
   static constexpr std::array<std::string_view, 12> kMonths{"Jan", "Feb", "Mar", "Apr", "May", "Jun",

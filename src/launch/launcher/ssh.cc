@@ -93,7 +93,7 @@ class SshLauncher : public LinkedLauncher {
   }
 
   std::string not_reached(const std::string& host, const std::vector<std::string>& err) const {
-    const std::string line = explain_ssh_failure(host, ssh_->port(), err);
+    std::string line = explain_ssh_failure(host, ssh_->port(), err);
     if (!line.empty()) return line;
     return fmt::format("host {}: ssh failed: {}", host, err.empty() ? "it says nothing" : err.back());
   }

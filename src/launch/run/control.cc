@@ -78,7 +78,7 @@ std::string describe(const RunStatus& run) {
 
 fs::path find_experiment(const std::string& wanted) {
   std::error_code ignored;
-  const fs::path folder = fs::absolute(wanted).lexically_normal();
+  fs::path folder = fs::absolute(wanted).lexically_normal();
   if (fs::exists(records_folder(folder), ignored)) return folder;
   std::vector<fs::path> found;
   std::vector<std::string> names;

@@ -14,7 +14,7 @@ class ReadLogs : public RunningJobTest {
     std::FILE* out = std::tmpfile();
     print_logs(query_job(path("exp")), options, out);
     std::string text(static_cast<size_t>(std::ftell(out)), ' ');
-    std::rewind(out);
+    EXPECT_EQ(std::fseek(out, 0, SEEK_SET), 0);
     EXPECT_EQ(std::fread(text.data(), 1, text.size(), out), text.size());
     std::fclose(out);
     return text;

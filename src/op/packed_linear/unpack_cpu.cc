@@ -1,4 +1,5 @@
 // A slice of a panel is widened to fp32 in L1, then laid where the piece has its columns. Bound by writing.
+#include "base/check.h"
 #include "op/packed_linear/unpacked_linear.h"
 #include "op/packed_linear/widen_simd.h"
 
@@ -39,6 +40,7 @@ template <class V, class T>
 void slice(const UnpackArgs& args, int64_t group, int64_t panel, int64_t k) {
   alignas(64) float values[kSlice * kPanel];
   const int64_t in = args.out.dims[0] / args.groups, n = in - k < kSlice ? in - k : kSlice;
+  FLAGSCALE_CHECK(n > 0);
   const int64_t first = group * (args.packed.dims[0] / args.groups) + args.first / kPanel;
   const uint8_t* const from = args.packed.ptr<const uint8_t>() + (first + panel) * args.packed.dims[1];
   if (info(args.packing).bits > 0)

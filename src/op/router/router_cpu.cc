@@ -49,7 +49,7 @@ int64_t highest(const S* x, int64_t n, const bool* taken) {
 template <class S>
 void leave_groups_out(const RouterSpec& spec, const S* x, int64_t n, bool* taken) {
   const int64_t size = n / spec.groups;
-  S rank[kMostExperts];
+  S rank[kMostExperts] = {};
   bool kept[kMostExperts] = {};
   for (int g = 0; g < spec.groups; ++g) {
     bool none[kMostExperts] = {};
@@ -64,7 +64,7 @@ void leave_groups_out(const RouterSpec& spec, const S* x, int64_t n, bool* taken
 
 template <class S>
 void choose(const RouterArgs& args, const S* scores, int64_t n, int32_t* experts) {
-  S x[kMostExperts];
+  S x[kMostExperts] = {};
   bool taken[kMostExperts] = {};
   for (int64_t i = 0; i < n; ++i)
     x[i] = scores[i] + (args.bias.defined() ? args.bias.ptr<const S>()[i] : S(0));
