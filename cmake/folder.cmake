@@ -23,6 +23,8 @@ function(flagscale_kernels prefix)
     target_link_libraries(${prefix}_${isa} PUBLIC flagscale_settings)
     # g++ 12 takes the undefined lanes inside its own intrinsics for uninitialised variables (GCC bug 105593).
     target_compile_options(${prefix}_${isa} PRIVATE ${FLAGSCALE_FLAGS_${isa}} -O3 -Wno-uninitialized -Wno-maybe-uninitialized)
+    flagscale_together(${prefix}_${isa})
+    set_target_properties(${prefix}_${isa} PROPERTIES UNITY_BUILD_UNIQUE_ID FLAGSCALE_FILE)
     target_compile_definitions(${prefix}_${isa} PRIVATE FLAGSCALE_ISA=${isa} FLAGSCALE_ISA_ENUM=Isa::${FLAGSCALE_ENUM_${isa}})
   endforeach()
 endfunction()

@@ -1,9 +1,9 @@
 #pragma once
 // SIMD vectors for kernel files. Included by *_cpu.cc only: each such file is compiled once for every
 // instruction set, with FLAGSCALE_ISA naming it (scalar, avx2, avx512, avx512bf16), and puts its kernels in
-// namespace FLAGSCALE_ISA:
+// namespace FLAGSCALE_ISA, in one of the file's own (files that compile together may name things alike):
 //
-//   namespace flagscale::op::FLAGSCALE_ISA { namespace {
+//   namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE { namespace {
 //   template <class V, class T> void rows(...) { V x = V::load(p); ... }
 //   } }
 //
@@ -15,6 +15,9 @@
 
 #ifndef FLAGSCALE_ISA
 #error "kernel/simd.h is for *_cpu.cc files, which CMake compiles once an instruction set"
+#endif
+#ifndef FLAGSCALE_FILE
+#define FLAGSCALE_FILE file  // compiled by itself
 #endif
 
 #include <immintrin.h>

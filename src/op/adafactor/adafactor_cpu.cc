@@ -3,7 +3,7 @@
 #include "op/adafactor/adafactor.h"
 #include "op/adamw/step_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr float kEpsilon = 1e-30f, kLeastScale = 1e-3f;
@@ -195,4 +195,4 @@ void adafactor(KernelContext& context, const AdafactorArgs& args) {
 const CpuKernel<AdafactorArgs> kKernel{kAdafactor, kIsa, &adafactor, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

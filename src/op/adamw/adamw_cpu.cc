@@ -3,7 +3,7 @@
 #include "op/adamw/adamw.h"
 #include "op/adamw/step_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -69,4 +69,4 @@ const CpuKernel<GradNormArgs> kNormKernel{kGradNorm, kIsa, &grad_norm, &grad_nor
 const CpuKernel<AdamWArgs> kUpdateKernel{kAdamW, kIsa, &adamw};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

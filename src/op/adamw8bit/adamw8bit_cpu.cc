@@ -3,7 +3,7 @@
 #include "op/adamw8bit/adamw8bit.h"
 #include "op/adamw8bit/dynamic_map.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr DynamicMap kMap;
@@ -101,4 +101,4 @@ void adamw8bit(KernelContext& context, const AdamW8bitArgs& args) {
 const CpuKernel<AdamW8bitArgs> kKernel{kAdamW8bit, kIsa, &adamw8bit};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/argmax/argmax.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -27,4 +27,4 @@ void run(KernelContext& context, const ArgmaxArgs& args) {
 const CpuKernel<ArgmaxArgs> kKernel{kArgmax, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

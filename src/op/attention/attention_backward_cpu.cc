@@ -9,7 +9,7 @@
 
 #include "op/attention/attention_blocks.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 template <class S>
@@ -248,4 +248,4 @@ size_t workspace(const AttentionBackwardArgs& args, int threads) {
 const CpuKernel<AttentionBackwardArgs> kKernel{kAttentionBackward, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

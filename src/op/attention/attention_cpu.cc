@@ -3,7 +3,7 @@
 // between its two products. Bound by arithmetic: 4 head_dim flops a visible pair.
 #include "op/attention/attention_blocks.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 // Queries of a unit: enough rows to hide the work on the keys.
@@ -142,4 +142,4 @@ size_t workspace(const AttentionArgs& args, int threads) {
 const CpuKernel<AttentionArgs> kKernel{kAttention, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -2,7 +2,7 @@
 #include "kernel/simd.h"
 #include "op/cross_entropy/cross_entropy.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -83,4 +83,4 @@ const CpuKernel<CrossEntropyArgs> kKernel{kCrossEntropy, kIsa, &run};
 const CpuKernel<PutRowsArgs> kPutRowsKernel{kPutRows, kIsa, &put_rows};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

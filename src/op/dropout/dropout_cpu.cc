@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/dropout/dropout.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -80,4 +80,4 @@ void run(KernelContext& context, const DropoutArgs& args) {
 const CpuKernel<DropoutArgs> kKernel{kDropout, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

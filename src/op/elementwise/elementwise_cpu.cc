@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/elementwise/elementwise.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -68,4 +68,4 @@ const CpuKernel<ZeroArgs> kZeroKernel{kZero, kIsa, &zero};
 const CpuKernel<CastArgs> kCastKernel{kCast, kIsa, &cast};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/embedding/embedding.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -57,4 +57,4 @@ const CpuKernel<EmbeddingArgs> kForward{kEmbedding, kIsa, &forward};
 const CpuKernel<EmbeddingBackwardArgs> kBackward{kEmbeddingBackward, kIsa, &backward};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/expert_rows/expert_rows.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -113,4 +113,4 @@ const CpuKernel<GatherArgs> kGatherKernel{kGather, kIsa, &gather};
 const CpuKernel<GatherWeightsArgs> kGatherWeightsKernel{kGatherWeights, kIsa, &gather_weights};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -2,7 +2,7 @@
 #include "kernel/simd.h"
 #include "op/gated_add/gated_add.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -60,4 +60,4 @@ const CpuKernel<GatedAddArgs> kForward{kGatedAdd, kIsa, &forward};
 const CpuKernel<GatedAddBackwardArgs> kBackward{kGatedAddBackward, kIsa, &backward};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

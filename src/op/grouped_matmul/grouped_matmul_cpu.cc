@@ -3,7 +3,7 @@
 #include "op/grouped_matmul/grouped_matmul.h"
 #include "op/matmul/product_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 // `rows` rows of x from `first` on, seen as a matrix.
@@ -108,4 +108,4 @@ size_t workspace(const GroupedMatmulArgs& args, int threads) {
 const CpuKernel<GroupedMatmulArgs> kKernel{kGroupedMatmul, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

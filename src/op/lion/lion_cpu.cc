@@ -2,7 +2,7 @@
 #include "op/adamw/step_simd.h"
 #include "op/lion/lion.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 // Twice, so that the least denormal number comes out as 1 too; 0 stays 0.
@@ -34,4 +34,4 @@ void lion(KernelContext& context, const LionArgs& args) {
 const CpuKernel<LionArgs> kKernel{kLion, kIsa, &lion};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

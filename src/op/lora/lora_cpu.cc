@@ -5,7 +5,7 @@
 #include "kernel/simd.h"
 #include "op/lora/lora.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -181,4 +181,4 @@ size_t workspace(const LoraArgs& args, int) {
 const CpuKernel<LoraArgs> kKernel{kLora, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

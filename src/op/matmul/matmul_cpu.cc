@@ -1,7 +1,7 @@
 // One product; product_simd.h says how.
 #include "op/matmul/product_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 void run(KernelContext& context, const MatmulArgs& args) {
@@ -49,4 +49,4 @@ const CpuKernel<MatmulArgs> kKernel{kMatmul, kIsa, &run, &workspace};
 const CpuKernel<BiasGradArgs> kBiasKernel{kBiasGrad, kIsa, &bias_grad};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

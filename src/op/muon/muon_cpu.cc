@@ -2,7 +2,7 @@
 #include "op/adamw/step_simd.h"
 #include "op/muon/muon.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr int64_t kBlock = 16384;  // a sum of squares in fp32; sums of blocks in fp64
@@ -75,4 +75,4 @@ const CpuKernel<MuonSumArgs> kSumKernel{kMuonSum, kIsa, &sum};
 const CpuKernel<MuonApplyArgs> kApplyKernel{kMuonApply, kIsa, &apply};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

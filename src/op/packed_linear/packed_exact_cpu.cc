@@ -3,7 +3,7 @@
 #include "op/packed_linear/drive_simd.h"
 #include "op/packed_linear/widen_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 struct Widened {
@@ -103,4 +103,4 @@ void run_rows(KernelContext& context, const PackedRowsArgs& args) {
 const CpuKernel<PackedRowsArgs> kRowsKernel{kPackedRows, kIsa, &run_rows};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -6,7 +6,7 @@
 #include "op/packed_linear/drive_simd.h"
 #include "op/packed_linear/quantised_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr int kTallest = F32::kLanes == 16 ? 6 : F32::kLanes == 8 ? 2 : 1;
@@ -198,4 +198,4 @@ size_t workspace(const PackedLinearArgs& args, int threads) {
 const CpuKernel<PackedLinearArgs> kKernel{kPackedLinearInt8, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -2,7 +2,7 @@
 // are multiplied as pairs where the processor can and the caller lets x be rounded, else widened to fp32.
 #include "op/packed_linear/drive_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 // Rows whose accumulators fit the registers: 12 x 2 of 32; 3 x 4 of 16; one at a time without vectors.
@@ -167,4 +167,4 @@ size_t workspace(const PackedLinearArgs& args, int threads) {
 const CpuKernel<PackedLinearArgs> kKernel{kPackedLinear, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -3,7 +3,7 @@
 #include "op/packed_linear/unpacked_linear.h"
 #include "op/packed_linear/widen_simd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr int64_t kSlice = 128;  // elements along k: 16 kB widened
@@ -70,4 +70,4 @@ void run(KernelContext& context, const UnpackArgs& args) {
 const CpuKernel<UnpackArgs> kKernel{kUnpack, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -11,7 +11,7 @@
 #include "op/paged_attention/page_products.h"
 #include "op/paged_attention/paged_attention.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 constexpr int64_t kRows = 24, kChunk = 256, kSlots = 512;
@@ -346,4 +346,4 @@ size_t workspace(const PagedAttentionArgs& args, int threads) {
 const CpuKernel<PagedAttentionArgs> kKernel{kPagedAttention, kIsa, &run, &workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

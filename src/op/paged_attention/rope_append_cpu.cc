@@ -6,7 +6,7 @@
 #include "op/paged_attention/paged_attention.h"
 #include "op/rope/rotate.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 // Elements of a page's head from x, and the scale of an int8 one, to be multiplied with them.
@@ -85,4 +85,4 @@ void run(KernelContext& context, const RopeAppendArgs& args) {
 const CpuKernel<RopeAppendArgs> kKernel{kRopeAppend, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

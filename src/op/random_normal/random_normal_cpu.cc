@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/random_normal/random_normal.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -105,4 +105,4 @@ void run(KernelContext& context, const RandomNormalArgs& args) {
 const CpuKernel<RandomNormalArgs> kKernel{kRandomNormal, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

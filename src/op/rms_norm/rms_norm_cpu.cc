@@ -4,7 +4,7 @@
 #include "kernel/simd.h"
 #include "op/rms_norm/rms_norm.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -119,4 +119,4 @@ const CpuKernel<RmsNormArgs> kForward{kRmsNorm, kIsa, &forward};
 const CpuKernel<RmsNormBackwardArgs> kBackward{kRmsNormBackward, kIsa, &backward, &backward_workspace};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

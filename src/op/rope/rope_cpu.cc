@@ -2,7 +2,7 @@
 #include "op/rope/rope.h"
 #include "op/rope/rotate.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 void run(KernelContext& context, const RopeArgs& args) {
@@ -24,4 +24,4 @@ void run(KernelContext& context, const RopeArgs& args) {
 const CpuKernel<RopeArgs> kKernel{kRope, kIsa, &run};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

@@ -3,7 +3,7 @@
 #include "kernel/simd.h"
 #include "op/router/router.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -187,4 +187,4 @@ const CpuKernel<RouterStatisticsArgs> kStatistics{kRouterStatistics, kIsa, &stat
 const CpuKernel<RouterBackwardArgs> kBackward{kRouterBackward, kIsa, &backward};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

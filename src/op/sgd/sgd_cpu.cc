@@ -2,7 +2,7 @@
 #include "op/adamw/step_simd.h"
 #include "op/sgd/sgd.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 void sgd(KernelContext& context, const SgdArgs& args) {
@@ -30,4 +30,4 @@ void sgd(KernelContext& context, const SgdArgs& args) {
 const CpuKernel<SgdArgs> kKernel{kSgd, kIsa, &sgd};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE

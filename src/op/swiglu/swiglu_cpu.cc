@@ -2,7 +2,7 @@
 #include "kernel/simd.h"
 #include "op/swiglu/swiglu.h"
 
-namespace flagscale::op::FLAGSCALE_ISA {
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -53,4 +53,4 @@ const CpuKernel<SwigluArgs> kForward{kSwiglu, kIsa, &forward};
 const CpuKernel<SwigluBackwardArgs> kBackward{kSwigluBackward, kIsa, &backward};
 
 }  // namespace
-}  // namespace flagscale::op::FLAGSCALE_ISA
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE
