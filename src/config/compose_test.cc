@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <regex>
 
@@ -206,6 +207,33 @@ TEST(Compose, AMergeThatPyYamlsVersionsReadDifferentlyIsRefused) {
                            "m: &m {lr: 1}\nn: &n {lr: 2}\nk: {<<: [*m, *n], lr: 3}",
                            "k: {<<: {\xe4\xb8\x96: 1, \xe4\xb8\x96: 2}}"})
     EXPECT_EQ(message(text), "") << text;
+}
+
+TEST(Compose, ShownYamlReadsBackAsTheSameText) {
+  const NodePtr root = Node::map();
+  std::map<std::string, std::string> texts;
+  for (unsigned code = 0; code < 0x11000; code += code < 0x3000 || code >= 0xfe00 ? 1 : 0x100) {
+    if (code >= 0xd800 && code < 0xe000) continue;  // surrogates, no characters of their own
+    std::string character;
+    if (code < 0x80)
+      character = {static_cast<char>(code)};
+    else if (code < 0x800)
+      character = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+    else if (code < 0x10000)
+      character = {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 63)),
+                   static_cast<char>(0x80 | (code & 63))};
+    else
+      character = {static_cast<char>(0xf0), static_cast<char>(0x80 | (code >> 12 & 63)),
+                   static_cast<char>(0x80 | (code >> 6 & 63)), static_cast<char>(0x80 | (code & 63))};
+    texts[fmt::format("k{:x}", code)] = "a" + character + "b";
+  }
+  for (const auto& [key, text] : texts) root->set({key}, Node::string(text));
+  const NodePtr read = parse_yaml(to_yaml(root), "f.yaml");
+  for (const auto& [key, text] : texts) {
+    const NodePtr value = read->find({key});
+    ASSERT_TRUE(value) << key;
+    EXPECT_EQ(value->text, text) << key;
+  }
 }
 
 // The cases of the shared FlagScale examples, compared as their check_config.py does.

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
+#include <string_view>
+#include <utility>
 
 #include "config/resolve.h"
 #include "config/yaml_scalar.h"
@@ -12,19 +15,30 @@ namespace {
 
 constexpr size_t kMaxLeaves = 200000;  // interpolations can repeat a container without end
 
-std::string json_string(const std::string& text) {
+// Takes the character that text starts with, where it is one that YAML has no raw text for: a control, an end
+// of line, a byte order mark, or what is no character.
+std::optional<unsigned> take_unprintable(std::string_view& text) {
+  static constexpr std::pair<std::string_view, unsigned> kOthers[] = {
+      {"\u2028", 0x2028}, {"\u2029", 0x2029}, {"\ufeff", 0xfeff}, {"\ufffe", 0xfffe}, {"\uffff", 0xffff}};
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto taken = [&](size_t bytes, unsigned code) { return (text.remove_prefix(bytes), code); };
+  if (byte(0) < 0x20 || byte(0) == 0x7f) return taken(1, byte(0));
+  if (byte(0) == 0xc2 && byte(1) >= 0x80 && byte(1) < 0xa0) return taken(2, byte(1));
+  for (const auto& [bytes, code] : kOthers)
+    if (text.starts_with(bytes)) return taken(bytes.size(), code);
+  return std::nullopt;
+}
+
+std::string json_string(std::string_view text) {
   std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\')
-      result += {'\\', c};
-    else if (c == '\n')
-      result += "\\n";
-    else if (c == '\t')
-      result += "\\t";
-    else if (static_cast<unsigned char>(c) < 0x20)
-      result += fmt::format("\\u{:04x}", c);
-    else
-      result += c;
+  while (!text.empty()) {
+    if (const auto code = take_unprintable(text)) {
+      result += *code == '\n' ? "\\n" : *code == '\t' ? "\\t" : fmt::format("\\u{:04x}", *code);
+      continue;
+    }
+    if (text[0] == '"' || text[0] == '\\') result += '\\';
+    result += text[0];
+    text.remove_prefix(1);
   }
   return result + "\"";
 }
