@@ -1,5 +1,5 @@
-// A training under a launcher: ranks, agents and launchers killed at random moments, and it ends with the
-// same bits as one that was left alone. FLAGSCALE_KILLS kills (ctest -L soak: 100).
+// A training of four ranks under a launcher: ranks, agents and launchers killed at random moments, and it
+// ends with the same bits as one that was left alone. FLAGSCALE_KILLS kills (ctest -L soak: 100).
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
+#include "launch/placement.h"
 #include "launch/record/run_status.h"
 #include "launch/run/control.h"
 #include "launch/run/run_job.h"
@@ -44,17 +45,28 @@ class Launched : public testing::Test {
     return folder_ / name;
   }
 
+  // As `flagscale run` starts them. What a rank has is a fourth of each global batch.
   launch::Job job(const fs::path& run) const {
     launch::Job job;
     job.name = "small", job.task = "train", job.engine = "native";
     job.experiment = run / "out", job.log = run / "out/logs";
     job.max_restarts = 3;
-    launch::NodeTask& node = job.nodes.emplace_back();
-    node.host.name = "localhost";
-    node.command.argv = program({"train", "aquila", folder_ / "small.yaml"});
-    node.command.env = {{"FLAGSCALE_THREADS", "2"}};
-    node.command.directory = run;
-    node.output = job.log / "host_0_localhost.output";
+    const std::string port = std::to_string(launch::free_port());
+    for (int r = 0; r < kRanks; ++r) {
+      launch::NodeTask& node = job.nodes.emplace_back();
+      const std::string rank = std::to_string(r), size = std::to_string(kRanks);
+      node.rank = r;
+      node.host.name = "localhost";
+      node.command.argv =
+          program({"train", "aquila", folder_ / "small.yaml", "train.model.global_batch_size=8",
+                   "train.model.rampup_batch_size=[4,4,24]", "train.model.train_samples=120"});
+      node.command.env = {{"FLAGSCALE_THREADS", "1"}, {"RANK", rank},
+                          {"LOCAL_RANK", rank},       {"WORLD_SIZE", size},
+                          {"LOCAL_WORLD_SIZE", size}, {"MASTER_ADDR", "localhost"},
+                          {"MASTER_PORT", port}};
+      node.command.directory = run;
+      node.output = job.log / ("host_" + rank + "_localhost.output");
+    }
     return job;
   }
 
@@ -116,6 +128,16 @@ class Launched : public testing::Test {
     return false;
   }
 
+  // Until the launcher has started all ranks again, or has ended.
+  static bool starts_again(const fs::path& run, int restarts, pid_t launcher, std::optional<int>& code) {
+    while (!(code = ended(launcher))) {
+      const RunStatus status = status_of(run);
+      if (status.restarts > restarts && status.state != RunState::kRestarting) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return false;
+  }
+
   static double time_until_all_is_gone(const fs::path& run) {
     const RunStatus status = status_of(run);
     const auto start = Clock::now();
@@ -129,39 +151,47 @@ class Launched : public testing::Test {
     return wanted ? std::atoi(wanted) : otherwise;
   }
 
+  static constexpr int kRanks = 4;
   const TemporaryFolder temporary_;
   const fs::path folder_ = temporary_.path;
   std::mt19937 random_{std::random_device{}()};
   std::chrono::microseconds took_{};
 };
 
+// Each kill is one of a rank or an agent of a job that runs, or is being started again.
 TEST_F(Launched, KilledRanksAndAgentsLeaveTheSameBits) {
   const auto expected = undisturbed();
   const int enough = wanted_kills(6);
-  int kills = 0, jobs = 0;
+  int kills = 0, agents = 0, jobs = 0, unnamed = 0;
   while (kills < enough && !HasFailure()) {
     ++jobs;
     const fs::path run = fresh("killed");
     const pid_t launcher = launch_job(job(run));
     std::optional<int> code;
+    std::string killed;
     for (int here = 0; here < 3 && !(code = ended(launcher));) {
       std::this_thread::sleep_for(moment(took_ / 2));
       const RunStatus status = status_of(run);
-      if (status.ranks.empty()) continue;
-      const launch::RankStatus& rank = status.ranks[0];
+      const size_t rank = std::uniform_int_distribution<size_t>(0, kRanks - 1)(random_);
       const bool agent = kills % 4 == 3;
-      if (!send_signal(agent ? rank.agent : rank.process, SIGKILL)) continue;
-      ++kills, ++here;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the record names the next process
+      if (status.ranks.empty()) continue;
+      if (!send_signal(agent ? status.ranks[rank].agent : status.ranks[rank].process, SIGKILL)) continue;
+      ++kills, ++here, agents += agent;
+      killed += " " + std::to_string(rank) + (agent ? " (agent)" : "");
+      if (!starts_again(run, status.restarts, launcher, code)) break;
+      unnamed += !status_of(run).culprit.starts_with("rank " + std::to_string(rank) + " on localhost");
     }
     while (!code && !(code = ended(launcher))) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     const RunStatus status = status_of(run);
+    SCOPED_TRACE("killed were the ranks" + killed);
     EXPECT_EQ(*code, 0) << status.culprit;
     EXPECT_EQ(status.state, RunState::kCompleted);
     EXPECT_FALSE(anything_left(status));
     expect_same_bits(expected, newest_checkpoint(run));
   }
-  std::printf("%d kills of ranks and agents in %d jobs\n", kills, jobs);
+  std::printf("%d kills, %d of them of agents, in %d jobs of %d ranks; %d times another rank was blamed\n",
+              kills, agents, jobs, kRanks, unnamed);
+  EXPECT_LE(unnamed, enough / 50) << "the rank that was killed is the culprit";
 }
 
 TEST_F(Launched, AKilledLauncherLeavesNothingAndTheSameCommandGoesOnToTheSameBits) {
