@@ -47,11 +47,14 @@ void run_other(const config::Composed& composed, const std::string& type, bool j
 }
 
 struct Request : TrainingRequest {
-  std::string engine;
+  std::string engine, on_hang;
   bool detach = false;
 };
 
-void run(const Request& request) {
+void run(Request request) {
+  // As an override it goes wherever the configuration does: to a batch system, into the record.
+  if (!request.on_hang.empty())
+    request.configuration.overrides.push_back("++experiment.supervision.on_hang=" + request.on_hang);
   const config::Composed composed = config::compose(request.configuration);
   if (run_submitted({composed, request.configuration, request.engine, request.detach})) return;
   if (run_launched({composed, request.configuration, engine_of(composed, request.engine), request.detach,
@@ -78,6 +81,10 @@ void setup(CLI::App& app) {
                  "native (this program), yaml (the engine that the YAML names), or a foreign engine's name");
   app.add_flag("--detach", request->detach,
                "leave it running in the background (flagscale ps, logs, attach, stop)");
+  app.add_option(
+         "--on-hang", request->on_hang,
+         "of a rank that no longer gets on: report its stack and the others' (the default), or restart")
+      ->check(CLI::IsMember({"report", "restart"}));
   app.add_flag("--json", request->json, "results as JSON objects; log lines go to stderr");
   app.footer(
       "Examples:\n  flagscale run --config-path examples/aquila/conf --config-name train action=dryrun\n"

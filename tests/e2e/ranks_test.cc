@@ -101,6 +101,31 @@ TEST_F(Ranks, AreStartedAndRestartedByTheProgramItself) {
   EXPECT_EQ(contents("killed" + shard), contents("whole" + shard));
 }
 
+// A rank that is stopped in the middle of a step: reported, and with --on-hang restart ended and started
+// again.
+TEST_F(Ranks, ThatHangAreStartedAgainWhereThatIsAskedFor) {
+  Words command = words("hangs", 100000);
+  for (const char* more : {"++experiment.runner.nproc_per_node=2", "++experiment.runner.max_restarts=1",
+                           "++experiment.supervision.limits.step=1", "--on-hang", "restart"})
+    command.push_back(more);
+  Child child(program(command), {.folder = folder_});
+  const fs::path pid = folder_ / "hangs/logs/pids/host_1_localhost.pid";
+  const auto step = [] { return contents("hangs/logs/host_0_localhost.output").find("iteration"); };
+  while (child.running() && step() == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const int rank_1 = std::atoi(contents(pid).c_str());
+  ASSERT_GT(rank_1, 1);
+  kill(rank_1, SIGSTOP);
+  while (child.running() && std::atoi(contents(pid).c_str()) == rank_1)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  child.signal(SIGINT);
+  const Result result = child.wait();
+  EXPECT_EQ(result.code, 130) << result.err;
+  EXPECT_NE(result.err.find("every rank's stack is in"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 1 restarts)"), std::string::npos)
+      << result.err;
+}
+
 TEST_F(Ranks, AnAgentThatNobodyGivesOrdersSaysItIsThereAndEnds) {
   const Result result = run({"agent", "-"}, folder_);
   EXPECT_EQ(result.code, 0) << result.err;
