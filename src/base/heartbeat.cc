@@ -11,20 +11,34 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <string>
+#include <utility>
 
 namespace flagscale {
 
 namespace {
 
 std::atomic<int> stack_signal{0};
+std::mutex metrics_mutex;  // ranks may be threads
+std::string metrics_text;
 
-int heartbeat_file() {
+int open_heartbeat_file() {
   const char* folder = std::getenv("FLAGSCALE_HEARTBEATS");
   if (folder == nullptr || *folder == '\0') return -1;
   const char* rank = std::getenv("RANK");
   const std::string path = std::string(folder) + "/rank_" + (rank != nullptr && *rank != '\0' ? rank : "0");
   return open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+}
+
+int heartbeat_file() {
+  static const int file = open_heartbeat_file();
+  return file;
+}
+
+std::string metrics_now() {
+  const std::lock_guard lock(metrics_mutex);
+  return metrics_text;
 }
 
 // Only calls that are safe in a handler: backtrace() was loaded before.
@@ -44,15 +58,20 @@ void print_stack(int) {
 }  // namespace
 
 void beat(Phase phase, int64_t iteration) {
-  static const int file = heartbeat_file();
-  static std::atomic<int64_t> beats = 0;  // ranks may be threads
-  if (file < 0) return;
-  char line[96];
-  const auto end =
-      fmt::format_to_n(line, sizeof line, "{} {} {} {} {}\n", kPhases[static_cast<size_t>(phase)], iteration,
-                       getpid(), ++beats, stack_signal.load());
+  static std::atomic<int64_t> beats = 0;
+  if (heartbeat_file() < 0) return;
+  const std::string line = fmt::format("{} {} {} {} {}{}\n", kPhases[static_cast<size_t>(phase)], iteration,
+                                       getpid(), ++beats, stack_signal.load(), metrics_now());
   // A beat that cannot be written is one that is not seen; the work itself goes on.
-  [[maybe_unused]] const ssize_t written = pwrite(file, line, end.size, 0);
+  [[maybe_unused]] const ssize_t written = pwrite(heartbeat_file(), line.data(), line.size(), 0);
+}
+
+void report_metrics(std::span<const Metric> metrics) {
+  if (heartbeat_file() < 0) return;
+  std::string text;
+  for (const Metric& metric : metrics) text += fmt::format(" {}={:.9g}", metric.name, metric.value);
+  const std::lock_guard lock(metrics_mutex);
+  metrics_text = std::move(text);
 }
 
 void install_stack_signal() {

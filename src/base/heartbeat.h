@@ -4,10 +4,13 @@
 //
 // The protocol, for any language: FLAGSCALE_HEARTBEATS is a folder; a process keeps one line in the file
 // rank_<RANK, or 0> there, always written at its beginning:
-//   <phase> <iteration> <pid> <beats so far> <a signal that makes it print its stacks, or 0>\n
-// Whoever watches allows each phase its own time between two beats.
+//   <phase> <iteration> <pid> <beats so far> <a signal that makes it print its stacks, or 0>[
+//   <name>=<number>]…\n
+// Whoever watches allows each phase its own time between two beats. The names are what the process measures
+// of its work, as of that iteration; they go into the run's record.
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 namespace flagscale {
@@ -16,6 +19,13 @@ enum class Phase { kStart, kLoad, kFirstStep, kStep, kEvaluation, kSave };
 inline constexpr std::string_view kPhases[] = {"start", "load", "first_step", "step", "evaluation", "save"};
 
 void beat(Phase phase, int64_t iteration = 0);
+
+struct Metric {
+  std::string_view name;  // without blanks and '='
+  double value = 0;
+};
+// Goes along with every beat from the next one on, until it is called again.
+void report_metrics(std::span<const Metric> metrics);
 
 // A signal (the line names it) makes each thread that gets it print its stack on stderr and go on.
 void install_stack_signal();

@@ -297,6 +297,18 @@ struct Trainer::Run {
     if (events && at.iteration % options.tensorboard_log_interval == 0) events->step(report(batch, outcome));
   }
 
+  // For whoever started this process. Seconds: of this iteration alone, without evaluation and saves.
+  void tell_metrics(int64_t batch, const Outcome& outcome, double seconds) const {
+    if (!ranks.first()) return;
+    std::vector<Metric> metrics{
+        {"consumed_samples", static_cast<double>(at.consumed_samples)},
+        {"learning_rate", learning_rate(options.lr, at.schedule_samples)},
+        {"tokens_per_second", static_cast<double>(batch * options.seq_length) / seconds}};
+    if (outcome.loss) metrics.push_back({"lm_loss", *outcome.loss});
+    if (outcome.norm) metrics.push_back({"grad_norm", *outcome.norm});
+    report_metrics(metrics);
+  }
+
   void print(const std::string& line) {
     if (!ranks.first()) return;
     Progress::clear_line();
@@ -398,6 +410,7 @@ struct Trainer::Run {
       return true;
     }
     say_drained();
+    const auto start = Clock::now();
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
     const float norm = step->gradient_norm();
@@ -407,6 +420,7 @@ struct Trainer::Run {
     ++interval_iterations;
     write_events(batch, outcome);
     log(batch, outcome);
+    tell_metrics(batch, outcome, seconds_since(start));
     stop_if_diverged();
     return true;
   }

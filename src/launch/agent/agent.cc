@@ -312,7 +312,8 @@ class Agent {
       send({.kind = Report::Kind::kBeat,
             .text = beat.source,
             .phase = beat.phase,
-            .iteration = beat.iteration});
+            .iteration = beat.iteration,
+            .metrics = beat.metrics});
   }
 
   void wait() const {

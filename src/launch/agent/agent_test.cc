@@ -7,11 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/heartbeat.h"
@@ -209,6 +212,7 @@ TEST(Heartbeats, AreReadAsTheProgramWritesThem) {
     setenv("FLAGSCALE_HEARTBEATS", folder.path.c_str(), 1);
     setenv("RANK", "5", 1);
     beat(Phase::kFirstStep);
+    report_metrics(std::vector<Metric>{{"lm_loss", 2.5}, {"grad_norm", std::nan("")}});
     beat(Phase::kStep, 12);
     _exit(0);
   }
@@ -222,6 +226,8 @@ TEST(Heartbeats, AreReadAsTheProgramWritesThem) {
   EXPECT_EQ(beat->iteration, 12);
   EXPECT_EQ(beat->pid, child);
   EXPECT_EQ(beat->beats, 2);
+  EXPECT_EQ(beat->metrics.at("lm_loss"), 2.5);
+  EXPECT_TRUE(std::isnan(beat->metrics.at("grad_norm")));
 }
 
 TEST(Heartbeats, HalfALineIsNone) {
@@ -230,6 +236,8 @@ TEST(Heartbeats, HalfALineIsNone) {
   EXPECT_FALSE(parse_beat("r", "dance 1 2 3 0\n"));
   EXPECT_FALSE(parse_beat("r", ""));
   EXPECT_TRUE(parse_beat("r", "step 1 2 3 0\nleft over of a longer line"));
+  EXPECT_EQ(parse_beat("r", "step 1 2 3 0 a=1 b= =2 c c=x\nd=3")->metrics,
+            (std::map<std::string, double>{{"a", 1}}));
 }
 
 TEST(Heartbeats, AreNewsOnce) {

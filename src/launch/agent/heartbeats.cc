@@ -1,6 +1,7 @@
 #include "launch/agent/heartbeats.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -19,6 +20,13 @@ std::optional<Beat> parse_beat(const std::string& source, std::string_view text)
   fields >> beat.phase >> beat.iteration >> beat.pid >> beat.beats >> beat.stack_signal;
   const bool known = std::find(std::begin(kPhases), std::end(kPhases), beat.phase) != std::end(kPhases);
   if (fields.fail() || !known || beat.pid <= 0) return {};
+  for (std::string word; fields >> word;) {
+    const size_t equals = word.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == word.size()) continue;
+    char* end = nullptr;
+    const double value = std::strtod(word.c_str() + equals + 1, &end);
+    if (end == word.c_str() + word.size()) beat.metrics[word.substr(0, equals)] = value;
+  }
   return beat;
 }
 

@@ -18,6 +18,7 @@ struct Beat {
   int pid = 0;
   int64_t beats = 0;
   int stack_signal = 0;  // 0: it prints no stacks
+  std::map<std::string, double> metrics = {};
 };
 
 // A line of such a file; none where it is not whole.

@@ -1,6 +1,7 @@
 #include "launch/agent/messages.h"
 
 #include <array>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -120,6 +121,7 @@ std::string to_json(const Report& report) {
   for (const auto& [name, text] : texts)
     if (!text.empty()) json[name] = text;
   if (report.kind == Report::Kind::kBeat) json["iteration"] = report.iteration;
+  if (!report.metrics.empty()) json["metrics"] = report.metrics;
   if (report.kind == Report::Kind::kExited)
     json.update({{"code", report.status.code}, {"signal", report.status.signal}});
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -134,6 +136,10 @@ Report read_report(std::string_view text) {
     report.host = json.value("host", ""), report.boot = json.value("boot", "");
     report.cgroup = json.value("cgroup", ""), report.text = json.value("text", "");
     report.phase = json.value("phase", ""), report.iteration = json.value("iteration", int64_t{0});
+    if (const auto metrics = json.find("metrics"); metrics != json.end())
+      for (const auto& [name, value] : metrics->items())  // JSON has no NaN: it is null
+        report.metrics[name] =
+            value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
     report.status = {json.value("code", 0), json.value("signal", 0)};
     return report;
   });

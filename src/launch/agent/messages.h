@@ -2,6 +2,7 @@
 // What a launcher orders and an agent reports, as JSON in frames (frames.h).
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,7 @@ struct Report {
     kRefused,  // it could not be started: text says why
     kExited,   // the command ended: status. What it left running is being ended
     kGone,     // nothing of the tree runs any more; text names what could not be killed
-    kBeat,     // a heartbeat: text is its source, phase and iteration
+    kBeat,     // a heartbeat: text is its source; phase, iteration, metrics
     kStacks,   // text
     kTick,
   };
@@ -46,6 +47,7 @@ struct Report {
   ProcessId process = {};
   std::string host = {}, boot = {}, cgroup = {}, text = {}, phase = {};
   int64_t iteration = 0;
+  std::map<std::string, double> metrics = {};  // as the process names them; they may be NaN
   ExitStatus status = {};
 };
 

@@ -38,7 +38,11 @@ constexpr const char* kTables[] = {
       run INTEGER REFERENCES runs, rank INTEGER, host TEXT, slots INTEGER, device_type TEXT, argv TEXT, env TEXT,
       directory TEXT, output TEXT, agent_host TEXT, agent_pid INTEGER, agent_start INTEGER, pid INTEGER,
       pid_start INTEGER, cgroup TEXT, exit_code INTEGER, signal INTEGER, phase TEXT, iteration INTEGER,
-      PRIMARY KEY (run, rank)))"};
+      PRIMARY KEY (run, rank)))",
+    // Of an iteration that a restart does again, the last time counts.
+    R"(CREATE TABLE IF NOT EXISTS metrics (
+      run INTEGER REFERENCES runs, rank INTEGER, time REAL, iteration INTEGER, name TEXT, value REAL,
+      PRIMARY KEY (run, rank, iteration, name)) WITHOUT ROWID)"};
 
 double unix_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -209,6 +213,19 @@ void RunRecord::progress(int rank, const std::string& phase, int64_t iteration) 
   files_->keeping([&] {
     files_->database.run("UPDATE ranks SET phase = ?, iteration = ? WHERE run = ? AND rank = ?",
                          {phase, iteration, id(), int64_t{rank}});
+  });
+}
+
+void RunRecord::metrics(int rank, int64_t iteration, const std::map<std::string, double>& values) {
+  files_->keeping([&] {
+    const double time = unix_time();
+    Json line{{"iteration", iteration}};
+    for (const auto& [name, value] : values) {
+      files_->database.run("INSERT OR REPLACE INTO metrics VALUES (?,?,?,?,?,?)",
+                           {id(), int64_t{rank}, time, iteration, name, value});
+      line[name] = value;
+    }
+    files_->line("metrics", rank, line);
   });
 }
 

@@ -1,9 +1,10 @@
 #pragma once
-// What is kept of an experiment's runs, in <exp_dir>/records: runs.sqlite (a row a run, a row a rank) and
+// What is kept of an experiment's runs, in <exp_dir>/records: runs.sqlite (a row a run, a rank, a metric) and
 // events.jsonl, to which a line is added for whatever happens. One process writes: the run's launcher.
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,6 +34,8 @@ class RunRecord {
   void started(int rank, const ProcessId& process, const std::string& cgroup);
   void exited(int rank, const ExitStatus& status);
   void progress(int rank, const std::string& phase, int64_t iteration);
+  // What a rank measured of its work: a value that is no number is kept as NULL.
+  void metrics(int rank, int64_t iteration, const std::map<std::string, double>& values);
   void culprit(const std::string& what);
   void restarts(int count);
   void state(RunState state);

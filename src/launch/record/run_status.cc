@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "launch/record/run_record.h"
@@ -46,6 +47,20 @@ RunStatus read_run(const Database::Row& row) {
   return run;
 }
 
+// The last that a rank reported. Records from before there were any have no such table.
+void read_metrics(Database& database, RunStatus& run) {
+  if (database.query("SELECT 1 FROM sqlite_master WHERE name = 'metrics'").empty()) return;
+  const auto rows = database.query(
+      "SELECT iteration, name, value FROM metrics WHERE run = ?1 AND time = (SELECT MAX(time) FROM metrics "
+      "WHERE run = ?1)",
+      {run.id});
+  for (const auto& row : rows) {
+    const bool number = !std::holds_alternative<std::monostate>(row[2]);
+    run.measured = integer(row[0]);
+    run.metrics[text(row[1])] = number ? real(row[2]) : std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 fs::path state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   const char* home = std::getenv("HOME");
@@ -81,6 +96,7 @@ std::optional<RunStatus> last_run(const fs::path& experiment) {
       "phase, iteration FROM ranks WHERE run = ? ORDER BY rank",
       {run.id});
   for (const auto& row : ranks) run.ranks.push_back(read_rank(row));
+  read_metrics(database, run);
   run.here = run.host == machine_name();
   run.launcher_runs = run.here && run.boot == boot_id() && runs(run.launcher);
   if (!is_over(run.state) && run.here && !run.launcher_runs) {
@@ -104,6 +120,10 @@ std::string to_json(const RunStatus& run) {
   if (!run.culprit.empty()) json["culprit"] = run.culprit;
   json["restarts"] = run.restarts, json["max_restarts"] = run.max_restarts;
   json["launcher"] = {{"host", run.host}, {"pid", run.launcher.pid}};
+  if (!run.metrics.empty()) {
+    json["metrics"]["iteration"] = run.measured;
+    for (const auto& [name, value] : run.metrics) json["metrics"][name] = value;
+  }
   for (const RankStatus& rank : run.ranks) {
     nlohmann::ordered_json one{{"rank", rank.rank}, {"host", rank.host}, {"output", rank.output.string()}};
     if (rank.process.pid != 0) one["pid"] = rank.process.pid;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ struct RunStatus {
   bool here = false;           // its launcher is, or was, a process of this machine since it was started
   bool launcher_runs = false;  // known only where `here`
   std::vector<RankStatus> ranks;
+  std::map<std::string, double> metrics;  // the last that a rank reported, of iteration `measured`
+  int64_t measured = 0;
 };
 
 // None where there is no record. A run whose launcher was killed is failed. Throws Error for a record that

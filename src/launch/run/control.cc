@@ -71,6 +71,10 @@ std::string describe(const RunStatus& run) {
       text += fmt::format(", {} {}", rank.phase, rank.iteration);
       break;
     }
+  if (const auto loss = run.metrics.find("lm_loss"); loss != run.metrics.end())
+    text += fmt::format(", lm loss {:.4f}", loss->second);
+  if (const auto speed = run.metrics.find("tokens_per_second"); speed != run.metrics.end())
+    text += fmt::format(", {:.0f} tokens/s", speed->second);
   if (!run.culprit.empty() && (run.state == RunState::kFailed || run.state == RunState::kRestarting))
     text += "\n" + run.culprit;
   return text;

@@ -67,6 +67,25 @@ TEST_F(Hang, ALongSaveIsNone) {
   EXPECT_EQ(report(), "");
 }
 
+TEST_F(Hang, WhatARankMeasuresIsOnRecord) {
+  const std::string script = R"(
+    echo "step 3 $$ 1 0 lm_loss=2.5 speed=nan broken= =1 word" > $FLAGSCALE_HEARTBEATS/rank_0; sleep 0.6
+    echo "step 9 $$ 2 0 lm_loss=1.25 speed=7e3" > $FLAGSCALE_HEARTBEATS/rank_0)";
+  EXPECT_EQ(run(job({script})).code, 0);
+  const RunStatus status = query_job(path("exp"));
+  EXPECT_EQ(status.measured, 9);
+  EXPECT_EQ(status.metrics, (std::map<std::string, double>{{"lm_loss", 1.25}, {"speed", 7000}}));
+  EXPECT_NE(to_json(status).find(R"("metrics":{"iteration":9,"lm_loss":1.25,"speed":7000.0})"),
+            std::string::npos)
+      << to_json(status);
+  EXPECT_NE(describe(status).find(", lm loss 1.2500"), std::string::npos) << describe(status);
+  const std::string events = file("exp/records/events.jsonl");
+  EXPECT_NE(events.find(R"("rank":0,"iteration":3,"lm_loss":2.5,"speed":null})"), std::string::npos)
+      << events;
+  EXPECT_NE(events.find(R"("rank":0,"iteration":9,"lm_loss":1.25,"speed":7000.0})"), std::string::npos)
+      << events;
+}
+
 TEST_F(Hang, ProgressIsOnRecord) {
   EXPECT_EQ(run(job({std::string(kBeats) + "beat evaluation 42; sleep 0.6"})).code, 0);
   const RunStatus status = query_job(path("exp"));

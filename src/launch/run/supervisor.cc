@@ -28,7 +28,7 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr double kPeersGrace = 10;  // s, for ranks that wait for one that has failed
 constexpr double kHungGrace = 2;    // s, for a rank that no longer gets on
-constexpr Seconds kStacksWithin{3}, kNoteProgress{1};
+constexpr Seconds kStacksWithin{3}, kNoteProgress{1}, kKeepMetrics{10};
 constexpr int kUsageMistake = 2;  // our own exit code for what a restart cannot mend (base/error.h)
 
 std::chrono::steady_clock::duration ticks(double seconds) {
@@ -82,6 +82,7 @@ void Supervisor::start_all() {
     rank.status.reset(), rank.surely_gone.reset();
     rank.watch.reset();
     rank.phase.clear();
+    rank.metrics.clear(), rank.measured = -1, rank.kept.reset();
     output_.forget(i);
     if (!rank.link) open(i);
     rank.gone = false;
@@ -136,6 +137,7 @@ void Supervisor::on_report(size_t i, const Report& report) {
     case Report::Kind::kExited:
       rank.status = report.status;
       rank.watch.reset();
+      keep_metrics(rank);
       if (!rank.phase.empty()) record_.progress(rank.task->rank, rank.phase, rank.iteration);
       record_.exited(rank.task->rank, report.status);
       if (report.status.code != 0 && !ending_)
@@ -151,11 +153,7 @@ void Supervisor::on_report(size_t i, const Report& report) {
         warn("{}: processes {} could not be killed: they wait in the kernel", place(i), report.text);
       return;
     case Report::Kind::kBeat:
-      if (rank.watch) rank.watch->beat(report.text, report.phase, report.iteration, now);
-      rank.phase = report.phase, rank.iteration = report.iteration;
-      if (now - rank.noted < kNoteProgress) return;
-      rank.noted = now;
-      return record_.progress(rank.task->rank, rank.phase, rank.iteration);
+      return on_beat(rank, report);
     case Report::Kind::kStacks:
       if (!hang_) return;
       hang_->text += fmt::format("== {}\n{}\n", place(i), report.text);
@@ -164,6 +162,25 @@ void Supervisor::on_report(size_t i, const Report& report) {
     case Report::Kind::kTick:
       return;
   }
+}
+
+void Supervisor::on_beat(Rank& rank, const Report& report) {
+  const auto now = Clock::now();
+  if (rank.watch) rank.watch->beat(report.text, report.phase, report.iteration, now);
+  if (!report.metrics.empty() && report.iteration != rank.measured)
+    rank.metrics = report.metrics, rank.measured = report.iteration;
+  if (!rank.kept || now - *rank.kept >= kKeepMetrics) keep_metrics(rank);
+  rank.phase = report.phase, rank.iteration = report.iteration;
+  if (now - rank.noted < kNoteProgress) return;
+  rank.noted = now;
+  record_.progress(rank.task->rank, rank.phase, rank.iteration);
+}
+
+// What is new since the last time.
+void Supervisor::keep_metrics(Rank& rank) {
+  if (rank.metrics.empty()) return;
+  record_.metrics(rank.task->rank, rank.measured, std::exchange(rank.metrics, {}));
+  rank.kept = Clock::now();
 }
 
 // The connection is closed: for an agent on this machine its keeper has ended, or is ending, all that ran.

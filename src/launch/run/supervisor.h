@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,7 +48,10 @@ class Supervisor {
     std::optional<Watch> watch;
     std::string phase;  // of its last heartbeat
     int64_t iteration = 0;
-    Clock::time_point noted;  // when that was last written
+    Clock::time_point noted;                // when that was last written
+    std::map<std::string, double> metrics;  // that are not on record yet
+    int64_t measured = -1;                  // the iteration that they are of
+    std::optional<Clock::time_point> kept;  // when they were last written
   };
 
   void start_all();
@@ -56,6 +60,8 @@ class Supervisor {
   void on_signal(int number);
   void receive(size_t rank);
   void on_report(size_t rank, const Report& report);
+  void on_beat(Rank& rank, const Report& report);
+  void keep_metrics(Rank& rank);
   void on_link_lost(size_t rank, const std::string& what);
   void reap_ways();
   void keep_time();
