@@ -49,6 +49,9 @@ int signals_as_file() {
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+// What the control groups of this agent's trees are called: `own` is no other agent's, now or earlier.
+std::string group_names(const ProcessId& own) { return fmt::format("flagscale-{}-{}-", own.pid, own.start); }
+
 class Agent {
  public:
   Agent(int in, int out) : in_(in), writer_(out), out_(out), signals_(signals_as_file()) {
@@ -113,7 +116,7 @@ class Agent {
     try {
       open_files();
       make_job_files();
-      cgroup_ = Cgroup::make(fmt::format("flagscale-{}-{}-{}", own_.pid, own_.start, ++starts_));
+      cgroup_ = Cgroup::make(group_names(own_) + std::to_string(++starts_));
       start_next();
     } catch (const Error& error) {
       cgroup_.remove();
@@ -362,6 +365,7 @@ namespace {
 
 // Waits for the agent proper and then ends whatever it left: nothing, unless it was killed itself.
 int keep_watch(int agent) {
+  const ProcessId id = process_id(agent);  // our child, so it is there until it is waited for
   int status = 0;
   while (waitpid(agent, &status, 0) < 0 && errno == EINTR) continue;
   for (auto left = descendants(getpid()); !left.empty(); left = descendants(getpid())) {
@@ -369,6 +373,7 @@ int keep_watch(int agent) {
     while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+  Cgroup::remove_all(group_names(id));
   return exit_status(status).code;
 }
 

@@ -4,9 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <sstream>
 #include <string_view>
+#include <thread>
 
 namespace flagscale::launch {
 
@@ -61,8 +64,19 @@ void Cgroup::kill() const {
   if (!folder_.empty()) write_word(folder_ / "cgroup.kill", "1");
 }
 
-void Cgroup::remove() const {
-  if (!folder_.empty()) rmdir(folder_.c_str());
+bool Cgroup::remove() const { return folder_.empty() || rmdir(folder_.c_str()) == 0 || errno != EBUSY; }
+
+void Cgroup::remove_soon() const {
+  for (int looks = 0; !remove() && looks < 200; ++looks)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
+void Cgroup::remove_all(const std::string& prefix) {
+  std::error_code ignored;
+  const fs::path parent = own_cgroup();
+  if (parent.empty()) return;
+  for (const auto& entry : fs::directory_iterator(parent, ignored))
+    if (entry.path().filename().string().starts_with(prefix)) Cgroup(entry.path()).remove();
 }
 
 }  // namespace flagscale::launch

@@ -74,10 +74,10 @@ int end_leftovers(const fs::path& experiment) {
     if (rank.agent_host != run->host || runs(rank.agent)) continue;
     const Cgroup cgroup{rank.cgroup};
     cgroup.kill();
-    cgroup.remove();
     for (const ProcessId& process : descendants(rank.process.pid))
       if (runs(rank.process)) ended += send_signal(process, SIGKILL);
     ended += send_signal(rank.process, SIGKILL);
+    cgroup.remove_soon();
   }
   return ended;
 }

@@ -23,7 +23,8 @@ class ExperimentLock {
 };
 
 // What a run left that nobody owns any more, as its launcher and agents were killed together: by control
-// groups and by processes that are still those of the record. Ends it by SIGKILL; returns how many.
+// groups and by processes that are still those of the record. Ends it by SIGKILL, and removes the groups that
+// are empty then; returns how many.
 int end_leftovers(const std::filesystem::path& experiment);
 
 }  // namespace flagscale::launch

@@ -42,6 +42,7 @@ RunStatus stop_job(const fs::path& experiment, bool now, double patience) {
   if (!run.here && !is_over(run.state))
     fail(ErrorKind::kUnsupported, "{} was started on {}: stop it there", experiment.string(), run.host);
   if (!run.here || run.boot != boot_id()) return run;
+  if (!run.launcher_runs) end_leftovers(experiment);
   send_signal(run.launcher, SIGTERM);
   if (now) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));  // two signals at once are one

@@ -40,6 +40,45 @@ class Ownership : public RunningJobTest {
   }
 };
 
+// Control groups that stay behind are nobody's: they are gone after whatever could have left one.
+TEST_F(Ownership, NoControlGroupIsLeft) {
+  const auto killed =
+      [&](std::initializer_list<size_t> those) {  // below the launcher: 0 the keeper, 1 the agent
+        std::filesystem::remove(path("head"));
+        const pid_t launcher = launch(job({kFamily}));
+        family();
+        soon([&] { return query_job(path("exp")).ranks.at(0).process.pid != 0; });
+        const std::filesystem::path group = query_job(path("exp")).ranks.at(0).cgroup;
+        const auto below = descendants(launcher);
+        if (those.size() == 0) kill(launcher, SIGKILL);
+        for (const size_t i : those) send_signal(below.at(i), SIGSTOP);
+        for (const size_t i : those) send_signal(below.at(i), SIGKILL);
+        wait_for(launcher);
+        return group;
+      };
+  const auto gone = [](const std::filesystem::path& group) {
+    return soon([&] { return !std::filesystem::exists(group); });
+  };
+  const std::filesystem::path group = killed({1});
+  if (group.empty()) GTEST_SKIP() << "no control groups may be made here";
+  EXPECT_TRUE(gone(group)) << "the keeper removes it";
+  EXPECT_TRUE(gone(killed({}))) << "the agent does";
+  EXPECT_TRUE(gone(killed({0, 1}))) << "the launcher does";
+
+  const pid_t launcher = launch(job({kFamily}));
+  agent_of(path("exp"));
+  soon([&] { return query_job(path("exp")).state == RunState::kRunning; });
+  const std::filesystem::path left = query_job(path("exp")).ranks.at(0).cgroup;
+  const auto below = descendants(launcher);
+  kill(launcher, SIGSTOP);
+  for (const size_t i : {0u, 1u}) send_signal(below.at(i), SIGKILL);
+  kill(launcher, SIGKILL);
+  wait_for(launcher);
+  EXPECT_TRUE(std::filesystem::exists(left)) << "nobody was there to do it";
+  EXPECT_EQ(stop_job(path("exp")).state, RunState::kFailed);
+  EXPECT_FALSE(std::filesystem::exists(left)) << "a stop does, as the next run would";
+}
+
 TEST_F(Ownership, AStopEndsTheWholeTree) {
   const pid_t launcher = launch(job({kFamily}));
   const auto members = family();

@@ -66,6 +66,7 @@ bool Supervisor::all_gone() const {
 
 void Supervisor::open(size_t i) {
   Rank& rank = ranks_[i];
+  rank.cgroup.remove();
   const AgentLink link = open_link_(*rank.task);
   rank.link = std::make_unique<RankLink>(link);
   rank.way = link.pid;
@@ -125,6 +126,7 @@ void Supervisor::on_report(size_t i, const Report& report) {
     case Report::Kind::kStarted:
       rank.process = report.process, rank.started = true;
       rank.watch.emplace(options_.limits).start(now);
+      if (rank.local) rank.cgroup = Cgroup(report.cgroup);
       record_.started(rank.task->rank, report.process, report.cgroup);
       if (!ending_ && std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.started; })) {
         enter(RunState::kRunning);
@@ -184,10 +186,12 @@ void Supervisor::keep_metrics(Rank& rank) {
 }
 
 // The connection is closed: for an agent on this machine its keeper has ended, or is ending, all that ran.
+// Where the keeper was killed as well its control group is left.
 void Supervisor::on_link_lost(size_t i, const std::string& what) {
   Rank& rank = ranks_[i];
   rank.link.reset();
   output_.flush(i);
+  rank.cgroup.kill();
   if (rank.gone) return;
   int status = 0;
   if (rank.way > 0 && waitpid(rank.way, &status, 0) == rank.way) rank.way = 0;
@@ -378,6 +382,7 @@ void Supervisor::part() {
   const auto waits = [](const Rank& rank) { return rank.way > 0; };
   for (reap_ways(); std::any_of(ranks_.begin(), ranks_.end(), waits) && Clock::now() < end; reap_ways())
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  for (const Rank& rank : ranks_) rank.cgroup.remove_soon();
 }
 
 int Supervisor::run(int signals) {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/agent/cgroup.h"
 #include "launch/job.h"
 #include "launch/record/run_record.h"
 #include "launch/run/live_output.h"
@@ -42,6 +43,7 @@ class Supervisor {
     std::unique_ptr<RankLink> link;
     pid_t way = 0;  // the child that was the link, until it is reaped
     ProcessId agent, process;
+    Cgroup cgroup;  // on this machine
     bool local = false, started = false, gone = true;
     std::optional<ExitStatus> status;
     std::optional<Clock::time_point> surely_gone;  // a host that is out of reach
