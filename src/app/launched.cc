@@ -2,12 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 
 #include "app/command.h"
 #include "app/job.h"
+#include "app/rank_tasks.h"
 #include "app/training.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -27,9 +29,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// In a rank's environment: it is the work itself.
-constexpr const char* kIsRank = "FLAGSCALE_LAUNCHED";
-
 std::vector<std::string> own_words(const LaunchRequest& request) {
   std::vector<std::string> words = this_run(request.configuration, request.engine);
   words.insert(words.end(), request.configuration.overrides.begin(), request.configuration.overrides.end());
@@ -37,36 +36,15 @@ std::vector<std::string> own_words(const LaunchRequest& request) {
   return words;
 }
 
-// The training's ranks, each this program again, as torchrun would start them.
-void add_ranks(const LaunchRequest& request, const launch::Experiment& experiment, launch::Job& job) {
-  const launch::Placement placement = launch::placement_of(experiment);
-  int world = 0;
-  for (const launch::Place& place : placement.places) world += place.processes;
-  for (const launch::Place& place : placement.places)
-    for (int local = 0; local < place.processes; ++local) {
-      launch::NodeTask& node = job.nodes.emplace_back();
-      node.rank = static_cast<int>(job.nodes.size()) - 1;
-      node.host = place.host;
-      node.command.argv = own_words(request);
-      node.command.env = place.env;
-      node.command.env.insert({{kIsRank, "1"},
-                               {"RANK", std::to_string(node.rank)},
-                               {"WORLD_SIZE", std::to_string(world)},
-                               {"LOCAL_RANK", std::to_string(local)},
-                               {"LOCAL_WORLD_SIZE", std::to_string(place.processes)},
-                               {"MASTER_ADDR", placement.master},
-                               {"MASTER_PORT", std::to_string(placement.port)}});
-      node.command.directory = fs::current_path();
-      node.output = job.log / fmt::format("host_{}_{}.output", node.rank, place.host.name);
-    }
-}
-
 // What runs as it is: one rank, or a training's.
 launch::Job native_job(const LaunchRequest& request, const launch::Experiment& experiment) {
   launch::Job job = launch::job_of(experiment, "native");
   job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
   if (has_ranks(experiment)) {
-    add_ranks(request, experiment, job);
+    const auto elastic = launch::elastic_hosts(experiment);  // all of them, until it is known who is there
+    job.nodes = rank_tasks(
+        elastic ? launch::placement_on(experiment, elastic->list) : launch::placement_of(experiment),
+        own_words(request), job.log);
     return job;
   }
   launch::NodeTask& node = job.nodes.emplace_back();
@@ -86,10 +64,14 @@ void check_script(const launch::Command& command) {
            command.directory.string());
 }
 
-bool is_here(const launch::Job& job) {
-  for (const launch::NodeTask& node : job.nodes)
-    if (!node.host.is_here()) return false;
-  return true;
+std::vector<launch::Host> hosts_of(const launch::Job& job) {
+  std::vector<launch::Host> hosts;
+  for (const launch::NodeTask& node : job.nodes) hosts.push_back(node.host);
+  return hosts;
+}
+
+bool is_here(const std::vector<launch::Host>& hosts) {
+  return std::all_of(hosts.begin(), hosts.end(), [](const launch::Host& host) { return host.is_here(); });
 }
 
 [[noreturn]] void start(const LaunchRequest& request, const launch::Experiment& experiment,
@@ -97,11 +79,13 @@ bool is_here(const launch::Job& job) {
   launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
   options.detach = request.detach;
   options.diagnose = launch::explain;
+  if (job.engine == "native" && has_ranks(experiment))
+    options.elastic = elastic_ranks(request.composed, experiment, own_words(request), job.log);
   std::unique_ptr<launch::Launcher> launcher;
-  if (!is_here(job)) {
+  if (!is_here(options.elastic ? options.elastic->hosts : hosts_of(job))) {
     const launch::LauncherOptions how = launch::read_launcher_options(*experiment.map("experiment.runner"));
     launcher = launch::make_launcher(how.type, how);
-    launcher->prepare(job);
+    reach_hosts(*launcher, job, options.elastic);
     options.open_link = [&](const launch::NodeTask& task) { return launcher->open(task); };
     options.explain_link = [&](const launch::NodeTask& task, int code) {
       return launcher->explain(task, code);
@@ -125,6 +109,7 @@ bool wants_launcher(const LaunchRequest& request, const launch::Experiment& expe
 
 bool has_ranks(const launch::Experiment& experiment) {
   if (experiment.task() != "train" || experiment.text("experiment.task.backend") != "native") return false;
+  if (launch::elastic_hosts(experiment)) return true;
   const std::vector<launch::Host> hosts = launch::hosts_of(experiment).list;
   return experiment.number("experiment.runner.nproc_per_node", 1) > 1 || hosts.size() > 1 ||
          !hosts[0].is_here();

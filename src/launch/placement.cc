@@ -26,16 +26,24 @@ using Environment = std::map<std::string, std::string>;
 
 const std::string kRunner = "experiment.runner.";
 
-// "2", or "2:4", of which FlagScale takes the least.
-int64_t nodes_wanted(const Experiment& e, int64_t otherwise) {
+struct NodeRange {
+  int64_t least = 1, most = 1;
+};
+
+// "2", or "2:4".
+NodeRange nodes_wanted(const Experiment& e, int64_t otherwise) {
   const std::string path = kRunner + "nnodes", text = e.text(path);
-  if (text.find(':') == std::string::npos) return e.number(path, otherwise, 1);
-  int64_t least = 0, most = 0;
+  if (text.find(':') == std::string::npos) {
+    const int64_t nodes = e.number(path, otherwise, 1);
+    return {nodes, nodes};
+  }
+  NodeRange range{0, 0};
   char colon = 0, more = 0;
   std::istringstream in(text);
-  if (!(in >> least >> colon >> most) || colon != ':' || in >> more || least < 1 || most < least)
+  if (!(in >> range.least >> colon >> range.most) || colon != ':' || in >> more || range.least < 1 ||
+      range.most < range.least)
     fail(ErrorKind::kConfig, "{} is '{}', expected a count of hosts, or MIN:MAX", e.place(path), text);
-  return least;
+  return range;
 }
 
 // A layer of experiment.envs. null takes a variable back.
@@ -106,27 +114,63 @@ Place place_of(const Experiment& e, const Host& host, int rank) {
   return place;
 }
 
+struct NamedHosts {
+  std::vector<Host> list;
+  std::string but;        // where they come from, as an objection
+  int64_t otherwise = 1;  // nnodes where it is not set
+};
+
+NamedHosts hosts_named(const Experiment& e) {
+  NamedHosts hosts{{{"localhost", 0, ""}},
+                   "there is no hostfile: this machine alone runs it. Give experiment.runner.hostfile=FILE"};
+  const std::string hostfile = e.text(kRunner + "hostfile");
+  if (auto allocated = e.text(kRunner + "type") == "slurm" ? allocated_hosts() : std::nullopt) {
+    hosts.list = std::move(*allocated);
+    hosts.but = fmt::format("the allocation has {} hosts: these run it", hosts.list.size());
+  } else if (!hostfile.empty()) {
+    hosts.list = read_hostfile(hostfile);
+    hosts.but = fmt::format("{} names {}: these run it", hostfile, hosts.list.size());
+  }
+  hosts.otherwise = static_cast<int64_t>(hosts.list.size());
+  return hosts;
+}
+
+// Where the nodes meet.
+void set_meeting(const Experiment& e, bool at_first, Placement& placement) {
+  const std::string first = placement.places[0].host.name;
+  placement.master = at_first ? e.text(kRunner + "master_addr", first) : first;
+  if (placement.nodes > 1 && placement.master == "localhost")
+    warn(
+        "the nodes meet at 'localhost', where the others do not find it: name the first host by its address, "
+        "or give experiment.runner.master_addr");
+  placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
+  if (placement.port > 65535)
+    fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(kRunner + "master_port"),
+         placement.port);
+  if (placement.port == 0) placement.port = free_port();
+}
+
 }  // namespace
 
 Hosts hosts_of(const Experiment& e) {
-  const std::string hostfile = e.text(kRunner + "hostfile");
-  Hosts hosts{{{"localhost", 0, ""}}, ""};
-  std::string but = "there is no hostfile: this machine alone runs it. Give experiment.runner.hostfile=FILE";
-  int64_t otherwise = 1;
-  if (auto allocated = e.text(kRunner + "type") == "slurm" ? allocated_hosts() : std::nullopt) {
-    hosts.list = std::move(*allocated);
-    but = fmt::format("the allocation has {} hosts: these run it", hosts.list.size());
-    otherwise = static_cast<int64_t>(hosts.list.size());
-  } else if (!hostfile.empty()) {
-    hosts.list = read_hostfile(hostfile);
-    but = fmt::format("{} names {}: these run it", hostfile, hosts.list.size());
-    otherwise = static_cast<int64_t>(hosts.list.size());
-  }
-  const auto wanted = static_cast<size_t>(nodes_wanted(e, otherwise));
+  const auto [list, but, otherwise] = hosts_named(e);
+  Hosts hosts{list, ""};
+  const auto wanted = static_cast<size_t>(nodes_wanted(e, otherwise).least);
   if (wanted > hosts.list.size())
     hosts.fewer = fmt::format("{} is {}, but {}", e.place(kRunner + "nnodes"), wanted, but);
   hosts.list.resize(std::min(hosts.list.size(), wanted));
   return hosts;
+}
+
+std::optional<ElasticHosts> elastic_hosts(const Experiment& e) {
+  if (e.text(kRunner + "nnodes").find(':') == std::string::npos) return {};
+  const auto [list, but, otherwise] = hosts_named(e);
+  const NodeRange range = nodes_wanted(e, otherwise);
+  if (range.least > static_cast<int64_t>(list.size()))
+    fail(ErrorKind::kConfig, "{} is {}, but {}", e.place(kRunner + "nnodes"), e.text(kRunner + "nnodes"),
+         but);
+  const auto most = std::min(range.most, static_cast<int64_t>(list.size()));
+  return ElasticHosts{list, static_cast<int>(range.least), static_cast<int>(most)};
 }
 
 int free_port() {
@@ -141,37 +185,32 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
-Placement placement_of(const Experiment& e) {
+Placement placement_on(const Experiment& e, const std::vector<Host>& hosts) {
   Placement placement;
-  const bool cloud = e.text(kRunner + "type", "ssh") == "cloud";
-  if (cloud) {
-    placement.nodes = static_cast<int>(nodes_wanted(e, 1));
-    const int rank = static_cast<int>(e.number(kRunner + "node_rank", 0));
-    if (rank >= placement.nodes)
-      fail(ErrorKind::kConfig, "{} is {}, expected one of 0 to {}", e.place(kRunner + "node_rank"), rank,
-           placement.nodes - 1);
-    if (placement.nodes > 1 && e.text(kRunner + "master_addr").empty())
-      fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
-           placement.nodes);
-    placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
-  } else {
+  for (const Host& host : hosts)
+    placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
+  placement.nodes = static_cast<int>(placement.places.size());
+  set_meeting(e, hosts[0].name == hosts_named(e).list[0].name, placement);
+  return placement;
+}
+
+Placement placement_of(const Experiment& e) {
+  if (e.text(kRunner + "type", "ssh") != "cloud") {
     const Hosts hosts = hosts_of(e);
     if (!hosts.fewer.empty()) warn("{}", hosts.fewer);
-    for (const Host& host : hosts.list)
-      placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
-    placement.nodes = static_cast<int>(placement.places.size());
+    return placement_on(e, hosts.list);
   }
-  placement.master = e.text(kRunner + "master_addr", placement.places[0].host.name);
-  if (placement.nodes > 1 && placement.master == "localhost")
-    warn(
-        "the nodes meet at 'localhost', where the others do not find it: name the first host by its address, "
-        "or "
-        "give experiment.runner.master_addr");
-  placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
-  if (placement.port > 65535)
-    fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(kRunner + "master_port"),
-         placement.port);
-  if (placement.port == 0) placement.port = free_port();
+  Placement placement;
+  placement.nodes = static_cast<int>(nodes_wanted(e, 1).least);
+  const int rank = static_cast<int>(e.number(kRunner + "node_rank", 0));
+  if (rank >= placement.nodes)
+    fail(ErrorKind::kConfig, "{} is {}, expected one of 0 to {}", e.place(kRunner + "node_rank"), rank,
+         placement.nodes - 1);
+  if (placement.nodes > 1 && e.text(kRunner + "master_addr").empty())
+    fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
+         placement.nodes);
+  placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
+  set_meeting(e, true, placement);
   return placement;
 }
 

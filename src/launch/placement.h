@@ -2,6 +2,7 @@
 // Which hosts a job runs on, with how many processes and in which environment.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,11 +36,23 @@ struct Hosts {
 };
 Hosts hosts_of(const Experiment& experiment);
 
+// nnodes as "min:max": how many of the hosts that are named a training of our own may start on, those that
+// are there. None where it is one number.
+struct ElasticHosts {
+  std::vector<Host> list;
+  int least = 1, most = 1;  // max is no more than there are
+};
+std::optional<ElasticHosts> elastic_hosts(const Experiment& experiment);
+
 // Those hosts with what each has. With runner.type=cloud, where each node starts its own part, this machine
 // as node_rank of nnodes. Processes are the least of slots, nproc_per_node and the devices that the
 // environment shows, and 1 when none of them is known. Precedence in the environment: node over device type
 // over what is for all. Throws Error as read_hostfile() does, and Error{kConfig}.
 Placement placement_of(const Experiment& experiment);
+
+// The same of these hosts. master_addr is the address of the first host that is named: without that one the
+// nodes meet at another.
+Placement placement_on(const Experiment& experiment, const std::vector<Host>& hosts);
 
 // A port that is free on this machine now.
 int free_port();

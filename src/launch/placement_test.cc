@@ -12,6 +12,10 @@ class PlacementTest : public JobTest {
     const config::Composed composed = config::compose(request);
     return placement_of(Experiment(composed));
   }
+  Experiment read(const std::string& experiment, const Words& overrides) {
+    configure("experiment: " + experiment);
+    return Experiment(config::compose({folder_.path + "/conf", "config", overrides}));
+  }
   Placement place(const std::string& experiment, const Words& overrides = {}) {
     configure("experiment: " + experiment);
     return place(overrides);
@@ -84,6 +88,26 @@ TEST_F(PlacementTest, NodesAreTheLeastOfHostfileAndWanted) {
         refused(std::string("{runner: {hostfile: null, nnodes: ") + wrong + "}}", {hosts}).find("nnodes"),
         std::string::npos)
         << wrong;
+}
+
+TEST_F(PlacementTest, ARangeOfNodesIsOfAllThatAreNamed) {
+  const std::string hosts = hostfile("a slots=2\nb slots=2\nc slots=2\n");
+  const auto elastic = [&](const std::string& nodes) {
+    return elastic_hosts(read("{runner: {hostfile: null, nnodes: " + nodes + "}}", {hosts}));
+  };
+  EXPECT_FALSE(elastic("2"));
+  ASSERT_TRUE(elastic("'1:2'"));
+  EXPECT_EQ(elastic("'1:2'")->list.size(), 3u);
+  EXPECT_EQ(elastic("'1:2'")->most, 2);
+  EXPECT_EQ(elastic("'2:9'")->least, 2);
+  EXPECT_EQ(elastic("'2:9'")->most, 3);
+  EXPECT_THROW(elastic("'4:9'"), Error);
+  EXPECT_THROW(elastic("'2:1'"), Error);
+  const Experiment given = read("{runner: {hostfile: null, nnodes: '1:3', master_addr: 10.0.0.1}}", {hosts});
+  const std::vector<Host> all = elastic_hosts(given)->list;
+  EXPECT_EQ(placement_on(given, all).master, "10.0.0.1");
+  EXPECT_EQ(placement_on(given, {all[1], all[2]}).master, "b") << "the first one is not there";
+  EXPECT_EQ(placement_on(given, {all[1], all[2]}).nodes, 2);
 }
 
 TEST_F(PlacementTest, TheFirstHostIsTheMaster) {

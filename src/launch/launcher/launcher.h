@@ -19,8 +19,8 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
 
-  // Once, before any open(): reaches every host of the job side by side. Throws Error with one line for each
-  // host that was not reached, naming it and the fix; nothing runs there then.
+  // Before any open(), once, or host by host: reaches every host of the job side by side. Throws Error with
+  // one line for each host that was not reached, naming it and the fix; nothing runs there then.
   virtual void prepare(const Job& job) = 0;
 
   // Starts the node's agent, this program's `agent -`, on its host. The child of the link is the way there,

@@ -39,7 +39,7 @@ class SshLauncher : public LinkedLauncher {
     names.erase("localhost");
     if (names.empty()) return;
     hosts_.assign(names.begin(), names.end());
-    ssh_.emplace(job.ssh_port, options_);
+    if (!ssh_) ssh_.emplace(job.ssh_port, options_);
     if (options_.no_shared_fs)
       bring_program();
     else

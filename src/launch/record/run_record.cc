@@ -117,6 +117,16 @@ struct RunRecord::Files {
   }
   ~Files() { close(events); }
 
+  void insert_ranks(const std::vector<NodeTask>& nodes) {
+    for (const NodeTask& node : nodes)
+      database.run(
+          "INSERT INTO ranks (run, rank, host, slots, device_type, argv, env, directory, output) VALUES "
+          "(?,?,?,?,?,?,?,?,?)",
+          {run, int64_t{node.rank}, node.host.name, int64_t{node.host.slots}, node.host.type,
+           dumped(node.command.argv), dumped(shown_environment(node.command.env)),
+           node.command.directory.string(), node.output.string()});
+  }
+
   // A job does not end because its record cannot be kept.
   template <class Write>
   void keeping(Write write) {
@@ -167,13 +177,7 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
        static_cast<int64_t>(launcher.start), dumped(origin.command_line), origin.config, origin.provenance,
        dumped(shown_environment(inherited()))});
   files_->run = db.last_id();
-  for (const NodeTask& node : job.nodes)
-    db.run(
-        "INSERT INTO ranks (run, rank, host, slots, device_type, argv, env, directory, output) VALUES "
-        "(?,?,?,?,?,?,?,?,?)",
-        {files_->run, int64_t{node.rank}, node.host.name, int64_t{node.host.slots}, node.host.type,
-         dumped(node.command.argv), dumped(shown_environment(node.command.env)),
-         node.command.directory.string(), node.output.string()});
+  files_->insert_ranks(job.nodes);
   // From here to the end no change waits for the disk: it would hold up a restart for a tenth of a second.
   db.run("PRAGMA synchronous = OFF");
   files_->line("starting", -1, {{"name", job.name}, {"ranks", job.nodes.size()}, {"launcher", launcher.pid}});
@@ -181,6 +185,16 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
 
 RunRecord::~RunRecord() = default;
 int64_t RunRecord::id() const { return files_->run; }
+
+void RunRecord::ranks(const std::vector<NodeTask>& nodes) {
+  files_->keeping([&] {
+    files_->database.run("DELETE FROM ranks WHERE run = ?", {id()});
+    files_->insert_ranks(nodes);
+    Json hosts = Json::array();
+    for (const NodeTask& node : nodes) hosts.push_back(node.host.name);
+    files_->line("ranks", -1, {{"hosts", hosts}});
+  });
+}
 
 void RunRecord::agent(int rank, const ProcessId& agent, const std::string& host) {
   files_->keeping([&] {

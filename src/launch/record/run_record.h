@@ -30,6 +30,8 @@ class RunRecord {
   ~RunRecord();
 
   int64_t id() const;
+  // Those that start now, where they are others than before.
+  void ranks(const std::vector<NodeTask>& nodes);
   void agent(int rank, const ProcessId& agent, const std::string& host);
   void started(int rank, const ProcessId& process, const std::string& cgroup);
   void exited(int rank, const ExitStatus& status);

@@ -2,6 +2,7 @@
 // Runs a job: starts an agent for each rank, follows them, restarts, stops, and keeps the record.
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,12 +15,22 @@ namespace flagscale::launch {
 
 enum class OnHang { kReport, kRestart };
 
+// A job whose hosts may be fewer, or others, at each start (nnodes: MIN:MAX).
+struct Elastic {
+  std::vector<Host> hosts;  // that may be used, the first ones rather
+  int least = 1, most = 1;  // of them
+  double wait = 30;         // s that a start waits for `most` of them to be there
+  // The ranks on these hosts, numbered anew.
+  std::function<std::vector<NodeTask>(const std::vector<Host>& hosts)> ranks;
+};
+
 struct RunOptions {
   bool detach = false;  // leave it running in the background once every rank has started
   PhaseLimits limits;
   OnHang on_hang = OnHang::kReport;
   double grace = 30;       // s between SIGTERM and SIGKILL when the job is stopped
   double lost_after = 10;  // s without a word from a host's agent
+  std::optional<Elastic> elastic;
   RunOrigin origin;
   OpenLink open_link;  // empty: all ranks on this machine
   // Why a link has ended that should not have, from its child's exit code; "" where that says nothing.

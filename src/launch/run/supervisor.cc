@@ -43,9 +43,11 @@ Supervisor::Supervisor(const Job& job, const RunOptions& options, RunRecord& rec
       options_(options),
       record_(record),
       open_link_(std::move(open_link)),
+      shown_(shown),
       output_(job.nodes.size(), shown),
-      ranks_(job.nodes.size()) {
-  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].task = &job.nodes[i];
+      nodes_(job.nodes),
+      ranks_(nodes_.size()) {
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].task = &nodes_[i];
 }
 
 Supervisor::~Supervisor() { part(); }
@@ -73,10 +75,42 @@ void Supervisor::open(size_t i) {
   rank.local = link.local;
 }
 
-void Supervisor::start_all() {
+void Supervisor::begin() {
   ending_ = false;
+  culprit_.reset();
+  failure_.clear();
+  if (!options_.elastic) return start_all();
+  part();
+  gathering_ = std::make_unique<Gathering>(options_, open_link_);
+}
+
+// The ranks are those of the hosts that are there, numbered anew.
+void Supervisor::start_on_those_there() {
+  const std::vector<Host> hosts = gathering_->there();
+  const std::string missing = gathering_->missing();
+  gathering_.reset();
+  const Elastic& elastic = *options_.elastic;
+  if (hosts.size() < static_cast<size_t>(elastic.least)) {
+    failure_ = fmt::format("{} of at least {} hosts are there after {:g} s; not there: {}", hosts.size(),
+                           elastic.least, elastic.wait, missing);
+    final_ = true, code_ = 1;
+    return;
+  }
+  nodes_ = elastic.ranks(hosts);
+  ranks_.clear();
+  ranks_.resize(nodes_.size());
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].task = &nodes_[i];
+  output_ = LiveOutput(nodes_.size(), shown_);
+  record_.ranks(nodes_);
+  if (hosts.size() < static_cast<size_t>(elastic.most))
+    info("{} of {} hosts are there, {} ranks start; not there: {}", hosts.size(), elastic.most, nodes_.size(),
+         missing);
+  start_all();
+}
+
+void Supervisor::start_all() {
   ++attempt_;
-  hang_.reset(), hung_.reset(), culprit_.reset();
+  hang_.reset(), hung_.reset();
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
     rank.started = false;
@@ -204,7 +238,7 @@ void Supervisor::on_link_lost(size_t i, const std::string& what) {
                     : ended.code > 128
                         ? fmt::format("its agent {}", describe(ExitStatus{ended.code, ended.code - 128}))
                         : fmt::format("its agent ended (exit code {})", ended.code);
-  fail_rank(i, why, kPeersGrace, 1, !rank.started && restarts_ == 0);
+  fail_rank(i, why, kPeersGrace, 1, !rank.started && restarts_ == 0 && !options_.elastic);
 }
 
 void Supervisor::reap_ways() {
@@ -279,9 +313,8 @@ void Supervisor::settle() {
   record_.restarts(++restarts_);
   enter(RunState::kRestarting);
   info("starting again from the last checkpoint ({} of {} restarts)", restarts_, job_.max_restarts);
-  failure_.clear();
   try {
-    start_all();
+    begin();
   } catch (const Error& error) {  // a host that was there before
     failure_ = error.what(), final_ = true, code_ = exit_code(error.kind());
     end_all(kPeersGrace, false);
@@ -363,6 +396,7 @@ void Supervisor::turn(int signals) {
     files.push_back({ranks_[i].link->readable(), POLLIN, 0});
     if (ranks_[i].link->writable() >= 0) files.push_back({ranks_[i].link->writable(), POLLOUT, 0});
   }
+  if (gathering_) gathering_->add_files(files);
   poll(files.data(), files.size(), 250);  // ms: how late a limit may be noticed
   signalfd_siginfo signal;
   while (read(signals, &signal, sizeof signal) == sizeof signal)
@@ -386,10 +420,13 @@ void Supervisor::part() {
 }
 
 int Supervisor::run(int signals) {
-  start_all();
+  begin();
   while (!finished_) {
     turn(signals);
-    if (all_gone()) settle();
+    if (stop_signal_ != 0) gathering_.reset();
+    if (gathering_) gathering_->turn();
+    if (gathering_ && gathering_->over()) start_on_those_there();
+    if (!gathering_ && all_gone()) settle();
   }
   part();
   return code_;

@@ -14,6 +14,7 @@
 #include "launch/agent/cgroup.h"
 #include "launch/job.h"
 #include "launch/record/run_record.h"
+#include "launch/run/gathering.h"
 #include "launch/run/live_output.h"
 #include "launch/run/rank_link.h"
 #include "launch/run/run_job.h"
@@ -56,6 +57,8 @@ class Supervisor {
     std::optional<Clock::time_point> kept;  // when they were last written
   };
 
+  void begin();  // for the first time or anew: elastic jobs find their hosts first
+  void start_on_those_there();
   void start_all();
   void open(size_t rank);
   void turn(int signals);
@@ -82,8 +85,11 @@ class Supervisor {
   const RunOptions& options_;
   RunRecord& record_;
   OpenLink open_link_;
+  const bool shown_;
   LiveOutput output_;
-  std::vector<Rank> ranks_;
+  std::vector<NodeTask> nodes_;
+  std::vector<Rank> ranks_;  // of these
+  std::unique_ptr<Gathering> gathering_;
   RunState state_ = RunState::kStarting;
   void enter(RunState state);
 
