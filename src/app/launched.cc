@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/adapter.h"
-#include "launch/diagnosis/report.h"
 #include "launch/experiment.h"
 #include "launch/job_files.h"
 #include "launch/launcher/launcher.h"
@@ -78,7 +77,6 @@ bool is_here(const std::vector<launch::Host>& hosts) {
                         const launch::Job& job) {
   launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
   options.detach = request.detach;
-  options.diagnose = launch::explain;
   if (job.engine == "native" && has_ranks(experiment))
     options.elastic = elastic_ranks(request.composed, experiment, own_words(request), job.log);
   std::unique_ptr<launch::Launcher> launcher;

@@ -1,5 +1,6 @@
 #include "launch/diagnosis/recorded_endings.h"
 
+#include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -23,7 +24,7 @@ class EndingEvents {
     } else if (kind == "exited" && rank >= 0) {
       const int signal = event.value("signal", 0);
       Ending ending = exited(rank, signal != 0 ? -signal : event.value("exit_code", 0), time_of(event));
-      ending.by_us = over_;
+      ending.by_us = event.value("by_us", over_);
       endings_.push_back(ending);
     } else if (kind == "failed rank") {
       fail(rank, event.value("text", ""), time_of(event));
@@ -38,14 +39,17 @@ class EndingEvents {
     return time_stamp(event.value("time", ""), 0);
   }
 
-  // A rank that failed without an end of its own: a host that is lost, or a hang.
+  // A rank that failed without an end of its own: a host that is lost, a hang, an agent that took it along.
   void fail(int rank, const std::string& text, std::optional<double> time) {
     over_ = true;
     for (const Ending& ending : endings_)
       if (ending.rank == rank) return;
-    const bool lost = text.find("lost") != std::string::npos;
-    if (lost || text == "hung")
-      endings_.push_back({rank, lost ? Ending::How::kLost : Ending::How::kHung, 0, time, false, -1});
+    if (text.find("lost") != std::string::npos)
+      endings_.push_back({rank, Ending::How::kLost, 0, time, false, -1});
+    else if (text == "hung")
+      endings_.push_back({rank, Ending::How::kHung, 0, time, false, -1});
+    else if (text.starts_with("its agent was killed"))
+      endings_.push_back({rank, Ending::How::kSignal, SIGKILL, time, false, -1});
   }
 
   bool over_ = false;  // what ends now, ends by us

@@ -215,11 +215,11 @@ void RunRecord::started(int rank, const ProcessId& process, const std::string& c
   });
 }
 
-void RunRecord::exited(int rank, const ExitStatus& status) {
+void RunRecord::exited(int rank, const ExitStatus& status, bool by_us) {
   files_->keeping([&] {
     files_->database.run("UPDATE ranks SET exit_code = ?, signal = ? WHERE run = ? AND rank = ?",
                          {int64_t{status.code}, int64_t{status.signal}, id(), int64_t{rank}});
-    files_->line("exited", rank, {{"exit_code", status.code}, {"signal", status.signal}});
+    files_->line("exited", rank, {{"exit_code", status.code}, {"signal", status.signal}, {"by_us", by_us}});
   });
 }
 

@@ -34,7 +34,7 @@ class RunRecord {
   void ranks(const std::vector<NodeTask>& nodes);
   void agent(int rank, const ProcessId& agent, const std::string& host);
   void started(int rank, const ProcessId& process, const std::string& cgroup);
-  void exited(int rank, const ExitStatus& status);
+  void exited(int rank, const ExitStatus& status, bool by_us);  // by_us: as another one had failed
   void progress(int rank, const std::string& phase, int64_t iteration);
   // What a rank measured of its work: a value that is no number is kept as NULL.
   void metrics(int rank, int64_t iteration, const std::map<std::string, double>& values);

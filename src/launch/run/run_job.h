@@ -35,8 +35,6 @@ struct RunOptions {
   OpenLink open_link;  // empty: all ranks on this machine
   // Why a link has ended that should not have, from its child's exit code; "" where that says nothing.
   std::function<std::string(const NodeTask& task, int exit_code)> explain_link;
-  // What a failed rank's last lines mean: a line for people, "" where nothing is known.
-  std::function<std::string(const std::vector<std::string>& lines)> diagnose;
 };
 
 // Returns the job's exit code: 0 when every rank ended with 0, else that of the rank that failed first; 130

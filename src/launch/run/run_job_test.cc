@@ -61,10 +61,22 @@ TEST_F(RunJob, TheFirstCulpritIsNamedAndTheOthersAreEnded) {
   EXPECT_FALSE(is_there(process_in("zero")));
 }
 
-TEST_F(RunJob, WhatTheLastLinesMeanIsSaid) {
-  RunOptions options = quick();
-  options.diagnose = [](const std::vector<std::string>& lines) { return "it means: " + lines.back(); };
-  EXPECT_TRUE(has(run(job({"echo no memory; exit 1"}), options).out, "it means: no memory"));
+TEST_F(RunJob, WhatTheLastLinesMeanIsSaidAndIsInFlagScalesFile) {
+  const Outcome outcome = run(job({"sleep 10", "echo CUDA out of memory; exit 1"}));
+  EXPECT_TRUE(has(outcome.out, "OutOfMemoryError: The GPU's memory ran out. What to do: ")) << outcome.out;
+  const std::string report = file("exp/logs/monitor/host_1_localhost_diagnostic.txt");
+  EXPECT_TRUE(has(report, "Diagnostic Report for localhost (node 1)")) << report;
+  EXPECT_TRUE(has(report, "Check host_1_localhost.output line:1")) << report;
+  EXPECT_TRUE(has(file("exp/logs/monitor/host_0_localhost_diagnostic.txt"), "no analysis possible"));
+}
+
+TEST_F(RunJob, ARankThatIsKilledIsTheCulpritThoughItsPeersAreHeardOfFirst) {
+  const std::string peer =
+      "echo $$ > peer.$RANK; while [ ! -e dying ]; do sleep 0.01; done; "
+      "echo 'flagscale: error: rank 2 on 127.0.0.1 is gone: its connection was closed'; exit 1";
+  const Outcome outcome = run(job({peer, peer, "trap : TERM; echo > dying; sleep 0.2; kill -KILL $$"}));
+  EXPECT_EQ(outcome.code, 137);
+  EXPECT_TRUE(has(outcome.out, "rank 2 on localhost was killed by signal 9 (SIGKILL)")) << outcome.out;
 }
 
 TEST_F(RunJob, APidFileIsThereWhileItRuns) {

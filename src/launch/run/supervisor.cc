@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/agent/agent.h"
+#include "launch/run/verdict.h"
 
 namespace flagscale::launch {
 
@@ -30,6 +31,10 @@ constexpr double kPeersGrace = 10;  // s, for ranks that wait for one that has f
 constexpr double kHungGrace = 2;    // s, for a rank that no longer gets on
 constexpr Seconds kStacksWithin{3}, kNoteProgress{1}, kKeepMetrics{10};
 constexpr int kUsageMistake = 2;  // our own exit code for what a restart cannot mend (base/error.h)
+
+double unix_now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 std::chrono::steady_clock::duration ticks(double seconds) {
   return std::chrono::duration_cast<std::chrono::steady_clock::duration>(Seconds(seconds));
@@ -114,7 +119,8 @@ void Supervisor::start_all() {
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
     rank.started = false;
-    rank.status.reset(), rank.surely_gone.reset();
+    rank.status.reset(), rank.surely_gone.reset(), rank.ending.reset();
+    rank.what.clear();
     rank.watch.reset();
     rank.phase.clear();
     rank.metrics.clear(), rank.measured = -1, rank.kept.reset();
@@ -175,13 +181,7 @@ void Supervisor::on_report(size_t i, const Report& report) {
       rank.watch.reset();
       keep_metrics(rank);
       if (!rank.phase.empty()) record_.progress(rank.task->rank, rank.phase, rank.iteration);
-      record_.exited(rank.task->rank, report.status);
-      if (report.status.code != 0 && !ending_)
-        fail_rank(i, report.text.empty() ? describe(report.status) : report.text, kPeersGrace,
-                  report.status.code, job_.engine == "native" && report.status.code == kUsageMistake);
-      else if (was_first(report.status, now))
-        blame(i, describe(report.status), report.status.code);
-      return;
+      return on_exit(i, report);
     case Report::Kind::kGone:
       rank.gone = true;
       output_.flush(i);
@@ -198,6 +198,20 @@ void Supervisor::on_report(size_t i, const Report& report) {
     case Report::Kind::kTick:
       return;
   }
+}
+
+void Supervisor::on_exit(size_t i, const Report& report) {
+  Rank& rank = ranks_[i];
+  const ExitStatus& status = report.status;
+  const bool by_us = ended_by_us(status);
+  record_.exited(rank.task->rank, status, by_us);
+  if (!rank.ending) {  // else it hung, and that is why it was ended
+    rank.ending = exited(rank.task->rank, status.signal != 0 ? -status.signal : status.code, unix_now());
+    rank.ending->by_us = by_us;
+    rank.what = report.text.empty() ? describe(status) : report.text;
+    rank.code = status.code;
+  }
+  if (status.code != 0) fail_rank(i, rank.what, kPeersGrace, rank.code, false);
 }
 
 void Supervisor::on_beat(Rank& rank, const Report& report) {
@@ -230,7 +244,7 @@ void Supervisor::on_link_lost(size_t i, const std::string& what) {
   int status = 0;
   if (rank.way > 0 && waitpid(rank.way, &status, 0) == rank.way) rank.way = 0;
   rank.gone = true;
-  if (ending_ || rank.status) return;
+  if (stop_signal_ != 0 || rank.status) return;
   const ExitStatus ended{WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), 0};
   const std::string explained = options_.explain_link ? options_.explain_link(*rank.task, ended.code) : "";
   std::string why = !explained.empty() ? explained
@@ -238,6 +252,8 @@ void Supervisor::on_link_lost(size_t i, const std::string& what) {
                     : ended.code > 128
                         ? fmt::format("its agent {}", describe(ExitStatus{ended.code, ended.code - 128}))
                         : fmt::format("its agent ended (exit code {})", ended.code);
+  rank.ending = Ending{
+      rank.task->rank, Ending::How::kSignal, SIGKILL, unix_now(), ending_ && Clock::now() >= kill_after_, -1};
   fail_rank(i, why, kPeersGrace, 1, !rank.started && restarts_ == 0 && !options_.elastic);
 }
 
@@ -246,31 +262,24 @@ void Supervisor::reap_ways() {
     if (!rank.link && rank.way > 0 && waitpid(rank.way, nullptr, WNOHANG) != 0) rank.way = 0;
 }
 
-void Supervisor::blame(size_t i, const std::string& what, int code) {
-  culprit_ = i;
-  code_ = code;
-  failure_ = fmt::format("{} {}", place(i), what);
-  record_.event("failed rank", ranks_[i].task->rank, what);
-}
-
+// Ends the job; whose fault it was is looked into when all have ended.
 void Supervisor::fail_rank(size_t i, const std::string& what, double grace, int code, bool final) {
+  ranks_[i].what = what, ranks_[i].code = code;
   if (ending_) return;
   final_ = final;
-  blame(i, what, code);
-  failed_ = Clock::now();
+  culprit_ = i;
   end_all(grace, false);
 }
 
-// A rank that exits because another one was killed may be heard of before that one. What we send at first is
-// SIGTERM: another signal this soon is not ours.
-bool Supervisor::was_first(const ExitStatus& status, Clock::time_point now) const {
-  if (stop_signal_ != 0 || !culprit_ || status.signal == 0 || status.signal == SIGTERM) return false;
-  const auto& blamed = ranks_[*culprit_].status;
-  return blamed && blamed->signal == 0 && now - failed_ < Seconds(kHungGrace);
+// What we send at first is SIGTERM, which may also make a process exit: another signal this soon is not ours.
+bool Supervisor::ended_by_us(const ExitStatus& status) const {
+  if (!ending_) return false;
+  return stop_signal_ != 0 || status.signal == 0 || status.signal == SIGTERM || Clock::now() >= kill_after_;
 }
 
 void Supervisor::end_all(double grace, bool by_user) {
   ending_ = true;
+  kill_after_ = Clock::now() + ticks(grace);
   for (Rank& rank : ranks_) {
     if (rank.gone || !rank.link) continue;
     rank.link->order({.kind = Order::Kind::kStop, .attempt = attempt_, .grace = grace, .by_user = by_user});
@@ -280,10 +289,30 @@ void Supervisor::end_all(double grace, bool by_user) {
 void Supervisor::on_signal(int number) {
   if (stop_signal_ != 0) return end_all(0, true);
   stop_signal_ = number;
-  failure_.clear();
   record_.event("stopping", -1, sigabbrev_np(number));
   if (number == SIGINT) info("\nstopping {} (Ctrl-C again kills it)", job_.name);
   end_all(options_.grace, true);
+}
+
+// With what it said last and what that means.
+void Supervisor::tell_culprit() {
+  std::vector<ProcessEnd> ends;
+  for (size_t i = 0; i < ranks_.size(); ++i)
+    ends.push_back({ranks_[i].task->host.name, ranks_[i].ending, output_.last_lines(i)});
+  const Verdict verdict = judge(ends, *culprit_);
+  const Rank& rank = ranks_[verdict.culprit];
+  code_ = rank.code;
+  // A mistake in our own command line is there at the next start too.
+  if (job_.engine == "native" && rank.ending && rank.ending->how == Ending::How::kExited)
+    final_ = final_ || rank.code == kUsageMistake;
+  failure_ = fmt::format("{} {}", place(verdict.culprit), rank.what);
+  record_.event("failed rank", rank.task->rank, rank.what);
+  const std::string meaning = verdict.meaning.empty() ? "" : "\n" + verdict.meaning;
+  std::string lines;
+  for (const std::string& line : ends[verdict.culprit].last_lines) lines += "\n  " + line;
+  record_.culprit(failure_ + lines + meaning);
+  // Of a single rank in the foreground the last lines are on the screen already.
+  warn("{}", failure_ + (ranks_.size() > 1 ? lines : "") + meaning);
 }
 
 void Supervisor::settle() {
@@ -292,22 +321,17 @@ void Supervisor::settle() {
     code_ = 128 + stop_signal_;
     return record_.finish(RunState::kStopped, code_);
   }
-  if (failure_.empty()) {
+  if (!culprit_ && failure_.empty()) {
     finished_ = true;
     return record_.finish(RunState::kCompleted, code_ = 0);
   }
-  const std::vector<std::string> lines =
-      culprit_ ? output_.last_lines(*culprit_) : std::vector<std::string>{};
-  const std::string meaning = options_.diagnose ? options_.diagnose(lines) : "";
-  std::string culprit = failure_;
-  for (const std::string& line : lines) culprit += "\n  " + line;
-  if (!meaning.empty()) culprit += "\n" + meaning;
-  record_.culprit(culprit);
-  const bool again = !final_ && restarts_ < job_.max_restarts;
-  // Of a single rank in the foreground the last lines are on the screen already.
-  warn("{}", ranks_.size() > 1 ? culprit : failure_ + (meaning.empty() ? "" : "\n" + meaning));
-  if (!again) {
+  if (culprit_)
+    tell_culprit();
+  else
+    record_.culprit(failure_), warn("{}", failure_);
+  if (final_ || restarts_ >= job_.max_restarts) {
     finished_ = true;
+    write_diagnostic_files(job_.log / "monitor", nodes_);
     return record_.finish(RunState::kFailed, code_);
   }
   record_.restarts(++restarts_);
@@ -352,8 +376,9 @@ void Supervisor::write_hang_report() {
   std::ofstream(file) << hang_->text;
   warn("{}\nevery rank's stack is in {}", hang_->text.substr(0, hang_->text.find('\n')), file.string());
   hang_.reset();
-  if (options_.on_hang == OnHang::kRestart && hung_ && !ending_)
-    fail_rank(*hung_, "hung", kHungGrace, 1, false);
+  if (options_.on_hang != OnHang::kRestart || !hung_ || ending_) return;
+  ranks_[*hung_].ending = Ending{ranks_[*hung_].task->rank, Ending::How::kHung, 0, unix_now(), false, -1};
+  fail_rank(*hung_, "hung", kHungGrace, 1, false);
 }
 
 void Supervisor::keep_time() {
@@ -380,6 +405,7 @@ void Supervisor::keep_time() {
     rank.link.reset();
     if (rank.way > 0) kill(rank.way, SIGKILL);
     rank.surely_gone = now + ticks(kOrphanGrace + kLeftoverGrace);
+    rank.ending = Ending{rank.task->rank, Ending::How::kLost, 0, unix_now(), false, -1};
     fail_rank(i, fmt::format("is lost: nothing was heard of its host for {:.0f} s", options_.lost_after),
               kPeersGrace, 1, false);
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "launch/agent/cgroup.h"
+#include "launch/diagnosis/ending.h"
 #include "launch/job.h"
 #include "launch/record/run_record.h"
 #include "launch/run/gathering.h"
@@ -47,6 +48,10 @@ class Supervisor {
     Cgroup cgroup;  // on this machine
     bool local = false, started = false, gone = true;
     std::optional<ExitStatus> status;
+    // Of its end: for the diagnosis, for people, for the job's own exit code.
+    std::optional<Ending> ending;
+    std::string what;
+    int code = 0;
     std::optional<Clock::time_point> surely_gone;  // a host that is out of reach
     std::optional<Watch> watch;
     std::string phase;  // of its last heartbeat
@@ -65,6 +70,7 @@ class Supervisor {
   void on_signal(int number);
   void receive(size_t rank);
   void on_report(size_t rank, const Report& report);
+  void on_exit(size_t rank, const Report& report);
   void on_beat(Rank& rank, const Report& report);
   void keep_metrics(Rank& rank);
   void on_link_lost(size_t rank, const std::string& what);
@@ -72,9 +78,9 @@ class Supervisor {
   void keep_time();
   void look_for_silence(Clock::time_point now);
   void write_hang_report();
-  void blame(size_t rank, const std::string& what, int code);
-  bool was_first(const ExitStatus& status, Clock::time_point now) const;
   void fail_rank(size_t rank, const std::string& what, double grace, int code, bool final);
+  bool ended_by_us(const ExitStatus& status) const;
+  void tell_culprit();
   void end_all(double grace, bool by_user);
   void settle();  // once nothing runs: finished, or start anew
   void part();
@@ -96,8 +102,8 @@ class Supervisor {
   bool ending_ = false, finished_ = false, final_ = false;
   int stop_signal_ = 0, attempt_ = 0, restarts_ = 0, code_ = 0;
   std::string failure_;
-  std::optional<size_t> culprit_;
-  Clock::time_point failed_;  // when it was blamed
+  std::optional<size_t> culprit_;  // the first that was heard of, until all have ended
+  Clock::time_point kill_after_;   // what is asked to end now has until then
   Clock::time_point looked_ = Clock::now(), ticked_ = looked_;
 
   struct HangReport {
