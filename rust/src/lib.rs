@@ -4,6 +4,7 @@
 
 mod ffi;
 mod grammar;
+mod limits;
 mod parquet_rows;
 mod python;
 mod template;

@@ -1,5 +1,6 @@
 //! How Python prints values: what Jinja templates show for True, None, lists and dictionaries, and its json.dumps.
 
+use crate::limits;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
@@ -22,6 +23,7 @@ fn python_repr(value: &Value, depth: usize) -> Result<String, Error> {
     if depth > MAX_DEPTH {
         return Err(too_deep());
     }
+    limits::check()?;
     let items = |value: &Value| -> Result<Vec<String>, Error> {
         value.try_iter()?.map(|item| python_repr(&item, depth + 1)).collect()
     };
@@ -30,7 +32,7 @@ fn python_repr(value: &Value, depth: usize) -> Result<String, Error> {
         ValueKind::Bool => if value.is_true() { "True".into() } else { "False".into() },
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
         ValueKind::Number => number(value),
-        ValueKind::Seq => format!("[{}]", items(value)?.join(", ")),
+        ValueKind::Seq | ValueKind::Iterable => format!("[{}]", items(value)?.join(", ")),
         ValueKind::Map => {
             let mut parts = Vec::new();
             for key in value.try_iter()? {
@@ -119,6 +121,7 @@ impl Json {
         if depth > MAX_DEPTH {
             return Err(too_deep());
         }
+        limits::check()?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

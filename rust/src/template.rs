@@ -1,9 +1,11 @@
 //! Chat templates as transformers renders them.
 
 use crate::ffi::*;
+use crate::limits;
 use crate::python::{python_str, tojson};
+use minijinja::machinery::{get_compiled_template, make_string_output, Vm};
 use minijinja::value::{Rest, Value};
-use minijinja::{filters, Environment, Error, ErrorKind, State};
+use minijinja::{filters, AutoEscape, Environment, Error, ErrorKind, State};
 
 const MAX_SOURCE: usize = 4 << 20;
 const MAX_CONTEXT: usize = 256 << 20;
@@ -42,8 +44,16 @@ pub unsafe extern "C" fn fs_template_render(
         }
         let context: serde_json::Value =
             serde_json::from_slice(unsafe { bytes(context, size) }).map_err(invalid)?;
-        let template = unsafe { &*handle }.0.get_template("chat").map_err(describe)?;
-        Ok(template.render(Value::from_serialize(context)).map_err(describe)?.into_bytes())
+        let environment = &unsafe { &*handle }.0;
+        let template = environment.get_template("chat").map_err(describe)?;
+        let (code, blocks) = limits::guarded(get_compiled_template(&template));
+        let context = Value::from_serialize(context);
+        let mut text = String::new();
+        limits::begin(size);
+        Vm::new(environment)
+            .eval(&code, context, &blocks, &mut make_string_output(&mut text), AutoEscape::None)
+            .map_err(describe)?;
+        Ok(text.into_bytes())
     })
 }
 
@@ -61,17 +71,37 @@ fn environment() -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_formatter(|out, _: &State, value| {
-        out.write_str(&python_str(value)?).map_err(Error::from)
+        let text = python_str(value)?;
+        limits::write(text.len())?;
+        out.write_str(&text).map_err(Error::from)
     });
     environment.set_unknown_method_callback(|state, value, method, args| {
-        if method == "format" {
-            check_format(value)?;
+        match (method, value.as_str(), args) {
+            ("format", ..) => check_format(value, args)?,
+            ("join", Some(separator), [items]) => return join(items, Some(separator)),
+            ("replace", Some(text), [old, new, ..]) => check_replace(text, old, new)?,
+            _ => {}
         }
         minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
     });
     environment.add_filter("format", |state: &State, format: &Value, args: Rest<Value>| {
-        check_format(format)?;
+        check_format(format, &args)?;
         filters::format(state, format, args)
+    });
+    environment.add_filter("join", |items: &Value, separator: Option<String>| join(items, separator.as_deref()));
+    environment.add_filter("replace", |text: &Value, old: &Value, new: &Value| -> Result<String, Error> {
+        let (text, old, new) = (python_str(text)?, python_str(old)?, python_str(new)?);
+        check_replace(&text, &Value::from(&old), &Value::from(&new))?;
+        Ok(text.replace(&old, &new))
+    });
+    environment.add_filter(limits::CHECK, limits::check_value);
+    environment.add_filter(limits::CONCAT, |left: &Value, right: &Value| -> Result<String, Error> {
+        let (left, right) = (python_str(left)?, python_str(right)?);
+        limits::check_text(left.len().checked_add(right.len()))?;
+        Ok(left + &right)
+    });
+    environment.add_filter(limits::LOAD, |_: &Value| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::TemplateNotFound, "a chat template stands alone"))
     });
     environment.add_filter("indent", bounded(Value::from_function(filters::indent)));
     environment.add_filter("batch", bounded(Value::from_function(filters::batch)));
@@ -96,23 +126,58 @@ fn too_wide() -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("a width or count above {WIDEST}"))
 }
 
-/// The widths and precisions of a format string: runs of digits.
-fn check_format(format: &Value) -> Result<(), Error> {
+/// The widths and precisions of a format string: runs of digits; and what it comes to where every place shows all.
+fn check_format(format: &Value, args: &[Value]) -> Result<(), Error> {
     let text = format.as_str().unwrap_or_default();
     let wide = |digits: &str| digits.len() > WIDEST.to_string().len();
-    if text.split(|c: char| !c.is_ascii_digit()).any(wide) { Err(too_wide()) } else { Ok(()) }
+    if text.split(|c: char| !c.is_ascii_digit()).any(wide) {
+        return Err(too_wide());
+    }
+    let mut shown = WIDEST as usize;
+    for argument in args {
+        shown = shown.saturating_add(python_str(argument)?.len());
+    }
+    limits::check_text(text.matches(['%', '{']).count().checked_mul(shown))
 }
 
-/// A filter of minijinja's whose arguments after the first are such numbers.
+fn check_replace(text: &str, old: &Value, new: &Value) -> Result<(), Error> {
+    let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else { return Ok(()) };
+    let more = text.matches(old).count().checked_mul(new.len());
+    limits::check_text(more.and_then(|more| more.checked_add(text.len())))
+}
+
+fn join(items: &Value, separator: Option<&str>) -> Result<Value, Error> {
+    let mut result = String::new();
+    for (index, item) in items.try_iter()?.enumerate() {
+        let item = python_str(&item)?;
+        let separator = if index == 0 { "" } else { separator.unwrap_or_default() };
+        limits::check_text(result.len().checked_add(separator.len() + item.len()))?;
+        result.push_str(separator);
+        result.push_str(&item);
+    }
+    Ok(result.into())
+}
+
+/// A filter of minijinja's whose arguments after the first are such numbers, or texts, for each line of the first.
 fn bounded(filter: Value) -> impl Fn(&State, Rest<Value>) -> Result<Value, Error> {
-    let wide = |value: &Value| value.as_i64().is_some_and(|number| number > WIDEST);
+    let width = |value: &Value| match (value.as_str(), value.as_i64(), value.as_usize()) {
+        (Some(text), ..) => text.len() as i64,
+        (_, Some(number), _) => number,
+        (_, None, Some(_)) => i64::MAX,
+        _ => 0,
+    };
     move |state, args| {
+        let mut widest = 0;
         for value in args.iter().skip(1) {
-            let named = value.is_kwargs() && value.try_iter()?.any(|key| value.get_item(&key).is_ok_and(|it| wide(&it)));
-            if wide(value) || named || value.as_i64().is_none() && value.as_usize().is_some() {
-                return Err(too_wide());
-            }
+            let named = if value.is_kwargs() { value.try_iter()?.collect() } else { vec![] };
+            let numbers = named.iter().filter_map(|key| value.get_item(key).ok()).map(|value| width(&value));
+            widest = numbers.chain([width(value)]).fold(widest, i64::max);
         }
+        if widest > WIDEST {
+            return Err(too_wide());
+        }
+        let text = args.first().and_then(|text| text.as_str()).unwrap_or_default();
+        limits::check_text((text.matches('\n').count() + 1).checked_mul(widest as usize).map(|more| more + text.len()))?;
         filter.call(state, &args)
     }
 }
@@ -132,10 +197,14 @@ fn describe(error: Error) -> Failure {
     if let Some(message) = detail.strip_prefix(RAISED) {
         return Failure(FsStatus::Refused, message.into());
     }
-    let status = if error.kind() == ErrorKind::OutOfFuel { FsStatus::Budget } else { FsStatus::Invalid };
     let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
-    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-    Failure(status, format!("{line}{}{detail}", error.kind()))
+    let spent = error.kind() == ErrorKind::OutOfFuel;
+    let what = match detail {
+        "" => error.kind().to_string(),
+        detail if spent => detail.into(),
+        detail => format!("{}: {detail}", error.kind()),
+    };
+    Failure(if spent { FsStatus::Budget } else { FsStatus::Invalid }, line + &what)
 }
 
 /// {% generation %} marks what the assistant wrote, for training masks; in the text it is only a scope.

@@ -25,8 +25,9 @@ class ChatTemplate {
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 
-  // Errors: kInvalidArgument for JSON that is not, for what the template refuses by raise_exception (its own
-  // words), and for one that runs out of its budget. Any thread may call it.
+  // Errors: kInvalidArgument for JSON that is not, and for what the template refuses by raise_exception (its
+  // own words); kResource for a template that takes too much: instructions, text, memory
+  // (rust/src/limits.rs). Any thread may call it.
   std::string render(const ChatInput& input) const;
 
  private:

@@ -3,6 +3,9 @@
 
 #include "text/chat_template.h"
 
+#include <sys/resource.h>
+
+#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <regex>
@@ -104,6 +107,77 @@ TEST(ChatTemplate, EndlessWorkRunsOutOfFuel) {
   EXPECT_EQ(error.kind(), ErrorKind::kResource);
   EXPECT_NE(error_of([] { render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"); }).kind(),
             ErrorKind::kNotFound);
+}
+
+// What fuel does not see: a few instructions that double a text, or show one again and again.
+TEST(ChatTemplate, TextsAndMemoryHaveAnEnd) {
+  const std::string doubled = "{% set ns = namespace(s='ab', l=[1]) %}{% for i in range(60) %}";
+  for (const std::string& source :
+       {doubled + "{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        doubled + "{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+        doubled + "{% set ns.s = ns.s * 9 %}{% endfor %}",
+        doubled + "{% set ns.s = ns.s | replace('a', 'aa') %}{% endfor %}",
+        doubled + "{% set ns.s = ns.s.replace('b', ns.s) %}{% endfor %}",
+        doubled + "{% set ns.s = [ns.s, ns.s] | join('-') %}{% endfor %}",
+        doubled + "{% set ns.s = '-'.join([ns.s, ns.s]) %}{% endfor %}",
+        doubled + "{% set ns.s = '%s%s' | format(ns.s, ns.s) %}{% endfor %}",
+        doubled + "{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+        doubled + "{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}{% endfor %}",
+        doubled + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        doubled + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+        doubled + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{% set x = ns.l ~ '' %}",
+        doubled + "{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l | length }}",
+        doubled + "{% set ns.l = ns.l * 99 %}{% endfor %}{{ ns.l | list | length }}",
+        std::string(
+            "{% macro f(s, n) %}{{ f(s ~ s, n - 1) if n > 0 else s }}{% endmacro %}{{ f('ab', 60) }}"),
+        std::string("{% macro f() %}{% for i in range(99999) %}" + std::string(1000, 'x') +
+                    "{% endfor %}{% endmacro %}{% set x = f() %}"),
+        std::string("{% for i in range(99999) %}" + std::string(1000, 'x') + "{% endfor %}"),
+        std::string("{% set s = 'x' * 999999 %}{% set ns = namespace(l=[]) %}{% for i in range(9999) %}"
+                    "{% set ns.l = ns.l + [s ~ i] %}{% endfor %}"),
+        std::string("{% set s = 'x' * 9999999 %}{% for i in range(9999) %}{% set y = s ~ i %}{% endfor %}"),
+        std::string("{% set s = '\n' * 9999999 %}{{ s | indent(9999) | length }}"),
+        std::string("{% set s = 'x' * 9999999 %}{% set l = [s[1:]") +
+            [] {
+              std::string rest;
+              for (int i = 0; i < 500; ++i) rest += ", s[1:]";
+              return rest;
+            }() +
+            "] %}"}) {
+    const auto start = std::chrono::steady_clock::now();
+    const Error error = error_of([&] { render(source); });
+    EXPECT_EQ(error.kind(), ErrorKind::kResource) << source.substr(0, 200) << ": " << error.what();
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10)) << source.substr(0, 200);
+  }
+  rusage use{};
+  getrusage(RUSAGE_SELF, &use);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(use.ru_maxrss, 200 << 10) << "kB";
+#endif
+  // As much as a long conversation has is none of that.
+  const std::string mega(1 << 20, 'y');
+  EXPECT_EQ(render("{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s ~ m %}{% endfor "
+                   "%}{{ ns.s }}",
+                   "[\"" + mega + "\",\"" + mega + "\"]"),
+            mega + mega);
+}
+
+TEST(ChatTemplate, StandsAlone) {
+  for (const char* source : {"{% include 'chat' %}", "{% import 'chat' as x %}", "{% extends 'chat' %}"})
+    EXPECT_EQ(error_of([&] { render(source); }).kind(), ErrorKind::kInvalidArgument) << source;
+}
+
+// The instructions that are put in move jumps, and concatenation is Python's.
+TEST(ChatTemplate, JoinsAsPythonPrints) {
+  EXPECT_EQ(render("{% for m in messages %}{{ 'a' ~ m ~ [m, 'b'] }};{% endfor %}|{{ messages | join(', ') }}",
+                   "[true, null, 1.5, \"c\"]"),
+            "aTrue[True, 'b'];aNone[None, 'b'];a1.5[1.5, 'b'];ac['c', 'b'];|True, None, 1.5, c");
+  EXPECT_EQ(
+      render(
+          "{% macro f(x) %}<{{ x ~ x }}{% endmacro %}{% block b %}{% for m in messages if m %}"
+          "{% if m == 2 or m == 9 %}x{% else %}{{ f(m) }}{% endif %}{% else %}none{% endfor %}{% endblock %}",
+          "[0, 1, 2, 3]"),
+      "<11x<33");
 }
 
 TEST(ChatTemplate, ATokenMayBeAnyBytes) {
