@@ -5,8 +5,9 @@
     bench/train/compare_lora.py --python venv/bin/python [--cases 135m:1:512:fp32 ...] [--rounds 3]
 
 A case is shape:batch:seq:dtype, and :LEARNT after it where only that share of each sequence is trained on. The modes take
-turns, `rounds` times, on the same threads; medians count. `tuned` is the peer with compare.py's allocator settings; `8bit`
-and `4bit` hold our frozen base in as many bits; `full` trains our whole model. Each run goes to --log as a JSON line.
+turns, `rounds` times, on the same threads; medians count. `trl` is TRL's SFTTrainer over the same model (pip install trl);
+`tuned` is the peer with compare.py's allocator settings; `8bit` and `4bit` hold our frozen base in as many bits; `full`
+trains our whole model. Each run goes to --log as a JSON line. A compiled peer's first run compiles for minutes.
 """
 import pathlib
 import sys
@@ -17,7 +18,7 @@ from compare import name_of as shape_of
 HERE = pathlib.Path(__file__).resolve().parent
 OURS = {"ours": ["--lora"], "ours 8bit": ["--load-in", "8bit", "--lora"], "ours 4bit": ["--load-in", "4bit", "--lora"],
         "ours full": []}
-PEERS = ("eager", "eager tuned", "compiled tuned")
+PEERS = ("eager", "compiled", "eager tuned", "compiled tuned", "trl", "trl tuned")
 
 
 def command(mode, case, options):
@@ -29,7 +30,7 @@ def command(mode, case, options):
         extra = [*OURS[mode], rank] if OURS[mode] else []
         return [options.flagscale, "bench", "train", *common, *extra, "--json"]
     return [options.python, str(HERE / "peft_peer.py"), *common, "--lora", rank,
-            "--mode", "compile" if mode.startswith("compiled") else "eager"]
+            "--mode", {"compiled": "compile"}.get(mode.split()[0], mode.split()[0])]
 
 
 def name_of(case):

@@ -89,14 +89,14 @@ class Model(nn.Module):
         return F.cross_entropy(self.head(self.norm(h)).float().flatten(0, 1), labels.flatten())
 
 
-def peer_parser(shape, batch, seq, dtypes, steps):
+def peer_parser(shape, batch, seq, dtypes, steps, modes=("eager", "compile")):
     """What compare.py and compare_lora.py say to a peer; the arguments are defaults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--shape", default=shape, choices=SHAPES)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--seq", type=int, default=seq)
     parser.add_argument("--dtype", default="fp32", choices=dtypes)
-    parser.add_argument("--mode", default="eager", choices=("eager", "compile"))
+    parser.add_argument("--mode", default="eager", choices=modes)
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--threads", type=int, default=2)
     return parser
