@@ -60,7 +60,8 @@ void setup(CLI::App& app) {
   auto device = std::make_shared<std::string>("auto");
   auto load_in = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  train->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's) or 1b")
+  train
+      ->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's), 1b or 8b")
       ->capture_default_str();
   train->add_option("--batch", options->batch, "sequences a step")
       ->capture_default_str()

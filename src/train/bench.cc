@@ -89,7 +89,10 @@ void fill_row(const nn::Parameter& p, int64_t row, std::vector<float>& values) {
 }
 
 void fill_base(TrainStep& step) {
+  const auto memory = make_cpu_allocator();
   for (const nn::Parameter& p : step.decoder().parameters().parameters()) {
+    const bool elsewhere = step.options().device != DeviceKind::kCpu;
+    const Tensor value = elsewhere ? make_tensor(*memory, p.shape, p.value.dtype()) : p.value;
     std::vector<int64_t> firsts{0};  // row of each segment in its group
     for (const op::PackedSegment& s : p.packed.segments) firsts.push_back(firsts.back() + s.rows);
     step.team().for_each(p.shape[0], [&](int64_t row) {
@@ -98,10 +101,10 @@ void fill_base(TrainStep& step) {
       if (!p.packed.defined()) {
         const auto at = static_cast<size_t>(row) * values.size();
         for (size_t i = 0; i < values.size(); ++i)
-          if (p.value.dtype() == DType::kBF16)
-            p.value.data<BF16>()[at + i] = to_bf16(values[i]);
+          if (value.dtype() == DType::kBF16)
+            value.data<BF16>()[at + i] = to_bf16(values[i]);
           else
-            p.value.data<float>()[at + i] = values[i];
+            value.data<float>()[at + i] = values[i];
         return;
       }
       const int64_t of_group = firsts.back(), in_group = row % of_group;
@@ -111,6 +114,7 @@ void fill_base(TrainStep& step) {
       const int64_t origin = row / of_group * op::panels_of(to.rows) * op::kPanel;
       op::pack_row(to.data, to.packing, origin + in_group - firsts[s], values);
     });
+    if (elsewhere) copy_from_host(value.raw(), p.value);
   }
 }
 
@@ -123,22 +127,23 @@ model::DecoderConfig named_shape(const std::string& name) {
     int heads, kv_heads;
     int64_t ffn, vocab;
     int experts = 0, top_k = 0;
+    bool tied = true;
   };
   static const std::map<std::string, Named> kShapes{
       {"15m", {6, 288, 6, 6, 768, 32000}},      {"8x15m", {6, 288, 6, 6, 768, 32000, 8, 2}},
       {"20m", {6, 288, 6, 6, 1536, 32000}},  // as wide as 2 of 8
       {"124m", {12, 768, 12, 12, 2048, 50304}}, {"135m", {30, 576, 9, 3, 1536, 49152}},
-      {"1b", {16, 2048, 32, 8, 8192, 128256}}};
+      {"1b", {16, 2048, 32, 8, 8192, 128256}},  {"8b", {32, 4096, 32, 8, 14336, 128256, 0, 0, false}}};
   const auto it = kShapes.find(name);
   if (it == kShapes.end())
     fail(ErrorKind::kInvalidArgument,
          "--shape {} is not known; known: 15m, 8x15m (8 experts, 2 a token), 20m (as many active weights), "
-         "124m, 135m (SmolLM2), 1b",
+         "124m, 135m (SmolLM2), 1b, 8b (LLaMA 3's)",
          name);
   const Named& n = it->second;
   model::DecoderConfig c;
   c.num_layers = n.layers, c.hidden_size = n.hidden, c.num_heads = n.heads, c.num_kv_heads = n.kv_heads;
-  c.intermediate_size = n.ffn, c.vocab_size = n.vocab, c.tie_embeddings = true;
+  c.intermediate_size = n.ffn, c.vocab_size = n.vocab, c.tie_embeddings = n.tied;
   if (n.experts > 0)
     c.model_type = "mixtral", c.moe.experts = n.experts, c.moe.top_k = n.top_k, c.moe.size = n.ffn;
   c.head_dim = static_cast<int>(n.hidden / n.heads);

@@ -39,8 +39,8 @@ struct BenchResult {
   std::vector<std::pair<std::string, double>> profile;  // share of a step by op, largest first
 };
 
-// "15m", "124m", "135m", "1b": the shapes of the peer comparison; "8x15m" and "20m": a mixture of experts and
-// the dense model with as many active weights. Throws Error naming them.
+// "15m", "124m", "135m", "1b", "8b": the shapes of the peer comparison; "8x15m" and "20m": a mixture of
+// experts and the dense model with as many active weights. Throws Error naming them.
 model::DecoderConfig named_shape(const std::string& name);
 
 BenchResult bench_train(const BenchOptions& options);

@@ -25,8 +25,9 @@ using testing::train;
 class LoraParity : public ::testing::TestWithParam<std::string> {
  protected:
   const std::string folder_ = kGolden + "train/lora/" + GetParam();
-  std::unique_ptr<TrainStep> step(DType dtype, Allocator& allocator) const {
+  std::unique_ptr<TrainStep> step(DType dtype, DeviceKind device, Allocator& allocator) const {
     StepOptions options = options_for(dtype, 4, 32);
+    options.device = device;
     options.lora = GetParam() == "llama3" ? LoraSpec{{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"}
                                           : LoraSpec{{"q_proj", "v_proj"}, 3, 6, 0, false, "kaiming", "zero"};
     auto step = std::make_unique<TrainStep>(config_of(GetParam()), options);
@@ -36,13 +37,15 @@ class LoraParity : public ::testing::TestWithParam<std::string> {
     load_adapter(model::open_peft(folder_), folder_, *step);
     return step;
   }
+  void expect_pefts_gradients(DeviceKind device) const;
+  void expect_pefts_steps(DeviceKind device) const;
   mutable size_t planned_ = 0;
 };
 
-TEST_P(LoraParity, EveryGradientEqualsPefts) {
+void LoraParity::expect_pefts_gradients(DeviceKind device) const {
   const auto tokens = json_of("train/tokens.json");
-  const auto allocator = make_cpu_allocator();
-  const auto step = this->step(DType::kF32, *allocator);
+  const auto allocator = make_allocator(device);
+  const auto step = this->step(DType::kF32, device, *allocator);
   for (size_t m = 0; m < 2; ++m) {
     fill(step->inputs(), tokens[0], m * 4, 32);
     step->micro_batch(4, m == 0, 2);
@@ -62,13 +65,13 @@ TEST_P(LoraParity, EveryGradientEqualsPefts) {
   EXPECT_EQ(compared, want->tensors().size());
 }
 
-TEST_P(LoraParity, TwentyStepsEqualPefts) {
+void LoraParity::expect_pefts_steps(DeviceKind device) const {
   const auto golden = json_of("train/lora/" + GetParam() + "/train.json"),
              tokens = json_of("train/tokens.json");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     SCOPED_TRACE(name(dtype));
-    const auto allocator = make_cpu_allocator();
-    const auto step = this->step(dtype, *allocator);
+    const auto allocator = make_allocator(device);
+    const auto step = this->step(dtype, device, *allocator);
     const History got = train(*step, golden["settings"], tokens, 20);
     EXPECT_EQ(allocator->peak(), planned_);
     const auto& want = golden[dtype == DType::kF32 ? "fp32" : "bf16"];
@@ -81,6 +84,19 @@ TEST_P(LoraParity, TwentyStepsEqualPefts) {
           << state.name;
     }
   }
+}
+
+TEST_P(LoraParity, EveryGradientEqualsPefts) { expect_pefts_gradients(DeviceKind::kCpu); }
+TEST_P(LoraParity, TwentyStepsEqualPefts) { expect_pefts_steps(DeviceKind::kCpu); }
+
+TEST_P(LoraParity, EveryGradientOnAGpuEqualsPefts) {
+  FLAGSCALE_NEED_GPU();
+  expect_pefts_gradients(DeviceKind::kCuda);
+}
+
+TEST_P(LoraParity, TwentyStepsOnAGpuEqualPefts) {
+  FLAGSCALE_NEED_GPU();
+  expect_pefts_steps(DeviceKind::kCuda);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LoraParity, ::testing::Values("llama3", "qwen3_tied"),
@@ -142,7 +158,7 @@ struct LoraRun {
   double loss = 0, evaluated = 0, norm = 0;
 };
 LoraRun run_lora(const StepOptions& options, int micro_batches = 1) {
-  const auto allocator = make_cpu_allocator();
+  const auto allocator = make_allocator(options.device);
   TrainStep step(config_of("llama3"), options);
   step.allocate(*allocator);
   step.load(*io::open_weights(kGolden + "model/llama3"));
@@ -179,6 +195,19 @@ TEST(LoraTraining, AZeroStartIsTheIdentityWhateverTheTargets) {
     EXPECT_GT(run.norm, 0);
     plain.lora->out_init = "gaussian";
     EXPECT_NE(run_lora(plain).evaluated, without);
+  }
+}
+
+TEST(LoraTraining, DropoutOnAGpuDrawsTheSame) {
+  FLAGSCALE_NEED_GPU();
+  for (const bool after : {false, true}) {
+    StepOptions options = options_for(DType::kF32, 4, 32);
+    options.lora = LoraSpec{{"all-linear"}, 4, 8, 0.5, after, "gaussian", "gaussian"};
+    const LoraRun here = run_lora(options);
+    options.device = DeviceKind::kCuda;
+    const LoraRun there = run_lora(options);
+    EXPECT_NEAR(there.loss / here.loss, 1, 1e-5);
+    EXPECT_NEAR(there.norm / here.norm, 1, 1e-4);
   }
 }
 

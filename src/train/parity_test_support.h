@@ -10,6 +10,10 @@
 #include "train/schedule.h"
 #include "train/step.h"
 
+#define FLAGSCALE_NEED_GPU()                      \
+  if (choose_device("auto") != DeviceKind::kCuda) \
+  GTEST_SKIP() << "not run: this machine has no GPU, or this program no kernels for it"
+
 namespace flagscale::train::testing {
 
 inline StepOptions options_for(DType compute, int64_t micro_batch, int64_t length) {

@@ -226,8 +226,25 @@ void TrainStep::initialise(uint64_t seed) {
   weights_changed();
 }
 
+// On a GPU by way of the host's memory.
+void TrainStep::load_frozen(const io::WeightSet& weights) {
+  if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
+  auto& parameters = decoder_->parameters().parameters();
+  const auto memory = make_cpu_allocator();
+  std::vector<Tensor> values;
+  for (nn::Parameter& parameter : parameters) {
+    values.push_back(parameter.value);
+    parameter.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
+  }
+  model::load_weights(weights, decoder_->parameters(), team_);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    copy_from_host(parameters[i].value.raw(), values[i]);
+    parameters[i].value = values[i];
+  }
+}
+
 void TrainStep::load(const io::WeightSet& weights) {
-  if (adapter_) return model::load_weights(weights, decoder_->parameters(), team_);
+  if (adapter_) return load_frozen(weights);
   // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
   auto& parameters = decoder_->parameters().parameters();
   std::vector<Tensor> values;

@@ -137,6 +137,7 @@ class TrainStep {
   void to_device(std::initializer_list<const Tensor*> tensors) const;
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
+  void load_frozen(const io::WeightSet& weights);
   Sums sums(const Tensor& loss, double tokens);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(const Slot& slot) const;

@@ -61,10 +61,6 @@ void expect_pytorchs_steps(const std::string& model, DeviceKind device) {
 
 TEST_P(TrainParity, TwentyStepsEqualPyTorchs) { expect_pytorchs_steps(GetParam(), DeviceKind::kCpu); }
 
-#define FLAGSCALE_NEED_GPU()                      \
-  if (choose_device("auto") != DeviceKind::kCuda) \
-  GTEST_SKIP() << "not run: this machine has no GPU, or this program no kernels for it"
-
 TEST_P(TrainParity, TwentyStepsOnAGpuEqualPyTorchs) {
   FLAGSCALE_NEED_GPU();
   expect_pytorchs_steps(GetParam(), DeviceKind::kCuda);

@@ -134,7 +134,8 @@ TEST(TrainLora, Gradients) {
   testing::expect_gradients(trained({1.5f, 0.4f, true, 1, 2, &rows}), trained_inputs());
 }
 
-TEST_P(LoraSets, TrainedAgreesWithScalarInDouble) {
+FLAGSCALE_EVERY_SET(TrainLoraSets);
+TEST_P(TrainLoraSets, AgreesWithScalarInDouble) {
   const DropoutRows rows{5};
   for (const LoraTraining& training :
        {LoraTraining{0.5f}, LoraTraining{0.5f, 0.4f, false, 1, 2, &rows}, {0.5f, 0.4f, true, 1, 2, &rows}})
