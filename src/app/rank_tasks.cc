@@ -87,7 +87,8 @@ std::optional<launch::Elastic> elastic_ranks(const config::Composed& composed,
     fail(ErrorKind::kUnsupported,
          "{} is '{}', and experiment.runner.type {} reaches all hosts or none: use ssh",
          experiment.place("experiment.runner.nnodes"), experiment.text("experiment.runner.nnodes"), type);
-  launch::Elastic elastic{hosts->list, hosts->least, hosts->most};
+  launch::Elastic elastic;
+  elastic.hosts = hosts->list, elastic.least = hosts->least, elastic.most = hosts->most;
   elastic.wait = static_cast<double>(experiment.number("experiment.runner.elastic_wait", 30));
   const train::BatchKeys batch = train::read_train_config(composed).config.batch;
   elastic.ranks = [&experiment, batch, words, log](const std::vector<launch::Host>& there) {

@@ -23,9 +23,9 @@ std::optional<Beat> parse_beat(const std::string& source, std::string_view text)
   for (std::string word; fields >> word;) {
     const size_t equals = word.find('=');
     if (equals == std::string::npos || equals == 0 || equals + 1 == word.size()) continue;
-    char* end = nullptr;
-    const double value = std::strtod(word.c_str() + equals + 1, &end);
-    if (end == word.c_str() + word.size()) beat.metrics[word.substr(0, equals)] = value;
+    char* rest = nullptr;
+    const double value = std::strtod(word.c_str() + equals + 1, &rest);
+    if (rest == word.c_str() + word.size()) beat.metrics[word.substr(0, equals)] = value;
   }
   return beat;
 }
