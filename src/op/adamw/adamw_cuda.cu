@@ -59,26 +59,51 @@ struct Update {
   int64_t size;
   StepScalars step;
   float beta1, beta2, eps;
-  bool decay;
+  bool decay, wide;
 };
 
+// kN neighbouring weights a thread at a time; the last ones, fewer, one by one.
+constexpr int kN = 4;
 __global__ void update_weights(Update a) {
   const float norm = *a.norm;
   if (!(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
   const float clip = a.step.clip > 0 && a.step.clip < norm + 1e-6f ? a.step.clip / (norm + 1e-6f) : 1.f;
   const float keep = a.decay ? 1.f - a.step.lr * a.step.weight_decay : 1.f;
   const float inv1 = 1.f / a.step.bias1, inv2 = 1.f / a.step.bias2;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < a.size;
-       i += int64_t{gridDim.x} * kThreads) {
-    const float g = a.grad[i] * clip;
-    const float m = fmaf(a.beta1, a.m[i], (1.f - a.beta1) * g),
-                v = fmaf(a.beta2, a.v[i], (1.f - a.beta2) * (g * g));
-    const float p = fmaf(-a.step.lr, m * inv1 / (sqrtf(v * inv2) + a.eps), a.param[i] * keep);
-    a.m[i] = m;
-    a.v[i] = v;
-    a.param[i] = p;
-    if (a.copy) put(a.copy + i, p);
+  const auto update = [&](float& param, float& m, float& v, float grad) {
+    const float g = grad * clip;
+    m = fmaf(a.beta1, m, (1.f - a.beta1) * g);
+    v = fmaf(a.beta2, v, (1.f - a.beta2) * (g * g));
+    param = fmaf(-a.step.lr, m * inv1 / (sqrtf(v * inv2) + a.eps), param * keep);
+  };
+  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x,
+                threads = int64_t{gridDim.x} * kThreads, packs = a.wide ? a.size / kN : 0;
+  for (int64_t pack = thread; pack < packs; pack += threads) {
+    const int64_t i = pack * kN;
+    float p[kN], m[kN], v[kN], g[kN];
+    load(a.grad + i, g);
+    load(a.m + i, m);
+    load(a.v + i, v);
+    load(a.param + i, p);
+#pragma unroll
+    for (int j = 0; j < kN; ++j) update(p[j], m[j], v[j], g[j]);
+    store(a.m + i, m);
+    store(a.v + i, v);
+    store(a.param + i, p);
+    if (a.copy) store(a.copy + i, p);
   }
+  for (int64_t i = packs * kN + thread; i < a.size; i += threads) {
+    update(a.param[i], a.m[i], a.v[i], a.grad[i]);
+    if (a.copy) put(a.copy + i, a.param[i]);
+  }
+}
+
+// Whether kN numbers of each may be read at a time.
+bool by_packs(const AdamWArgs& args) {
+  const auto on = [](const TensorView& view, size_t bytes) {
+    return !view.defined() || reinterpret_cast<uintptr_t>(view.data) % bytes == 0;
+  };
+  return on(args.param, 16) && on(args.m, 16) && on(args.v, 16) && on(args.grad, 16) && on(args.copy, 8);
 }
 
 void adamw(KernelContext&, const AdamWArgs& args) {
@@ -94,8 +119,9 @@ void adamw(KernelContext&, const AdamWArgs& args) {
                  args.beta1,
                  args.beta2,
                  args.eps,
-                 args.decay};
-  const int64_t blocks = divide_up(a.size, kThreads);
+                 args.decay,
+                 by_packs(args)};
+  const int64_t blocks = divide_up(a.size, kThreads * (a.wide ? kN : 1));
   update_weights<<<static_cast<unsigned>(blocks < 65536 ? blocks : 65536), kThreads>>>(a);
   check_launch("adamw");
 }
