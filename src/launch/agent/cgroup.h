@@ -19,7 +19,7 @@ class Cgroup {
   const std::filesystem::path& folder() const { return folder_; }  // empty: none
   void enter() const;                                              // with the calling process
   void kill() const;                                               // all in it, by SIGKILL
-  bool remove() const;       // false where something is still in it
+  bool remove() const;                                             // false where something is still in it
   void remove_soon() const;  // the same of one that was killed, which takes a moment
 
   // Removes those inside this process's own that are empty and whose names begin so.
