@@ -2,12 +2,17 @@
 
 use crate::ffi::*;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, List, Map, Row};
 use serde_json::{Map as Object, Number, Value};
+use std::cell::Cell;
 use std::fs::File;
+use std::rc::Rc;
 
 pub struct FsRows {
+    path: String,
+    names: String,
     rows: RowIter<'static>,
     next: u64, // the row that comes next, from 1
 }
@@ -16,9 +21,21 @@ fn open(path: &str) -> Outcome<SerializedFileReader<File>> {
     SerializedFileReader::new(File::open(path).map_err(invalid)?).map_err(invalid)
 }
 
-/// Only the named columns where names are given (parted by newlines) and the file has them.
-fn reader(path: &str, names: &str) -> Outcome<FsRows> {
-    let file = open(path)?;
+/// The rows of the row group that holds row `first` (from 0) and of those after it; earlier groups are not read. Only the
+/// named columns where names are given (parted by newlines) and the file has them.
+fn reader(path: &str, names: &str, first: u64) -> Outcome<FsRows> {
+    let passed = Rc::new(Cell::new(0));
+    let (count, mut reached) = (passed.clone(), false);
+    let later = ReadOptionsBuilder::new().with_predicate(Box::new(move |group, _| {
+        let end = count.get() + group.num_rows().max(0) as u64;
+        reached = reached || end > first;
+        if !reached {
+            count.set(end);
+        }
+        reached
+    }));
+    let file = File::open(path).map_err(invalid)?;
+    let file = SerializedFileReader::new_with_options(file, later.build()).map_err(invalid)?;
     let schema = file.metadata().file_metadata().schema();
     let wanted: Vec<_> = schema.get_fields().iter().filter(|field| names.lines().any(|n| n == field.name())).cloned().collect();
     let projection = if wanted.is_empty() {
@@ -28,7 +45,7 @@ fn reader(path: &str, names: &str) -> Outcome<FsRows> {
         Some(group.build().map_err(invalid)?)
     };
     let rows = RowIter::from_file_into(Box::new(file)).project(projection).map_err(invalid)?;
-    Ok(FsRows { rows, next: 1 })
+    Ok(FsRows { path: path.into(), names: names.into(), rows, next: passed.get() + 1 })
 }
 
 fn number(value: f64) -> Value {
@@ -95,7 +112,7 @@ pub unsafe extern "C" fn fs_rows_open(
     path: *const u8, path_size: usize, names: *const u8, names_size: usize, handle: *mut *mut FsRows,
     error: *mut FsBuffer,
 ) -> FsStatus {
-    guard_new(handle, error, || reader(unsafe { text(path, path_size) }?, unsafe { text(names, names_size) }?))
+    guard_new(handle, error, || reader(unsafe { text(path, path_size) }?, unsafe { text(names, names_size) }?, 0))
 }
 
 /// # Safety
@@ -117,14 +134,16 @@ pub unsafe extern "C" fn fs_rows_columns(path: *const u8, size: usize, out: *mut
     })
 }
 
-/// Passes over rows.
+/// Passes over rows, whole row groups without reading them.
 /// # Safety
 /// handle came from fs_rows_open; error is writable.
 #[no_mangle]
 pub unsafe extern "C" fn fs_rows_skip(handle: *mut FsRows, count: u64, error: *mut FsBuffer) -> FsStatus {
     guard(error, || {
         let rows = unsafe { &mut *handle };
-        for _ in 0..count {
+        let wanted = rows.next + count;
+        *rows = reader(&rows.path, &rows.names, wanted - 1)?;
+        while rows.next < wanted {
             if let Some(Err(error)) = rows.rows.next() {
                 return Err(invalid(format!("row {}: {error}", rows.next)));
             }
