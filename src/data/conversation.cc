@@ -55,6 +55,8 @@ void add_message(const Json& message, size_t index, Conversation& out) {
   const auto content = message.find("content");
   const bool calls = message.contains("tool_calls") && !message["tool_calls"].empty();
   const bool some = content != message.end() && (content->is_string() || content->is_array());
+  if (!some && content != message.end() && !content->is_null())
+    broken("message {}: \"content\" is neither a string nor a list", index);
   if (!some && !calls) broken("message {} has no \"content\"", index);
   Json kept = message;
   bool learnt = *role == "assistant";
@@ -97,10 +99,14 @@ const char* share_gpt_role(const std::string& from, size_t index) {
 void read_share_gpt(const Json& record, Conversation& out) {
   if (const std::string system = text_of(record, "system", false); !system.empty())
     add(out, "system", system);
+  size_t index = 0;
   for (const Json& message : list_of(record, "conversations")) {
-    const size_t index = out.messages.size();
     if (!message.is_object()) broken("message {} is not an object", index);
-    add(out, share_gpt_role(text_of(message, "from", true), index), text_of(message, "value", true));
+    for (const char* key : {"from", "value"})
+      if (!message.contains(key) || !message[key].is_string())
+        broken("message {} has no \"{}\" that is a string", index, key);
+    add(out, share_gpt_role(message["from"], index), message["value"]);
+    ++index;
   }
   out.tools = as_json(record, "tools");
 }

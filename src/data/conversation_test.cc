@@ -153,6 +153,11 @@ TEST_F(Conversations, BrokenRecordsSayWhy) {
   EXPECT_EQ(refusal(R"({"messages": []})"), "\"messages\" is not a list of messages");
   EXPECT_EQ(refusal(R"({"messages": [{"content": "a"}]})"), "message 0 has no \"role\"");
   EXPECT_EQ(refusal(R"({"messages": [{"role": "user"}]})"), "message 0 has no \"content\"");
+  EXPECT_EQ(refusal(R"({"messages": [{"role": "user", "content": 5}]})"),
+            "message 0: \"content\" is neither a string nor a list");
+  EXPECT_EQ(
+      refusal(R"({"system": "s", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]})"),
+      "message 1 has no \"value\" that is a string");
   EXPECT_NE(refusal(R"({"conversations": [{"from": "alien", "value": "a"}]})").find("'alien'"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"messages": [{"role": "user", "content": "a"}]})").find("is an answer to learn"),
