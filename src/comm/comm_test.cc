@@ -117,6 +117,21 @@ TEST_P(BackEnds, AnErrorOfOneRankIsEverybodys) {
   EXPECT_EQ(errors[2], "rank 1: the disk of its host is full");
 }
 
+TEST_P(BackEnds, ARankThatEndedIsHeardOfBetweenCollectives) {
+  const auto errors = errors_of(groups(3), [](ProcessGroup& group) {
+    std::vector<float> values(10);
+    group.check_others();
+    Reducer(group).sum(std::span(values));
+    if (group.rank() == 1) throw std::runtime_error("its GPU was lost");
+    for (;;) {
+      group.check_others();
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  });
+  EXPECT_EQ(errors[0], "rank 1: its GPU was lost");
+  EXPECT_EQ(errors[2], "rank 1: its GPU was lost");
+}
+
 TEST_P(BackEnds, OtherSizesAreOtherPrograms) {
   const auto errors = errors_of(groups(2), [](ProcessGroup& group) {
     std::vector<float> values(group.rank() == 0 ? 100 : 200);

@@ -26,6 +26,9 @@ class ProcessGroup {
   virtual void exchange(std::span<const std::span<const std::byte>> send,
                         std::span<const std::span<std::byte>> receive) = 0;
 
+  // Between collectives: throws as they do if another rank is known to have ended. Does not wait.
+  virtual void check_others() = 0;
+
   // This rank ends because of `what`; the others are told as far as they can be reached.
   virtual void abort(const std::string& what) noexcept = 0;
 };

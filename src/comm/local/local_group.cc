@@ -47,6 +47,11 @@ class Room {
     fail(ErrorKind::kResource, "{}", error_);
   }
 
+  void check() {
+    const std::lock_guard lock(mutex_);
+    if (!error_.empty()) fail(ErrorKind::kResource, "{}", error_);
+  }
+
   void end(const std::string& what) {
     const std::lock_guard lock(mutex_);
     if (error_.empty()) error_ = what;
@@ -86,6 +91,8 @@ class LocalGroup final : public ProcessGroup {
     }
     room_->wait_for_all(rank_);  // nobody's bytes change before all have read them
   }
+
+  void check_others() override { room_->check(); }
 
   void abort(const std::string& what) noexcept override {
     try {

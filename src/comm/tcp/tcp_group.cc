@@ -75,6 +75,20 @@ class TcpGroup final : public ProcessGroup {
     }
   }
 
+  void check_others() override {
+    if (!error_.empty()) fail(ErrorKind::kResource, "{}", error_);
+    for (size_t r = 0; r < peers_.size(); ++r) {
+      Peer& peer = peers_[r];
+      if (!peer.socket) continue;
+      Head head;
+      const ssize_t n = recv(peer.socket.file(), &head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+      if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) end_gone(r, n == 0 ? 0 : errno);
+      if (n != sizeof head || head.kind != Kind::kAbort) continue;  // else its part of the next collective
+      recv(peer.socket.file(), &peer.in_head, sizeof head, MSG_DONTWAIT);
+      end(words_of(peer));
+    }
+  }
+
   void abort(const std::string& what) noexcept override {
     try {
       if (error_.empty()) tell(fmt::format("rank {}: {}", rank_, what));
@@ -130,9 +144,7 @@ class TcpGroup final : public ProcessGroup {
                           : peer.in.data() + (peer.received - sizeof(Head));
     const size_t size = (head ? sizeof(Head) : sizeof(Head) + peer.in.size()) - peer.received;
     const ssize_t n = recv(peer.socket.file(), to, size, MSG_DONTWAIT);
-    if (n == 0) end(fmt::format("{} is gone: its connection was closed", place(rank)));
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-      end(fmt::format("{} is gone: {}", place(rank), std::strerror(errno)));
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) end_gone(rank, n == 0 ? 0 : errno);
     if (n <= 0) return false;
     peer.received += static_cast<size_t>(n);
     if (head && peer.received == sizeof(Head)) check_head(rank);
@@ -166,6 +178,12 @@ class TcpGroup final : public ProcessGroup {
     std::vector<std::string> places;
     for (const size_t rank : who_) places.push_back(place(rank));
     return fmt::format("{}: nothing was heard for {:g} s", fmt::join(places, ", "), deadline_.count());
+  }
+
+  // 0: it closed the connection.
+  [[noreturn]] void end_gone(size_t rank, int error) {
+    end(fmt::format("{} is gone: {}", place(rank),
+                    error == 0 ? "its connection was closed" : std::strerror(error)));
   }
 
   [[noreturn]] void end(const std::string& what) {
