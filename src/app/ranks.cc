@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "comm/tcp/tcp_group.h"
+#include "device/cuda/cuda.h"
 #include "launch/launcher/rank_from_environment.h"
 
 namespace flagscale {
@@ -43,10 +44,10 @@ std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job) {
 void share_host(train::TrainOptions& options) {
   const auto found = launch::rank_from_environment();
   if (!found || found->world_size == 1) return;
-  if (options.device != DeviceKind::kCpu)
-    fail(ErrorKind::kUnsupported,
-         "{} ranks were started, and ranks on GPUs are not there yet: use --device cpu, or start one process",
-         found->world_size);
+  if (options.device == DeviceKind::kCuda) {
+    const auto gpus = static_cast<int>(cuda::found().gpus.size());  // 1 where each rank is shown its own
+    cuda::use(found->local_rank % gpus);
+  }
   const bool said = std::getenv("FLAGSCALE_THREADS") != nullptr || std::getenv("OMP_NUM_THREADS") != nullptr;
   if (options.threads == 0 && found->local_size > 1 && !said)
     options.threads = std::max(1, available_cores() / found->local_size);

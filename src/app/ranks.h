@@ -14,8 +14,8 @@ namespace flagscale {
 // here on only rank 0 says what is no warning.
 std::unique_ptr<comm::ProcessGroup> join_ranks(const std::string& job);
 
-// What a rank changes: its share of the host's cores where nothing else says how many threads. Throws
-// Error{kUnsupported} for ranks on GPUs.
+// What a rank takes of its host: a GPU of its own, or one that it shares where there are fewer than ranks; of
+// the cores its share, where nothing else says how many threads.
 void share_host(train::TrainOptions& options);
 
 }  // namespace flagscale

@@ -96,11 +96,19 @@ KernelContext Program::context(size_t launch, const Team& team) const {
   return {{device_, 0}, isa_, team, {workspace, workspace_bytes_[launch]}};
 }
 
-void Program::start(const Team& team) const {
+void Program::start(const Team& team, const std::function<void(size_t)>& launched) const {
   for (size_t i = 0; i < launches_.size(); ++i) {
     KernelContext kernel_context = context(i, team);
     launches_[i]->run(kernel_context);
+    if (launched) launched(i + 1);
   }
+}
+
+void Program::for_writes(const Storage& to,
+                         const std::function<void(size_t, const TensorView&)>& body) const {
+  for (size_t i = 0; i < launches_.size(); ++i)
+    for (const Launch::Use& use : launches_[i]->uses())
+      if (use.view->storage == &to && use.access != Access::kRead) body(i, *use.view);
 }
 
 void Program::run(const Team& team) const {

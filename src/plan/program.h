@@ -12,6 +12,7 @@
 // Nothing is allocated before bind(): arena.bytes() is the exact peak. A Tracer and plan() end with
 // Error{kInterrupted} after Ctrl-C.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -37,8 +38,10 @@ class Program {
   Cost cost() const;  // at full capacity
 
   void run(const Team& team) const;
-  // The same without waiting for a GPU.
-  void start(const Team& team) const;
+  // The same without waiting for a GPU. launched: told after each launch how many there were.
+  void start(const Team& team, const std::function<void(size_t)>& launched = {}) const;
+  // Calls body(launch, view) for each view of this memory that a launch writes to, in order of launches.
+  void for_writes(const Storage& to, const std::function<void(size_t, const TensorView&)>& body) const;
   // The same, with the seconds that each launch took added to its op's name.
   void profile(const Team& team, std::unordered_map<std::string, double>& seconds) const;
 

@@ -1,11 +1,34 @@
 #include "train/ranks.h"
 
+#include <fmt/format.h>
+
+#include <set>
 #include <type_traits>
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "device/cuda/cuda.h"
 
 namespace flagscale::train {
+
+namespace {
+
+// Why the GPUs of these ranks, "identity what-NCCL-lacks" each, do not add by themselves; "" where they do.
+std::string why_apart(const std::vector<std::string>& ranks) {
+  std::set<std::string> gpus;
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    const size_t end = ranks[r].find(' ');
+    if (end + 1 < ranks[r].size()) return fmt::format("rank {}: {}", r, ranks[r].substr(end + 1));
+    if (!gpus.insert(ranks[r].substr(0, end)).second)
+      return fmt::format("rank {} shares its GPU with another one", r);
+  }
+  if (ranks.size() > 2)  // NCCL's order of more than two is not the ranks'
+    return fmt::format("{} ranks, and their order is kept only there", ranks.size());
+  return {};
+}
+
+}  // namespace
 
 Ranks::Ranks(comm::ProcessGroup* group) : group_(group != nullptr && group->size() > 1 ? group : nullptr) {
   if (group_) reducer_.emplace(*group_);
@@ -15,8 +38,25 @@ void Ranks::sum(std::span<double> values) {
   if (reducer_) reducer_->sum(values);
 }
 
+bool Ranks::any(bool own) {
+  double count = own ? 1 : 0;
+  sum({&count, 1});
+  return count != 0;
+}
+
 void Ranks::sum_gradients(TrainStep& step) {
-  if (reducer_) step.reduce_gradients(*reducer_);
+  if (reducer_ && !gpus_) step.reduce_gradients(*reducer_);
+}
+
+void Ranks::join_gpus() {
+  if (!group_) return;
+  const std::string why = why_apart(comm::gather(*group_, cuda::identity() + ' ' + cuda::nccl_missing()));
+  if (!why.empty()) return info("gradients are added in main memory: {}", why);
+  cuda::NcclId id{};
+  if (first()) id = cuda::make_nccl_id();
+  comm::broadcast(*group_, std::as_writable_bytes(std::span(id)));
+  joined_ = std::make_unique<cuda::RankGpus>(id, rank(), size());
+  gpus_.emplace(GpuRanks{joined_.get(), [group = group_] { group->check_others(); }});
 }
 
 void Ranks::agree_on(const char* what, const std::function<std::string()>& own) {

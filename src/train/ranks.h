@@ -2,8 +2,12 @@
 // What the ranks of a data-parallel run do together. Every rank has the whole model; of a global batch each
 // takes every size-th micro-batch, and the gradients are added in rank order, so all make the same update.
 // Alone, everything here is the identity.
+//
+// Where each of two ranks has a GPU of its own and NCCL is there, gradients are added on the GPUs while the
+// rest of them is formed; else through the hosts' memory. The bits are the same.
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,7 +27,13 @@ class Ranks {
   bool first() const { return rank() == 0; }  // it logs and saves
 
   void sum(std::span<double> values);
+  bool any(bool own);
   void sum_gradients(TrainStep& step);
+
+  // To be given to the last micro-batch of a step; null where sum_gradients() adds all.
+  const GpuRanks* gpus() const { return gpus_ ? &*gpus_ : nullptr; }
+  // What they are joined for: once the step's memory is taken.
+  void join_gpus();
 
   // Throws Error{kInvalidArgument} naming a rank whose text is not rank 0's. Alone, none is made.
   void agree_on(const char* what, const std::function<std::string()>& own);
@@ -34,6 +44,8 @@ class Ranks {
  private:
   comm::ProcessGroup* group_;
   std::optional<comm::Reducer> reducer_;
+  std::unique_ptr<cuda::RankGpus> joined_;
+  std::optional<GpuRanks> gpus_;
 };
 
 }  // namespace flagscale::train

@@ -13,6 +13,7 @@
 #include "comm/local/local_group.h"
 #include "comm/tcp/socket.h"
 #include "comm/tcp/tcp_group.h"
+#include "train/parity_test_support.h"
 #include "train/run_test_support.h"
 
 namespace flagscale::train {
@@ -112,6 +113,20 @@ TEST(DataParallel, IsTheSameToTheBitOverAnyBackEnd) {
     EXPECT_EQ(tcp[r].weights, threads[r].weights);
     EXPECT_EQ(tcp[r].result.lm_loss, threads[r].result.lm_loss);
   }
+}
+
+TEST(DataParallel, RanksThatShareAGpuAreThoseOfThreads) {
+  FLAGSCALE_NEED_GPU();
+  TrainOptions o = small_run();
+  o.device = DeviceKind::kCuda;
+  const std::vector<RankRun> here = run_ranks(small_run(), 2), threads = run_ranks(o, 2);
+  const std::vector<RankRun> tcp = run_ranks(std::vector(2, o), tcp_groups(2));
+  for (size_t r = 0; r < 2; ++r) {
+    ASSERT_EQ(threads[r].error + tcp[r].error, "");
+    EXPECT_EQ(threads[r].weights, threads[0].weights);
+    EXPECT_EQ(tcp[r].weights, threads[0].weights);
+  }
+  EXPECT_NEAR(*threads[0].result.lm_loss, *here[0].result.lm_loss, 1e-5 * *here[0].result.lm_loss);
 }
 
 // Rank 0 alone has the checkpoints: hosts need not share a file system for them.

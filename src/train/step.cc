@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -141,6 +142,26 @@ void TrainStep::trace_micro_batch() {
   if (router_.wanted()) micro_.keep(router_.statistics);
   micro_.plan(isa_of(options_.device), team_.size());
   arena_.add(micro_);
+  if (!on_host()) find_ready();
+}
+
+// In pieces large enough for the speed of the links between GPUs.
+void TrainStep::find_ready() {
+  constexpr int64_t kPiece = 8 << 20;  // gradients
+  std::vector<size_t> written(trained_.size());
+  micro_.for_writes(*grads_.storage(), [&](size_t launch, const TensorView& view) {
+    const auto at = static_cast<int64_t>(view.offset / sizeof(float));
+    for (size_t i = 0; i < trained_.size(); ++i)
+      if (offsets_[i] <= at && at < offsets_[i] + trained_[i]->shape.numel()) written[i] = launch + 1;
+  });
+  size_t launches = 0;
+  int64_t begin = 0;
+  for (size_t i = trained_.size(); i-- > 0;) {  // as place_parameters() has them
+    launches = std::max(launches, written[i]);
+    const int64_t end = i > 0 ? offsets_[i - 1] : bucket_size_;
+    if (i > 0 && end - begin < kPiece) continue;
+    ready_.push_back({launches, begin = end});
+  }
 }
 
 void TrainStep::trace_evaluation() {
@@ -295,7 +316,7 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
 }
 
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
-                                       int64_t first_sample, double batch_tokens) {
+                                       int64_t first_sample, double batch_tokens, const GpuRanks* ranks) {
   dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = learnt_tokens();
   num_seqs_ = num_seqs;
@@ -304,11 +325,30 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   grad_scale_ = static_cast<float>(1.0 / (batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts));
   router_scale_ = static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts);
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
-  micro_.run(team_);
+  if (ranks)
+    run_with(*ranks);
+  else
+    micro_.run(team_);
   Sums result = sums(micro_loss_, tokens);
   if (router_.wanted())
     result.router = op::router_loss_values(router_, decoder_->config().moe.top_k, tokens_.dim(0));
   return result;
+}
+
+void TrainStep::run_with(const GpuRanks& ranks) {
+  auto* const grads = grads_.view().ptr<float>();
+  if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
+    micro_.run(team_);
+    ranks.gpus->sum(grads, static_cast<size_t>(bucket_size_));
+    return ranks.gpus->wait(ranks.check_others);
+  }
+  auto next = ready_.begin();
+  int64_t begin = 0;
+  micro_.start(team_, [&](size_t launches) {
+    for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
+      ranks.gpus->sum(grads + begin, static_cast<size_t>(next->end - begin));
+  });
+  ranks.gpus->wait(ranks.check_others);
 }
 
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {

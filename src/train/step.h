@@ -6,6 +6,7 @@
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
 // products or packed in fewer bits, without gradients or moments.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,6 +16,7 @@
 
 #include "comm/process_group.h"
 #include "data/train_data.h"
+#include "device/cuda/nccl.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
 #include "op/cross_entropy/cross_entropy.h"
@@ -50,6 +52,12 @@ struct MemoryUse {
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
 };
 
+// The GPUs of all ranks, and what throws where one of them has ended.
+struct GpuRanks {
+  cuda::RankGpus* gpus;
+  std::function<void()> check_others;
+};
+
 class TrainStep {
  public:
   // Traces and plans. No memory is taken.
@@ -76,12 +84,13 @@ class TrainStep {
     double loss = 0, tokens = 0;
     op::RouterLossValues router{};
   };
-  // first_sample: of the run, for dropout.
+  // first_sample: of the run, for dropout. ranks: of a step's last micro-batch, the GPUs of ranks over which
+  // the gradients are added up as soon as they are ready.
   Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0,
-                   double batch_tokens = 0);
+                   double batch_tokens = 0, const GpuRanks* ranks = nullptr);
   Sums evaluate(int64_t num_seqs);
 
-  // Adds up what every rank has accumulated.
+  // Adds up what every rank has accumulated, in the host's memory.
   void reduce_gradients(comm::Reducer& reducer);
 
   // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in
@@ -137,7 +146,9 @@ class TrainStep {
   void to_device(std::initializer_list<const Tensor*> tensors) const;
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
+  void find_ready();
   void load_frozen(const io::WeightSet& weights);
+  void run_with(const GpuRanks& ranks);
   Sums sums(const Tensor& loss, double tokens);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(const Slot& slot) const;
@@ -156,6 +167,13 @@ class TrainStep {
 
   std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
+  // Gradients up to `end` are ready after so many launches of a micro-batch.
+  struct Ready {
+    size_t launches;
+    int64_t end;
+  };
+  std::vector<Ready> ready_;
+  bool warm_ = false;
   Tensor master_, working_, grads_, norm_value_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<TrainedWeight> weights_;               // of each trained parameter

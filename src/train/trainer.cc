@@ -109,6 +109,7 @@ struct Trainer::Run {
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
     ranks.agree_on("what they train", [this] { return options_text(); });
+    if (options.device == DeviceKind::kCuda) ranks.join_gpus();
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     if (ranks.first()) start_weights();
@@ -186,18 +187,21 @@ struct Trainer::Run {
     double loss_sum = 0, tokens = 0, balance = 0, z = 0;
     const data::MicroBatch inputs = step->inputs();
     const double batch_tokens = tokens_of_batch(micro_batches);
-    for (int64_t m = ranks.rank(); m < micro_batches && !interrupted(); m += ranks.size()) {
+    for (int64_t m = ranks.rank(); m < micro_batches; m += ranks.size()) {
       const int64_t first = at.consumed_samples + m * options.micro_batch_size;
       const int64_t entries =
           data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts);
-      const auto sums = step->micro_batch(entries - 1, m < ranks.size(), micro_batches, first, batch_tokens);
+      // Once a batch: what the last micro-batch begins, all ranks end.
+      const bool last = m + ranks.size() >= micro_batches;
+      if ((last || interrupted()) && ranks.any(interrupted())) return false;
+      const auto sums = step->micro_batch(entries - 1, m < ranks.size(), micro_batches, first, batch_tokens,
+                                          last ? ranks.gpus() : nullptr);
       loss_sum += sums.loss, tokens += sums.tokens;
       balance += sums.router.balance / static_cast<double>(micro_batches);
       z += sums.router.z / static_cast<double>(micro_batches);
     }
-    std::array values{loss_sum, tokens, balance, z, interrupted() ? 1.0 : 0.0};
+    std::array values{loss_sum, tokens, balance, z};
     ranks.sum(values);
-    if (values[4] != 0) return false;
     ranks.sum_gradients(*step);
     loss = values[0] / std::max(values[1], 1.0);
     router = {values[2], values[3]};

@@ -1,5 +1,8 @@
 #include "device/cuda/cuda.h"
 
+#include <fmt/format.h>
+
+#include <atomic>
 #include <cstring>
 
 #include "base/error.h"
@@ -11,25 +14,6 @@ namespace {
 
 constexpr unsigned kPortableAndMapped = 1 | 2;  // CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
 constexpr int kThisThread = 1;                  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-
-// Where a thread's kernels go (CU_STREAM_PER_THREAD): kernels are compiled for it, since the old default
-// stream cannot be recorded.
-StreamObject* stream() {
-  return reinterpret_cast<StreamObject*>(
-      uintptr_t{2});  // NOLINT(performance-no-int-to-ptr): as cuda.h has it
-}
-
-const Driver& driver() {
-  std::string reason;
-  const Driver* opened = open_driver(reason);
-  if (!opened) fail(ErrorKind::kUnsupported, "no GPU can be used: {}", reason);
-  return *opened;
-}
-
-void check(Status status, const char* what) {
-  if (status == 0) return;
-  fail(ErrorKind::kResource, "[cuda] {}: {}", what, describe(driver(), status));
-}
 
 Found look() {
   Found found;
@@ -50,11 +34,13 @@ Found look() {
   return found;
 }
 
+std::atomic<int> used = 0;
+
 // Makes the GPU's context current on the calling thread: the one that the kernels' launches use too.
-DeviceHandle enter(int index) {
+DeviceHandle enter() {
   DeviceHandle handle = 0;
   ContextObject* context = nullptr;
-  check(driver().device_get(&handle, index), "open the GPU");
+  check(driver().device_get(&handle, used), "open the GPU");
   check(driver().retain_context(&context, handle), "open the GPU");
   check(driver().set_context(context), "open the GPU");
   return handle;
@@ -62,7 +48,7 @@ DeviceHandle enter(int index) {
 
 class DeviceAllocator final : public Allocator {
  public:
-  explicit DeviceAllocator(int index) { enter(index); }
+  DeviceAllocator() { enter(); }
 
  protected:
   void* map(size_t bytes) override {
@@ -81,7 +67,7 @@ class DeviceAllocator final : public Allocator {
 
 class SharedAllocator final : public Allocator {
  public:
-  explicit SharedAllocator(int index) { enter(index); }
+  SharedAllocator() { enter(); }
 
  protected:
   void* map(size_t bytes) override {
@@ -110,16 +96,29 @@ bool built() {
 #endif
 }
 
-void require(int index) {
+void require() {
   if (!found().reason.empty())
     fail(ErrorKind::kUnsupported, "device cuda: {}; leave --device away to use the CPU", found().reason);
   if (!built())
     fail(ErrorKind::kUnsupported,
          "device cuda: a GPU is here ({}), but this program was built without its kernels: run ./dev cuda",
          found().gpus[0]);
-  if (index >= static_cast<int>(found().gpus.size()))
+}
+
+void use(int index) {
+  require();
+  if (index < 0 || index >= static_cast<int>(found().gpus.size()))
     fail(ErrorKind::kUnsupported, "device cuda: GPU {} is asked for, there are {}", index,
          found().gpus.size());
+  used = index;
+}
+
+std::string identity() {
+  unsigned char bytes[16] = {};
+  check(driver().device_identity(&bytes, enter()), "ask who the GPU is");
+  std::string text;
+  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
 }
 
 namespace {
@@ -127,32 +126,32 @@ namespace {
 struct Memory {
   size_t free = 0, total = 0;
 };
-Memory memory_of(int index) {
-  enter(index);
-  Memory memory;
-  check(driver().memory_info(&memory.free, &memory.total), "ask for free memory");
-  return memory;
-}
-
-// Once a thread: a server's engine runs on another one than that which made it.
-void enter_here() {
-  thread_local const DeviceHandle entered = enter(0);
-  (void)entered;
+Memory memory() {
+  enter();
+  Memory result;
+  check(driver().memory_info(&result.free, &result.total), "ask for free memory");
+  return result;
 }
 
 }  // namespace
 
-size_t free_memory(int index) { return memory_of(index).free; }
-size_t total_memory(int index) { return memory_of(index).total; }
-
-std::unique_ptr<Allocator> make_allocator(int index) {
-  require(index);
-  return std::make_unique<DeviceAllocator>(index);
+// A server's engine runs on another thread than that which made it.
+void enter_here() {
+  thread_local const DeviceHandle entered = enter();
+  (void)entered;
 }
 
-std::unique_ptr<Allocator> make_shared_allocator(int index) {
-  require(index);
-  return std::make_unique<SharedAllocator>(index);
+size_t free_memory() { return memory().free; }
+size_t total_memory() { return memory().total; }
+
+std::unique_ptr<Allocator> make_allocator() {
+  require();
+  return std::make_unique<DeviceAllocator>();
+}
+
+std::unique_ptr<Allocator> make_shared_allocator() {
+  require();
+  return std::make_unique<SharedAllocator>();
 }
 
 void copy(void* to, const void* from, size_t bytes) {
@@ -161,22 +160,23 @@ void copy(void* to, const void* from, size_t bytes) {
 
 void copy_later(void* to, const void* from, size_t bytes) {
   enter_here();
-  check(driver().copy_later(reinterpret_cast<Pointer>(to), reinterpret_cast<Pointer>(from), bytes, stream()),
+  check(driver().copy_later(reinterpret_cast<Pointer>(to), reinterpret_cast<Pointer>(from), bytes,
+                            thread_stream()),
         "copy memory");
 }
 
 Graph::Graph(const std::function<void()>& launches) {
   enter_here();
-  check(driver().record(stream(), kThisThread), "record a graph");
+  check(driver().record(thread_stream(), kThisThread), "record a graph");
   GraphObject* graph = nullptr;
   try {
     launches();
   } catch (...) {
-    driver().end_record(stream(), &graph);
+    driver().end_record(thread_stream(), &graph);
     if (graph) driver().free_graph(graph);
     throw;
   }
-  check(driver().end_record(stream(), &graph), "record a graph");
+  check(driver().end_record(thread_stream(), &graph), "record a graph");
   const Status status = driver().make_runnable(&run_, graph, 0);
   driver().free_graph(graph);
   check(status, "make a graph");
@@ -184,7 +184,7 @@ Graph::Graph(const std::function<void()>& launches) {
 
 Graph::~Graph() { driver().free_runnable(run_); }
 
-void Graph::launch() const { check(driver().run_graph(run_, stream()), "launch a graph"); }
+void Graph::launch() const { check(driver().run_graph(run_, thread_stream()), "launch a graph"); }
 
 void synchronize() { check(driver().synchronize(), "a kernel failed"); }
 

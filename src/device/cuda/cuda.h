@@ -21,18 +21,24 @@ const Found& found();
 // True in a program built with the CUDA kernels (./dev cuda).
 bool built();
 
-// Throws Error{kUnsupported} that says why and what to do, unless this program can run on GPU `index`.
-void require(int index = 0);
+// Throws Error{kUnsupported} that says why and what to do, unless this program can run on a GPU.
+void require();
 
-// Bytes that this process may still take of a GPU, and all that it has.
-size_t free_memory(int index = 0);
-size_t total_memory(int index = 0);
+// A process has one GPU: the first, or this one, said before anything is taken of it. Throws as require(),
+// and where there are not that many.
+void use(int index);
+// The GPU's own number, the same in every process: "6f1c…"
+std::string identity();
+
+// Bytes that this process may still take of its GPU, and all that it has.
+size_t free_memory();
+size_t total_memory();
 
 // The GPU's own memory, which the host cannot address. Throws Error{kResource} when there is none.
-std::unique_ptr<Allocator> make_allocator(int index = 0);
+std::unique_ptr<Allocator> make_allocator();
 // Pinned memory of the host, which a GPU reads and writes over the bus: for inputs of a step and single
 // numbers.
-std::unique_ptr<Allocator> make_shared_allocator(int index = 0);
+std::unique_ptr<Allocator> make_shared_allocator();
 
 // Between any two kinds of memory, after what was launched before.
 void copy(void* to, const void* from, size_t bytes);

@@ -2,6 +2,10 @@
 
 #include <dlfcn.h>
 
+#include <cstdint>
+
+#include "base/error.h"
+
 namespace flagscale::cuda {
 
 namespace {
@@ -20,6 +24,7 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuDeviceGetCount", d.device_count)) return "cuDeviceGetCount";
   if (missing("cuDeviceGet", d.device_get)) return "cuDeviceGet";
   if (missing("cuDeviceGetName", d.device_name)) return "cuDeviceGetName";
+  if (missing("cuDeviceGetUuid_v2", d.device_identity)) return "cuDeviceGetUuid_v2";
   if (missing("cuDevicePrimaryCtxRetain", d.retain_context)) return "cuDevicePrimaryCtxRetain";
   if (missing("cuCtxSetCurrent", d.set_context)) return "cuCtxSetCurrent";
   if (missing("cuCtxSynchronize", d.synchronize)) return "cuCtxSynchronize";
@@ -37,6 +42,14 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuGraphLaunch", d.run_graph)) return "cuGraphLaunch";
   if (missing("cuGraphExecDestroy", d.free_runnable)) return "cuGraphExecDestroy";
   if (missing("cuGraphDestroy", d.free_graph)) return "cuGraphDestroy";
+  if (missing("cuCtxGetStreamPriorityRange", d.priorities)) return "cuCtxGetStreamPriorityRange";
+  if (missing("cuStreamCreateWithPriority", d.make_stream)) return "cuStreamCreateWithPriority";
+  if (missing("cuStreamDestroy_v2", d.free_stream)) return "cuStreamDestroy_v2";
+  if (missing("cuStreamQuery", d.ask_stream)) return "cuStreamQuery";
+  if (missing("cuStreamWaitEvent", d.wait_in_stream)) return "cuStreamWaitEvent";
+  if (missing("cuEventCreate", d.make_event)) return "cuEventCreate";
+  if (missing("cuEventDestroy_v2", d.free_event)) return "cuEventDestroy_v2";
+  if (missing("cuEventRecord", d.record_event)) return "cuEventRecord";
   return nullptr;
 }
 
@@ -55,6 +68,23 @@ const Driver* open_driver(std::string& reason) {
   }();
   reason = failure;
   return failure.empty() ? &driver : nullptr;
+}
+
+const Driver& driver() {
+  std::string reason;
+  const Driver* opened = open_driver(reason);
+  if (!opened) fail(ErrorKind::kUnsupported, "no GPU can be used: {}", reason);
+  return *opened;
+}
+
+void check(Status status, const char* what) {
+  if (status == 0) return;
+  fail(ErrorKind::kResource, "[cuda] {}: {}", what, describe(driver(), status));
+}
+
+StreamObject* thread_stream() {
+  return reinterpret_cast<StreamObject*>(
+      uintptr_t{2});  // NOLINT(performance-no-int-to-ptr): as cuda.h has it
 }
 
 std::string describe(const Driver& driver, Status status) {

@@ -14,6 +14,9 @@ struct ContextObject;
 struct StreamObject;
 struct GraphObject;
 struct GraphRunObject;
+struct EventObject;
+
+constexpr Status kNotReady = 600;  // CUDA_ERROR_NOT_READY: what was asked for still runs
 
 struct Driver {
   Status (*init)(unsigned);
@@ -22,6 +25,7 @@ struct Driver {
   Status (*device_count)(int*);
   Status (*device_get)(DeviceHandle*, int);
   Status (*device_name)(char*, int, DeviceHandle);
+  Status (*device_identity)(unsigned char (*)[16], DeviceHandle);
   Status (*retain_context)(ContextObject**, DeviceHandle);
   Status (*set_context)(ContextObject*);
   Status (*synchronize)();
@@ -39,12 +43,33 @@ struct Driver {
   Status (*run_graph)(GraphRunObject*, StreamObject*);
   Status (*free_runnable)(GraphRunObject*);
   Status (*free_graph)(GraphObject*);
+  Status (*priorities)(int* least, int* greatest);
+  Status (*make_stream)(StreamObject**, unsigned flags, int priority);
+  Status (*free_stream)(StreamObject*);
+  Status (*ask_stream)(StreamObject*);
+  Status (*wait_in_stream)(StreamObject*, EventObject*, unsigned flags);
+  Status (*make_event)(EventObject**, unsigned flags);
+  Status (*free_event)(EventObject*);
+  Status (*record_event)(EventObject*, StreamObject*);
 };
 
 // Null where there is no driver; `reason` then says why.
 const Driver* open_driver(std::string& reason);
 
+// Throws Error{kUnsupported} where there is none.
+const Driver& driver();
+
 // "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
 std::string describe(const Driver& driver, Status status);
+
+// Throws Error{kResource}: "[cuda] open the GPU: CUDA_ERROR_…"
+void check(Status status, const char* what);
+
+// Where a thread's kernels go (CU_STREAM_PER_THREAD): kernels are compiled for it, since the old default
+// stream cannot be recorded.
+StreamObject* thread_stream();
+
+// Makes the process's GPU current on the calling thread, once a thread.
+void enter_here();
 
 }  // namespace flagscale::cuda

@@ -1,0 +1,44 @@
+#pragma once
+// The GPUs of several ranks, one each, joined by NCCL, which is opened at run time (libnccl.so.2) as the
+// driver is.
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <string>
+
+namespace flagscale::cuda {
+
+// What ranks that belong together know one another by: rank 0 makes it and tells the others.
+using NcclId = std::array<char, 128>;
+
+// Why NCCL cannot be used here; "" where it can.
+std::string nccl_missing();
+NcclId make_nccl_id();
+
+class RankGpus {
+ public:
+  // Returns once all ranks have called it. Throws Error{kResource} with NCCL's words.
+  RankGpus(const NcclId& id, int rank, int size);
+  ~RankGpus();
+  RankGpus(const RankGpus&) = delete;
+
+  // data[0, count) becomes its sum over the ranks, behind what this thread has launched so far and beside
+  // what it launches after. All ranks call it with the same counts in the same order. Of two ranks the bits
+  // are those of a + b; of more, of an order that NCCL chooses.
+  void sum(float* data, size_t count);
+
+  // Waits for the sums and for all that this thread has launched. `check_others`, called now and then, throws
+  // where a rank has ended, whose part would never come: then the sums are given up, and nothing can be
+  // summed any more.
+  void wait(const std::function<void()>& check_others);
+
+ private:
+  void give_up();
+
+  struct StreamObject* stream_ = nullptr;  // of the sums
+  struct EventObject* event_ = nullptr;
+  struct NcclGroup* group_ = nullptr;
+};
+
+}  // namespace flagscale::cuda
