@@ -36,7 +36,8 @@ std::string engine_of(const config::Composed& composed, const std::string& given
   return engine == "yaml" && text_at(composed, "experiment.task.backend", "") == "native" ? "native" : engine;
 }
 
-std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine) {
+std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine,
+                                  const std::string& device) {
   std::vector<std::string> words{fs::read_symlink("/proc/self/exe"),
                                  "run",
                                  "--config-path",
@@ -44,6 +45,7 @@ std::vector<std::string> this_run(const config::ComposeRequest& configuration, c
                                  "--config-name",
                                  configuration.name};
   if (!engine.empty()) words.insert(words.end(), {"--engine", engine});
+  if (device != "auto") words.insert(words.end(), {"--device", device});
   return words;
 }
 

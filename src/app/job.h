@@ -14,8 +14,10 @@ namespace flagscale {
 // which is ours. "yaml" is the one that the YAML names.
 std::string engine_of(const config::Composed& composed, const std::string& given);
 
-// The words that run this configuration again, from any folder; its overrides come behind them.
-std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine);
+// The words that run this configuration again, from any folder; its overrides come behind them. engine,
+// device: as --engine and --device have them; empty and "auto" say nothing.
+std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine,
+                                  const std::string& device);
 
 // action=dryrun: writes the job's files and prints its commands; what runs has a launcher (app/launched.h).
 // folder: the configuration's. Throws Error.

@@ -29,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::vector<std::string> own_words(const LaunchRequest& request) {
-  std::vector<std::string> words = this_run(request.configuration, request.engine);
+  std::vector<std::string> words = this_run(request.configuration, request.engine, request.device);
   words.insert(words.end(), request.configuration.overrides.begin(), request.configuration.overrides.end());
   if (request.json) words.push_back("--json");
   return words;

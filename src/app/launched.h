@@ -14,6 +14,7 @@ struct LaunchRequest {
   const config::Composed& composed;
   const config::ComposeRequest& configuration;
   std::string engine;  // as engine_of() has it
+  std::string device;  // as --device has it
   bool detach = false, json = false;
 };
 

@@ -47,7 +47,7 @@ void run_other(const config::Composed& composed, const std::string& type, bool j
 }
 
 struct Request : TrainingRequest {
-  std::string engine, on_hang;
+  std::string engine, on_hang, on = "auto";
   bool detach = false;
 };
 
@@ -56,14 +56,17 @@ void run(Request request) {
   if (!request.on_hang.empty())
     request.configuration.overrides.push_back("++experiment.supervision.on_hang=" + request.on_hang);
   const config::Composed composed = config::compose(request.configuration);
-  if (run_submitted({composed, request.configuration, request.engine, request.detach})) return;
-  if (run_launched({composed, request.configuration, engine_of(composed, request.engine), request.detach,
-                    request.json}))
+  const std::string engine = engine_of(composed, request.engine), type = task_type(composed);
+  if (request.on != "auto" && (engine != "native" || type != "train"))
+    fail(ErrorKind::kInvalidArgument, "--device is of this program's own trainings: leave it away");
+  if (run_submitted({composed, request.configuration, request.engine, request.on, request.detach})) return;
+  if (run_launched({composed, request.configuration, engine, request.on, request.detach, request.json}))
     return;
-  if (const std::string engine = engine_of(composed, request.engine); engine != "native")
-    return run_foreign(composed, engine, request.configuration.folder, request.json);
-  const std::string type = task_type(composed);
-  if (type == "train") return run_training(request, composed);
+  if (engine != "native") return run_foreign(composed, engine, request.configuration.folder, request.json);
+  if (type == "train") {
+    request.device = choose_device(request.on);
+    return run_training(request, composed);
+  }
   try {
     run_other(composed, type, request.json);
   } catch (const Error& error) {
@@ -79,6 +82,9 @@ void setup(CLI::App& app) {
   app.add_option("overrides", request->configuration.overrides, "key=value, +key=value, ~key, group=option");
   app.add_option("--engine", request->engine,
                  "native (this program), yaml (the engine that the YAML names), or a foreign engine's name");
+  app.add_option("--device", request->on, "of a training: auto (a GPU where there is one), cpu or cuda")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_flag("--detach", request->detach,
                "leave it running in the background (flagscale ps, logs, attach, stop)");
   app.add_option(

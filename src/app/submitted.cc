@@ -17,7 +17,7 @@ namespace flagscale {
 namespace {
 
 std::vector<std::string> typed_again(const SubmitRequest& request) {
-  std::vector<std::string> words = this_run(request.configuration, request.engine);
+  std::vector<std::string> words = this_run(request.configuration, request.engine, request.device);
   for (const std::string& override : request.configuration.overrides)
     if (override.compare(std::min(override.find_first_not_of('+'), override.size()), 7, "action=") != 0)
       words.push_back(override);

@@ -10,7 +10,7 @@ namespace flagscale {
 struct SubmitRequest {
   const config::Composed& composed;
   const config::ComposeRequest& configuration;
-  std::string engine;  // as --engine has it
+  std::string engine, device;  // as --engine and --device have them
   bool detach = false;
 };
 

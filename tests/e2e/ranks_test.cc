@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "comm/tcp/socket.h"
+#include "device/cuda/cuda.h"
 #include "tests/e2e/workshop.h"
 
 namespace flagscale::e2e {
@@ -15,22 +16,24 @@ using Words = std::vector<std::string>;
 
 class Ranks : public Workshop {
  protected:
-  static Words words(const std::string& name, int iterations) {
+  static Words words(const std::string& name, int iterations, const std::string& device = "cpu") {
     return training(
         name, {"train.model.train_iters=" + std::to_string(iterations), "train.model.global_batch_size=4",
-               "train.model.micro_batch_size=2", "train.system.logging.log_interval=1"});
+               "train.model.micro_batch_size=2", "train.system.logging.log_interval=1", "--device", device});
   }
 
-  static std::vector<std::unique_ptr<Child>> start(const Words& words, int ranks = 2) {
+  static std::vector<std::unique_ptr<Child>> start(const Words& words, int ranks = 2,
+                                                   const Words& environment = {}) {
     const std::string port = std::to_string(comm::listen_on(0).local_port());
     std::vector<std::unique_ptr<Child>> children;
     for (int r = 0; r < ranks; ++r) {
       const std::string rank = std::to_string(r), size = std::to_string(ranks);
-      children.push_back(std::make_unique<Child>(
-          program(words), Setting{.folder = folder_,
-                                  .environment = {"RANK=" + rank, "LOCAL_RANK=" + rank, "WORLD_SIZE=" + size,
-                                                  "LOCAL_WORLD_SIZE=" + size, "MASTER_ADDR=127.0.0.1",
-                                                  "MASTER_PORT=" + port}}));
+      Words all{"RANK=" + rank,          "LOCAL_RANK=" + rank,
+                "WORLD_SIZE=" + size,    "LOCAL_WORLD_SIZE=" + size,
+                "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port};
+      all.insert(all.end(), environment.begin(), environment.end());
+      children.push_back(
+          std::make_unique<Child>(program(words), Setting{.folder = folder_, .environment = all}));
     }
     return children;
   }
@@ -48,6 +51,34 @@ TEST_F(Ranks, TrainAsOne) {
   for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(together[i], alone[i], 2e-6 * alone[i]);
   EXPECT_EQ(rank_1.out, "");
   EXPECT_EQ(rank_1.err, "");
+}
+
+// On two by NCCL while gradients are formed, in several pieces; on one that both share in main memory.
+TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
+  if (!cuda::built() || cuda::found().gpus.size() < 2)
+    GTEST_SKIP() << "not run: this machine has no two GPUs, or this program no kernels for them";
+  for (const char* bf16 : {"false", "true"}) {
+    SCOPED_TRACE(bf16);
+    const auto train = [&](const std::string& name, const Words& environment) {
+      Words command = words(name + bf16, 5, "cuda");
+      for (const char* more : {"train.model.num_layers=8", "train.model.hidden_size=512",
+                               "train.model.ffn_hidden_size=1408", "train.model.global_batch_size=8"})
+        command.push_back(more);
+      command.push_back(std::string("++train.system.precision.bf16=") + bf16);
+      const auto children = start(command, 2, environment);
+      const Result rank_1 = children[1]->wait(), rank_0 = children[0]->wait();
+      EXPECT_EQ(rank_0.code, 0) << rank_0.err;
+      EXPECT_EQ(rank_1.code, 0) << rank_1.err;
+      return rank_0;
+    };
+    const Result apart = train("apart", {}), shared = train("shared", {"CUDA_VISIBLE_DEVICES=0"});
+    EXPECT_EQ(apart.err.find("in main memory"), std::string::npos) << apart.err;
+    EXPECT_NE(shared.err.find("in main memory"), std::string::npos) << shared.err;
+    EXPECT_EQ(losses(apart.out), losses(shared.out));
+    const std::string shard = std::string(bf16) + "/checkpoints/iter_0000005/rank_00000_00000.safetensors";
+    EXPECT_FALSE(contents("apart" + shard).empty());
+    EXPECT_EQ(contents("apart" + shard), contents("shared" + shard));
+  }
 }
 
 TEST_F(Ranks, TheDeathOfOneEndsTheOtherByName) {
