@@ -1,16 +1,17 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
+
+#include "engine/logits_scan.h"
 
 namespace flagscale::engine {
 
 namespace {
 
-constexpr size_t kBlock = 64;  // ids whose largest value is found at once
+constexpr size_t kBlock = kLogitBlock;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 struct Candidate {
@@ -21,92 +22,36 @@ bool higher(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-// exp(x) for x <= 0 to 2 ulp, written so that the compiler makes vectors of it; 0 below -87.
-inline float exp_negative(float x) {
-  const float clamped = x < -87.f ? -87.f : x;
-  const float shifted = clamped * 1.44269504f + 12582912.f;  // round to the nearest integer
-  const float n = shifted - 12582912.f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.f;
-  const float scale = std::bit_cast<float>((std::bit_cast<int32_t>(shifted) << 23) + (127 << 23));
-  return x < -87.f ? 0.f : p * scale;
-}
+struct Scratch {
+  std::vector<float> weights, maxima, sorted;  // maxima: of blocks
+  std::vector<Candidate> candidates;
+};
 
-float largest(const float* x, size_t n) {
-  float most[8];
-  std::fill(most, most + 8, kMinusInfinity);
-  size_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (size_t j = 0; j < 8; ++j) most[j] = most[j] > x[i + j] ? most[j] : x[i + j];
-  float result = kMinusInfinity;
-  for (; i < n; ++i) result = std::max(result, x[i]);
-  for (const float m : most) result = std::max(result, m);
-  return result;
-}
+int64_t size_of(std::span<const float> x) { return static_cast<int64_t>(x.size()); }
 
-// NaN where one is.
-float largest_or_nan(std::span<const float> x) {
-  uint32_t nan[8] = {};
-  float most[8];
-  std::fill(most, most + 8, kMinusInfinity);
-  size_t i = 0;
-  for (; i + 8 <= x.size(); i += 8)
-    for (size_t j = 0; j < 8; ++j) {
-      const float value = x[i + j];
-      most[j] = most[j] > value ? most[j] : value;
-      nan[j] |= value != value ? 1u : 0u;
-    }
-  bool any = std::any_of(nan, nan + 8, [](uint32_t n) { return n != 0; });
-  float result = *std::max_element(most, most + 8);
-  for (; i < x.size(); ++i) {
-    result = std::max(result, x[i]);
-    any |= std::isnan(x[i]);
-  }
-  return any ? std::numeric_limits<float>::quiet_NaN() : result;
-}
-
-// weights[i] = exp((x[i] - top) * scale); returns their sum. weights may be null.
-double exp_all(std::span<const float> x, float top, float scale, float* weights) {
-  double total = 0;
-  for (size_t begin = 0; begin < x.size(); begin += 4096) {
-    const size_t n = std::min<size_t>(4096, x.size() - begin);
-    const float* in = x.data() + begin;
-    float piece[4096], sum[8] = {};
-    float* out = weights ? weights + begin : piece;
-    for (size_t i = 0; i < n; ++i) out[i] = exp_negative((in[i] - top) * scale);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-      for (size_t j = 0; j < 8; ++j) sum[j] += out[i + j];
-    for (; i < n; ++i) total += static_cast<double>(out[i]);
-    for (const float s : sum) total += static_cast<double>(s);
-  }
-  return total;
+// The largest of all and of each block; NaN where a logit is NaN or +inf.
+float scan(std::span<const float> x, std::vector<float>& maxima) {
+  maxima.resize((x.size() + kBlock - 1) / kBlock);
+  return logits_scan().blocks(x.data(), size_of(x), maxima.data());
 }
 
 // A bound that at least min(count, size) values reach and few others do: the count-th largest maximum of
 // blocks.
-float bound_of_best(std::span<const float> x, size_t count, std::vector<float>& maxima) {
-  maxima.clear();
-  for (size_t begin = 0; begin < x.size(); begin += kBlock)
-    maxima.push_back(largest(x.data() + begin, std::min(kBlock, x.size() - begin)));
+float bound_of_best(const std::vector<float>& maxima, size_t count, std::vector<float>& sorted) {
   if (count == 0 || count > maxima.size()) return kMinusInfinity;
-  std::nth_element(maxima.begin(), maxima.begin() + static_cast<std::ptrdiff_t>(count - 1), maxima.end(),
+  sorted = maxima;
+  std::nth_element(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count - 1), sorted.end(),
                    std::greater<>());
-  return maxima[count - 1];
+  return sorted[count - 1];
 }
 
-void collect(std::span<const float> x, float bound, std::vector<Candidate>& out) {
+void collect(std::span<const float> x, const std::vector<float>& maxima, float bound,
+             std::vector<Candidate>& out) {
   out.clear();
-  for (size_t begin = 0; begin < x.size(); begin += kBlock) {
-    const size_t n = std::min(kBlock, x.size() - begin);
-    if (largest(x.data() + begin, n) < bound) continue;
-    for (size_t i = begin; i < begin + n; ++i)
+  for (size_t block = 0; block < maxima.size(); ++block) {
+    if (maxima[block] < bound) continue;
+    const size_t begin = block * kBlock, end = std::min(begin + kBlock, x.size());
+    for (size_t i = begin; i < end; ++i)
       if (x[i] >= bound) out.push_back({x[i], static_cast<int32_t>(i)});
   }
 }
@@ -118,11 +63,30 @@ void keep_best(std::vector<Candidate>& out, size_t count) {
   out.erase(end, out.end());
 }
 
-int32_t argmax(std::span<const float> x, float top) {
-  for (size_t begin = 0; begin < x.size(); begin += kBlock) {
-    const size_t n = std::min(kBlock, x.size() - begin);
-    if (largest(x.data() + begin, n) < top) continue;
-    for (size_t i = begin; i < begin + n; ++i)
+// The shortest head of the highest that weighs `wanted`, sorted; returns what it weighs. Sorts no more than
+// some times what it keeps.
+double keep_nucleus(std::vector<Candidate>& out, double wanted) {
+  constexpr size_t kFirst = 64, kGrowth = 4;
+  double mass = 0;
+  size_t count = 0;
+  for (size_t sorted = 0; count == sorted && count < out.size();) {
+    const auto begin = out.begin() + static_cast<std::ptrdiff_t>(sorted);
+    sorted = std::min(out.size(), std::max(kFirst, kGrowth * sorted));
+    const auto end = out.begin() + static_cast<std::ptrdiff_t>(sorted);
+    if (end != out.end()) std::nth_element(begin, end, out.end(), higher);
+    std::sort(begin, end, higher);
+    for (; count < sorted && (count == 0 || mass < wanted); ++count)
+      mass += static_cast<double>(out[count].value);
+  }
+  out.resize(count);
+  return mass;
+}
+
+int32_t argmax(std::span<const float> x, const std::vector<float>& maxima, float top) {
+  for (size_t block = 0; block < maxima.size(); ++block) {
+    if (maxima[block] < top) continue;
+    const size_t begin = block * kBlock, end = std::min(begin + kBlock, x.size());
+    for (size_t i = begin; i < end; ++i)
       if (x[i] == top) return static_cast<int32_t>(i);
   }
   return 0;
@@ -136,11 +100,6 @@ int32_t pick(std::span<const Candidate> candidates, double left) {
   }
   return candidates.back().id;
 }
-
-struct Scratch {
-  std::vector<float> weights, maxima;
-  std::vector<Candidate> candidates;
-};
 
 }  // namespace
 
@@ -161,53 +120,57 @@ double uniform(const DrawKey& key) {
 }
 
 int32_t sample(std::span<const float> logits, const SamplingParams& params, const DrawKey& key) {
-  const float top = largest_or_nan(logits);
+  thread_local Scratch scratch;
+  auto& [weights, maxima, sorted, candidates] = scratch;
+  const float top = scan(logits, maxima);
   if (top == kMinusInfinity) return kNoToken;
   if (!std::isfinite(top)) return kNotNumbers;
-  if (params.temperature <= 0) return argmax(logits, top);
+  if (params.temperature <= 0) return argmax(logits, maxima, top);
 
-  thread_local Scratch scratch;
-  auto& [weights, maxima, candidates] = scratch;
   weights.resize(logits.size());
-  const double total = exp_all(logits, top, 1 / params.temperature, weights.data());
+  const float scale = 1 / params.temperature;
+  const double total = logits_scan().exponents(logits.data(), size_of(logits), top, scale, weights.data());
+  // A block's largest weight is that of its largest logit.
+  logits_scan().exponents(maxima.data(), size_of(maxima), top, scale, maxima.data());
   // Nothing under these bounds can be drawn: what is below total * (1 - top_p) / size sums to less than 1 -
   // top_p.
   const bool by_rank = params.top_k > 0 && static_cast<size_t>(params.top_k) < logits.size(),
              by_mass = params.top_p < 1;
   float bound = std::max(params.min_p, std::numeric_limits<float>::min());
   if (by_rank)
-    bound = std::max(bound, bound_of_best(weights, static_cast<size_t>(params.top_k), maxima));
+    bound = std::max(bound, bound_of_best(maxima, static_cast<size_t>(params.top_k), sorted));
   else if (by_mass && params.min_p <= 0)
     bound = std::max(bound, static_cast<float>(total * (1 - static_cast<double>(params.top_p)) /
                                                static_cast<double>(logits.size())));
-  collect(weights, bound, candidates);
-  if (by_rank || by_mass)
-    keep_best(candidates, by_rank ? static_cast<size_t>(params.top_k) : candidates.size());
-
+  collect(weights, maxima, bound, candidates);
+  if (by_rank) keep_best(candidates, static_cast<size_t>(params.top_k));
   double mass = 0;
   for (const Candidate& c : candidates) mass += static_cast<double>(c.value);
-  if (by_mass) {  // the shortest head that holds top_p of what is left
-    const double wanted = static_cast<double>(params.top_p) * (by_rank || params.min_p > 0 ? mass : total);
-    size_t count = 0;
-    for (mass = 0; count < candidates.size() && (count == 0 || mass < wanted); ++count)
-      mass += static_cast<double>(candidates[count].value);
-    candidates.resize(count);
-  }
+  if (by_mass)
+    mass = keep_nucleus(candidates,
+                        static_cast<double>(params.top_p) * (by_rank || params.min_p > 0 ? mass : total));
   return pick(candidates, uniform(key) * mass);
 }
 
-bool are_numbers(std::span<const float> logits) { return std::isfinite(largest_or_nan(logits)); }
+bool are_numbers(std::span<const float> logits) {
+  thread_local std::vector<float> maxima;
+  return std::isfinite(scan(logits, maxima));
+}
 
 float log_sum_exp(std::span<const float> logits) {
-  const float top = largest(logits.data(), logits.size());
-  return static_cast<float>(static_cast<double>(top) + std::log(exp_all(logits, top, 1, nullptr)));
+  thread_local std::vector<float> maxima;
+  const float top = scan(logits, maxima);
+  if (!std::isfinite(top)) return top;
+  return static_cast<float>(static_cast<double>(top) + std::log(logits_scan().exponents(
+                                                           logits.data(), size_of(logits), top, 1, nullptr)));
 }
 
 std::vector<TokenLogprob> best_tokens(std::span<const float> logits, float lse, int count) {
   if (count <= 0) return {};
   thread_local Scratch scratch;
   const size_t wanted = std::min(static_cast<size_t>(count), logits.size());
-  collect(logits, bound_of_best(logits, wanted, scratch.maxima), scratch.candidates);
+  scan(logits, scratch.maxima);
+  collect(logits, scratch.maxima, bound_of_best(scratch.maxima, wanted, scratch.sorted), scratch.candidates);
   keep_best(scratch.candidates, wanted);
   std::vector<TokenLogprob> best;
   for (const Candidate& c : scratch.candidates)

@@ -22,11 +22,11 @@
 namespace flagscale::engine {
 namespace {
 
-const std::string kModel = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen3";
+const std::string kQwen3Model = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen3";
 
 model::DecoderConfig config() {
   std::ostringstream text;
-  text << std::ifstream(kModel + "/config.json").rdbuf();
+  text << std::ifstream(kQwen3Model + "/config.json").rdbuf();
   return model::parse_config(text.str());
 }
 
@@ -48,7 +48,7 @@ class Step {
     options.weights = {parse_weight_format(setup.format), op::parse_compute(setup.compute)};
     options.cache = setup.cache;
     options.max_tokens = 64, options.max_sequences = 8, options.max_length = 64, options.threads = 2;
-    runner_ = std::make_unique<Runner>(config(), *io::open_weights(kModel), options);
+    runner_ = std::make_unique<Runner>(config(), *io::open_weights(kQwen3Model), options);
   }
   // The logits of the last token of `prompt`, fed in chunks of `size` beside `others` sequences of one token.
   std::vector<float> logits(const std::vector<int32_t>& prompt, size_t size, int others) {
@@ -211,7 +211,7 @@ class WeightCache : public ::testing::Test {
     nn::Partition partition;
     model::Decoder decoder(decoder_config_, partition);
     const auto allocator = make_cpu_allocator();
-    const auto weights = io::open_weights(kModel);
+    const auto weights = io::open_weights(kQwen3Model);
     nn::Parameter& p = decoder.parameters().parameters().front();
     p.packed.in = p.shape[1];
     p.packed.segments = {{op::Packing::kF32, p.shape[0], {}}};
