@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "engine/dense_weights.h"
+#include "engine/weight_cache.h"
 #include "op/argmax/argmax.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
@@ -121,7 +122,9 @@ void Runner::load_model(const io::WeightSet& weights) {
     host_largest_ = gpu_->largest();
     return;
   }
-  load_weights(*decoder_, weights, options_.weights, team_);
+  if (load_weights(*decoder_, weights, options_.weights, team_))
+    keeping_ = std::jthread(
+        [this, key = weight_cache_key(*decoder_, weights)] { store_cached_weights(*decoder_, key); });
   host_inputs_ = inputs_.all.data<int32_t>();
   host_logits_ = results_.logits.data<float>(), host_embeddings_ = results_.embeddings.data<float>();
 }

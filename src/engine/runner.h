@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "engine/adapters.h"
@@ -126,6 +127,7 @@ class Runner {
   int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0, num_sequences_ = 0, longest_chunk_ = 0,
           longest_context_ = 0;    // live counts, read by kernels
   std::unique_ptr<GpuSteps> gpu_;  // null: on the CPU
+  std::jthread keeping_;  // writes the packed weights for the next start, which this one need not wait for
 };
 
 }  // namespace flagscale::engine

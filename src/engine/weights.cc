@@ -57,7 +57,7 @@ void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& w
       s.data = arena.persistent(p.name, p.packed.shape_of(s), DType::kU8);
 }
 
-void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
+bool load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
                   const Team& team) {
   auto& list = decoder.parameters();
   model::fill_constants(list);
@@ -72,7 +72,7 @@ void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const W
       packed = true;
     }
   }
-  if (packed && options.keep) store_cached_weights(decoder, weight_cache_key(decoder, weights));
+  return packed && options.keep;
 }
 
 WeightUse weight_use(model::Decoder& decoder) {

@@ -29,8 +29,9 @@ inline constexpr const char* kWeightFormats[] = {"auto", "float32", "bfloat16", 
 void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights,
                    const WeightOptions& options);
 
-// Fills placed and bound weights from the same file, and the constants.
-void load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
+// Fills placed and bound weights from the same file, and the constants. True: they were packed, and are worth
+// keeping (store_cached_weights).
+bool load_weights(model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options,
                   const Team& team);
 
 // What a token reads and multiplies of the weights; of experts, as many as it has.
