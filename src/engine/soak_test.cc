@@ -76,6 +76,7 @@ TEST(Soak, CancellationsAtRandomPhasesLeaveNothing) {
     EXPECT_EQ(service.stats().kv_usage, 0);
     EXPECT_EQ(service.stats().running + service.stats().waiting, 0);
     EXPECT_EQ(alive.use_count(), 1) << "a request lives on";
+    EXPECT_EQ(text::GrammarMatcher::alive(), 0);
     EXPECT_GT(events, 0);
     EXPECT_EQ(failed, 0);
     EXPECT_EQ(descriptors(), descriptors_before);

@@ -2,12 +2,16 @@
 
 #include <fmt/core.h>
 
+#include <atomic>
+
 #include "base/error.h"
 #include "text/rust_library.h"
 
 namespace flagscale::text {
 
 namespace {
+
+std::atomic<int64_t> matchers{0};
 
 std::string special_text(const Tokenizer& tokenizer, int32_t id) {
   return std::string("\xff").append(tokenizer.id_to_token(id));
@@ -30,7 +34,14 @@ void check_grammar(FsStatus status, const RustBuffer& buffer, std::string_view w
 
 }  // namespace
 
-GrammarMatcher::~GrammarMatcher() { fs_grammar_free(handle_); }
+GrammarMatcher::GrammarMatcher(FsGrammar* handle) : handle_(handle) { ++matchers; }
+
+GrammarMatcher::~GrammarMatcher() {
+  fs_grammar_free(handle_);
+  --matchers;
+}
+
+int64_t GrammarMatcher::alive() { return matchers; }
 
 std::unique_ptr<GrammarMatcher> GrammarMatcher::clone() const {
   FsGrammar* handle = nullptr;

@@ -6,6 +6,7 @@
 //   auto matcher = vocab.compile("json_schema", schema);    // throws Error{kInvalidArgument}
 //   matcher->mask(words);  ...choose a token that is set...  matcher->accept(token);
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,9 +23,10 @@ namespace flagscale::text {
 // Where a text stands in its grammar. One thread at a time; clones are independent.
 class GrammarMatcher {
  public:
-  explicit GrammarMatcher(FsGrammar* handle) : handle_(handle) {}
+  explicit GrammarMatcher(FsGrammar* handle);
   ~GrammarMatcher();
   GrammarMatcher(const GrammarMatcher&) = delete;
+  static int64_t alive();  // all there are, so that a soak can say that none is left behind
 
   std::unique_ptr<GrammarMatcher> clone() const;
 
