@@ -47,12 +47,18 @@ void penalise(const Sequence& s, std::span<float> logits) {
       logits[static_cast<size_t>(id)] -= p.frequency_penalty * static_cast<float>(times) + p.presence_penalty;
 }
 
+void make_mask(Sequence& s, size_t vocab) {
+  s.mask.resize((vocab + 31) / 32);
+  s.grammar->mask(s.mask);
+  s.masked = true;
+}
+
 // Where the text may end, every stop id may stand for the grammar's end token, which itself may only where it
 // is one.
 void keep_grammatical(Sequence& s, std::span<float> logits) {
-  thread_local std::vector<uint32_t> words;
-  words.resize((logits.size() + 31) / 32);
-  s.grammar->mask(words);
+  if (!s.masked) make_mask(s, logits.size());
+  s.masked = false;  // a token follows
+  std::vector<uint32_t>& words = s.mask;
   const auto bit = [&](int32_t id) -> std::pair<uint32_t&, uint32_t> {
     return {words[static_cast<size_t>(id) / 32], 1u << (id % 32)};
   };
@@ -166,6 +172,14 @@ void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
                               best_tokens(logits, lse, s.job->request.sampling.prompt_logprobs)});
   }
   s.prompt_scored += rows.count;
+}
+
+void prepare_mask(Sequence& s, int64_t vocab) {
+  if (!s.grammar || s.masked) return;
+  try {
+    make_mask(s, static_cast<size_t>(vocab));
+  } catch (const Error&) {  // draw() meets it again, and tells
+  }
 }
 
 void draw(Sequence& s, const LogitRows& rows, std::span<const int32_t> drafts, int64_t max_length) {

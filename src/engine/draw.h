@@ -27,6 +27,10 @@ void end_without_numbers(Sequence& sequence, int64_t tokens);
 // with kError where a row is not a number.
 void score_prompt(Sequence& sequence, int64_t first, const LogitRows& rows);
 
+// What draw() will want of a sequence's grammar for the first row: it depends on the tokens that there are,
+// not on logits, so it may be done before these are known.
+void prepare_mask(Sequence& sequence, int64_t vocab);
+
 // Draws the next token from the first row; while it is the token that was drafted there, the next one from
 // the next row. Ends the sequence at a stop id, at max_tokens and at max_length; with kError where no token
 // may come next or the row is not a number.

@@ -102,9 +102,7 @@ bool Engine::compute() {
   const auto start = Clock::now();
   plan();
   FLAGSCALE_CHECK(!chunks_.empty());
-  const auto run = Clock::now();
-  runner_->run(chunks_);
-  stats_.model_seconds += seconds_since(run);
+  compute_model();
   draw_tokens();
   int64_t embedding = 0;
   for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
@@ -112,6 +110,24 @@ bool Engine::compute() {
   count_step();
   stats_.busy_seconds += seconds_since(start);
   return true;
+}
+
+// Where a core is free meanwhile, grammars say what may come next: nothing else of a step that takes time is
+// known before its logits are.
+void Engine::compute_model() {
+  const auto start = Clock::now();
+  masked_.clear();
+  for (size_t i = 0; runner_->spares_a_core() && i < chunks_.size(); ++i) {
+    Sequence& s = *stepped_[i];
+    const bool draws = chunks_[i].first + static_cast<int64_t>(chunks_[i].ids.size()) == s.size();
+    if (s.grammar && draws) masked_.push_back(&s);
+  }
+  const auto run = [this] { runner_->run(chunks_); };
+  const auto prepare = [this] {
+    for (Sequence* s : masked_) prepare_mask(*s, runner_->config().vocab_size);
+  };
+  masked_.empty() ? run() : beside_.run(prepare, run);
+  stats_.model_seconds += seconds_since(start);
 }
 
 bool Engine::deliver() {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/beside.h"
 #include "engine/block_pool.h"
 #include "engine/runner.h"
 #include "engine/schedule.h"
@@ -69,6 +70,7 @@ class Engine {
   bool start(Sequence& sequence, Budget& budget);
   void add_chunk(Sequence& sequence, int64_t count, int64_t drafts);
   void preempt(Sequence& sequence);
+  void compute_model();
   void wait(Sequence& sequence);
   void draw_tokens();
   void finish_chunk(Sequence& sequence, const StepChunk& chunk, int64_t& embedding);
@@ -102,6 +104,8 @@ class Engine {
   std::vector<int64_t> first_rows_;  // of each chunk
   std::vector<int32_t> prefix_;      // pages that find_prefix() found
   std::vector<int32_t> largest_;     // of each row, where that is all that is wanted
+  std::vector<Sequence*> masked_;    // that draw under a grammar
+  Beside beside_;
 };
 
 }  // namespace flagscale::engine

@@ -53,7 +53,10 @@ DType parse_cache_dtype(std::string_view name) {
 }
 
 Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
-    : options_(options), config_(std::move(config)), team_(options.threads) {
+    : options_(options),
+      config_(std::move(config)),
+      team_(options.threads),
+      spares_a_core_(on_gpu() || team_.size() < available_cores()) {
   RunnerOptions& o = options_;
   if (!o.cache && !on_gpu()) o.cache = DType::kF32;
   config_.max_positions = o.max_length =

@@ -79,6 +79,7 @@ class Runner {
   virtual std::span<const float> embedding(int64_t i) const;
 
   const Team& team() const { return team_; }
+  bool spares_a_core() const { return spares_a_core_; }  // while run() computes
   const RunnerOptions& options() const { return options_; }
   int32_t pages() const { return options_.pages; }
   size_t page_bytes() const;  // of one, in all layers
@@ -112,6 +113,7 @@ class Runner {
   RunnerOptions options_;
   model::DecoderConfig config_;
   Team team_;
+  const bool spares_a_core_;
   nn::Partition partition_;
   std::unique_ptr<model::Decoder> decoder_;
   std::unique_ptr<Attention> attention_;

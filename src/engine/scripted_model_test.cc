@@ -93,16 +93,21 @@ TEST_F(Scripted, AGrammarKeepsItsPlaceWhenItsSequenceIsPreempted) {
   request.sampling.temperature = 4;
   const std::string alone = answer(request);
   EXPECT_EQ(alone.size(), 44u);
-  RunnerOptions small;
-  small.max_length = 64;
-  small.pages = 5;
-  Engine crowded(model.runner(small), options(*tokenizer));
-  std::vector<Answer> answers(3);
-  for (Answer& each : answers) crowded.add(request, gather_into(each));
-  while (crowded.step()) {
+  for (const int threads :
+       {1, available_cores()}) {  // with a core to spare, where there are two, and without
+    RunnerOptions small;
+    small.max_length = 64;
+    small.pages = 5;
+    small.threads = threads;
+    Engine crowded(model.runner(small), options(*tokenizer));
+    EXPECT_EQ(crowded.runner().spares_a_core(), threads < available_cores());
+    std::vector<Answer> answers(3);
+    for (Answer& each : answers) crowded.add(request, gather_into(each));
+    while (crowded.step()) {
+    }
+    EXPECT_GT(crowded.stats().preemptions, 0);
+    for (const Answer& each : answers) EXPECT_EQ(tokenizer->decode(each.ids()), alone);
   }
-  EXPECT_GT(crowded.stats().preemptions, 0);
-  for (const Answer& each : answers) EXPECT_EQ(tokenizer->decode(each.ids()), alone);
 }
 
 TEST_F(Scripted, BadAndCostlyGrammarsAreRefusedWhereTheyAreSubmitted) {

@@ -32,6 +32,8 @@ struct Sequence {
   std::unordered_map<int32_t, int>
       output_counts;  // token -> times in the output; kept where a penalty wants it
   std::unique_ptr<text::GrammarMatcher> grammar;  // null: free
+  std::vector<uint32_t> mask;                     // what its grammar lets come next
+  bool masked = false;                            // mask is that of the tokens there are
   bool may_end = false;                           // its grammar lets the text end here
   std::vector<int32_t> drafts;                    // guesses of the current step
 
