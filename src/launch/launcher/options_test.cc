@@ -51,11 +51,15 @@ kubernetes: {image: i, namespace: n, volumes: {/data: claim}, node_selector: {po
 
 TEST(LauncherOptions, WhatIsWrongIsNamed) {
   EXPECT_NE(refused("lost_timeout: soon").find("experiment.runner.lost_timeout"), std::string::npos);
-  EXPECT_EQ(refused("lost_timeout: 0"), "experiment.runner.lost_timeout: is 0, expected 1 to 86400 seconds");
+  EXPECT_EQ(refused("lost_timeout: 0"),
+            "conf.yaml:1: experiment.runner.lost_timeout is 0, expected 1 to 86400 seconds");
   EXPECT_NE(refused("slurm: {partitoin: gpu}").find("did you mean 'partition'?"), std::string::npos);
   EXPECT_NE(refused("kubernetes: [a]").find("experiment.runner.kubernetes is no mapping"), std::string::npos);
-  EXPECT_NE(refused("kubernetes: {volumes: [a]}").find("experiment.runner.kubernetes.volumes: is no mapping"),
+  EXPECT_NE(refused("kubernetes: {volumes: [a]}").find("experiment.runner.kubernetes.volumes is no mapping"),
             std::string::npos);
+  EXPECT_EQ(refused("kubernetes: {volumes: {/data: [a, {b: 1}]}}")
+                .find("conf.yaml:1: experiment.runner.kubernetes.volumes./data is ["),
+            0u);
 }
 
 }  // namespace
