@@ -8,26 +8,18 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "launch/shell_quote.h"
 
 namespace flagscale::launch {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string word(const std::string& text) {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+=:,@%";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  return quoted + "'";
-}
-
 // A flag and its values a line.
 std::string words_over_lines(const std::vector<std::string>& argv) {
   std::string text;
   for (const std::string& one : argv)
-    text += (text.empty() ? "" : one.starts_with("--") ? " \\\n  " : " ") + word(one);
+    text += (text.empty() ? "" : one.starts_with("--") ? " \\\n  " : " ") + shell_quote(one);
   return text;
 }
 
@@ -62,13 +54,14 @@ std::string run_script(const Job& job, const NodeTask& task) {
       "#!/bin/bash\n# What runs on {} as rank {}, for reading: flagscale starts the command itself, without "
       "a shell.\n",
       task.host.name, task.rank);
-  for (const auto& [key, value] : task.command.env) text += "export " + key + "=" + word(value) + "\n";
+  if (!job.container.empty()) text += fmt::format("# In its container {}.\n", job.container);
+  for (const auto& [key, value] : task.command.env) text += "export " + key + "=" + shell_quote(value) + "\n";
   text += "mkdir -p";
-  for (const fs::path& folder : job.folders) text += " " + word(folder.string());
-  text += "\ncd " + word(task.command.directory.string()) + "\n";
+  for (const fs::path& folder : job.folders) text += " " + shell_quote(folder.string());
+  text += "\ncd " + shell_quote(task.command.directory.string()) + "\n";
   if (!job.before_start.empty()) text += job.before_start + "\n";
   for (const Command& command : task.prepare) text += words_over_lines(command.argv) + " || exit\n";
-  return text + "exec " + words_over_lines(task.command.argv) + " >> " + word(task.output.string()) +
+  return text + "exec " + words_over_lines(task.command.argv) + " >> " + shell_quote(task.output.string()) +
          " 2>&1\n";
 }
 

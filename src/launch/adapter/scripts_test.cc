@@ -207,3 +207,5 @@ TEST_F(Scripts, TheLayoutIsFlagScales) {
 
 }  // namespace
 }  // namespace flagscale::launch
+  made.nodes[0].command.env["LINES"] = "one\ntwo";
+  EXPECT_NE(script.find("export LINES='one\ntwo'\n"), std::string::npos) << script;

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "launch/launcher/batch_system.h"
 #include "launch/launcher/child.h"
-#include "launch/launcher/shell_quote.h"
+#include "launch/shell_quote.h"
 
 namespace flagscale::launch {
 

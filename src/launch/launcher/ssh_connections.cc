@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "launch/launcher/child.h"
-#include "launch/launcher/shell_quote.h"
+#include "launch/shell_quote.h"
 
 namespace flagscale::launch {
 
@@ -45,6 +45,10 @@ std::vector<std::string> SshConnections::ssh(const std::string& host) const {
 
 std::vector<std::string> SshConnections::argv(const std::string& host,
                                               const std::vector<std::string>& words) {
+  for (const std::string& word : words)
+    if (word.find('\n') != std::string::npos)  // csh, where it is the login shell
+      fail(ErrorKind::kInvalidArgument, "a word with a newline cannot go through ssh: '{}…'",
+           word.substr(0, word.find('\n')));
   hosts_.insert(host);
   std::vector<std::string> result = ssh(host);
   result.push_back(shell_quote(words));

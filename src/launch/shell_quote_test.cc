@@ -1,4 +1,4 @@
-#include "launch/launcher/shell_quote.h"
+#include "launch/shell_quote.h"
 
 #include <gtest/gtest.h>
 
@@ -10,6 +10,8 @@ namespace {
 
 TEST(ShellQuote, PlainWordsStay) {
   EXPECT_EQ(shell_quote("/usr/bin/flag-scale_1.0"), "/usr/bin/flag-scale_1.0");
+  EXPECT_EQ(shell_quote("++a.b=c"), "++a.b=c");
+  EXPECT_EQ(shell_quote("=ls"), "'=ls'");
   EXPECT_EQ(shell_quote(std::vector<std::string>{"a", "", "b c"}), "a '' 'b c'");
 }
 
@@ -19,10 +21,7 @@ TEST(ShellQuote, EscapesStandOutsideOfQuotes) {
   EXPECT_EQ(shell_quote("hey!"), R"('hey'\!)");
 }
 
-TEST(ShellQuote, RefusesWhatNoShellTakes) {
-  EXPECT_THROW(shell_quote("a\nb"), Error);
-  EXPECT_THROW(shell_quote(std::string("a\0b", 3)), Error);
-}
+TEST(ShellQuote, RefusesWhatNoShellTakes) { EXPECT_THROW(shell_quote(std::string("a\0b", 3)), Error); }
 
 // Every shell that is here reads every word back: each character alone, and what was lost in FlagScale's
 // commands.
@@ -35,6 +34,7 @@ TEST(ShellQuote, EveryShellReadsTheWordsBack) {
                                     "!x !! '!'",
                                     "~/x",
                                     "=ls",
+                                    "a=b",
                                     "%1",
                                     "-n",
                                     "*.cc",

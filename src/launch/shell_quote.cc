@@ -1,4 +1,4 @@
-#include "launch/launcher/shell_quote.h"
+#include "launch/shell_quote.h"
 
 #include <algorithm>
 #include <cctype>
@@ -10,10 +10,9 @@ namespace flagscale::launch {
 
 namespace {
 
-// '=' begins a path in zsh, '%' a job, '~' a home folder, '^' and '{' are patterns in fish and csh: all
-// quoted.
+// '%' begins a job, '~' a home folder, '^' and '{' are patterns in fish and csh: all quoted.
 bool is_plain(char c) {
-  constexpr std::string_view kPlain = "_-./:,+@";
+  constexpr std::string_view kPlain = "_-./:,+@=";
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || kPlain.find(c) != std::string_view::npos;
 }
 
@@ -23,10 +22,11 @@ bool is_escaped(char c) { return c == '\'' || c == '\\' || c == '!'; }
 }  // namespace
 
 std::string shell_quote(const std::string& word) {
-  if (word.find('\n') != std::string::npos || word.find('\0') != std::string::npos)
-    fail(ErrorKind::kInvalidArgument, "a word with a newline or a zero byte cannot go through ssh: '{}…'",
-         word.substr(0, word.find_first_of(std::string_view("\n\0", 2))));
-  if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
+  if (word.find('\0') != std::string::npos)
+    fail(ErrorKind::kInvalidArgument, "a word with a zero byte is no word of a command: '{}…'", word.c_str());
+  // At its beginning '=' is a program's path to zsh.
+  const bool plain = !word.empty() && word[0] != '=' && std::all_of(word.begin(), word.end(), is_plain);
+  if (plain) return word;
   std::string text;
   bool open = false;
   for (const char c : word) {
