@@ -38,6 +38,9 @@ struct LauncherKind {
   std::unique_ptr<Launcher> (*make)(const LauncherOptions& options);
 };
 
+// experiment.runner.type: a launcher's name, a batch system's, or "cloud". Throws Error{kConfig} for another.
+void check_runner_type(const std::string& type);
+
 // "local"; "ssh", where "localhost" is this machine without ssh; "slurm", inside an allocation; "openmpi".
 // Throws Error{kConfig} with the nearest name for another.
 std::unique_ptr<Launcher> make_launcher(const std::string& name, const LauncherOptions& options);

@@ -38,6 +38,7 @@ struct LauncherOptions {
   bool no_shared_fs = false;         // hosts get the program by checksum (program_transfer.h)
   std::filesystem::path archive;     // of ./dev pack, for that; "" is found beside the program
   std::string container;             // runner.docker: hosts run agents by `docker exec` in it
+  std::filesystem::path root = "/";  // of this machine's files, where it is seen whether it is one itself
   std::vector<std::string>
       ssh_arguments;  // runner.ssh_arguments: more of ssh's own, e.g. "-F", "cluster.conf"
   std::chrono::seconds connect_time{10};   // runner.connect_timeout

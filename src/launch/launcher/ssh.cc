@@ -1,4 +1,5 @@
-// Nodes on other hosts, each reached by OpenSSH's client. "localhost" is this machine, without ssh.
+// Nodes on other hosts, each reached by OpenSSH's client, or in a container there. "localhost" is this
+// machine, without ssh.
 
 #include <fmt/format.h>
 
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/launcher/child.h"
+#include "launch/launcher/container.h"
 #include "launch/launcher/linked_launcher.h"
 #include "launch/launcher/program_transfer.h"
 #include "launch/launcher/ssh_connections.h"
@@ -24,19 +26,13 @@ constexpr int kSshFailed = 255, kNotFound = 127, kNotExecutable = 126, kKilled =
 
 class SshLauncher : public LinkedLauncher {
  public:
-  explicit SshLauncher(const LauncherOptions& options) : LinkedLauncher(options) {
-    if (options.no_shared_fs && !options.container.empty())
-      fail(ErrorKind::kUnsupported,
-           "experiment.runner has both docker and no_shared_fs: a container has its own files; put this "
-           "program into "
-           "its image, at {}",
-           program_);
-  }
+  explicit SshLauncher(const LauncherOptions& options)
+      : LinkedLauncher(options), container_(options.container, options.root) {}
 
   void prepare(const Job& job) override {
     std::set<std::string> names;
-    for (const NodeTask& task : job.nodes) names.insert(task.host.name);
-    names.erase("localhost");
+    for (const NodeTask& task : job.nodes)
+      if (!is_local(task.host.name) || container_.entered_from(task.host.name)) names.insert(task.host.name);
     if (names.empty()) return;
     hosts_.assign(names.begin(), names.end());
     if (!ssh_) ssh_.emplace(job.ssh_port, options_);
@@ -48,18 +44,24 @@ class SshLauncher : public LinkedLauncher {
 
  protected:
   Command way(const NodeTask& task, std::vector<std::string> agent) override {
-    if (const auto there = programs_.find(task.host.name); there != programs_.end()) agent[0] = there->second;
-    const std::vector<std::string> before = container();
-    agent.insert(agent.begin(), before.begin(), before.end());
-    if (task.host.is_here()) return {agent, {}, {}};
-    agent.insert(agent.begin(), "exec");  // no shell stays between
-    return {ssh_->argv(task.host.name, agent), {}, {}};
+    const std::string& host = task.host.name;
+    if (const auto there = programs_.find(host); there != programs_.end()) agent[0] = there->second;
+    if (!is_local(host)) {
+      const auto inside = entering(host, agent);
+      agent = {"exec"};  // no shell stays between
+      agent.insert(agent.end(), inside.begin(), inside.end());
+      return {ssh_->argv(host, agent), {}, {}};
+    }
+    return on(host, std::move(agent));
   }
 
   std::string explain(const NodeTask& task, int exit_code, const std::vector<std::string>& err) override {
-    if (exit_code == kNotFound || exit_code == kNotExecutable) return missing(task.host.name);
+    if (container_.entered_from(task.host.name))
+      if (const auto line = container_.explain(task.host.name, err, program_); !line.empty()) return line;
+    if (exit_code == kNotFound || exit_code == kNotExecutable) return missing(task.host.name, err);
     const std::string last = err.empty() ? "" : err.back();
-    if (task.host.is_here() || exit_code != kSshFailed) return err.empty() ? "" : name_of(task) + ": " + last;
+    if (is_local(task.host.name) || exit_code != kSshFailed)
+      return err.empty() ? "" : name_of(task) + ": " + last;
     if (const std::string line = explain_ssh_failure(task.host.name, ssh_->port(), err); !line.empty())
       return line;
     // The shared connection ended, and its session has nothing to say of it.
@@ -68,15 +70,36 @@ class SshLauncher : public LinkedLauncher {
   }
 
  private:
-  std::vector<std::string> container() const {
-    if (options_.container.empty()) return {};
-    return {"docker", "exec", "-i", options_.container};
+  // Reached without ssh: this machine, also by its other names where this process is in the container
+  // already.
+  bool is_local(const std::string& host) const {
+    return host == "localhost" || (container_.given() && !container_.entered_from(host));
   }
 
-  std::string missing(const std::string& host) const {
-    if (!options_.container.empty())
-      return fmt::format("host {}: its container {} does not run, or has no {}", host, options_.container,
-                         program_);
+  std::vector<std::string> entering(const std::string& host, const std::vector<std::string>& words) const {
+    std::vector<std::string> all;
+    if (container_.entered_from(host)) all = container_.words();
+    all.insert(all.end(), words.begin(), words.end());
+    return all;
+  }
+
+  Command on(const std::string& host, const std::vector<std::string>& words) {
+    std::vector<std::string> all = entering(host, words);
+    if (!is_local(host)) return {ssh_->argv(host, all), {}, {}};
+    if (container_.entered_from(host))  // as on other hosts, a shell tells where there is no docker
+      all.insert(all.begin(), {"sh", "-c", "exec \"$@\"", "sh"});
+    return {all, {}, {}};
+  }
+
+  std::string missing(const std::string& host, const std::vector<std::string>& err) const {
+    if (container_.entered_from(host)) {
+      const std::string line = container_.explain(host, err, program_);
+      if (!line.empty()) return line;
+      return fmt::format(
+          "host {}: container {} (experiment.runner.docker) has no {}: experiment.runner.no_shared_fs: true "
+          "brings it, or put it into the image{}",
+          host, options_.container, program_, err.empty() ? "" : " (" + err.back() + ")");
+    }
     return fmt::format(
         "host {}: {} is not there: where hosts share no file system, experiment.runner.no_shared_fs: true "
         "brings it",
@@ -88,7 +111,7 @@ class SshLauncher : public LinkedLauncher {
                                    const std::vector<std::string>& words, std::chrono::milliseconds time,
                                    const std::filesystem::path& input = {}) {
     std::vector<Command> commands;
-    for (const std::string& host : hosts) commands.push_back({ssh_->argv(host, words), {}, {}});
+    for (const std::string& host : hosts) commands.push_back(on(host, words));
     return run_all(commands, time, input);
   }
 
@@ -120,11 +143,11 @@ class SshLauncher : public LinkedLauncher {
   }
 
   void find_program() {
-    std::vector<std::string> words = container();
-    words.insert(words.end(), {"sh", "-c", "[ -x \"$1\" ] && echo flagscale-ready", "sh", program_});
+    const std::vector<std::string> words = {"sh", "-c", "[ -x \"$1\" ] && echo flagscale-ready", "sh",
+                                            program_};
     refuse(hosts_, everywhere(hosts_, words, answer_time()),
            [&](const std::string& host, const Finished& answer) {
-             return answer.out.find(kReady) == std::string::npos ? missing(host) : "";
+             return answer.out.find(kReady) == std::string::npos ? missing(host, lines_of(answer.err)) : "";
            });
   }
 
@@ -136,7 +159,9 @@ class SshLauncher : public LinkedLauncher {
     refuse(hosts_, asked, [&](const std::string& host, const Finished& answer) -> std::string {
       programs_[host] = program_in_answer(answer.out);
       if (programs_[host].empty()) needing.push_back(host);
-      return answer.exit_code == 0 ? "" : fmt::format("host {}: no sh there: {}", host, answer.err);
+      if (answer.exit_code == 0) return "";
+      const std::string line = container_.explain(host, lines_of(answer.err), "sh");
+      return line.empty() ? fmt::format("host {}: no sh there: {}", host, answer.err) : line;
     });
     if (needing.empty()) return;
     info("bringing this program to {} of {} hosts ({} MiB)", needing.size(), hosts_.size(),
@@ -151,7 +176,8 @@ class SshLauncher : public LinkedLauncher {
     });
   }
 
-  std::vector<std::string> hosts_;               // beside this one
+  Container container_;
+  std::vector<std::string> hosts_;               // that have to be asked
   std::map<std::string, std::string> programs_;  // by host, where they have their own
   std::optional<SshConnections> ssh_;
 };
