@@ -13,14 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string action_of(const config::Composed& composed) {
-  const std::string action = text_at(composed, "action", "run");
-  if (action != "run" && action != "dryrun" && action != "test")
-    fail(ErrorKind::kUnsupported, "action is '{}': a foreign engine's task knows run, dryrun and test",
-         action);
-  return action;
-}
-
 void print_plan(const launch::Job& job, bool json) {
   if (json) return fmt::print("{}\n", to_json(job));
   for (const launch::NodeTask& task : job.nodes)
@@ -49,12 +41,11 @@ std::vector<std::string> this_run(const config::ComposeRequest& configuration, c
   return words;
 }
 
-void run_foreign(const config::Composed& composed, const std::string& engine, const fs::path& folder,
-                 bool json) {
-  if (action_of(composed) != "dryrun")  // run_launched() has the others
+void run_foreign(const launch::Experiment& experiment, const std::string& engine, bool json) {
+  if (experiment.text("action", "run") != "dryrun")  // run_launched() has the others
     fail(ErrorKind::kInvalidArgument,
          "--json prints a foreign engine's commands: it goes with action=dryrun");
-  const launch::Job job = launch::make_job(composed, engine, folder, true);
+  const launch::Job job = launch::make_job(experiment, engine);
   write_job_files(job);
   print_plan(job, json);
 }

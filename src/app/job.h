@@ -1,12 +1,11 @@
 #pragma once
 // A task of `flagscale run` on a foreign engine.
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "config/compose.h"
-#include "launch/job.h"
+#include "launch/experiment.h"
 
 namespace flagscale {
 
@@ -20,8 +19,7 @@ std::vector<std::string> this_run(const config::ComposeRequest& configuration, c
                                   const std::string& device);
 
 // action=dryrun: writes the job's files and prints its commands; what runs has a launcher (app/launched.h).
-// folder: the configuration's. Throws Error.
-void run_foreign(const config::Composed& composed, const std::string& engine,
-                 const std::filesystem::path& folder, bool json);
+// Throws Error.
+void run_foreign(const launch::Experiment& experiment, const std::string& engine, bool json);
 
 }  // namespace flagscale

@@ -36,14 +36,15 @@ std::vector<std::string> own_words(const LaunchRequest& request) {
 }
 
 // What runs as it is: one rank, or a training's.
-launch::Job native_job(const LaunchRequest& request, const launch::Experiment& experiment) {
-  launch::Job job = launch::job_of(experiment, "native");
-  job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
-  if (has_ranks(experiment)) {
-    const auto elastic = launch::elastic_hosts(experiment);  // all of them, until it is known who is there
-    job.nodes = rank_tasks(
-        elastic ? launch::placement_on(experiment, elastic->list) : launch::placement_of(experiment),
-        own_words(request), job.log);
+launch::Job native_job(const LaunchRequest& request) {
+  launch::Job job = launch::job_of(request.experiment, "native");
+  job.max_restarts = static_cast<int>(request.experiment.number("experiment.runner.max_restarts", 0));
+  if (has_ranks(request.experiment)) {
+    const auto elastic =
+        launch::elastic_hosts(request.experiment);  // all of them, until it is known who is there
+    job.nodes = rank_tasks(elastic ? launch::placement_on(request.experiment, elastic->list)
+                                   : launch::placement_of(request.experiment),
+                           own_words(request), job.log);
     return job;
   }
   launch::NodeTask& node = job.nodes.emplace_back();
@@ -73,15 +74,15 @@ bool is_here(const std::vector<launch::Host>& hosts) {
   return std::all_of(hosts.begin(), hosts.end(), [](const launch::Host& host) { return host.is_here(); });
 }
 
-[[noreturn]] void start(const LaunchRequest& request, const launch::Experiment& experiment,
-                        const launch::Job& job) {
+[[noreturn]] void start(const LaunchRequest& request, const launch::Job& job) {
   launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
   options.detach = request.detach;
-  if (job.engine == "native" && has_ranks(experiment))
-    options.elastic = elastic_ranks(request.composed, experiment, own_words(request), job.log);
+  if (job.engine == "native" && has_ranks(request.experiment))
+    options.elastic = elastic_ranks(request.composed, request.experiment, own_words(request), job.log);
   std::unique_ptr<launch::Launcher> launcher;
   if (!is_here(options.elastic ? options.elastic->hosts : hosts_of(job))) {
-    const launch::LauncherOptions how = launch::read_launcher_options(*experiment.map("experiment.runner"));
+    const launch::LauncherOptions how =
+        launch::read_launcher_options(*request.experiment.map("experiment.runner"));
     launcher = launch::make_launcher(how.type, how);
     reach_hosts(*launcher, job, options.elastic);
     options.open_link = [&](const launch::NodeTask& task) { return launcher->open(task); };
@@ -96,11 +97,11 @@ bool is_here(const std::vector<launch::Host>& hosts) {
   throw ExitCode{code};
 }
 
-bool wants_launcher(const LaunchRequest& request, const launch::Experiment& experiment) {
+bool wants_launcher(const LaunchRequest& request) {
   // One of several that another launcher has started: that one starts them again, all together.
   if (const auto rank = launch::rank_from_environment(); rank && rank->world_size > 1) return false;
   return request.detach || request.composed.value("experiment.runner.max_restarts") ||
-         request.composed.value("experiment.supervision") || has_ranks(experiment);
+         request.composed.value("experiment.supervision") || has_ranks(request.experiment);
 }
 
 }  // namespace
@@ -118,21 +119,20 @@ bool run_launched(const LaunchRequest& request) {
   const std::string action = text_at(request.composed, "action", "run");
   if (action != "run" && action != "test" && action != "stop" && action != "query") return false;
   if (action == "stop" || action == "query") {
-    const fs::path folder = launch::Experiment(request.composed).directory();
+    const fs::path folder = request.experiment.directory();
     const launch::RunStatus run = action == "stop" ? launch::stop_job(folder) : launch::query_job(folder);
     fmt::print("{}\n", request.json ? to_json(run) : describe(run));
     return true;
   }
   const bool foreign = request.engine != "native";
   if (foreign && request.json) return false;  // its commands, which a dry run prints
-  const launch::Experiment experiment(request.composed, request.configuration.folder);
-  if (!foreign && !wants_launcher(request, experiment)) return false;
-  if (!foreign) start(request, experiment, native_job(request, experiment));
-  const launch::Job job = launch::make_job(request.composed, request.engine, request.configuration.folder);
+  if (!foreign && !wants_launcher(request)) return false;
+  if (!foreign) start(request, native_job(request));
+  const launch::Job job = launch::make_job(request.experiment, request.engine);
   for (const launch::NodeTask& node : job.nodes)
     if (node.host.is_here()) check_script(node.command);
   write_job_files(job);
-  start(request, experiment, job);
+  start(request, job);
 }
 
 }  // namespace flagscale

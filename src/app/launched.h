@@ -13,6 +13,7 @@ namespace flagscale {
 struct LaunchRequest {
   const config::Composed& composed;
   const config::ComposeRequest& configuration;
+  const launch::Experiment& experiment;
   std::string engine;  // as engine_of() has it
   std::string device;  // as --device has it
   bool detach = false, json = false;

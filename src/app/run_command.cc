@@ -1,4 +1,7 @@
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -10,15 +13,19 @@
 #include "app/training.h"
 #include "app/ways_on.h"
 #include "base/error.h"
+#include "base/nearest.h"
+#include "config/experiment_keys.h"
+#include "launch/experiment.h"
+#include "launch/launcher/launcher.h"
 #include "serve/service_files.h"
 
 namespace flagscale {
 
 bool plans_only(const config::Composed& composed, const std::string& type) {
   const std::string action = text_at(composed, "action", "run");
-  if (action != "run" && action != "dryrun")
-    fail(ErrorKind::kUnsupported, "action is '{}': {} tasks know run and dryrun; give action=run", action,
-         type);
+  if (action != "run" && action != "dryrun" && action != "test")  // a test is a run, as with FlagScale
+    fail(ErrorKind::kUnsupported, "action is '{}': {} tasks know run, dryrun and test; give action=run",
+         action, type);
   return action == "dryrun";
 }
 
@@ -51,18 +58,36 @@ struct Request : TrainingRequest {
   bool detach = false;
 };
 
+void check_action(const std::string& action) {
+  static const std::vector<std::string> kActions{"run", "dryrun", "test", "stop", "query"};
+  if (std::find(kActions.begin(), kActions.end(), action) != kActions.end()) return;
+  if (action == "auto_tune")
+    fail(ErrorKind::kUnsupported,
+         "action is 'auto_tune': tuning is not there yet; action=dryrun plans this configuration, action=run "
+         "runs it");
+  const std::string near = nearest(action, kActions);
+  fail(ErrorKind::kInvalidArgument, "action is '{}', expected one of {}{}", action, fmt::join(kActions, ", "),
+       near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
 void run(Request request) {
   // As an override it goes wherever the configuration does: to a batch system, into the record.
   if (!request.on_hang.empty())
     request.configuration.overrides.push_back("++experiment.supervision.on_hang=" + request.on_hang);
   const config::Composed composed = config::compose(request.configuration);
+  const std::string action = text_at(composed, "action", "run");
+  check_action(action);
+  const launch::Experiment experiment(composed, request.configuration.folder, action == "dryrun");
+  launch::check_runner_type(experiment.text("experiment.runner.type", "ssh"));
   const std::string engine = engine_of(composed, request.engine), type = task_type(composed);
   if (request.on != "auto" && (engine != "native" || type != "train"))
     fail(ErrorKind::kInvalidArgument, "--device is of this program's own trainings: leave it away");
-  if (run_submitted({composed, request.configuration, request.engine, request.on, request.detach})) return;
-  if (run_launched({composed, request.configuration, engine, request.on, request.detach, request.json}))
+  if (engine != "native") config::check_experiment(composed);  // a task of our own does so where it is read
+  if (run_submitted({request.configuration, experiment, request.engine, request.on, request.detach})) return;
+  if (run_launched(
+          {composed, request.configuration, experiment, engine, request.on, request.detach, request.json}))
     return;
-  if (engine != "native") return run_foreign(composed, engine, request.configuration.folder, request.json);
+  if (engine != "native") return run_foreign(experiment, engine, request.json);
   if (type == "train") {
     request.device = choose_device(request.on);
     return run_training(request, composed);

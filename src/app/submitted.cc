@@ -7,9 +7,7 @@
 #include <cstdlib>
 
 #include "app/job.h"
-#include "app/training.h"
 #include "base/log.h"
-#include "launch/experiment.h"
 #include "launch/launcher/batch_job.h"
 
 namespace flagscale {
@@ -37,8 +35,8 @@ void show_files(const launch::BatchSystem& system, const launch::BatchJob& job) 
 }  // namespace
 
 bool run_submitted(const SubmitRequest& request) {
-  const std::string action = text_at(request.composed, "action", "run");
-  const launch::Experiment experiment(request.composed, request.configuration.folder);
+  const launch::Experiment& experiment = request.experiment;
+  const std::string action = experiment.text("action", "run");
   if ((action != "run" && action != "dryrun") || !launch::is_submitted(experiment)) return false;
   const launch::LauncherOptions options = launch::read_launcher_options(*experiment.map("experiment.runner"));
   const auto system = launch::make_batch_system(options.type, options);

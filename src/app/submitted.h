@@ -4,12 +4,13 @@
 #include <string>
 
 #include "config/compose.h"
+#include "launch/experiment.h"
 
 namespace flagscale {
 
 struct SubmitRequest {
-  const config::Composed& composed;
   const config::ComposeRequest& configuration;
+  const launch::Experiment& experiment;
   std::string engine, device;  // as --engine and --device have them
   bool detach = false;
 };

@@ -86,9 +86,7 @@ Job job_of(const Experiment& e, const std::string& engine) {
   return job;
 }
 
-Job make_job(const config::Composed& composed, const std::string& engine, const fs::path& folder,
-             bool planning) {
-  const Experiment e(composed, folder, planning);
+Job make_job(const Experiment& e, const std::string& engine) {
   Job job = job_of(e, adapter_name(e, engine));
   Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e), job);
   return job;

@@ -30,10 +30,8 @@ std::string adapter_name(const Experiment& experiment, const std::string& wanted
 // An experiment's job without nodes: name, task, log, cmds and ssh_port, whatever engine runs it.
 Job job_of(const Experiment& experiment, const std::string& engine);
 
-// What a foreign engine would be started as. Nothing is written. folder: the configuration's. planning: as
-// Experiment's.
-Job make_job(const config::Composed& composed, const std::string& engine,
-             const std::filesystem::path& folder = {}, bool planning = false);
+// What a foreign engine would be started as. Nothing is written.
+Job make_job(const Experiment& experiment, const std::string& engine);
 
 // For adapters.
 

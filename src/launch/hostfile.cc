@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <filesystem>
 #include <map>
@@ -76,7 +78,10 @@ std::string hostfile_text(const std::string& path) {
   if (std::filesystem::is_directory(status))
     fail(ErrorKind::kNotFound, "the hostfile {} is a folder: give a file (a line a host, `NAME slots=N`)",
          path);
-  return config::read_text_file(path);
+  std::string text = config::read_text_file(path);
+  if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' ' && !std::isspace(c); }))
+    fail(ErrorKind::kConfig, "{} is no text: a hostfile has a line a host, `NAME slots=N`", path);
+  return text;
 }
 
 }  // namespace

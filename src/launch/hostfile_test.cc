@@ -96,6 +96,11 @@ TEST_F(Hostfile, RefusesAnEmptyFile) {
   EXPECT_EQ(refusal("# worker0 slots=8\n"), "hosts names no host: write a line a host, `NAME slots=N`");
 }
 
+TEST_F(Hostfile, RefusesWhatIsNoText) {
+  EXPECT_EQ(refusal(std::string("a\0b slots=1\n", 12)),
+            "hosts is no text: a hostfile has a line a host, `NAME slots=N`");
+}
+
 TEST_F(Hostfile, RefusesTypesOnSomeHostsOnly) {
   EXPECT_EQ(
       refusal("worker0 slots=16 type=A100\nworker1 slots=8 type=V100\nworker2 slots=32\n"),

@@ -25,7 +25,7 @@ class JobTest : public testing::Test {
   Job job(const Words& overrides = {}, const std::string& engine = "yaml") const {
     config::ComposeRequest request{folder_.path + "/conf", "config", {"++experiment.exp_dir=" + out()}};
     request.overrides.insert(request.overrides.end(), overrides.begin(), overrides.end());
-    return make_job(config::compose(request), engine, request.folder);
+    return make_job(Experiment(config::compose(request), request.folder), engine);
   }
   Words argv(const Words& overrides = {}, const std::string& engine = "yaml") const {
     return job(overrides, engine).nodes.at(0).command.argv;

@@ -138,6 +138,75 @@ TEST(Launch, AForeignEngineRunsInTheForeground) {
       << refused.err;
 }
 
+// FlagScale's table of tasks, runners and actions, in which several end in a Python exception.
+TEST(Launch, EveryTaskKnowsEveryAction) {
+  const TemporaryFolder folder;
+  for (const char* engine : {"torchrun", "python", "python3"})
+    folder.put(std::string("bin/") + engine, "#!/bin/bash\necho \"$(basename $0) ran ${@: -1}\"\n");
+  for (const auto& file : fs::directory_iterator(folder.path + "/bin"))
+    fs::permissions(file.path(), fs::perms::owner_all);
+  folder.put("script.py", "");
+  folder.put("flagscale/serve/run_inference_engine.py", "");
+  const std::map<std::string, std::string> sections{
+      {"train", "train: {system: {}, model: {num_layers: 2}, data: {}}"},
+      {"inference", "inference: {llm: {model: /m}}"},
+      {"serve", "serve: [{serve_id: vllm_model, engine: vllm, engine_args: {model: /m}}]"},
+      {"compress", "compress: {system: {save_dir: null}}"},
+      {"rl", "rl: {trainer: {nnodes: 1}}"}};
+  for (const auto& [task, section] : sections)
+    folder.put("conf/" + task + ".yaml",
+               "experiment:\n  exp_name: tried\n  exp_dir: none\n  task: {type: " + task +
+                   (task == "serve" || task == "rl" ? "" : ", entrypoint: script.py") +
+                   "}\n  runner: {hostfile: null, deploy: {use_fs_serve: false}}\n" + section +
+                   "\naction: run\n");
+  const Setting setting{folder.path,
+                        {"PATH=" + folder.path + "/bin:" + std::getenv("PATH"),
+                         "FLAGSCALE_ROOT=" + folder.path, "XDG_STATE_HOME=" + folder.path + "/state"}};
+  for (const std::string type : {"ssh", "cloud"})
+    for (const auto& [task, section] : sections) {
+      SCOPED_TRACE(task + " " + type);
+      const auto action = [&](const std::string& name) {
+        return run({"run", "--config-path", folder.path + "/conf", "--config-name", task, "--engine", "yaml",
+                    "experiment.exp_dir=" + folder.path + "/" + type + "_" + task,
+                    "+experiment.runner.type=" + type, "action=" + name},
+                   setting);
+      };
+      const Result plan = action("dryrun");
+      EXPECT_EQ(plan.code, 0) << plan.err;
+      EXPECT_NE(plan.out.find("on localhost, in " + folder.path), std::string::npos) << plan.out;
+      for (const char* name : {"run", "test"}) {
+        const Result ran = action(name);
+        EXPECT_EQ(ran.code, 0) << ran.err;
+        EXPECT_NE(ran.out.find(" ran "), std::string::npos) << ran.out;
+        EXPECT_EQ(ran.err, "");
+      }
+      for (const char* name : {"query", "stop"}) {
+        const Result asked = action(name);
+        EXPECT_EQ(asked.code, 0) << asked.err;
+        EXPECT_NE(asked.out.find("tried completed"), std::string::npos) << asked.out;
+      }
+      const Result tuned = action("auto_tune");
+      EXPECT_EQ(tuned.code, 1);
+      EXPECT_NE(tuned.err.find("action is 'auto_tune': tuning is not there yet"), std::string::npos)
+          << tuned.err;
+    }
+  const Result odd =
+      run({"run", "--config-path", folder.path + "/conf", "--config-name", "train", "action=rnu"});
+  EXPECT_NE(odd.code, 0);
+  EXPECT_NE(odd.err.find("did you mean 'run'?"), std::string::npos) << odd.err;
+  for (const auto& [override, said] :
+       {std::pair{"+experiment.runer=1",
+                  "experiment.runer is no key of an experiment; did you mean 'runner'?"},
+        {"+experiment.runner.type=shs",
+         "experiment.runner.type is 'shs', expected one of local, openmpi, slurm, ssh, "
+         "kubernetes, cloud; did you mean 'ssh'?"}}) {
+    const Result refused = run({"run", "--config-path", folder.path + "/conf", "--config-name", "train",
+                                "--engine", "yaml", "action=dryrun", override});
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_NE(refused.err.find(said), std::string::npos) << refused.err;
+  }
+}
+
 TEST(Launch, WhereOurEngineLacksSomethingItSaysWhatElseThereIs) {
   const TemporaryFolder folder;
   fs::create_directory(folder.path + "/tokenizer");
