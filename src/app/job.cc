@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 void print_plan(const launch::Job& job, bool json) {
   if (json) return fmt::print("{}\n", to_json(job));
   for (const launch::NodeTask& task : job.nodes)
-    fmt::print("# {} on {}, in {}\n{}\n", job.engine, task.host.name, task.command.directory.string(),
+    fmt::print("# {} on {}{}, in {}\n{}\n", job.engine, task.host.name,
+               job.container.empty() ? "" : ", container " + job.container, task.command.directory.string(),
                shell_text(task.command));
   info("written: {}", (job.log / "scripts").string());
 }

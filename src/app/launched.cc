@@ -58,6 +58,7 @@ launch::Job native_job(const LaunchRequest& request) {
 
 void check_script(const launch::Command& command) {
   for (const std::string& word : command.argv)
+  job.container.clear();  // as without a launcher, one process of this program runs where it was started
     if (word.ends_with(".py") && !fs::exists(command.directory / word))
       fail(ErrorKind::kNotFound,
            "there is no {} in {}: give FlagScale's checkout by FLAGSCALE_ROOT=FOLDER, or start in it", word,
@@ -80,7 +81,7 @@ bool is_here(const std::vector<launch::Host>& hosts) {
   if (job.engine == "native" && has_ranks(request.experiment))
     options.elastic = elastic_ranks(request.composed, request.experiment, own_words(request), job.log);
   std::unique_ptr<launch::Launcher> launcher;
-  if (!is_here(options.elastic ? options.elastic->hosts : hosts_of(job))) {
+  if (!is_here(options.elastic ? options.elastic->hosts : hosts_of(job)) || !job.container.empty()) {
     const launch::LauncherOptions how =
         launch::read_launcher_options(*request.experiment.map("experiment.runner"));
     launcher = launch::make_launcher(how.type, how);
@@ -130,7 +131,7 @@ bool run_launched(const LaunchRequest& request) {
   if (!foreign) start(request, native_job(request));
   const launch::Job job = launch::make_job(request.experiment, request.engine);
   for (const launch::NodeTask& node : job.nodes)
-    if (node.host.is_here()) check_script(node.command);
+    if (node.host.is_here() && job.container.empty()) check_script(node.command);
   write_job_files(job);
   start(request, job);
 }

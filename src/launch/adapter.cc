@@ -66,7 +66,8 @@ NodeTask node_task(const Experiment& e, const Place& place, const Job& job, cons
     const fs::path whole = folder.empty() ? task.command.directory : task.command.directory / folder;
     path += (path.empty() ? "" : ":") + whole.string();
   }
-  if (const char* inherited = std::getenv("PYTHONPATH"); inherited && *inherited && place.host.is_here())
+  const bool mine = place.host.is_here() && job.container.empty();
+  if (const char* inherited = std::getenv("PYTHONPATH"); inherited && *inherited && mine)
     path += ":" + std::string(inherited);
   if (!path.empty()) task.command.env.emplace("PYTHONPATH", path);
   return task;
@@ -79,6 +80,8 @@ Job job_of(const Experiment& e, const std::string& engine) {
   job.experiment = e.directory();
   job.name = e.text("experiment.exp_name", job.experiment.filename().string());
   job.log = log_of(e, job.task);
+  if (e.text("experiment.runner.type", "ssh") != "cloud")  // there a node runs where it was started
+    job.container = e.text("experiment.runner.docker");
   job.before_start = e.text("experiment.cmds.before_start");
   job.after_stop = e.text("experiment.cmds.after_stop");
   job.ssh_port = static_cast<int>(e.number("experiment.runner.ssh_port", 22, 1));

@@ -47,6 +47,7 @@ struct Job {
   std::string engine;  // "native", or the foreign engine: megatron, vllm, sglang, llama_cpp, verl, …
   std::filesystem::path experiment;  // experiment.exp_dir, absolute
   std::filesystem::path log;         // logs/, inference_logs/, serve_logs/ or compress_logs/ in it
+  std::string container;             // that all of it runs in, one a host; "" for none
   std::string before_start;          // experiment.cmds: the user's own shell text, "" when there is none
   std::string after_stop;
   int ssh_port = 22;

@@ -23,7 +23,7 @@ std::string words_over_lines(const std::vector<std::string>& argv) {
   return text;
 }
 
-nlohmann::ordered_json json_of(const NodeTask& task) {
+nlohmann::ordered_json json_of(const Job& job, const NodeTask& task) {
   nlohmann::ordered_json node{{"host", task.host.name},
                               {"rank", task.rank},
                               {"env", task.command.env},
@@ -31,6 +31,7 @@ nlohmann::ordered_json json_of(const NodeTask& task) {
                               {"directory", task.command.directory.string()},
                               {"output", task.output.string()}};
   for (const Command& command : task.prepare) node["prepare"].push_back(command.argv);
+  if (!job.container.empty()) node["container"] = job.container;
   return node;
 }
 
@@ -67,7 +68,7 @@ std::string run_script(const Job& job, const NodeTask& task) {
 
 std::string to_json(const Job& job) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const NodeTask& task : job.nodes) list.push_back(json_of(task));
+  for (const NodeTask& task : job.nodes) list.push_back(json_of(job, task));
   return list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

@@ -13,7 +13,8 @@ std::string shell_text(const Command& command);
 // One host's part as a script that does the same: folders, environment, the user's own text, the command.
 std::string run_script(const Job& job, const NodeTask& task);
 
-// [{"host", "rank", "env", "argv", "directory", "output"}, …], one a host, and "prepare" where there is some.
+// [{"host", "rank", "env", "argv", "directory", "output"}, …], one a host, "prepare" where there
+// is some, and "container" where it runs in one.
 std::string to_json(const Job& job);
 
 // Writes job.files, and <log>/scripts/host_<rank>_<host>_run.sh. Throws Error{kResource} naming the file.

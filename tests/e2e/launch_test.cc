@@ -207,6 +207,42 @@ TEST(Launch, EveryTaskKnowsEveryAction) {
   }
 }
 
+// Which is where runner.docker has the job run: here a docker that does so itself.
+TEST(Launch, AContainerIsEntered) {
+  const TemporaryFolder folder;
+  folder.put("bin/docker",
+             "#!/bin/bash\n[ \"$1 $2 $3\" = 'exec -i box' ] || exit 9\nshift 3\nIN_BOX=yes exec \"$@\"\n");
+  folder.put("bin/torchrun", "#!/bin/bash\necho \"in the box: $IN_BOX\"\n");
+  for (const auto& file : fs::directory_iterator(folder.path + "/bin"))
+    fs::permissions(file.path(), fs::perms::owner_all);
+  const Setting setting{folder.path, {"PATH=" + folder.path + "/bin:" + std::getenv("PATH")}};
+  const auto in = [&](const std::string& container, const Words& more) {
+    Words words{"run",
+                "--config-path",
+                (kGolden / "conf").string(),
+                "--config-name",
+                "train",
+                "--engine",
+                "yaml",
+                "experiment.exp_dir=" + folder.path + "/out",
+                "++experiment.runner.docker=" + container,
+                "experiment.cmds.before_start=null"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words, setting);
+  };
+  const Result ran = in("box", {});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_EQ(ran.out, "in the box: yes\n") << ran.err;
+  const Result plan = in("box", {"action=dryrun"});
+  EXPECT_NE(plan.out.find("# megatron on localhost, container box, in "), std::string::npos) << plan.out;
+  const Json list = Json::parse(in("box", {"action=dryrun", "--json"}).out);
+  EXPECT_EQ(list[0]["container"], "box");
+  EXPECT_EQ(list[0]["argv"][0], "torchrun");
+  const Result none = in("other", {});
+  EXPECT_EQ(none.code, 1);
+  EXPECT_EQ(none.out, "");
+}
+
 TEST(Launch, WhereOurEngineLacksSomethingItSaysWhatElseThereIs) {
   const TemporaryFolder folder;
   fs::create_directory(folder.path + "/tokenizer");
