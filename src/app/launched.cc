@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -14,14 +15,17 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/adapter.h"
+#include "launch/cloud_node.h"
 #include "launch/experiment.h"
 #include "launch/job_files.h"
 #include "launch/launcher/launcher.h"
 #include "launch/launcher/rank_from_environment.h"
 #include "launch/placement.h"
+#include "launch/record/run_status.h"
 #include "launch/run/control.h"
 #include "launch/run/run_job.h"
 #include "launch/run/run_options.h"
+#include "launch/run/wait_for_host.h"
 
 namespace flagscale {
 namespace {
@@ -35,6 +39,9 @@ std::vector<std::string> own_words(const LaunchRequest& request) {
   return words;
 }
 
+// How long nodes of a cloud may come up after one another: images are large.
+constexpr std::chrono::minutes kCloudComesUp{30};
+
 // What runs as it is: one rank, or a training's.
 launch::Job native_job(const LaunchRequest& request) {
   launch::Job job = launch::job_of(request.experiment, "native");
@@ -47,6 +54,7 @@ launch::Job native_job(const LaunchRequest& request) {
                            own_words(request), job.log);
     return job;
   }
+  job.container.clear();  // as without a launcher, one process of this program runs where it was started
   launch::NodeTask& node = job.nodes.emplace_back();
   node.host.name = "localhost";
   node.command.argv = own_words(request);
@@ -58,11 +66,18 @@ launch::Job native_job(const LaunchRequest& request) {
 
 void check_script(const launch::Command& command) {
   for (const std::string& word : command.argv)
-  job.container.clear();  // as without a launcher, one process of this program runs where it was started
     if (word.ends_with(".py") && !fs::exists(command.directory / word))
       fail(ErrorKind::kNotFound,
            "there is no {} in {}: give FlagScale's checkout by FLAGSCALE_ROOT=FOLDER, or start in it", word,
            command.directory.string());
+}
+
+// Nodes of a cloud may share the file system, and each has a run of its own.
+fs::path record_of(const launch::Experiment& experiment) {
+  const fs::path folder = experiment.directory();
+  if (!launch::is_cloud(experiment)) return folder;
+  const int rank = launch::cloud_node(experiment).rank;
+  return rank == 0 ? folder : folder / "nodes" / std::to_string(rank);
 }
 
 std::vector<launch::Host> hosts_of(const launch::Job& job) {
@@ -75,7 +90,21 @@ bool is_here(const std::vector<launch::Host>& hosts) {
   return std::all_of(hosts.begin(), hosts.end(), [](const launch::Host& host) { return host.is_here(); });
 }
 
-[[noreturn]] void start(const LaunchRequest& request, const launch::Job& job) {
+// A server would find it out when its weights have been read.
+void require_port(const launch::Job& job) {
+  const launch::NodeTask& first = job.nodes.front();
+  if (job.port == 0 || first.rank > 0 || !first.host.is_here() || !job.container.empty()) return;
+  if (!launch::answers(fmt::format("127.0.0.1:{}", job.port))) return;
+  const auto run = launch::last_run(job.experiment);
+  if (!run || is_over(run->state))  // else it is this job's own, which is told below
+    fail(ErrorKind::kBusy, "port {} is taken on this machine: another one is experiment.runner.deploy.port=N",
+         job.port);
+}
+
+[[noreturn]] void start(const LaunchRequest& request, launch::Job job) {
+  job.experiment = record_of(request.experiment);
+  require_port(job);
+  if (!job.waits_for.empty()) launch::wait_for_host(job.waits_for, kCloudComesUp);
   launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
   options.detach = request.detach;
   if (job.engine == "native" && has_ranks(request.experiment))
@@ -110,6 +139,7 @@ bool wants_launcher(const LaunchRequest& request) {
 bool has_ranks(const launch::Experiment& experiment) {
   if (experiment.task() != "train" || experiment.text("experiment.task.backend") != "native") return false;
   if (launch::elastic_hosts(experiment)) return true;
+  if (launch::is_cloud(experiment) && launch::cloud_node(experiment).nodes > 1) return true;
   const std::vector<launch::Host> hosts = launch::hosts_of(experiment).list;
   return experiment.number("experiment.runner.nproc_per_node", 1) > 1 || hosts.size() > 1 ||
          !hosts[0].is_here();
@@ -120,7 +150,7 @@ bool run_launched(const LaunchRequest& request) {
   const std::string action = text_at(request.composed, "action", "run");
   if (action != "run" && action != "test" && action != "stop" && action != "query") return false;
   if (action == "stop" || action == "query") {
-    const fs::path folder = request.experiment.directory();
+    const fs::path folder = record_of(request.experiment);
     const launch::RunStatus run = action == "stop" ? launch::stop_job(folder) : launch::query_job(folder);
     fmt::print("{}\n", request.json ? to_json(run) : describe(run));
     return true;

@@ -56,18 +56,22 @@ std::vector<launch::NodeTask> one_a_host(const std::vector<launch::Host>& hosts)
 
 std::vector<launch::NodeTask> rank_tasks(const launch::Placement& placement,
                                          const std::vector<std::string>& words, const fs::path& log) {
-  const std::string world = std::to_string(processes_of(placement));
+  int world = processes_of(placement), first = 0;
+  if (placement.cloud) {  // this node's part; nodes are alike
+    first = placement.places[0].rank * world;
+    world *= placement.nodes;
+  }
   std::vector<launch::NodeTask> nodes;
   for (const launch::Place& place : placement.places)
     for (int local = 0; local < place.processes; ++local) {
       launch::NodeTask& node = nodes.emplace_back();
-      node.rank = static_cast<int>(nodes.size()) - 1;
+      node.rank = first + static_cast<int>(nodes.size()) - 1;
       node.host = place.host;
       node.command.argv = words;
       node.command.env = place.env;
       node.command.env.insert({{kIsRank, "1"},
                                {"RANK", std::to_string(node.rank)},
-                               {"WORLD_SIZE", world},
+                               {"WORLD_SIZE", std::to_string(world)},
                                {"LOCAL_RANK", std::to_string(local)},
                                {"LOCAL_WORLD_SIZE", std::to_string(place.processes)},
                                {"MASTER_ADDR", placement.master},

@@ -91,7 +91,7 @@ Job job_of(const Experiment& e, const std::string& engine) {
 
 Job make_job(const Experiment& e, const std::string& engine) {
   Job job = job_of(e, adapter_name(e, engine));
-  Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e), job);
+  Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e, devices_here()), job);
   return job;
 }
 

@@ -38,6 +38,7 @@ class Experiment {
   std::filesystem::path checkout(const std::string& script) const;
 
   const config::NodePtr& root() const { return root_; }
+  bool planning() const { return planning_; }
 
  private:
   config::NodePtr root_, hydra_;

@@ -50,6 +50,7 @@ struct Job {
   std::string container;             // that all of it runs in, one a host; "" for none
   std::string before_start;          // experiment.cmds: the user's own shell text, "" when there is none
   std::string after_stop;
+  std::string waits_for;  // HOST:PORT of another node that has to answer before this one starts
   int ssh_port = 22;
   int max_restarts = 0;
   int port = 0;                                // where a service answers; 0: it is none, or does not say

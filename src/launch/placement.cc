@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "launch/cloud_node.h"
 #include "launch/hostfile.h"
 #include "launch/launcher/slurm_allocation.h"
 
@@ -82,7 +83,20 @@ std::optional<int> visible_devices(const Node& layer) {
   return std::nullopt;
 }
 
-int processes_on(const Experiment& e, const Host& host, std::optional<int> visible) {
+using DevicesIfAny = std::optional<DevicesHere>;
+
+// One process a device: more would share them.
+int64_t no_more_than(const DevicesIfAny& devices, const Experiment& e, int64_t count) {
+  if (!devices || count <= devices->count) return count;
+  const std::string& tool = devices->profile.tool;
+  warn("{} is {}, but this machine has {} {} devices{}: {} {}", e.place(kRunner + "nproc_per_node"), count,
+       devices->count, devices->profile.name, tool.empty() ? "" : " (" + tool + " shows them)",
+       devices->count, e.planning() ? "would run here" : "run");
+  return e.planning() ? count : devices->count;
+}
+
+int processes_on(const Experiment& e, const Host& host, std::optional<int> visible,
+                 const DevicesIfAny& devices) {
   const std::string path = kRunner + "nproc_per_node";
   int64_t count = e.number(path, 0, 1);
   const auto at_most = [&](int64_t limit, const std::string& why) {
@@ -90,12 +104,15 @@ int processes_on(const Experiment& e, const Host& host, std::optional<int> visib
       warn("{} is {}, but on {} {}: {} run there", e.place(path), count, host.name, why, limit);
     count = count == 0 ? limit : std::min(count, limit);
   };
-  if (host.slots > 0) at_most(host.slots, fmt::format("the hostfile has slots={}", host.slots));
+  if (host.slots > 0)
+    at_most(host.slots, is_cloud(e) ? fmt::format("the platform counts {} devices", host.slots)
+                                    : fmt::format("the hostfile has slots={}", host.slots));
   if (visible) at_most(*visible, fmt::format("the environment shows {} devices", *visible));
+  if (host.is_here()) count = no_more_than(devices, e, count);
   return static_cast<int>(std::max<int64_t>(count, 1));
 }
 
-Place place_of(const Experiment& e, const Host& host, int rank) {
+Place place_of(const Experiment& e, const Host& host, int rank, const DevicesIfAny& devices) {
   const NodePtr envs = e.map("experiment.envs");
   const NodePtr by_type = envs->find({"device_type_specific"});
   std::vector<NodePtr> layers = layers_for(host, by_type, envs->find({"node_specific"}));
@@ -108,7 +125,7 @@ Place place_of(const Experiment& e, const Host& host, int rank) {
     put(*layer, "experiment.envs", place.env);
     if (const auto count = visible_devices(*layer)) visible = count;
   }
-  place.processes = processes_on(e, host, visible);
+  place.processes = processes_on(e, host, visible, devices);
   for (const NodePtr& layer : layers_for(host, e.map("device_type_specific"), e.map("node_specific")))
     for (const Entry& entry : layer->entries) place.settings->set(entry.key, entry.value->copy());
   return place;
@@ -135,15 +152,19 @@ NamedHosts hosts_named(const Experiment& e) {
   return hosts;
 }
 
-// Where the nodes meet.
-void set_meeting(const Experiment& e, bool at_first, Placement& placement) {
-  const std::string first = placement.places[0].host.name;
-  placement.master = at_first ? e.text(kRunner + "master_addr", first) : first;
+// As FlagScale counts a cloud's node: by what the platform says, of the type that the configuration does.
+Host cloud_host(const Experiment& e, const CloudNode& node) {
+  return {"localhost", node.devices, e.task() == "serve" ? e.text(kRunner + "device_type", "gpu") : ""};
+}
+
+void set_meeting(const Experiment& e, std::string master, Placement& placement) {
+  placement.master = std::move(master);
   if (placement.nodes > 1 && placement.master == "localhost")
     warn(
         "the nodes meet at 'localhost', where the others do not find it: name the first host by its address, "
         "or give experiment.runner.master_addr");
-  placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
+  if (e.value(kRunner + "master_port"))
+    placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
   if (placement.port > 65535)
     fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(kRunner + "master_port"),
          placement.port);
@@ -151,6 +172,8 @@ void set_meeting(const Experiment& e, bool at_first, Placement& placement) {
 }
 
 }  // namespace
+
+int64_t least_nodes(const Experiment& e, int64_t otherwise) { return nodes_wanted(e, otherwise).least; }
 
 Hosts hosts_of(const Experiment& e) {
   const auto [list, but, otherwise] = hosts_named(e);
@@ -185,32 +208,30 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
-Placement placement_on(const Experiment& e, const std::vector<Host>& hosts) {
+Placement placement_on(const Experiment& e, const std::vector<Host>& hosts, const DevicesIfAny& devices) {
   Placement placement;
   for (const Host& host : hosts)
-    placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size())));
+    placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size()), devices));
   placement.nodes = static_cast<int>(placement.places.size());
-  set_meeting(e, hosts[0].name == hosts_named(e).list[0].name, placement);
+  const std::string& first = hosts[0].name;
+  set_meeting(e, first == hosts_named(e).list[0].name ? e.text(kRunner + "master_addr", first) : first,
+              placement);
   return placement;
 }
 
-Placement placement_of(const Experiment& e) {
-  if (e.text(kRunner + "type", "ssh") != "cloud") {
+Placement placement_of(const Experiment& e, const DevicesIfAny& devices) {
+  if (!is_cloud(e)) {
     const Hosts hosts = hosts_of(e);
     if (!hosts.fewer.empty()) warn("{}", hosts.fewer);
-    return placement_on(e, hosts.list);
+    return placement_on(e, hosts.list, devices);
   }
+  const CloudNode node = cloud_node(e);
   Placement placement;
-  placement.nodes = static_cast<int>(nodes_wanted(e, 1).least);
-  const int rank = static_cast<int>(e.number(kRunner + "node_rank", 0));
-  if (rank >= placement.nodes)
-    fail(ErrorKind::kConfig, "{} is {}, expected one of 0 to {}", e.place(kRunner + "node_rank"), rank,
-         placement.nodes - 1);
-  if (placement.nodes > 1 && e.text(kRunner + "master_addr").empty())
-    fail(ErrorKind::kConfig, "required value experiment.runner.master_addr is not set: {} nodes meet there",
-         placement.nodes);
-  placement.places.push_back(place_of(e, {"localhost", 0, ""}, rank));
-  set_meeting(e, true, placement);
+  placement.cloud = true;
+  placement.nodes = node.nodes;
+  placement.port = node.port;
+  placement.places.push_back(place_of(e, cloud_host(e, node), node.rank, devices));
+  set_meeting(e, node.master.empty() ? e.text(kRunner + "master_addr", "localhost") : node.master, placement);
   return placement;
 }
 

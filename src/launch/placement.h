@@ -8,6 +8,7 @@
 
 #include "launch/experiment.h"
 #include "launch/job.h"
+#include "launch/launcher/device_profile.h"
 
 namespace flagscale::launch {
 
@@ -24,6 +25,7 @@ struct Place {
 struct Placement {
   std::vector<Place> places;  // by rank
   int nodes = 1;              // of the whole job
+  bool cloud = false;         // this machine's part alone is here: others start theirs
   std::string master;         // host name and port where the nodes meet
   int port = 0;
 };
@@ -36,6 +38,9 @@ struct Hosts {
 };
 Hosts hosts_of(const Experiment& experiment);
 
+// experiment.runner.nnodes: "2", or "2:4", of which FlagScale takes the least. Throws Error{kConfig}.
+int64_t least_nodes(const Experiment& experiment, int64_t otherwise);
+
 // nnodes as "min:max": how many of the hosts that are named a training of our own may start on, those that
 // are there. None where it is one number.
 struct ElasticHosts {
@@ -44,15 +49,18 @@ struct ElasticHosts {
 };
 std::optional<ElasticHosts> elastic_hosts(const Experiment& experiment);
 
-// Those hosts with what each has. With runner.type=cloud, where each node starts its own part, this machine
-// as node_rank of nnodes. Processes are the least of slots, nproc_per_node and the devices that the
-// environment shows, and 1 when none of them is known. Precedence in the environment: node over device type
-// over what is for all. Throws Error as read_hostfile() does, and Error{kConfig}.
-Placement placement_of(const Experiment& experiment);
+// Those hosts with what each has. With runner.type=cloud this machine alone, as cloud_node.h finds it.
+// Processes are the least of slots, nproc_per_node and the devices that the environment shows, and 1 when
+// none of them is known; on this machine no more than `devices`, those of a foreign engine's vendor that it
+// has, where that is given: a plan, which may be for another machine, only warns. Precedence in the
+// environment: node over device type over what is for all. Throws Error as read_hostfile() does, and
+// Error{kConfig}.
+Placement placement_of(const Experiment& experiment, const std::optional<DevicesHere>& devices = {});
 
 // The same of these hosts. master_addr is the address of the first host that is named: without that one the
 // nodes meet at another.
-Placement placement_on(const Experiment& experiment, const std::vector<Host>& hosts);
+Placement placement_on(const Experiment& experiment, const std::vector<Host>& hosts,
+                       const std::optional<DevicesHere>& devices = {});
 
 // A port that is free on this machine now.
 int free_port();

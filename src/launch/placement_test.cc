@@ -25,6 +25,8 @@ class PlacementTest : public JobTest {
     for (const Place& one : place(experiment, overrides).places) counts.push_back(one.processes);
     return counts;
   }
+  std::string said_;
+
   std::string refused(const std::string& experiment, const Words& overrides = {}) {
     try {
       place(experiment, overrides);
@@ -44,6 +46,30 @@ TEST_F(PlacementTest, WithoutAHostfileThisMachine) {
   EXPECT_EQ(placement.master, "localhost");
   EXPECT_GT(placement.port, 0);
   EXPECT_EQ(place("{runner: {nnodes: 4, nproc_per_node: 8}}").nodes, 1);
+}
+
+TEST_F(PlacementTest, DevicesOfThisMachineAreTheMost) {
+  configure("experiment: {runner: {nproc_per_node: 8}}");
+  const auto on = [&](bool planning, const std::vector<std::string>& more = {}) {
+    const Experiment experiment(config::compose({folder_.path + "/conf", "config", more}), {}, planning);
+    testing::internal::CaptureStderr();
+    DevicesHere two;
+    two.profile.name = "ascend", two.profile.tool = "npu-smi", two.count = 2;
+    const int processes = placement_of(experiment, two).places.at(0).processes;
+    said_ = testing::internal::GetCapturedStderr();
+    return processes;
+  };
+  EXPECT_EQ(on(false), 2);
+  EXPECT_NE(
+      said_.find("nproc_per_node is 8, but this machine has 2 ascend devices (npu-smi shows them): 2 run\n"),
+      std::string::npos)
+      << said_;
+  EXPECT_EQ(on(true), 8);  // a plan may be for another machine
+  EXPECT_NE(said_.find("2 would run here\n"), std::string::npos) << said_;
+  EXPECT_EQ(on(false, {"experiment.runner.nproc_per_node=2"}), 2);
+  EXPECT_EQ(on(false, {"experiment.runner.nproc_per_node=null"}), 1);
+  EXPECT_EQ(said_, "");
+  EXPECT_EQ(on(false, {"+" + hostfile("elsewhere slots=8\n")}), 8);
 }
 
 // The least of what is known.

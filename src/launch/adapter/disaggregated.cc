@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "config/yaml.h"
 #include "launch/adapter/vllm.h"
+#include "launch/launcher/device_profile.h"
 
 namespace flagscale::launch {
 namespace {
@@ -42,6 +43,15 @@ class Devices {
   const std::vector<Place>& places_;
   std::vector<int> used_;
 };
+
+// The variables that show a process its devices; FlagScale sets NVIDIA's whatever they are.
+std::vector<std::string> visible_by(const std::string& type) {
+  const auto profile = type.empty() ? std::nullopt : find_device_profile(type);
+  if (!profile || profile->visible.empty()) return {"CUDA_VISIBLE_DEVICES"};
+  std::vector<std::string> names = profile->also_visible;
+  names.push_back(profile->visible);
+  return names;
+}
 
 int64_t size_of(const NodePtr& arguments, const char* key) {
   const NodePtr value = arguments->find({key});
@@ -95,7 +105,8 @@ void add_disaggregated(const Experiment& e, const Placement& placement, const Se
       NodeTask task = node_task(e, place, job, "", {});
       task.rank = static_cast<int>(job.nodes.size());
       task.output = absolute_path(logs) / (what + ".log");
-      task.command.env["CUDA_VISIBLE_DEVICES"] = fmt::format("{}", fmt::join(ids, ","));
+      for (const std::string& name : visible_by(place.host.type))
+        task.command.env[name] = fmt::format("{}", fmt::join(ids, ","));
       task.command.argv = vllm_command(arguments);
       job.nodes.push_back(std::move(task));
     }

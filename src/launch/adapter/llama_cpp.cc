@@ -43,7 +43,7 @@ void fill(const Experiment& e, const Placement& placement, Job& job) {
   if (placement.nodes > 1)
     fail(ErrorKind::kUnsupported,
          "llama.cpp serves on one host, and {} are given: experiment.runner.nnodes=1", placement.nodes);
-  const ServeEntry entry = engine_entry(e);
+  const ServeEntry entry = engine_entry(e, placement);
   const NodePtr common = translated(*entry.arguments, Dialect::kLlamaCpp), own = entry.of("llama_cpp");
   for (const std::string& key : kVllmOnly)
     if (common->erase({key})) info("engine argument {} says nothing to llama.cpp", key);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "config/edit.h"
 #include "config/show.h"
+#include "launch/adapter/ray.h"
 #include "launch/adapter/serve_entry.h"
 #include "launch/adapter/vllm.h"
 
@@ -109,8 +110,7 @@ void add_ray_head(const Experiment& e, const Placement& placement, const std::st
   Command head = task.command;
   head.argv = {"ray", "start", "--head"};
   if (placement.nodes > 1) {
-    head.argv.push_back(fmt::format("--port={}", placement.port));
-    head.argv.push_back(ray_resource(task.host.type, task.host.slots));
+    head.argv = ray_head(placement.places[0], placement.port);
   } else if (!script.ends_with("run_fs_serve_vllm.py")) {
     return;
   } else if (const std::string type = e.text("experiment.runner.device_type"); !type.empty()) {
@@ -124,7 +124,7 @@ void add_ray_head(const Experiment& e, const Placement& placement, const std::st
 }
 
 void fill_serve(const Experiment& e, const Placement& placement, Job& job) {
-  const NodePtr serve = serve_section(e);
+  const NodePtr serve = serve_section(e, placement);
   const std::string script = serve_script(e, serve), file = job.log / "scripts/serve.yaml";
   const bool router = script == kRouter;
   const int proxy = router ? free_port() : 0;
@@ -136,8 +136,7 @@ void fill_serve(const Experiment& e, const Placement& placement, Job& job) {
     NodeTask task =
         python_task(e, place, job, script, {"--config-path=" + file, "--log-dir=" + job.log.string()});
     if (place.rank > 0)
-      task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, placement.port),
-                           ray_resource(place.host.type, place.host.slots), "--block"};
+      join_ray(placement, place, placement.port, task, job);
     else if (!router)
       add_ray_head(e, placement, script, task);
     job.nodes.push_back(std::move(task));

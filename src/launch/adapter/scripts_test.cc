@@ -91,6 +91,34 @@ TEST_F(Scripts, OverSeveralHostsThroughRay) {
   EXPECT_NE(file(made).find("nodes:\n"), std::string::npos) << file(made);
 }
 
+TEST_F(Scripts, InACloudEveryNodeStartsItsPart) {
+  configure(kOneHost);
+  const Words cloud{"+experiment.runner.type=cloud",       "+experiment.runner.nnodes=5",
+                    "+experiment.runner.master_addr=head", "+experiment.runner.master_port=7396",
+                    "+experiment.runner.nproc_per_node=6", "experiment.envs.CUDA_VISIBLE_DEVICES=null",
+                    "+serve.0.engine_args.dtype=bfloat16"};
+  const auto node = [&](Words more) {
+    more.insert(more.end(), cloud.begin(), cloud.end());
+    return job(more);
+  };
+  const Job leader = node({"+experiment.runner.node_rank=0"});
+  ASSERT_EQ(leader.nodes.size(), 1u);
+  EXPECT_EQ(leader.nodes[0].prepare.at(0).argv,
+            (Words{"ray", "start", "--head", "--port=7396", "--num-gpus=6"}));
+  EXPECT_EQ(leader.nodes[0].command.argv[1], "flagscale/serve/run_inference_engine.py");
+  EXPECT_EQ(leader.waits_for, "");
+  EXPECT_NE(file(leader).find("tensor_parallel_size: 4\n"), std::string::npos) << file(leader);
+  EXPECT_NE(file(leader).find("pipeline_parallel_size: 4\n"), std::string::npos) << file(leader);
+  const Job worker = node({"+experiment.runner.node_rank=3", "+experiment.runner.device_type=npu"});
+  EXPECT_EQ(worker.nodes.at(0).rank, 3);
+  EXPECT_EQ(worker.nodes[0].command.argv,
+            (Words{"ray", "start", "--address=head:7396", R"(--resources={"npu":6})", "--block"}));
+  EXPECT_EQ(worker.waits_for, "head:7396");
+  EXPECT_NE(file(node({"+experiment.runner.node_rank=0", "+serve.0.engine_args.tensor_parallel_size=2"}))
+                .find("tensor_parallel_size: 2\n"),
+            std::string::npos);
+}
+
 TEST_F(Scripts, FlagScalesServerNeedsRay) {
   configure(kOneHost);
   const Words fs{"experiment.runner.deploy.use_fs_serve=true"};
@@ -136,6 +164,17 @@ TEST_F(Scripts, PrefillAndDecodeApart) {
   many.push_back("+experiment.runner.deploy.prefill_num=3");
   EXPECT_EQ(refusal(many), "decode_1 needs 2 devices of one host: a has 0 left, b has 0 left");
   EXPECT_NE(refusal({split[1]}).find("needs experiment.runner.hostfile"), std::string::npos);
+}
+
+TEST_F(Scripts, DevicesOfAnotherVendorAreShownByItsVariable) {
+  configure(kOneHost);
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(FLAGSCALE_SOURCE_DIR);  // where device profiles are
+  const Job made = job(
+      {hostfile("a slots=2 type=ascend\n"), "+experiment.runner.deploy.prefill_decode_disaggregation=true"});
+  std::filesystem::current_path(before);
+  EXPECT_EQ(made.nodes.at(2).command.env.at("ASCEND_RT_VISIBLE_DEVICES"), "1");
+  EXPECT_EQ(made.nodes[2].command.env.at("CUDA_VISIBLE_DEVICES"), "0");  // the configuration's own
 }
 
 TEST_F(Scripts, WhatIsNotToServeIsTold) {
@@ -184,9 +223,11 @@ hydra: {run: {dir: "${experiment.exp_dir}/hydra"}}
 TEST_F(Scripts, TheScriptForReadingKeepsEveryWord) {
   configure(kOneHost);
   Job made = job({"+experiment.envs.JSON='{\"a\": \"$HOME\"}'"});
+  made.nodes[0].command.env["LINES"] = "one\ntwo";
   made.nodes[0].command.argv = {"echo", "--json", R"({"a": "it's"})", "--empty", ""};
   const std::string script = run_script(made, made.nodes[0]);
   EXPECT_NE(script.find(R"(export JSON='{"a": "$HOME"}')"), std::string::npos) << script;
+  EXPECT_NE(script.find("export LINES='one\ntwo'\n"), std::string::npos) << script;
   EXPECT_NE(script.find("exec echo \\\n  --json '{\"a\": \"it'\\''s\"}' \\\n  --empty '' >> "),
             std::string::npos)
       << script;
@@ -207,5 +248,3 @@ TEST_F(Scripts, TheLayoutIsFlagScales) {
 
 }  // namespace
 }  // namespace flagscale::launch
-  made.nodes[0].command.env["LINES"] = "one\ntwo";
-  EXPECT_NE(script.find("export LINES='one\ntwo'\n"), std::string::npos) << script;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -72,9 +73,22 @@ int port_of(const NodePtr& node) {
   return static_cast<int>(port);
 }
 
+// FlagScale does so whatever the entry says; here a size that was chosen stays.
+void spread(const Placement& placement, Node& arguments) {
+  const auto set = [&](const std::string& key, int room) {
+    const NodePtr given = arguments.find({key});
+    const auto size = static_cast<int64_t>(std::bit_floor(static_cast<unsigned>(room)));
+    if (given && given->kind != Kind::kNull && !(given->kind == Kind::kInt && given->number == 1)) return;
+    if (size > 1) info("{} is {}: there is room for {} in the cloud", key, size, room);
+    if (size > 1 || given) arguments.set({key}, Node::integer(size));
+  };
+  set("tensor_parallel_size", placement.places[0].processes);
+  set("pipeline_parallel_size", placement.nodes);
+}
+
 }  // namespace
 
-NodePtr serve_section(const Experiment& e) {
+NodePtr serve_section(const Experiment& e, const Placement& placement) {
   const NodePtr serve = e.value("serve");
   if (!serve || (serve->entries.empty() && serve->items.empty()))
     fail(ErrorKind::kConfig, "the configuration has no `serve`: nothing to serve");
@@ -87,6 +101,7 @@ NodePtr serve_section(const Experiment& e) {
     if (!has_engine(item)) continue;
     const NodePtr arguments = item->find({"engine_args"});
     if (!model.empty()) arguments->set({"model"}, Node::string(model));
+    if (placement.cloud) spread(placement, *arguments);
     for (const Entry& entry : more->entries) arguments->set(entry.key, entry.value->copy());
   }
   const NodePtr item = first_engine(serve), port = port_given(e);
@@ -118,23 +133,17 @@ ServeEntry served_entry(const NodePtr& serve) {
   return entry;
 }
 
-ServeEntry engine_entry(const Experiment& e) {
+ServeEntry engine_entry(const Experiment& e, const Placement& placement) {
   const std::string script = e.text("experiment.task.entrypoint");
   if (!script.empty())
     fail(ErrorKind::kUnsupported, "{} is {}, a server of its own: --engine yaml starts it",
          e.place("experiment.task.entrypoint"), script);
-  return served_entry(serve_section(e));
+  return served_entry(serve_section(e, placement));
 }
 
 NodePtr ServeEntry::of(const std::string& name) const {
   const NodePtr node = specific->find({name});
   return is_map(node) ? node : Node::map();
-}
-
-std::string ray_resource(const std::string& type, int count) {
-  if (type == "gpu" || type.empty()) return fmt::format("--num-gpus={}", count);
-  if (type == "cpu") return fmt::format("--num-cpus={}", count);
-  return "--resources=" + nlohmann::json{{type, count}}.dump();
 }
 
 }  // namespace flagscale::launch

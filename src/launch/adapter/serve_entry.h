@@ -8,8 +8,10 @@
 namespace flagscale::launch {
 
 // `serve`, resolved, with what experiment.runner says of it: cli_args.model_path and .engine_args (JSON, or a
-// mapping), and the port: cli_args.port over deploy.port over the entry's own. Throws Error{kConfig}.
-config::NodePtr serve_section(const Experiment& experiment);
+// mapping), and the port: cli_args.port over deploy.port over the entry's own. In a cloud
+// tensor_parallel_size and pipeline_parallel_size, where the entry says 1 or nothing, become the largest
+// powers of two that a node's devices and the nodes have room for. Throws Error{kConfig}.
+config::NodePtr serve_section(const Experiment& experiment, const Placement& placement);
 
 struct ServeEntry {
   std::string engine;         // "" when the entry names none
@@ -25,9 +27,6 @@ ServeEntry served_entry(const config::NodePtr& serve);
 
 // That of the configuration, for an engine that is started itself. Throws Error{kUnsupported} too, for one
 // whose entrypoint is a Python server of its own.
-ServeEntry engine_entry(const Experiment& experiment);
-
-// A Ray node's share of the cluster: --num-gpus, --num-cpus, or a resource of the type's own name.
-std::string ray_resource(const std::string& type, int count);
+ServeEntry engine_entry(const Experiment& experiment, const Placement& placement);
 
 }  // namespace flagscale::launch

@@ -78,7 +78,7 @@ std::vector<std::string> command_of(const Experiment& e, const ServeEntry& entry
 }
 
 void fill(const Experiment& e, const Placement& placement, Job& job) {
-  const ServeEntry entry = engine_entry(e);
+  const ServeEntry entry = engine_entry(e, placement);
   job.port = entry.port;
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, "", {});

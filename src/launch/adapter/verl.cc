@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "launch/adapter/serve_entry.h"
+#include "launch/adapter/ray.h"
 #include "launch/flags.h"
 
 namespace flagscale::launch {
@@ -16,18 +16,16 @@ void fill(const Experiment& e, const Placement& placement, Job& job) {
   const std::string module = e.text("experiment.task.entrypoint", "verl.trainer.main_ppo");
   const config::NodePtr rl = e.map("rl");
   if (rl->entries.empty()) fail(ErrorKind::kConfig, "the configuration has no `rl`: nothing to do");
-  const int64_t ray_port = e.number("experiment.runner.ray_port", 6379, 1);
+  const auto ray_port = static_cast<int>(e.number("experiment.runner.ray_port", 6379, 1));
   const int64_t dashboard = e.number("experiment.runner.ray_dashboard_port", 8265, 1);
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, "", {"third_party/verl", ""});
-    const std::string share = ray_resource(place.host.type, place.host.slots);
     if (place.rank > 0) {
-      task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, ray_port), share,
-                           "--block"};
+      join_ray(placement, place, ray_port, task, job);
     } else {
       if (placement.nodes > 1) {
         task.prepare.push_back(task.command);
-        task.prepare[0].argv = {"ray", "start", "--head", fmt::format("--port={}", ray_port), share};
+        task.prepare[0].argv = ray_head(place, ray_port);
         if (e.flag("experiment.runner.ray_include_dashboard", true))
           for (const std::string& word :
                {std::string("--dashboard-host=0.0.0.0"), fmt::format("--dashboard-port={}", dashboard)})

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "launch/adapter/ray.h"
 #include "launch/flags.h"
 
 namespace flagscale::launch {
@@ -22,21 +23,19 @@ const std::vector<std::string> kOnByDefault{"enable_chunked_prefill", "enable_pr
 
 // Over several hosts vLLM runs in a Ray cluster, whose head is where it is started.
 void fill_vllm(const Experiment& e, const Placement& placement, Job& job) {
-  const ServeEntry entry = engine_entry(e);
+  const ServeEntry entry = engine_entry(e, placement);
   const NodePtr arguments = vllm_arguments(entry);
   if (placement.nodes > 1 && !arguments->find({"distributed_executor_backend"}))
     arguments->set({"distributed_executor_backend"}, Node::string("ray"));
   job.port = entry.port;
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, "", {});
-    const std::string share = ray_resource(place.host.type, place.host.slots);
     if (place.rank > 0) {
-      task.command.argv = {"ray", "start", fmt::format("--address={}:{}", placement.master, placement.port),
-                           share, "--block"};
+      join_ray(placement, place, placement.port, task, job);
     } else {
       if (placement.nodes > 1) {
         task.prepare.push_back(task.command);
-        task.prepare[0].argv = {"ray", "start", "--head", fmt::format("--port={}", placement.port), share};
+        task.prepare[0].argv = ray_head(place, placement.port);
       }
       task.command.argv = vllm_command(arguments);
     }

@@ -1,10 +1,9 @@
 #include "launch/launcher/batch_job.h"
 
-#include <charconv>
-
 #include "base/error.h"
 #include "config/show.h"
 #include "launch/launcher/slurm_allocation.h"
+#include "launch/placement.h"
 
 namespace flagscale::launch {
 
@@ -12,17 +11,6 @@ namespace {
 
 using config::Kind;
 using config::NodePtr;
-
-// "2", or "2:4", of which the least is asked for.
-int least_nodes(const Experiment& experiment) {
-  const std::string path = "experiment.runner.nnodes", text = experiment.text(path, "1");
-  int nodes = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), nodes);
-  if (error != std::errc() || nodes < 1 || (*end != '\0' && *end != ':'))
-    fail(ErrorKind::kConfig, "{} is '{}', expected a count of hosts, or MIN:MAX", experiment.place(path),
-         text);
-  return nodes;
-}
 
 // experiment.envs that hold everywhere; those of a type or a host are looked up there.
 std::map<std::string, std::string> common_environment(const Experiment& experiment) {
@@ -55,7 +43,7 @@ BatchJob batch_job(const Experiment& experiment, const std::string& engine,
   job.name = experiment.text("experiment.exp_name", "experiment");
   job.task = experiment.task();
   job.log = experiment.directory() / (job.task == "train" || job.task == "rl" ? "logs" : job.task + "_logs");
-  job.nodes = least_nodes(experiment);
+  job.nodes = static_cast<int>(least_nodes(experiment, 1));
   job.devices = static_cast<int>(experiment.number("experiment.runner.nproc_per_node", 0));
   job.max_restarts = static_cast<int>(experiment.number("experiment.runner.max_restarts", 0));
   if (const NodePtr entries = experiment.value("serve"); entries && entries->kind == Kind::kList)

@@ -9,7 +9,6 @@
 #include <map>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "config/read_value.h"
 #include "config/yaml.h"
 #include "launch/launcher/this_program.h"
@@ -110,16 +109,21 @@ std::vector<DeviceProfile> device_profiles() {
   return result;
 }
 
-DeviceProfile device_profile(const std::string& name) {
-  std::vector<std::string> known;
+std::optional<DeviceProfile> find_device_profile(const std::string& name) {
   for (DeviceProfile& profile : device_profiles()) {
     std::vector<std::string> names = profile.names;
     names.push_back(profile.name);
     if (std::any_of(names.begin(), names.end(),
                     [&](const std::string& one) { return lower(one) == lower(name); }))
       return std::move(profile);
-    known.push_back(profile.name);
   }
+  return std::nullopt;
+}
+
+DeviceProfile device_profile(const std::string& name) {
+  if (auto found = find_device_profile(name)) return std::move(*found);
+  std::vector<std::string> known;
+  for (const DeviceProfile& profile : device_profiles()) known.push_back(profile.name);
   fail(ErrorKind::kNotFound,
        "there is no device profile '{}'; there are {}; another is a file devices/{}.yaml", name,
        fmt::join(known, ", "), name);
@@ -145,17 +149,6 @@ std::optional<DevicesHere> devices_here(const fs::path& root) {
     if (count > (here ? here->count : 0)) here = DevicesHere{std::move(profile), count};
   }
   return here;
-}
-
-int processes_here(int wanted, const fs::path& root) {
-  const auto here = devices_here(root);
-  if (!here) return std::max(wanted, 1);
-  if (wanted > here->count)
-    warn(
-        "experiment.runner.nproc_per_node is {}, and this machine has {} {} devices: {} processes are "
-        "started",
-        wanted, here->count, here->profile.name, here->count);
-  return wanted == 0 ? here->count : std::min(wanted, here->count);
 }
 
 }  // namespace flagscale::launch

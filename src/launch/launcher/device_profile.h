@@ -28,7 +28,8 @@ struct DeviceProfile {
 // counts. Throws Error{kConfig} naming the file for what does not parse.
 std::vector<DeviceProfile> device_profiles();
 
-// By its name or one of its other names. Error{kNotFound} with the names there are.
+// By its name or one of its other names; the second throws Error{kNotFound} with the names there are.
+std::optional<DeviceProfile> find_device_profile(const std::string& name);
 DeviceProfile device_profile(const std::string& name);
 
 // On this machine, without any library of the vendor's. root: for tests.
@@ -40,10 +41,5 @@ struct DevicesHere {
   int count = 0;
 };
 std::optional<DevicesHere> devices_here(const std::filesystem::path& root = "/");
-
-// `wanted` processes (runner.nproc_per_node; 0: not said), one a device, as many as this machine can have: a
-// warning tells where they are fewer, and 0 becomes all. A machine without devices of a known vendor takes
-// what is wanted.
-int processes_here(int wanted, const std::filesystem::path& root = "/");
 
 }  // namespace flagscale::launch

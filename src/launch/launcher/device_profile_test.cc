@@ -92,19 +92,5 @@ TEST_F(DeviceProfiles, ProcessorsInADriversListAreNoDevices) {
   EXPECT_EQ(devices_present(device_profile("hygon"), machine_.path), 0);  // its driver is not here
 }
 
-TEST_F(DeviceProfiles, ProcessesAreNoMoreThanDevices) {
-  EXPECT_EQ(processes_here(8, machine_.path), 8);  // no devices: what is wanted
-  EXPECT_EQ(processes_here(0, machine_.path), 1);
-  for (const char* name : {"nvidia0", "nvidia1"}) machine_.put(std::string("dev/") + name, "");
-  EXPECT_EQ(processes_here(1, machine_.path), 1);
-  EXPECT_EQ(processes_here(0, machine_.path), 2);
-  testing::internal::CaptureStderr();
-  EXPECT_EQ(processes_here(8, machine_.path), 2);
-  EXPECT_EQ(
-      testing::internal::GetCapturedStderr(),
-      "flagscale: warning: experiment.runner.nproc_per_node is 8, and this machine has 2 nvidia devices: 2 "
-      "processes are started\n");
-}
-
 }  // namespace
 }  // namespace flagscale::launch

@@ -25,16 +25,16 @@ namespace {
 
 constexpr int kLookAgain = 500;  // ms: files of other hosts do not tell when they grow
 
-class LogFile {
+class FollowedLog {
  public:
-  LogFile(const RankStatus& rank, bool numbered) : path_(rank.output) {
+  FollowedLog(const RankStatus& rank, bool numbered) : path_(rank.output) {
     if (numbered) prefix_ = fmt::format("[{}] ", rank.rank);
   }
-  ~LogFile() {
+  ~FollowedLog() {
     if (file_ >= 0) close(file_);
   }
-  LogFile(const LogFile&) = delete;
-  LogFile& operator=(const LogFile&) = delete;
+  FollowedLog(const FollowedLog&) = delete;
+  FollowedLog& operator=(const FollowedLog&) = delete;
 
   const std::string& name() const { return path_.native(); }
   bool open_file() {
@@ -90,7 +90,7 @@ class LogFile {
   int file_ = -1;
 };
 
-void follow(const RunStatus& run, std::vector<std::unique_ptr<LogFile>>& files, std::FILE* out) {
+void follow(const RunStatus& run, std::vector<std::unique_ptr<FollowedLog>>& files, std::FILE* out) {
   const int changes = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
   for (const auto& file : files) inotify_add_watch(changes, file->name().c_str(), IN_MODIFY);
   for (bool over = false; !over;) {
@@ -109,10 +109,10 @@ void follow(const RunStatus& run, std::vector<std::unique_ptr<LogFile>>& files, 
 }  // namespace
 
 void print_logs(const RunStatus& run, const LogOptions& options, std::FILE* out) {
-  std::vector<std::unique_ptr<LogFile>> files;
+  std::vector<std::unique_ptr<FollowedLog>> files;
   for (const RankStatus& rank : run.ranks)
     if (!options.rank || *options.rank == rank.rank)
-      files.push_back(std::make_unique<LogFile>(rank, !options.rank && run.ranks.size() > 1));
+      files.push_back(std::make_unique<FollowedLog>(rank, !options.rank && run.ranks.size() > 1));
   if (files.empty())
     fail(ErrorKind::kNotFound, "there is no rank {}: {} has {}", options.rank.value_or(0), run.name,
          run.ranks.size());
