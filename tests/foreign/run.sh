@@ -33,10 +33,10 @@ if [ -n "$oracle" ]; then
 fi
 echo "-- the wheel, in a fresh environment"
 "$here/wheel.sh" "$python" "$program"
-echo "-- manifests against Kubernetes' schemas, and JobSet's where there is Go to fetch it"
-job_set=$(! command -v go >/dev/null || GOPATH=$scratch/go GOFLAGS=-modcacherw go mod download -json sigs.k8s.io/jobset@v0.8.0 |
-  sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-"$python" "$here/kubernetes_check.py" "$here/../golden/kubernetes" ${job_set:+"$job_set"}
+echo "-- manifests against Kubernetes' schemas, and JobSet's and LeaderWorkerSet's where there is Go to fetch them"
+mapfile -t sets < <(! command -v go >/dev/null || GOPATH=$scratch/go GOFLAGS=-modcacherw \
+  go mod download -json sigs.k8s.io/jobset@v0.8.0 sigs.k8s.io/lws@v0.6.2 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+"$python" "$here/kubernetes_check.py" "$here/../golden/kubernetes" "${sets[@]}"
 echo "-- the chat page in Chromium"
 "$python" "$here/browser.py" "$base_url/" "$OPENAI_API_KEY"
 echo "-- schemathesis on /openapi.json"

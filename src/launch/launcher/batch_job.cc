@@ -49,6 +49,9 @@ BatchJob batch_job(const Experiment& experiment, const std::string& engine,
   if (const NodePtr entries = experiment.value("serve"); entries && entries->kind == Kind::kList)
     job.port = service_port(experiment);
   job.engine = engine;
+  const std::string chosen = engine.empty() ? experiment.text("experiment.task.engine", "native") : engine;
+  job.is_native =
+      chosen == "native" || (chosen == "yaml" && experiment.text("experiment.task.backend") == "native");
   job.command = std::move(command);
   job.env = common_environment(experiment);
   job.configuration = config::to_yaml(experiment.root());

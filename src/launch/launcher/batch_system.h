@@ -25,6 +25,7 @@ struct BatchJob {
   int max_restarts = 0;
   int port = 0;                            // where a serving job answers; 0: it is none
   std::string engine;                      // what --engine said; "" where it was not given
+  bool is_native = false;                  // this program itself does the task
   std::vector<std::string> command;        // `flagscale run …` as it was typed, the program first
   std::map<std::string, std::string> env;  // experiment.envs
   std::string configuration;               // composed and resolved, as YAML, for hosts without these files

@@ -26,15 +26,23 @@ class KubernetesBatch : public BatchSystem {
       fail(ErrorKind::kConfig,
            "experiment.runner.kubernetes.image is not set: the image that nodes run, with this program at {}",
            options_.program);
-    if (options_.kind != "Job" && options_.kind != "JobSet")
-      fail(ErrorKind::kConfig, "experiment.runner.kubernetes.kind is '{}', expected Job or JobSet",
+    if (options_.kind != "Job" && options_.kind != "JobSet" && options_.kind != "LeaderWorkerSet")
+      fail(ErrorKind::kConfig,
+           "experiment.runner.kubernetes.kind is '{}', expected Job, JobSet or LeaderWorkerSet",
            options_.kind);
   }
 
   std::vector<BatchFile> files(const BatchJob& job) const override {
-    if (job.task == "serve" && job.nodes > 1)
+    const bool serves = job.task == "serve";
+    if (serves && job.nodes > 1 && job.is_native)
       fail(ErrorKind::kUnsupported,
-           "a serving job of {} nodes is not written as a manifest; one of one node is", job.nodes);
+           "experiment.runner.nnodes is {}: this program serves on one node; --engine vllm, sglang or yaml "
+           "serves "
+           "on more",
+           job.nodes);
+    if (options_.kind == (serves ? "JobSet" : "LeaderWorkerSet"))
+      fail(ErrorKind::kConfig, "experiment.runner.kubernetes.kind is {}: that is for {}", options_.kind,
+           serves ? "jobs that end, and this one serves" : "services, and this job ends");
     return {{job.log / "scripts" / "kubernetes.json", kubernetes_manifest(job, options_)}};
   }
 
@@ -63,7 +71,7 @@ class KubernetesBatch : public BatchSystem {
       if (type == "Failed")
         return {BatchState::Phase::kEnded, 1, "failed: " + condition.value("message", "")};
     }
-    const int active = status.value("active", 0),
+    const int active = status.value("active", status.value("replicas", 0)),
               ready = status.value("ready", status.value("readyReplicas", 0));
     if (ready > 0) return {BatchState::Phase::kRunning, 0, fmt::format("{} pods run", ready)};
     return {BatchState::Phase::kWaiting, 0, fmt::format("{} pods wait", active)};
@@ -75,13 +83,14 @@ class KubernetesBatch : public BatchSystem {
     const Finished finished = kubectl({"delete", id, "--cascade=foreground", "--wait=false"});
     if (finished.exit_code != 0)
       fail(ErrorKind::kResource, "kubectl does not delete {}: {}", id, reason_of(finished));
-    kubectl({"delete", "service,configmap", "-l", selector, "--wait=false"});
+    kubectl({"delete", "service,configmap,statefulset", "-l", selector, "--wait=false"});
   }
 
   std::string output(const BatchJob& job, const std::string&, size_t& place) const override {
     std::string selector = "app.kubernetes.io/instance=" + kubernetes_name(job.name);
-    if (job.task != "serve")
-      selector += ",batch.kubernetes.io/job-completion-index=0";  // the first node speaks for all
+    // The first node speaks for all.
+    if (job.task != "serve") selector += ",batch.kubernetes.io/job-completion-index=0";
+    if (job.task == "serve" && job.nodes > 1) selector += ",app.kubernetes.io/component=leader";
     const Finished finished = kubectl({"logs", "-l", selector, "--tail=-1"});
     if (finished.exit_code != 0) return {};
     if (finished.out.size() < place) place = 0;  // another pod has taken its place

@@ -26,6 +26,10 @@ ManifestJson variable(const std::string& name, const std::string& value) {
   return {{"name", name}, {"value", text}};
 }
 
+// What a pod is: one of a job's nodes, all of a service, or of one over several nodes the first, which
+// answers for all, or another.
+enum class Part { kNode, kServer, kLeader, kWorker };
+
 class Manifest {
  public:
   Manifest(const BatchJob& job, const KubernetesOptions& options)
@@ -34,13 +38,12 @@ class Manifest {
   // Everything in the order in which it must be there.
   ManifestJson list() const {
     ManifestJson items = ManifestJson::array({config_map()});
-    if (job_.task == "serve" && job_.nodes == 1) {
-      items.push_back(service(false));
-      items.push_back(deployment());
+    if (job_.task == "serve") {
+      add_service(items);
     } else if (options_.kind == "JobSet") {
       items.push_back(job_set());
     } else {
-      if (job_.nodes > 1) items.push_back(service(true));
+      if (job_.nodes > 1) items.push_back(headless(name_));
       items.push_back(
           {{"apiVersion", "batch/v1"}, {"kind", "Job"}, {"metadata", metadata()}, {"spec", job_spec()}});
     }
@@ -51,9 +54,17 @@ class Manifest {
   ManifestJson labels() const {
     return {{"app.kubernetes.io/name", "flagscale"}, {"app.kubernetes.io/instance", name_}};
   }
-  ManifestJson metadata() const {
-    return {{"name", name_}, {"namespace", options_.space}, {"labels", labels()}};
+  ManifestJson labels(Part part) const {
+    ManifestJson all = labels();
+    if (part == Part::kLeader || part == Part::kWorker)
+      all["app.kubernetes.io/component"] = part == Part::kLeader ? "leader" : "worker";
+    return all;
   }
+  ManifestJson metadata(const std::string& name) const {
+    return {{"name", name}, {"namespace", options_.space}, {"labels", labels()}};
+  }
+  ManifestJson metadata() const { return metadata(name_); }
+  bool is_set() const { return options_.kind == "LeaderWorkerSet"; }
 
   ManifestJson config_map() const {
     return {{"apiVersion", "v1"},
@@ -64,29 +75,52 @@ class Manifest {
 
   // Headless, for the pods' host names: they are known before the pods are ready, for they wait for one
   // another.
-  ManifestJson service(bool headless) const {
-    const int port = headless ? kMasterPort : job_.port;
-    ManifestJson spec = {
-        {"selector", labels()},
-        {"ports", ManifestJson::array({{{"name", headless ? "master" : "http"}, {"port", port}}})}};
-    if (headless) spec["clusterIP"] = "None", spec["publishNotReadyAddresses"] = true;
-    return {{"apiVersion", "v1"}, {"kind", "Service"}, {"metadata", metadata()}, {"spec", spec}};
+  ManifestJson headless(const std::string& name) const {
+    return {{"apiVersion", "v1"},
+            {"kind", "Service"},
+            {"metadata", metadata(name)},
+            {"spec",
+             {{"selector", labels()},
+              {"ports", ManifestJson::array({{{"name", "master"}, {"port", kMasterPort}}})},
+              {"clusterIP", "None"},
+              {"publishNotReadyAddresses", true}}}};
   }
+
+  // For clients, to the pod that answers.
+  ManifestJson http_service(Part part) const {
+    return {{"apiVersion", "v1"},
+            {"kind", "Service"},
+            {"metadata", metadata()},
+            {"spec",
+             {{"selector", labels(part)},
+              {"ports", ManifestJson::array({{{"name", "http"}, {"port", job_.port}}})}}}};
+  }
+
+  void add_service(ManifestJson& items) const {
+    items.push_back(http_service(job_.nodes == 1 ? Part::kServer : Part::kLeader));
+    if (job_.nodes == 1) return items.push_back(deployment());
+    if (is_set()) return items.push_back(leader_worker_set());
+    items.push_back(headless(nodes_name()));
+    items.push_back(stateful_set(Part::kWorker));
+    items.push_back(stateful_set(Part::kLeader));
+  }
+
+  std::string nodes_name() const { return name_ + "-nodes"; }
 
   // Where the first pod is found: a job's pods are NAME-INDEX, a set's NAME-nodes-0-INDEX.
   std::string master() const {
+    if (job_.task == "serve") return fmt::format("{}-0.{}", name_, nodes_name());
     return fmt::format("{}{}-0.{}", name_, options_.kind == "JobSet" ? "-nodes-0" : "", name_);
   }
 
   ManifestJson environment() const {
     ManifestJson env = ManifestJson::array();
     for (const auto& [name, value] : job_.env) env.push_back(variable(name, value));
-    if (job_.nodes == 1) return env;
-    env.push_back(
-        {{"name", "FLAGSCALE_NODE_RANK"},
-         {"valueFrom",
-          {{"fieldRef",
-            {{"fieldPath", "metadata.annotations['batch.kubernetes.io/job-completion-index']"}}}}}});
+    if (job_.nodes == 1 || is_set()) return env;  // a set's controller gives its own variables
+    const char* const index = job_.task == "serve"
+                                  ? "metadata.labels['apps.kubernetes.io/pod-index']"
+                                  : "metadata.annotations['batch.kubernetes.io/job-completion-index']";
+    env.push_back({{"name", "FLAGSCALE_NODE_RANK"}, {"valueFrom", {{"fieldRef", {{"fieldPath", index}}}}}});
     env.push_back(variable("FLAGSCALE_NODES", std::to_string(job_.nodes)));
     env.push_back(variable("MASTER_ADDR", master()));
     env.push_back(variable("MASTER_PORT", std::to_string(kMasterPort)));
@@ -121,8 +155,8 @@ class Manifest {
     runner("hostfile=null");
     if (job_.nodes > 1) {
       runner(fmt::format("nnodes={}", job_.nodes));
-      runner("node_rank=$(FLAGSCALE_NODE_RANK)");
-      runner("master_addr=" + master());
+      runner(is_set() ? "node_rank=null" : "node_rank=$(FLAGSCALE_NODE_RANK)");
+      runner("master_addr=" + (is_set() ? "null" : master()));
       runner(fmt::format("master_port={}", kMasterPort));
     }
     if (job_.task == "serve" && job_.port > 0)
@@ -131,7 +165,7 @@ class Manifest {
     return words;
   }
 
-  ManifestJson container() const {
+  ManifestJson container(Part part) const {
     ManifestJson command = {options_.program, "run",           "--config-path",
                             "/etc/flagscale", "--config-name", "job"};
     for (const std::string& word : overrides()) command.push_back(word);
@@ -142,7 +176,7 @@ class Manifest {
       mounts.push_back({{"name", kubernetes_name(claim)}, {"mountPath", path}});
     ManifestJson container = {{"name", "flagscale"},  {"image", options_.image},  {"command", command},
                               {"env", environment()}, {"resources", resources()}, {"volumeMounts", mounts}};
-    if (job_.task == "serve" && job_.port > 0) {
+    if (job_.port > 0 && (part == Part::kServer || part == Part::kLeader)) {
       container["ports"] = ManifestJson::array({{{"name", "http"}, {"containerPort", job_.port}}});
       container["readinessProbe"] = {{"httpGet", {{"path", "/health"}, {"port", "http"}}},
                                      {"periodSeconds", 5}};
@@ -153,7 +187,7 @@ class Manifest {
     return container;
   }
 
-  ManifestJson pod() const {
+  ManifestJson pod(Part part) const {
     ManifestJson memory = {{"medium", "Memory"}};
     if (!options_.shared_memory.empty()) memory["sizeLimit"] = options_.shared_memory;
     ManifestJson volumes = ManifestJson::array({{{"name", "configuration"}, {"configMap", {{"name", name_}}}},
@@ -163,19 +197,19 @@ class Manifest {
                        [&](const ManifestJson& one) { return one["name"] == kubernetes_name(claim); }))
         volumes.push_back(
             {{"name", kubernetes_name(claim)}, {"persistentVolumeClaim", {{"claimName", claim}}}});
-    ManifestJson spec = {{"containers", ManifestJson::array({container()})},
+    ManifestJson spec = {{"containers", ManifestJson::array({container(part)})},
                          {"volumes", volumes},
                          {"terminationGracePeriodSeconds", 60}};  // a checkpoint is saved on SIGTERM
-    if (job_.nodes > 1) spec["subdomain"] = name_;
+    if (job_.nodes > 1 && part == Part::kNode) spec["subdomain"] = name_;
     if (!options_.service_account.empty()) spec["serviceAccountName"] = options_.service_account;
     if (!options_.node_selector.empty()) spec["nodeSelector"] = options_.node_selector;
-    return {{"metadata", {{"labels", labels()}}}, {"spec", spec}};
+    return {{"metadata", {{"labels", labels(part)}}}, {"spec", spec}};
   }
 
   // A node that fails ends the others too, which then fail: a restart of the job costs as many pods as it
   // has.
   ManifestJson job_spec() const {
-    ManifestJson template_ = pod();
+    ManifestJson template_ = pod(Part::kNode);
     template_["spec"]["restartPolicy"] = "Never";
     return {{"completionMode", "Indexed"},
             {"completions", job_.nodes},
@@ -202,7 +236,38 @@ class Manifest {
     return {{"apiVersion", "apps/v1"},
             {"kind", "Deployment"},
             {"metadata", metadata()},
-            {"spec", {{"replicas", 1}, {"selector", {{"matchLabels", labels()}}}, {"template", pod()}}}};
+            {"spec",
+             {{"replicas", 1}, {"selector", {{"matchLabels", labels()}}}, {"template", pod(Part::kServer)}}}};
+  }
+
+  // The leader is number 0, the workers 1 and more: sets of their own, for it alone has a port and probes.
+  // All start at once, whichever is ready.
+  ManifestJson stateful_set(Part part) const {
+    const bool leads = part == Part::kLeader;
+    ManifestJson spec = {{"replicas", leads ? 1 : job_.nodes - 1},
+                         {"serviceName", nodes_name()},
+                         {"podManagementPolicy", "Parallel"},
+                         {"selector", {{"matchLabels", labels(part)}}},
+                         {"template", pod(part)}};
+    if (!leads) spec["ordinals"] = {{"start", 1}};
+    return {{"apiVersion", "apps/v1"},
+            {"kind", "StatefulSet"},
+            {"metadata", metadata(leads ? name_ : name_ + "-workers")},
+            {"spec", spec}};
+  }
+
+  // A pod that fails takes its group along, and all of it starts anew.
+  ManifestJson leader_worker_set() const {
+    return {{"apiVersion", "leaderworkerset.x-k8s.io/v1"},
+            {"kind", "LeaderWorkerSet"},
+            {"metadata", metadata()},
+            {"spec",
+             {{"replicas", 1},
+              {"leaderWorkerTemplate",
+               {{"size", job_.nodes},
+                {"restartPolicy", "RecreateGroupOnPodRestart"},
+                {"leaderTemplate", pod(Part::kLeader)},
+                {"workerTemplate", pod(Part::kWorker)}}}}}};
   }
 
   const BatchJob& job_;

@@ -13,8 +13,8 @@ namespace flagscale::launch {
 std::string kubernetes_name(const std::string& text);
 
 // A List: the configuration; a Service where pods look for the first, or clients for the server; and a Job, a
-// JobSet or, for a server, a Deployment. Error{kConfig} where devices are asked for that Kubernetes has no
-// name for.
+// JobSet; or a server: a Deployment, or over several nodes two StatefulSets or a LeaderWorkerSet.
+// Error{kConfig} where devices are asked for that Kubernetes has no name for.
 std::string kubernetes_manifest(const BatchJob& job, const KubernetesOptions& options);
 
 }  // namespace flagscale::launch

@@ -36,6 +36,14 @@ class Kubernetes : public testing::Test {
   void TearDown() override { std::filesystem::current_path(before); }
 
   std::string manifest() const { return make_batch_system("kubernetes", options)->files(job)[0].text; }
+  std::string refused() const {
+    try {
+      manifest();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
   // FLAGSCALE_GOLDEN=write makes them anew; kubernetes_check.py is then to be run again.
   void expect_golden(const std::string& name) const {
     const std::string path = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/kubernetes/" + name + ".json";
@@ -82,17 +90,29 @@ TEST_F(Kubernetes, AServerIsADeployment) {
   expect_golden("serve");
 }
 
+TEST_F(Kubernetes, AServerOverNodesIsALeaderAndWorkers) {
+  job.task = "serve";
+  job.engine = "vllm";
+  job.port = 8000;
+  options.kubernetes.device = "gpu";
+  expect_golden("serve_nodes");
+  options.kubernetes.kind = "LeaderWorkerSet";
+  expect_golden("leader_worker_set");
+  job.is_native = true;
+  EXPECT_NE(refused().find("this program serves on one node; --engine vllm"), std::string::npos) << refused();
+  job.is_native = false;
+  options.kubernetes.kind = "JobSet";
+  EXPECT_NE(refused().find("kind is JobSet: that is for jobs that end"), std::string::npos) << refused();
+  job.task = "train";
+  options.kubernetes.kind = "LeaderWorkerSet";
+  EXPECT_NE(refused().find("that is for services"), std::string::npos) << refused();
+}
+
 TEST_F(Kubernetes, WhatIsMissingIsNamed) {
   EXPECT_THROW(make_batch_system("kubernetes", {}), Error);  // no image
   options.kubernetes.device = "tsingmicro";
-  try {
-    manifest();
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("8 devices of 'tsingmicro', which Kubernetes has no name for"),
-              std::string::npos)
-        << error.what();
-  }
+  EXPECT_NE(refused().find("8 devices of 'tsingmicro', which Kubernetes has no name for"), std::string::npos)
+      << refused();
   options.kubernetes.resource = "tsingmicro.example/txda";
   EXPECT_NE(manifest().find("\"tsingmicro.example/txda\": \"8\""), std::string::npos);
   options.kubernetes.kind = "CronJob";
