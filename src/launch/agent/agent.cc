@@ -364,7 +364,7 @@ class Agent {
 namespace {
 
 // Waits for the agent proper and then ends whatever it left: nothing, unless it was killed itself.
-int keep_watch(int agent) {
+int keep_watch(int agent) noexcept {
   const ProcessId id = process_id(agent);  // our child, so it is there until it is waited for
   int status = 0;
   while (waitpid(agent, &status, 0) < 0 && errno == EINTR) continue;
@@ -376,6 +376,8 @@ int keep_watch(int agent) {
   Cgroup::remove_all(group_names(id));
   return exit_status(status).code;
 }
+
+int serve_launcher(int in, int out) noexcept { return Agent(in, out).serve(); }
 
 }  // namespace
 
@@ -394,7 +396,7 @@ int run_agent(int in, int out) {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_NAME, "flagscale-agent");
   fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
-  _exit(Agent(in, out).serve());
+  _exit(serve_launcher(in, out));
 }
 
 }  // namespace flagscale::launch

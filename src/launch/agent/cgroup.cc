@@ -72,11 +72,11 @@ void Cgroup::remove_soon() const {
 }
 
 void Cgroup::remove_all(const std::string& prefix) {
-  std::error_code ignored;
+  std::error_code gone;  // others come and go meanwhile
   const fs::path parent = own_cgroup();
   if (parent.empty()) return;
-  for (const auto& entry : fs::directory_iterator(parent, ignored))
-    if (entry.path().filename().string().starts_with(prefix)) Cgroup(entry.path()).remove();
+  for (fs::directory_iterator at(parent, gone), end; !gone && at != end; at.increment(gone))
+    if (at->path().filename().string().starts_with(prefix)) Cgroup(at->path()).remove();
 }
 
 }  // namespace flagscale::launch

@@ -43,12 +43,13 @@ void Heartbeats::remove() const {
 
 std::vector<Beat> Heartbeats::news() {
   std::vector<Beat> fresh;
-  std::error_code ignored;
+  std::error_code gone;
   if (folder_.empty()) return fresh;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    std::ifstream in(entry.path(), std::ios::binary);
+  for (fs::directory_iterator at(folder_, gone), end; !gone && at != end; at.increment(gone)) {
+    const fs::path file = at->path();
+    std::ifstream in(file, std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};
-    const auto beat = parse_beat(entry.path().filename(), text);
+    const auto beat = parse_beat(file.filename(), text);
     if (!beat) continue;
     const auto before = last_.find(beat->source);
     if (before != last_.end() && before->second.beats == beat->beats && before->second.pid == beat->pid)

@@ -28,7 +28,8 @@ void close_all_but(std::vector<int> kept) {
   close_range(first, ~0U, 0);
 }
 
-[[noreturn]] void be_agent(int in, int out, int keep) {
+// A copy of the launcher: nothing may unwind into what the launcher was doing.
+[[noreturn]] void be_agent(int in, int out, int keep) noexcept {
   close_all_but({in, out, keep});
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, standard);

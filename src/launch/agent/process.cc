@@ -51,9 +51,9 @@ bool is_dead(const ProcessStat& stat) { return stat.state == 'Z' || stat.state =
 
 std::unordered_map<int, ProcessStat> all_processes() {
   std::unordered_map<int, ProcessStat> all;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator("/proc", ignored)) {
-    const std::string name = entry.path().filename();
+  std::error_code gone;
+  for (fs::directory_iterator at("/proc", gone), end; !gone && at != end; at.increment(gone)) {
+    const std::string name = at->path().filename();
     int pid = 0;
     if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
     if (const auto stat = stat_of(pid)) all[pid] = *stat;
