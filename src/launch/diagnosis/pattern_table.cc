@@ -45,9 +45,15 @@ constexpr Pattern kTable[] = {
     // -- this program's ranks: the first error is everybody's, so that most ranks tell another one's
     {"flagscale: error: rank #: |flagscale: error: *rank # on *is gone:|flagscale: error: *rank # on "
      "*nothing was heard|"
-     "flagscale: error: *rank # was not heard of|flagscale: error: *rank*did not come to",
+     "flagscale: error: *rank # was not heard of|flagscale: error: *rank*did not come to|"
+     "flagscale: error: the connection with * was closed|flagscale: error: nobody answers at *:#|"
+     "flagscale: error: * says nothing",
      "PeerLost", "A rank tells what another one said, or lost its connection with it.",
      "Look at the rank that it names.", kConsequence},
+
+    {"flagscale: error: interrupted|flagscale: error: stopped after iteration #", "Stopped",
+     "The rank was told to stop: by its launcher as another one ended, or by someone.",
+     "Look at the rank that ended first; if none did, nothing is broken.", kConsequence},
 
     // -- memory
     {"invoked oom-killer|out of memory: kill|memory cgroup out of memory|oom-kill|oom_kill|oomkilled|"

@@ -254,7 +254,7 @@ void Supervisor::on_link_lost(size_t i, const std::string& what) {
                         : fmt::format("its agent ended (exit code {})", ended.code);
   rank.ending = Ending{
       rank.task->rank, Ending::How::kSignal, SIGKILL, unix_now(), ending_ && Clock::now() >= kill_after_, -1};
-  fail_rank(i, why, kPeersGrace, 1, !rank.started && restarts_ == 0 && !options_.elastic);
+  fail_rank(i, why, kPeersGrace, 1, rank.agent.pid == 0 && restarts_ == 0 && !options_.elastic);
 }
 
 void Supervisor::reap_ways() {

@@ -20,6 +20,17 @@ TEST(Verdict, ARankThatWasKilledIsTheCulpritThoughOthersEndedBefore) {
   EXPECT_EQ(judge(ends, 0).culprit, 2u);
 }
 
+TEST(Verdict, RanksThatWereToldToStopAreNoCulprits) {
+  const std::vector<ProcessEnd> ends{
+      ended(-9, 10, false, {"4 ranks have met at localhost:29500"}),
+      ended(130, 10.05, true, {"flagscale: error: interrupted"}),
+      ended(1, 10.05, true, {"flagscale: error: the connection with ? was closed"}),
+      ended(130, 10.06, true,
+            {"flagscale: error: stopped after iteration 3, which "
+             "is saved; the same command goes on from it"})};
+  EXPECT_EQ(judge(ends, 0).culprit, 0u);
+}
+
 TEST(Verdict, WhatWeEndedIsNoCulprit) {
   const std::vector<ProcessEnd> ends{ended(3, 10, false), ended(-9, 20, true), ended(-15, 10.1, true)};
   EXPECT_EQ(judge(ends, 0).culprit, 0u);
@@ -48,7 +59,8 @@ TEST(Verdict, AHostThatIsLostIsTheCulprit) {
 TEST(Verdict, LinesThatNameRanksBelongToTheProcessThatWroteThem) {
   const std::vector<ProcessEnd> ends{
       ended(1, 10, false, {"[rank0]: Connection reset by peer", "[rank1]: Connection reset by peer"}),
-      ended(1, 10.2, true, {"[rank2]: Connection reset by peer", "[rank3]: ValueError: no such thing"})};
+      ended(1, 10.2, true,
+            {"[rank2]: Connection reset by peer", "[rank3]: torch.OutOfMemoryError: CUDA out of memory"})};
   EXPECT_EQ(judge(ends, 0).culprit, 1u);
 }
 
