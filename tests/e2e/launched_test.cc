@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <random>
 #include <thread>
@@ -70,25 +72,37 @@ class Launched : public testing::Test {
     return job;
   }
 
-  // run_job() in a process of its own, silent.
+  // run_job() in a process of its own; what it says is in the file `launcher`.
   static pid_t launch_job(const launch::Job& job) {
     const pid_t pid = fork();
     if (pid != 0) return pid;
-    const int null = open("/dev/null", O_RDWR);
-    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, standard);
+    const int said =
+        open((job.experiment.parent_path() / "launcher").c_str(), O_RDWR | O_CREAT | O_APPEND, 0644);
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(said, standard);
     int code = 99;
     try {
       code = launch::run_job(job, {});
-    } catch (const Error&) {  // told by the code
+    } catch (const Error& error) {
+      dprintf(STDERR_FILENO, "%s\n", error.what());
     }
     _exit(code);
   }
 
-  // The exit code, while it is looked at; none if it still runs.
+  // The exit code, or 128 + signal; none if it still runs.
   static std::optional<int> ended(pid_t launcher) {
     int status = 0;
     if (waitpid(launcher, &status, WNOHANG) != launcher) return {};
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return launch::exit_status(status).code;
+  }
+  static int wait_for(pid_t launcher) {
+    int status = 0;
+    waitpid(launcher, &status, 0);
+    return launch::exit_status(status).code;
+  }
+
+  static std::string said(const fs::path& run) {
+    std::ifstream in(run / "launcher");
+    return {std::istreambuf_iterator<char>(in), {}};
   }
 
   static RunStatus status_of(const fs::path& run) {
@@ -107,11 +121,9 @@ class Launched : public testing::Test {
   std::map<std::string, std::string> undisturbed() {
     const fs::path run = fresh("whole");
     const auto start = Clock::now();
-    const pid_t launcher = launch_job(job(run));
-    int status = 0;
-    waitpid(launcher, &status, 0);
+    const int code = wait_for(launch_job(job(run)));
     took_ = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
-    EXPECT_EQ(WEXITSTATUS(status), 0);
+    EXPECT_EQ(code, 0) << said(run);
     return newest_checkpoint(run);
   }
 
@@ -179,12 +191,15 @@ TEST_F(Launched, KilledRanksAndAgentsLeaveTheSameBits) {
       ++kills, ++here, agents += agent;
       killed += " " + std::to_string(rank) + (agent ? " (agent)" : "");
       if (!starts_again(run, status.restarts, launcher, code)) break;
-      unnamed += !status_of(run).culprit.starts_with("rank " + std::to_string(rank) + " on localhost");
+      const std::string culprit = status_of(run).culprit;
+      if (culprit.starts_with("rank " + std::to_string(rank) + " on localhost")) continue;
+      ++unnamed;
+      std::printf("killed%s, and named was: %s\n", killed.c_str(), culprit.c_str());
     }
     while (!code && !(code = ended(launcher))) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     const RunStatus status = status_of(run);
     SCOPED_TRACE("killed were the ranks" + killed);
-    EXPECT_EQ(*code, 0) << status.culprit;
+    EXPECT_EQ(*code, 0) << said(run);
     EXPECT_EQ(status.state, RunState::kCompleted);
     EXPECT_FALSE(anything_left(status));
     expect_same_bits(expected, newest_checkpoint(run));
@@ -205,9 +220,7 @@ TEST_F(Launched, AKilledLauncherLeavesNothingAndTheSameCommandGoesOnToTheSameBit
     for (int here = 0; !code;) {
       const pid_t launcher = launch_job(job(run));
       if (here == 3) {
-        int status = 0;
-        waitpid(launcher, &status, 0);
-        code = WEXITSTATUS(status);
+        code = wait_for(launcher);
         continue;
       }
       std::this_thread::sleep_for(moment(took_));
@@ -217,7 +230,7 @@ TEST_F(Launched, AKilledLauncherLeavesNothingAndTheSameCommandGoesOnToTheSameBit
       ++kills, ++here;
       longest = std::max(longest, time_until_all_is_gone(run));
     }
-    EXPECT_EQ(*code, 0) << status_of(run).culprit;
+    EXPECT_EQ(*code, 0) << said(run);
     expect_same_bits(expected, newest_checkpoint(run));
   }
   EXPECT_LT(longest, 10);

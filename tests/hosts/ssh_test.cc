@@ -48,9 +48,9 @@ TEST_F(OnSsh, ATrainingGoesOnWithoutAHostThatIsLost) {
   write("ssh_config", config);
   write("hosts", "127.0.0.1 slots=1\n127.0.0.2 slots=1\nlocalhost slots=1\n");
   const auto words = [](const std::string& name, std::vector<std::string> more) {
-    more.insert(more.end(), {"train.model.train_iters=200", "train.model.global_batch_size=6",
+    more.insert(more.end(), {"train.model.train_iters=60", "train.model.global_batch_size=6",
                              "train.model.micro_batch_size=1", "train.system.logging.log_interval=1",
-                             "train.system.checkpoint.save_interval=10"});
+                             "train.system.checkpoint.save_interval=5"});
     return training(name, more);
   };
   const Result one = must(words("alone", {}));
@@ -61,7 +61,7 @@ TEST_F(OnSsh, ATrainingGoesOnWithoutAHostThatIsLost) {
                      "++experiment.runner.ssh_port=" + std::to_string(first.port),
                      "++experiment.runner.ssh_arguments=[-F," + (folder_ / "ssh_config").string() + "]"})),
       {.folder = folder_});
-  while (child.running() && !std::filesystem::exists(folder_ / "elastic/checkpoints/iter_0000010"))
+  while (child.running() && !std::filesystem::exists(folder_ / "elastic/checkpoints/iter_0000005"))
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   second.end();
   const Result result = child.wait();
@@ -70,8 +70,8 @@ TEST_F(OnSsh, ATrainingGoesOnWithoutAHostThatIsLost) {
                            "2 of 3 hosts are there, 2 ranks start; not there: 127.0.0.2"})
     EXPECT_NE((result.out + result.err).find(said), std::string::npos) << said << result.out << result.err;
   const auto alone = losses(one.out), together = losses(result.out);
-  ASSERT_EQ(alone.size(), 200u) << one.out;
-  ASSERT_GE(together.size(), 200u) << result.out;
+  ASSERT_EQ(alone.size(), 60u) << one.out;
+  ASSERT_GE(together.size(), 60u) << result.out;
   EXPECT_NEAR(together.back(), alone.back(), 1e-4 * alone.back()) << "the global batch is the same";
 }
 
