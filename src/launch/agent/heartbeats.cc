@@ -48,8 +48,9 @@ std::vector<Beat> Heartbeats::news() {
   for (fs::directory_iterator at(folder_, gone), end; !gone && at != end; at.increment(gone)) {
     const fs::path file = at->path();
     std::ifstream in(file, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(in), {}};
-    const auto beat = parse_beat(file.filename(), text);
+    std::string line;
+    std::getline(in, line);
+    const auto beat = in.good() ? parse_beat(file.filename(), line + "\n") : std::nullopt;
     if (!beat) continue;
     const auto before = last_.find(beat->source);
     if (before != last_.end() && before->second.beats == beat->beats && before->second.pid == beat->pid)

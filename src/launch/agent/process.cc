@@ -1,5 +1,6 @@
 #include "launch/agent/process.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <limits.h>
 #include <sys/syscall.h>
@@ -11,7 +12,6 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <sstream>
 #include <unordered_map>
@@ -28,9 +28,16 @@ struct ProcessStat {
   uint64_t start = 0;
 };
 
+// A process may go while its file is read, which a stream's buffer throws for: then what there was of it.
 std::string whole_file(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::string text;
+  char buffer[4096];
+  const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return text;
+  for (ssize_t got; (got = read(fd, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<size_t>(got));
+  close(fd);
+  return text;
 }
 
 // The name in the second field may hold spaces and brackets: what follows the last bracket counts.

@@ -26,8 +26,9 @@ std::string one_line(const fs::path& file) {
 std::vector<int> threads_of(int pid) {
   std::vector<int> threads;
   std::error_code gone;
-  for (const auto& entry : fs::directory_iterator(fmt::format("/proc/{}/task", pid), gone)) {
-    const std::string name = entry.path().filename();
+  fs::directory_iterator at(fmt::format("/proc/{}/task", pid), gone);
+  for (const fs::directory_iterator end; !gone && at != end; at.increment(gone)) {
+    const std::string name = at->path().filename();
     int thread = 0;
     std::from_chars(name.data(), name.data() + name.size(), thread);
     threads.push_back(thread);
