@@ -120,6 +120,7 @@ class Driver {
     else if (!reader.ended() && record.error.empty())
       record.error = "the answer broke off";
     record.success = record.error.empty();
+    if (!record.success) record.latency = now() - record.start;
     if (record.output_tokens == 0) record.output_tokens = static_cast<int64_t>(record.token_gaps.size()) + 1;
     ended_[index] = true;
     last_ = now();
