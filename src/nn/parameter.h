@@ -41,7 +41,7 @@ struct Parameter {
   // training's frozen base: the type in which its rows are multiplied, unpacked some at a time.
   std::optional<DType> unpacked{};
 
-  int64_t groups = 1;    // experts: equal runs of rows, each with the same parts
+  int64_t groups = 1;    // matrices (experts', adapters' A): equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it
   bool steady = false;   // of a dense copy: a row's product has the same bits in any batch (serving)
 };

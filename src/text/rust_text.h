@@ -57,8 +57,8 @@ void fs_grammar_free(FsGrammar* handle);
 struct FsRows;
 FsStatus fs_rows_open(const uint8_t* path, size_t path_size, const uint8_t* names, size_t names_size,
                       FsRows** handle, FsBuffer* error);
-FsStatus fs_rows_skip(FsRows* handle, uint64_t count, FsBuffer* error);
-FsStatus fs_rows_next(FsRows* handle, size_t least, FsBuffer* lines);  // nothing at the end
+FsStatus fs_rows_skip(FsRows* handle, uint64_t count, FsBuffer* error);  // whole row groups unread
+FsStatus fs_rows_next(FsRows* handle, size_t least, FsBuffer* lines);    // nothing at the end
 FsStatus fs_rows_columns(const uint8_t* path, size_t size, FsBuffer* names);
 void fs_rows_free(FsRows* handle);
 }

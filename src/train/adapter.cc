@@ -57,9 +57,13 @@ bool matches(const std::string& target, const std::string& name) {
   return name == target || name.ends_with("." + target);
 }
 
-nn::Parameter matrix(const std::string& name, int64_t rows, int64_t columns, nn::Init init,
-                     std::vector<nn::Part> parts) {
-  return {name, {rows, columns}, nn::Shard::kReplicated, init, true, std::move(parts), {}, {}};
+// Of `count` matrices, one after another.
+nn::Parameter matrices(const std::string& name, int64_t count, int64_t rows, int64_t columns, nn::Init init,
+                       std::vector<nn::Part> parts) {
+  nn::Parameter all{name, {count * rows, columns}, nn::Shard::kReplicated, init, true, std::move(parts), {},
+                    {}};
+  all.groups = count;
+  return all;
 }
 
 }  // namespace
@@ -167,8 +171,8 @@ nn::Parameter& Adapter::add_a(const std::vector<Chosen>& chosen) {
         if (projection.module != part.module)
           copies_[name].push_back(projection.module_of(e) + ".lora_A.weight");
     }
-  return list_.add(matrix(first.module + ".lora_A.weight", static_cast<int64_t>(rows.size()) * rank, first.in,
-                          init_of(spec_.in_init, rank, first.in, rank), rows));
+  return list_.add(matrices(first.module + ".lora_A.weight", std::ssize(rows), rank, first.in,
+                            init_of(spec_.in_init, rank, first.in, rank), rows));
 }
 
 nn::Parameter& Adapter::add_b(const Chosen& chosen) {
@@ -178,8 +182,8 @@ nn::Parameter& Adapter::add_b(const Chosen& chosen) {
   for (int64_t e = 0; e < experts; ++e)
     for (const nn::LoraPart& projection : projections)
       rows.push_back({projection.module_of(e) + ".lora_B.weight", projection.rows});
-  return list_.add(matrix(part.module + ".lora_B.weight", experts * part.rows, rank,
-                          init_of(spec_.out_init, part.rows, rank, rank), rows));
+  return list_.add(matrices(part.module + ".lora_B.weight", experts, part.rows, rank,
+                            init_of(spec_.out_init, part.rows, rank, rank), rows));
 }
 
 void Adapter::add_targets(nn::Lora& lora, const std::vector<Chosen>& chosen) {

@@ -5,6 +5,9 @@
 //   g = grad * clip;  m = b m + (1 - b) g;  d = m, or (1 - b) g + b m with nesterov;  x = d / |d|
 //   steps times: with A = x x^T (x^T x where there are more rows than columns), x = a x + (b A + c A A) x
 //   p -= lr * (scale * x + weight_decay * p)
+//
+// The steps are in fp32 or, as in Keller Jordan's and torch.optim.Muon, in bf16 with sums in fp32: they only
+// have to bring singular values near 1.
 
 #include <tuple>
 
@@ -24,7 +27,7 @@ struct MuonDirectionArgs {
 };
 inline constinit KernelSlot<MuonDirectionArgs> kMuonDirection{"muon_direction"};
 
-// out = a x + b y, fp32, of one size.
+// out = a x + b y, fp32 or bf16, of one size.
 struct MuonSumArgs {
   In x, y;
   Out out;
@@ -35,7 +38,7 @@ inline constinit KernelSlot<MuonSumArgs> kMuonSum{"muon_sum"};
 
 struct MuonApplyArgs {
   InOut param;   // [rows, columns] fp32
-  In direction;  // fp32, orthogonal
+  In direction;  // fp32 or bf16, orthogonal
   In norm;       // [1] fp32; not finite: nothing is updated
   Out copy;      // bf16 working weights, or undefined
   const StepScalars* step;
@@ -45,7 +48,8 @@ struct MuonApplyArgs {
 };
 inline constinit KernelSlot<MuonApplyArgs> kMuonApply{"muon_apply"};
 
-// The Newton-Schulz steps on x [rows, columns] fp32, whose Frobenius norm is at most 1.
-Tensor orthogonalize(Recorder& recorder, Tensor x, int steps);
+// The Newton-Schulz steps on x [rows, columns] fp32, whose Frobenius norm is at most 1, in `type`, which is
+// the result's.
+Tensor orthogonalize(Recorder& recorder, Tensor x, int steps, DType type = DType::kF32);
 
 }  // namespace flagscale::op

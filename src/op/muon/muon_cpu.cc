@@ -45,12 +45,21 @@ size_t direction_workspace(const MuonDirectionArgs& args, int) {
   return static_cast<size_t>((args.direction.size() + kBlock - 1) / kBlock) * sizeof(double);
 }
 
+// Calls body(T{}) for fp32 or bf16.
+template <class Body>
+void for_type(DType dtype, Body&& body) {
+  if (dtype == DType::kBF16) return body(BF16{});
+  body(float{});
+}
+
 void sum(KernelContext& context, const MuonSumArgs& args) {
   const F32 a = F32::set(args.a), b = F32::set(args.b);
-  const float *const x = args.x.ptr<const float>(), *const y = args.y.ptr<const float>();
-  float* const out = args.out.ptr<float>();
-  for_update(context, args.out.size(), [&](int64_t i, int64_t n) {
-    F32::fma(a, F32::load_n(x + i, n), b * F32::load_n(y + i, n)).store_n(out + i, n);
+  for_type(args.out.dtype, [&]<class T>(T) {
+    const T *const x = args.x.ptr<const T>(), *const y = args.y.ptr<const T>();
+    T* const out = args.out.ptr<T>();
+    for_update(context, args.out.size(), [&](int64_t i, int64_t n) {
+      F32::fma(a, F32::load_n(x + i, n), b * F32::load_n(y + i, n)).store_n(out + i, n);
+    });
   });
 }
 
@@ -61,12 +70,14 @@ void apply(KernelContext& context, const MuonApplyArgs& args) {
   const F32 rate = F32::set(-step.lr * args.scale);
   const F32 keep = F32::set(args.decay ? 1.f - step.lr * step.weight_decay : 1.f);
   float* const p = args.param.ptr<float>();
-  const float* const d = args.direction.ptr<const float>();
   BF16* const copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
-  for_update(context, args.param.size(), [&](int64_t i, int64_t n) {
-    const F32 updated = F32::fma(rate, F32::load_n(d + i, n), F32::load_n(p + i, n) * keep);
-    updated.store_n(p + i, n);
-    if (copy) updated.store_n(copy + i, n);
+  for_type(args.direction.dtype, [&]<class T>(T) {
+    const T* const d = args.direction.ptr<const T>();
+    for_update(context, args.param.size(), [&](int64_t i, int64_t n) {
+      const F32 updated = F32::fma(rate, F32::load_n(d + i, n), F32::load_n(p + i, n) * keep);
+      updated.store_n(p + i, n);
+      if (copy) updated.store_n(copy + i, n);
+    });
   });
 }
 

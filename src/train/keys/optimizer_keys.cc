@@ -89,7 +89,8 @@ void add_companions(TrainSchema& keys) {
        .choices = {"spectral", "unit_rms_norm", "shape_scaling"}});
   keys.acts("muon_extra_scale_factor", FLAGSCALE_FIELD(optimizer, spec.muon_extra_scale_factor),
             {.doc = "muon: further factor of an update (0.2: as large as AdamW's)", .above = 0});
-  keys.ignored("muon_fp32_matmul_prec", "products of Newton-Schulz are in fp32");
+  keys.ignored("muon_fp32_matmul_prec",
+               "products of Newton-Schulz are in the type of all others, fp32 or with bf16: true bf16");
   keys.ignored("muon_tp_mode", "it concerns several tensor-parallel ranks");
   keys.refused("muon_coefficient_type", "another Newton-Schulz polynomial", {"quintic"});
   keys.refused("muon_scalar_optimizer", "another optimizer beside Muon", {"adam"});

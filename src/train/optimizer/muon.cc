@@ -1,7 +1,8 @@
 // Matrices but embeddings and the head by Muon, the rest by AdamW, as Megatron-core divides them. What is one
 // matrix there is one here: gate and up together, an expert's too; q, k and v apart unless muon_no_split_qkv.
 // The order of rows changes nothing, so Megatron's, which is another inside a fused projection, does not
-// matter.
+// matter. Of adapters each A and each B is a matrix by itself. Where products are in bf16, Newton-Schulz's
+// are too.
 #include "op/muon/muon.h"
 
 #include <cmath>
@@ -16,7 +17,9 @@ bool is_matrix(const nn::Parameter& parameter) {
 }
 
 bool is_attention_input(const nn::Parameter& parameter) {
-  return parameter.parts.size() > 1 && parameter.parts[0].name.find(".self_attn.") != std::string::npos;
+  const std::string& first = parameter.parts[0].name;
+  return parameter.parts.size() > 1 && first.find(".self_attn.") != std::string::npos &&
+         first.find(".lora_") == std::string::npos;
 }
 
 // emerging_optimizers' get_muon_scale_factor().
@@ -67,7 +70,8 @@ class Muon final : public Optimizer {
         {w.rows(w.whole(0), row, rows), w.rows(w.gradient, row, rows), context.norm, direction, context.step,
          static_cast<float>(spec_.muon_momentum), spec_.muon_use_nesterov},
         {7 * elements, 24 * elements});
-    direction = op::orthogonalize(context.recorder, direction, static_cast<int>(spec_.muon_num_ns_steps));
+    direction = op::orthogonalize(context.recorder, direction, static_cast<int>(spec_.muon_num_ns_steps),
+                                  w.copy.defined() ? DType::kBF16 : DType::kF32);
     const double scale = scale_of(spec_.muon_scale_mode, rows, columns) * spec_.muon_extra_scale_factor;
     op::MuonApplyArgs args{
         value, direction, context.norm, {}, context.step, static_cast<float>(scale), w.parameter->decay};
