@@ -22,6 +22,10 @@ struct Example {
 constexpr Example kExamples[] = {
     {"PeerLost", "flagscale: error: rank 1: out of memory"},
     {"PeerLost", "flagscale: error: rank 1 on 10.0.0.2:41733 is gone: its connection was closed"},
+    {"PeerLost", "flagscale: error: the connection with 10.0.0.2 was closed"},
+    {"Stopped", "flagscale: error: interrupted"},
+    {"Stopped",
+     "flagscale: error: stopped after iteration 3, which is saved; the same command goes on from it"},
     {"HostOutOfMemory", "python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=995"},
     {"HostOutOfMemory",
      "Memory cgroup out of memory: Killed process 71 (python3) total-vm:48264kB, anon-rss:44152kB"},
