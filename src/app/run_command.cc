@@ -1,7 +1,4 @@
-#include <fmt/ranges.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,7 +10,6 @@
 #include "app/training.h"
 #include "app/ways_on.h"
 #include "base/error.h"
-#include "base/nearest.h"
 #include "config/experiment_keys.h"
 #include "launch/experiment.h"
 #include "launch/launcher/launcher.h"
@@ -57,18 +53,6 @@ struct Request : TrainingRequest {
   std::string engine, on_hang, on = "auto";
   bool detach = false;
 };
-
-void check_action(const std::string& action) {
-  static const std::vector<std::string> kActions{"run", "dryrun", "test", "stop", "query"};
-  if (std::find(kActions.begin(), kActions.end(), action) != kActions.end()) return;
-  if (action == "auto_tune")
-    fail(ErrorKind::kUnsupported,
-         "action is 'auto_tune': tuning is not there yet; action=dryrun plans this configuration, action=run "
-         "runs it");
-  const std::string near = nearest(action, kActions);
-  fail(ErrorKind::kInvalidArgument, "action is '{}', expected one of {}{}", action, fmt::join(kActions, ", "),
-       near.empty() ? "" : "; did you mean '" + near + "'?");
-}
 
 void run(Request request) {
   // As an override it goes wherever the configuration does: to a batch system, into the record.

@@ -1,6 +1,7 @@
 #include "app/training.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include "app/ways_on.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "config/show.h"
 #include "data/blend.h"
 #include "data/tokenizing.h"
@@ -164,6 +166,18 @@ void print_result(const train::TrainResult& result, bool json) {
 
 }  // namespace
 
+void check_action(const std::string& action) {
+  static const std::vector<std::string> kActions{"run", "dryrun", "test", "stop", "query"};
+  if (std::find(kActions.begin(), kActions.end(), action) != kActions.end()) return;
+  if (action == "auto_tune")
+    fail(ErrorKind::kUnsupported,
+         "action is 'auto_tune': tuning is not there yet; action=dryrun plans this configuration, action=run "
+         "runs it");
+  const std::string near = nearest(action, kActions);
+  fail(ErrorKind::kInvalidArgument, "action is '{}', expected one of {}{}", action, fmt::join(kActions, ", "),
+       near.empty() ? "" : "; did you mean '" + near + "'?");
+}
+
 std::string training_action(const config::Composed& composed, const std::string& given) {
   const std::string type = text_at(composed, "experiment.task.type", "train");
   if (type != "train")
@@ -171,6 +185,7 @@ std::string training_action(const config::Composed& composed, const std::string&
          "experiment.task.type is '{}': this trains; `flagscale run` runs train, inference and serve tasks",
          type);
   const std::string action = given.empty() ? text_at(composed, "action", "run") : given;
+  check_action(action);
   if (action != "run" && action != "dryrun" && action != "test")
     fail(ErrorKind::kUnsupported,
          "action is '{}': the native engine knows run, dryrun and test in this version", action);

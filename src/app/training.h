@@ -20,6 +20,9 @@ struct TrainingRequest {
 // A value of the configuration as Python prints it; `otherwise` where there is none.
 std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise);
 
+// Throws Error where it is none of FlagScale's actions, or auto_tune.
+void check_action(const std::string& action);
+
 // run, dryrun or test: `action` where it is not empty, else the configuration's. Throws Error{kUnsupported}
 // for another one, and for a task (experiment.task.type) that is no training.
 std::string training_action(const config::Composed& composed, const std::string& action = {});
