@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "app/training.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "launch/adapter.h"
@@ -23,11 +22,6 @@ void print_plan(const launch::Job& job, bool json) {
 }
 
 }  // namespace
-
-std::string engine_of(const config::Composed& composed, const std::string& given) {
-  const std::string engine = given.empty() ? text_at(composed, "experiment.task.engine", "native") : given;
-  return engine == "yaml" && text_at(composed, "experiment.task.backend", "") == "native" ? "native" : engine;
-}
 
 std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine,
                                   const std::string& device) {

@@ -9,10 +9,6 @@
 
 namespace flagscale {
 
-// The engine that runs a task: `given` where it is not empty, else experiment.task.engine, else "native",
-// which is ours. "yaml" is the one that the YAML names.
-std::string engine_of(const config::Composed& composed, const std::string& given);
-
 // The words that run this configuration again, from any folder; its overrides come behind them. engine,
 // device: as --engine and --device have them; empty and "auto" say nothing.
 std::vector<std::string> this_run(const config::ComposeRequest& configuration, const std::string& engine,

@@ -11,6 +11,7 @@
 #include "app/ways_on.h"
 #include "base/error.h"
 #include "config/experiment_keys.h"
+#include "launch/adapter.h"
 #include "launch/experiment.h"
 #include "launch/launcher/launcher.h"
 #include "serve/service_files.h"
@@ -63,7 +64,7 @@ void run(Request request) {
   check_action(action);
   const launch::Experiment experiment(composed, request.configuration.folder, action == "dryrun");
   launch::check_runner_type(experiment.text("experiment.runner.type", "ssh"));
-  const std::string engine = engine_of(composed, request.engine), type = task_type(composed);
+  const std::string engine = launch::engine_of(experiment, request.engine), type = task_type(composed);
   if (request.on != "auto" && (engine != "native" || type != "train"))
     fail(ErrorKind::kInvalidArgument, "--device is of this program's own trainings: leave it away");
   if (engine != "native") config::check_experiment(composed);  // a task of our own does so where it is read

@@ -3,7 +3,7 @@
 #include "engine/logits_scan.h"
 #include "kernel/simd.h"
 
-namespace flagscale::engine::FLAGSCALE_ISA {
+namespace flagscale::engine::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
@@ -75,4 +75,4 @@ const AddLogitsScan kAdded(FLAGSCALE_ISA_ENUM, {&blocks, &exponents});
 
 }  // namespace
 
-}  // namespace flagscale::engine::FLAGSCALE_ISA
+}  // namespace flagscale::engine::FLAGSCALE_ISA::FLAGSCALE_FILE

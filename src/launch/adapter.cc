@@ -29,6 +29,11 @@ std::string engine_of_yaml(const Experiment& e) {
 
 }  // namespace
 
+std::string engine_of(const Experiment& e, const std::string& given) {
+  const std::string engine = given.empty() ? e.text("experiment.task.engine", "native") : given;
+  return engine == "yaml" && e.text("experiment.task.backend") == "native" ? "native" : engine;
+}
+
 std::string adapter_name(const Experiment& e, const std::string& wanted) {
   const std::string name = wanted == "yaml" ? engine_of_yaml(e) : wanted;
   const auto& registry = Registry<Adapter>::instance();

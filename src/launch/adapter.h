@@ -22,6 +22,10 @@ struct Adapter {
   void (*fill)(const Experiment& experiment, const Placement& placement, Job& job);
 };
 
+// The engine that runs a task: `given` where it is not empty, else experiment.task.engine, else "native",
+// which is ours. "yaml" is the one that the YAML names.
+std::string engine_of(const Experiment& experiment, const std::string& given);
+
 // The registered name that `wanted` means for this configuration: "yaml" is the engine that the YAML names
 // (experiment.task.backend for train and rl, else FlagScale's own scripts), another name is itself. Throws
 // Error{kInvalidArgument} with the names there are, Error{kUnsupported} when it does not run this task.

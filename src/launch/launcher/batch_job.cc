@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "config/show.h"
+#include "launch/adapter.h"
 #include "launch/launcher/slurm_allocation.h"
 #include "launch/placement.h"
 
@@ -49,9 +50,7 @@ BatchJob batch_job(const Experiment& experiment, const std::string& engine,
   if (const NodePtr entries = experiment.value("serve"); entries && entries->kind == Kind::kList)
     job.port = service_port(experiment);
   job.engine = engine;
-  const std::string chosen = engine.empty() ? experiment.text("experiment.task.engine", "native") : engine;
-  job.is_native =
-      chosen == "native" || (chosen == "yaml" && experiment.text("experiment.task.backend") == "native");
+  job.is_native = engine_of(experiment, engine) == "native";
   job.command = std::move(command);
   job.env = common_environment(experiment);
   job.configuration = config::to_yaml(experiment.root());
