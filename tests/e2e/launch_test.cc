@@ -30,17 +30,16 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   return text;
 }
 
+// A golden configuration on the engine that it names.
+Words foreign(const std::string& config, const std::string& exp_dir, const Words& more) {
+  Words words{"run",      "--config-path", (kGolden / "conf").string(),    "--config-name", config,
+              "--engine", "yaml",          "experiment.exp_dir=" + exp_dir};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
 Result dry_run(const Json& test, const std::string& folder) {
-  Words words{"run",
-              "--config-path",
-              (kGolden / "conf").string(),
-              "--config-name",
-              test["config"],
-              "--engine",
-              "yaml",
-              "--json",
-              "action=dryrun",
-              "experiment.exp_dir=" + folder};
+  Words words = foreign(test["config"], folder, {"--json", "action=dryrun"});
   for (const auto& one : test["overrides"]) words.push_back(replaced(one, "<golden>", kGolden.string()));
   return run(words, folder);
 }
@@ -118,15 +117,8 @@ TEST(Launch, AForeignEngineRunsInTheForeground) {
   fs::permissions(folder.path + "/bin/torchrun", fs::perms::owner_all);
   Setting setting{folder.path,
                   {"PATH=" + folder.path + "/bin:" + std::getenv("PATH"), "FLAGSCALE_ROOT=" + folder.path}};
-  const Words words{"run",
-                    "--config-path",
-                    (kGolden / "conf").string(),
-                    "--config-name",
-                    "train",
-                    "--engine",
-                    "yaml",
-                    "experiment.exp_dir=" + folder.path + "/out",
-                    "experiment.cmds.before_start='export MINE=1'"};
+  const Words words =
+      foreign("train", folder.path + "/out", {"experiment.cmds.before_start='export MINE=1'"});
   const Result result = run(words, setting);
   EXPECT_EQ(result.code, 7) << result.err;
   EXPECT_EQ(result.out, "{\"split\": \"a b\", \"home\": \"$HOME\"} 0,1,2,3 1\n" + folder.path + "\n")
@@ -217,16 +209,8 @@ TEST(Launch, AContainerIsEntered) {
     fs::permissions(file.path(), fs::perms::owner_all);
   const Setting setting{folder.path, {"PATH=" + folder.path + "/bin:" + std::getenv("PATH")}};
   const auto in = [&](const std::string& container, const Words& more) {
-    Words words{"run",
-                "--config-path",
-                (kGolden / "conf").string(),
-                "--config-name",
-                "train",
-                "--engine",
-                "yaml",
-                "experiment.exp_dir=" + folder.path + "/out",
-                "++experiment.runner.docker=" + container,
-                "experiment.cmds.before_start=null"};
+    Words words = foreign("train", folder.path + "/out",
+                          {"++experiment.runner.docker=" + container, "experiment.cmds.before_start=null"});
     words.insert(words.end(), more.begin(), more.end());
     return run(words, setting);
   };
