@@ -14,6 +14,7 @@
 #include <iostream>
 
 #include "base/interrupt.h"
+#include "base/library_function.h"
 #include "chat/stop_key.h"
 
 namespace flagscale::chat {
@@ -85,16 +86,12 @@ struct Library {
 
   bool open() {
     void* library = dlopen("libedit.so.2", RTLD_NOW | RTLD_LOCAL);
-    return library && find(library, "el_init", init) && find(library, "el_end", end) &&
-           find(library, "el_gets", gets) && find(library, "el_set", set) && find(library, "el_get", get) &&
-           find(library, "el_resize", resize) && find(library, "el_source", source) &&
-           find(library, "history_init", history_init) && find(library, "history_end", history_end) &&
-           find(library, "history", history);
-  }
-  template <class F>
-  static bool find(void* library, const char* symbol, F& function) {
-    function = reinterpret_cast<F>(dlsym(library, symbol));
-    return function != nullptr;
+    return library && find_function(library, "el_init", init) && find_function(library, "el_end", end) &&
+           find_function(library, "el_gets", gets) && find_function(library, "el_set", set) &&
+           find_function(library, "el_get", get) && find_function(library, "el_resize", resize) &&
+           find_function(library, "el_source", source) &&
+           find_function(library, "history_init", history_init) &&
+           find_function(library, "history_end", history_end) && find_function(library, "history", history);
   }
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/interrupt.h"
+#include "base/library_function.h"
 
 namespace flagscale::hub {
 
@@ -29,8 +30,7 @@ struct Curl {
 
 template <class F>
 void find(void* library, const char* symbol, F& function) {
-  function = reinterpret_cast<F>(dlsym(library, symbol));
-  if (!function) fail(ErrorKind::kUnsupported, "libcurl has no {}", symbol);
+  if (!find_function(library, symbol, function)) fail(ErrorKind::kUnsupported, "libcurl has no {}", symbol);
 }
 
 Curl open_curl() {

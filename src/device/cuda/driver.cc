@@ -5,19 +5,16 @@
 #include <cstdint>
 
 #include "base/error.h"
+#include "base/library_function.h"
 
 namespace flagscale::cuda {
 
 namespace {
 
-template <class Function>
-bool find(void* library, const char* name, Function*& function) {
-  function = reinterpret_cast<Function*>(dlsym(library, name));
-  return function != nullptr;
-}
-
 const char* first_missing(void* library, Driver& d) {
-  const auto missing = [&](const char* name, auto*& function) { return !find(library, name, function); };
+  const auto missing = [&](const char* name, auto*& function) {
+    return !find_function(library, name, function);
+  };
   if (missing("cuInit", d.init)) return "cuInit";
   if (missing("cuGetErrorName", d.error_name)) return "cuGetErrorName";
   if (missing("cuGetErrorString", d.error_string)) return "cuGetErrorString";

@@ -3,9 +3,9 @@
 #include <dlfcn.h>
 
 #include <chrono>
-#include <type_traits>
 
 #include "base/error.h"
+#include "base/library_function.h"
 #include "device/cuda/driver.h"
 
 namespace flagscale::cuda {
@@ -37,9 +37,8 @@ const Nccl* open_nccl(std::string& reason) {
     void* library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
     if (!library)
       return "NCCL (libnccl.so.2) is not found: install it, or put its folder into LD_LIBRARY_PATH";
-    const auto find = [&](const char* name, auto*& function) {
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      return function != nullptr;
+    const auto find = [&](const char* name, auto& function) {
+      return find_function(library, name, function);
     };
     const bool all = find("ncclGetErrorString", nccl.words) && find("ncclGetUniqueId", nccl.make_id) &&
                      find("ncclCommInitRank", nccl.join) && find("ncclAllReduce", nccl.sum) &&

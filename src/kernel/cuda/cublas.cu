@@ -6,6 +6,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "base/library_function.h"
 #include "kernel/cuda/cublas.h"
 #include "kernel/cuda/errors.h"
 
@@ -30,8 +31,7 @@ struct Library {
 
 template <class Function>
 void find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  if (!function) library_failed("cuBLASLt is too old", name);
+  if (!find_function(library, name, function)) library_failed("cuBLASLt is too old", name);
 }
 
 const Library& library() {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/library_function.h"
 
 namespace flagscale::launch {
 
@@ -38,8 +39,8 @@ Sqlite load_sqlite() {
     fail(ErrorKind::kUnsupported,
          "run records need SQLite: install the package libsqlite3-0 (Debian, Ubuntu)");
   const auto find = [&](const char* symbol, auto& function) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
-    if (!function) fail(ErrorKind::kUnsupported, "the SQLite library has no {}", symbol);
+    if (!find_function(library, symbol, function))
+      fail(ErrorKind::kUnsupported, "the SQLite library has no {}", symbol);
   };
   Sqlite s{};
   find("sqlite3_open_v2", s.open), find("sqlite3_close_v2", s.close);
