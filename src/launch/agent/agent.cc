@@ -109,7 +109,8 @@ class Agent {
   }
 
   void start(const Order& order) {
-    if (!tree_.empty()) return;  // the last one is still ending: a launcher waits for kGone
+    // Whoever gave it may be gone already; or the last one is still ending: a launcher waits for kGone.
+    if (leaving_ || !tree_.empty()) return;
     order_ = order;
     by_user_ = tidied_ = asked_ = false;
     prepared_ = 0;

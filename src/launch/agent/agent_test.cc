@@ -1,5 +1,7 @@
 // What an agent is made of: frames, messages, exec, heartbeats.
 
+#include "launch/agent/agent.h"
+
 #include <execinfo.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -14,6 +16,7 @@
 #include <fstream>
 #include <map>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -162,6 +165,28 @@ std::pair<std::string, ExitStatus> output_of(const Command& command, const Spawn
   const ssize_t got = read(spawned.out, buffer, sizeof buffer);
   close(spawned.out);
   return {std::string(buffer, static_cast<size_t>(std::max<ssize_t>(got, 0))), exit_status(status)};
+}
+
+// The order and the news that nobody waits for it any more may come in one piece.
+TEST(Agent, StartsNothingForALauncherThatHasGone) {
+  const TemporaryFolder temporary;
+  const std::filesystem::path folder = temporary.path;
+  PipeEnds orders, reports;
+  Order order{.kind = Order::Kind::kStart};
+  order.task.command.argv = {"sh", "-c", "touch started; exec sleep 60"};
+  order.task.command.directory = folder;
+  order.task.output = folder / "output";
+  FrameWriter launcher(orders.ends[1]);
+  launcher.message(to_json(order));
+  ASSERT_TRUE(launcher.flush());
+  close(std::exchange(orders.ends[1], -1));
+  const auto begin = std::chrono::steady_clock::now();
+  const pid_t agent = fork();
+  if (agent == 0) _exit(run_agent(orders.ends[0], reports.ends[1]));
+  waitpid(agent, nullptr, 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30))
+      << "it waited for the command";
+  EXPECT_FALSE(std::filesystem::exists(folder / "started"));
 }
 
 TEST(Spawn, WordsReachTheProgramAsTheyAreThroughTheUsersShellToo) {
