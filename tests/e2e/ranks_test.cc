@@ -147,8 +147,9 @@ TEST_F(Ranks, ThatHangAreStartedAgainWhereThatIsAskedFor) {
   const int rank_1 = std::atoi(contents(pid).c_str());
   ASSERT_GT(rank_1, 1);
   kill(rank_1, SIGSTOP);
-  while (child.running() && std::atoi(contents(pid).c_str()) == rank_1)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (int now = rank_1; child.running() && (now == 0 || now == rank_1);
+       now = std::atoi(contents(pid).c_str()))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));  // 0: between the two it has no file
   child.signal(SIGINT);
   const Result result = child.wait();
   EXPECT_EQ(result.code, 130) << result.err;
