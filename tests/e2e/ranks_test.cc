@@ -137,7 +137,7 @@ TEST_F(Ranks, AreStartedAndRestartedByTheProgramItself) {
 TEST_F(Ranks, ThatHangAreStartedAgainWhereThatIsAskedFor) {
   Words command = words("hangs", 100000);
   for (const char* more : {"++experiment.runner.nproc_per_node=2", "++experiment.runner.max_restarts=1",
-                           "++experiment.supervision.limits.step=1", "--on-hang", "restart"})
+                           "++experiment.supervision.limits.step=2", "--on-hang", "restart"})
     command.push_back(more);
   Child child(program(command), {.folder = folder_});
   const fs::path pid = folder_ / "hangs/logs/pids/host_1_localhost.pid";
