@@ -23,14 +23,14 @@
 namespace flagscale {
 namespace {
 
-struct Options {
+struct ConvertFlags {
   std::string path, adapter, folder, tokenizer, dtype = "float32";
   bool json = false;
 };
 
 // What import and export share: the target, the type, a progress bar around convert().
 template <class Convert>
-void conversion(CLI::App* command, const std::shared_ptr<Options>& options, Convert convert) {
+void conversion(CLI::App* command, const std::shared_ptr<ConvertFlags>& options, Convert convert) {
   command->add_option("folder", options->folder, "Hugging Face folder to write")->required();
   command->add_option("--dtype", options->dtype, "type of the weights")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
@@ -65,7 +65,7 @@ std::map<std::string, std::string> tokenizer_files(const std::string& path) {
 }  // namespace
 
 void add_import(CLI::App& checkpoint) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ConvertFlags>();
   CLI::App* command = checkpoint.add_subcommand("import", "make a Hugging Face folder of a GGUF file");
   command->add_option("file", options->path, "a .gguf file (llama, qwen2, qwen3, qwen2moe, qwen3moe)")
       ->required()
@@ -78,7 +78,7 @@ void add_import(CLI::App& checkpoint) {
       "Examples:\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2\n"
       "  flagscale checkpoint import SmolLM2-135M-Instruct.Q4_1.gguf smollm2 --dtype bfloat16");
-  conversion(command, options, [](const Options& o, io::ConvertOptions& settings) {
+  conversion(command, options, [](const ConvertFlags& o, io::ConvertOptions& settings) {
     settings.more_files = tokenizer_files(o.path);  // before the weights: it may be refused
     io::import_gguf(o.path, o.folder, settings);
   });
@@ -94,7 +94,7 @@ bool holds_adapter(const std::string& path) {
 // merge and unmerge: BASE with the adapter at o.adapter added, or taken out.
 void add_merging(CLI::App& checkpoint, const char* name, float sign, const char* description,
                  const char* example) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ConvertFlags>();
   CLI::App* command = checkpoint.add_subcommand(name, description);
   command->add_option("model", options->path, "a Hugging Face folder, a .gguf file or a checkpoint")
       ->required();
@@ -102,7 +102,7 @@ void add_merging(CLI::App& checkpoint, const char* name, float sign, const char*
       ->required();
   command->add_option("--tokenizer", options->tokenizer, "its tokenizer (default: the model's own)");
   command->footer(example);
-  conversion(command, options, [sign](const Options& o, io::ConvertOptions& settings) {
+  conversion(command, options, [sign](const ConvertFlags& o, io::ConvertOptions& settings) {
     const auto weights = io::open_weights(o.path);
     settings.change = model::Merge(model::open_peft(o.adapter), *weights, sign);
     if (!o.path.ends_with(".gguf")) {
@@ -127,7 +127,7 @@ void add_merge(CLI::App& checkpoint) {
 }
 
 void add_export(CLI::App& checkpoint) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ConvertFlags>();
   CLI::App* command = checkpoint.add_subcommand(
       "export", "make a Hugging Face folder of a checkpoint, or a PEFT folder of one of an adapter");
   command->add_option("checkpoint", options->path, "a checkpoint's folder")->required();
@@ -136,7 +136,7 @@ void add_export(CLI::App& checkpoint) {
       "Examples:\n"
       "  flagscale checkpoint export outputs/aquila/checkpoints exported\n"
       "  flagscale checkpoint export outputs/aquila/checkpoints/iter_0000100 exported --dtype bfloat16");
-  conversion(command, options, [](const Options& o, const io::ConvertOptions& settings) {
+  conversion(command, options, [](const ConvertFlags& o, const io::ConvertOptions& settings) {
     if (holds_adapter(o.path)) return model::export_peft(o.path, o.folder);
     if (io::export_weights(o.path, o.folder, settings).empty())
       warn("no tokenizer was found to go with the weights; name it with --tokenizer");

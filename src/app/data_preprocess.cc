@@ -14,7 +14,7 @@
 namespace flagscale {
 namespace {
 
-struct Options {
+struct PreprocessFlags {
   data::PreprocessOptions job;
   data::TokenizerChoice tokenizer;
   bool plain_text = false, split_sentences = false, add_special = false, json = false;
@@ -23,7 +23,7 @@ struct Options {
 };
 
 // Records become conversations, by the tokenizer's chat template or the one in a file.
-void use_conversations(const Options& o, std::shared_ptr<const text::Tokenizer> tokenizer,
+void use_conversations(const PreprocessFlags& o, std::shared_ptr<const text::Tokenizer> tokenizer,
                        data::PreprocessOptions& job) {
   const std::string source = o.chat_template.empty() ? "" : io::read_file(o.chat_template, 1 << 20);
   const data::LearntPart part = o.learn == "all"    ? data::LearntPart::kAll
@@ -40,7 +40,7 @@ void use_conversations(const Options& o, std::shared_ptr<const text::Tokenizer> 
   job.tokenizer_id += fmt::format(" template {} learn {}", source, o.learn);
 }
 
-void run_preprocess(Options& o) {
+void run_preprocess(PreprocessFlags& o) {
   auto& job = o.job;
   if (o.plain_text)
     job.format = o.document == "file" ? data::InputFormat::kWholeFile : data::InputFormat::kParagraphs;
@@ -74,8 +74,8 @@ void add_tokenizer_options(CLI::App& command, data::TokenizerChoice& choice) {
 }
 
 void add_data_preprocess(CLI::App& data) {
-  const auto options = std::make_shared<Options>();
-  Options& o = *options;
+  const auto options = std::make_shared<PreprocessFlags>();
+  PreprocessFlags& o = *options;
   CLI::App* command =
       data.add_subcommand("preprocess", "turn text into token files (.bin/.idx) for training");
   command->add_option("--input", o.job.inputs, "JSON-lines, Parquet or text files")->required();

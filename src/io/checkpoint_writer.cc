@@ -26,7 +26,7 @@ namespace flagscale::io {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr size_t kChunk = size_t{1} << 20;  // hashed, then written while still in the cache
+constexpr size_t kHashedAtOnce = size_t{1} << 20;  // hashed, then written while still in the cache
 
 std::string folder_name(int64_t iteration) { return fmt::format("iter_{:07}", iteration); }
 
@@ -39,8 +39,8 @@ std::string name_in_file(const TensorSlice& slice) {
 ManifestShard write_slice(AtomicFile& file, const std::string& file_name, const TensorSlice& slice) {
   ManifestShard shard{slice.start, slice.size, file_name, file.written(), slice.data.size(), 0};
   Xxh64 hash;
-  for (size_t at = 0; at < slice.data.size(); at += kChunk) {
-    const auto chunk = slice.data.subspan(at, std::min(kChunk, slice.data.size() - at));
+  for (size_t at = 0; at < slice.data.size(); at += kHashedAtOnce) {
+    const auto chunk = slice.data.subspan(at, std::min(kHashedAtOnce, slice.data.size() - at));
     hash.update(chunk);
     file.write(chunk);
   }

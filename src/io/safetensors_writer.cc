@@ -17,14 +17,14 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 namespace {
-constexpr uint64_t kChunk = uint64_t{8} << 20;
+constexpr uint64_t kConvertedAtOnce = uint64_t{8} << 20;
 
 void write_data(AtomicFile& file, const OutputTensor& tensor, std::vector<std::byte>& buffer) {
   const uint64_t total = tensor.bytes();
   if (total == 0) return;
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const uint64_t row = total / static_cast<uint64_t>(rows);
-  const auto step = static_cast<int64_t>(std::max<uint64_t>(1, kChunk / row));
+  const auto step = static_cast<int64_t>(std::max<uint64_t>(1, kConvertedAtOnce / row));
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t count = std::min(step, rows - begin);
     buffer.resize(static_cast<size_t>(count) * row);

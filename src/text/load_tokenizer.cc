@@ -16,12 +16,11 @@
 namespace flagscale::text {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-Json read_json(const std::string& path) {
-  if (!is_file(path)) return Json::object();
-  Json json = Json::parse(read_text_file(path), nullptr, false);
+nlohmann::json read_json(const std::string& path) {
+  if (!is_file(path)) return nlohmann::json::object();
+  nlohmann::json json = nlohmann::json::parse(read_text_file(path), nullptr, false);
   if (!json.is_object()) fail(ErrorKind::kCorrupt, "{}: not a JSON object", path);
   return json;
 }
@@ -34,22 +33,23 @@ struct Surroundings {
     if (is_file(folder + "/chat_template.jinja"))
       chat_template = read_text_file(folder + "/chat_template.jinja");
     if (!chat_template.empty() || !config.contains("chat_template")) return;
-    const Json& given = config["chat_template"];
+    const nlohmann::json& given = config["chat_template"];
     if (given.is_string()) chat_template = given.get<std::string>();
     if (!given.is_array()) return;
-    for (const Json& each : given)  // [{"name": "default", "template": ...}, {"name": "tool_use", ...}]
-      if (each.is_object() && each.value("name", Json()) == "default" &&
-          each.value("template", Json()).is_string())
+    for (const nlohmann::json& each :
+         given)  // [{"name": "default", "template": ...}, {"name": "tool_use", ...}]
+      if (each.is_object() && each.value("name", nlohmann::json()) == "default" &&
+          each.value("template", nlohmann::json()).is_string())
         chat_template = each["template"].get<std::string>();
   }
 
   // "bos_token": "<s>", or {"content": "<s>", ...}
   std::string special(const char* key) const {
-    for (const Json* json : {&config, &specials}) {
+    for (const nlohmann::json* json : {&config, &specials}) {
       if (!json->contains(key)) continue;
-      const Json& value = (*json)[key];
+      const nlohmann::json& value = (*json)[key];
       if (value.is_string()) return value.get<std::string>();
-      if (value.is_object() && value.value("content", Json()).is_string())
+      if (value.is_object() && value.value("content", nlohmann::json()).is_string())
         return value["content"].get<std::string>();
     }
     return {};
@@ -62,12 +62,12 @@ struct Surroundings {
     if (!config.contains("added_tokens_decoder") || !config["added_tokens_decoder"].is_object()) return {};
     for (const auto& item : config["added_tokens_decoder"].items()) {
       const std::string& key = item.key();
-      const Json& value = item.value();
+      const nlohmann::json& value = item.value();
       const bool digits = !key.empty() && key.size() <= 8 && key.find_first_not_of("0123456789") == key.npos;
-      if (!digits || !value.is_object() || !value.value("content", Json()).is_string()) continue;
+      if (!digits || !value.is_object() || !value.value("content", nlohmann::json()).is_string()) continue;
       const int64_t id = std::stoll(key);
       if (id > static_cast<int64_t>(kMaxTokenId)) continue;
-      const auto is = [&](const char* name) { return value.value(name, Json()) == true; };
+      const auto is = [&](const char* name) { return value.value(name, nlohmann::json()) == true; };
       tokens[id] = {static_cast<int32_t>(id),
                     value["content"].get<std::string>(),
                     is("special"),
@@ -80,7 +80,7 @@ struct Surroundings {
     return list;
   }
 
-  Json config, specials;
+  nlohmann::json config, specials;
   std::string chat_template;
 };
 

@@ -50,15 +50,6 @@ struct Training {
   void update(float lr) { step.gradient_norm(), step.update({lr, 0, 1, 1, 1, 0}); }
 };
 
-double difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double most = 0, scale = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    most = std::max(most, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-    scale = std::max(scale, std::fabs(static_cast<double>(b[i])));
-  }
-  return most / scale;
-}
-
 StepOptions with_losses(float balance, float z) {
   StepOptions o;
   o.balance_loss = balance, o.z_loss = z;
@@ -73,7 +64,7 @@ TEST(Mixture, RecomputedLayersHaveTheSameGradients) {
     EXPECT_EQ(a.loss, b.loss) << model;
     EXPECT_EQ(a.router.balance, b.router.balance) << model;
     EXPECT_EQ(a.router.z, b.router.z) << model;
-    EXPECT_LT(difference(again.gradients(), kept.gradients()), 1e-6) << model;
+    EXPECT_LT(testing::difference(again.gradients(), kept.gradients()), 1e-6) << model;
   }
 }
 
@@ -88,7 +79,7 @@ TEST(Mixture, MicroBatchesAddUp) {
   t.accumulate(1, false, 2);
   std::vector<float> sum(first.size());
   for (size_t i = 0; i < sum.size(); ++i) sum[i] = first[i] + second[i];
-  EXPECT_LT(difference(t.gradients(), sum), 1e-6);
+  EXPECT_LT(testing::difference(t.gradients(), sum), 1e-6);
 }
 
 TEST(Mixture, TheBalanceLossEvensExpertsOut) {

@@ -77,15 +77,6 @@ Groups tcp_groups(int size) {
   return groups;
 }
 
-double difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double most = 0, largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    most = std::max(most, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return most / largest;
-}
-
 TEST(DataParallel, EqualsOneRank) {
   const RankRun one = run_rank(small_run(), nullptr);
   ASSERT_EQ(one.error, "");
@@ -98,7 +89,7 @@ TEST(DataParallel, EqualsOneRank) {
       EXPECT_NEAR(*rank.result.validation_loss, *one.result.validation_loss,
                   2e-6 * *one.result.validation_loss);
     }
-    EXPECT_LT(difference(ran[0].weights, one.weights), 2e-6) << ranks;
+    EXPECT_LT(testing::difference(ran[0].weights, one.weights), 2e-6) << ranks;
     EXPECT_NEAR(*ran[0].result.lm_loss, *one.result.lm_loss, 2e-6 * *one.result.lm_loss);
     EXPECT_FALSE(ran[0].log.empty());
     EXPECT_EQ(ran[1].log, "");
@@ -155,7 +146,7 @@ TEST(DataParallel, TokensWeighTheSameOnEveryRank) {
   const RankRun one = run_rank(o, nullptr);
   const std::vector<RankRun> ran = run_ranks(o, 2);
   ASSERT_EQ(ran[0].error, "");
-  EXPECT_LT(difference(ran[0].weights, one.weights), 2e-6);
+  EXPECT_LT(testing::difference(ran[0].weights, one.weights), 2e-6);
 }
 
 TEST(DataParallel, ARankThatDiffersIsNamed) {

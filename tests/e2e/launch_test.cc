@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Words = std::vector<std::string>;
 
-const fs::path kGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/launch";
+const fs::path kLaunchGolden = FLAGSCALE_SOURCE_DIR "/tests/golden/launch";
 
 Json read(const fs::path& file) { return Json::parse(std::ifstream(file)); }
 
@@ -32,7 +32,7 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 
 // A golden configuration on the engine that it names.
 Words foreign(const std::string& config, const std::string& exp_dir, const Words& more) {
-  Words words{"run",      "--config-path", (kGolden / "conf").string(),    "--config-name", config,
+  Words words{"run",      "--config-path", (kLaunchGolden / "conf").string(), "--config-name", config,
               "--engine", "yaml",          "experiment.exp_dir=" + exp_dir};
   words.insert(words.end(), more.begin(), more.end());
   return words;
@@ -40,7 +40,8 @@ Words foreign(const std::string& config, const std::string& exp_dir, const Words
 
 Result dry_run(const Json& test, const std::string& folder) {
   Words words = foreign(test["config"], folder, {"--json", "action=dryrun"});
-  for (const auto& one : test["overrides"]) words.push_back(replaced(one, "<golden>", kGolden.string()));
+  for (const auto& one : test["overrides"])
+    words.push_back(replaced(one, "<golden>", kLaunchGolden.string()));
   return run(words, folder);
 }
 
@@ -58,7 +59,7 @@ std::pair<Words, std::multiset<Words>> groups(const Words& argv) {
 }
 
 TEST(Launch, OurOwnCases) {
-  const Json golden = read(kGolden / "cases.json");
+  const Json golden = read(kLaunchGolden / "cases.json");
   for (const Json& test : golden["commands"]) {
     SCOPED_TRACE(test["name"].get<std::string>());
     const TemporaryFolder folder;
@@ -270,7 +271,7 @@ TEST(Launch, WhereOurEngineLacksSomethingItSaysWhatElseThereIs) {
   EXPECT_NE(hosts.err.find("names 2 hosts: this engine takes another backend's layout on one; "),
             std::string::npos)
       << hosts.err;
-  const Result rl = run({"run", "--config-path", (kGolden / "conf").string(), "--config-name", "rl"});
+  const Result rl = run({"run", "--config-path", (kLaunchGolden / "conf").string(), "--config-name", "rl"});
   EXPECT_EQ(rl.code, 1);
   EXPECT_NE(rl.err.find("--engine yaml` starts verl"), std::string::npos) << rl.err;
 }
@@ -279,7 +280,7 @@ TEST(Launch, AsFlagScalesRunner) {
   const fs::path golden = FLAGSCALE_SOURCE_DIR "/../shared/flagscale/golden";
   if (!fs::exists(golden / "check_commands.py"))
     GTEST_SKIP() << "../shared is not here: only our own cases were tried";
-  const fs::path differences = kGolden / "differences.json";
+  const fs::path differences = kLaunchGolden / "differences.json";
   EXPECT_LE(read(differences).size(), 6u);
   const Result result = shell("python3 " + (golden / "check_commands.py").string() +
                               " " FLAGSCALE_PROGRAM " -v --differences " + differences.string());

@@ -250,12 +250,12 @@ TEST_F(Pipeline, Fp16WithoutBf16InstructionsIsFp32) {
 }
 
 TEST_F(Pipeline, RefusesWhatCannotBe) {
-  struct Case {
+  struct Refusal {
     std::vector<std::string> words;
     int code;
     std::string says;
   };
-  const std::vector<Case> cases = {
+  const std::vector<Refusal> cases = {
       {{"train", "nosuchmodel"}, 1, "nosuchmodel"},
       {training("bad", {"data_path=absent"}), 1, "absent"},
       {training("bad", {"train.model.nun_layers=3"}), 2, "num_layers"},
@@ -267,7 +267,7 @@ TEST_F(Pipeline, RefusesWhatCannotBe) {
       {{"checkpoint", "inspect", "tokenizer/tokenizer.json"}, 1, "tokenizer.json"},
       {{"data", "inspect", "absent"}, 1, "absent"},
   };
-  for (const Case& c : cases) {
+  for (const Refusal& c : cases) {
     const Result result = run(c.words, folder_);
     const std::string what = c.words[0] + " " + c.words.back();
     EXPECT_TRUE(result.code == 1 || result.code == 2) << what << " ended with " << result.code << "\n"

@@ -68,7 +68,7 @@ std::string folder_of(const Context& context, const std::string& path) {
   return folder.string();
 }
 
-void load(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
+void load_adapter(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   adapters_of(context);
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto) {
     const AdapterRequest request = load_fields().read(body);
@@ -88,7 +88,7 @@ void load(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
 }
 
 // Answered when the last request of the adapter has ended.
-void unload(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
+void unload_adapter(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   adapters_of(context);
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto) {
     const AdapterRequest request = unload_fields().read(body);
@@ -107,13 +107,13 @@ void unload(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
 
 const Registration<Endpoint> kLoadAdapter{"POST /v1/load_lora_adapter",
                                           {.summary = "load a LoRA adapter, with --enable-lora",
-                                           .handle = &load,
+                                           .handle = &load_adapter,
                                            .body_schema = [] { return load_fields().schema(); },
                                            .content_type = "text/plain",
                                            .refusals = {404}}};
 const Registration<Endpoint> kUnloadAdapter{"POST /v1/unload_lora_adapter",
                                             {.summary = "unload a LoRA adapter, with --enable-lora",
-                                             .handle = &unload,
+                                             .handle = &unload_adapter,
                                              .body_schema = [] { return unload_fields().schema(); },
                                              .content_type = "text/plain",
                                              .refusals = {404}}};

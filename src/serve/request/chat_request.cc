@@ -230,13 +230,13 @@ ChatRequest read_chat_request(const Json& body) {
     for (size_t i = 0; i < given.size(); ++i) tools.push_back(read_tool(given[i], i));
     for (const Tool& tool : tools) request.functions.push_back({tool.name, dump(tool.parameters)});
   }
-  using Choice = ChatRequest::ToolChoice;
+  using ToolChoice = ChatRequest::ToolChoice;
   if (tools.empty()) {
-    if (request.tool_choice == Choice::kRequired || request.tool_choice == Choice::kNamed)
+    if (request.tool_choice == ToolChoice::kRequired || request.tool_choice == ToolChoice::kNamed)
       refuse("tool_choice", "tool_choice needs tools");
-    request.tool_choice = Choice::kNone;
+    request.tool_choice = ToolChoice::kNone;
   }
-  if (request.tool_choice != Choice::kNone) {
+  if (request.tool_choice != ToolChoice::kNone) {
     Json schemas = Json::array();
     for (const Tool& tool : tools) schemas.push_back(tool.parameters);
     check_schema_cost("tools", schemas);
