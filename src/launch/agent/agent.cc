@@ -187,10 +187,13 @@ class Agent {
     send({.kind = Report::Kind::kGone});
   }
 
-  // The launcher has gone, or another one's signal says so: the tree goes too.
+  // The launcher has gone, or another one's signal says so: the tree goes too. Without its keeper nothing
+  // would end what this process leaves, so all is killed, and the launcher hears what it would hear of a
+  // killed agent.
   void leave() {
     if (std::exchange(leaving_, true)) return;
-    tree_.stop(Seconds(kOrphanGrace));
+    alone_ = getppid() != keeper_;
+    tree_.stop(Seconds(alone_ ? 0 : kOrphanGrace));
   }
 
   // -- what happens to the tree -------------------------------------------------------------------------
@@ -335,16 +338,18 @@ class Agent {
   }
 
   void send(Report report) {
+    if (alone_) return;
     report.attempt = order_.attempt;
     writer_.message(to_json(report));
   }
 
   const ProcessId own_ = process_id(getpid());
+  const int keeper_ = getppid();
   int in_;
   FrameReader reader_;
   FrameWriter writer_;
   int out_, signals_;
-  bool leaving_ = false;
+  bool leaving_ = false, alone_ = false;
 
   Order order_{.lost_after = 0};
   ProcessTree tree_;

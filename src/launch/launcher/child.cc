@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 
 namespace flagscale::launch {
 
@@ -179,7 +180,7 @@ Started start_child(const Command& command, const ChildFiles& files) {
 }
 
 std::vector<Finished> run_all(const std::vector<Command>& commands, std::chrono::milliseconds time,
-                              const std::filesystem::path& input) {
+                              const std::filesystem::path& input, OnInterrupt on_interrupt) {
   std::vector<Gathered> children;
   children.reserve(commands.size());
   for (const Command& command : commands) {
@@ -188,6 +189,7 @@ std::vector<Finished> run_all(const std::vector<Command>& commands, std::chrono:
   }
   const auto deadline = Clock::now() + time;
   while (true) {
+    if (on_interrupt == OnInterrupt::kEnd) throw_if_interrupted();
     std::vector<pollfd> fds;
     bool running = false;
     for (Gathered& child : children) {

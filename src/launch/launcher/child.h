@@ -30,10 +30,14 @@ struct Finished {
   std::string out, err;
 };
 
+// Whether Ctrl-C ends commands too: not those that change what others have, which would be left half done.
+enum class OnInterrupt { kWait, kEnd };
+
 // Runs commands side by side to their ends, each with the file `input`, or nothing, on its stdin. `time` ends
-// those that still run, by SIGKILL; zero: no limit.
+// those that still run, by SIGKILL; zero: no limit. Error{kInterrupted} where Ctrl-C has ended them.
 std::vector<Finished> run_all(const std::vector<Command>& commands, std::chrono::milliseconds time,
-                              const std::filesystem::path& input = {});
+                              const std::filesystem::path& input = {},
+                              OnInterrupt on_interrupt = OnInterrupt::kWait);
 
 std::vector<std::string> lines_of(const std::string& text);  // without their newlines
 

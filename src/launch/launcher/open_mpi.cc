@@ -38,7 +38,8 @@ class OpenMpiLauncher : public LinkedLauncher {
     for (const std::string& host : hosts)
       commands.push_back({mpirun(host, {"test", "-x", program_}), leave_to_be_root(), {}});
     std::string lines;
-    const auto answers = run_all(commands, 2 * options_.connect_time + std::chrono::seconds(20));
+    const auto answers =
+        run_all(commands, 2 * options_.connect_time + std::chrono::seconds(20), {}, OnInterrupt::kEnd);
     for (size_t i = 0; i < hosts.size(); ++i)
       if (answers[i].exit_code != 0) lines += (lines.empty() ? "" : "\n") + not_reached(hosts[i], answers[i]);
     if (!lines.empty()) throw Error(ErrorKind::kResource, lines);

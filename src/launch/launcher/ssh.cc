@@ -112,7 +112,7 @@ class SshLauncher : public LinkedLauncher {
                                    const std::filesystem::path& input = {}) {
     std::vector<Command> commands;
     for (const std::string& host : hosts) commands.push_back(on(host, words));
-    return run_all(commands, time, input);
+    return run_all(commands, time, input, OnInterrupt::kEnd);
   }
 
   std::string not_reached(const std::string& host, const std::vector<std::string>& err) const {

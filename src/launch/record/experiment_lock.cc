@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/agent/cgroup.h"
 #include "launch/record/run_record.h"
@@ -46,6 +47,7 @@ ExperimentLock::ExperimentLock(const fs::path& experiment, std::chrono::duration
   const auto end = LockClock::now() + patience;
   for (bool told = false; flock(file_, LOCK_EX | LOCK_NB) != 0; told = true) {
     try {
+      throw_if_interrupted();
       complain_if_it_runs(experiment);
       if (LockClock::now() >= end)
         fail(ErrorKind::kBusy, "the last run of {} has not ended yet, though its launcher has",
@@ -74,9 +76,10 @@ int end_leftovers(const fs::path& experiment) {
     if (rank.agent_host != run->host || runs(rank.agent)) continue;
     const Cgroup cgroup{rank.cgroup};
     cgroup.kill();
-    for (const ProcessId& process : descendants(rank.process.pid))
-      if (runs(rank.process)) ended += send_signal(process, SIGKILL);
-    ended += send_signal(rank.process, SIGKILL);
+    if (runs(rank.process)) {  // and is no zombie that nobody has waited for
+      for (const ProcessId& process : descendants(rank.process.pid)) ended += send_signal(process, SIGKILL);
+      ended += send_signal(rank.process, SIGKILL);
+    }
     cgroup.remove_soon();
   }
   return ended;

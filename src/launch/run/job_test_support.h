@@ -92,8 +92,10 @@ class RunningJobTest : public testing::Test {
     return outcome;
   }
 
-  // The same in a process of its own, which a test may signal; its output is in the file `launcher`.
-  pid_t launch(const Job& job, const RunOptions& options = quick()) {
+  // The same in a process of its own, which a test may signal; its output is in the file `launcher`. `before`
+  // runs there first.
+  pid_t launch(const Job& job, const RunOptions& options = quick(),
+               const std::function<void()>& before = nullptr) {
     const pid_t pid = fork();
     if (pid == 0) {
       setpgid(0, 0);
@@ -102,9 +104,11 @@ class RunningJobTest : public testing::Test {
       dup2(file, STDERR_FILENO);
       int code = 99;
       try {
+        if (before) before();
         code = run_job(job, options);
       } catch (const Error& error) {
         dprintf(STDERR_FILENO, "%s\n", error.what());
+        if (error.kind() == ErrorKind::kInterrupted) code = exit_code(error.kind());
       }
       _exit(code);
     }

@@ -2,6 +2,8 @@
 
 #include <sys/prctl.h>
 
+#include "base/interrupt.h"
+#include "launch/record/experiment_lock.h"
 #include "launch/record/run_status.h"
 #include "launch/run/control.h"
 #include "launch/run/job_test_support.h"
@@ -121,8 +123,10 @@ TEST_F(Ownership, AKilledKeeperLeavesNothing) {
   const auto below = descendants(launcher);
   ASSERT_FALSE(below.empty());
   EXPECT_TRUE(send_signal(below[0], SIGKILL));  // the agent's parent
-  EXPECT_NE(wait_for(launcher), 0);
-  EXPECT_TRUE(gone(members, 10));
+  EXPECT_EQ(wait_for(launcher), 1);
+  EXPECT_TRUE(gone(members, 1));
+  EXPECT_NE(file("launcher").find("its agent was killed by signal 9 (SIGKILL)"), std::string::npos)
+      << file("launcher");
 }
 
 TEST_F(Ownership, LauncherAndAgentsKilledTogetherAreTidiedUpByTheNextRun) {
@@ -191,6 +195,18 @@ TEST_F(Ownership, ASecondSignalDoesNotWait) {
   kill(launcher, SIGINT);
   EXPECT_EQ(wait_for(launcher), 130);
   EXPECT_FALSE(is_there(head));
+}
+
+TEST_F(Ownership, CtrlCBeforeTheStartStartsNothing) {
+  const auto early = [] { install_interrupt_handler(), raise(SIGINT); };
+  EXPECT_EQ(wait_for(launch(job({"touch started"}), quick(), early)), 130);
+
+  const ExperimentLock last_run(path("exp"), std::chrono::seconds(0));
+  const pid_t waiting = launch(job({"touch started"}), quick(), install_interrupt_handler);
+  ASSERT_TRUE(soon([&] { return file("launcher").find("waiting for") != std::string::npos; }));
+  kill(waiting, SIGINT);
+  EXPECT_EQ(wait_for(waiting), 130);
+  EXPECT_FALSE(std::filesystem::exists(path("started")));
 }
 
 TEST_F(Ownership, WhatIsDoneInOrderIsDone) {

@@ -1,6 +1,7 @@
 #include "launch/run/run_job.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/agent/agent.h"
 #include "launch/record/experiment_lock.h"
@@ -71,11 +73,12 @@ int run_to_the_end(const Job& job, const RunOptions& options, bool shown, std::f
   const ExperimentLock lock(job.experiment, std::chrono::duration<double>(kLastRunEnds));
   if (const int ended = end_leftovers(job.experiment); ended > 0)
     warn("{} processes of the last run of {} were still there: ended", ended, job.experiment.string());
+  const StopSignals signals;
+  throw_if_interrupted();  // before they were a file
   RunRecord record(job, options.origin);
   remember_experiment(job.experiment);
   OpenLink open_link = options.open_link;
   if (!open_link) open_link = [&](const NodeTask&) { return open_local_link(lock.file()); };
-  const StopSignals signals;
   try {
     Supervisor supervisor(job, options, record, open_link, shown);
     supervisor.on_running = std::move(on_running);
@@ -139,8 +142,15 @@ int detach(const Job& job, const RunOptions& options) {
   close(ends[1]);
   std::string news;
   char buffer[4096];
-  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;)
+  for (bool asked = false;;) {
+    pollfd ready{ends[0], POLLIN, 0};
+    poll(&ready, 1, -1);
+    if (interrupted() && !std::exchange(asked, true)) kill(child, SIGTERM);  // it has no terminal
+    if ((ready.revents & (POLLIN | POLLHUP)) == 0) continue;
+    const ssize_t got = read(ends[0], buffer, sizeof buffer);
+    if (got <= 0) break;
     news.append(buffer, static_cast<size_t>(got));
+  }
   close(ends[0]);
   if (news.starts_with('+')) return 0;
   if (news.size() < 2) fail(ErrorKind::kResource, "the launcher was killed before the job ran");
