@@ -24,8 +24,6 @@ const std::map<std::string, std::string> kLlamaCppNames{{"disable_uvicorn_access
                                                         {"ssl_keyfile", "ssl_key_file"},
                                                         {"ssl_certfile", "ssl_cert_file"},
                                                         {"rope_theta", "rope_freq_base"},
-                                                        {"served_model_name", "alias"},
-                                                        {"show_hidden_metrics_for_version", "metrics"},
                                                         {"max_num_seqs", "parallel"}};
 const std::map<std::string, std::string> kSglangNames{{"model", "model_path"},
                                                       {"seed", "random_seed"},
@@ -94,6 +92,18 @@ void rope_scaling(const Value& value, Node& out) {
   out.set({"rope_scale"}, factor->copy());
 }
 
+// vLLM takes several names, one word each; here they are one word.
+void alias(const Value& value, Node& out) {
+  std::string names;
+  for (const NodePtr& name : value.node->items) names += (names.empty() ? "" : ",") + python_str(*name);
+  out.set({"alias"}, Node::string(value.node->kind == Kind::kList ? names : value.text()));
+}
+
+// vLLM's value is true in FlagScale's files and a version in its own manual; here it is a flag alone.
+void metrics(const Value& value, Node& out) {
+  out.set({"metrics"}, Node::boolean(value.node->kind != Kind::kBool || value.node->flag));
+}
+
 // A folder is its first .gguf file, in the order of names, that of a split model's first part.
 void gguf_file(const Value& value, Node& out) {
   const fs::path path = value.text();
@@ -112,7 +122,8 @@ void gguf_file(const Value& value, Node& out) {
 const std::map<std::string, void (*)(const Value&, Node&)> kLlamaCppValues{
     {"max_model_len", &context_size}, {"uvicorn_log_level", &log_verbosity},
     {"kv_cache_dtype", &cache_types}, {"reasoning_parser", &reasoning_format},
-    {"rope_scaling", &rope_scaling},  {"model", &gguf_file}};
+    {"rope_scaling", &rope_scaling},  {"model", &gguf_file},
+    {"served_model_name", &alias},    {"show_hidden_metrics_for_version", &metrics}};
 
 }  // namespace
 

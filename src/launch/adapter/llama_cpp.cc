@@ -18,17 +18,34 @@ using config::NodePtr;
 // vLLM's words for which llama-server has neither the same nor another: it would stop at them.
 const std::set<std::string> kVllmOnly{"tensor_parallel_size",
                                       "pipeline_parallel_size",
+                                      "data_parallel_size",
+                                      "enable_expert_parallel",
                                       "gpu_memory_utilization",
                                       "dtype",
                                       "quantization",
+                                      "load_format",
                                       "trust_remote_code",
                                       "enforce_eager",
                                       "enable_chunked_prefill",
                                       "enable_prefix_caching",
+                                      "no_enable_chunked_prefill",
                                       "no_enable_prefix_caching",
                                       "swap_space",
+                                      "cpu_offload_gb",
                                       "block_size",
-                                      "max_num_batched_tokens"};
+                                      "max_num_batched_tokens",
+                                      "limit_mm_per_prompt",
+                                      "compilation_config",
+                                      "distributed_executor_backend",
+                                      "disable_custom_all_reduce",
+                                      "disable_log_requests",
+                                      "disable_log_stats",
+                                      "tokenizer",
+                                      "tokenizer_mode",
+                                      "generation_config",
+                                      "hf_overrides",
+                                      "enable_auto_tool_choice",
+                                      "tool_call_parser"};
 
 // LLAMA_SERVER, the build in FlagScale's checkout, or the one in PATH.
 std::string program(const Experiment& e) {
