@@ -37,6 +37,8 @@ echo "-- manifests against Kubernetes' schemas, and JobSet's and LeaderWorkerSet
 mapfile -t sets < <(! command -v go >/dev/null || GOPATH=$scratch/go GOFLAGS=-modcacherw \
   go mod download -json sigs.k8s.io/jobset@v0.8.0 sigs.k8s.io/lws@v0.6.2 | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 "$python" "$here/kubernetes_check.py" "$here/../golden/kubernetes" "${sets[@]}"
+echo "-- llama.cpp's own server under our launcher"
+"$here/llama_server.sh" "$program" "$model"
 echo "-- the chat page in Chromium"
 "$python" "$here/browser.py" "$base_url/" "$OPENAI_API_KEY"
 echo "-- schemathesis on /openapi.json"
