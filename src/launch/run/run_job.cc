@@ -81,8 +81,7 @@ int run_to_the_end(const Job& job, const RunOptions& options, bool shown, std::f
   if (!open_link) open_link = [&](const NodeTask&) { return open_local_link(lock.file()); };
   try {
     Supervisor supervisor(job, options, record, open_link, shown);
-    supervisor.on_running = std::move(on_running);
-    return supervisor.run(signals.file());
+    return supervisor.run(signals.file(), std::move(on_running));
   } catch (const Error& error) {
     record.culprit(error.what());
     record.finish(RunState::kFailed, exit_code(error.kind()));
