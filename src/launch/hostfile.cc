@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <sstream>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -17,6 +18,7 @@ namespace flagscale::launch {
 namespace {
 
 constexpr int kMostSlots = 1 << 16;
+constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors write it
 
 struct Line {
   const std::string& file;
@@ -41,10 +43,23 @@ int read_slots(const std::string& word, const Line& at) {
   return slots;
 }
 
+// A name goes into commands and file names.
+void check_name(const std::string& name, const Line& at) {
+  const auto fits = [](unsigned char c) {
+    return std::isalnum(c) || c >= 0x80 ||
+           std::string_view("._-:@%[]").find(static_cast<char>(c)) != std::string_view::npos;
+  };
+  if (name[0] == '-' || name[0] == '.' || !std::all_of(name.begin(), name.end(), fits))
+    fail(ErrorKind::kConfig,
+         "{}: '{}' is no name of a host: write NAME slots=N, for instance `worker0 slots=8`", at.text(),
+         name);
+}
+
 Host read_host(const std::vector<std::string>& words, const Line& at) {
   if (words.size() < 2 || !words[1].starts_with("slots="))
     fail(ErrorKind::kConfig, "{}: '{}' is no host: write NAME slots=N, for instance `{} slots=8 type=A100`",
          at.text(), fmt::join(words, " "), words[0].find('=') == std::string::npos ? words[0] : "worker0");
+  check_name(words[0], at);
   Host host{words[0], read_slots(words[1], at), ""};
   size_t read = 2;
   if (words.size() > read && words[read].starts_with("type=")) host.type = words[read++].substr(5);
@@ -78,7 +93,11 @@ std::string hostfile_text(const std::string& path) {
   if (std::filesystem::is_directory(status))
     fail(ErrorKind::kNotFound, "the hostfile {} is a folder: give a file (a line a host, `NAME slots=N`)",
          path);
+  if (!std::filesystem::is_regular_file(status))  // a pipe that nobody writes to would be waited for
+    fail(ErrorKind::kNotFound,
+         "the hostfile {} is no regular file: give one with a line a host, `NAME slots=N`", path);
   std::string text = config::read_text_file(path);
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' ' && !std::isspace(c); }))
     fail(ErrorKind::kConfig, "{} is no text: a hostfile has a line a host, `NAME slots=N`", path);
   return text;

@@ -2,6 +2,7 @@
 #include "launch/hostfile.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
@@ -99,6 +100,31 @@ TEST_F(Hostfile, RefusesAnEmptyFile) {
 TEST_F(Hostfile, RefusesWhatIsNoText) {
   EXPECT_EQ(refusal(std::string("a\0b slots=1\n", 12)),
             "hosts is no text: a hostfile has a line a host, `NAME slots=N`");
+}
+
+TEST_F(Hostfile, AByteOrderMarkIsPassedOver) {
+  EXPECT_EQ(read("\xef\xbb\xbf# mine\na slots=1\n")[0].name, "a");
+  EXPECT_EQ(read("\xef\xbb\xbflocalhost slots=1\n")[0].name, "localhost");
+}
+
+TEST_F(Hostfile, RefusesWhatIsNoNameOfAHost) {
+  for (const char* name : {"../../x", "a;b", "-oProxyCommand=x", "a/b", "$(x)", ".."})
+    EXPECT_EQ(refusal(std::string(name) + " slots=1\n"),
+              "hosts:1: '" + std::string(name) +
+                  "' is no name of a host: write NAME slots=N, for instance `worker0 slots=8`");
+  for (const char* name : {"node-1.cluster", "me@10.0.0.1", "fe80::1%eth0", "[::1]", "a_b"})
+    EXPECT_EQ(read(std::string(name) + " slots=1\n")[0].name, name);
+}
+
+TEST_F(Hostfile, APipeIsNotWaitedFor) {
+  const std::string pipe = folder_.path + "/pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  try {
+    read_hostfile(pipe);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("is no regular file"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(Hostfile, RefusesTypesOnSomeHostsOnly) {
