@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "engine/dense_weights.h"
+#include "engine/team_worth.h"
 #include "engine/weight_cache.h"
 #include "op/argmax/argmax.h"
 #include "op/elementwise/elementwise.h"
@@ -92,6 +93,7 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
          gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available));
   arena_.bind(*allocator_, options_.device);
   load_model(weights);
+  use_ = weight_use(*decoder_);
 }
 
 Runner::~Runner() = default;
@@ -240,9 +242,14 @@ Runner::Results Runner::trace(Program& program, Attention& attention) const {
 
 void Runner::run(std::span<const StepChunk> chunks) {
   num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = longest_chunk_ = longest_context_ = 0;
+  attended_ = 0;
   host(inputs_.cu_seqlens)[0] = 0;
   for (const StepChunk& chunk : chunks) place_chunk(chunk);
-  if (!on_gpu()) return program_.run(team_);
+  if (!on_gpu()) {
+    const bool team =
+        worth_a_team({num_tokens_, num_rows_, attended_}, use_, config_, program_.num_launches());
+    return program_.run(team ? team_ : alone_);
+  }
   // A power of two, so that few graphs serve all lengths.
   longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),
                               inputs_.block_tables.dim(1) * op::kPageTokens);
@@ -274,6 +281,7 @@ void Runner::place_chunk(const StepChunk& chunk) {
   host(inputs_.cu_seqlens)[++num_sequences_] = static_cast<int32_t>(num_tokens_);
   longest_chunk_ = std::max(longest_chunk_, num_tokens_ - before);
   longest_context_ = std::max<int64_t>(longest_context_, position);
+  attended_ += (num_tokens_ - before) * position;
 }
 
 void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {

@@ -112,7 +112,8 @@ class Runner {
 
   RunnerOptions options_;
   model::DecoderConfig config_;
-  Team team_;
+  Team team_, alone_{1};
+  WeightUse use_;
   const bool spares_a_core_;
   nn::Partition partition_;
   std::unique_ptr<model::Decoder> decoder_;
@@ -128,6 +129,7 @@ class Runner {
   const int32_t* host_largest_ = nullptr;
   int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0, num_sequences_ = 0, longest_chunk_ = 0,
           longest_context_ = 0;    // live counts, read by kernels
+  int64_t attended_ = 0;           // by all tokens of the step
   std::unique_ptr<GpuSteps> gpu_;  // null: on the CPU
   std::jthread keeping_;  // writes the packed weights for the next start, which this one need not wait for
 };
