@@ -24,19 +24,25 @@ Service::~Service() {
   thread_.join();
 }
 
-void Service::refuse_when_full() const {
-  if (draining_ || stopping_) fail(ErrorKind::kBusy, "the server is stopping and takes no new requests");
-  if (unstarted_ + static_cast<int64_t>(submitted_.size()) >= options_.max_waiting)
-    fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
+bool Service::full() const {
+  return unstarted_ + static_cast<int64_t>(submitted_.size()) >= options_.max_waiting;
 }
 
-void Service::check_room() const {
+void Service::refuse_when_full() const {
+  if (draining_ || stopping_) fail(ErrorKind::kBusy, "the server is stopping and takes no new requests");
+  if (full()) fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
+}
+
+bool Service::has_room() const {
   const std::lock_guard lock(mutex_);
-  refuse_when_full();
+  return !full();
 }
 
 uint64_t Service::submit(Request request, Sink sink) {
-  check_room();  // before the work of preparing, and again when it is done
+  {
+    const std::lock_guard lock(mutex_);
+    refuse_when_full();  // before the work of preparing, and again when it is done
+  }
   auto job = engine_->prepare(std::move(request), std::move(sink));
   std::unique_lock lock(mutex_);
   refuse_when_full();

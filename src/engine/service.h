@@ -31,8 +31,8 @@ class Service {
   // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or
   // drain() was called. A grammar is compiled here, on the caller's thread.
   uint64_t submit(Request request, Sink sink);
-  // Throws the same kBusy, for who would rather know it before making a request.
-  void check_room() const;
+  // Whether fewer than max_waiting wait, for who would rather know it before making a request.
+  bool has_room() const;
 
   // The sink gets nothing after this returns, but for one event that may be under way on the engine's thread.
   // Unknown and ended ids are fine.
@@ -55,7 +55,8 @@ class Service {
   bool take_work(bool busy);
   bool step();
   void publish();
-  void refuse_when_full() const;  // mutex_ is held
+  bool full() const;              // mutex_ is held
+  void refuse_when_full() const;  // as well
 
   std::unique_ptr<Engine> engine_;
   const ServiceOptions options_;

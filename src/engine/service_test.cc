@@ -109,7 +109,9 @@ TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
     gate.wait();  // the engine's thread stands still
   });
   started.get_future().wait();
+  EXPECT_TRUE(service.has_room());
   for (Waiter& waiter : waiters) service.submit(request_of(2), waiter.sink());
+  EXPECT_FALSE(service.has_room());
   try {
     service.submit(request_of(2), [](const Event&) {});
     FAIL() << "a third one may not wait beside them";

@@ -18,6 +18,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kGlance{100};
+// Requests that are due within it go out together: a wake for each of thousands a second is time that a
+// server on the same cores lacks.
+constexpr std::chrono::milliseconds kTogether{1};
 
 double processor_seconds() {
   rusage usage{};
@@ -46,7 +49,8 @@ class Driver {
       const size_t due = due_from(next);
       if (due > next) client_.post([this, next, due] { arrive(next, due); });
       next = due;
-      std::this_thread::sleep_until(std::min(Clock::now() + kGlance, time_of(next)));
+      const auto now = Clock::now();
+      std::this_thread::sleep_until(std::min(now + kGlance, std::max(now + kTogether, time_of(next))));
       if (count_ < records_.size()) result.interrupted = !called_lately() && !tick(count_);
     }
     finish(result);

@@ -48,6 +48,11 @@ net::Response error_response(int status, const std::string& message, const std::
   return response;
 }
 
+net::Response busy_response(int64_t most) {
+  return error_response(429, fmt::format("{} requests wait already: try again later", most), {},
+                        "rate_limit_exceeded");
+}
+
 net::Response current_error() {
   try {
     throw;

@@ -36,6 +36,9 @@ std::string error_json(int status, const std::string& message, const std::string
 net::Response error_response(int status, const std::string& message, const std::string& param = {},
                              const std::string& code = {});
 
+// 429: `most` requests wait.
+net::Response busy_response(int64_t most);
+
 // Inside a catch block: the answer to the current exception. What is our fault says no more than that.
 net::Response current_error();
 

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "engine/service.h"
+#include "serve/api_error.h"
 #include "serve/metrics.h"
 #include "serve/served_model.h"
 #include "serve/service_config.h"
@@ -16,6 +17,8 @@ struct Context {
   const ServedModel& model;
   engine::Service& service;
   WorkPool& workers;
+  // To a request for which there is no room.
+  const net::Response busy = busy_response(config.max_queued_requests);
   Metrics metrics = {};
   std::atomic<bool> draining{false};
 };

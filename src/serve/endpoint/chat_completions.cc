@@ -123,7 +123,7 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
 }
 
 void chat(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
-  context.service.check_room();  // a refusal costs no reading of the request
+  if (refuse_busy(context, exchange)) return;
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto arrival) {
     Generation::start(context, exchange, plan(context, read_chat_request(body)), arrival);
   });

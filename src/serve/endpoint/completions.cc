@@ -9,7 +9,7 @@ namespace flagscale::serve {
 namespace {
 
 void completions(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
-  context.service.check_room();  // a refusal costs no reading of the request
+  if (refuse_busy(context, exchange)) return;
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto arrival) {
     const CompletionRequest request = read_completion_request(body);
     const std::string name = check_model(context, request.model);

@@ -32,6 +32,12 @@ void with_json_body(Context& context, const std::shared_ptr<net::Exchange>& exch
   if (!taken) throw ApiError(429, "too many requests wait", {}, "rate_limit_exceeded");
 }
 
+bool refuse_busy(const Context& context, const std::shared_ptr<net::Exchange>& exchange) {
+  if (context.service.has_room()) return false;
+  exchange->respond(context.busy);
+  return true;
+}
+
 std::string check_model(const Context& context, const std::string& name) {
   if (name.empty()) return context.model.names[0];
   const std::string adapter = adapter_of(context, name);

@@ -41,6 +41,10 @@ void with_json_body(
     Context& context, const std::shared_ptr<net::Exchange>& exchange,
     std::function<void(const Json& body, std::chrono::steady_clock::time_point arrival)> work);
 
+// Answers 429 where there is no room. Thousands of such a second may come: the request is not read, nothing
+// is thrown, and the answer was made before.
+bool refuse_busy(const Context& context, const std::shared_ptr<net::Exchange>& exchange);
+
 // The name to answer with: the model's, or a LoRA adapter's. Throws ApiError 404 for one that is not served
 // here.
 std::string check_model(const Context& context, const std::string& name);
