@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include "op/lora/adapted_linear.h"
 #include "op/lora/lora.h"
 #include "op/matmul/matmul.h"
 #include "op/packed_linear/unpacked_linear.h"
@@ -14,7 +15,25 @@ Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
   return op::packed_linear(context, x, packed, bias);
 }
 
+// Whether base and adapter are one product.
+bool Linear::is_one_product(const Tensor& x, DType out) const {
+  if (!lora_ || lora_->slots.defined() || out != x.dtype()) return false;
+  const bool trains = !weight_->packed.defined() || weight_->unpacked;
+  const auto& parts = lora_->parts;
+  return trains && (lora_->a.defined() || parts.size() == 1) && std::ssize(parts) <= op::kMostAdditions &&
+         parts[0].training.on_host && parts[0].training.dropout == 0;
+}
+
 Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
+  if (is_one_product(x, out.value_or(x.dtype()))) {
+    Tensor y;
+    lora_->for_targets(
+        [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
+          y = op::adapted_linear(context, x, weight_->value, weight_->packed, bias_ ? bias_->value : Tensor(),
+                                 a, targets, training);
+        });
+    return y;
+  }
   const Tensor y = product(context, x, out.value_or(x.dtype()));
   if (!lora_) return y;
   if (!lora_->slots.defined())

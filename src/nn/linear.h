@@ -26,6 +26,7 @@ class Linear {
 
  private:
   Tensor product(Context& context, const Tensor& x, DType out) const;
+  bool is_one_product(const Tensor& x, DType out) const;
 
   Parameter* weight_;
   Parameter* bias_;

@@ -201,7 +201,8 @@ void Adapter::add_targets(nn::Lora& lora, const std::vector<Chosen>& chosen) {
                      spec_.dropout_after,
                      seed_,
                      op::random_stream("lora_dropout", part.module),
-                     rows_};
+                     rows_,
+                     false};
     targets_.push_back({&lora, lora.parts.size(), &a, &add_b(one)});
     lora.parts.push_back(std::move(part));
   }
@@ -213,7 +214,7 @@ const std::vector<std::string>& Adapter::copies(const std::string& name) const {
   return it == copies_.end() ? kNone : it->second;
 }
 
-void Adapter::connect(bool dropout) {
+void Adapter::connect(bool dropout, bool on_host) {
   for (const Target& target : targets_) {
     nn::LoraPart& part = target.lora->parts[target.part];
     if (spec_.dropout == 0)
@@ -222,6 +223,7 @@ void Adapter::connect(bool dropout) {
       part.a = target.a->value;
     part.b = target.b->value;
     part.training.dropout = dropout ? static_cast<float>(spec_.dropout) : 0.f;
+    part.training.on_host = on_host;
   }
 }
 

@@ -48,8 +48,9 @@ class Adapter {
   // The A of a fused product belongs to several projections and is saved for each: the further names.
   const std::vector<std::string>& copies(const std::string& name) const;
 
-  // Gives the decoder's linears the parameters' values, which exist now. dropout: while training.
-  void connect(bool dropout);
+  // Gives the decoder's linears the parameters' values, which exist now. dropout: while training. on_host:
+  // the CPU trains it.
+  void connect(bool dropout, bool on_host);
 
   const LoraSpec& spec() const { return spec_; }
   // PEFT's adapter_config.json.

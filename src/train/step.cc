@@ -130,7 +130,7 @@ void TrainStep::trace_micro_batch() {
   Tape tape = op::make_tape();
   for (size_t i = 0; i < trained_.size(); ++i)
     tape.watch(trained_[i]->value, piece(grads_, i, trained_[i]->shape), &accumulate_);
-  if (adapter_) adapter_->connect(true);
+  if (adapter_) adapter_->connect(true, on_host());
   Tracer tracer(micro_);
   Context context{tracer, &tape};
   if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
@@ -165,7 +165,7 @@ void TrainStep::find_ready() {
 }
 
 void TrainStep::trace_evaluation() {
-  if (adapter_) adapter_->connect(false);
+  if (adapter_) adapter_->connect(false, on_host());
   Tracer tracer(evaluation_);
   Context context{tracer, nullptr};
   evaluation_loss_ = forward(context, nullptr, {});

@@ -43,6 +43,7 @@ struct LoraTraining {
   bool dropout_after = false;  // of what is added
   uint64_t seed = 0, stream = 0;
   const DropoutRows* rows = nullptr;  // where dropout > 0
+  bool on_host = false;               // products of adapted_linear.h may do it
 };
 
 // A projection's B, and its first column of y.

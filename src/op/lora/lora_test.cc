@@ -3,8 +3,11 @@
 #include "base/error.h"
 #include "op/expert_rows/expert_rows.h"
 #include "op/grouped_matmul/grouped_matmul.h"
+#include "op/lora/adapted_linear.h"
 #include "op/matmul/matmul.h"
 #include "op/op_testing.h"
+#include "op/packed_linear/packed_weight_test_support.h"
+#include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::op {
 namespace {
@@ -227,6 +230,88 @@ TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
   };
   const testing::Result alone = testing::run(frozen, {in[2], in[3]}, Isa::kScalar);
   for (size_t i = 0; i < 2; ++i) EXPECT_EQ(testing::relative_error(alone.grads[i], whole.grads[i + 2]), 0);
+}
+
+// Two additions, with columns between them that have none, and where a tile has both.
+struct OneProduct {
+  int64_t rows, in, out, rank, first, second;  // of the targets' columns
+  int64_t width = 7;                           // of the first target
+  std::vector<Tensor> inputs() const {         // x, W, A, B, B
+    return {random_tensor({rows, in}, 1), random_tensor({out, in}, 2), random_tensor({2 * rank, in}, 3),
+            random_tensor({width, rank}, 4), random_tensor({out - second, rank}, 5)};
+  }
+  testing::Function adapted() const {
+    return [this](Context& c, const std::vector<Tensor>& v) {
+      return adapted_linear(c, v[0], v[1], {}, {}, v[2], {{v[3], first}, {v[4], second}}, {1.5f});
+    };
+  }
+  testing::Function apart() const {
+    return [this](Context& c, const std::vector<Tensor>& v) {
+      const Tensor y = linear(c, v[0], v[1], {});
+      train_lora(c, v[0], v[2], {{v[3], first}, {v[4], second}}, {1.5f}, y);
+      return y;
+    };
+  }
+};
+
+TEST(AdaptedLinear, Gradients) {
+  testing::expect_gradients(OneProduct{9, 21, 29, 3, 2, 9}.adapted(),
+                            OneProduct{9, 21, 29, 3, 2, 9}.inputs());
+}
+
+// Sizes on both sides of the tiles' and blocks', odd ranks among pairs.
+TEST_P(TrainLoraSets, OneProductIsBaseAndAdapterApart) {
+  if (GetParam() == Isa::kCuda) GTEST_SKIP() << "a GPU multiplies base and adapter apart";
+  for (const OneProduct& p : {OneProduct{9, 21, 29, 3, 2, 9}, OneProduct{45, 70, 131, 8, 0, 64, 64},
+                              OneProduct{33, 1600, 97, 13, 0, 7}, OneProduct{1, 40, 70, 1, 30, 50},
+                              OneProduct{70, 24, 1700, 20, 5, 100, 90}}) {
+    testing::expect_agrees(GetParam(), p.adapted(), p.inputs());
+    const testing::Result one = testing::run(p.adapted(), p.inputs(), Isa::kScalar),
+                          two = testing::run(p.apart(), p.inputs(), Isa::kScalar);
+    EXPECT_LT(testing::relative_error(one.output, two.output), 1e-12);
+    for (size_t i = 0; i < 5; ++i) EXPECT_LT(testing::relative_error(one.grads[i], two.grads[i]), 1e-12) << i;
+  }
+}
+
+// In pieces of a packed base, which an addition's columns straddle.
+TEST_P(TrainLoraSets, OneProductOverAPackedBase) {
+  if (GetParam() == Isa::kCuda) GTEST_SKIP() << "a GPU multiplies base and adapter apart";
+  const OneProduct p{17, 96, 1000, 5, 3, 760, 300};
+  const Packed base(p.out, p.in, Packing::kInt8);
+  const Tensor bias = random_tensor({p.out}, 8);
+  std::vector<Tensor> in = p.inputs();
+  const auto run = [&](bool one, DType dtype, Isa isa) {
+    std::vector<Tensor> inputs;
+    for (const size_t i : {0, 2, 3, 4}) inputs.push_back(testing::converted(in[i], dtype));
+    const Tensor typed = testing::converted(bias, dtype);
+    return testing::run(
+        [&](Context& c, const std::vector<Tensor>& v) {
+          const std::vector<LoraTarget> targets{{v[2], p.first}, {v[3], p.second}};
+          if (one) return adapted_linear(c, v[0], {}, base.packed, typed, v[1], targets, {1.5f});
+          const Tensor y = unpacked_linear(c, v[0], base.packed, typed, dtype);
+          train_lora(c, v[0], v[1], targets, {1.5f}, y);
+          return y;
+        },
+        inputs, isa);
+  };
+  const testing::Result want = run(false, DType::kF64, Isa::kScalar);
+  for (const auto& [dtype, tolerance] : {std::pair{DType::kF32, 1e-5}, {DType::kBF16, 3e-2}}) {
+    const testing::Result got = run(true, dtype, GetParam());
+    EXPECT_LT(testing::relative_error(got.output, want.output), tolerance);
+    for (size_t i = 0; i < 4; ++i) EXPECT_LT(testing::relative_error(got.grads[i], want.grads[i]), tolerance);
+  }
+}
+
+TEST(AdaptedLinear, ShapesThatDoNotFitAreNamed) {
+  const OneProduct p{9, 21, 29, 3, 2, 9};
+  std::vector<Tensor> in = p.inputs();
+  in[4] = random_tensor({21, 3}, 5);
+  EXPECT_THROW(testing::run(p.adapted(), in, Isa::kScalar), Error);  // beyond the product's columns
+  in = p.inputs();
+  in[0] = random_tensor({9, 20}, 1);
+  EXPECT_THROW(testing::run(p.adapted(), in, Isa::kScalar), Error);
+  const OneProduct overlapping{9, 21, 29, 3, 2, 8};
+  EXPECT_THROW(testing::run(overlapping.adapted(), overlapping.inputs(), Isa::kScalar), Error);
 }
 
 }  // namespace

@@ -47,10 +47,12 @@ struct Grid {
   int64_t units, depth;               // of k, and of its blocks
   int64_t strip_rows, group_columns;  // multiples of the tile's
   int64_t strips, groups;
+  int64_t tail;     // units that a tail may add to a panel
   bool keeps_sums;  // a bf16 result in several blocks: its fp32 sums wait beside it
 
   // most_tasks: of this product where several share a launch.
-  Grid(const MatmulArgs& args, bool capacity, double most_tasks = kMostTasks) {
+  Grid(const MatmulArgs& args, bool capacity, double most_tasks = kMostTasks, int64_t tail_units = 0)
+      : tail(tail_units) {
     const int64_t rows = capacity ? args.a.dims[0] : args.a.rows();
     m = args.trans_a ? args.a.dims[1] : rows;
     k = args.trans_a ? rows : args.a.dims[1];
@@ -71,7 +73,7 @@ struct Grid {
     const int64_t strip = cut(row_tiles, strips_wanted, kStripRows / kRows);
     strips = divide_up(row_tiles, strip);
     strip_rows = strip * kRows;
-    const int64_t tile_bytes = depth * kColumns * static_cast<int64_t>(sizeof(typename V::Scalar));
+    const int64_t tile_bytes = (depth + tail) * kColumns * static_cast<int64_t>(sizeof(typename V::Scalar));
     const int64_t group =
         cut(column_tiles, tasks / static_cast<double>(most(1, strips)), kGroupBytes / most(1, tile_bytes));
     groups = divide_up(column_tiles, group);
@@ -117,12 +119,18 @@ template <class V, class C>
   for (int64_t i = 0; i < rows; ++i) put_row<V>(tile + i * Tile<V>::kColumns, c + i * stride, columns, store);
 }
 
-template <class V, class T>
+// What a task adds to the end of each sum: nothing.
+struct AddsNothing {
+  static constexpr bool kAdds = false;
+};
+
+template <class V, class T, class Addition = AddsNothing>
 class Task {
  public:
   using S = typename V::Scalar;
-  Task(const MatmulArgs& args, const Grid<V, T>& grid, int64_t index, S* scratch)
+  Task(const MatmulArgs& args, const Grid<V, T>& grid, int64_t index, S* scratch, Addition addition = {})
       : args_(args),
+        addition_(addition),
         g_(grid),
         a_{args.a.ptr<const T>(), args.a.row_stride(), !args.trans_a, g_.k, g_.m},
         b_{args.b.ptr<const T>(), args.b.row_stride(), args.trans_b, g_.k, g_.n},
@@ -148,16 +156,28 @@ class Task {
   // units: of k in this block; packed, they are rounded up.
   void block(int64_t u, int64_t units) {
     const int64_t depth = divide_up(units, V::kLanes) * V::kLanes;
-    for (int64_t c = column_; c < column_end_; c += kColumns)
-      pack_by_unit<V, T, kColumns>(b_, c, u, units, panels_ + (c - column_) * depth);
+    const int64_t pitch = depth + g_.tail;
+    const bool last = u + units >= g_.units;
+    for (int64_t c = column_; c < column_end_; c += kColumns) {
+      S* const panel = panels_ + (c - column_) * pitch;
+      pack_by_unit<V, T, kColumns>(b_, c, u, units, panel);
+      if constexpr (Addition::kAdds)
+        if (last) addition_.template pack<kColumns>(c, panel + depth * kColumns);
+    }
     for (int64_t r = row_; r < row_end_; r += kRows) {
       const int64_t rows = least(kRows, row_end_ - r);
       const Rows<S> a = rows_of_a(r, rows, u, units);
       for (int64_t c = column_; c < column_end_; c += kColumns) {
         alignas(64) S tile[kRows * kColumns];
         prefetch(r, c, rows, u, units);
-        multiply_rows<V, T>(rows, a, panels_ + (c - column_) * depth, units, tile);
-        put(tile, r, c, rows, least(kColumns, column_end_ - c), u == 0, u + units >= g_.units);
+        const S* const panel = panels_ + (c - column_) * pitch;
+        if constexpr (Addition::kAdds)
+          multiply_rows<V, T>(
+              rows, a, panel, units, tile,
+              addition_.tail(r, rows_packed(rows), c, kColumns, panel + depth * kColumns, last));
+        else
+          multiply_rows<V, T>(rows, a, panel, units, tile);
+        put(tile, r, c, rows, least(kColumns, column_end_ - c), u == 0, last);
       }
     }
   }
@@ -225,6 +245,7 @@ class Task {
   }
 
   const MatmulArgs& args_;
+  [[no_unique_address]] Addition addition_;
   const Grid<V, T>& g_;
   Source<T> a_, b_;
   const bool in_place_;

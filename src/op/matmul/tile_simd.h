@@ -2,6 +2,8 @@
 // The register tile of matrix products: some rows of a, where they lie or packed, times a packed panel of b.
 // For *_cpu.cc.
 
+#include <type_traits>
+
 #include "op/matmul/panels_simd.h"
 
 namespace flagscale::op::FLAGSCALE_ISA {
@@ -56,55 +58,68 @@ struct Across {
   void next() { p += step; }
 };
 
-// tile[kRows][kColumns] = rows of a times a panel of b.
-template <class V, class T, class A, int kRows>
+// A further product whose sum goes on where the first ends: few units of other rows, along k.
+template <class S>
+struct Tail {
+  Rows<S> rows;
+  const S* b;
+  int64_t depth;
+};
+struct NoTail {};
+
+// tile[kRows][kColumns] = rows of a times a panel of b, and the tail's.
+template <class V, class T, class A, int kRows, class More>
 [[gnu::noinline]] static void multiply(const Rows<typename V::Scalar>& rows, const typename V::Scalar* b,
-                                       int64_t depth, typename V::Scalar* tile) {
+                                       int64_t depth, typename V::Scalar* tile, const More& tail) {
+  using S = typename V::Scalar;
   constexpr int kVectors = Tile<V>::kVectors;
   V sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) sum[i][j] = V::zero();
-  A a(rows);
-  for (const auto* const end = b + depth * Tile<V>::kColumns; b < end; a.next(), b += Tile<V>::kColumns) {
-    V right[kVectors];
+  const auto add = [&](auto a, const S* p, int64_t units) __attribute__((always_inline)) {
+    for (const auto* const end = p + units * Tile<V>::kColumns; p < end; a.next(), p += Tile<V>::kColumns) {
+      V right[kVectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) right[j] = V::load(b + j * V::kLanes);
+      for (int j = 0; j < kVectors; ++j) right[j] = V::load(p + j * V::kLanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const V left = V::set(a[i]);
+      for (int i = 0; i < kRows; ++i) {
+        const V left = V::set(a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = Units<V, T>::multiply_add(left, right[j], sum[i][j]);
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = Units<V, T>::multiply_add(left, right[j], sum[i][j]);
+      }
     }
-  }
+  };
+  add(A(rows), b, depth);
+  if constexpr (!std::is_same_v<More, NoTail>) add(Along<S, kRows>(tail.rows), tail.b, tail.depth);
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) sum[i][j].store(tile + i * Tile<V>::kColumns + j * V::kLanes);
 }
 
-template <class V, class T, int kRows>
+template <class V, class T, int kRows, class More>
 static void multiply_in_order(const Rows<typename V::Scalar>& a, const typename V::Scalar* b, int64_t depth,
-                              typename V::Scalar* tile) {
+                              typename V::Scalar* tile, const More& tail) {
   using S = typename V::Scalar;
   if (a.unit_step == 0)
-    multiply<V, T, Along<S, kRows>, kRows>(a, b, depth, tile);
+    multiply<V, T, Along<S, kRows>, kRows>(a, b, depth, tile, tail);
   else
-    multiply<V, T, Across<S>, kRows>(a, b, depth, tile);
+    multiply<V, T, Across<S>, kRows>(a, b, depth, tile, tail);
 }
 
 // The smallest tile that holds `count` rows.
-template <class V, class T>
+template <class V, class T, class More = NoTail>
 static void multiply_rows(int64_t count, const Rows<typename V::Scalar>& a, const typename V::Scalar* b,
-                          int64_t depth, typename V::Scalar* tile) {
+                          int64_t depth, typename V::Scalar* tile, const More& tail = {}) {
   constexpr int kRows = Tile<V>::kRows;
-  if (count == 1) return multiply_in_order<V, T, 1>(a, b, depth, tile);
-  if (count <= 4 && kRows > 4) return multiply_in_order<V, T, 4>(a, b, depth, tile);
+  if (count == 1) return multiply_in_order<V, T, 1>(a, b, depth, tile, tail);
+  if (count <= 4 && kRows > 4) return multiply_in_order<V, T, 4>(a, b, depth, tile, tail);
   if constexpr (kRows > 8) {
-    if (count <= 8) return multiply_in_order<V, T, 8>(a, b, depth, tile);
+    if (count <= 8) return multiply_in_order<V, T, 8>(a, b, depth, tile, tail);
   }
-  multiply_in_order<V, T, kRows>(a, b, depth, tile);
+  multiply_in_order<V, T, kRows>(a, b, depth, tile, tail);
 }
 
 }  // namespace flagscale::op::FLAGSCALE_ISA

@@ -44,15 +44,15 @@ void for_pieces(Recorder& r, const PackedWeight& weight, DType dtype, Body&& bod
     }
 }
 
-// dx (+)= the sum over all pieces; product(part of dy, piece, sum, accumulate) adds one's. Sums of bf16
-// gradients wait in fp32.
+// dx (+)= the sum over all pieces; product(part of dy, piece, sum, accumulate, first output) adds one's. Sums
+// of bf16 gradients wait in fp32.
 template <class Product>
 void add_up(Recorder& r, const Tensor& dy, const PackedWeight& weight, const Tensor& dx, bool adds,
             Product&& product) {
   const bool narrow = dx.dtype() == DType::kBF16;
   const Tensor sum = narrow ? r.empty(dx.shape(), DType::kF32, dx.live()) : dx;
   for_pieces(r, weight, dy.dtype(), [&](const Tensor& piece, int64_t at) {
-    product(dy.columns(at, piece.dim(1)), piece, sum, at == 0 && !adds ? &kOverwrite : nullptr);
+    product(dy.columns(at, piece.dim(1)), piece, sum, at == 0 && !adds ? &kOverwrite : nullptr, at);
   });
   if (narrow) r.launch(kCast, {sum, dx}, {0, 1.5 * static_cast<double>(sum.bytes())});
 }
@@ -83,20 +83,22 @@ void check_shapes(const Tensor& x, const PackedWeight& weight, const Tensor& bia
 }  // namespace
 
 void launch_unpacked(Recorder& r, const Tensor& x, const PackedWeight& weight, const Tensor& bias,
-                     const Tensor& y) {
+                     const Tensor& y, const PieceProduct& product) {
   for_pieces(r, weight, x.dtype(), [&](const Tensor& piece, int64_t at) {
     MatmulArgs args{x, piece, y.columns(at, piece.dim(1)), {}, false, false, nullptr, {}};
     if (bias.defined()) args.bias = bias.rows(at, piece.dim(1));
-    launch_matmul(r, args);
+    product ? product(r, args, at) : launch_matmul(r, args);
   });
 }
 
 void launch_unpacked_gradient(Recorder& r, const Tensor& dy, const PackedWeight& weight, const Tensor& dx,
-                              bool adds) {
-  add_up(r, dy, weight, dx, adds,
-         [&](const Tensor& part, const Tensor& piece, const Tensor& sum, const int64_t* accumulate) {
-           launch_matmul(r, {part, piece, {}, sum, false, true, accumulate, {}});
-         });
+                              bool adds, const PieceProduct& product) {
+  add_up(
+      r, dy, weight, dx, adds,
+      [&](const Tensor& part, const Tensor& piece, const Tensor& sum, const int64_t* accumulate, int64_t at) {
+        const MatmulArgs args{part, piece, {}, sum, false, true, accumulate, {}};
+        product ? product(r, args, at) : launch_matmul(r, args);
+      });
 }
 
 Tensor unpacked_linear(Context& c, const Tensor& x, const PackedWeight& weight, const Tensor& bias,
@@ -130,9 +132,8 @@ Tensor unpacked_grouped(Context& c, const Tensor& x, const Tensor& counts, const
     Recorder& r = b.recorder;
     give_sum(b, x, [&](const Tensor& dx, bool adds) {
       add_up(r, b.grad(0), weight, dx, adds,
-             [&](const Tensor& part, const Tensor& piece, const Tensor& sum, const int64_t* accumulate) {
-               launch_grouped(r, {part, piece, counts, {}, {}, true, accumulate, sum});
-             });
+             [&](const Tensor& part, const Tensor& piece, const Tensor& sum, const int64_t* accumulate,
+                 int64_t) { launch_grouped(r, {part, piece, counts, {}, {}, true, accumulate, sum}); });
     });
   });
   return y;

@@ -4,9 +4,11 @@
 // gradient for its input, products run as fast as dense ones, and no dense copy of a whole weight exists. The
 // values are those of the format in fp32, to the bit, rounded where the piece is bf16.
 
+#include <functional>
 #include <tuple>
 
 #include "autograd/context.h"
+#include "op/matmul/matmul.h"
 #include "op/packed_linear/packed_linear.h"
 
 namespace flagscale::op {
@@ -29,10 +31,12 @@ Tensor unpacked_linear(Context& context, const Tensor& x, const PackedWeight& we
                        DType out);
 
 // Its two halves, for who forms gradients itself: y = x W^T + bias; dx = dy W, or dx += dy W in fp32.
+// product: launches that of a piece, whose first output is `first` of the weight's.
+using PieceProduct = std::function<void(Recorder&, const MatmulArgs&, int64_t first)>;
 void launch_unpacked(Recorder& recorder, const Tensor& x, const PackedWeight& weight, const Tensor& bias,
-                     const Tensor& y);
+                     const Tensor& y, const PieceProduct& product = {});
 void launch_unpacked_gradient(Recorder& recorder, const Tensor& dy, const PackedWeight& weight,
-                              const Tensor& dx, bool adds = false);
+                              const Tensor& dx, bool adds = false, const PieceProduct& product = {});
 
 // Each row times the weight of its group, as op::grouped_linear: x [tokens, top_k, in] sorted by group,
 // counts [groups] int32 -> [tokens, top_k, out]. A piece has rows of all groups.
