@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -28,8 +29,11 @@ class LoraParity : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<TrainStep> step(DType dtype, DeviceKind device, Allocator& allocator) const {
     StepOptions options = options_for(dtype, 4, 32);
     options.device = device;
-    options.lora = GetParam() == "llama3" ? LoraSpec{{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"}
-                                          : LoraSpec{{"q_proj", "v_proj"}, 3, 6, 0, false, "kaiming", "zero"};
+    static const std::map<std::string, LoraSpec> kAdapters{
+        {"llama3", {{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"}},
+        {"qwen2", {{"k_proj", "v_proj", "gate_proj"}, 5, 10, 0, false, "kaiming", "zero"}},
+        {"qwen3_tied", {{"q_proj", "v_proj"}, 3, 6, 0, false, "kaiming", "zero"}}};
+    options.lora = kAdapters.at(GetParam());
     auto step = std::make_unique<TrainStep>(config_of(GetParam()), options);
     planned_ = step->bytes();
     step->allocate(allocator);
@@ -99,7 +103,7 @@ TEST_P(LoraParity, TwentyStepsOnAGpuEqualPefts) {
   expect_pefts_steps(DeviceKind::kCuda);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LoraParity, ::testing::Values("llama3", "qwen3_tied"),
+INSTANTIATE_TEST_SUITE_P(Models, LoraParity, ::testing::Values("llama3", "qwen2", "qwen3_tied"),
                          [](const auto& test) { return test.param; });
 
 // Adapters of every expert: PEFT's loss and gradient (make_expert_lora.py).

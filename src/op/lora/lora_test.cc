@@ -236,18 +236,20 @@ TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
 struct OneProduct {
   int64_t rows, in, out, rank, first, second;  // of the targets' columns
   int64_t width = 7;                           // of the first target
-  std::vector<Tensor> inputs() const {         // x, W, A, B, B
+  Tensor bias() const { return random_tensor({out}, 6); }
+  std::vector<Tensor> inputs() const {  // x, W, A, B, B
     return {random_tensor({rows, in}, 1), random_tensor({out, in}, 2), random_tensor({2 * rank, in}, 3),
             random_tensor({width, rank}, 4), random_tensor({out - second, rank}, 5)};
   }
   testing::Function adapted() const {
     return [this](Context& c, const std::vector<Tensor>& v) {
-      return adapted_linear(c, v[0], v[1], {}, {}, v[2], {{v[3], first}, {v[4], second}}, {1.5f});
+      return adapted_linear(c, v[0], v[1], {}, testing::converted(bias(), v[0].dtype()), v[2],
+                            {{v[3], first}, {v[4], second}}, {1.5f});
     };
   }
   testing::Function apart() const {
     return [this](Context& c, const std::vector<Tensor>& v) {
-      const Tensor y = linear(c, v[0], v[1], {});
+      const Tensor y = linear(c, v[0], v[1], bias());
       train_lora(c, v[0], v[2], {{v[3], first}, {v[4], second}}, {1.5f}, y);
       return y;
     };

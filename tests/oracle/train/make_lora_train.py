@@ -23,6 +23,7 @@ from reference_adamw import train
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CONFIGS = {
     "llama3": LoraConfig(r=4, lora_alpha=8, target_modules=ALL, task_type="CAUSAL_LM"),
+    "qwen2": LoraConfig(r=5, lora_alpha=10, target_modules=["k_proj", "v_proj", "gate_proj"], task_type="CAUSAL_LM"),
     "qwen3_tied": LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
 }
 SETTINGS = RUN | {"lr": 1e-2, "min_lr": 1e-3}
