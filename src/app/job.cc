@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "launch/adapter.h"
 #include "launch/job_files.h"
+#include "launch/record/run_status.h"
 
 namespace flagscale {
 namespace {
@@ -18,7 +19,6 @@ void print_plan(const launch::Job& job, bool json) {
     fmt::print("# {} on {}{}, in {}\n{}\n", job.engine, task.host.name,
                job.container.empty() ? "" : ", container " + job.container, task.command.directory.string(),
                shell_text(task.command));
-  info("written: {}", (job.log / "scripts").string());
 }
 
 }  // namespace
@@ -41,8 +41,12 @@ void run_foreign(const launch::Experiment& experiment, const std::string& engine
     fail(ErrorKind::kInvalidArgument,
          "--json prints a foreign engine's commands: it goes with action=dryrun");
   const launch::Job job = launch::make_job(experiment, engine);
-  write_job_files(job);
   print_plan(job, json);
+  if (const auto run = launch::last_run(job.experiment); run && !is_over(run->state))
+    return warn("{} is {}: its scripts and resolved configuration stay as they are", job.name,
+                launch::name(run->state));
+  write_job_files(job);
+  info("written: {}", (job.log / "scripts").string());
 }
 
 }  // namespace flagscale

@@ -42,18 +42,22 @@ std::vector<std::string> own_words(const LaunchRequest& request) {
 // How long nodes of a cloud may come up after one another: images are large.
 constexpr std::chrono::minutes kCloudComesUp{30};
 
+// Where a hang is to be a restart and nobody says how often.
+constexpr int kRestartsOfHangs = 3;
+
 // What runs as it is: one rank, or a training's.
-launch::Job native_job(const LaunchRequest& request) {
+launch::Job native_job(const LaunchRequest& request, bool ranks) {
   launch::Job job = launch::job_of(request.experiment, "native");
-  job.max_restarts = static_cast<int>(request.experiment.number("experiment.runner.max_restarts", 0));
-  if (has_ranks(request.experiment)) {
+  if (ranks) {
     const auto elastic =
         launch::elastic_hosts(request.experiment);  // all of them, until it is known who is there
     job.nodes = rank_tasks(elastic ? launch::placement_on(request.experiment, elastic->list)
                                    : launch::placement_of(request.experiment),
                            own_words(request), job.log);
+    job.meeting_port = launch::given_port(request.experiment);
     return job;
   }
+  if (job.task == "serve") job.port = launch::service_port(request.experiment);
   job.container.clear();  // as without a launcher, one process of this program runs where it was started
   launch::NodeTask& node = job.nodes.emplace_back();
   node.host.name = "localhost";
@@ -90,34 +94,39 @@ bool is_here(const std::vector<launch::Host>& hosts) {
   return std::all_of(hosts.begin(), hosts.end(), [](const launch::Host& host) { return host.is_here(); });
 }
 
-// A server would find it out when its weights have been read.
-void require_port(const launch::Job& job) {
+// A server would find it out when its weights have been read; ranks would take a stranger for one of them.
+void require_port(const launch::Job& job, int port, const char* key) {
   const launch::NodeTask& first = job.nodes.front();
-  if (job.port == 0 || first.rank > 0 || !first.host.is_here() || !job.container.empty()) return;
-  if (!launch::answers(fmt::format("127.0.0.1:{}", job.port))) return;
+  if (port == 0 || first.rank > 0 || !first.host.is_here() || !job.container.empty()) return;
+  if (!launch::answers(fmt::format("127.0.0.1:{}", port))) return;
   const auto run = launch::last_run(job.experiment);
   if (!run || is_over(run->state))  // else it is this job's own, which is told below
-    fail(ErrorKind::kBusy, "port {} is taken on this machine: another one is experiment.runner.deploy.port=N",
-         job.port);
+    fail(ErrorKind::kBusy, "port {} is taken on this machine (`ss -ltnp` shows by whom): another one is {}=N",
+         port, key);
 }
 
-[[noreturn]] void start(const LaunchRequest& request, launch::Job job) {
+[[noreturn]] void start(const LaunchRequest& request, launch::Job job, bool ranks) {
   job.experiment = record_of(request.experiment);
-  require_port(job);
+  require_port(job, job.port, "experiment.runner.deploy.port");
+  require_port(job, job.meeting_port, "experiment.runner.master_port");
   if (!job.waits_for.empty()) launch::wait_for_host(job.waits_for, kCloudComesUp);
   launch::RunOptions options = launch::read_run_options(request.composed, own_words(request));
   options.detach = request.detach;
-  if (job.engine == "native" && has_ranks(request.experiment))
+  if (options.on_hang == launch::OnHang::kRestart &&
+      !request.experiment.value("experiment.runner.max_restarts"))
+    job.max_restarts = kRestartsOfHangs;
+  if (ranks)
     options.elastic = elastic_ranks(request.composed, request.experiment, own_words(request), job.log);
-  std::unique_ptr<launch::Launcher> launcher;
   if (!is_here(options.elastic ? options.elastic->hosts : hosts_of(job)) || !job.container.empty()) {
     const launch::LauncherOptions how =
         launch::read_launcher_options(*request.experiment.map("experiment.runner"));
-    launcher = launch::make_launcher(how.type, how);
-    reach_hosts(*launcher, job, options.elastic);
-    options.open_link = [&](const launch::NodeTask& task) { return launcher->open(task); };
-    options.explain_link = [&](const launch::NodeTask& task, int code) {
-      return launcher->explain(task, code);
+    options.reach = [&, how](launch::RunOptions& its) {
+      const std::shared_ptr<launch::Launcher> launcher = launch::make_launcher(how.type, how);
+      reach_hosts(*launcher, job, its.elastic);
+      its.open_link = [launcher](const launch::NodeTask& task) { return launcher->open(task); };
+      its.explain_link = [launcher](const launch::NodeTask& task, int code) {
+        return launcher->explain(task, code);
+      };
     };
   }
   const int code = launch::run_job(job, options);
@@ -127,11 +136,15 @@ void require_port(const launch::Job& job) {
   throw ExitCode{code};
 }
 
-bool wants_launcher(const LaunchRequest& request) {
-  // One of several that another launcher has started: that one starts them again, all together.
-  if (const auto rank = launch::rank_from_environment(); rank && rank->world_size > 1) return false;
+// One of several, which that other launcher starts again, all together.
+bool has_another_launcher() {
+  const auto rank = launch::rank_from_environment();
+  return rank && rank->world_size > 1;
+}
+
+bool wants_launcher(const LaunchRequest& request, bool ranks) {
   return request.detach || request.composed.value("experiment.runner.max_restarts") ||
-         request.composed.value("experiment.supervision") || has_ranks(request.experiment);
+         request.composed.value("experiment.supervision") || ranks;
 }
 
 }  // namespace
@@ -157,13 +170,14 @@ bool run_launched(const LaunchRequest& request) {
   }
   const bool foreign = request.engine != "native";
   if (foreign && request.json) return false;  // its commands, which a dry run prints
-  if (!foreign && !wants_launcher(request)) return false;
-  if (!foreign) start(request, native_job(request));
+  if (!foreign && has_another_launcher()) return false;
+  const bool ranks = !foreign && has_ranks(request.experiment);
+  if (!foreign && !wants_launcher(request, ranks)) return false;
+  if (!foreign) start(request, native_job(request, ranks), ranks);
   const launch::Job job = launch::make_job(request.experiment, request.engine);
   for (const launch::NodeTask& node : job.nodes)
     if (node.host.is_here() && job.container.empty()) check_script(node.command);
-  write_job_files(job);
-  start(request, job);
+  start(request, job, false);
 }
 
 }  // namespace flagscale

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "launch/runner_keys.h"
 
 namespace flagscale::launch {
 namespace {
@@ -90,6 +91,7 @@ Job job_of(const Experiment& e, const std::string& engine) {
   job.before_start = e.text("experiment.cmds.before_start");
   job.after_stop = e.text("experiment.cmds.after_stop");
   job.ssh_port = static_cast<int>(e.number("experiment.runner.ssh_port", 22, 1));
+  job.max_restarts = static_cast<int>(e.number("experiment.runner.max_restarts", 0));
   job.folders = {job.log, job.log / "pids"};
   return job;
 }
@@ -97,6 +99,7 @@ Job job_of(const Experiment& e, const std::string& engine) {
 Job make_job(const Experiment& e, const std::string& engine) {
   Job job = job_of(e, adapter_name(e, engine));
   Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e, devices_here()), job);
+  if (!job.mends_itself) check_runner_keys(*e.map("experiment.runner"));
   return job;
 }
 

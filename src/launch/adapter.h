@@ -31,7 +31,8 @@ std::string engine_of(const Experiment& experiment, const std::string& given);
 // Error{kInvalidArgument} with the names there are, Error{kUnsupported} when it does not run this task.
 std::string adapter_name(const Experiment& experiment, const std::string& wanted);
 
-// An experiment's job without nodes: name, task, log, cmds and ssh_port, whatever engine runs it.
+// An experiment's job without nodes: name, task, log, cmds, ssh_port and max_restarts, whatever engine runs
+// it.
 Job job_of(const Experiment& experiment, const std::string& engine);
 
 // What a foreign engine would be started as. Nothing is written.

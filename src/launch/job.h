@@ -53,7 +53,10 @@ struct Job {
   std::string waits_for;  // HOST:PORT of another node that has to answer before this one starts
   int ssh_port = 22;
   int max_restarts = 0;
-  int port = 0;                                // where a service answers; 0: it is none, or does not say
+  bool mends_itself = false;  // its commands start ranks that fail again, up to max_restarts: what they end
+                              // with is final, what becomes of them is not
+  int port = 0;               // where a service answers; 0: it is none, or does not say
+  int meeting_port = 0;       // where its ranks meet on the first host, if the configuration says so
   std::vector<std::filesystem::path> folders;  // made on every host before its command starts
   std::vector<JobFile> files;
   std::vector<NodeTask> nodes;  // by rank

@@ -41,9 +41,14 @@ void write_file(const fs::path& path, const std::string& text) {
   if (error)
     fail(ErrorKind::kResource, "cannot make the folder {}: {}", path.parent_path().string(), error.message());
   errno = 0;
-  std::ofstream out(path, std::ios::binary);
+  fs::path partial = path;
+  partial += ".partial";  // whoever reads the last one has it whole
+  std::ofstream out(partial, std::ios::binary);
   out << text << std::flush;
-  if (!out) fail(ErrorKind::kResource, "cannot write {}: {}", path.string(), std::strerror(errno));
+  if (!out) fail(ErrorKind::kResource, "cannot write {}: {}", partial.string(), std::strerror(errno));
+  out.close();
+  fs::rename(partial, path, error);
+  if (error) fail(ErrorKind::kResource, "cannot write {}: {}", path.string(), error.message());
 }
 
 }  // namespace

@@ -163,11 +163,7 @@ void set_meeting(const Experiment& e, std::string master, Placement& placement) 
     warn(
         "the nodes meet at 'localhost', where the others do not find it: name the first host by its address, "
         "or give experiment.runner.master_addr");
-  if (e.value(kRunner + "master_port"))
-    placement.port = static_cast<int>(e.number(kRunner + "master_port", 0, 1));
-  if (placement.port > 65535)
-    fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(kRunner + "master_port"),
-         placement.port);
+  if (const int given = given_port(e)) placement.port = given;
   if (placement.port == 0) placement.port = free_port();
 }
 
@@ -206,6 +202,21 @@ int free_port() {
   if (file >= 0) close(file);
   if (!bound) fail(ErrorKind::kResource, "this machine has no free port: give experiment.runner.master_port");
   return ntohs(address.sin_port);
+}
+
+int given_port(const Experiment& e) {
+  const std::string path = kRunner + "master_port";
+  const int64_t port = e.value(path) ? e.number(path, 0, 1) : 0;
+  if (port > 65535) fail(ErrorKind::kConfig, "{} is {}, expected a port up to 65535", e.place(path), port);
+  return static_cast<int>(port);
+}
+
+int service_port(const Experiment& e) {
+  int64_t port = 8000;
+  if (const NodePtr first = e.value("serve[0].engine_args.port"); first && first->kind == Kind::kInt)
+    port = first->number;
+  port = e.number(kRunner + "deploy.port", port, 1);
+  return static_cast<int>(e.number(kRunner + "cli_args.port", port, 1));
 }
 
 Placement placement_on(const Experiment& e, const std::vector<Host>& hosts, const DevicesIfAny& devices) {

@@ -65,4 +65,11 @@ Placement placement_on(const Experiment& experiment, const std::vector<Host>& ho
 // A port that is free on this machine now.
 int free_port();
 
+// experiment.runner.master_port, where ranks meet on the first host; 0 where it is not said.
+int given_port(const Experiment& experiment);
+
+// Where a service answers, as FlagScale has it: cli_args.port, deploy.port, the first entry's
+// engine_args.port, 8000.
+int service_port(const Experiment& experiment);
+
 }  // namespace flagscale::launch

@@ -155,8 +155,7 @@ class AsioListener final : public Listener {
     if (error)
       fail(ErrorKind::kResource, "cannot listen on {}:{}: {}{}", options.host, endpoint.port(),
            error.message(),
-           error == asio::error::address_in_use ? "; choose another with --port, or stop what listens there"
-                                                : "");
+           error == asio::error::address_in_use ? "; choose another port, or stop what listens there" : "");
     acceptors_.push_back(std::move(acceptor));
   }
   void accept(tcp::acceptor& acceptor) {

@@ -1,6 +1,10 @@
 // What `flagscale run --engine yaml action=dryrun --json` prints: on our own cases, and on FlagScale's
 // examples beside what its runner writes.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -9,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+#include <tuple>
 
 #include "base/temporary_folder_test_support.h"
 #include "tests/e2e/program.h"
@@ -131,6 +136,69 @@ TEST(Launch, AForeignEngineRunsInTheForeground) {
       << refused.err;
 }
 
+// Someone else's.
+struct ListeningPort {
+  ListeningPort() {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(bind(file, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(listen(file, 8), 0);
+    getsockname(file, reinterpret_cast<sockaddr*>(&address), &size);
+    number = ntohs(address.sin_port);
+  }
+  ~ListeningPort() { close(file); }
+  int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int number = 0;
+};
+
+// Said before anything starts, in one line, whoever would have found it out and in whatever way.
+TEST(Launch, APortThatIsTakenIsOneClearLine) {
+  const TemporaryFolder folder;
+  const ListeningPort taken;
+  const std::string port = std::to_string(taken.number);
+  for (const char* engine : {"torchrun", "vllm", "python"})
+    folder.put(std::string("bin/") + engine, "#!/bin/bash\ntouch " + folder.path + "/started\n");
+  for (const auto& file : fs::directory_iterator(folder.path + "/bin"))
+    fs::permissions(file.path(), fs::perms::owner_all);
+  folder.put("script.py", "");
+  const std::string head = "experiment:\n  exp_name: taken\n  exp_dir: out\n  task: ";
+  folder.put("conf/serve.yaml",
+             head +
+                 "{type: serve}\nserve: [{serve_id: vllm_model, engine: vllm, engine_args: "
+                 "{model: /m, port: " +
+                 port + "}}]\n");
+  folder.put("conf/train.yaml", head +
+                                    "{type: train, backend: megatron, entrypoint: script.py}\n  runner: "
+                                    "{nproc_per_node: 2, master_port: " +
+                                    port + "}\ntrain: {system: {}, model: {num_layers: 2}, data: {}}\n");
+  folder.put("conf/native.yaml",
+             head + "{type: train, backend: native}\n  runner: {nproc_per_node: 2, master_port: " + port +
+                 "}\ntrain: {system: {}, model: {num_layers: 2}, data: {}}\n");
+  const Setting setting{folder.path,
+                        {"PATH=" + folder.path + "/bin:" + std::getenv("PATH"),
+                         "FLAGSCALE_ROOT=" + folder.path, "XDG_STATE_HOME=" + folder.path + "/state"}};
+  for (const auto& [name, more, key] :
+       {std::tuple<const char*, Words, const char*>{"serve", {"--engine", "vllm"}, "deploy"},
+        {"serve", {"--engine", "vllm", "--detach"}, "deploy"},
+        {"serve", {"--detach"}, "deploy"},
+        {"train", {"--engine", "yaml"}, "master"},
+        {"native", {}, "master"},
+        {"native", {"--detach"}, "master"}}) {
+    Words words{"run", "--config-path", folder.path + "/conf", "--config-name", name};
+    words.insert(words.end(), more.begin(), more.end());
+    const Result refused = run(words, setting);
+    EXPECT_EQ(refused.code, 1) << name;
+    EXPECT_EQ(refused.err,
+              "flagscale: error: port " + port +
+                  " is taken on this machine (`ss -ltnp` shows by whom): another one is experiment.runner." +
+                  key + (key == std::string("deploy") ? ".port=N\n" : "_port=N\n"))
+        << name;
+  }
+  EXPECT_FALSE(fs::exists(folder.path + "/started"));
+}
+
 // FlagScale's table of tasks, runners and actions, in which several end in a Python exception.
 TEST(Launch, EveryTaskKnowsEveryAction) {
   const TemporaryFolder folder;
@@ -183,6 +251,13 @@ TEST(Launch, EveryTaskKnowsEveryAction) {
       EXPECT_NE(tuned.err.find("action is 'auto_tune': tuning is not there yet"), std::string::npos)
           << tuned.err;
     }
+  const Result mine =  // a key of one's own is one where an interpolation reads it
+      run({"run", "--config-path", folder.path + "/conf", "--config-name", "train", "--engine", "yaml",
+           "experiment.exp_dir=" + folder.path + "/mine", "action=dryrun", "+experiment.my_layers=4",
+           "train.model.num_layers=${experiment.my_layers}"},
+          setting);
+  EXPECT_EQ(mine.code, 0) << mine.err;
+  EXPECT_NE(mine.out.find("--num-layers 4"), std::string::npos) << mine.out;
   const Result odd =
       run({"run", "--config-path", folder.path + "/conf", "--config-name", "train", "action=rnu"});
   EXPECT_NE(odd.code, 0);
@@ -190,6 +265,8 @@ TEST(Launch, EveryTaskKnowsEveryAction) {
   for (const auto& [override, said] :
        {std::pair{"+experiment.runer=1",
                   "experiment.runer is no key of an experiment; did you mean 'runner'?"},
+        {"+experiment.my_layers=4", "experiment.my_layers is no key of an experiment"},
+        {"+experiment.runner.hostfil=x", "did you mean 'hostfile'?"},
         {"+experiment.runner.type=shs",
          "experiment.runner.type is 'shs', expected one of local, openmpi, slurm, ssh, "
          "kubernetes, cloud; did you mean 'ssh'?"}}) {

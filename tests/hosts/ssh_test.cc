@@ -33,6 +33,27 @@ TEST_F(OnSsh, TwoHostsTrainAsOne) {
   for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(together[i], alone[i], 2e-6 * alone[i]);
 }
 
+// The process that reached the hosts leaves, and the one that follows them keeps its connections.
+TEST_F(OnSsh, ATrainingInTheBackgroundGoesOn) {
+  if (launch::sshd_program().empty()) GTEST_SKIP() << "there is no sshd here (openssh-server)";
+  const launch::TestSshd sshd;
+  write("hosts", "127.0.0.1 slots=1\nlocalhost slots=1\n");
+  const auto words = [&](const std::string& last) {
+    return training("behind", {"train.model.train_iters=100", "train.model.global_batch_size=4",
+                               "train.model.micro_batch_size=2", "++experiment.runner.hostfile=hosts",
+                               "++experiment.runner.ssh_port=" + std::to_string(sshd.port),
+                               "++experiment.runner.ssh_arguments=[-F," + sshd.config + "]", last});
+  };
+  const auto said = must(words("--detach"));
+  EXPECT_NE((said.out + said.err).find("runs in the background"), std::string::npos) << said.err;
+  std::string state;
+  for (int i = 0; i < 600 && (state.empty() || state.find("aquila running") == 0); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    state = must(words("action=query")).out;
+  }
+  EXPECT_EQ(state.find("aquila completed"), 0u) << state;
+}
+
 // Hosts at 127.0.0.1, 127.0.0.2 and here; the second one breaks down on the way.
 TEST_F(OnSsh, ATrainingGoesOnWithoutAHostThatIsLost) {
   if (launch::sshd_program().empty()) GTEST_SKIP() << "there is no sshd here (openssh-server)";

@@ -54,6 +54,26 @@ TEST_F(Engines, VllmOverHostsIsARayCluster) {
             (Words{"ray", "start", "--address=a:6380", "--num-gpus=8", "--block"}));
 }
 
+TEST_F(Engines, RestartsAndPortsAreTheLaunchers) {
+  const Job made = job({"+experiment.runner.max_restarts=2", "+experiment.runner.master_port=6380"}, "vllm");
+  EXPECT_EQ(made.max_restarts, 2);
+  EXPECT_FALSE(made.mends_itself);
+  EXPECT_EQ(made.meeting_port, 0) << "one host's vLLM meets nobody";
+  EXPECT_EQ(job({"+experiment.runner.master_port=6380"}, "sglang").meeting_port, 6380);
+}
+
+TEST_F(Engines, WhatOnlyFlagScalesRouterDoesIsRefused) {
+  for (const char* engine : {"vllm", "sglang", "llama_cpp"})
+    EXPECT_NE(refusal({"++experiment.runner.deploy.prefill_decode_disaggregation=true"}, engine)
+                  .find("FlagScale's router does that, which --engine yaml starts"),
+              std::string::npos);
+}
+
+TEST_F(Engines, AMisspeltKeyOfTheRunnerIsRefused) {
+  EXPECT_NE(refusal({"+experiment.runner.hostfil=x"}, "vllm").find("did you mean 'hostfile'?"),
+            std::string::npos);
+}
+
 // As real parsers take them (tests/foreign/engine_arguments.py).
 TEST_F(Engines, WordsThatHaveChangedOrAreOthers) {
   EXPECT_EQ(value(argv({"+serve.0.engine_args.limit_mm_per_prompt='image=8,video=1'"}, "vllm"),

@@ -138,6 +138,11 @@ ServeEntry engine_entry(const Experiment& e, const Placement& placement) {
   if (!script.empty())
     fail(ErrorKind::kUnsupported, "{} is {}, a server of its own: --engine yaml starts it",
          e.place("experiment.task.entrypoint"), script);
+  const std::string split = "experiment.runner.deploy.prefill_decode_disaggregation";
+  if (e.flag(split))
+    fail(ErrorKind::kUnsupported,
+         "{} is true: FlagScale's router does that, which --engine yaml starts; false serves by one",
+         e.place(split));
   return served_entry(serve_section(e, placement));
 }
 

@@ -80,6 +80,7 @@ std::vector<std::string> command_of(const Experiment& e, const ServeEntry& entry
 void fill(const Experiment& e, const Placement& placement, Job& job) {
   const ServeEntry entry = engine_entry(e, placement);
   job.port = entry.port;
+  job.meeting_port = given_port(e);
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, "", {});
     task.command.argv = command_of(e, entry, placement, place);

@@ -8,7 +8,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/nearest.h"
+#include "launch/adapter/communication.h"
+#include "launch/runner_keys.h"
 
 namespace flagscale::launch {
 namespace {
@@ -18,78 +19,6 @@ using config::Kind;
 using config::Node;
 using config::NodePtr;
 using Names = std::vector<std::string>;
-
-// Keys of experiment.runner that are the launcher's; the others are torchrun's own options, passed on.
-const Names kRunnerKeys{"type",
-                        "backend",
-                        "per_node_task",
-                        "hostfile",
-                        "ssh_port",
-                        "master_addr",
-                        "master_port",
-                        "no_shared_fs",
-                        "archive",
-                        "ssh_arguments",
-                        "connect_timeout",
-                        "lost_timeout",
-                        "elastic_wait",
-                        "mpi_arguments",
-                        "slurm",
-                        "kubernetes",
-                        "enable_monitoring",
-                        "hang_detection_timeout",
-                        "docker",
-                        "deploy",
-                        "cli_args",
-                        "device_type",
-                        "enable_gpu_health_check",
-                        "ray_port",
-                        "runtime_env",
-                        "ray_dashboard_port",
-                        "ray_include_dashboard"};
-const Names kTorchrunOptions{"nnodes",
-                             "nproc_per_node",
-                             "rdzv_backend",
-                             "rdzv_endpoint",
-                             "rdzv_id",
-                             "rdzv_conf",
-                             "standalone",
-                             "max_restarts",
-                             "monitor_interval",
-                             "start_method",
-                             "role",
-                             "module",
-                             "no_python",
-                             "run_path",
-                             "log_dir",
-                             "redirects",
-                             "tee",
-                             "local_ranks_filter",
-                             "node_rank",
-                             "local_addr",
-                             "logs_specs",
-                             "event_log_handler",
-                             "numa_binding",
-                             "signals_to_handle"};
-
-bool is_among(const Names& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// A misspelt key breaks the launch on every host; what is new in torchrun passes.
-void check_option(const Entry& entry) {
-  const std::string& key = entry.key.text;
-  if (is_among(kTorchrunOptions, key)) return;
-  Names known = kTorchrunOptions;
-  known.insert(known.end(), kRunnerKeys.begin(), kRunnerKeys.end());
-  const std::string near = nearest(key, known), where = describe(entry.value->origin);
-  if (!near.empty())
-    fail(ErrorKind::kConfig,
-         "{}{}experiment.runner.{} is no key of the runner and no option of torchrun; did you "
-         "mean '{}'?",
-         where, where.empty() ? "" : ": ", key, near);
-  info("experiment.runner.{} is passed on to torchrun", key);
-}
 
 struct Options {
   std::vector<std::pair<std::string, std::string>> all;  // in order; "" for a flag alone
@@ -106,8 +35,7 @@ Options given_options(const NodePtr& runner) {
   Options options;
   for (const Entry& entry : runner->entries) {
     const Node& value = *entry.value;
-    if (is_among(kRunnerKeys, entry.key.text) || value.kind == Kind::kNull) continue;
-    check_option(entry);
+    if (value.kind == Kind::kNull || !is_torchruns(entry)) continue;
     if (value.kind != Kind::kBool)
       options.set(entry.key.text, python_str(value));
     else if (value.flag)
@@ -196,6 +124,16 @@ void apply_settings(const Node& settings, size_t first, Names& argv) {
   }
 }
 
+// Each host by itself needs no common library; nor where FlagScale's ranks meet over the processors.
+void tell_communication(const Experiment& e, const Placement& placement) {
+  if (e.flag("experiment.runner.per_node_task") || e.flag("train.system.hetero.hetero_use_cpu_communication"))
+    return;
+  std::vector<Host> hosts;
+  for (const Place& place : placement.places) hosts.push_back(place.host);
+  for (const std::string& line : communication_warnings(hosts, e.text("train.system.distributed_backend")))
+    warn("{}", line);
+}
+
 std::string text_of(const Node& train, const char* section, const char* key) {
   return python_str(*train.find({"system"})->find({section})->find({key}));
 }
@@ -209,6 +147,7 @@ void fill_torchrun(const Experiment& e, const Placement& placement, const Node& 
     fail(ErrorKind::kConfig,
          "required value experiment.task.entrypoint is not set: the script that torchrun starts");
   Torchrun torchrun{e, placement};
+  tell_communication(e, placement);
   const std::string details = e.text("experiment.runner.log_dir");
   torchrun.details = details.empty() ? job.log / "details" : absolute_path(details);
   for (const auto& [section, key] : {std::pair{"checkpoint", "load"},
@@ -218,6 +157,8 @@ void fill_torchrun(const Experiment& e, const Placement& placement, const Node& 
     if (const std::filesystem::path folder = text_of(train, section, key); folder != job.folders.back())
       job.folders.push_back(folder);
   job.folders.push_back(torchrun.details);
+  job.mends_itself = true;
+  if (e.text("experiment.runner.rdzv_endpoint").empty()) job.meeting_port = given_port(e);
   for (const Place& place : placement.places) {
     NodeTask task = node_task(e, place, job, script, {"third_party/Megatron-LM", ""});
     Names& argv = task.command.argv = torchrun.command(place);

@@ -123,6 +123,16 @@ TEST_F(Torchrun, EachHostAlone) {
   EXPECT_FALSE(has(second, "--per_node_task"));
 }
 
+TEST_F(Torchrun, StartsItsRanksAgainItself) {
+  const Job made = job({"+experiment.runner.max_restarts=3", "++experiment.runner.master_port=6380"});
+  EXPECT_TRUE(made.mends_itself);
+  EXPECT_EQ(made.max_restarts, 3);
+  EXPECT_EQ(made.meeting_port, 6380);
+  EXPECT_EQ(
+      job({"++experiment.runner.master_port=6380", "+experiment.runner.rdzv_endpoint=h:1"}).meeting_port, 0)
+      << "they meet elsewhere";
+}
+
 TEST_F(Torchrun, OtherRunnerKeysAreItsOptions) {
   const Words made = argv({"+experiment.runner.max_restarts=3", "+experiment.runner.rdzv_backend=static",
                            "+experiment.runner.rdzv_id=mine", "+experiment.runner.rdzv_endpoint=h:1",

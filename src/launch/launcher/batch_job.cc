@@ -23,14 +23,6 @@ std::map<std::string, std::string> common_environment(const Experiment& experime
   return env;
 }
 
-// As FlagScale has it: deploy.port, else the first entry's engine_args.port, else 8000.
-int service_port(const Experiment& experiment) {
-  int64_t port = 8000;
-  if (const NodePtr first = experiment.value("serve[0].engine_args.port"); first && first->kind == Kind::kInt)
-    port = first->number;
-  return static_cast<int>(experiment.number("experiment.runner.deploy.port", port, 1));
-}
-
 }  // namespace
 
 bool is_submitted(const Experiment& experiment) {

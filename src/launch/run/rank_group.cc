@@ -178,8 +178,9 @@ std::optional<Failure> RankGroup::tell_failure() {
   const Rank& rank = ranks_[verdict.culprit];
   failure_.code = rank.code;
   // A mistake in our own command line is there at the next start too.
-  if (job_.engine == "native" && rank.ending && rank.ending->how == Ending::How::kExited)
-    failure_.final = failure_.final || rank.code == kUsageMistake;
+  if (rank.ending && rank.ending->how == Ending::How::kExited)
+    failure_.final =
+        failure_.final || job_.mends_itself || (job_.engine == "native" && rank.code == kUsageMistake);
   const std::string what = fmt::format("{} {}", rank.place(), rank.what);
   const std::string meaning = verdict.meaning.empty() ? "" : "\n" + verdict.meaning;
   std::string lines;

@@ -17,6 +17,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/agent/agent.h"
+#include "launch/job_files.h"
 #include "launch/record/experiment_lock.h"
 #include "launch/record/run_status.h"
 #include "launch/run/supervisor.h"
@@ -68,13 +69,16 @@ void require_log_folder(const fs::path& log) {
 constexpr double kLastRunEnds = kOrphanGrace + kLeftoverGrace + 5;
 
 // From the lock to the last process. `on_running` is called once all ranks have started.
-int run_to_the_end(const Job& job, const RunOptions& options, bool shown, std::function<void()> on_running) {
+int run_to_the_end(const Job& job, RunOptions options, bool shown, std::function<void()> on_running) {
   require_log_folder(job.log);
+  if (options.reach) options.reach(options);
+  throw_if_interrupted();
   const ExperimentLock lock(job.experiment, std::chrono::duration<double>(kLastRunEnds));
   if (const int ended = end_leftovers(job.experiment); ended > 0)
     warn("{} processes of the last run of {} were still there: ended", ended, job.experiment.string());
   const StopSignals signals;
-  throw_if_interrupted();  // before they were a file
+  throw_if_interrupted();  // until here a signal was the whole program's
+  if (job.engine != "native") write_job_files(job);
   RunRecord record(job, options.origin);
   remember_experiment(job.experiment);
   OpenLink open_link = options.open_link;

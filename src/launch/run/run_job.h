@@ -32,6 +32,9 @@ struct RunOptions {
   double lost_after = 10;  // s without a word from a host's agent
   std::optional<Elastic> elastic;
   RunOrigin origin;
+  // Reaches the other hosts, in the process that follows the job (a detached one is not this one), and sets
+  // the two below, which may own what they need. Empty: they are as they are.
+  std::function<void(RunOptions& options)> reach;
   OpenLink open_link;  // empty: all ranks on this machine
   // Why a link has ended that should not have, from its child's exit code; "" where that says nothing.
   std::function<std::string(const NodeTask& task, int exit_code)> explain_link;
@@ -40,7 +43,8 @@ struct RunOptions {
 // Returns the job's exit code: 0 when every rank ended with 0, else that of the rank that failed first; 130
 // after Ctrl-C, 143 after SIGTERM (`flagscale stop`); detached, 0 once it runs. Throws Error where the job
 // could not begin: Error{kBusy} while another run of the experiment is there, Error{kResource} where its
-// folders cannot be written, whatever open_link throws.
+// folders cannot be written, whatever reach and
+// open_link throw; Error{kInterrupted}.
 //
 // SIGINT, SIGTERM and SIGHUP are this function's while it runs: the first asks every rank to end in order,
 // the second kills.

@@ -122,6 +122,27 @@ TEST_F(RunJob, AMistakeInOurOwnCommandLineIsNotTriedAgain) {
   EXPECT_EQ(file("starts"), "x\n");
 }
 
+TEST_F(RunJob, WhatALauncherOfItsOwnGaveUpIsNotTriedAgainButItsDeathIs) {
+  Job torchrun = job({"echo x >> starts; [ $(wc -l < starts) = 1 ] && kill -KILL $$; exit 5"});
+  torchrun.mends_itself = true, torchrun.max_restarts = 3;
+  const Outcome outcome = run(torchrun);
+  EXPECT_EQ(outcome.code, 5) << outcome.out;
+  EXPECT_EQ(file("starts"), "x\nx\n") << outcome.out;
+}
+
+TEST_F(RunJob, ARefusedStartLeavesTheFilesOfTheOneThatRuns) {
+  Job first = job({"echo up > up; sleep 1000"});
+  first.files = {{path("resolved.yaml"), "first"}};
+  launch(first);
+  ASSERT_TRUE(appears("up"));
+  Job second = first;
+  second.files[0].text = second.nodes[0].command.argv[2] = "echo second";
+  EXPECT_NE(run(second).code, 0);
+  EXPECT_EQ(file("resolved.yaml"), "first");
+  EXPECT_TRUE(has(file("exp/logs/scripts/host_0_localhost_run.sh"), "sleep 1000"));
+  stop_job(path("exp"));
+}
+
 TEST_F(RunJob, AllRanksStartAgainTogether) {
   const std::string script = "echo $$ >> pids.$RANK; while [ ! -e finish ]; do sleep 0.05; done";
   Job four = job({script, script, script, script});

@@ -1,0 +1,17 @@
+#pragma once
+// The keys of experiment.runner: the launcher's own, and the options of torchrun.
+
+#include "config/node.h"
+
+namespace flagscale::launch {
+
+// Whether a key is passed on to torchrun: it is no key of the launcher's. Throws Error{kConfig} for one that
+// is nearly the name of a key or option: it would break the launch on every host. What is new in torchrun
+// passes.
+bool is_torchruns(const config::Entry& entry);
+
+// Of a job without torchrun: refuses what is nearly the name of a key, and warns of another that nobody
+// reads.
+void check_runner_keys(const config::Node& runner);
+
+}  // namespace flagscale::launch
