@@ -62,7 +62,7 @@ int report_parse_error(const CLI::App& app, const CLI::ParseError& error, int ar
 }
 
 void build(CLI::App& app) {
-  app.set_version_flag("--version", "flagscale " FLAGSCALE_VERSION);
+  app.set_version_flag("-v,--version", "flagscale " FLAGSCALE_VERSION);
   app.require_subcommand(1);
   app.footer(kExamples);
   const auto& commands = Registry<Command>::instance();

@@ -14,6 +14,7 @@
 #include "launch/adapter.h"
 #include "launch/experiment.h"
 #include "launch/launcher/launcher.h"
+#include "launch/runner_keys.h"
 #include "serve/service_files.h"
 
 namespace flagscale {
@@ -56,6 +57,8 @@ struct Request : TrainingRequest {
 };
 
 void run(Request request) {
+  for (std::string& word : request.configuration.overrides)  // of a YAML without an action too
+    if (word.starts_with("action=")) word.insert(0, "++");
   // As an override it goes wherever the configuration does: to a batch system, into the record.
   if (!request.on_hang.empty())
     request.configuration.overrides.push_back("++experiment.supervision.on_hang=" + request.on_hang);
@@ -67,7 +70,10 @@ void run(Request request) {
   const std::string engine = launch::engine_of(experiment, request.engine), type = task_type(composed);
   if (request.on != "auto" && (engine != "native" || type != "train"))
     fail(ErrorKind::kInvalidArgument, "--device is of this program's own trainings: leave it away");
-  if (engine != "native") config::check_experiment(composed);  // a task of our own does so where it is read
+  if (engine != "native")
+    config::check_experiment(composed);  // a task of our own does so where it is read
+  else
+    launch::check_runner_keys(*experiment.map("experiment.runner"));
   if (run_submitted({request.configuration, experiment, request.engine, request.on, request.detach})) return;
   if (run_launched(
           {composed, request.configuration, experiment, engine, request.on, request.detach, request.json}))
@@ -114,8 +120,10 @@ void setup(CLI::App& app) {
   app.callback([request] { run(*request); });
 }
 
-const Registration<Command> kRun{
-    "run", {"run a FlagScale configuration, on this engine or a foreign one; action=run or dryrun", &setup}};
+const Registration<Command> kRun{"run",
+                                 {"run a FlagScale configuration, on this engine or a foreign one; "
+                                  "action=run, dryrun, test, query or stop",
+                                  &setup}};
 
 }  // namespace
 }  // namespace flagscale::run_command

@@ -4,12 +4,20 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 
 #include "base/nearest.h"
 
 namespace flagscale {
 
 namespace {
+
+// FlagScale's commands that are others here, or none.
+const std::map<std::string, std::string> kFlagScales{
+    {"pull", "`flagscale models fetch OWNER/NAME` fetches models"},
+    {"install", "there is nothing to install beside this program, and foreign engines are used as they are"},
+    {"show", "there is nothing to install beside this program, and foreign engines are used as they are"},
+    {"test", "`./dev test`, in the source tree, runs the tests"}};
 
 const CLI::App* find_command(const CLI::App& app, const std::string& name) {
   for (const CLI::App* child : app.get_subcommands(nullptr))
@@ -59,6 +67,10 @@ Suggestion suggest(const CLI::App& root, const std::vector<std::string>& words) 
     if (commands.empty() || word.starts_with("-")) continue;
     const CLI::App* child = find_command(*app, word);
     if (!child) {
+      if (const auto other = kFlagScales.find(word); app == &root && other != kFlagScales.end()) {
+        result.message = fmt::format("`flagscale` has no command \"{}\" here: {}", word, other->second);
+        return result;
+      }
       const std::string hint = did_you_mean(word, commands);
       result.message = fmt::format("`{}` has no command \"{}\"{}", result.command, word,
                                    hint.empty() ? "; it has " + join(commands) : hint);

@@ -1,6 +1,7 @@
 #include "config/experiment_keys.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/nearest.h"
@@ -29,9 +30,24 @@ bool is_map(const NodePtr& node) { return node && node->kind == Kind::kMap; }
        near.empty() ? "" : "; did you mean '" + near + "'?");
 }
 
-void check_names(const NodePtr& map, const std::string& path, const Names& known) {
+// FlagScale's files may keep values of their own here, for interpolations elsewhere: ${experiment.NAME}.
+bool is_referred_to(const Node& node, const std::string& path) {
+  if (node.kind == Kind::kString && node.is_interpolation()) {
+    const size_t at = node.text.find(path);
+    const size_t end = at == std::string::npos ? at : at + path.size();
+    if (end < node.text.size() && std::string_view("}.[ ,:").find(node.text[end]) != std::string_view::npos)
+      return true;
+  }
+  return std::any_of(node.items.begin(), node.items.end(),
+                     [&](const NodePtr& item) { return is_referred_to(*item, path); }) ||
+         std::any_of(node.entries.begin(), node.entries.end(),
+                     [&](const Entry& entry) { return is_referred_to(*entry.value, path); });
+}
+
+void check_names(const NodePtr& map, const std::string& path, const Names& known, const Node& root) {
   for (const Entry& entry : map->entries)
-    if (std::find(known.begin(), known.end(), entry.key.text) == known.end())
+    if (std::find(known.begin(), known.end(), entry.key.text) == known.end() &&
+        !is_referred_to(root, path + "." + entry.key.text))
       refuse(entry.value, path + "." + entry.key.text, "is no key of an experiment",
              nearest(entry.key.text, known));
 }
@@ -46,10 +62,10 @@ void check_experiment(const Composed& composed) {
         refuse(entry.value, entry.key.text, "is no section that a task reads", near);
   const NodePtr experiment = select_raw(composed.root(), "experiment");
   if (!is_map(experiment)) return;
-  check_names(experiment, "experiment", kExperiment);
+  check_names(experiment, "experiment", kExperiment, *composed.root());
   const NodePtr task = select_raw(composed.root(), "experiment.task");
   if (!is_map(task)) return;
-  check_names(task, "experiment.task", kTask);
+  check_names(task, "experiment.task", kTask, *composed.root());
   const NodePtr backend = select_raw(composed.root(), "experiment.task.backend");
   if (!backend || std::find(kBackends.begin(), kBackends.end(), backend->text) != kBackends.end()) return;
   if (const std::string near = nearest(backend->text, kBackends); !near.empty())
