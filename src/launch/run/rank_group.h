@@ -45,6 +45,9 @@ class RankGroup {
   void end(double grace, bool by_user);   // SIGTERM, after `grace` seconds SIGKILL
   bool gone() const;                      // nothing of them runs
   void part();                            // their agents, which have nothing left, end
+  // Once gone: when what a host that went out of reach may still run has ended there too, so that nothing
+  // starts beside it. In the past where no host did.
+  Clock::time_point free_from() const { return free_from_; }
 
   void add_files(std::vector<pollfd>& files) const;  // to wait for
   void turn();                                       // hears what has come, and what has not come for long
@@ -84,6 +87,7 @@ class RankGroup {
   RunState state_ = RunState::kStarting;
   bool ending_ = false, by_user_ = false;
   Clock::time_point kill_after_;  // what is asked to end now has until then
+  Clock::time_point free_from_;
   Failure failure_;
   std::optional<size_t> first_failed_;  // that was heard of
 };

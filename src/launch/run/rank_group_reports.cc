@@ -13,6 +13,12 @@
 
 namespace flagscale::launch {
 
+namespace {
+
+constexpr int kWayFailed = 255;  // ssh's exit code where the connection itself has ended
+
+}  // namespace
+
 void RankGroup::hear(size_t i) {
   Rank& rank = ranks_[i];
   try {
@@ -87,6 +93,7 @@ void RankGroup::on_exit(size_t i, const Report& report) {
 // Where the keeper was killed as well its control group is left.
 void RankGroup::on_link_lost(size_t i, const std::string& what) {
   Rank& rank = ranks_[i];
+  const auto heard = rank.link->heard();
   rank.link.reset();
   output_.flush(i);
   rank.cgroup.kill();
@@ -96,6 +103,11 @@ void RankGroup::on_link_lost(size_t i, const std::string& what) {
   rank.gone = true;
   if (by_user_ || rank.status) return;
   const ExitStatus ended{WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status), 0};
+  if (!rank.local && rank.agent.pid != 0 &&
+      ended.code == kWayFailed) {  // the agent there learns it by silence
+    const std::chrono::duration<double> longest{options_.lost_after + kOrphanGrace + kLeftoverGrace};
+    free_from_ = std::max(free_from_, heard + std::chrono::duration_cast<Clock::duration>(longest));
+  }
   const std::string explained = options_.explain_link ? options_.explain_link(*rank.task, ended.code) : "";
   std::string why = !explained.empty() ? explained
                     : !what.empty()    ? fmt::format("its agent cannot be reached: {}", what)

@@ -79,6 +79,14 @@ void Supervisor::settle() {
   record_.restarts(++restarts_);
   record_.state(RunState::kRestarting);
   info("starting again from the last checkpoint ({} of {} restarts)", restarts_, job_.max_restarts);
+  again_ = ranks_.free_from();
+  const std::chrono::duration<double> wait = *again_ - RankGroup::Clock::now();
+  if (wait.count() <= 0) return begin_again();
+  info("in {:.0f} s, when what still runs on a host that is out of reach has ended", wait.count());
+}
+
+void Supervisor::begin_again() {
+  again_.reset();
   try {
     begin();
   } catch (const Error& error) {  // a host that was there before
@@ -105,7 +113,11 @@ int Supervisor::run(int signals, std::function<void()> on_running) {
   begin();
   while (!finished_) {
     turn(signals);
-    if (!gathering_ && ranks_.gone()) settle();
+    if (again_ && stop_signal_ == 0) {
+      if (RankGroup::Clock::now() >= *again_) begin_again();
+    } else if (!gathering_ && ranks_.gone()) {
+      settle();
+    }
   }
   ranks_.part();
   return code_;

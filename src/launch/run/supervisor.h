@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "launch/job.h"
@@ -23,6 +24,7 @@ class Supervisor {
 
  private:
   void begin();  // for the first time or anew: elastic jobs find their hosts first
+  void begin_again();
   void start_on_those_there();
   void turn(int signals);
   void on_signal(int number);
@@ -36,7 +38,8 @@ class Supervisor {
   OpenLink open_link_;
   RankGroup ranks_;
   std::unique_ptr<Gathering> gathering_;
-  std::optional<Failure> no_start_;  // why it could not begin has been told
+  std::optional<Failure> no_start_;                    // why it could not begin has been told
+  std::optional<RankGroup::Clock::time_point> again_;  // when it is to begin again
   int stop_signal_ = 0, restarts_ = 0, code_ = 0;
   bool finished_ = false;
 };
