@@ -1,8 +1,8 @@
-// bench_service [MODEL | tiny] [CLIENTS] [REQUESTS] [OUTPUT TOKENS] [PROMPT TOKENS] [THREADS]
+// bench_service [MODEL | tiny] [CLIENTS] [REQUESTS] [OUTPUT TOKENS] [PROMPT TOKENS] [THREADS] [AHEAD]
 //
 // CLIENTS threads each submit a request, wait for its end and submit the next. Prints requests and tokens a
 // second and where the engine's thread spends a step: in the model or around it (planning, sampling,
-// telling).
+// telling). AHEAD 0 plans each step after the one before it, 1 while that computes.
 #include "engine/service.h"
 
 #include <fmt/core.h>
@@ -23,7 +23,7 @@ namespace {
 
 struct Options {
   std::string model = "tiny";
-  int clients = 8, requests = 20000, output = 1, prompt = 8, threads = 1;
+  int clients = 8, requests = 20000, output = 1, prompt = 8, threads = 1, ahead = 1;
 };
 
 std::unique_ptr<Runner> make_runner(const Options& o) {
@@ -57,9 +57,11 @@ void run_client(Service& service, const Options& o, int index) {
 int main(int count, char** words) {
   Options o;
   if (count > 1) o.model = words[1];
-  int* const numbers[] = {&o.clients, &o.requests, &o.output, &o.prompt, &o.threads};
-  for (int i = 2; i < count && i < 7; ++i) *numbers[i - 2] = std::atoi(words[i]);
-  Service service(std::make_unique<Engine>(make_runner(o)), {});
+  int* const numbers[] = {&o.clients, &o.requests, &o.output, &o.prompt, &o.threads, &o.ahead};
+  for (int i = 2; i < count && i < 8; ++i) *numbers[i - 2] = std::atoi(words[i]);
+  EngineOptions options;
+  options.plan_ahead = o.ahead != 0;
+  Service service(std::make_unique<Engine>(make_runner(o), options), {});
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::thread> clients;
   for (int i = 0; i < o.clients; ++i) clients.emplace_back([&, i] { run_client(service, o, i); });
@@ -74,4 +76,6 @@ int main(int count, char** words) {
   fmt::print("a step: {:.1f} tokens, {:.1f} us, of these {:.1f} us ({:.2f} %) outside the model\n",
              static_cast<double>(s.step_tokens_sum) / steps, s.busy_seconds / steps * 1e6,
              (s.busy_seconds - s.model_seconds) / steps * 1e6, (1 - s.model_seconds / s.busy_seconds) * 100);
+  fmt::print("planning while nothing computes: {:.1f} us a step; {:.0f} % of the steps were planned ahead\n",
+             s.plan_seconds / steps * 1e6, static_cast<double>(s.steps_planned_ahead) / steps * 100);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -101,6 +102,7 @@ bool Engine::compute() {
   if (running_.empty() && waiting_.empty()) return false;
   const auto start = Clock::now();
   plan();
+  stats_.plan_seconds += seconds_since(start);
   FLAGSCALE_CHECK(!chunks_.empty());
   compute_model();
   draw_tokens();
@@ -112,10 +114,10 @@ bool Engine::compute() {
   return true;
 }
 
-// Where a core is free meanwhile, grammars say what may come next: nothing else of a step that takes time is
-// known before its logits are.
+// Where a core is free meanwhile, it plans the next step, and grammars say what may come next: all of a step
+// that is known before its logits are. Where none is, the next step is planned first: another thread would
+// take a core from the model's, whose others wait for it.
 void Engine::compute_model() {
-  const auto start = Clock::now();
   masked_.clear();
   for (size_t i = 0; runner_->spares_a_core() && i < chunks_.size(); ++i) {
     Sequence& s = *stepped_[i];
@@ -124,9 +126,17 @@ void Engine::compute_model() {
   }
   const auto run = [this] { runner_->run(chunks_); };
   const auto prepare = [this] {
+    plan_ahead();
     for (Sequence* s : masked_) prepare_mask(*s, runner_->config().vocab_size);
   };
-  masked_.empty() ? run() : beside_.run(prepare, run);
+  auto start = Clock::now();
+  if (runner_->spares_a_core()) {
+    beside_.run(prepare, run);
+  } else {
+    plan_ahead();
+    stats_.plan_seconds += seconds_since(std::exchange(start, Clock::now()));
+    run();
+  }
   stats_.model_seconds += seconds_since(start);
 }
 
@@ -251,6 +261,7 @@ void Engine::tell(Sequence& s) {
 void Engine::end(Sequence& s) {
   if (s.state == Sequence::State::kWaiting) waiting_.erase(&s);
   s.state = Sequence::State::kEnded;
+  forget_part(s);
   ++stats_.finished[static_cast<size_t>(s.event.finish)];
   release(s);
 }

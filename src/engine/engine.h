@@ -10,6 +10,7 @@
 
 #include "engine/beside.h"
 #include "engine/block_pool.h"
+#include "engine/next_step.h"
 #include "engine/runner.h"
 #include "engine/schedule.h"
 #include "engine/sequence.h"
@@ -22,6 +23,7 @@ struct EngineOptions {
   bool prefix_caching = true;  // false: only the choices of one request share pages
   Speculation speculation;
   const text::Tokenizer* tokenizer = nullptr;  // for grammars; must outlive the engine
+  bool plan_ahead = true;  // a step while the one before it computes; the answers are the same
 };
 
 class Engine {
@@ -64,10 +66,17 @@ class Engine {
  private:
   const text::GrammarVocab& grammar_vocab() const;
   void plan();
+  bool plan_from(NextStep& next, Budget& budget);
+  void plan_ahead();
+  bool expect_progress();
+  void start_ahead();
+  void add_part(Sequence& sequence, int64_t first, int64_t count, int64_t left);
+  void forget_part(const Sequence& sequence);
+  bool computes_prompt_of(const std::string& scope) const;
   void guess(Sequence& sequence);
   void admit(Budget& budget);
   int64_t find_prefix(const Sequence& sequence);
-  bool start(Sequence& sequence, Budget& budget);
+  int64_t start(Sequence& sequence, Budget& budget);
   void add_chunk(Sequence& sequence, int64_t count, int64_t drafts);
   void preempt(Sequence& sequence);
   void compute_model();
@@ -106,6 +115,12 @@ class Engine {
   std::vector<int32_t> largest_;     // of each row, where that is all that is wanted
   std::vector<Sequence*> masked_;    // that draw under a grammar
   Beside beside_;
+
+  // Of the step after it.
+  NextStep next_;
+  StepPlan next_plan_;
+  std::vector<Progress> expected_;
+  std::vector<Sequence*> expected_of_;
 };
 
 }  // namespace flagscale::engine

@@ -10,8 +10,6 @@ namespace flagscale::engine {
 
 namespace {
 
-int64_t pages_for(int64_t tokens) { return (tokens + op::kPageTokens - 1) / op::kPageTokens; }
-
 bool embeds(const Sequence& s) { return s.job->request.embed; }
 
 // Prompt positions whose logits are still wanted: from prompt_scored to the last but one.
@@ -25,9 +23,14 @@ bool scores(const Sequence& s) {
 void Engine::plan() {
   chunks_.clear();
   stepped_.clear();
+  for (Sequence* s : running_) s->computing = 0;
+  Budget budget;
+  if (plan_from(next_, budget)) {
+    admit(budget);
+    if (!chunks_.empty()) return;
+  }
   if (options_.speculation.draft_tokens > 0)
     for (Sequence* s : running_) guess(*s);
-  Budget budget;
   bool preempted = false;
   for (;;) {
     budget = {runner_->options().max_tokens, runner_->options().max_rows, pool_.free_pages()};
@@ -57,12 +60,16 @@ void Engine::guess(Sequence& s) {
 
 void Engine::admit(Budget& budget) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < runner_->options().max_sequences &&
-         budget.tokens > 0)
-    if (!start(**waiting_.begin(), budget)) return;
+         budget.tokens > 0) {
+    Sequence& s = **waiting_.begin();
+    const int64_t count = start(s, budget);
+    if (count <= 0) return;
+    add_chunk(s, count, 0);
+  }
 }
 
-// Takes a waiting sequence into the step, if there is room for it.
-bool Engine::start(Sequence& s, Budget& budget) {
+// Takes a waiting sequence into the step, if there is room for it; returns its tokens in it, or 0.
+int64_t Engine::start(Sequence& s, Budget& budget) {
   int64_t reserved = 0;
   for (const Sequence* r : running_)
     reserved +=
@@ -72,7 +79,7 @@ bool Engine::start(Sequence& s, Budget& budget) {
   budget.pages = pool_.free_pages();
   const int64_t count =
       plan_start({0, s.size(), 0, 0, scores(s)}, found, revived, reserved, op::kPageTokens, budget);
-  if (count <= 0) return false;
+  if (count <= 0) return 0;
   waiting_.erase(&s);
   for (const int32_t page : prefix_) pool_.hold(page);
   s.pages = prefix_;
@@ -92,8 +99,8 @@ bool Engine::start(Sequence& s, Budget& budget) {
   budget.rows -= scores(s) ? count : found + count == s.size() ? 1 : 0;
   budget.tokens -= count;
   s.drafts.clear();
-  add_chunk(s, count, 0);
-  return true;
+  s.computing = 0;
+  return count;
 }
 
 // Pages of the longest known prefix, into prefix_; its last token stays out, since its logits are wanted, and
@@ -116,6 +123,7 @@ int64_t Engine::find_prefix(const Sequence& s) {
 
 void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
   const int64_t end = s.cached + count;
+  s.computing = count;
   while (static_cast<int64_t>(s.pages.size()) < pages_for(end + drafts)) {
     s.pages.push_back(pool_.take());
     FLAGSCALE_CHECK(s.pages.back() != BlockPool::kNone);

@@ -36,6 +36,7 @@ struct Sequence {
   bool masked = false;                            // mask is that of the tokens there are
   bool may_end = false;                           // its grammar lets the text end here
   std::vector<int32_t> drafts;                    // guesses of the current step
+  int64_t computing = 0;                          // tokens of the current step, without them
 
   Event event;        // that the current step fills
   bool told = false;  // an event went out

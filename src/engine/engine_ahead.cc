@@ -1,0 +1,119 @@
+// The next step, planned before the tokens of the current one are known: who gets how many tokens, their
+// pages, and who starts. What the model computes meanwhile reads nothing of this.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/engine.h"
+#include "op/paged_attention/paged_attention.h"
+
+namespace flagscale::engine {
+
+namespace {
+
+// What only the tokens tell: guesses follow them, and scored prompts move as they are scored.
+bool is_plain(const Sequence& s) {
+  return !s.job->request.embed && s.job->request.sampling.prompt_logprobs < 0;
+}
+
+}  // namespace
+
+// Called where nothing but the model's inputs and outputs changes meanwhile, so that it may run on a thread
+// beside. Leaves it to plan() where pages run out: who gives way is known then.
+void Engine::plan_ahead() {
+  next_.parts.clear();
+  next_.pages.clear();
+  next_.made = false;
+  if (!options_.plan_ahead || options_.speculation.draft_tokens > 0 || !expect_progress()) return;
+  next_.left = {runner_->options().max_tokens, runner_->options().max_rows, pool_.free_pages()};
+  plan_step(expected_, op::kPageTokens, next_.left, next_plan_);
+  if (next_plan_.preempt >= 0 || next_plan_.stalled) return;
+  next_.made = true;
+  for (const Chunk& chunk : next_plan_.chunks) {
+    const auto i = static_cast<size_t>(chunk.sequence);
+    add_part(*expected_of_[i], chunk.first, chunk.count, expected_[i].left);
+  }
+  start_ahead();
+}
+
+// Where the running sequences will be when the current step has ended: each that draws has a token more. Who
+// ends by its length is left out; who ends otherwise is forgotten when it does. False: it cannot be known.
+bool Engine::expect_progress() {
+  expected_.clear();
+  expected_of_.clear();
+  for (Sequence* s : running_) {
+    if (!is_plain(*s)) return false;
+    const int64_t cached = s->cached + s->computing;
+    int64_t size = s->size();
+    if (cached == size) {  // it draws
+      if (s->output_size() + 1 >= s->job->request.sampling.max_tokens) continue;
+      if (++size >= runner_->options().max_length) continue;
+    }
+    expected_.push_back({cached, size - cached, static_cast<int64_t>(s->pages.size())});
+    expected_of_.push_back(s);
+  }
+  return true;
+}
+
+// Not beside a prompt whose pages this one might find when the step has ended.
+void Engine::start_ahead() {
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < runner_->options().max_sequences &&
+         next_.left.tokens > 0) {
+    Sequence& s = **waiting_.begin();
+    if (!is_plain(s) || computes_prompt_of(s.job->scope)) return;
+    const int64_t count = start(s, next_.left);
+    if (count <= 0) return;
+    add_part(s, s.cached, count, s.size() - s.cached);
+  }
+}
+
+bool Engine::computes_prompt_of(const std::string& scope) const {
+  const auto of_scope = [&](const Sequence* s) { return s->job->scope == scope; };
+  for (size_t i = 0; i < chunks_.size(); ++i)
+    if (chunks_[i].ids.size() > 1 && of_scope(stepped_[i])) return true;
+  return std::ranges::any_of(
+      next_.parts, [&](const NextStep::Part& part) { return part.count > 1 && of_scope(part.sequence); });
+}
+
+void Engine::add_part(Sequence& s, int64_t first, int64_t count, int64_t left) {
+  const size_t begin = next_.pages.size();
+  for (auto have = static_cast<int64_t>(s.pages.size()); have < pages_for(first + count); ++have) {
+    next_.pages.push_back(pool_.take());
+    FLAGSCALE_CHECK(next_.pages.back() != BlockPool::kNone);
+  }
+  next_.parts.push_back({&s, first, count, left, begin, next_.pages.size()});
+}
+
+// Of a sequence that ends: nothing of it is left.
+void Engine::forget_part(const Sequence& s) {
+  for (NextStep::Part& part : next_.parts) {
+    if (part.sequence != &s) continue;
+    part.sequence = nullptr;
+    for (size_t i = part.pages_begin; i < part.pages_end; ++i) pool_.release(next_.pages[i]);
+    next_.left.tokens += part.count;
+    next_.left.rows += part.count == part.left ? 1 : 0;
+  }
+}
+
+// The step that was planned ahead, with the tokens that have been drawn since. False: there is none, or a
+// sequence is not where it was expected to be; the pages that were taken stay with who will need them.
+bool Engine::plan_from(NextStep& next, Budget& budget) {
+  if (!std::exchange(next.made, false)) return false;
+  std::erase_if(next.parts, [](const NextStep::Part& part) { return !part.sequence; });
+  for (const NextStep::Part& part : next.parts) {
+    std::vector<int32_t>& pages = part.sequence->pages;
+    for (size_t i = part.pages_begin; i < part.pages_end; ++i) pages.push_back(next.pages[i]);
+  }
+  const bool holds = std::ranges::all_of(next.parts, [](const NextStep::Part& part) {
+    return part.sequence->cached == part.first && part.sequence->size() - part.first == part.left;
+  });
+  if (holds) {
+    for (const NextStep::Part& part : next.parts) add_chunk(*part.sequence, part.count, 0);
+    budget = next.left;
+    stats_.steps_planned_ahead += next.parts.empty() ? 0 : 1;
+  }
+  next.parts.clear();
+  return holds;
+}
+
+}  // namespace flagscale::engine

@@ -1,0 +1,30 @@
+#pragma once
+// What is known of the next step before the tokens of the current one are drawn, made while its model
+// computes (engine_plan.cc). The tokens are filled in afterwards.
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/schedule.h"
+#include "engine/sequence.h"
+#include "op/paged_attention/paged_attention.h"
+
+namespace flagscale::engine {
+
+inline int64_t pages_for(int64_t tokens) { return (tokens + op::kPageTokens - 1) / op::kPageTokens; }
+
+struct NextStep {
+  // Tokens [first, first + count) of a sequence, of which `left` are not in the cache then.
+  struct Part {
+    Sequence* sequence = nullptr;  // null: it has ended since
+    int64_t first = 0, count = 0, left = 0;
+    size_t pages_begin = 0, pages_end = 0;  // of `pages`: it gets them with its chunk
+  };
+
+  std::vector<Part> parts;
+  std::vector<int32_t> pages;  // taken for them
+  Budget left;                 // of the step, for who arrives until then
+  bool made = false;
+};
+
+}  // namespace flagscale::engine
