@@ -48,7 +48,7 @@ class EndingEvents {
       endings_.push_back({rank, Ending::How::kLost, 0, time, false, -1});
     else if (text == "hung")
       endings_.push_back({rank, Ending::How::kHung, 0, time, false, -1});
-    else if (text.starts_with("its agent was killed"))
+    else if (text.find("its agent was killed") != std::string::npos)
       endings_.push_back({rank, Ending::How::kSignal, SIGKILL, time, false, -1});
   }
 

@@ -131,19 +131,23 @@ class Manifest {
     ManifestJson limits = ManifestJson::object();
     if (!options_.cpu.empty()) limits["cpu"] = options_.cpu;
     if (!options_.memory.empty()) limits["memory"] = options_.memory;
-    if (job_.devices > 0) limits[device_resource()] = std::to_string(job_.devices);
+    if (job_.devices > 0 && !on_processors()) limits[device_resource()] = std::to_string(job_.devices);
     return limits.empty() ? ManifestJson::object() : ManifestJson{{"requests", limits}, {"limits", limits}};
+  }
+
+  bool on_processors() const {
+    return job_.is_native && options_.device == "cpu" && options_.resource.empty();
   }
 
   std::string device_resource() const {
     if (!options_.resource.empty()) return options_.resource;
-    const DeviceProfile profile = device_profile(options_.device);
-    if (profile.resource.empty())
+    const std::string resource = options_.device.empty() ? "" : device_profile(options_.device).resource;
+    if (resource.empty())
       fail(ErrorKind::kConfig,
-           "a node asks for {} devices of '{}', which Kubernetes has no name for: set "
-           "experiment.runner.kubernetes.device, or .resource",
-           job_.devices, profile.name);
-    return profile.resource;
+           "a node asks for {} devices{}, which Kubernetes has no name for: set "
+           "experiment.runner.kubernetes.device (nvidia, … or, for the native engine, cpu), or .resource",
+           job_.devices, options_.device.empty() ? " of no kind" : " of '" + options_.device + "'");
+    return resource;
   }
 
   // The same configuration, as one node of it finds it: kubelet fills the variable in.

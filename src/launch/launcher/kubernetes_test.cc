@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "launch/launcher/batch_system.h"
@@ -117,6 +118,18 @@ TEST_F(Kubernetes, WhatIsMissingIsNamed) {
   EXPECT_NE(manifest().find("\"tsingmicro.example/txda\": \"8\""), std::string::npos);
   options.kubernetes.kind = "CronJob";
   EXPECT_THROW(manifest(), Error);
+}
+
+TEST_F(Kubernetes, OurRanksMayShareAPodsProcessors) {
+  options.kubernetes.device = "";
+  EXPECT_NE(refused().find("8 devices of no kind"), std::string::npos) << refused();
+  options.kubernetes.device = "cpu", options.kubernetes.cpu = "16";
+  EXPECT_NE(refused().find("8 devices of 'cpu'"), std::string::npos)
+      << "another engine's processes: " << refused();
+  job.is_native = true;
+  const auto list = nlohmann::json::parse(manifest());
+  const auto& pod = list["items"].back()["spec"]["template"]["spec"];
+  EXPECT_EQ(pod["containers"][0]["resources"]["limits"], (nlohmann::json{{"cpu", "16"}})) << list;
 }
 
 // A kubectl that appends its words to `asked` and answers what the test has put in `answer`.

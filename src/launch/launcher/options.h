@@ -22,9 +22,10 @@ struct KubernetesOptions {
   std::string image;                                 // what nodes run; it has this program
   std::string program = "/usr/local/bin/flagscale";  // there
   std::string space = "default";                     // the namespace
-  std::string kind = "Job";    // Job (indexed) or JobSet; for services over nodes also LeaderWorkerSet
-  std::string device = "cpu";  // a device profile, for the resource that a node asks for
-  std::string resource;        // its name where no profile has it
+  std::string kind = "Job";  // Job (indexed) or JobSet; for services over nodes also LeaderWorkerSet
+  // A device profile, for the resource that a node asks for. "cpu": our own ranks share a pod's processors.
+  std::string device;
+  std::string resource;                    // its name where no profile has it
   std::string cpu, memory, shared_memory;  // quantities, e.g. "8", "64Gi"; "" asks for none
   std::string service_account;
   std::map<std::string, std::string> volumes;        // mount path -> name of a PersistentVolumeClaim

@@ -115,7 +115,9 @@ void RankGroup::on_link_lost(size_t i, const std::string& what) {
                         ? fmt::format("its agent {}", describe(ExitStatus{ended.code, ended.code - 128}))
                         : fmt::format("its agent ended (exit code {})", ended.code);
   rank.ends(Ending::How::kSignal, SIGKILL, ending_ && Clock::now() >= kill_after_);
-  fail(i, why, kPeersGrace, 1, rank.agent.pid == 0 && attempt_ == 1 && !options_.elastic);
+  const bool never_there = rank.agent.pid == 0;
+  fail(i, (never_there ? "does not start: " : "is cut off: ") + why, kPeersGrace, 1,
+       never_there && attempt_ == 1 && !options_.elastic);
 }
 
 // Out of reach: its agent, which hears nothing either, ends the tree within the same time.
