@@ -226,11 +226,13 @@ void run_as_read(const TrainingRequest& request, const config::Composed& compose
   const bool saves = !options.save.empty();
   train::Trainer trainer(std::move(options), ranks);
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
-  if (!ranks || ranks->rank() == 0) print_result(result, request.json);
+  const bool keeps = !ranks || ranks->rank() == 0;  // for all
+  if (keeps) print_result(result, request.json);
   if (result.interrupted)
     throw Error(ErrorKind::kInterrupted,
                 fmt::format("stopped after iteration {}{}", result.iteration,
                             !result.checkpoint.empty() ? ", which is saved; the same command goes on from it"
+                            : !keeps                   ? "; rank 0 saves for all"
                             : saves                    ? ", before there was anything to save"
                                                        : "; save is not set, so nothing was kept"));
 }

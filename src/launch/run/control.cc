@@ -85,19 +85,20 @@ fs::path find_experiment(const std::string& wanted) {
   std::error_code ignored;
   fs::path folder = fs::absolute(wanted).lexically_normal();
   if (fs::exists(records_folder(folder), ignored)) return folder;
-  std::vector<fs::path> found;
-  std::vector<std::string> names;
+  std::vector<fs::path> found, running;
   for (const fs::path& experiment : remembered_experiments()) {
     const auto run = last_run(experiment);
-    if (run && run->name == wanted) found.push_back(experiment);
+    if (!run || run->name != wanted) continue;
+    found.push_back(experiment);
+    if (!is_over(run->state)) running.push_back(experiment);
   }
+  if (running.size() == 1) return running[0];
   if (found.size() == 1) return found[0];
   if (found.empty())
     fail(ErrorKind::kNotFound,
          "'{}' is no experiment's folder, nor the name of one started here: flagscale ps --all", wanted);
-  for (const fs::path& path : found) names.push_back(path.string());
   std::string list;
-  for (const std::string& one : names) list += "\n  " + one;
+  for (const fs::path& path : found) list += "\n  " + path.string();
   fail(ErrorKind::kInvalidArgument, "there are several experiments named {}: give a folder{}", wanted, list);
 }
 

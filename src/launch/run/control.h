@@ -18,8 +18,8 @@ RunStatus stop_job(const std::filesystem::path& experiment, bool now = false, do
 // One line for people: name, state, where, since when, how far.
 std::string describe(const RunStatus& status);
 
-// The experiment that a user means: its folder, or the name of one started on this machine. Throws
-// Error{kNotFound}, Error{kInvalidArgument} where a name is that of several.
+// The experiment that a user means: its folder, or the name of one started on this machine; of several with
+// the name the one that runs. Throws Error{kNotFound}, Error{kInvalidArgument} where it may be any of several.
 std::filesystem::path find_experiment(const std::string& folder_or_name);
 
 }  // namespace flagscale::launch

@@ -241,6 +241,20 @@ TEST_F(Ownership, DetachedItRunsOnAndIsStoppedFromElsewhere) {
   EXPECT_TRUE(gone(members, 0));
 }
 
+TEST_F(Ownership, ANameMeansTheOneThatRuns) {
+  Job done = job({"true"});
+  done.experiment = path("done"), done.log = path("done/logs");
+  done.nodes[0].output = path("done/logs/host_0_localhost.output");
+  EXPECT_EQ(run(done).code, 0);
+  const pid_t launcher = launch(job({"echo $$ > head; exec sleep 1000"}));
+  process_in("head");
+  ASSERT_TRUE(soon([&] { return query_job(path("exp")).state == RunState::kRunning; }));
+  EXPECT_EQ(find_experiment("small"), path("exp"));
+  kill(launcher, SIGTERM);
+  wait_for(launcher);
+  EXPECT_THROW(find_experiment("small"), Error);
+}
+
 TEST_F(Ownership, DetachedItSaysWhatWentWrongAtTheStart) {
   RunOptions options = quick();
   options.detach = true;
