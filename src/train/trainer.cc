@@ -461,6 +461,10 @@ struct Trainer::Run {
     if (counts.masked + counts.padding == 0) return;
     info("trained on {} tokens; {} more were masked, {} positions were padding", counts.learnt, counts.masked,
          counts.padding);
+    if (counts.learnt == 0)
+      warn(
+          "nothing was learnt: every token is masked. Where conversations are cut, seq_length may end before "
+          "their answers; `flagscale data inspect` shows the mask");
   }
 
   TrainResult run(std::FILE* to) {
