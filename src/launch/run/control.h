@@ -19,7 +19,8 @@ RunStatus stop_job(const std::filesystem::path& experiment, bool now = false, do
 std::string describe(const RunStatus& status);
 
 // The experiment that a user means: its folder, or the name of one started on this machine; of several with
-// the name the one that runs. Throws Error{kNotFound}, Error{kInvalidArgument} where it may be any of several.
+// the name the one that runs. Throws Error{kNotFound}, Error{kInvalidArgument} where it may be any of
+// several.
 std::filesystem::path find_experiment(const std::string& folder_or_name);
 
 }  // namespace flagscale::launch
