@@ -66,7 +66,7 @@ class Engine {
  private:
   const text::GrammarVocab& grammar_vocab() const;
   void plan();
-  bool plan_from(NextStep& next, Budget& budget);
+  bool take_planned(Budget& budget);
   void plan_ahead();
   bool expect_progress();
   void start_ahead();

@@ -97,22 +97,22 @@ void Engine::forget_part(const Sequence& s) {
 
 // The step that was planned ahead, with the tokens that have been drawn since. False: there is none, or a
 // sequence is not where it was expected to be; the pages that were taken stay with who will need them.
-bool Engine::plan_from(NextStep& next, Budget& budget) {
-  if (!std::exchange(next.made, false)) return false;
-  std::erase_if(next.parts, [](const NextStep::Part& part) { return !part.sequence; });
-  for (const NextStep::Part& part : next.parts) {
+bool Engine::take_planned(Budget& budget) {
+  if (!std::exchange(next_.made, false)) return false;
+  std::erase_if(next_.parts, [](const NextStep::Part& part) { return !part.sequence; });
+  for (const NextStep::Part& part : next_.parts) {
     std::vector<int32_t>& pages = part.sequence->pages;
-    for (size_t i = part.pages_begin; i < part.pages_end; ++i) pages.push_back(next.pages[i]);
+    for (size_t i = part.pages_begin; i < part.pages_end; ++i) pages.push_back(next_.pages[i]);
   }
-  const bool holds = std::ranges::all_of(next.parts, [](const NextStep::Part& part) {
+  const bool holds = std::ranges::all_of(next_.parts, [](const NextStep::Part& part) {
     return part.sequence->cached == part.first && part.sequence->size() - part.first == part.left;
   });
   if (holds) {
-    for (const NextStep::Part& part : next.parts) add_chunk(*part.sequence, part.count, 0);
-    budget = next.left;
-    stats_.steps_planned_ahead += next.parts.empty() ? 0 : 1;
+    for (const NextStep::Part& part : next_.parts) add_chunk(*part.sequence, part.count, 0);
+    budget = next_.left;
+    stats_.steps_planned_ahead += next_.parts.empty() ? 0 : 1;
   }
-  next.parts.clear();
+  next_.parts.clear();
   return holds;
 }
 

@@ -25,7 +25,7 @@ void Engine::plan() {
   stepped_.clear();
   for (Sequence* s : running_) s->computing = 0;
   Budget budget;
-  if (plan_from(next_, budget)) {
+  if (take_planned(budget)) {
     admit(budget);
     if (!chunks_.empty()) return;
   }

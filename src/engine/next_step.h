@@ -1,6 +1,6 @@
 #pragma once
 // What is known of the next step before the tokens of the current one are drawn, made while its model
-// computes (engine_plan.cc). The tokens are filled in afterwards.
+// computes (engine_ahead.cc). The tokens are filled in afterwards.
 
 #include <cstdint>
 #include <vector>

@@ -36,6 +36,12 @@ class Ownership : public RunningJobTest {
       if (is_there(members[i])) left << kMembers[i] << " is left; ";
     return left;
   }
+  void expect_cut_off() const {
+    EXPECT_NE(
+        file("launcher").find("rank 0 on localhost is cut off: its agent was killed by signal 9 (SIGKILL)"),
+        std::string::npos)
+        << file("launcher");
+  }
   int agent_of(const std::string& experiment) {
     soon([&] { return query_job(experiment).ranks.at(0).agent.pid != 0; });
     return query_job(experiment).ranks.at(0).agent.pid;
@@ -113,10 +119,7 @@ TEST_F(Ownership, AKilledAgentLeavesNothing) {
   kill(agent_of(path("exp")), SIGKILL);
   EXPECT_EQ(wait_for(launcher), 1);
   EXPECT_TRUE(gone(members, 1));
-  EXPECT_NE(
-      file("launcher").find("rank 0 on localhost is cut off: its agent was killed by signal 9 (SIGKILL)"),
-      std::string::npos)
-      << file("launcher");
+  expect_cut_off();
 }
 
 TEST_F(Ownership, AKilledKeeperLeavesNothing) {
@@ -127,10 +130,7 @@ TEST_F(Ownership, AKilledKeeperLeavesNothing) {
   EXPECT_TRUE(send_signal(below[0], SIGKILL));  // the agent's parent
   EXPECT_EQ(wait_for(launcher), 1);
   EXPECT_TRUE(gone(members, 1));
-  EXPECT_NE(
-      file("launcher").find("rank 0 on localhost is cut off: its agent was killed by signal 9 (SIGKILL)"),
-      std::string::npos)
-      << file("launcher");
+  expect_cut_off();
 }
 
 TEST_F(Ownership, LauncherAndAgentsKilledTogetherAreTidiedUpByTheNextRun) {
