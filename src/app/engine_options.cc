@@ -15,8 +15,8 @@ engine::RunnerOptions runner_options(const EngineOptions& o) {
   if (!o.quantization.empty() && o.dtype != "auto")
     fail(ErrorKind::kInvalidArgument, "give --dtype or --quantization, not both");
   engine::RunnerOptions options;
-  options.weights = {engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization),
-                     op::parse_compute(o.compute), o.weight_cache};
+  options.weights = engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization);
+  options.weights.compute = op::parse_compute(o.compute), options.weights.keep = o.weight_cache;
   if (o.cache != "auto") options.cache = engine::parse_cache_dtype(o.cache);
   options.device = choose_device(o.device);
   options.memory_share = o.gpu_memory;
@@ -37,8 +37,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app.add_option("--quantization", o.quantization,
-                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32")
-      ->check(CLI::IsMember({"int8", "int4", "int4-32"}));
+                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU int8, fp8")
+      ->check(CLI::IsMember({"int8", "int4", "int4-32", "fp8"}));
   app.add_option("--compute", o.compute,
                  "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "
                  "fast: the fastest")

@@ -67,6 +67,11 @@ const std::vector<Format>& formats() {
       {"fast_Q6_K", serve_fast, io::Encoding::kQ6_K},
       {"gpu_fp32", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kF32); }, io::Encoding::kPlain, true},
       {"gpu_bf16", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kPlain, true},
+      {"gpu_int8", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kInt8); }, io::Encoding::kPlain, true},
+      {"gpu_fp8", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
+       io::Encoding::kPlain, true},
+      {"gpu_fp8_tiles", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
+       io::Encoding::kQ8_0, true},
       {"gpu_bf16_tiles", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kQ8_0,
        true},
   };

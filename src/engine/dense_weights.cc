@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -15,6 +17,10 @@ namespace {
 
 constexpr size_t kPiece = size_t{64} << 20;  // of memory that is filled by all threads, then copied
 
+std::byte* address_of(const Tensor& tensor) {
+  return static_cast<std::byte*>(tensor.storage()->data) + tensor.offset();
+}
+
 // Rows of a tensor by way of pinned memory, which the bus reads at its full speed.
 class Upload {
  public:
@@ -26,27 +32,69 @@ class Upload {
   // All of `name` to `to`, rows of `width` numbers.
   void copy(const std::string& name, int64_t rows, int64_t width, DType dtype, std::byte* to) {
     const size_t row = static_cast<size_t>(width) * size_of(dtype);
+    pieces(name, rows, row, to, [&](int64_t first, int64_t count, std::byte* at) {
+      weights_.read(name, first, count, dtype, {at, static_cast<size_t>(count) * row});
+    });
+  }
+
+  // All parts of a parameter, as panels of its narrow weight.
+  void copy(const nn::Parameter& p) {
+    const op::NarrowWeight& weight = p.narrow;
+    const int64_t rows = p.shape[0];
+    const auto panel = static_cast<size_t>(weight.data.dim(1));
+    std::vector<BF16> scales(static_cast<size_t>(rows));
+    pieces(p.name, weight.data.dim(0), panel, address_of(weight.data),
+           [&](int64_t begin, int64_t count, std::byte* at) {
+             std::ranges::fill(std::span(at, static_cast<size_t>(count) * panel), std::byte{0});
+             std::vector<float> values(static_cast<size_t>(weight.in));
+             const int64_t end = std::min(rows, (begin + count) * op::kPanelRows);
+             for (int64_t row = begin * op::kPanelRows; row < end; ++row) {
+               const std::span<uint8_t> own(
+                   reinterpret_cast<uint8_t*>(at) + static_cast<size_t>(row / op::kPanelRows - begin) * panel,
+                   panel);
+               narrow_row(p, row, values, own, scales[static_cast<size_t>(row)]);
+             }
+           });
+    cuda::copy(address_of(weight.scales), scales.data(), scales.size() * sizeof(BF16));
+  }
+
+ private:
+  // Fills pinned memory with rows of `row` bytes, all threads at once, and copies it; as often as it takes.
+  template <class Fill>
+  void pieces(const std::string& name, int64_t rows, size_t row, std::byte* to, const Fill& fill) {
     if (row > kPiece)
       fail(ErrorKind::kUnsupported, "a row of {} has {} bytes: at most {} on a GPU", name, row, kPiece);
     const auto most = static_cast<int64_t>(kPiece / row);
     for (int64_t begin = 0; begin < rows; begin += most) {
       const int64_t count = std::min(most, rows - begin);
-      read(name, begin, count, row, dtype);
+      share_out(count, [&](int64_t first, int64_t own) {
+        fill(begin + first, own, static_cast<std::byte*>(pinned_.get()) + static_cast<size_t>(first) * row);
+      });
       cuda::copy(to + static_cast<size_t>(begin) * row, pinned_.get(), static_cast<size_t>(count) * row);
     }
   }
 
- private:
-  void read(const std::string& name, int64_t begin, int64_t rows, size_t row, DType dtype) {
+  void narrow_row(const nn::Parameter& p, int64_t row, std::span<float> values, std::span<uint8_t> panel,
+                  BF16& scale) const {
+    int64_t first = 0;
+    auto part = p.parts.begin();
+    for (; row >= first + part->rows; ++part) first += part->rows;
+    weights_.read_f32(part->name, row - first, 1, values);
+    try {
+      op::narrow_row(p.narrow.format, values, row % op::kPanelRows, panel, scale);
+    } catch (const Error&) {
+      rethrow_with(part->name);
+    }
+  }
+
+  template <class Body>
+  void share_out(int64_t rows, const Body& body) {
     const int64_t share = std::max<int64_t>(1, (rows + 4 * team_.size() - 1) / (4 * team_.size()));
     std::exception_ptr error;
     std::mutex mutex;
     team_.for_each((rows + share - 1) / share, [&](int64_t i) {
-      const int64_t first = i * share, count = std::min(share, rows - first);
       try {
-        weights_.read(name, begin + first, count, dtype,
-                      {static_cast<std::byte*>(pinned_.get()) + static_cast<size_t>(first) * row,
-                       static_cast<size_t>(count) * row});
+        body(i * share, std::min(share, rows - i * share));
       } catch (...) {
         const std::lock_guard lock(mutex);
         error = std::current_exception();
@@ -61,16 +109,27 @@ class Upload {
   std::shared_ptr<void> pinned_;
 };
 
+std::optional<op::Narrow> narrow_type(const WeightOptions& options) {
+  if (options.fp8) return op::Narrow::kFp8;
+  if (options.packing == op::Packing::kInt8) return op::Narrow::kInt8;
+  return std::nullopt;
+}
+
+// Embedding and head are looked up or precise.
+bool can_be_narrow(const nn::Parameter& p) {
+  return p.shape.rank() == 2 && p.shard != nn::Shard::kVocabulary && !p.precise;
+}
+
 }  // namespace
 
 DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options) {
-  if (options.packing) {
-    if (*options.packing == op::Packing::kF32) return DType::kF32;
-    if (*options.packing == op::Packing::kBF16) return DType::kBF16;
+  if (narrow_type(options) || options.packing == op::Packing::kBF16) return DType::kBF16;
+  if (options.packing == op::Packing::kF32) return DType::kF32;
+  if (options.packing)
     fail(ErrorKind::kUnsupported,
-         "weights in {} have no kernels for a GPU yet: take --dtype bfloat16 or float32, or --device cpu",
+         "weights in {} have no kernels for a GPU yet: take --quantization fp8 or int8, --dtype bfloat16 or "
+         "float32, or --device cpu",
          op::info(*options.packing).name);
-  }
   for (const nn::Parameter& p : decoder.parameters().parameters())
     for (const nn::Part& part : p.parts)
       if (const io::TensorInfo& info = weights.info(part.name);
@@ -79,11 +138,17 @@ DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, co
   return DType::kF32;
 }
 
-void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype) {
+void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
+                 const WeightOptions& options) {
+  const auto narrow = narrow_type(options);
   for (nn::Parameter& p : decoder.parameters().parameters()) {
     for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
-    p.value = arena.persistent(p.name, p.shape, dtype);
     p.steady = true;
+    if (narrow && can_be_narrow(p))
+      p.narrow = {*narrow, arena.persistent(p.name, op::narrow_shape(p.shape[0], p.shape[1]), DType::kU8),
+                  arena.persistent(p.name + ".scales", {p.shape[0]}, DType::kBF16), p.shape[1]};
+    else
+      p.value = arena.persistent(p.name, p.shape, dtype);
   }
   for (nn::Constant& c : decoder.parameters().constants())
     c.value = arena.persistent(c.name, c.shape, DType::kF32);
@@ -94,8 +159,12 @@ void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, Devic
   Upload upload(weights, device, team);
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
     throw_if_interrupted();
+    if (p.narrow.defined()) {
+      upload.copy(p);
+      continue;
+    }
     const int64_t width = p.shape.numel() / p.shape[0];
-    auto* to = static_cast<std::byte*>(p.value.storage()->data) + p.value.offset();
+    std::byte* to = address_of(p.value);
     for (const nn::Part& part : p.parts) {
       upload.copy(part.name, part.rows, width, p.value.dtype(), to);
       to += static_cast<size_t>(part.rows * width) * size_of(p.value.dtype());

@@ -1,5 +1,6 @@
 #pragma once
-// The model's weights as a GPU serves them: dense, all in one type, uploaded once from the file's pages.
+// The model's weights as a GPU serves them: dense, all in one type, or matrices of eight bits an element
+// (op/narrow_linear); uploaded once from the file's pages.
 
 #include "engine/weights.h"
 
@@ -11,7 +12,8 @@ DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, co
 
 // Gives every weight and constant its place. Throws Error naming the tensor that is missing or has another
 // shape.
-void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype);
+void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
+                 const WeightOptions& options);
 
 // Fills them, and the constants, once the arena is bound to the device.
 void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, DeviceKind device,

@@ -26,10 +26,7 @@ void load_dense(const nn::Parameter& p, const io::WeightSet& weights) {
   }
 }
 
-}  // namespace
-
-std::optional<op::Packing> parse_weight_format(std::string_view name) {
-  if (name == "auto") return std::nullopt;
+op::Packing packing_of(std::string_view name) {
   if (name == "int4-32") return op::Packing::kQ4_0;
   for (const op::Packing packing :
        {op::Packing::kF32, op::Packing::kBF16, op::Packing::kF16, op::Packing::kInt8, op::Packing::kInt4})
@@ -38,8 +35,20 @@ std::optional<op::Packing> parse_weight_format(std::string_view name) {
        fmt::join(kWeightFormats, ", "));
 }
 
+}  // namespace
+
+WeightOptions parse_weight_format(std::string_view name) {
+  WeightOptions options;
+  options.fp8 = name == "fp8";
+  if (name == "auto" || options.fp8) return options;
+  options.packing = packing_of(name);
+  return options;
+}
+
 void place_weights(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights,
                    const WeightOptions& options) {
+  if (options.fp8)
+    fail(ErrorKind::kUnsupported, "weights in fp8 have no kernels for a CPU: take --quantization int8");
   auto& list = decoder.parameters();
   for (nn::Parameter& p : list.parameters()) {
     if (p.shape.rank() == 2) {
@@ -79,6 +88,7 @@ WeightUse weight_use(model::Decoder& decoder) {
   WeightUse use;
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
     const size_t bytes = p.packed.defined()                         ? p.packed.bytes()
+                         : p.narrow.defined()                       ? p.narrow.bytes()
                          : p.shape.rank() == 2 && p.value.defined() ? p.value.bytes()
                                                                     : 0;
     use.bytes += bytes;
@@ -111,11 +121,14 @@ void read_weights(model::Decoder& decoder, const Team& team) {
 
 namespace {
 
-// The type of a model whose matrices are dense, on a GPU; none: they are packed.
-std::optional<DType> dense_matrices(model::Decoder& decoder) {
-  for (const nn::Parameter& p : decoder.parameters().parameters())
-    if (p.shape.rank() == 2 && p.value.defined()) return p.value.dtype();
-  return std::nullopt;
+// What a GPU's matrices are; none: they are packed.
+std::optional<std::string> on_gpu(model::Decoder& decoder) {
+  std::optional<std::string> dense;
+  for (const nn::Parameter& p : decoder.parameters().parameters()) {
+    if (p.narrow.defined()) return op::name(p.narrow.format);
+    if (p.shape.rank() == 2 && p.value.defined()) dense = name(p.value.dtype());
+  }
+  return dense;
 }
 
 // The formats of all matrices, by bytes, most first.
@@ -137,14 +150,16 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::string weight_formats(model::Decoder& decoder) {
-  if (const auto dense = dense_matrices(decoder)) return std::string(name(*dense));
+  if (const auto format = on_gpu(decoder)) return *format;
   std::vector<std::string> names;
   for (const op::Packing packing : packings(decoder)) names.emplace_back(op::info(packing).name);
   return joined(names);
 }
 
 std::string compute_text(model::Decoder& decoder, op::Compute compute) {
-  if (const auto dense = dense_matrices(decoder)) return std::string(name(*dense)) + " on the GPU";
+  if (const auto format = on_gpu(decoder))
+    return *format == "float32" || *format == "bfloat16" ? *format + " on the GPU"
+                                                         : "bfloat16 on the GPU, weights in " + *format;
   std::vector<std::string> rounded, exact;
   for (const op::Packing packing : packings(decoder)) {
     const op::Compute used = op::compute_for(packing, compute);

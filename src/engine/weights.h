@@ -12,17 +12,20 @@ namespace flagscale::engine {
 
 // packing: of every matrix; none: as the file has each (bf16, f16, GGUF's blocks), fp32 for what cannot be
 // kept as it is. With 4 bits, embedding and head take 8, as is usual: they matter most. A fused weight whose
-// parts the file stores in different formats becomes segments.
+// parts the file stores in different formats becomes segments. On a GPU matrices are dense, or narrow (int8,
+// fp8), but for embedding and head.
 struct WeightOptions {
   std::optional<op::Packing> packing;
   op::Compute compute = op::Compute::kExact;
   bool keep = false;  // packed matrices are taken from, and left in, the user's cache folder (weight_cache.h)
+  bool fp8 = false;   // in place of packing; a GPU's alone
 };
 
-// "auto": none; else a floating type, int8, int4 (one scale for 128) or int4-32. Throws Error naming them.
-std::optional<op::Packing> parse_weight_format(std::string_view name);
+// "auto": none; else a floating type, int8, int4 (one scale for 128), int4-32 or fp8. Throws Error naming
+// them.
+WeightOptions parse_weight_format(std::string_view name);
 inline constexpr const char* kWeightFormats[] = {"auto", "float32", "bfloat16", "float16",
-                                                 "int8", "int4",    "int4-32"};
+                                                 "int8", "int4",    "int4-32",  "fp8"};
 
 // Gives every weight and constant of the model its place. Throws Error naming the tensor that is missing or
 // has another shape.

@@ -45,7 +45,8 @@ class Step {
  public:
   explicit Step(const Setup& setup) {
     RunnerOptions options;
-    options.weights = {parse_weight_format(setup.format), op::parse_compute(setup.compute)};
+    options.weights = parse_weight_format(setup.format);
+    options.weights.compute = op::parse_compute(setup.compute);
     options.cache = setup.cache;
     options.max_tokens = 64, options.max_sequences = 8, options.max_length = 64, options.threads = 2;
     runner_ = std::make_unique<Runner>(config(), *io::open_weights(kQwen3Model), options);
@@ -155,7 +156,10 @@ TEST(Formats, FastSaysWhatItIs) {
   EXPECT_EQ(text({Packing::kF32}, Compute::kFast), "float32: fast (exact)");
 }
 
-TEST(Formats, UnknownOnesAreRefused) { EXPECT_THROW(parse_weight_format("int3"), Error); }
+TEST(Formats, UnknownOnesAreRefused) {
+  EXPECT_THROW(parse_weight_format("int3"), Error);
+  EXPECT_THROW(Step({"fp8", "exact"}), Error);  // on a CPU
+}
 
 // Blocks of a GGUF file: what the panels give back is what io/encoding decodes, to the bit.
 TEST(Formats, BlocksKeepTheirValues) {

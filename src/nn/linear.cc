@@ -3,6 +3,7 @@
 #include "op/lora/adapted_linear.h"
 #include "op/lora/lora.h"
 #include "op/matmul/matmul.h"
+#include "op/narrow_linear/narrow_linear.h"
 #include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::nn {
@@ -10,6 +11,7 @@ namespace flagscale::nn {
 Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
   const op::PackedWeight& packed = weight_->packed;
+  if (weight_->narrow.defined()) return op::narrow_linear(context, x, weight_->narrow, bias, out);
   if (!packed.defined()) return op::linear(context, x, weight_->value, bias, out, weight_->steady);
   if (weight_->unpacked) return op::unpacked_linear(context, x, packed, bias, out);
   return op::packed_linear(context, x, packed, bias);

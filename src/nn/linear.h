@@ -1,7 +1,7 @@
 #pragma once
-// y = x W^T + b over whichever copy of the weight there is: dense (training), packed (serving), or
-// packed and unpacked some rows at a time (a frozen base in training); then what
-// adapters add.
+// y = x W^T + b over whichever copy of the weight there is: dense (training), packed (serving on a CPU),
+// dense or narrow (on a GPU), or packed and unpacked some rows at a time (a frozen base in training); then
+// what adapters add.
 
 #include <optional>
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "op/narrow_linear/narrow_weight.h"
 #include "op/packed_linear/packed_linear.h"
 #include "tensor/tensor.h"
 
@@ -40,6 +41,7 @@ struct Parameter {
   op::PackedWeight packed;  // or a packed copy: what serving multiplies, or
   // training's frozen base: the type in which its rows are multiplied, unpacked some at a time.
   std::optional<DType> unpacked{};
+  op::NarrowWeight narrow{};  // or eight bits an element, which a GPU serves
 
   int64_t groups = 1;    // matrices (experts', adapters' A): equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it

@@ -10,12 +10,13 @@
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/tensor_cores.cuh"
 #include "op/matmul/steady_cuda.h"
+#include "op/matmul/steady_slices.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kThreads = 256;
+constexpr int kThreads = kSliceThreads;
 
 template <class T, class C>
 struct Steady {
@@ -147,26 +148,7 @@ __global__ void __launch_bounds__(kThreads) few_rows(Steady<bf16, C> p) {
   }
   wait_for_copies<0>();
   __syncthreads();  // the rings are read
-  constexpr int kPitch = kX * 8 + 1, kPart = kW * 16 * kPitch;
-  auto* parts = reinterpret_cast<float*>(shared);  // [kSlices][kW * 16][kPitch]
-#pragma unroll
-  for (int i = 0; i < kW; ++i)
-#pragma unroll
-    for (int j = 0; j < kX; ++j)
-#pragma unroll
-      for (int r = 0; r < 4; ++r)
-        parts[warp * kPart + (i * 16 + r / 2 * 8 + lane / 4) * kPitch + j * 8 + lane % 4 * 2 + r % 2] =
-            sum[i][j][r];
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kW * 16 * kX * 8; i += kThreads) {
-    const int64_t column = first + i % (kW * 16), at = row + i / (kW * 16);
-    if (column >= p.n || at >= p.m) continue;
-    const float* part = parts + i % (kW * 16) * kPitch + i / (kW * 16);
-    float total = 0;
-#pragma unroll
-    for (int s = 0; s < kSlices; ++s) total += part[s * kPart];
-    put(p.y[at] + column, p.biased(total, column));
-  }
+  add_slices(sum, reinterpret_cast<float*>(shared), p.y, p.bias, first, row, p.n, p.m);
 }
 
 constexpr int kTile = 128, kStages = 4;  // rows of the weight of a block, and steps in flight

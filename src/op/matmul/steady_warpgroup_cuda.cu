@@ -8,7 +8,7 @@
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/matmul/steady_cuda.h"
+#include "op/matmul/steady_cluster.cuh"
 
 namespace flagscale::op {
 namespace {
@@ -16,15 +16,6 @@ using namespace flagscale::cuda;
 
 constexpr int kGroup = 128;  // threads of a warpgroup
 constexpr int kBand = 8;     // pairs of tiles of rows of x that meet each tile of W in turn: both stay in L2
-
-template <class C>
-struct Result {
-  Rows<C> y;
-  const bf16* bias;
-  int64_t m, n;
-  int steps, of_slice;  // of kStep
-  bool by_eight;        // columns are a multiple of eight, on boundaries of 16 bytes
-};
 
 // kGroups warpgroups, kN rows of W, and the tiles that are under way. kPair blocks of a cluster have the same
 // rows of W and fetch a part each for all.
@@ -132,9 +123,6 @@ __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], in
   }
 }
 
-__device__ inline void meet_in_cluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
 // Which tile is the index'th.
 struct Place {
   int row, column;
@@ -217,17 +205,6 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
 #endif
 }
 
-__device__ inline float4 read_of_block(const float* p, int block) {  // of the cluster
-  float4 v;
-  asm volatile(
-      "{\n.reg .b32 a;\nmapa.shared::cluster.u32 a, %4, %5;\nld.shared::cluster.v4.f32 {%0,%1,%2,%3}, "
-      "[a];\n}\n"
-      : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-      : "r"(shared_address(p)), "r"(block)
-      : "memory");
-  return v;
-}
-
 // A cluster of kSlices blocks: a tile (x / kSlices, y); a block: one slice (x % kSlices).
 template <class T, class C>
 __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
@@ -282,33 +259,7 @@ __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
         *reinterpret_cast<float2*>(part + (warp_row + lane / 4 + half * 8) * T::kPartPitch + j * 8 +
                                    lane % 4 * 2) = make_float2(sum[j][2 * half], sum[j][2 * half + 1]);
   }
-  meet_in_cluster();
-  if (thread < kThreads) {
-    constexpr int kPacks = T::kColumns / 4;
-    const int live = static_cast<int>(to.m - row < T::kRows ? to.m - row : T::kRows),
-              share = (live + kSlices - 1) / kSlices,
-              end_row = live < (slice + 1) * share ? live : (slice + 1) * share;
-    for (int at = slice * share * kPacks + thread; at < end_row * kPacks;
-         at += kThreads) {  // rows that it adds
-      const int own = at / kPacks, c = at % kPacks * 4;
-      float total[4] = {};
-#pragma unroll
-      for (int s = 0; s < kSlices; ++s) {
-        const float4 v = read_of_block(part + own * T::kPartPitch + c, s);
-        total[0] += v.x, total[1] += v.y, total[2] += v.z, total[3] += v.w;
-      }
-      C* y = to.y[row + own] + column + c;
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if (to.bias && column + c + j < to.n) total[j] += as_float(to.bias[column + c + j]);
-      if (to.by_eight && column + c < to.n) {
-        store(y, total);
-      } else {
-        for (int j = 0; j < 4 && column + c + j < to.n; ++j) put(y + j, total[j]);
-      }
-    }
-  }
-  meet_in_cluster();  // nobody's part is read any more
+  add_parts<T::kRows, T::kColumns, T::kPartPitch, kThreads>(part, to, row, column, slice);
 #endif
 }
 

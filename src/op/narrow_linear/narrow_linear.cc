@@ -1,0 +1,24 @@
+#include "op/narrow_linear/narrow_linear.h"
+
+#include "base/error.h"
+
+namespace flagscale::op {
+
+Tensor narrow_linear(Context& c, const Tensor& x, const NarrowWeight& weight, const Tensor& bias, DType out) {
+  const int64_t rows = weight.scales.dim(0);
+  if (x.shape().rank() != 2 || x.dim(1) != weight.in || x.dtype() != DType::kBF16 ||
+      (bias.defined() && (bias.shape() != Shape{rows} || bias.dtype() != DType::kBF16)))
+    fail(ErrorKind::kInvalidArgument,
+         "[narrow_linear] x is {} {}, weight [{}, {}], bias {}: bf16 is expected", name(x.dtype()),
+         x.shape().str(), rows, weight.in, bias.defined() ? bias.shape().str() : "absent");
+  const Tensor y = c.recorder.empty({x.dim(0), rows}, out, x.live());
+  NarrowLinearArgs args{x, weight.data, weight.scales, {}, y, weight.format};
+  if (bias.defined()) args.bias = bias;
+  c.recorder.launch(
+      kNarrowLinear, args,
+      {2.0 * static_cast<double>(x.dim(0)) * static_cast<double>(rows) * static_cast<double>(weight.in),
+       static_cast<double>(x.bytes() + weight.bytes() + y.bytes())});
+  return y;
+}
+
+}  // namespace flagscale::op

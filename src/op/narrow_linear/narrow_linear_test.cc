@@ -1,0 +1,144 @@
+#include "op/narrow_linear/narrow_linear.h"
+
+#include <fmt/core.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "op/matmul/matmul.h"
+#include "op/op_testing.h"
+
+namespace flagscale::op {
+namespace {
+
+using testing::random_tensor;
+
+struct Row {
+  std::vector<uint8_t> data;
+  BF16 scale;
+  std::vector<BF16> values;
+};
+
+Row narrowed(Narrow format, const std::vector<float>& values) {
+  Row row;
+  row.data.resize(static_cast<size_t>(narrow_shape(1, std::ssize(values))[1]));
+  row.values.resize(values.size());
+  narrow_row(format, values, 9, row.data, row.scale);
+  widen_row(format, row.data, 9, row.scale, row.values);
+  return row;
+}
+
+// What the format holds comes back: with 448 among them, the scale is 1.
+TEST(NarrowWeight, EveryNumberOfFp8ComesBack) {
+  std::vector<float> values;
+  for (int exponent = 0; exponent < 16; ++exponent)
+    for (int mantissa = 0; mantissa < 8; ++mantissa) {
+      if (exponent == 15 && mantissa == 7) continue;  // is no number
+      const float x = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
+                                    : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+      values.push_back(x), values.push_back(-x);
+    }
+  const Row row = narrowed(Narrow::kFp8, values);
+  EXPECT_EQ(to_float(row.scale), 1.f);
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(to_float(row.values[i]), values[i]) << i;
+}
+
+TEST(NarrowWeight, IsWithinHalfAStepOfWhatItStandsFor) {
+  const Tensor x = random_tensor({1, 1003}, 3, DType::kF32);
+  std::vector<float> values(x.data<float>(), x.data<float>() + 1003);
+  values[17] = 1e-6f, values[18] = 0;
+  const Row fp8 = narrowed(Narrow::kFp8, values), int8 = narrowed(Narrow::kInt8, values);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const float x_i = values[i], small = to_float(fp8.scale) * 0x1p-10f;
+    EXPECT_LE(std::fabs(to_float(fp8.values[i]) - x_i), std::max(small, std::fabs(x_i) * 0.0665f)) << x_i;
+    EXPECT_LE(std::fabs(to_float(int8.values[i]) - x_i),
+              to_float(int8.scale) * 0.5f * 1.001f + std::fabs(x_i) * 0x1p-8f)
+        << x_i;
+  }
+}
+
+TEST(NarrowWeight, ZerosStayAndWhatIsNoNumberIsRefused) {
+  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8}) {
+    for (const BF16 x : narrowed(format, std::vector<float>(40)).values) EXPECT_EQ(to_float(x), 0.f);
+    for (const BF16 x : narrowed(format, {1e-38f, -1e-38f}).values) EXPECT_LT(std::fabs(to_float(x)), 1e-30f);
+    EXPECT_THROW(narrowed(format, {1, NAN}), Error);
+    EXPECT_THROW(narrowed(format, {1, INFINITY}), Error);
+    EXPECT_THROW(narrowed(format, {1, 1e30f}), Error);
+  }
+}
+
+struct Both {
+  NarrowWeight narrow;
+  Tensor wide;  // what it stands for
+};
+
+Both weight_of(Narrow format, int64_t n, int64_t k) {
+  const Tensor values = random_tensor({n, k}, 2, DType::kF32);
+  const Shape shape = narrow_shape(n, k);
+  Both both{{format, make_tensor(testing::allocator(), shape, DType::kU8),
+             make_tensor(testing::allocator(), {n}, DType::kBF16), k},
+            make_tensor(testing::allocator(), {n, k}, DType::kBF16)};
+  std::fill_n(both.narrow.data.data<uint8_t>(), shape.numel(), uint8_t{0});
+  for (int64_t i = 0; i < n; ++i) {
+    const std::span<uint8_t> panel(both.narrow.data.data<uint8_t>() + i / kPanelRows * shape[1],
+                                   static_cast<size_t>(shape[1]));
+    BF16& scale = both.narrow.scales.data<BF16>()[i];
+    narrow_row(format, {values.data<float>() + i * k, static_cast<size_t>(k)}, i % kPanelRows, panel, scale);
+    widen_row(format, panel, i % kPanelRows, scale, {both.wide.data<BF16>() + i * k, static_cast<size_t>(k)});
+  }
+  return both;
+}
+
+FLAGSCALE_EVERY_SET(NarrowLinearSets);
+
+TEST_P(NarrowLinearSets, IsTheProductOfTheWeightThatItStandsFor) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam()),
+      exact(testing::allocator(), team, Isa::kScalar);
+  Context c{recorder}, wide{exact};
+  struct Case {
+    int64_t m, n, k;
+  };
+  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8})
+    for (const Case& s :
+         {Case{1, 16, 16}, Case{5, 83, 64}, Case{40, 132, 576}, Case{3, 40, 401}, Case{20, 70, 24}}) {
+      SCOPED_TRACE(fmt::format("{} {} {} {}", name(format), s.m, s.n, s.k));
+      const Both weight = weight_of(format, s.n, s.k);
+      const Tensor x = random_tensor({s.m, s.k}, 1, DType::kBF16),
+                   bias = random_tensor({s.n}, 3, DType::kBF16);
+      const auto to_double = [](const Tensor& t) { return testing::converted(t, DType::kF64); };
+      const Tensor want = linear(wide, to_double(x), to_double(weight.wide), to_double(bias));
+      EXPECT_LT(testing::relative_error(narrow_linear(c, x, weight.narrow, bias, DType::kF32), want), 3e-6);
+      EXPECT_LT(testing::relative_error(narrow_linear(c, x, weight.narrow, bias, DType::kBF16), want), 5e-3);
+    }
+}
+
+class NarrowLinearGpu : public testing::EverySet {};
+INSTANTIATE_TEST_SUITE_P(Set, NarrowLinearGpu, ::testing::Values(Isa::kCuda));
+
+// However many rows there are, by whichever kernel.
+TEST_P(NarrowLinearGpu, HasTheBitsOfASteadyProduct) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context c{recorder};
+  struct Case {
+    int64_t n, k;
+  };
+  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8})
+    for (const Case& s : {Case{83, 64}, Case{132, 576}, Case{96, 2120}, Case{8452, 72}, Case{300, 4096}}) {
+      const Both weight = weight_of(format, s.n, s.k);
+      const int64_t most = 520;
+      const Tensor x = random_tensor({most, s.k}, 1, DType::kBF16),
+                   bias = random_tensor({s.n}, 3, DType::kBF16);
+      const Tensor want = linear(c, x, weight.wide, bias, DType::kF32, true);
+      for (const int64_t rows : {1, 7, 8, 9, 16, 17, 33, 65, 130, 300, 520}) {
+        SCOPED_TRACE(fmt::format("{} {} rows n {} k {}", name(format), rows, s.n, s.k));
+        const Tensor got = narrow_linear(c, x.rows(most - rows, rows), weight.narrow, bias, DType::kF32);
+        for (int64_t i = 0; i < rows * s.n; ++i)
+          ASSERT_EQ(got.data<float>()[i], want.data<float>()[(most - rows) * s.n + i]) << i;
+      }
+    }
+}
+
+}  // namespace
+}  // namespace flagscale::op
