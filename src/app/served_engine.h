@@ -19,6 +19,9 @@ struct ServedEngine {
   std::string compute;   // "fast (int8)": what was asked for, and what becomes of it
 };
 
+// That are computed at once: a GPU has room for more.
+int64_t most_sequences(const serve::ServiceConfig& config);
+
 // Throws Error naming the model or the option.
 ServedEngine load_served_engine(const serve::ServiceConfig& config);
 

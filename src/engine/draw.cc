@@ -85,8 +85,8 @@ void change_logits(Sequence& s, std::span<float> logits) {
 OutputToken next_token(Sequence& s, const LogitRows& rows, int64_t row) {
   const SamplingParams& p = s.job->request.sampling;
   OutputToken token;
-  if (rows.largest) {
-    token.id = rows.largest[row];
+  if (rows.drawn) {
+    token.id = rows.drawn[row];
     return token;
   }
   const std::span<float> logits = rows[row];
@@ -149,9 +149,18 @@ void draw_row(Sequence& s, const LogitRows& rows, int64_t row, int64_t max_lengt
 
 }  // namespace
 
-bool draws_largest(const Sequence& s) {
+bool draws_plainly(const Sequence& s) {
   const SamplingParams& p = s.job->request.sampling;
-  return p.temperature <= 0 && p.logprobs < 0 && !changes_logits(s);
+  return p.logprobs < 0 && p.prompt_logprobs < 0 && !changes_logits(s);
+}
+
+void plan_draws(const Sequence& s, int64_t count, std::vector<op::Draw>& draws) {
+  const SamplingParams& p = s.job->request.sampling;
+  draws.assign(static_cast<size_t>(count), {});
+  if (p.temperature <= 0) return;
+  for (int64_t i = 0; i < count; ++i)
+    draws[static_cast<size_t>(i)] = {1 / p.temperature, p.min_p, p.top_k, p.top_p,
+                                     uniform({p.seed, static_cast<uint32_t>(s.choice), s.output_size() + i})};
 }
 
 void end_without_numbers(Sequence& s, int64_t tokens) {

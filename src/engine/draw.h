@@ -3,21 +3,26 @@
 // from its own rows and its own state alone, so sequences may draw on different threads. Nothing here throws.
 
 #include <span>
+#include <vector>
 
 #include "engine/sequence.h"
+#include "op/draw_rows/draw_rows.h"
 
 namespace flagscale::engine {
 
 // Consecutive rows of logits; drawing changes them.
 struct LogitRows {
   float* data = nullptr;
-  const int32_t* largest = nullptr;  // of each row, where that is all that is known
+  const int32_t* drawn = nullptr;  // from each row already: then its logits are not there
   int64_t vocab = 0, count = 0;
   std::span<float> operator[](int64_t i) const { return {data + i * vocab, static_cast<size_t>(vocab)}; }
 };
 
-// Whether the largest logit of a row is all that drawing looks at, now and later in the same step.
-bool draws_largest(const Sequence& sequence);
+// Whether drawing looks at nothing but the logits as the model gives them, now and later in the same step, so
+// that a GPU may do it. It depends on the request and how far it is, not on who else is in the step.
+bool draws_plainly(const Sequence& sequence);
+// How rows for the sequence's next `count` tokens are then drawn from.
+void plan_draws(const Sequence& sequence, int64_t count, std::vector<op::Draw>& draws);
 
 // Ends it with kError, which is the model's doing and not the request's: what the model gives after that many
 // of its tokens is not a number.

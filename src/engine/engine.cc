@@ -149,24 +149,20 @@ bool Engine::deliver() {
 // A large vocabulary's rows are worth waking the team for.
 void Engine::draw_tokens() {
   first_rows_.clear();
-  int64_t rows = 0;
+  int64_t rows = 0, logit_rows = 0;
   for (const StepChunk& chunk : chunks_) {
     first_rows_.push_back(rows);
     rows += chunk.rows;
+    if (chunk.draws.empty()) logit_rows += chunk.rows;
   }
   const int64_t vocab = runner_->config().vocab_size;
-  const bool largest =
-      std::ranges::all_of(chunks_, [](const StepChunk& c) { return c.rows == 0 || c.largest; });
-  std::vector<int32_t>& ids = largest_;
-  ids.clear();
-  for (int64_t i = 0; largest && i < rows; ++i) ids.push_back(runner_->largest(i));
   const auto one = [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
     const StepChunk& chunk = chunks_[i];
     if (chunk.rows == 0) return;
     Sequence& s = *stepped_[i];
-    if (largest)
-      return draw(s, {nullptr, ids.data() + first_rows_[i], vocab, chunk.rows}, chunk.drafts,
+    if (!chunk.draws.empty())
+      return draw(s, {nullptr, runner_->drawn(first_rows_[i]), vocab, chunk.rows}, chunk.drafts,
                   runner_->options().max_length);
     LogitRows all{runner_->logits(first_rows_[i]).data(), nullptr, vocab, chunk.rows};
     const int64_t draws = chunk.first + static_cast<int64_t>(chunk.ids.size()) == s.size() &&
@@ -180,7 +176,7 @@ void Engine::draw_tokens() {
            runner_->options().max_length);
   };
   const auto count = static_cast<int64_t>(chunks_.size());
-  runner_->team().for_each(count, one, rows * vocab < (1 << 20) ? count : 1);
+  runner_->team().for_each(count, one, logit_rows * vocab < (1 << 20) ? count : 1);
 }
 
 void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embedding) {

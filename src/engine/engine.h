@@ -112,7 +112,6 @@ class Engine {
   std::vector<StepChunk> chunks_;
   std::vector<int64_t> first_rows_;  // of each chunk
   std::vector<int32_t> prefix_;      // pages that find_prefix() found
-  std::vector<int32_t> largest_;     // of each row, where that is all that is wanted
   std::vector<Sequence*> masked_;    // that draw under a grammar
   Beside beside_;
 

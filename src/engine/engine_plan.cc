@@ -144,7 +144,9 @@ void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
     chunk.first_row = scores(s) ? std::max(s.cached, s.prompt_scored) - s.cached : count - 1;
     chunk.rows = scores(s) ? std::max<int64_t>(0, scored - s.cached - chunk.first_row) : 0;
     if (last && s.job->request.sampling.max_tokens > 0) chunk.rows += 1 + drafts;
-    chunk.largest = runner_->finds_largest() && !scores(s) && draws_largest(s);
+    s.draws.clear();
+    if (runner_->draws() && chunk.rows > 0 && draws_plainly(s)) plan_draws(s, chunk.rows, s.draws);
+    chunk.draws = s.draws;
   }
   stepped_.push_back(&s);
   chunks_.push_back(chunk);

@@ -20,22 +20,24 @@ GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Resu
       pinned_(make_shared_allocator(DeviceKind::kCuda)),
       host_inputs_(pinned_->allocate(inputs_.bytes())),
       host_logits_(pinned_->allocate(results_.logits.bytes())),
-      host_largest_(pinned_->allocate(results_.largest.bytes())),
+      host_drawn_(pinned_->allocate(results_.drawn.bytes())),
       host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {}
 
 void GpuSteps::run(const Step& step) {
   cuda::copy_later(place_of(inputs_), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
   launch(step);
-  fetch(host_logits_, results_.logits, step.largest ? 0 : step.rows);
-  fetch(host_largest_, results_.largest, step.rows);
-  fetch(host_embeddings_, results_.embeddings, step.embedded_rows);
+  for (const RowRange& range : step.logits) fetch(host_logits_, results_.logits, range);
+  fetch(host_drawn_, results_.drawn, {0, step.rows});
+  fetch(host_embeddings_, results_.embeddings, {0, step.embedded_rows});
   cuda::synchronize();
 }
 
-void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, int64_t count) {
-  if (count > 0)
-    cuda::copy_later(to.get(), place_of(rows),
-                     static_cast<size_t>(count) * (rows.bytes() / static_cast<size_t>(rows.dim(0))));
+void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range) {
+  if (range.count == 0) return;
+  const size_t row = rows.bytes() / static_cast<size_t>(rows.dim(0)),
+               begin = static_cast<size_t>(range.first) * row;
+  cuda::copy_later(static_cast<std::byte*>(to.get()) + begin, place_of(rows) + begin,
+                   static_cast<size_t>(range.count) * row);
 }
 
 // The first step of a size runs launch by launch: what it needs is loaded then, which a recording must not

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 
 #include "device/cuda/cuda.h"
 #include "plan/program.h"
@@ -14,20 +15,23 @@ class GpuSteps {
  public:
   // Tensors of a bound arena: what is read, and the rows that are wanted. All outlive this.
   struct Results {
-    Tensor logits, largest, embeddings;  // fp32, int32, fp32
+    Tensor logits, drawn, embeddings;  // fp32, int32, fp32
   };
   GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results);
 
   // The host's copies, pinned: inputs are written there before run(), results read there after it.
   int32_t* inputs() const { return static_cast<int32_t*>(host_inputs_.get()); }
   float* logits() const { return static_cast<float*>(host_logits_.get()); }
-  const int32_t* largest() const { return static_cast<const int32_t*>(host_largest_.get()); }
+  const int32_t* drawn() const { return static_cast<const int32_t*>(host_drawn_.get()); }
   float* embeddings() const { return static_cast<float*>(host_embeddings_.get()); }
 
+  struct RowRange {
+    int64_t first = 0, count = 0;
+  };
   struct Step {
-    int64_t input_elements = 0;  // of the inputs' front
-    int64_t rows = 0;
-    bool largest = false;  // of each row alone, not its logits
+    int64_t input_elements = 0;        // of the inputs' front
+    int64_t rows = 0;                  // what is drawn of each comes back,
+    std::span<const RowRange> logits;  // of these the logits too
     int64_t embedded_rows = 0;
     int64_t tokens = 0, context = 0;  // what decides every launch of it, where `single`
     bool single = false;              // a token and a row of each sequence, nothing else
@@ -36,14 +40,14 @@ class GpuSteps {
 
  private:
   void launch(const Step& step);
-  static void fetch(const std::shared_ptr<void>& to, const Tensor& rows, int64_t count);
+  static void fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range);
 
   const Program& program_;
   const Team& team_;
   Tensor inputs_;
   Results results_;
   std::unique_ptr<Allocator> pinned_;
-  std::shared_ptr<void> host_inputs_, host_logits_, host_largest_, host_embeddings_;
+  std::shared_ptr<void> host_inputs_, host_logits_, host_drawn_, host_embeddings_;
   std::map<std::pair<int64_t, int64_t>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
 };
 

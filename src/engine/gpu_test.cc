@@ -21,10 +21,12 @@ model::DecoderConfig config_of(const std::string& model) {
   return model::parse_config(text.str());
 }
 
-RunnerOptions options_of(DeviceKind device, op::Packing packing) {
+// packing: none is fp8.
+RunnerOptions options_of(DeviceKind device, std::optional<op::Packing> packing) {
   RunnerOptions options;
   options.device = device;
   options.weights.packing = packing;
+  options.weights.fp8 = !packing;
   options.max_tokens = 64, options.max_sequences = 4, options.max_length = 100, options.threads = 2;
   return options;
 }
@@ -40,7 +42,7 @@ class OnGpu : public ::testing::TestWithParam<const char*> {
   void SetUp() override {
     if (!has_gpu()) GTEST_SKIP() << "this machine has no GPU, or this program no kernels for it";
   }
-  Answer run(DeviceKind device, op::Packing packing, int logprobs = 0) const {
+  Answer run(DeviceKind device, std::optional<op::Packing> packing, int logprobs = 0) const {
     Engine engine(runner_of(GetParam(), options_of(device, packing)));
     Request request;
     for (int32_t i = 0; i < 50; ++i) request.prompt.push_back(3 + (i * i + i / 9) % 41);
@@ -88,12 +90,69 @@ TEST_P(OnGpu, WithoutLogitsTheTokensAreTheSame) {
   for (size_t i = 0; i < with.tokens.size(); ++i) ASSERT_EQ(without.tokens[i].id, with.tokens[i].id) << i;
 }
 
+Request sampled(int32_t first, uint64_t seed) {
+  Request request;
+  for (int32_t i = 0; i < 30; ++i) request.prompt.push_back(3 + (i * i + first) % 41);
+  request.sampling.temperature = 0.8f;
+  request.sampling.max_tokens = 30;
+  request.sampling.seed = seed;
+  return request;
+}
+
+std::vector<int32_t> ids_of(const Answer& answer) {
+  std::vector<int32_t> ids;
+  for (const OutputToken& token : answer.tokens) ids.push_back(token.id);
+  return ids;
+}
+
+std::vector<int32_t> alone(const std::string& model, DeviceKind device, const Request& request) {
+  Engine engine(runner_of(model, options_of(device, op::Packing::kF32)));
+  Answer answer;
+  engine.add(request, gather_into(answer));
+  while (engine.step()) {
+  }
+  return ids_of(answer);
+}
+
+// In order of columns, as the CPU draws where neither top_k nor top_p sort.
+TEST_P(OnGpu, ASeedDrawsTheCpusTokens) {
+  for (const uint64_t seed : {1, 2, 3})
+    EXPECT_EQ(alone(GetParam(), DeviceKind::kCuda, sampled(0, seed)),
+              alone(GetParam(), DeviceKind::kCpu, sampled(0, seed)));
+}
+
+// Rows that the GPU draws from lie among rows whose logits go to the host.
+TEST_P(OnGpu, SampledTokensAreTheSameWhoeverElseIsInTheStep) {
+  std::vector<Request> requests;
+  for (int32_t i = 0; i < 4; ++i) requests.push_back(sampled(i * 5, static_cast<uint64_t>(i)));
+  requests[1].sampling.logprobs = 2;
+  requests[2].sampling.top_p = 0.9f, requests[2].sampling.top_k = 20;
+  requests[3].sampling.frequency_penalty = 0.5f;
+  Engine engine(runner_of(GetParam(), options_of(DeviceKind::kCuda, op::Packing::kF32)));
+  std::vector<Answer> answers(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) engine.add(requests[i], gather_into(answers[i]));
+  while (engine.step()) {
+  }
+  for (size_t i = 0; i < requests.size(); ++i)
+    EXPECT_EQ(ids_of(answers[i]), alone(GetParam(), DeviceKind::kCuda, requests[i])) << i;
+}
+
 // The CPU rounds weights alone to bf16, a GPU activations too.
 TEST_P(OnGpu, Bf16StaysNearTheCpu) {
   const Answer cpu = run(DeviceKind::kCpu, op::Packing::kBF16),
                gpu = run(DeviceKind::kCuda, op::Packing::kBF16);
   ASSERT_EQ(gpu.prompt.size(), cpu.prompt.size());
   EXPECT_LT(furthest(gpu.prompt, cpu.prompt), 0.1);
+}
+
+// Eight bits a weight: of int8 the CPU's own are as near, fp8 is coarser.
+TEST_P(OnGpu, NarrowWeightsStayNearTheCpu) {
+  const Answer cpu = run(DeviceKind::kCpu, op::Packing::kF32),
+               int8 = run(DeviceKind::kCuda, op::Packing::kInt8), fp8 = run(DeviceKind::kCuda, std::nullopt);
+  ASSERT_EQ(int8.prompt.size(), cpu.prompt.size());
+  EXPECT_LT(furthest(int8.prompt, cpu.prompt), 0.4);
+  EXPECT_LT(furthest(fp8.prompt, cpu.prompt), 1.2);
+  EXPECT_GT(furthest(fp8.prompt, int8.prompt), 0);
 }
 
 TEST_P(OnGpu, EmbeddingsAreTheCpus) {

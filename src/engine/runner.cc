@@ -12,7 +12,6 @@
 #include "engine/dense_weights.h"
 #include "engine/team_worth.h"
 #include "engine/weight_cache.h"
-#include "op/argmax/argmax.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
 #include "op/paged_attention/paged_attention.h"
@@ -114,7 +113,7 @@ void Runner::place_model(const io::WeightSet& weights) {
   if (!on_gpu()) return place_weights(arena_, *decoder_, weights, options_.weights);
   const DType dtype = dense_type(*decoder_, weights, options_.weights);
   if (!options_.cache) options_.cache = dtype;
-  place_dense(arena_, *decoder_, weights, dtype);
+  place_dense(arena_, *decoder_, weights, dtype, options_.weights);
 }
 
 void Runner::load_model(const io::WeightSet& weights) {
@@ -122,9 +121,9 @@ void Runner::load_model(const io::WeightSet& weights) {
     upload_weights(*decoder_, weights, options_.device, team_);
     gpu_ =
         std::make_unique<GpuSteps>(program_, team_, inputs_.all,
-                                   GpuSteps::Results{results_.logits, results_.largest, results_.embeddings});
+                                   GpuSteps::Results{results_.logits, results_.drawn, results_.embeddings});
     host_inputs_ = gpu_->inputs(), host_logits_ = gpu_->logits(), host_embeddings_ = gpu_->embeddings();
-    host_largest_ = gpu_->largest();
+    host_drawn_ = gpu_->drawn();
     return;
   }
   if (load_weights(*decoder_, weights, options_.weights, team_))
@@ -204,8 +203,9 @@ void Runner::place_inputs() {
   const int64_t n = options_.max_tokens, s = options_.max_sequences,
                 pages = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
   constexpr int64_t kLine = 16;  // what begins at a line of memory
-  const std::array<int64_t, 8> sizes{n, n, n, options_.max_rows, s, s + 1, s, s * pages};
-  std::array<int64_t, 9> at{};
+  const int64_t rows = options_.max_rows;
+  const std::array<int64_t, 9> sizes{n, n, n, rows, s, s + 1, s, rows * op::kDrawWords, s * pages};
+  std::array<int64_t, 10> at{};
   for (size_t i = 0; i < sizes.size(); ++i) at[i + 1] = at[i] + (sizes[i] + kLine - 1) / kLine * kLine;
   StepInputs& in = inputs_;
   in.all = arena_.persistent("inputs", {at.back()}, DType::kI32);
@@ -217,7 +217,8 @@ void Runner::place_inputs() {
   in.embedded_rows = piece(4).with_live(&num_embedded_);
   in.cu_seqlens = piece(5);
   in.context_lens = piece(6);
-  in.block_tables = piece(7).reshape({s, pages});
+  in.draws = piece(7).reshape({rows, op::kDrawWords});
+  in.block_tables = piece(8).reshape({s, pages});
   attention_->inputs = &inputs_;
   attention_->sequences = &num_sequences_;
   attention_->longest = {&longest_chunk_, &longest_context_};
@@ -232,9 +233,9 @@ Runner::Results Runner::trace(Program& program, Attention& attention) const {
   results.embeddings = op::embedding(context, inputs_.embedded_rows, hidden);
   if (results.embeddings.dtype() != DType::kF32)
     results.embeddings = op::cast(context, results.embeddings, DType::kF32);
-  if (on_gpu()) results.largest = op::argmax(context, results.logits);
+  if (on_gpu()) results.drawn = op::draw_rows(context, results.logits, inputs_.draws);
   program.keep(results.logits);
-  if (on_gpu()) program.keep(results.largest);
+  if (on_gpu()) program.keep(results.drawn);
   program.keep(results.embeddings);
   program.plan(on_gpu() ? Isa::kCuda : machine_isa(), team_.size());
   return results;
@@ -243,6 +244,7 @@ Runner::Results Runner::trace(Program& program, Attention& attention) const {
 void Runner::run(std::span<const StepChunk> chunks) {
   num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = longest_chunk_ = longest_context_ = 0;
   attended_ = 0;
+  logit_rows_.clear();
   host(inputs_.cu_seqlens)[0] = 0;
   for (const StepChunk& chunk : chunks) place_chunk(chunk);
   if (!on_gpu()) {
@@ -254,10 +256,8 @@ void Runner::run(std::span<const StepChunk> chunks) {
   longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),
                               inputs_.block_tables.dim(1) * op::kPageTokens);
   const int64_t tables = (inputs_.block_tables.offset() - inputs_.all.offset()) / sizeof(int32_t);
-  const bool largest =
-      std::ranges::all_of(chunks, [](const StepChunk& c) { return c.rows == 0 || c.largest; });
   const bool single = num_tokens_ == num_sequences_ && num_rows_ == num_tokens_ && num_embedded_ == 0;
-  gpu_->run({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, largest, num_embedded_,
+  gpu_->run({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, logit_rows_, num_embedded_,
              num_tokens_, longest_context_, single});
 }
 
@@ -270,9 +270,7 @@ void Runner::place_chunk(const StepChunk& chunk) {
   const int64_t before = num_tokens_;
   std::copy(chunk.pages->begin(), chunk.pages->end(),
             host(inputs_.block_tables) + num_sequences_ * inputs_.block_tables.dim(1));
-  FLAGSCALE_CHECK(num_rows_ + chunk.rows <= options_.max_rows);
-  for (int64_t i = 0; i < chunk.rows; ++i)
-    host(inputs_.rows)[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
+  place_rows(chunk);
   int32_t position = chunk.first;
   for (const int32_t id : chunk.ids) place_token(id, position++, chunk);
   if (chunk.embed) host(inputs_.embedded_rows)[num_embedded_++] = static_cast<int32_t>(num_tokens_ - 1);
@@ -282,6 +280,23 @@ void Runner::place_chunk(const StepChunk& chunk) {
   longest_chunk_ = std::max(longest_chunk_, num_tokens_ - before);
   longest_context_ = std::max<int64_t>(longest_context_, position);
   attended_ += (num_tokens_ - before) * position;
+}
+
+void Runner::place_rows(const StepChunk& chunk) {
+  FLAGSCALE_CHECK(num_rows_ + chunk.rows <= options_.max_rows);
+  auto* draws = reinterpret_cast<op::Draw*>(host(inputs_.draws)) + num_rows_;
+  if (!chunk.draws.empty()) {
+    FLAGSCALE_CHECK(on_gpu() && std::ssize(chunk.draws) == chunk.rows);
+    std::ranges::copy(chunk.draws, draws);
+  } else if (on_gpu() && chunk.rows > 0) {
+    std::fill_n(draws, chunk.rows, op::Draw{});
+    if (!logit_rows_.empty() && logit_rows_.back().first + logit_rows_.back().count == num_rows_)
+      logit_rows_.back().count += chunk.rows;
+    else
+      logit_rows_.push_back({num_rows_, chunk.rows});
+  }
+  for (int64_t i = 0; i < chunk.rows; ++i)
+    host(inputs_.rows)[num_rows_++] = static_cast<int32_t>(num_tokens_ + chunk.first_row + i);
 }
 
 void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {

@@ -14,6 +14,7 @@
 #include "engine/weights.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
+#include "op/draw_rows/draw_rows.h"
 #include "plan/program.h"
 
 namespace flagscale::engine {
@@ -42,9 +43,10 @@ struct StepChunk {
   int32_t first = 0;                            // position of ids[0]; what is before it is in the cache
   const std::vector<int32_t>* pages = nullptr;  // of the sequence, in order of position
   int64_t first_row = 0, rows = 0;              // the logits of these of ids and drafts are wanted
-  bool largest = false;                         // of each of those rows, and its logits are not
-  bool embed = false;                           // the hidden state of the last id is wanted
-  int32_t adapter = -1;                         // slot of its LoRA adapter; -1: none
+  std::span<const op::Draw> draws{};  // empty, or how each of those rows is drawn from: then its token is
+                                      // wanted, not its logits
+  bool embed = false;                 // the hidden state of the last id is wanted
+  int32_t adapter = -1;               // slot of its LoRA adapter; -1: none
 };
 
 // "fp32", "bf16", "int8", and PyTorch's names of them. Throws Error naming them.
@@ -55,6 +57,7 @@ struct StepInputs {
   Tensor all;
   Tensor ids, positions, slots;     // [max_tokens]
   Tensor rows, embedded_rows;       // [max_rows], [max_sequences]
+  Tensor draws;                     // [max_rows, op::kDrawWords]
   Tensor cu_seqlens, context_lens;  // [max_sequences + 1], [max_sequences]
   Tensor block_tables;              // [max_sequences, pages of the longest], last: a step uses its front
 };
@@ -71,10 +74,9 @@ class Runner {
   // The i-th of the rows that the last step wanted, in order, one after another in memory. The caller may
   // change them.
   virtual std::span<float> logits(int64_t i) const;
-  // Of the same row, where all chunks of the step want the largest alone: what op::argmax gives.
-  virtual int32_t largest(int64_t i) const { return host_largest_[i]; }
-  // Whether that is cheaper than logits.
-  virtual bool finds_largest() const { return on_gpu(); }
+  // What op::draw_rows drew from the same row and those after it, of chunks with draws.
+  const int32_t* drawn(int64_t i) const { return host_drawn_ + i; }
+  bool draws() const { return on_gpu(); }  // whether chunks may have them
   // After the final norm, of the i-th chunk of the last step that wanted it.
   virtual std::span<const float> embedding(int64_t i) const;
 
@@ -95,7 +97,7 @@ class Runner {
  private:
   class Attention;
   struct Results {
-    Tensor logits, largest, embeddings;  // largest: on a GPU
+    Tensor logits, drawn, embeddings;  // drawn: on a GPU
   };
   bool on_gpu() const { return options_.device == DeviceKind::kCuda; }
   void check_device() const;
@@ -108,6 +110,7 @@ class Runner {
   Results trace(Program& program, Attention& attention) const;
   int32_t* host(const Tensor& input) const;
   void place_chunk(const StepChunk& chunk);
+  void place_rows(const StepChunk& chunk);
   void place_token(int32_t id, int32_t position, const StepChunk& chunk);
 
   RunnerOptions options_;
@@ -126,11 +129,12 @@ class Runner {
   Results results_;
   int32_t* host_inputs_ = nullptr;  // the same in the host's reach
   float *host_logits_ = nullptr, *host_embeddings_ = nullptr;
-  const int32_t* host_largest_ = nullptr;
+  const int32_t* host_drawn_ = nullptr;
   int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0, num_sequences_ = 0, longest_chunk_ = 0,
-          longest_context_ = 0;    // live counts, read by kernels
-  int64_t attended_ = 0;           // by all tokens of the step
-  std::unique_ptr<GpuSteps> gpu_;  // null: on the CPU
+          longest_context_ = 0;                 // live counts, read by kernels
+  int64_t attended_ = 0;                        // by all tokens of the step
+  std::unique_ptr<GpuSteps> gpu_;               // null: on the CPU
+  std::vector<GpuSteps::RowRange> logit_rows_;  // of the step, that come back from it
   std::jthread keeping_;  // writes the packed weights for the next start, which this one need not wait for
 };
 

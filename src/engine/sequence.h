@@ -11,6 +11,7 @@
 
 #include "engine/adapters.h"
 #include "engine/event.h"
+#include "op/draw_rows/draw_rows.h"
 #include "text/grammar.h"
 
 namespace flagscale::engine {
@@ -36,6 +37,7 @@ struct Sequence {
   bool masked = false;                            // mask is that of the tokens there are
   bool may_end = false;                           // its grammar lets the text end here
   std::vector<int32_t> drafts;                    // guesses of the current step
+  std::vector<op::Draw> draws;                    // of its rows, where the runner draws
   int64_t computing = 0;                          // tokens of the current step, without them
 
   Event event;        // that the current step fills

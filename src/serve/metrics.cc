@@ -122,6 +122,8 @@ void engine_metrics(std::string& out, const engine::Stats& s, const std::string&
     out += fmt::format("{}{{{},position=\"{}\"}} {}\n", by_place, labels, i, s.accepted_at[i]);
   counter("flagscale:engine_steps_total", "Steps of the engine", s.steps);
   single(out, "flagscale:engine_busy_seconds_total", "counter", "Seconds in steps", labels, s.busy_seconds);
+  single(out, "flagscale:engine_model_seconds_total", "counter", "Seconds of these in the model", labels,
+         s.model_seconds);
   step_histogram(out, s, labels);
 }
 

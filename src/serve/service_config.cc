@@ -39,8 +39,8 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
             {.doc = "type of the weights in memory; auto: as the file has each, GGUF's blocks too",
              .choices = {"auto", "float32", "float", "fp32", "bfloat16", "bf16", "float16", "half", "fp16"}});
   keys.acts("quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
-            {.doc = "weights quantised at load, in place of dtype",
-             .choices = {"none", "int8", "int4", "int4-32"}});
+            {.doc = "weights quantised at load, in place of dtype; on a GPU int8 or fp8",
+             .choices = {"none", "int8", "int4", "int4-32", "fp8"}});
   keys.acts(
       "compute", [](ServiceConfig& c) -> auto& { return c.compute; },
       {.doc = "fast: int8 or bf16, as the weights are, in formats whose perplexity it keeps; exact: fp32; "
@@ -60,7 +60,7 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
              .most = 1 << 24,
              .aliases = {"context_length"}});
   keys.acts("max_num_seqs", [](ServiceConfig& c) -> auto& { return c.max_num_seqs; },
-            {.doc = "sequences computed at once", .least = 1, .most = 4096});
+            {.doc = "sequences computed at once; none: 32, on a GPU 256", .least = 1, .most = 4096});
   keys.acts("max_num_batched_tokens", [](ServiceConfig& c) -> auto& { return c.max_num_batched_tokens; },
             {.doc = "tokens of one step; none: 256, on a GPU 2048", .least = 16, .most = 65536});
   keys.acts("num_kv_blocks", [](ServiceConfig& c) -> auto& { return c.num_kv_blocks; },

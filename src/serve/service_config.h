@@ -30,8 +30,8 @@ struct ServiceConfig {
   int64_t default_length = 8192;  // where max_model_len is not given and the model is not shorter
   std::string device = "auto";
   double gpu_memory_utilization = 0.9;
-  std::optional<int64_t> max_num_batched_tokens;
-  int64_t max_num_seqs = 32, num_kv_blocks = 0, threads = 0;
+  std::optional<int64_t> max_num_batched_tokens, max_num_seqs;
+  int64_t num_kv_blocks = 0, threads = 0;
   int64_t seed = 0;
   bool enable_prefix_caching = true;
   int64_t kv_cache_memory_bytes = 0;
