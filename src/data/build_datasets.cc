@@ -28,21 +28,33 @@ std::string describe(const std::string& prefix, const SampleIndexOptions& wanted
       wanted.drop_last_partial);
 }
 
+// Whether a conversation has tokens that are learnt, all of them after its first `kept` ones.
+bool lost_by_cutting(const IndexedReader& mask, int64_t sequence, size_t kept) {
+  std::vector<int32_t> learnt(static_cast<size_t>(mask.index().length(sequence)));
+  mask.read(sequence, 0, learnt);
+  const auto cut = learnt.begin() + static_cast<std::ptrdiff_t>(kept);
+  return std::find(learnt.begin() + 1, cut, 1) == cut && std::find(cut, learnt.end(), 1) != learnt.end();
+}
+
 // One split of a file of conversations.
 Source open_packs(const DatasetOptions& options, const IndexedData& data, Split split, int64_t first,
                   int64_t end, std::optional<int64_t> samples) {
   const IndexedReader& reader = *data.tokens;
   const auto length = [&](int64_t s) { return reader.index().length(s); };
-  int64_t cut = 0, longest = 0;
+  const int64_t room = options.sequence_length + 1;
+  int64_t cut = 0, longest = 0, lost = 0;
   for (int64_t s = first; s < end; ++s) {
-    cut += length(s) > options.sequence_length + 1;
     longest = std::max<int64_t>(longest, length(s));
+    if (length(s) <= room) continue;
+    ++cut;
+    if (data.loss_mask) lost += lost_by_cutting(*data.loss_mask, s, static_cast<size_t>(room));
   }
   if (cut > 0)
     warn(
         "{} (split {}): {} of {} conversations are longer than seq_length {} and are cut (the longest has {} "
-        "tokens)",
-        reader.prefix(), name(split), cut, end - first, options.sequence_length, longest);
+        "tokens){}",
+        reader.prefix(), name(split), cut, end - first, options.sequence_length, longest,
+        lost == 0 ? "" : fmt::format("; nothing that is learnt is left of {} of them", lost));
   try {
     return std::make_unique<PackedDataset>(
         data,
@@ -128,14 +140,31 @@ void check_same_sequences(const IndexedReader& tokens, const IndexedReader& mask
            tokens.prefix(), s, a.length(s), mask.prefix(), b.length(s));
 }
 
-// X_loss_mask_document of X_text_document, where it is there.
-Reader open_loss_mask(const DatasetOptions& options, const IndexedReader& tokens) {
+// X_loss_mask_document of X_text_document; empty for another name.
+std::string mask_prefix(const std::string& prefix) {
   constexpr std::string_view kText = "_text_document";
-  const std::string& prefix = tokens.prefix();
-  const std::string mask =
-      prefix.ends_with(kText) ? prefix.substr(0, prefix.size() - kText.size()) + "_loss_mask_document" : "";
+  return prefix.ends_with(kText) ? prefix.substr(0, prefix.size() - kText.size()) + "_loss_mask_document"
+                                 : "";
+}
+
+bool is_there(const std::string& prefix) {
   std::error_code ignored;
-  if (mask.empty() || !std::filesystem::exists(mask + ".idx", ignored)) {
+  return !prefix.empty() && std::filesystem::exists(prefix + ".idx", ignored);
+}
+
+// The mask beside it, where it is asked for and there.
+Reader open_loss_mask(const DatasetOptions& options, const IndexedReader& tokens) {
+  const std::string& prefix = tokens.prefix();
+  const std::string mask = mask_prefix(prefix);
+  if (!options.separated_loss_mask && !options.sft) {
+    if (is_there(mask))
+      warn(
+          "{} is not used, every token is learnt: to learn what it marks set sft: true (samples are whole "
+          "conversations) or apply_sft_dataset_separated_loss_mask_if_existed: true",
+          mask);
+    return nullptr;
+  }
+  if (!is_there(mask)) {
     warn("{}: no loss mask beside it ({}): every token counts", prefix,
          mask.empty() ? "its name does not end in _text_document" : mask + ".idx is not there");
     return nullptr;
@@ -149,7 +178,7 @@ std::vector<IndexedData> open_readers(const DatasetOptions& options, const Blend
   std::vector<IndexedData> readers;
   for (const auto& prefix : blend.prefixes) {
     IndexedData data{std::make_shared<IndexedReader>(prefix, options.mmap_bin_files, options.vocab_size), {}};
-    if (options.separated_loss_mask || options.sft) data.loss_mask = open_loss_mask(options, *data.tokens);
+    data.loss_mask = open_loss_mask(options, *data.tokens);
     readers.push_back(std::move(data));
   }
   return readers;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "data/train_data.h"
 
 namespace flagscale::data {
@@ -112,6 +113,19 @@ int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOp
   if (counts)
     *counts = {counts->learnt + here.learnt, counts->masked + here.masked, counts->padding + here.padding};
   return boundaries.finish();
+}
+
+bool learns_anything(const SampleSource& source, const MaskOptions& options) {
+  const auto length = static_cast<size_t>(source.sequence_length());
+  std::vector<int32_t> tokens(length), labels(length), positions(length);
+  std::vector<int32_t> boundaries(static_cast<size_t>(max_cu_seqlens(1, source.sequence_length(), options)));
+  std::vector<float> mask(length);
+  TokenCounts counts;
+  for (int64_t i = 0; i < source.size() && counts.learnt == 0; ++i) {
+    throw_if_interrupted();
+    fill_micro_batch(source, i, options, {tokens, labels, mask, positions, boundaries}, &counts);
+  }
+  return counts.learnt > 0;
 }
 
 }  // namespace flagscale::data

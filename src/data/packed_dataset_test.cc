@@ -59,20 +59,23 @@ TEST(Packs, RepeatInAnotherOrderForAsManySamplesAsAreAsked) {
 class Packed : public testing::Test {
  protected:
   Packed() {
+    write(1);
+    options_.data_path = {folder_.path + "/x_text_document"};
+    options_.split = "1";
+    options_.sft = true;
+    options_.samples[kValid] = options_.samples[kTest] = 0;
+  }
+  void write(size_t first_learnt) {
     IndexedWriter text(folder_.path + "/x_text_document", TokenType::kU16),
         mask(folder_.path + "/x_loss_mask_document", TokenType::kU16);
     for (const std::vector<int32_t>& ids : {std::vector<int32_t>{1, 2, 3}, {4, 5}, {6, 7, 8, 9, 10}}) {
       std::vector<int32_t> learnt(ids.size(), 1);
-      learnt[0] = 0;
+      std::fill_n(learnt.begin(), std::min(first_learnt, ids.size()), 0);
       text.add_sequence(ids), mask.add_sequence(learnt);
       text.end_document(), mask.end_document();
     }
     text.commit(), mask.commit();
     text.remove_parts(), mask.remove_parts();
-    options_.data_path = {folder_.path + "/x_text_document"};
-    options_.split = "1";
-    options_.sft = true;
-    options_.samples[kValid] = options_.samples[kTest] = 0;
   }
   struct Filled {
     std::vector<int32_t> tokens, labels, positions, ends;
@@ -127,6 +130,24 @@ TEST_F(Packed, WhatIsTooLongIsCut) {
   set_log_level(LogLevel::kInfo);
   EXPECT_EQ(f.counts.learnt, 2 + 1 + 3);
   for (size_t i = 0; i < f.tokens.size(); ++i) EXPECT_LT(f.tokens[i], 9);
+}
+
+TEST_F(Packed, SaysWhatCuttingLeavesNothingLearntOf) {
+  const auto opened = [&](int64_t length, bool learns) {
+    options_.sequence_length = length;
+    testing::internal::CaptureStderr();
+    const auto source = std::move(build_datasets(options_)[kTrain]);
+    EXPECT_EQ(learns_anything(*source, {.packed = true}), learns) << length;
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(opened(2, true).find("nothing that is learnt"), std::string::npos) << "something is left";
+  write(4);  // of the third alone, its last
+  EXPECT_EQ(opened(4, true), "");
+  const std::string cut = opened(3, false);
+  EXPECT_NE(cut.find("1 of 3 conversations are longer than seq_length 3"), std::string::npos) << cut;
+  EXPECT_NE(cut.find("nothing that is learnt is left of 1 of them"), std::string::npos) << cut;
+  write(9);
+  EXPECT_EQ(opened(3, false).find("nothing that is learnt"), std::string::npos) << "cutting took nothing";
 }
 
 }  // namespace

@@ -131,4 +131,7 @@ int64_t max_cu_seqlens(int64_t sequences, int64_t sequence_length, const MaskOpt
 int64_t fill_micro_batch(const SampleSource& source, int64_t first, const MaskOptions& options,
                          const MicroBatch& batch, TokenCounts* counts = nullptr);
 
+// Whether any sample has a token that is learnt. Reads samples until one has.
+bool learns_anything(const SampleSource& source, const MaskOptions& options);
+
 }  // namespace flagscale::data

@@ -172,6 +172,21 @@ TEST(SeparatedLossMask, OfOtherSequencesIsRefused) {
   EXPECT_NE(refusal({7, 29}).find("sequence 1 has 30 tokens"), std::string::npos);
 }
 
+TEST(SeparatedLossMask, OneThatNoKeyAsksForIsNamed) {
+  const TemporaryFolder folder;
+  write_masked(folder.path + "/x", {7, 30, 5, 23}, {7, 30, 5, 23});
+  auto options = options_of({folder.path + "/x_text_document"});
+  options.split = "1";
+  const auto warning = [&] {
+    testing::internal::CaptureStderr();
+    build_datasets(options);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_NE(warning().find("x_loss_mask_document is not used, every token is learnt"), std::string::npos);
+  options.separated_loss_mask = true;
+  EXPECT_EQ(warning(), "");
+}
+
 TEST(SeparatedLossMask, WhereThereIsNoneEveryTokenCounts) {
   auto options = options_of({kTrainDataGolden + "a"});
   options.separated_loss_mask = true;
