@@ -141,14 +141,26 @@ Adapters::Place Adapters::find_place(const std::string& module) const {
   return it == places_.end() ? Place{} : it->second;
 }
 
+// Why the model has no such projection.
+std::string Adapters::absence(const std::string& module) const {
+  if (module.find(".experts.") != std::string::npos) return "this model has no such expert";
+  const size_t layer = module.find('.', module.find("layers.") + std::string_view("layers.").size());
+  std::string first;
+  for (const auto& [name, place] : places_)
+    if (place.part->experts > 0 && name.starts_with(module.substr(0, layer) + ".") &&
+        (first.empty() || name < first))
+      first = name;
+  if (!first.empty()) return fmt::format("this model has experts there ({})", first);
+  return "this model has no such projection: adapters add to q, k, v, o, gate, up and down projections";
+}
+
 void Adapters::check(const model::PeftAdapter& files, const std::string& folder) const {
   std::map<const nn::LoraPart*, const model::PeftTarget*> first;  // experts of one product are alike
   for (const model::PeftTarget& target : files.targets) {
     const nn::LoraPart* part = find_place(target.module).part;
     if (!part)
-      fail(ErrorKind::kInvalidArgument,
-           "{}: it adapts {}, which is not done; adapters add to q, k, v, o, gate, up and down projections",
-           folder, target.module);
+      fail(ErrorKind::kInvalidArgument, "{}: it adapts {}: {}", folder, target.module,
+           absence(target.module));
     if (target.in != part->in || target.out != part->rows)
       fail(ErrorKind::kInvalidArgument, "{}: {} is [{}, {}], the model's is [{}, {}]", folder, target.module,
            target.out, target.in, part->rows, part->in);

@@ -56,6 +56,7 @@ class Adapters {
     const nn::LoraPart* part = nullptr;
     int64_t expert = 0;
   };
+  std::string absence(const std::string& module) const;
   Place find_place(const std::string& module) const;  // null: the model has none
   void fill(const model::PeftAdapter& files, int32_t slot) const;
 

@@ -297,8 +297,17 @@ TEST(Adapters, RefusesWhatItWouldNotApply) {
   EXPECT_EQ(adapters.in_use(), 0);
   const Changed head("all");
   head.rename(".layers.0.self_attn.q_proj.", ".lm_head.");
-  EXPECT_NE(refusal(adapters, head.path).find("lm_head, which is not done"), std::string::npos)
+  EXPECT_NE(refusal(adapters, head.path).find("adapters of lm_head are not supported"), std::string::npos)
       << refusal(adapters, head.path);
+  const Changed deep("all");
+  deep.rename(".layers.0.self_attn.q_proj.", ".layers.9.self_attn.q_proj.");
+  EXPECT_NE(refusal(adapters, deep.path).find("layers.9.self_attn.q_proj: this model has no such projection"),
+            std::string::npos)
+      << refusal(adapters, deep.path);
+  const auto mixture = make_runner(kGoldens + "model/qwen3_moe");
+  EXPECT_NE(refusal(*mixture->adapters(), kLora + "all").find("this model has experts there (model.layers."),
+            std::string::npos)
+      << refusal(*mixture->adapters(), kLora + "all");
   const auto narrow = make_runner(kQwen3, [](RunnerOptions& o) { o.max_adapter_rank = 2; });
   EXPECT_NE(refusal(*narrow->adapters(), kLora + "all").find("rank 4"), std::string::npos);
   const auto other = make_runner(kGoldens + "model/llama2");

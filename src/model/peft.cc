@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/safetensors_writer.h"
@@ -114,9 +115,19 @@ std::string module_of(std::string_view name, std::string_view suffix) {
   return std::string(name.substr(0, name.size() - suffix.size()));
 }
 
+// Rows of tokens are not added to, whatever PEFT calls the tensors of such a target.
+void refuse_tokens(const io::TensorInfo& tensor) {
+  for (const char* module : {"lm_head", "embed_tokens"})
+    if (tensor.name.find(fmt::format(".{}.", module)) != std::string::npos)
+      fail(ErrorKind::kUnsupported,
+           "{}: it adapts {} ({}), and adapters of {} are not supported: train it without that target",
+           tensor.file, module, tensor.name, module);
+}
+
 std::map<std::string, PeftTarget> pairs_of(const io::WeightSet& weights) {
   std::map<std::string, PeftTarget> pairs;
   for (const io::TensorInfo& tensor : weights.tensors()) {
+    refuse_tokens(tensor);
     const bool is_a = tensor.name.ends_with(kA), is_b = tensor.name.ends_with(kB);
     if (!is_a && !is_b)
       fail(ErrorKind::kUnsupported, "{}: {} is neither a lora_A nor a lora_B: it would not be applied",
@@ -160,6 +171,10 @@ std::vector<PeftTarget> targets_of(const Config& config, const io::WeightSet& we
 
 }  // namespace
 
+bool holds_adapter(const io::Checkpoint& checkpoint) {
+  return checkpoint.state().extra.contains(kPeftConfigKey);
+}
+
 int64_t PeftAdapter::max_rank() const {
   int64_t most = 0;
   for (const PeftTarget& target : targets) most = std::max(most, target.rank);
@@ -191,9 +206,35 @@ PeftAdapter open_peft(const std::string& path) {
   return adapter;
 }
 
+namespace {
+
+// PEFT 0.21 stacks experts' adapters for transformers 5, whose experts are one parameter, by a table of
+// families that Qwen2-MoE itself is not in: its experts are passed over, with no word.
+void warn_of_what_peft_leaves_out(const io::Checkpoint& checkpoint, const PeftAdapter& adapter) {
+  const auto config = checkpoint.state().extra.find("config.json");
+  if (config == checkpoint.state().extra.end()) return;
+  const Json json = Json::parse(config->second, nullptr, false);
+  if (!json.is_object() || json.value("model_type", Json()) != Json("qwen2_moe")) return;
+  const auto of_expert = [](const PeftTarget& target) {
+    return target.module.find(".experts.") != std::string::npos;
+  };
+  const auto first = std::find_if(adapter.targets.begin(), adapter.targets.end(), of_expert);
+  if (first == adapter.targets.end()) return;
+  warn(
+      "PEFT 0.21 on transformers 5 leaves out, without a word, the {} projections of a qwen2_moe's experts "
+      "({} and "
+      "so on) of the {} that this adapter has: its model would be another one. This program reads them all: "
+      "`flagscale checkpoint merge` makes a model of them that transformers reads",
+      std::count_if(adapter.targets.begin(), adapter.targets.end(), of_expert), first->module,
+      adapter.targets.size());
+}
+
+}  // namespace
+
 void export_peft(const std::string& path, const std::string& folder) {
   const io::Checkpoint checkpoint(path);
   const PeftAdapter adapter = open_peft(path);
+  warn_of_what_peft_leaves_out(checkpoint, adapter);
   std::vector<io::OutputTensor> tensors;
   for (const PeftTarget& target : adapter.targets)
     for (const std::string& name : {target.a, target.b}) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/checkpoint.h"
 #include "io/weights.h"
 
 namespace flagscale::model {
@@ -32,7 +33,11 @@ struct PeftAdapter {
 // this program does not apply (DoRA, trained biases, modules saved whole, …).
 PeftAdapter open_peft(const std::string& folder);
 
-// Makes a PEFT folder of a checkpoint of an adapter. Throws Error{kInvalidArgument} for one of a whole model.
+// Whether a checkpoint is of an adapter alone.
+bool holds_adapter(const io::Checkpoint& checkpoint);
+
+// Makes a PEFT folder of a checkpoint of an adapter; warns of what PEFT is known to leave out of it. Throws
+// Error{kInvalidArgument} for one of a whole model.
 void export_peft(const std::string& checkpoint, const std::string& folder);
 
 }  // namespace flagscale::model

@@ -8,7 +8,14 @@ namespace {
 
 std::string gib(size_t bytes) {
   const double value = static_cast<double>(bytes) / static_cast<double>(size_t{1} << 30);
-  return value < 0.1 ? fmt::format("{:.1f} MiB", value * 1024) : fmt::format("{:.1f} GiB", value);
+  if (value >= 0.1) return fmt::format("{:.1f} GiB", value);
+  return value * 1024 >= 0.1 ? fmt::format("{:.1f} MiB", value * 1024)
+                             : fmt::format("{:.1f} KiB", static_cast<double>(bytes) / 1024);
+}
+
+std::string count(int64_t n, int decimals) {
+  return n >= 100'000 ? fmt::format("{:.{}f}M", static_cast<double>(n) * 1e-6, decimals)
+                      : fmt::format("{:.1f}K", static_cast<double>(n) * 1e-3);
 }
 
 // What a change saves, measured by planning it; nothing where it saves nothing.
@@ -29,11 +36,10 @@ std::string describe(const MemoryUse& use) {
 }
 
 std::string describe_parameters(TrainStep& step) {
-  const auto millions = [](int64_t n) { return static_cast<double>(n) * 1e-6; };
-  std::string all = fmt::format("{:.1f}M parameters", millions(step.decoder().parameters().numel()));
+  const std::string all = count(step.decoder().parameters().numel(), 1) + " parameters";
   if (!step.adapter()) return all;
-  return fmt::format("{}, frozen, and {:.2f}M of an adapter of rank {}", all,
-                     millions(step.trained_parameters()), step.adapter()->spec().rank);
+  return fmt::format("{}, frozen, and {} of an adapter of rank {}", all, count(step.trained_parameters(), 2),
+                     step.adapter()->spec().rank);
 }
 
 void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available) {
