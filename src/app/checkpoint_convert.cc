@@ -88,7 +88,7 @@ namespace {
 
 // A checkpoint of an adapter alone becomes a PEFT folder.
 bool holds_adapter(const std::string& path) {
-  return io::is_checkpoint(path) && io::Checkpoint(path).state().extra.contains(model::kPeftConfigKey);
+  return io::is_checkpoint(path) && model::holds_adapter(io::Checkpoint(path));
 }
 
 // merge and unmerge: BASE with the adapter at o.adapter added, or taken out.

@@ -119,7 +119,8 @@ nlohmann::ordered_json key_json(const config::KeyInfo& key) {
   return {{"key", key.name},        {"class", name(key.key_class)},
           {"type", key.type},       {"default", key.required ? "" : key.default_text},
           {"range", key.range},     {"required", key.required},
-          {"aliases", key.aliases}, {"doc", key.doc}};
+          {"aliases", key.aliases}, {"brought_by", key.brought_by},
+          {"doc", key.doc}};
 }
 
 void setup_keys(CLI::App& app) {

@@ -17,8 +17,8 @@
 #include "data/blend.h"
 #include "data/tokenizing.h"
 #include "engine/load.h"
+#include "io/tokenizer_files.h"
 #include "train/keys/key_places.h"
-#include "train/keys/starting_model.h"
 #include "train/keys/train_keys.h"
 #include "train/memory.h"
 #include "train/trainer.h"
@@ -63,7 +63,7 @@ train::TokenizerFacts tokenizer_facts(const train::TokenizerKeys& keys, const en
 train::TrainOptions options_for(const TrainingRequest& request, const config::Composed& composed,
                                 const train::TrainReading& reading) {
   std::optional<engine::LoadedModel> source;
-  if (!request.init_from.empty()) source = engine::load_model(request.init_from);
+  if (reading.config.start) source = engine::load_model(reading.config.start->path);
   const auto facts = tokenizer_facts(reading.config.tokenizer, source ? &*source : nullptr);
   train::TrainOptions options = train::train_options(reading.config, facts, isa_of(request.device));
   const auto& keys = reading.config.tokenizer;
@@ -71,10 +71,9 @@ train::TrainOptions options_for(const TrainingRequest& request, const config::Co
     if (!path->empty()) options.tokenizer = *path;
   if (options.tokenizer.empty() && !keys.vocab_file.empty())
     options.tokenizer = std::filesystem::path(keys.vocab_file).parent_path().string();
-  if (source) {
-    train::start_from(reading.config, source->config, request.init_from, options);
-    if (options.tokenizer.empty()) options.tokenizer = request.init_from;
-  }
+  if (source && source->tokenizer && options.tokenizer.empty())
+    options.tokenizer =
+        io::is_checkpoint(source->path) ? io::tokenizer_of(io::Checkpoint(source->path)) : source->path;
   options.device = request.device;
   options.config_text = config::to_yaml(composed.root());
   share_host(options);
@@ -194,8 +193,8 @@ std::string training_action(const config::Composed& composed, const std::string&
 
 void check_training(const TrainingRequest& request) {
   const config::Composed composed = config::compose(request.configuration);
-  const train::TrainOptions options =
-      options_for(request, composed, train::read_train_config(composed, isa_of(request.device)));
+  const train::TrainOptions options = options_for(
+      request, composed, train::read_train_config(composed, isa_of(request.device), request.init_from));
   train::validate(options);
   const train::StepOptions step = train::step_options(options);
   const size_t available = available_memory(options.device);
@@ -246,7 +245,7 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
   const train::TrainReading reading = told_to(ranks.get(), [&] {
     return or_ways_on(request, composed, [&] {
       if (!ranks) check_ranks(composed);  // else another launcher has placed this rank and the others
-      return train::read_train_config(composed, isa_of(request.device));
+      return train::read_train_config(composed, isa_of(request.device), request.init_from);
     });
   });
   for (const std::string& note : reading.notes) info("{}", note);

@@ -72,7 +72,7 @@ std::string type_line(const KeyInfo& key) {
   std::string text = key.type.empty() ? "" : key.type + ", ";
   if (!key.range.empty()) text += key.range + ", ";
   if (key.required)
-    text += "required, ";
+    text += required_text(key) + ", ";
   else if (!key.default_text.empty())
     text += "default " + key.default_text + ", ";
   else
@@ -83,9 +83,11 @@ std::string type_line(const KeyInfo& key) {
 // "10000.0  (default; not set)" of a key that the configuration does not give.
 std::string unset_line(const KeyInfo& key) {
   if (key.key_class != KeyClass::kActs) return "(not set)";
-  if (key.required) return "(not set, and required)";
-  return key.default_text.empty() ? "(not set; there is no default)"
-                                  : key.default_text + "  (default; not set)";
+  if (key.required) return fmt::format("(not set, and {})", required_text(key));
+  const std::string brought =
+      key.brought_by.empty() ? "" : fmt::format("; {} brings its own", key.brought_by);
+  return key.default_text.empty() ? fmt::format("(not set; there is no default{})", brought)
+                                  : fmt::format("{}  (default; not set{})", key.default_text, brought);
 }
 
 }  // namespace
@@ -134,6 +136,7 @@ std::string to_json(const Explanation& e) {
     json["type"] = e.key->type;
     json["default"] = e.key->default_text;
     json["required"] = e.key->required;
+    if (!e.key->brought_by.empty()) json["brought_by"] = e.key->brought_by;
     json["range"] = e.key->range;
     json["doc"] = e.key->doc;
     json["aliases"] = e.key->aliases;

@@ -56,7 +56,7 @@ std::string row(const KeyInfo& key) {
   std::string doc = key.doc;
   if (!key.aliases.empty()) doc += fmt::format(" Also `{}`.", fmt::join(key.aliases, "`, `"));
   if (key.key_class == KeyClass::kActs) {
-    const std::string fallback = key.required               ? "required"
+    const std::string fallback = key.required               ? required_text(key)
                                  : key.default_text.empty() ? "none"
                                                             : "`" + key.default_text + "`";
     return fmt::format("| `{}` | {} | {} | {} | {} |\n", key.name, key.type, escaped(fallback),
@@ -67,6 +67,10 @@ std::string row(const KeyInfo& key) {
 }
 
 }  // namespace
+
+std::string required_text(const KeyInfo& key) {
+  return key.brought_by.empty() ? "required" : fmt::format("required unless {} brings it", key.brought_by);
+}
 
 const char* name(KeyClass key_class) {
   const char* names[] = {"acts", "ignored", "refused"};
@@ -82,6 +86,7 @@ const KeyInfo* KeyTable::find(const std::string& key) const {
 }
 
 std::string KeyTable::nearest_name(const std::string& key) const {
+  if (const auto it = elsewhere_.find(with_underscores(key)); it != elsewhere_.end()) return it->second;
   std::vector<std::string> names;
   for (const KeyInfo& info : keys_) {
     names.push_back(info.name);
@@ -96,6 +101,20 @@ bool KeyTable::is_harmless(const KeyInfo& key, const Node& value) {
   return std::any_of(key.harmless.begin(), key.harmless.end(), [&](const std::string& harmless) {
     return harmless == text || harmless + ".0" == text;
   });
+}
+
+void KeyTable::elsewhere(const std::string& key, const std::vector<std::string>& names) {
+  FLAGSCALE_CHECK(find(key) != nullptr);
+  for (const std::string& name : names) elsewhere_[name] = key;
+}
+
+void KeyTable::bring(const std::string& what, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto it =
+        std::find_if(keys_.begin(), keys_.end(), [&](const KeyInfo& k) { return k.name == name; });
+    FLAGSCALE_CHECK(it != keys_.end());
+    it->brought_by = what;
+  }
 }
 
 KeyInfo& KeyTable::add(KeyInfo info) {

@@ -1,6 +1,7 @@
 #pragma once
 // What is known about every key of a schema, for reading, explaining and listing.
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ struct KeyInfo {
   std::vector<std::string> aliases;   // other names it is read under
   std::vector<std::string> harmless;  // refused: values, as text, that change nothing and so are fine
   bool required = false;
+  std::string brought_by;  // "a model to start from", which has a value where none is given; empty: nothing
 };
 
 class KeyTable {
@@ -34,17 +36,28 @@ class KeyTable {
 
   // By name or alias, dashes and underscores alike. Null when unknown.
   const KeyInfo* find(const std::string& key) const;
-  std::string nearest_name(const std::string& key) const;  // "" when nothing is near
+  // What a name that is none may mean: the key that it is elsewhere(), else the nearest name. "" for nothing.
+  std::string nearest_name(const std::string& key) const;
 
   // True when a refused key's value changes nothing: null, false, or one of `harmless`.
   static bool is_harmless(const KeyInfo& key, const Node& value);
+
+  // Names that other programs have for a key: suggested, not read.
+  void elsewhere(const std::string& key, const std::vector<std::string>& names);
+
+  // Says of keys that are there what else may bring their value.
+  void bring(const std::string& what, const std::vector<std::string>& names);
 
  protected:
   KeyInfo& add(KeyInfo info);
 
  private:
   std::vector<KeyInfo> keys_;
+  std::map<std::string, std::string> elsewhere_;
 };
+
+// "required", or what makes it needless: "required unless a model to start from brings it".
+std::string required_text(const KeyInfo& key);
 
 // The table as a Markdown page's body: one table a class.
 std::string to_markdown(const KeyTable& table);

@@ -53,7 +53,8 @@ class Schema : public KeyTable {
          limits.doc,
          limits.aliases,
          {},
-         limits.required});
+         limits.required,
+         {}});
     readers_[key] = [field, limits](Target& target, const Node& node) {
       auto& into = field(target);
       read_value(node, into);
@@ -61,10 +62,10 @@ class Schema : public KeyTable {
     };
   }
   void ignored(const std::string& key, const std::string& why) {
-    add({key, KeyClass::kIgnored, "", "", "", why, {}, {}, false});
+    add({key, KeyClass::kIgnored, "", "", "", why, {}, {}, false, {}});
   }
   void refused(const std::string& key, const std::string& what, std::vector<std::string> harmless = {}) {
-    add({key, KeyClass::kRefused, "", "", "", what, {}, std::move(harmless), false});
+    add({key, KeyClass::kRefused, "", "", "", what, {}, std::move(harmless), false, {}});
   }
 
   // Fills the field of a key that acts. Throws Error{kConfig} without saying which key: the caller knows its

@@ -11,6 +11,7 @@
 #include "io/checkpoint.h"
 #include "io/gguf_weights.h"
 #include "io/tokenizer_files.h"
+#include "model/config_at.h"
 #include "text/gguf_vocab.h"
 
 namespace flagscale::engine {
@@ -35,17 +36,9 @@ void add_generation_stops(LoadedModel& model, const std::string& text) {
       if (id.is_number_integer()) add_stop(model, id.get<int64_t>());
 }
 
-model::DecoderConfig config_of(const std::string& json, const std::string& where) {
-  try {
-    return model::parse_config(json);
-  } catch (const Error&) {
-    rethrow_with(where);
-  }
-}
-
 void load_gguf(LoadedModel& model, bool keep) {
   const io::GgufFile file(model.path);
-  model.config = config_of(io::gguf_config_json(file, DType::kF32), model.path);
+  model.config = model::config_of(file, model.path);
   if (!file.strings("tokenizer.ggml.tokens")) return;
   add_generation_stops(model, io::gguf_generation_config_json(file));
   model.tokenizer = cached_tokenizer(keep ? std::vector{model.path} : std::vector<std::string>{}, [&] {
@@ -55,11 +48,7 @@ void load_gguf(LoadedModel& model, bool keep) {
 
 void load_checkpoint(LoadedModel& model, bool keep) {
   const io::Checkpoint checkpoint(model.path);
-  const auto& extra = checkpoint.state().extra;
-  const auto config = extra.find("config.json");
-  if (config == extra.end())
-    fail(ErrorKind::kCorrupt, "{} carries no model configuration", checkpoint.folder());
-  model.config = config_of(config->second, checkpoint.folder());
+  model.config = model::config_of(checkpoint);
   const std::string tokenizer = io::tokenizer_of(checkpoint);
   if (tokenizer.empty()) return;
   if (fs::exists(tokenizer))
@@ -76,12 +65,7 @@ bool has_tokenizer(const fs::path& folder) {
 
 void load_folder(LoadedModel& model, bool keep) {
   const fs::path folder(model.path);
-  if (!fs::exists(folder / "config.json"))
-    fail(ErrorKind::kNotFound,
-         "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no "
-         "latest_checkpointed_iteration.txt)",
-         model.path);
-  model.config = config_of(io::read_file((folder / "config.json").string()), model.path);
+  model.config = model::config_of_folder(model.path);
   if (fs::exists(folder / "generation_config.json"))
     add_generation_stops(model, io::read_file((folder / "generation_config.json").string()));
   if (has_tokenizer(folder)) model.tokenizer = load_cached_tokenizer(model.path, keep);
@@ -92,14 +76,10 @@ void load_folder(LoadedModel& model, bool keep) {
 LoadedModel load_model(const std::string& path, const std::string& tokenizer, bool keep) {
   LoadedModel model;
   model.path = path;
-  if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{} does not exist", path);
-  if (fs::is_regular_file(path) && !io::is_gguf(path) && !path.ends_with(".gguf"))
-    fail(ErrorKind::kCorrupt,
-         "{} is no GGUF file: a model is a Hugging Face folder, a .gguf file or one of our checkpoints",
-         path);
-  if (fs::is_regular_file(path))
+  const model::ModelKind kind = model::kind_of(path);
+  if (kind == model::ModelKind::kGguf)
     load_gguf(model, keep);
-  else if (io::is_checkpoint(path))
+  else if (kind == model::ModelKind::kCheckpoint)
     load_checkpoint(model, keep);
   else
     load_folder(model, keep);

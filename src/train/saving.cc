@@ -170,18 +170,14 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   return state;
 }
 
-bool holds_adapter(const io::Checkpoint& checkpoint) {
-  return checkpoint.state().extra.contains(model::kPeftConfigKey);
-}
-
 Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step) {
-  if (!step.adapter() && holds_adapter(checkpoint))
+  if (!step.adapter() && model::holds_adapter(checkpoint))
     fail(ErrorKind::kInvalidArgument,
          "{} holds a LoRA adapter, and this run trains the whole model: set peft_type: lora, or merge it "
          "first "
          "(flagscale checkpoint merge)",
          checkpoint.folder());
-  if (step.adapter() && !holds_adapter(checkpoint))
+  if (step.adapter() && !model::holds_adapter(checkpoint))
     fail(ErrorKind::kInvalidArgument,
          "{} holds a whole model, and this run trains an adapter: set finetune: true to add it to those "
          "weights",

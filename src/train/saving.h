@@ -26,9 +26,6 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
 // rank or scale are not those of the step's.
 void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step);
 
-// Whether a checkpoint is of an adapter alone.
-bool holds_adapter(const io::Checkpoint& checkpoint);
-
 // Loads weights, and the optimizer's state and progression unless `finetune` (or no_load_optim for the
 // former). Throws Error{kInvalidArgument} where the state is another optimizer's. Warns on stderr where
 // thread count or instruction set differ from the saved run's: then the continuation is not bit-exact.

@@ -95,6 +95,12 @@ struct Trainer::Run {
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])
       fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
+    if (!data::learns_anything(*data[data::kTrain], options.mask))
+      fail(ErrorKind::kConfig,
+           "no token of the training split is learnt: all are masked. Where conversations are cut, "
+           "seq_length {} "
+           "may end before their answers; `flagscale data inspect` shows the mask",
+           options.seq_length);
     if (evaluates && !data[data::kValid])
       fail(ErrorKind::kConfig,
            "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
@@ -130,7 +136,7 @@ struct Trainer::Run {
   void find_base() {
     if (!options.lora) return;
     const bool whole = options.finetune && !options.load.empty() && io::is_checkpoint(options.load) &&
-                       !holds_adapter(io::Checkpoint(options.load));
+                       !model::holds_adapter(io::Checkpoint(options.load));
     if (whole) options.init_from = std::exchange(options.load, {});
     if (!options.init_from.empty()) return;
     fail(ErrorKind::kConfig,
@@ -147,8 +153,13 @@ struct Trainer::Run {
     }
     const bool own_folder = options.load.empty() || options.load == options.save;
     if (!own_folder && options.finetune)
-      fail(ErrorKind::kNotFound, "load: there is no checkpoint in {}, and finetune starts from one",
-           options.load);
+      fail(
+          ErrorKind::kNotFound,
+          "load: there is no checkpoint in {}, and finetune: true starts from one: set load to the folder of "
+          "one (a Hugging Face folder or a GGUF file: pretrained_checkpoint), or finetune: false to start "
+          "from "
+          "{}",
+          options.load, options.init_from.empty() ? "random weights" : options.init_from);
     if (std::error_code none; !own_folder && std::filesystem::exists(options.load, none) &&
                               !std::filesystem::is_empty(options.load, none))
       fail(ErrorKind::kInvalidArgument,
@@ -160,6 +171,10 @@ struct Trainer::Run {
     if (!own_folder)
       warn("load: there is no checkpoint in {}: starting from {}", options.load,
            from_files ? options.init_from : "random weights");
+    if (own_folder && options.finetune && !from_files)
+      warn(
+          "finetune: true, and neither load nor pretrained_checkpoint has weights: starting from random "
+          "weights");
     if (!options.adapter_from.empty())
       load_adapter(model::open_peft(options.adapter_from), options.adapter_from, *step);
     else if (options.lora || !from_files)
@@ -463,8 +478,9 @@ struct Trainer::Run {
          counts.padding);
     if (counts.learnt == 0)
       warn(
-          "nothing was learnt: every token is masked. Where conversations are cut, seq_length may end before "
-          "their answers; `flagscale data inspect` shows the mask");
+          "nothing was learnt: every token of the samples that were taken is masked; `flagscale data "
+          "inspect` shows "
+          "the mask");
   }
 
   TrainResult run(std::FILE* to) {

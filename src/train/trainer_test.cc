@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/temporary_folder_test_support.h"
+#include "data/indexed_writer.h"
 #include "io/checkpoint.h"
 #include "model/peft.h"
 #include "train/event_file_test_support.h"
@@ -459,6 +460,48 @@ TEST(Trainer, AnAdapterGoesOnBitForBitAndHoldsNothingOfTheBase) {
   EXPECT_THROW(run(none), Error) << "without finetune that is a run to go on with";
   none.finetune = true;
   EXPECT_EQ(run(none).lines.size(), 1u);
+}
+
+TEST(Trainer, RefusesDataOfWhichNothingIsLearnt) {
+  const TemporaryFolder folder;
+  for (const char* name : {"text", "loss_mask"}) {
+    data::IndexedWriter writer(fmt::format("{}/x_{}_document", folder.path, name), data::TokenType::kU16);
+    for (int i = 0; i < 20; ++i) {
+      std::vector<int32_t> ids(12, name == std::string("text") ? i + 1 : 0);
+      writer.add_sequence(ids), writer.end_document();
+    }
+    writer.commit(), writer.remove_parts();
+  }
+  TrainOptions o = testing::tiny_run(1);
+  o.data.data_path = {folder.path + "/x_text_document"};
+  o.data.sft = o.mask.packed = true;
+  o.save = folder.path + "/saved";
+  try {
+    run(o);
+    ADD_FAILURE() << "it ran";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("no token of the training split is learnt"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(fs::exists(o.save));
+}
+
+TEST(Trainer, FinetuneWithoutACheckpointNamesBothWaysOn) {
+  const TemporaryFolder folder;
+  TrainOptions o = testing::tiny_run(1);
+  o.finetune = true, o.load = folder.path + "/none";
+  try {
+    run(o);
+    ADD_FAILURE() << "it ran";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    for (const char* way : {"set load to the folder of one", "finetune: false to start from random weights"})
+      EXPECT_NE(text.find(way), std::string::npos) << text;
+  }
+  o.load.clear();
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(run(o).lines.size(), 1u);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("starting from random weights"), std::string::npos);
 }
 
 }  // namespace

@@ -34,6 +34,8 @@ void add_adapter_keys(TrainSchema& keys) {
            "output head in 8). A GGUF file's stay as they are without this key"});
   keys.acts("pretrained_adapter", FLAGSCALE_FIELD(adapter, pretrained_adapter),
             {.doc = "adapter to start from when load has none: a PEFT folder or a checkpoint of one"});
+  keys.elsewhere("lora_dim", {"lora_rank", "lora_r", "rank"});
+  keys.elsewhere("lora_target_modules", {"target_modules", "lora_target", "lora_targets"});
 }
 
 }  // namespace flagscale::train

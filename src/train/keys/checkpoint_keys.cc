@@ -28,10 +28,11 @@ void add_checkpoint_keys(TrainSchema& keys) {
   keys.ignored("use_dist_ckpt", "checkpoints have one format, safetensors with a manifest");
   keys.ignored("rampup_save_interval", "FlagScale reads it and never uses it");
   keys.ignored("no_shared_fs", "it concerns several hosts");
-  keys.refused("ckpt_convert_format",
-               "writing another checkpoint format; export one afterwards with `flagscale checkpoint export`");
-  keys.refused("ckpt_convert_save",
-               "writing another checkpoint format; export one afterwards with `flagscale checkpoint export`");
+  keys.ignored("ckpt_convert_format", "the format of ckpt_convert_save, without which nothing is converted");
+  keys.refused(
+      "ckpt_convert_save",
+      "converting a checkpoint instead of training: set it to null to train, and export afterwards with "
+      "`flagscale checkpoint export`");
   for (const char* folder : {"log_dir", "details_dir", "scripts_dir", "pids_dir"})
     keys.ignored(folder, "a folder of FlagScale's launcher");
 }

@@ -20,6 +20,9 @@ void add_logging_keys(TrainSchema& keys);
 void add_parallel_keys(TrainSchema& keys);      // more than one rank
 void add_other_family_keys(TrainSchema& keys);  // images, latent attention
 
+// What brings the values of keys that say a model's shape, where they are not given.
+constexpr const char* kStartingModel = "a model to start from";
+
 // A field of one of TrainConfig's parts: FIELD(model, num_layers).
 #define FLAGSCALE_FIELD(part, field) ([](TrainConfig& c) -> auto& { return c.part.field; })
 

@@ -86,6 +86,27 @@ void add_model_keys(TrainSchema& keys) {
   add_sizes(keys);
   add_switches(keys);
   add_positions(keys);
+  keys.bring(kStartingModel, {"num_layers",
+                              "hidden_size",
+                              "ffn_hidden_size",
+                              "num_attention_heads",
+                              "group_query_attention",
+                              "num_query_groups",
+                              "kv_channels",
+                              "max_position_embeddings",
+                              "normalization",
+                              "norm_epsilon",
+                              "swiglu",
+                              "untie_embeddings_and_output_weights",
+                              "add_qkv_bias",
+                              "disable_bias_linear",
+                              "qk_layernorm",
+                              "hf_model_type",
+                              "position_embedding_type",
+                              "use_rotary_position_embeddings",
+                              "rotary_base",
+                              "use_rope_scaling",
+                              "rope_scaling_factor"});
   keys.ignored("norm_init_weight", "FlagScale reads it and never uses it: norms start at one");
   keys.refused("attention_dropout", "dropout in attention", {"0"});
   keys.refused("hidden_dropout", "dropout after a layer", {"0"});

@@ -41,6 +41,9 @@ void add_routing(TrainSchema& keys) {
 void add_moe_keys(TrainSchema& keys) {
   add_experts(keys);
   add_routing(keys);
+  keys.bring(kStartingModel,
+             {"num_experts", "moe_router_topk", "moe_ffn_hidden_size", "moe_shared_expert_intermediate_size",
+              "moe_shared_expert_gate", "moe_layer_freq", "moe_router_pre_softmax"});
   keys.refused("moe_router_score_function", "another score than a softmax", {"softmax"});
   keys.refused("moe_router_dtype", "a router in another type than fp32", {"fp32"});
   for (const char* key : {"moe_router_bias_update_rate", "moe_router_enable_expert_bias",

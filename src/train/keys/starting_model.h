@@ -2,19 +2,24 @@
 // Training that starts from the weights of a model: its shape is the training's, and no key that was given
 // may ask for another.
 
-#include <string>
+#include <optional>
 
 #include "model/decoder/config.h"
 #include "train/keys/train_config.h"
-#include "train/options.h"
 
 namespace flagscale::train {
 
-// Makes `options` train `source`, whose weights lie at `path`. Throws Error{kConfig} naming every given key
-// that contradicts it, with both values and where the key stands. No contradictions: keys that were not
-// given, a vocab_size below the rows that `source` has (it is padded) and another max_position_embeddings
-// (rotary positions have no weights; the longest of the two and seq_length counts).
-void start_from(const TrainConfig& config, const model::DecoderConfig& source, const std::string& path,
-                TrainOptions& options);
+// What the keys name to start from: with finetune the whole model in `load`, else pretrained_checkpoint.
+// Nothing where neither is there (yet). Throws Error for what is there and is no model.
+std::optional<StartingModel> starting_model(const CheckpointKeys& keys);
+
+// The shape that is trained, of a config that has a start. Throws Error{kConfig} naming every given key that
+// contradicts it, with both values and where the key stands. No contradictions: keys that were not given, a
+// vocab_size below the rows that the model has (it is padded) and another max_position_embeddings (rotary
+// positions have no weights; the longest of the two and seq_length counts).
+model::DecoderConfig starting_shape(const TrainConfig& config);
+
+// The width of a feed-forward layer by the keys, whose hidden_size may be the model's.
+int64_t ffn_width(const ModelKeys& keys);
 
 }  // namespace flagscale::train

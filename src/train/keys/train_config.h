@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "model/decoder/config.h"
 #include "train/optimizer/optimizer.h"
 #include "train/training_events.h"
 
@@ -169,6 +170,12 @@ struct ExperimentKeys {
   std::string exp_name = "default", exp_dir;
 };
 
+// The model whose weights training starts from. It brings its shape: keys that are not given are its own.
+struct StartingModel {
+  std::string path;  // a Hugging Face folder, a GGUF file or a checkpoint
+  model::DecoderConfig shape;
+};
+
 struct TrainConfig {
   ExperimentKeys experiment;
   ModelKeys model;
@@ -183,6 +190,7 @@ struct TrainConfig {
   LoggingKeys logging;
   PrecisionKeys precision;
   RecomputeKeys recompute;
+  std::optional<StartingModel> start;  // none: from nothing, and the keys say the shape
 
   // Where each key that was given stands, for messages: "train.yaml:12: train.model.hidden_size". Names, not
   // aliases.

@@ -10,6 +10,7 @@
 #include "config/resolve.h"
 #include "config/schema.h"
 #include "train/keys/key_groups.h"
+#include "train/keys/starting_model.h"
 
 namespace flagscale::train {
 namespace {
@@ -69,13 +70,19 @@ class Reader {
   bool seen(const std::string& name) const { return std::count(seen_.begin(), seen_.end(), name) > 0; }
   bool given(const std::string& name) const { return reading_.config.places.contains(name); }
 
-  void finish() const {
+  void refuse() const {
     if (!refused_.empty())
       fail(ErrorKind::kUnsupported, "this configuration needs what is not supported yet:\n  {}",
            fmt::join(refused_, "\n  "));
-    for (const config::KeyInfo& key : train_schema().keys())
-      if (key.required && !given(key.name))
-        fail(ErrorKind::kConfig, "required value {} is not set: {}", key.name, key.doc);
+  }
+
+  void require() const {
+    const bool starts = reading_.config.start.has_value();
+    for (const config::KeyInfo& key : train_schema().keys()) {
+      if (!key.required || given(key.name) || (starts && !key.brought_by.empty())) continue;
+      fail(ErrorKind::kConfig, "required value {} is not set: {}{}", key.name, key.doc,
+           key.brought_by.empty() ? "" : no_model(key.brought_by));
+    }
     const DataKeys& data = reading_.config.data;
     if (data.data_path.empty() && data.split_data_path[0].empty())
       fail(ErrorKind::kConfig,
@@ -84,6 +91,15 @@ class Reader {
   }
 
  private:
+  // Why the model that would bring a key's value does not.
+  std::string no_model(const std::string& brought_by) const {
+    const std::string& weights = reading_.config.checkpoint.pretrained_checkpoint;
+    return weights.empty()
+               ? fmt::format("; {} would bring it (MODEL of flagscale train, or pretrained_checkpoint)",
+                             brought_by)
+               : fmt::format("; pretrained_checkpoint is {}, which does not exist", weights);
+  }
+
   static config::NodePtr value_of(const config::FlatKey& flat) {
     try {
       return config::resolve(flat.node);
@@ -161,26 +177,29 @@ void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
     notes.push_back(compute_type(config.precision, isa) == DType::kBF16
                         ? "fp16: true trains in bf16, which needs no loss scale"
                         : "fp16: true trains in fp32: this processor has no bf16 instructions");
-  if (reader.given("num_query_groups") && !config.model.group_query_attention &&
+  if (!config.start && reader.given("num_query_groups") && !config.model.group_query_attention &&
       config.model.num_query_groups != config.model.num_attention_heads)
     notes.push_back(
         "num_query_groups changes nothing without group_query_attention: true (as in Megatron): every head "
         "has its own keys and values");
   // A flag that is false is as good as absent, so it cannot take back what another key asks for.
   const ModelKeys& model = config.model;
-  if (!reader.given("disable_bias_linear") ||
-      (reader.given("add_qkv_bias") && !model.add_qkv_bias && !model.disable_bias_linear))
+  if (!config.start && (!reader.given("disable_bias_linear") ||
+                        (reader.given("add_qkv_bias") && !model.add_qkv_bias && !model.disable_bias_linear)))
     notes.push_back("every linear layer has a bias, as in Megatron, unless disable_bias_linear: true");
   if (reader.given("use_rotary_position_embeddings") && !model.use_rotary_position_embeddings &&
       model.position_embedding_type == "rope")
     notes.push_back(
         "use_rotary_position_embeddings: false changes nothing beside position_embedding_type: rope");
+  if (reader.seen("ckpt_convert_format"))
+    notes.push_back(
+        "ckpt_convert_format: nothing is converted, for ckpt_convert_save is not set; this trains");
   if (config.checkpoint.save.empty())
     notes.push_back("nothing will be saved: neither experiment.exp_dir nor save is set");
   if (reader.given("start_weight_decay") && config.optimizer.weight_decay_incr_style == "constant")
     notes.push_back("start_weight_decay changes nothing while weight_decay_incr_style is constant");
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})
-    if (!reader.seen(dropout))
+    if (!config.start && !reader.seen(dropout))
       notes.push_back(fmt::format("{} is not set: Megatron's default is 0.1, here there is none", dropout));
 }
 
@@ -205,7 +224,9 @@ std::string train_keys_page() {
          "alike, and only "
          "the last part of a path counts: `train.model.lr` and `train.model.optimizer.lr_scheduler.lr` are "
          "one key. A flag "
-         "that is `false` is as good as absent.\n\n" +
+         "that is `false` is as good as absent. A model to start from (MODEL of `flagscale train`, or "
+         "pretrained_checkpoint) "
+         "brings its shape, from num_layers to its experts: defaults count without one.\n\n" +
          config::to_markdown(train_schema());
 }
 
@@ -214,7 +235,7 @@ const config::Schema<TrainConfig>& train_schema() {
   return kSchema;
 }
 
-TrainReading read_train_config(const config::Composed& composed, Isa isa) {
+TrainReading read_train_config(const config::Composed& composed, Isa isa, const std::string& weights) {
   config::check_experiment(composed);
   check_backend(composed);
   const config::NodePtr train = composed.value("train");
@@ -230,9 +251,12 @@ TrainReading read_train_config(const config::Composed& composed, Isa isa) {
   TrainReading reading;
   Reader reader(reading);
   for (const config::FlatKey& key : config::flatten_keys(composed.root(), train_sections())) reader.read(key);
-  reader.finish();
+  reader.refuse();
   read_experiment(composed, reading.config.experiment);
   fill_folders(reading.config);
+  if (!weights.empty()) reading.config.checkpoint.pretrained_checkpoint = weights;
+  reading.config.start = starting_model(reading.config.checkpoint);
+  reader.require();
   add_notes(reader, isa, reading);
   return reading;
 }

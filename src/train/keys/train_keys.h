@@ -38,7 +38,9 @@ struct TrainReading {
 // for an unknown key (with the nearest name), a wrong type, a value out of range, a required value not set;
 // Error{kUnsupported} naming every refused key at once.
 // isa: what the run computes on; the notes tell what fp16 means there.
-TrainReading read_train_config(const config::Composed& composed, Isa isa = machine_isa());
+// weights: a path that counts as pretrained_checkpoint, whatever that is; empty: the configuration's.
+TrainReading read_train_config(const config::Composed& composed, Isa isa = machine_isa(),
+                               const std::string& weights = {});
 
 // What the trainer runs on. end_of_document: the tokenizer's id that ends a document, -1 when it has none; it
 // and the vocabulary come from the tokenizer, which this layer does not see. Throws Error{kConfig}.

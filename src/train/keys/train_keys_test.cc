@@ -13,7 +13,6 @@
 #include "config/explain.h"
 #include "config/schema.h"
 #include "train/keys/moe_layers.h"
-#include "train/keys/starting_model.h"
 
 namespace flagscale::train {
 namespace {
@@ -92,27 +91,6 @@ TEST(TrainKeys, MixturesThatAreNotSupportedAreNamed) {
   EXPECT_NE(says("moe_expert_capacity_factor: 1.5").find("moe_expert_capacity_factor"), std::string::npos);
 }
 
-// Starting from a mixture's weights, the keys need not name its shape.
-TEST(StartFrom, AMixturesLossesActWithoutItsSizes) {
-  const TrainConfig config = read("moe_aux_loss_coeff: 0.5, moe_z_loss_coeff: 0.25").config;
-  model::DecoderConfig source = train_options(read("num_experts: 4").config, {1000, 0}).model;
-  TrainOptions options = train_options(config, {1000, 0});
-  start_from(config, source, "hf", options);
-  EXPECT_EQ(options.balance_loss, 0.5);
-  EXPECT_EQ(options.z_loss, 0.25);
-  EXPECT_EQ(options.model.moe.experts, 4);
-  EXPECT_EQ(options.model.moe.balance_loss, 0.5f);
-  const TrainConfig other = read("num_experts: 8").config;
-  options = train_options(other, {1000, 0});
-  try {
-    start_from(other, source, "hf", options);
-    ADD_FAILURE() << "not refused";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("num_experts is 8, the weights have 4"), std::string::npos)
-        << error.what();
-  }
-}
-
 TEST(TrainKeys, AMixturesFamilyFollowsFromItsSwitches) {
   const auto model = [](const std::string& more) {
     return train_options(read("num_experts: 4, " + more).config, {1000, 0}).model;
@@ -169,6 +147,8 @@ TEST(TrainKeys, UnknownKeysNameFileLineAndTheNearest) {
   const std::string message = refusal("rotary_bse: 1");
   EXPECT_NE(message.find("c.yaml:7: train.data.rotary_bse"), std::string::npos) << message;
   EXPECT_NE(message.find("did you mean 'rotary_base'"), std::string::npos) << message;
+  EXPECT_NE(refusal("lora_rank: 4").find("did you mean 'lora_dim'"), std::string::npos)
+      << "as others call it";
 }
 
 TEST(TrainKeys, RefusedKeysAreNamedTogether) {
@@ -198,6 +178,10 @@ TEST(TrainKeys, SaysWhatSurprises) {
   EXPECT_NE(notes("disable_bias_linear: false, add_qkv_bias: false").find("every linear layer has a bias"),
             std::string::npos);
   EXPECT_NE(notes("disable_bias_linear: null").find("every linear layer has a bias"), std::string::npos);
+  EXPECT_NE(notes("ckpt_convert_format: torch, ckpt_convert_save: null").find("nothing is converted"),
+            std::string::npos);
+  EXPECT_NE(refusal("ckpt_convert_format: torch, ckpt_convert_save: out").find("set it to null to train"),
+            std::string::npos);
   EXPECT_EQ(notes(""), "");
 }
 
@@ -340,9 +324,11 @@ TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
   const auto explained = [&](const std::string& key) {
     return config::explain(train_schema(), train_sections(), key, &composed);
   };
-  EXPECT_NE(config::to_text(explained("rotary_base")).find("\n  10000.0  (default; not set)\n"),
+  EXPECT_NE(config::to_text(explained("rotary_base"))
+                .find("\n  10000.0  (default; not set; a model to start from brings its own)\n"),
             std::string::npos)
       << config::to_text(explained("rotary_base"));
+  EXPECT_NE(config::to_text(explained("clip_grad")).find("\n  1.0  (default; not set)\n"), std::string::npos);
   const std::string json = config::to_json(explained("rotary_base"));
   EXPECT_NE(json.find("\"set\": false"), std::string::npos) << json;
   EXPECT_NE(json.find("\"value\": \"10000.0\""), std::string::npos) << json;
@@ -364,61 +350,6 @@ TEST(TrainOptions, AsksForAsManySamplesAsMegatron) {
                     "eval_iters: 1"),
             (Numbers{80, 2 * 8, 8}))
       << "15 updates, of which the last 5 are full";
-}
-
-// What start_from() says of weights of the very shape that yaml("") asks for, changed by `change`.
-template <class Change>
-std::string contradiction(const std::string& more, Change change) {
-  const TrainConfig config = read(more).config;
-  model::DecoderConfig source = train_options(read("").config, {1000, 0}).model;
-  change(source);
-  TrainOptions options = train_options(config, {1000, 0});
-  try {
-    start_from(config, source, "hf", options);
-    EXPECT_EQ(options.init_from, "hf");
-    EXPECT_EQ(options.model.hidden_size, source.hidden_size);
-    EXPECT_EQ(options.data.vocab_size, source.vocab_size);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-TEST(StartFrom, GivenKeysMayNotAskForAnotherModel) {
-  using Source = model::DecoderConfig;
-  const auto same = [](Source&) {};
-  EXPECT_EQ(contradiction("", same), "");
-  struct Case {
-    const char *more, *says;
-  };
-  for (const Case& c : std::vector<Case>{
-           {"hidden_size: 128", "c.yaml:7: train.data.hidden_size is 128, the weights have 64"},
-           {"num_layers: 3", "num_layers is 3, the weights have 2"},
-           {"ffn_hidden_size: 96", "ffn_hidden_size is 96, the weights have 128"},
-           {"multiple_of: 100", "multiple_of is what makes ffn_hidden_size 200, the weights have 128"},
-           {"num_attention_heads: 8", "num_attention_heads is 8, the weights have 4"},
-           {"group_query_attention: true, num_query_groups: 2", "num_query_groups is 2, the weights have 4"},
-           {"head_dim: 32", "train.data.head_dim is 32, the weights have 16"},
-           {"norm_epsilon: 1e-6", "norm_epsilon is 1e-06, the weights have"},
-           {"untie_embeddings_and_output_weights: true", "untie_embeddings_and_output_weights is true"},
-           {"disable_bias_linear: false", "disable_bias_linear is false, the weights have true"},
-           {"add_qkv_bias: true", "add_qkv_bias is true, the weights have false"},
-           {"qk_layernorm: true", "qk_layernorm is true, the weights have false"},
-           {"rope_theta: 5e5", "rope_theta is 500000.0, the weights have 10000.0"},
-           {"use_rope_scaling: true, max_position_embeddings: 16384", "the weights have scaling 'default'"},
-           {"hf_model_type: aquila", "hf_model_type is aquila, the weights have llama"}})
-    EXPECT_NE(contradiction(c.more, same).find(c.says), std::string::npos) << c.more << "\n"
-                                                                           << contradiction(c.more, same);
-}
-
-TEST(StartFrom, WhatWasNotGivenOrIsPaddingContradictsNothing) {
-  using Source = model::DecoderConfig;
-  EXPECT_EQ(contradiction("", [](Source& s) { s.vocab_size = 49152; }), "") << "1000 ids and padding";
-  EXPECT_EQ(contradiction("", [](Source& s) { s.rope.theta = 1e6, s.num_kv_heads = 2, s.qkv_bias = true; }),
-            "");
-  EXPECT_EQ(contradiction("", [](Source& s) { s.max_positions = 8192; }), "");
-  EXPECT_EQ(contradiction("max_position_embeddings: 4096", [](Source&) {}), "");
-  EXPECT_EQ(contradiction("init_method_std: 0.5", [](Source&) {}), "");
 }
 
 // FlagScale's rule: int(4h·2/3), times the multiplier, up to a multiple.

@@ -7,23 +7,11 @@
 #include "data/blend.h"
 #include "train/keys/key_places.h"
 #include "train/keys/moe_layers.h"
+#include "train/keys/starting_model.h"
 #include "train/keys/train_keys.h"
 
 namespace flagscale::train {
 namespace {
-
-// FlagScale's rule for the LLaMA-like width; without multiple_of Megatron's.
-int64_t ffn_width(const ModelKeys& m) {
-  if (m.ffn_hidden_size) return *m.ffn_hidden_size;
-  auto width = static_cast<int64_t>(static_cast<double>(4 * m.hidden_size) * 2 / 3);
-  if (!m.multiple_of) {
-    if (m.hidden_dim_multiplier) fail(ErrorKind::kConfig, "hidden_dim_multiplier needs multiple_of");
-    return std::max<int64_t>(64, width / 64 * 64);
-  }
-  if (m.hidden_dim_multiplier)
-    width = static_cast<int64_t>(static_cast<double>(width) * *m.hidden_dim_multiplier);
-  return (width + *m.multiple_of - 1) / *m.multiple_of * *m.multiple_of;
-}
 
 // "train.yaml:9: train.model.swiglu is false", or "swiglu is not set (Megatron's default is false)".
 std::string found(const TrainConfig& c, const char* key, const std::string& value) {
@@ -115,20 +103,25 @@ void set_rope(const ModelKeys& m, model::DecoderConfig& out) {
   op::set_rope_scaling(out.rope, "llama3", values);
 }
 
+void check_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
+  if (tokenizer_size > t.vocab_size.value_or(tokenizer_size))
+    fail(ErrorKind::kConfig,
+         "vocab_size is {}, but the tokenizer has {} tokens: set vocab_size to at least that", *t.vocab_size,
+         tokenizer_size);
+}
+
 int64_t padded_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
+  check_vocabulary(t, tokenizer_size);
   const int64_t size = t.vocab_size.value_or(tokenizer_size);
   if (size < 1)
     fail(ErrorKind::kConfig, "the size of the vocabulary is not known: set vocab_size or a tokenizer");
   if (size > int64_t{1} << 24)
     fail(ErrorKind::kConfig, "vocab_size is {}, expected at most {}", size, 1 << 24);
-  if (tokenizer_size > size)
-    fail(ErrorKind::kConfig,
-         "vocab_size is {}, but the tokenizer has {} tokens: set vocab_size to at least that", size,
-         tokenizer_size);
   const int64_t multiple = t.make_vocab_size_divisible_by;
   return (size + multiple - 1) / multiple * multiple;
 }
 
+// From nothing.
 model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokenizer) {
   const ModelKeys& m = c.model;
   check_family(c);
@@ -350,7 +343,13 @@ void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
 
 TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
   TrainOptions out;
-  out.model = decoder(config, tokenizer);
+  if (config.start) {
+    check_vocabulary(config.tokenizer, tokenizer.vocab_size);
+    out.model = starting_shape(config);
+    out.model.moe.balance_loss = static_cast<float>(balance_coefficient(config));
+  } else {
+    out.model = decoder(config, tokenizer);
+  }
   if (config.precision.fp16 && config.precision.bf16)
     fail(ErrorKind::kConfig, "fp16 and bf16 are both true: set one of them");
   out.compute = compute_type(config.precision, isa);
@@ -372,6 +371,19 @@ TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokeniz
 }
 
 }  // namespace
+
+// FlagScale's rule for the LLaMA-like width; without multiple_of Megatron's.
+int64_t ffn_width(const ModelKeys& m) {
+  if (m.ffn_hidden_size) return *m.ffn_hidden_size;
+  auto width = static_cast<int64_t>(static_cast<double>(4 * m.hidden_size) * 2 / 3);
+  if (!m.multiple_of) {
+    if (m.hidden_dim_multiplier) fail(ErrorKind::kConfig, "hidden_dim_multiplier needs multiple_of");
+    return std::max<int64_t>(64, width / 64 * 64);
+  }
+  if (m.hidden_dim_multiplier)
+    width = static_cast<int64_t>(static_cast<double>(width) * *m.hidden_dim_multiplier);
+  return (width + *m.multiple_of - 1) / *m.multiple_of * *m.multiple_of;
+}
 
 DType compute_type(const PrecisionKeys& keys, Isa isa) {
   return keys.bf16 || (keys.fp16 && isa >= Isa::kAvx512Bf16) ? DType::kBF16 : DType::kF32;
