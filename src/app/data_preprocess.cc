@@ -58,7 +58,10 @@ void run_preprocess(PreprocessFlags& o) {
     if (report.learnt > 0)
       fmt::print("{} of {} tokens are learnt, {} are masked\n", report.learnt, report.tokens[0],
                  report.tokens[0] - report.learnt);
-    if (report.skipped > 0) fmt::print("{} broken documents skipped\n", report.skipped);
+    for (const auto& note : report.notes)
+      fmt::print("{}: {} (first: {})\n", note.words, note.count, note.first);
+    if (report.skipped > 0)
+      fmt::print("{} broken documents skipped: see {}\n", report.skipped, report.skipped_file);
   }
 }
 

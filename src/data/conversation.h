@@ -1,11 +1,13 @@
 #pragma once
 // A record of conversation data as messages, whatever its format:
-//   messages           {"messages": [{"role": "user", "content": "…"}, …]}; also "tools", and OpenAI's
-//   "weight": 0
-//                      on an answer that shall not be learnt
-//   sharegpt           {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", …}]}, "system"
-//   alpaca             {"instruction": "…", "input": "…", "output": "…"}, "system", "history": [["…", "…"],
-//   …] prompt-completion  {"prompt": "…", "completion": "…"}: text without a template, or both as messages
+//   messages           {"messages": [{"role": "user", "content": "…"}, …]}; also "tools" or OpenAI's older
+//                      "functions"
+//   sharegpt           {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", …}]}, "system",
+//   "tools" alpaca             {"instruction": "…", "input": "…", "output": "…"}, "system", "history": [["…",
+//   "…"], …] prompt-completion  {"prompt": "…", "completion": "…"}: text without a template, or both as
+//   messages
+// Messages are prepared as a server's are (text/messages.h). "weight": 0 on an answer: it shall not be
+// learnt. Keys that no format has are passed over.
 
 #include <string>
 #include <string_view>
@@ -17,9 +19,15 @@ enum class ConversationFormat { kAuto, kMessages, kShareGpt, kAlpaca, kPromptCom
 // "auto", "messages", …; throws Error{kInvalidArgument}.
 ConversationFormat parse_conversation_format(std::string_view name);
 
+// The keys that records are read by; others, such as a column of pictures, need not be looked at.
+const std::vector<std::string>& conversation_keys();
+
 struct Message {
-  std::string json;     // an object, as chat templates take it
+  std::string json;  // an object, as chat templates take it
+  std::string role, content;
   bool learnt = false;  // the assistant wrote it, and nothing says that it shall not be learnt
+  bool empty = false;   // neither content nor calls
+  bool calls = false;   // has tool_calls
 };
 
 struct Conversation {
@@ -30,6 +38,6 @@ struct Conversation {
 };
 
 // kAuto goes by the keys. Throws Error{kInvalidArgument} saying what is wrong with the record.
-Conversation parse_conversation(std::string_view record, ConversationFormat format);
+Conversation parse_conversation(std::string_view line, ConversationFormat format);
 
 }  // namespace flagscale::data

@@ -1,6 +1,9 @@
 #include "data/conversation_encoder.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -12,6 +15,15 @@ namespace {
 // Noncharacters of Unicode, which no text has.
 constexpr std::string_view kBegin = "\xef\xb7\x90", kEnd = "\xef\xb7\x91";
 constexpr std::string_view kOther = "\xef\xb7\x92 another answer \xef\xb7\x93";
+
+constexpr std::string_view kEmptyAnswer = "answers that are empty, whose end is learnt";
+constexpr std::string_view kUnseenCalls = "answers whose calls of tools the chat template leaves out";
+constexpr std::array<std::string_view, 5> kRoles{"system", "developer", "user", "assistant", "tool"};
+
+bool is_known(std::string_view role) { return std::find(kRoles.begin(), kRoles.end(), role) != kRoles.end(); }
+
+// Letters and digits alone, which no template writes otherwise.
+std::string place_name(size_t index) { return fmt::format("FlagScaleMessage{}Content", index); }
 
 std::vector<std::pair<std::string, std::string>> variables_of(const text::Tokenizer& tokenizer) {
   std::vector<std::pair<std::string, std::string>> variables;
@@ -123,6 +135,17 @@ size_t shared_start(std::string_view a, std::string_view b) {
   return closed || shared == a.size() ? shared : open;
 }
 
+// Where a text differs from another one, in whole characters; nowhere long where the other one has more
+// there.
+std::pair<size_t, size_t> difference(std::string_view text, std::string_view other, size_t message) {
+  const size_t begin = common_prefix(text, other);
+  size_t end = text.size() - std::min(common_suffix(text, other), text.size() - begin);
+  while (end < text.size() && is_continuation(text[end])) ++end;
+  if (text == other)
+    fail(ErrorKind::kInvalidArgument, "the chat template does not show where messages[{}] stands", message);
+  return {character_start(text, begin), end};
+}
+
 // What is learnt of the messages that are.
 std::vector<bool> chosen(const Conversation& conversation, LearntPart part) {
   std::vector<bool> learnt;
@@ -148,15 +171,21 @@ ConversationEncoder::ConversationEncoder(std::shared_ptr<const text::Tokenizer> 
 ConversationEncoder::~ConversationEncoder() = default;
 
 EncodedConversation ConversationEncoder::encode(const Conversation& conversation) const {
-  if (conversation.plain) return encode_plain(conversation);
+  EncodedConversation out = conversation.plain ? encode_plain(conversation) : encode_messages(conversation);
+  if (part_ == LearntPart::kAll) std::fill(out.mask.begin(), out.mask.end(), 1);
+  if (std::find(out.mask.begin(), out.mask.end(), 1) == out.mask.end())
+    fail(ErrorKind::kInvalidArgument, "nothing of the conversation is an answer to learn");
+  return out;
+}
+
+EncodedConversation ConversationEncoder::encode_messages(const Conversation& conversation) const {
   if (!template_)
     fail(ErrorKind::kNotFound,
          "{}: the tokenizer has no chat template to write conversations with; give one with --chat-template",
          tokenizer_->source());
-  EncodedConversation out = tokens_of(render(conversation));
-  if (part_ == LearntPart::kAll) std::fill(out.mask.begin(), out.mask.end(), 1);
-  if (std::find(out.mask.begin(), out.mask.end(), 1) == out.mask.end())
-    fail(ErrorKind::kInvalidArgument, "nothing of the conversation is an answer to learn");
+  const Rendered rendered = render(conversation);
+  EncodedConversation out = tokens_of(rendered);
+  out.notes = notes(conversation, rendered.text);
   return out;
 }
 
@@ -196,8 +225,7 @@ ConversationEncoder::Rendered ConversationEncoder::by_marks(const Conversation& 
   std::vector<bool> answers;
   const std::vector<bool> learnt = chosen(conversation, part_);
   for (size_t i = 0; i < conversation.messages.size(); ++i)
-    if (nlohmann::json::parse(conversation.messages[i].json).value("role", "") == "assistant")
-      answers.push_back(learnt[i]);
+    if (conversation.messages[i].role == "assistant") answers.push_back(learnt[i]);
   const bool all = std::count(answers.begin(), answers.end(), false) == 0;
   if (!all && answers.size() != out.learnt.size())
     fail(ErrorKind::kInvalidArgument,
@@ -218,7 +246,7 @@ ConversationEncoder::Rendered ConversationEncoder::by_prompts(const Conversation
 
 std::string ConversationEncoder::text(const Conversation& conversation, size_t messages, bool prompt) const {
   const std::string list = list_of(conversation.messages, messages);
-  return template_->render({list, conversation.tools, conversation.variables, prompt});
+  return template_->render({list, conversation.tools, conversation.variables, prompt, true});
 }
 
 ConversationEncoder::Span ConversationEncoder::answer(const Conversation& conversation, size_t index,
@@ -229,30 +257,90 @@ ConversationEncoder::Span ConversationEncoder::answer(const Conversation& conver
   if (begins && whole.starts_with(answered) && answered.size() > prompt.size())
     return {prompt.size(), answered.size()};
   // The template writes the start otherwise when more follows: what comes after the content is alike.
-  const auto [begin, end] = content(conversation, index, conversation.messages.size(), whole);
-  const auto [ignored, answered_end] = content(conversation, index, index + 1, answered);
+  const size_t all = conversation.messages.size();
+  const bool by_calls = varied(conversation, index, all, false) == whole;  // their content is left out
+  const auto [begin, end] = difference(whole, varied(conversation, index, all, by_calls), index);
+  const auto [ignored, answered_end] =
+      difference(answered, varied(conversation, index, index + 1, by_calls), index);
   const std::string_view tail = std::string_view(answered).substr(answered_end),
                          after = std::string_view(whole).substr(end);
   const size_t shared = shared_start(tail, after);
   return {begins && prompt.size() <= begin ? prompt.size() : begin, end + shared, shared < tail.size()};
 }
 
-// Where the content of a message stands in the text of the first `messages` of them.
-std::pair<size_t, size_t> ConversationEncoder::content(const Conversation& conversation, size_t index,
-                                                       size_t messages, const std::string& whole) const {
+// The text of the first `messages` of them where message `index` has another content, or other arguments of
+// its calls.
+std::string ConversationEncoder::varied(const Conversation& conversation, size_t index, size_t messages,
+                                        bool by_calls) const {
   Conversation other = conversation;
   auto message = nlohmann::ordered_json::parse(other.messages[index].json);
-  message["content"] = kOther;
-  for (const char* reasoning : {"reasoning_content", "thinking", "reasoning"}) message.erase(reasoning);
+  if (by_calls && message.contains("tool_calls")) {
+    for (auto& call : message["tool_calls"]) call["function"]["arguments"] = {{"other", kOther}};
+  } else {
+    message["content"] = kOther;
+    for (const char* reasoning : {"reasoning_content", "thinking", "reasoning"}) message.erase(reasoning);
+  }
   other.messages[index].json = message.dump();
-  const std::string changed = text(other, messages, false);
-  size_t begin = common_prefix(whole, changed);
-  size_t end = whole.size() - std::min(common_suffix(whole, changed), whole.size() - begin);
-  begin = character_start(whole, begin);
-  while (end < whole.size() && is_continuation(whole[end])) ++end;
-  if (changed == whole || begin >= end)
-    fail(ErrorKind::kInvalidArgument, "the chat template does not show where message {} stands", index);
-  return {begin, end};
+  return text(other, messages, false);
+}
+
+std::vector<std::string> ConversationEncoder::notes(const Conversation& conversation,
+                                                    const std::string& whole) const {
+  std::vector<std::string> result;
+  const std::vector<bool> learnt = chosen(conversation, part_);
+  for (size_t i = 0; i < learnt.size(); ++i) {
+    const Message& message = conversation.messages[i];
+    if (learnt[i] && message.empty) result.emplace_back(kEmptyAnswer);
+    if (learnt[i] && message.calls && !template_->shows_calls()) {
+      if (message.content.empty())
+        fail(ErrorKind::kInvalidArgument,
+             "messages[{}] is a call of a tool, which the chat template does not write", i);
+      result.emplace_back(kUnseenCalls);
+    }
+    if (!is_known(message.role))
+      result.push_back(
+          fmt::format("messages of role '{}', which are not taken for answers", message.role.substr(0, 64)));
+  }
+  for (const size_t i : left_out(conversation, whole)) {
+    const std::string& role = conversation.messages[i].role;
+    if (!is_known(role))
+      fail(ErrorKind::kInvalidArgument,
+           "messages[{}].role is '{}', which the chat template leaves out; it may be {}", i,
+           role.substr(0, 64), fmt::join(kRoles, ", "));
+    result.push_back(fmt::format("messages of role '{}' whose content the chat template leaves out", role));
+  }
+  return result;
+}
+
+// Long contents are looked for; where a short one stands could be a coincidence, so that others are put in
+// the places of these and looked for. Users' are in every template's text; so are answers, or they would not
+// have been found in it.
+std::vector<size_t> ConversationEncoder::left_out(const Conversation& conversation,
+                                                  const std::string& whole) const {
+  constexpr size_t kLong = 24;
+  std::vector<size_t> asked, missing;
+  Conversation other;
+  for (size_t i = 0; i < conversation.messages.size(); ++i) {
+    const Message& message = conversation.messages[i];
+    if (message.role == "user" || (message.role == "assistant" && !marked_) || message.content.empty())
+      continue;
+    if (message.content.size() >= kLong && whole.find(message.content) != std::string::npos) continue;
+    if (asked.empty()) other = conversation;
+    auto json = nlohmann::ordered_json::parse(message.json);
+    json["content"] = place_name(i);
+    other.messages[i].json = json.dump();
+    asked.push_back(i);
+  }
+  if (asked.empty()) return {};
+  std::string shown;
+  try {
+    shown = text(other, other.messages.size(), false);
+  } catch (const Error&) {  // a template may refuse such contents: it reads them
+    return {};
+  }
+  for (const size_t i : asked)
+    if (shown.find(place_name(i)) == std::string::npos) missing.push_back(i);
+  return missing;
 }
 
 // As TRL: no template, the end-of-text token after the completion, and the completion alone is learnt.
@@ -264,7 +352,7 @@ EncodedConversation ConversationEncoder::encode_plain(const Conversation& conver
     out.ids.push_back(tokenizer_->eos());
     out.mask.push_back(1);
   }
-  if (part_ == LearntPart::kAll) std::fill(out.mask.begin(), out.mask.end(), 1);
+  if (conversation.completion.empty()) out.notes.emplace_back(kEmptyAnswer);
   return out;
 }
 

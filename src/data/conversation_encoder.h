@@ -9,7 +9,6 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "data/conversation.h"
@@ -21,6 +20,10 @@ enum class LearntPart { kAnswers, kLastAnswer, kAll };
 
 struct EncodedConversation {
   std::vector<int32_t> ids, mask;  // mask: 1 for what is learnt
+  // What is as the record says and yet may not be meant, once for each message it is true of: an answer that
+  // is empty, so that its end alone is learnt; a role that no template need know; a message that the template
+  // leaves out. Words to count by.
+  std::vector<std::string> notes;
 };
 
 // Immutable: any thread may encode.
@@ -33,7 +36,7 @@ class ConversationEncoder {
   ~ConversationEncoder();
 
   // Throws Error{kInvalidArgument}: what the template refuses, an answer that cannot be found in its text, a
-  // conversation without anything to learn.
+  // message of unknown role that the template leaves out, a conversation without anything to learn.
   EncodedConversation encode(const Conversation& conversation) const;
 
  private:
@@ -51,9 +54,11 @@ class ConversationEncoder {
   Rendered by_prompts(const Conversation& conversation) const;
   Span answer(const Conversation& conversation, size_t index, const std::string& whole) const;
   std::string text(const Conversation& conversation, size_t messages, bool prompt) const;
-  std::pair<size_t, size_t> content(const Conversation& conversation, size_t index, size_t messages,
-                                    const std::string& text) const;
+  std::string varied(const Conversation& conversation, size_t index, size_t messages, bool by_calls) const;
+  EncodedConversation encode_messages(const Conversation& conversation) const;
   EncodedConversation encode_plain(const Conversation& conversation) const;
+  std::vector<std::string> notes(const Conversation& conversation, const std::string& whole) const;
+  std::vector<size_t> left_out(const Conversation& conversation, const std::string& whole) const;
   EncodedConversation tokens_of(const Rendered& rendered) const;
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;

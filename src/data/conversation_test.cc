@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -62,34 +63,56 @@ class Conversations : public testing::Test {
   std::shared_ptr<const text::Tokenizer> tokenizer_;
 };
 
-// TRL's marks of three templates hold a piece of the generation prompt, which a model is given and does not
+// TRL's marks of some templates hold a piece of the generation prompt, which a model is given and does not
 // write.
-void move_header_out(const std::string& name, std::string& text) {
-  const std::string header = name.starts_with("deepseek") ? "<｜Assistant｜>" : name == "qwen2_5" ? "\n" : "";
-  for (size_t at = 0; !header.empty() && (at = text.find("[" + header, at)) != std::string::npos;
-       at += header.size() + 1)
-    text.replace(at, header.size() + 1, header + "[");
+const std::map<std::string, std::vector<std::string>> kHeaders{
+    {"deepseekv3", {"<｜Assistant｜>"}},
+    {"deepseek_r1_distill", {"<｜Assistant｜>", "<｜tool▁outputs▁end｜>"}},
+    {"qwen2_5", {"\n"}},
+    {"qwen3_5_think", {"<think>\n"}},
+    {"qwen3_6", {"<think>\n"}},
+    {"gptoss", {"<|start|>assistant"}},
+    {"nemotron_3_nano", {"<think></think>", "<think>\n"}}};
+
+// gpt-oss ends an answer with <|return|>, for which the text has <|end|> once more follows: not what it shall
+// write.
+std::string as_generated(const std::string& name, std::string text) {
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
+  };
+  if (const auto headers = kHeaders.find(name); headers != kHeaders.end())
+    for (const std::string& header : headers->second) replace("[" + header, header + "[");
+  if (name == "gptoss") replace("<|end|>]", "]<|end|>");
+  return text;
+}
+
+// What gpt-oss thought before it called is left out once it has answered, so that an answer after the call is
+// known by its content alone: its channel is not learnt.
+bool is_known_otherwise(const std::string& name, const std::string& chat) {
+  return name == "gptoss" && chat == "calls";
 }
 
 TEST_F(Conversations, MasksAreTransformersOwn) {
   const Json golden = Json::parse(std::ifstream(kGolden + "data/conversations.json"));
-  std::set<std::string> templates;
+  std::map<std::string, std::set<std::string>> templates;  // of each chat
   for (const Json& c : golden["cases"]) {
-    const std::string name = c["template"];
-    SCOPED_TRACE(name + " " + c["chat"].get<std::string>());
-    const std::string record = Json{{"messages", golden["chats"][c["chat"].get<std::string>()]}}.dump();
+    const std::string name = c["template"], chat = c["chat"];
+    SCOPED_TRACE(name + " " + chat);
+    const auto ids = c["ids"].get<std::vector<int32_t>>();
     for (const char* kind : {"plain", "marked"}) {
+      const bool plain = kind == std::string("plain");
+      if (plain && (!c["plain"] || is_known_otherwise(name, chat))) continue;
       SCOPED_TRACE(kind);
-      const EncodedConversation got = encode(record, golden["templates"][name][kind]);
-      EXPECT_EQ(got.ids, c["ids"].get<std::vector<int32_t>>());
-      std::string want = shown(
-          EncodedConversation{c["ids"].get<std::vector<int32_t>>(), c["mask"].get<std::vector<int32_t>>()});
-      if (kind == std::string("plain")) move_header_out(name, want);
-      EXPECT_EQ(shown(got), want);
+      const EncodedConversation got = encode(golden["chats"][chat].dump(), golden["templates"][name][kind]);
+      EXPECT_EQ(got.ids, ids);
+      const std::string want = shown(EncodedConversation{ids, c["mask"].get<std::vector<int32_t>>(), {}});
+      EXPECT_EQ(shown(got), plain ? as_generated(name, want) : want);
     }
-    templates.insert(name);
+    templates[chat].insert(name);
   }
-  EXPECT_GE(templates.size(), 10u);
+  for (const char* chat : {"one", "turns", "same", "system", "empty", "reasoning", "call", "calls"})
+    EXPECT_GE(templates[chat].size(), 10u) << chat;
 }
 
 TEST_F(Conversations, FormatsSayTheSame) {
@@ -151,13 +174,20 @@ TEST_F(Conversations, BrokenRecordsSayWhy) {
   EXPECT_EQ(refusal("[1]"), "not a JSON object");
   EXPECT_NE(refusal(R"({"text": "a"})").find("none of the keys"), std::string::npos);
   EXPECT_EQ(refusal(R"({"messages": []})"), "\"messages\" is not a list of messages");
-  EXPECT_EQ(refusal(R"({"messages": [{"content": "a"}]})"), "message 0 has no \"role\"");
-  EXPECT_EQ(refusal(R"({"messages": [{"role": "user"}]})"), "message 0 has no \"content\"");
+  EXPECT_EQ(refusal(R"({"messages": [{"content": "a"}]})"), "messages[0].role must be a string");
+  EXPECT_EQ(refusal(R"({"messages": [{"role": "user"}]})"), "messages[0].content is missing");
+  EXPECT_EQ(refusal(R"({"messages": [{"role": "assistant", "content": null}]})"),
+            "messages[0].content is null; an answer that is empty is \"\"");
+  EXPECT_EQ(refusal(R"({"messages": [{"role": "assistant", "content": "a", "weight": 0.5}]})"),
+            "messages[0].weight is 0.5, expected 0 or 1");
   EXPECT_EQ(refusal(R"({"messages": [{"role": "user", "content": 5}]})"),
-            "message 0: \"content\" is neither a string nor a list");
+            "messages[0].content must be a string or a list of parts");
+  EXPECT_EQ(refusal(R"({"prompt": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]})"),
+            "prompt[0].content: parts of type 'image_url' are not supported, this model reads text");
   EXPECT_EQ(
       refusal(R"({"system": "s", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt"}]})"),
-      "message 1 has no \"value\" that is a string");
+      "conversations[1] has no \"value\" that is a string");
+  EXPECT_EQ(refusal("{\"messages\": " + std::string(100000, '[')), "JSON nested deeper than 128");
   EXPECT_NE(refusal(R"({"conversations": [{"from": "alien", "value": "a"}]})").find("'alien'"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"messages": [{"role": "user", "content": "a"}]})").find("is an answer to learn"),
@@ -173,6 +203,149 @@ TEST_F(Conversations, BrokenRecordsSayWhy) {
       std::string::npos);
 }
 
+// What the answer of our own server to a client with tools looks like, sent back with the tool's result.
+constexpr const char* kCalling =
+    "{% if tools %}{{ tools | tojson }}\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>{{ c.function.name }}({{ c.function.arguments | tojson "
+    "}}){% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+TEST_F(Conversations, LoggedFromAServerAreLearntAsTheyAre) {
+  EXPECT_EQ(shown(R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "Rain"},
+      {"type": "text", "text": "in Oslo?"}]},
+      {"role": "assistant", "content": null, "refusal": null, "reasoning_content": "ask", "tool_calls": [{"id": "call_1",
+       "type": "function", "function": {"name": "rain", "arguments": "{\"city\": \"Oslo\"}"}}]},
+      {"role": "tool", "tool_call_id": "call_1", "content": "yes"},
+      {"role": "assistant", "content": "It rains.", "tool_calls": []}], "tools": []})",
+                  kCalling),
+            "<|im_start|>user\nRain\nin Oslo?<|im_end|>\n<|im_start|>assistant\n"
+            "[<think>ask</think><tool_call>rain({\"city\": \"Oslo\"})<|im_end|>\n]"
+            "<|im_start|>tool\nyes<|im_end|>\n<|im_start|>assistant\n[It rains.<|im_end|>\n]");
+}
+
+TEST_F(Conversations, OlderAndOtherNamesOfCallsAreKnown) {
+  const std::string want =
+      "[{\"type\": \"function\", \"function\": {\"name\": \"rain\"}}]\n"
+      "<|im_start|>user\nRain?<|im_end|>\n<|im_start|>assistant\n[<tool_call>rain({\"city\": "
+      "\"Oslo\"})<|im_end|>\n]"
+      "<|im_start|>tool\nyes<|im_end|>\n<|im_start|>assistant\n[It rains.<|im_end|>\n]";
+  EXPECT_EQ(shown(R"({"messages": [{"role": "user", "content": "Rain?", "name": null, "weight": null},
+      {"role": "assistant", "content": null, "function_call": {"name": "rain", "arguments": "{\"city\": \"Oslo\"}"}},
+      {"role": "function", "name": "rain", "content": "yes"}, {"role": "assistant", "content": "It rains.",
+       "function_call": null, "tool_calls": null}],
+      "functions": [{"name": "rain"}], "parallel_tool_calls": false})",
+                  kCalling),
+            want);
+  EXPECT_EQ(shown(R"({"conversations": [{"from": "human", "value": "Rain?"},
+      {"from": "function_call", "value": "{\"name\": \"rain\", \"arguments\": {\"city\": \"Oslo\"}}"},
+      {"from": "observation", "value": "yes"}, {"from": "gpt", "value": "It rains."}],
+      "tools": "[{\"type\": \"function\", \"function\": {\"name\": \"rain\"}}]"})",
+                  kCalling),
+            want);
+  EXPECT_EQ(
+      shown(
+          R"({"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"),
+      "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>\n]");
+}
+
+// DeepSeek's templates show calls beside no content alone, and want their arguments as text; Llama 3's shows
+// none.
+TEST_F(Conversations, CallsAreWrittenAsTheTemplateReadsThem) {
+  const Json golden = Json::parse(std::ifstream(kGolden + "data/conversations.json"));
+  const std::string call = golden["chats"]["call"].dump();
+  const std::string deepseek = shown(call, golden["templates"]["deepseek_r1_distill"]["plain"]);
+  EXPECT_NE(deepseek.find("<｜Assistant｜>[<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
+                          "rain\n```json\n{\"city\":"
+                          "\"Oslo\"}\n```<｜tool▁call▁end｜>]"),
+            std::string::npos)
+      << deepseek;
+  const std::string llama3 = golden["templates"]["llama3"]["plain"];
+  EXPECT_EQ(refusal(call, llama3), "messages[1] is a call of a tool, which the chat template does not write");
+  EXPECT_EQ(encode(golden["chats"]["calls"].dump(), llama3).notes,
+            std::vector<std::string>{"answers whose calls of tools the chat template leaves out"});
+}
+
+TEST_F(Conversations, WeightsCountInEveryFormat) {
+  EXPECT_EQ(
+      shown(R"({"conversations": [{"from": "human", "value": "a", "weight": null},
+      {"from": "gpt", "value": "b", "weight": 0}, {"from": "human", "value": "c"}, {"from": "gpt", "value": "d",
+       "weight": 1.0}]})"),
+      "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
+      "<|im_start|>assistant\n[d<|im_end|>\n]");
+}
+
+TEST_F(Conversations, PreferenceDataIsRefused) {
+  const std::string message = R"([{"role": "assistant", "content": "a"}])";
+  for (const std::string rest : {R"("prompt": "q")", R"("instruction": "q", "input": "")",
+                                 R"("conversations": [{"from": "human", "value": "q"}])"})
+    EXPECT_NE(refusal("{" + rest + ", \"chosen\": " + message + ", \"rejected\": " + message + "}")
+                  .find("preference data"),
+              std::string::npos)
+        << rest;
+  EXPECT_NE(refusal(R"({"prompt": "q", "completion": "a", "label": false})").find("preference data"),
+            std::string::npos);
+  EXPECT_EQ(shown(R"({"prompt": "q", "completion": "a", "label": true})"), "q[a<|im_end|>]");
+  EXPECT_EQ(shown("{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, " + message.substr(1) +
+                  ", \"chosen\": " + message + ", \"rejected\": " + message + "}"),
+            "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>\n]");
+}
+
+// As TRL: the model learns to end at once.
+TEST_F(Conversations, EmptyAnswersAreLearntAndNotedInEveryFormat) {
+  for (
+      const char* record :
+      {R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]})",
+       R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": []}]})",
+       R"({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]})",
+       R"({"instruction": "a", "output": ""})",
+       R"({"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": ""}]})"}) {
+    const EncodedConversation encoded = encode(record, kChatml);
+    EXPECT_EQ(shown(encoded), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[<|im_end|>\n]")
+        << record;
+    EXPECT_EQ(encoded.notes, std::vector<std::string>{"answers that are empty, whose end is learnt"});
+  }
+  const EncodedConversation plain = encode(R"({"prompt": "a", "completion": ""})", "");
+  EXPECT_EQ(shown(plain), "a[<|im_end|>]");
+  EXPECT_EQ(plain.notes.size(), 1u);
+  EXPECT_TRUE(
+      encode(
+          R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "weight": 0},
+      {"role": "user", "content": ""}, {"role": "assistant", "content": "b"}]})",
+          kChatml)
+          .notes.empty());
+}
+
+TEST_F(Conversations, RolesThatNobodyKnowsAreNotedOrRefused) {
+  const std::string wizard =
+      R"({"messages": [{"role": "wizard", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})";
+  const EncodedConversation told = encode(wizard, kChatml);
+  EXPECT_EQ(shown(told),
+            "<|im_start|>wizard\ns<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_"
+            "end|>\n]");
+  EXPECT_EQ(told.notes,
+            std::vector<std::string>{"messages of role 'wizard', which are not taken for answers"});
+  // Writes two roles and passes over others, in silence.
+  const std::string two =
+      "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<|im_start|>{{ m.role }}\n{{ m.content "
+      "}}<|im_end|>\n{% endif %}{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  EXPECT_EQ(refusal(wizard, two),
+            "messages[0].role is 'wizard', which the chat template leaves out; it may be system, developer, "
+            "user, assistant, "
+            "tool");
+  const EncodedConversation developer = encode(
+      R"({"messages": [{"role": "developer", "content": "a"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})",
+      two);
+  EXPECT_EQ(developer.notes, std::vector<std::string>{
+                                 "messages of role 'developer' whose content the chat template leaves out"});
+  EXPECT_TRUE(encode(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"},
+      {"role": "assistant", "content": "b"}]})",
+                     kChatml)
+                  .notes.empty());
+}
+
 TEST_F(Conversations, ArePreprocessedWithTheirMasksAndShown) {
   set_log_level(LogLevel::kQuiet);
   PreprocessOptions job;
@@ -181,6 +354,8 @@ TEST_F(Conversations, ArePreprocessedWithTheirMasksAndShown) {
       R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 {"messages": 7}
 {"conversations": [{"from": "human", "value": "Bye"}, {"from": "gpt", "value": "So long"}]}
+{"prompt": "x", "completion": ""}
+{"instruction": "x", "output": ""}
 )")};
   job.output_prefix = folder_.path + "/chats";
   job.conversations = std::make_shared<ConversationEncoder>(tokenizer_, kChatml, LearntPart::kAnswers);
@@ -197,11 +372,15 @@ TEST_F(Conversations, ArePreprocessedWithTheirMasksAndShown) {
   job.skip_broken = true;
   const PreprocessReport report = preprocess(job);
   set_log_level(LogLevel::kInfo);
-  EXPECT_EQ(report.documents, 2);
+  EXPECT_EQ(report.documents, 4);
   EXPECT_EQ(report.skipped, 1);
+  ASSERT_EQ(report.notes.size(), 1u);
+  EXPECT_EQ(report.notes[0].count, 2);
+  EXPECT_EQ(report.notes[0].first, folder_.path + "/chats.jsonl:4");
+  EXPECT_NE(to_json(report).find("\"notes\":[{\"count\":2,\"first\":"), std::string::npos) << to_json(report);
   const auto documents = first_documents(folder_.path + "/chats_text_document", 2, 48,
                                          [&](auto ids) { return tokenizer_->decode(ids, false); });
-  EXPECT_EQ(report.learnt, documents[0].learnt + documents[1].learnt);
+  EXPECT_EQ(report.learnt, documents[0].learnt + documents[1].learnt + 3);
   EXPECT_EQ(
       to_text(documents),
       fmt::format("0: {} tokens, {} of them learnt:\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"

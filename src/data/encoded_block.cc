@@ -7,6 +7,8 @@
 namespace flagscale::data {
 namespace {
 
+constexpr size_t kLongestReason = 1000;  // bytes: a template may put a whole message into its own
+
 void append_document(const PreprocessOptions& options, const Encoder& encode, const Document& document,
                      size_t key, Encoded::Key& out) {
   const size_t first = out.lengths.size();
@@ -23,9 +25,13 @@ void append_document(const PreprocessOptions& options, const Encoder& encode, co
 }
 
 // The record's text and its mask, as two keys.
-void append_conversation(const PreprocessOptions& options, std::string_view record, Encoded& out) {
+void append_conversation(const PreprocessOptions& options, const Document& document, Encoded& out) {
   const EncodedConversation encoded =
-      options.conversations->encode(parse_conversation(record, options.conversation_format));
+      options.conversations->encode(parse_conversation(document.texts[0][0], options.conversation_format));
+  for (const std::string& words : encoded.notes) {
+    Encoded::Note& note = out.notes[words];
+    if (note.count++ == 0) note.line = document.line;
+  }
   for (const auto& [key, values] : {std::pair{&out.keys[0], &encoded.ids}, {&out.keys[1], &encoded.mask}}) {
     key->tokens.insert(key->tokens.end(), values->begin(), values->end());
     key->lengths.push_back(static_cast<int32_t>(values->size()));
@@ -40,7 +46,7 @@ std::string encode_document(const PreprocessOptions& options, const Encoder& enc
   for (const auto& key : out.keys) before.emplace_back(key.tokens.size(), key.lengths.size());
   try {
     if (options.conversations)
-      append_conversation(options, document.texts[0][0], out);
+      append_conversation(options, document, out);
     else
       for (size_t k = 0; k < out.keys.size(); ++k) append_document(options, encode, document, k, out.keys[k]);
   } catch (const Error& error) {
@@ -50,7 +56,7 @@ std::string encode_document(const PreprocessOptions& options, const Encoder& enc
       out.keys[k].lengths.resize(before[k].second);
       out.keys[k].sequences.resize(static_cast<size_t>(out.documents));
     }
-    return error.what();
+    return std::string(error.what()).substr(0, kLongestReason);
   }
   ++out.documents;
   return {};

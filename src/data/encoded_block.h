@@ -2,6 +2,7 @@
 // A block of documents as token ids: what a worker makes of it.
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,9 +21,14 @@ struct Encoded {
     int64_t line;
     std::string why;
   };
+  struct Note {
+    int64_t count = 0;
+    int64_t line = 0;  // of the first
+  };
   InputPosition begin, end;
   std::vector<Key> keys;
   std::vector<Broken> broken;
+  std::map<std::string, Note> notes;  // EncodedConversation's
   int64_t documents = 0;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 // How far a preprocessing run is, in a small file beside its output, so that a killed run can go on.
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,10 +11,18 @@
 
 namespace flagscale::data {
 
+// What a run counts of conversations (EncodedConversation's notes), and where it first met it.
+struct NoteCount {
+  int64_t count = 0;
+  std::string place;  // "chats.jsonl:9"
+};
+
 struct Journal {
   std::string job;         // everything that decides the output; another job does not go on from this journal
   InputPosition position;  // up to here the input is in the writers' files
   int64_t documents = 0, skipped = 0;
+  uint64_t skipped_bytes = 0;  // of the file that lists them
+  std::map<std::string, NoteCount> notes;
   std::vector<WriterPosition> writers;  // one a key
 };
 

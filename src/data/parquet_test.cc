@@ -57,7 +57,7 @@ TEST(Parquet, GroupsBeforeTheFirstRowAreNotRead) {
 }
 
 TEST(Parquet, RowsAreThoseOfPyarrow) {
-  for (const std::string name : {"conversations", "text", "broken", "alpaca"}) {
+  for (const std::string name : {"conversations", "text", "broken", "alpaca", "parts", "sharegpt"}) {
     SCOPED_TRACE(name);
     const nlohmann::json want = golden_rows(name);
     EXPECT_EQ(read_rows(name, {}, 0, 1 << 20), want);
@@ -172,8 +172,8 @@ TEST_F(ParquetPreprocess, BrokenFilesAreRefused) {
 }
 
 constexpr const char* kChatml =
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor "
-    "%}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
+    "{% for call in m.tool_calls or [] %}{{ call | tojson }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 TEST_F(ParquetPreprocess, ConversationsAreThoseOfTheSameRowsAsLines) {
@@ -184,10 +184,11 @@ TEST_F(ParquetPreprocess, ConversationsAreThoseOfTheSameRowsAsLines) {
   PreprocessOptions o;
   o.conversations = std::make_shared<ConversationEncoder>(tokenizer, kChatml, LearntPart::kAnswers);
   o.format = InputFormat::kRecords, o.keys = {"text", "loss_mask"}, o.vocab_size = tokenizer->vocab_size();
-  for (const std::string name : {"conversations", "alpaca"}) {
+  const auto rows = nlohmann::ordered_json::parse(std::ifstream(kFolder + "rows.json"));
+  for (const std::string name : {"conversations", "alpaca", "calls", "parts", "sharegpt"}) {
     SCOPED_TRACE(name);
     std::string lines;
-    for (const auto& row : golden_rows(name)) lines += row.dump() + "\n";
+    for (const auto& row : rows[name]) lines += row.dump() + "\n";
     const std::vector<std::string> inputs{folder_.put(name + ".jsonl", lines), kFolder + name + ".parquet"};
     std::vector<int64_t> learnt;
     for (size_t i = 0; i < 2; ++i) {

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "base/check.h"
@@ -25,11 +26,13 @@
 #include "data/journal.h"
 #include "data/ordered_workers.h"
 #include "data/parquet_rows.h"
+#include "data/skipped_file.h"
 
 namespace flagscale::data {
 namespace {
 
 constexpr int kBrokenShown = 10;
+constexpr size_t kMostNotes = 32;  // roles are the records' own words
 
 // All that decides the output's bytes, as text.
 std::string describe_job(const PreprocessOptions& options) {
@@ -83,8 +86,7 @@ void check_columns(const PreprocessOptions& options) {
 }
 
 std::vector<std::string> columns_to_read(const PreprocessOptions& options) {
-  if (options.conversations) return {};
-  return options.keys;
+  return options.conversations ? conversation_keys() : options.keys;
 }
 
 // "data/a.jsonl:3", "data/a.parquet: row 3".
@@ -116,17 +118,12 @@ class Run {
     journal_.job = describe_job(options);
     journal_.writers.resize(options.keys.size());
     resume();
-    for (size_t k = 0; k < options.keys.size(); ++k) {
-      const std::string prefix = fmt::format("{}_{}_document", options.output_prefix, options.keys[k]);
-      report_.prefixes.push_back(prefix);
-      try {
-        writers_.push_back(std::make_unique<IndexedWriter>(prefix, smallest_type(options.vocab_size), false,
-                                                           journal_.writers[k]));
-      } catch (const Error& error) {
-        if (error.kind() == ErrorKind::kCorrupt)
-          rethrow_with(fmt::format("cannot go on; delete {} to start over", journal_path_));
-        throw;
-      }
+    try {
+      open_outputs();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kCorrupt)
+        rethrow_with(fmt::format("cannot go on; delete {} to start over", journal_path_));
+      throw;
     }
   }
 
@@ -193,6 +190,16 @@ class Run {
          format_amount(static_cast<double>(bytes_before(journal_.position)), "B"));
   }
 
+  void open_outputs() {
+    for (size_t k = 0; k < options_.keys.size(); ++k) {
+      const std::string prefix = fmt::format("{}_{}_document", options_.output_prefix, options_.keys[k]);
+      report_.prefixes.push_back(prefix);
+      writers_.push_back(std::make_unique<IndexedWriter>(prefix, smallest_type(options_.vocab_size), false,
+                                                         journal_.writers[k]));
+    }
+    skipped_.emplace(options_.output_prefix + ".skipped.jsonl", journal_.skipped_bytes);
+  }
+
   int64_t bytes_before(const InputPosition& position) const {
     return begins_[std::min(position.file, options_.inputs.size())] + static_cast<int64_t>(position.offset);
   }
@@ -207,14 +214,24 @@ class Run {
            place(options_.inputs[block.begin.file], first.line), first.why,
            text && journal_.documents == 0 ? "; if this is text, not JSON lines, add --plain-text" : "");
     }
-    for (const auto& broken : block.broken)
-      if (++journal_.skipped <= kBrokenShown) {
-        Progress::clear_line();
-        warn("{}: {}: skipped", place(options_.inputs[block.begin.file], broken.line), broken.why);
-      }
+    const std::string& file = options_.inputs[block.begin.file];
+    for (const auto& broken : block.broken) {
+      skipped_->add(file, broken.line, broken.why);
+      if (++journal_.skipped > kBrokenShown) continue;
+      Progress::clear_line();
+      warn("{}: {}: skipped", place(file, broken.line), broken.why);
+    }
+    for (const auto& [words, note] : block.notes) count(words, note, file);
     for (size_t k = 0; k < writers_.size(); ++k) write_key(block.keys[k], *writers_[k]);
     journal_.documents += block.documents;
     journal_.position = block.end;
+  }
+
+  void count(const std::string& words, const Encoded::Note& note, const std::string& file) {
+    const bool full = journal_.notes.size() >= kMostNotes && !journal_.notes.contains(words);
+    NoteCount& known = journal_.notes[full ? "messages of still other roles" : words];
+    if (known.count == 0) known.place = place(file, note.line);
+    known.count += note.count;
   }
 
   static void write_key(const Encoded::Key& key, IndexedWriter& writer) {
@@ -232,6 +249,7 @@ class Run {
 
   void checkpoint() {
     for (size_t k = 0; k < writers_.size(); ++k) journal_.writers[k] = writers_[k]->sync();
+    journal_.skipped_bytes = skipped_->sync();
     save_journal(journal_path_, journal_);
   }
 
@@ -248,9 +266,12 @@ class Run {
   }
 
   void finish() {
+    skipped_->sync();
     if (journal_.documents == 0)
-      fail(ErrorKind::kInvalidArgument, "no documents in {} ({} skipped)", fmt::join(options_.inputs, ", "),
-           journal_.skipped);
+      fail(ErrorKind::kInvalidArgument, "no documents in {} ({} skipped{})", fmt::join(options_.inputs, ", "),
+           journal_.skipped, journal_.skipped > 0 ? ": see " + skipped_->path() : "");
+    if (journal_.skipped > kBrokenShown)
+      warn("{} more: see {}", journal_.skipped - kBrokenShown, skipped_->path());
     checkpoint();
     for (const auto& writer : writers_) writer->commit();
     std::remove(journal_path_.c_str());
@@ -259,6 +280,8 @@ class Run {
     if (options_.conversations) report_.learnt = count_ones(report_.prefixes[1]);
     report_.documents = journal_.documents;
     report_.skipped = journal_.skipped;
+    if (journal_.skipped > 0) report_.skipped_file = skipped_->path();
+    for (const auto& [words, note] : journal_.notes) report_.notes.push_back({words, note.place, note.count});
   }
 
   const PreprocessOptions& options_;
@@ -267,6 +290,7 @@ class Run {
   PreprocessReport report_;
   std::vector<int64_t> begins_;  // of each input in all of their bytes, and the end
   std::vector<std::unique_ptr<IndexedWriter>> writers_;
+  std::optional<SkippedFile> skipped_;
 };
 
 }  // namespace
@@ -283,6 +307,9 @@ std::string to_json(const PreprocessReport& report) {
                          {"input_bytes", report.input_bytes},
                          {"resumed", report.resumed}};
   if (report.learnt > 0) json["learnt_tokens"] = report.learnt;
+  if (!report.skipped_file.empty()) json["skipped_file"] = report.skipped_file;
+  for (const auto& note : report.notes)
+    json["notes"].push_back({{"what", note.words}, {"count", note.count}, {"first", note.first}});
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

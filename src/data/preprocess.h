@@ -37,10 +37,17 @@ struct PreprocessOptions {
   bool append_eod = false;
   int32_t eod = -1;
   int workers = 0;  // 0: every core this process may use
-  bool skip_broken =
-      false;  // pass over documents that cannot be read, counting them; else the first one stops the run
+  // Pass over documents that cannot be read, listing them in PREFIX.skipped.jsonl (skipped_file.h); else the
+  // first one stops the run.
+  bool skip_broken = false;
   size_t block_bytes = size_t{4} << 20;
   double seconds_between_checkpoints = 2;
+};
+
+// Something that conversations have and may not be meant to (EncodedConversation's notes).
+struct PreprocessNote {
+  std::string words, first;  // first: "chats.jsonl:9"
+  int64_t count = 0;
 };
 
 struct PreprocessReport {
@@ -48,6 +55,8 @@ struct PreprocessReport {
   std::vector<int64_t> tokens;        // one a key
   int64_t documents = 0, skipped = 0, input_bytes = 0;
   int64_t learnt = 0;  // tokens that the loss masks of conversations keep
+  std::vector<PreprocessNote> notes;
+  std::string skipped_file;  // empty: nothing was skipped
   bool resumed = false;
 };
 

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/indexed_reader.h"
+#include "data/journal.h"
 #include "io/atomic_file.h"
 
 namespace flagscale::data {
@@ -234,11 +235,16 @@ int kill_until_done(const PreprocessOptions& job, std::mt19937& random) {
 TEST_F(Preprocess, KilledAnywhereItGoesOnToTheSameBytes) {
   std::string text;
   for (int i = 0; i < 1500; ++i)
-    text += "{\"text\": \"" + std::string(static_cast<size_t>(i * 7 % 60), static_cast<char>('a' + i % 26)) +
-            "\"}\n";
+    text += i % 17 == 3
+                ? "{\"text\": " + std::to_string(i) + "}\n"
+                : "{\"text\": \"" +
+                      std::string(static_cast<size_t>(i * 7 % 60), static_cast<char>('a' + i % 26)) + "\"}\n";
   auto job = options(text);
+  job.skip_broken = true;
   preprocess(job);
-  const std::string bin = io::read_file(prefix() + ".bin"), idx = io::read_file(prefix() + ".idx");
+  const std::string bin = io::read_file(prefix() + ".bin"), idx = io::read_file(prefix() + ".idx"),
+                    skipped = io::read_file(folder_ + "/out.skipped.jsonl");
+  EXPECT_EQ(std::count(skipped.begin(), skipped.end(), '\n'), 89);
 
   job.block_bytes = 4000;
   job.seconds_between_checkpoints = 0;
@@ -257,8 +263,38 @@ TEST_F(Preprocess, KilledAnywhereItGoesOnToTheSameBytes) {
     kills += kill_until_done(job, random);
     EXPECT_EQ(io::read_file(prefix() + ".bin"), bin);
     EXPECT_EQ(io::read_file(prefix() + ".idx"), idx);
+    EXPECT_EQ(io::read_file(folder_ + "/out.skipped.jsonl"), skipped);
   }
   EXPECT_GT(kills, 0) << "no run was killed: nothing was tested";
+}
+
+TEST_F(Preprocess, EveryBrokenDocumentIsInAFile) {
+  std::string text = "{\"text\": \"good\"}\n";
+  for (int i = 0; i < 12; ++i) text += "{\"text\": 3}\n\n";
+  auto job = options(text + "{\"text\": \"caf\xe9\"}\n");
+  job.skip_broken = true;
+  set_log_level(LogLevel::kWarning);
+  testing::internal::CaptureStderr();
+  const PreprocessReport report = preprocess(job);
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  set_log_level(LogLevel::kQuiet);
+  EXPECT_EQ(report.skipped, 13);
+  EXPECT_EQ(report.skipped_file, folder_ + "/out.skipped.jsonl");
+  EXPECT_NE(to_json(report).find("\"skipped_file\":\"" + report.skipped_file + "\""), std::string::npos);
+  EXPECT_NE(warnings.find("input:20: "), std::string::npos) << warnings;
+  EXPECT_EQ(warnings.find("input:22: "), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("3 more: see " + report.skipped_file), std::string::npos) << warnings;
+  std::string want;
+  for (int line = 2; line <= 24; line += 2)
+    want += fmt::format(
+        "{{\"file\":\"{0}/input\",\"line\":{1},\"error\":\"\\\"text\\\" is neither a string nor a list of "
+        "strings\"}}\n",
+        folder_, line);
+  want += fmt::format("{{\"file\":\"{}/input\",\"line\":26,\"error\":\"not valid UTF-8\"}}\n", folder_);
+  EXPECT_EQ(io::read_file(report.skipped_file), want);
+
+  EXPECT_EQ(preprocess(options("{\"text\": \"good\"}\n")).skipped_file, "");
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/out.skipped.jsonl")) << "an earlier run's list is left";
 }
 
 TEST_F(Preprocess, AnotherJobDoesNotGoOnFromThisOnesJournal) {
@@ -273,9 +309,23 @@ TEST_F(Preprocess, AnotherJobDoesNotGoOnFromThisOnesJournal) {
   EXPECT_EQ(documents(), Texts{"one$"});
 }
 
+TEST_F(Preprocess, AJournalKeepsWhatIsCounted) {
+  Journal journal;
+  journal.job = "j", journal.skipped = 3, journal.skipped_bytes = 99;
+  journal.notes["messages of role 'x'"] = {2, "chats.jsonl:9"};
+  save_journal(folder_ + "/journal", journal);
+  const auto read = load_journal(folder_ + "/journal");
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->skipped_bytes, 99u);
+  ASSERT_EQ(read->notes.size(), 1u);
+  EXPECT_EQ(read->notes.begin()->first, "messages of role 'x'");
+  EXPECT_EQ(read->notes.begin()->second.count, 2);
+  EXPECT_EQ(read->notes.begin()->second.place, "chats.jsonl:9");
+}
+
 TEST_F(Preprocess, AJournalThatIsNoneIsRefusedByName) {
   const auto job = options("{\"text\": \"one\"}\n");
-  for (const char* journal : {"", "{", "{\"version\": 1}", "[]", "{\"version\": 9}"}) {
+  for (const char* journal : {"", "{", "{\"version\": 2}", "[]", "{\"version\": 1}"}) {
     io::write_file(folder_ + "/out.preprocess.json", journal);
     EXPECT_NE(error_of(job).find("out.preprocess.json"), std::string::npos) << error_of(job);
   }

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "text/messages.h"
 
 namespace flagscale::engine {
 
@@ -32,20 +33,6 @@ Json parse_line(const std::string& line, const std::string& where) {
   }
 }
 
-// What every template reads; the rest is the template's own business.
-void check_messages(const Json& messages, const std::string& where) {
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const Json& message = messages[i];
-    if (!message.is_object())
-      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] is not an object with role and content", where, i);
-    if (!message.contains("role") || !message["role"].is_string())
-      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] has no \"role\" (system, user, assistant)", where,
-           i);
-    if (!message.contains("content") && !message.contains("tool_calls"))
-      fail(ErrorKind::kInvalidArgument, "{}: messages[{}] has no \"content\"", where, i);
-  }
-}
-
 Prompt prompt_of(const Json& json, const std::string& where) {
   static const std::vector<std::string> kKeys{"prompt", "messages"};
   const auto refuse = [&](const std::string& why) {
@@ -63,8 +50,10 @@ Prompt prompt_of(const Json& json, const std::string& where) {
   if (json.size() > 1) refuse("both \"prompt\" and \"messages\"; ");
   if (json.contains("prompt") && json["prompt"].is_string()) return {json["prompt"], {}, where};
   if (!json.contains("messages") || !json["messages"].is_array()) refuse("");
-  check_messages(json["messages"], where);
-  return {{}, json["messages"].dump(), where};
+  Json messages = json["messages"];
+  for (size_t i = 0; i < messages.size(); ++i)
+    text::prepare_message(messages[i], fmt::format("{}: messages[{}]", where, i));
+  return {{}, messages.dump(), where};
 }
 
 }  // namespace
@@ -101,7 +90,9 @@ std::vector<int32_t> encode(const Prompt& prompt, const text::Tokenizer& tokeniz
     if (prompt.messages.empty()) return tokenizer.encode(prompt.text, true);
     if (!tokenizer.has_chat_template())
       fail(ErrorKind::kInvalidArgument, "{} has no chat template: give a plain prompt", tokenizer.source());
-    return tokenizer.encode(tokenizer.chat_template().render({prompt.messages, {}, {}, true}), false);
+    return tokenizer.encode(tokenizer.chat_template().render(
+                                {.messages = prompt.messages, .tools = {}, .extra = {}, .prepared = true}),
+                            false);
   } catch (const Error&) {
     rethrow_with(prompt.where);
   }

@@ -11,7 +11,7 @@ namespace flagscale::engine {
 
 struct Prompt {
   std::string text;      // plain; or
-  std::string messages;  // JSON list of {role, content}, through the tokenizer's chat template
+  std::string messages;  // JSON list (text/messages.h), through the tokenizer's chat template
   std::string where;     // "prompts.jsonl:3", for messages
 };
 

@@ -1,50 +1,21 @@
 #include "serve/json.h"
 
 #include <nlohmann/json.hpp>
-#include <vector>
 
 #include "serve/api_error.h"
 
 namespace flagscale::serve {
 
-namespace {
-
-// Depth and sizes, before anything is built.
-void check_bounds(std::string_view text, const JsonBounds& bounds) {
-  std::vector<size_t> keys;  // of each object or list that is open
-  for (size_t i = 0; i < text.size(); ++i) {
-    switch (text[i]) {
-      case '"':
-        for (++i; i < text.size() && text[i] != '"'; ++i)
-          if (text[i] == '\\') ++i;
-        break;
-      case '{':
-      case '[':
-        keys.push_back(0);
-        if (keys.size() > static_cast<size_t>(bounds.depth))
-          throw ApiError(
-              400, fmt::format("the JSON is nested deeper than {} levels, at byte {}", bounds.depth, i));
-        break;
-      case '}':
-      case ']':
-        if (!keys.empty()) keys.pop_back();
-        break;
-      case ':':
-        if (!keys.empty() && ++keys.back() > bounds.keys)
-          throw ApiError(422, fmt::format("a JSON object has more than {} keys, at byte {}", bounds.keys, i));
-        break;
-      default:
-        break;
-    }
+Json parse_json(std::string_view json, const JsonBounds& bounds) {
+  if (const auto excess = text::find_excess(json, bounds)) {
+    if (excess->depth)
+      throw ApiError(400, fmt::format("the JSON is nested deeper than {} levels, at byte {}", bounds.depth,
+                                      excess->byte));
+    throw ApiError(422,
+                   fmt::format("a JSON object has more than {} keys, at byte {}", bounds.keys, excess->byte));
   }
-}
-
-}  // namespace
-
-Json parse_json(std::string_view text, const JsonBounds& bounds) {
-  check_bounds(text, bounds);
   try {
-    return Json::parse(text);
+    return Json::parse(json);
   } catch (const Json::parse_error& error) {
     throw ApiError(400, fmt::format("the body is not JSON, at byte {}", error.byte), {}, "invalid_json");
   } catch (const Json::out_of_range&) {  // 1e999

@@ -5,17 +5,16 @@
 #include <string>
 #include <string_view>
 
+#include "text/json_bounds.h"
+
 namespace flagscale::serve {
 
 using Json = nlohmann::ordered_json;
 
-struct JsonBounds {
-  int depth = 128;
-  size_t keys = 1024;  // of one object: look-ups in it are linear
-};
+using text::JsonBounds;
 
 // Throws ApiError 400 naming the byte for what is not JSON, 422 for what is past the bounds.
-Json parse_json(std::string_view text, const JsonBounds& bounds = {});
+Json parse_json(std::string_view json, const JsonBounds& bounds = {});
 
 // The text of a value; bytes that are not UTF-8 become U+FFFD.
 std::string dump(const Json& value);

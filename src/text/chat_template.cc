@@ -1,34 +1,39 @@
 #include "text/chat_template.h"
 
-#include <algorithm>
+#include <cstdint>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "text/json_bounds.h"
 #include "text/rust_library.h"
 
 namespace flagscale::text {
 
 using Json = nlohmann::ordered_json;
 
+// How a template reads a message that calls. DeepSeek's show calls beside no content alone, not beside an
+// empty one, and add arguments to texts; most add the content and want arguments as JSON.
+struct CallStyle {
+  bool shown = false, null_content = false, text_arguments = false;
+};
+
 struct ChatTemplate::Handle {
   ~Handle() { fs_template_free(compiled); }
   FsTemplate* compiled = nullptr;
   Json variables = Json::object();
+  std::once_flag tried;
+  CallStyle style;  // once it was tried
 };
 
 namespace {
 
 Json parsed(std::string_view json, const char* what, bool list) {
   constexpr int kMostDepth = 100;  // dump() recurses, and Rust's parser goes no deeper than 128
-  int deepest = 0;
-  const Json::parser_callback_t see_depth = [&](int depth, Json::parse_event_t, Json&) {
-    deepest = std::max(deepest, depth);
-    return true;
-  };
-  Json value = Json::parse(json, see_depth, false);
-  if (value.is_discarded()) fail(ErrorKind::kInvalidArgument, "{} is not JSON", what);
-  if (deepest > kMostDepth)
+  if (find_excess(json, {.depth = kMostDepth, .keys = SIZE_MAX}))
     fail(ErrorKind::kInvalidArgument, "{}: JSON nested deeper than {}", what, kMostDepth);
+  Json value = Json::parse(json, nullptr, false);
+  if (value.is_discarded()) fail(ErrorKind::kInvalidArgument, "{} is not JSON", what);
   if (list ? !value.is_array() : !value.is_object())
     fail(ErrorKind::kInvalidArgument, "{} must be a JSON {}", what, list ? "list" : "object");
   return value;
@@ -54,11 +59,35 @@ bool name_reasoning(Json& message) {
   return false;
 }
 
-std::string messages_json(std::string_view json) {
-  Json messages = parsed(json, "messages", true);
-  bool changed = false;
-  for (Json& message : messages) changed |= name_reasoning(message);
-  return changed ? messages.dump() : std::string(json);
+void write_calls(Json& message, const CallStyle& style) {
+  if (style.null_content && message["content"] == "") message["content"] = nullptr;
+  if (!style.text_arguments) return;
+  for (Json& call : message["tool_calls"])
+    if (Json& function = call["function"]; function.contains("arguments"))
+      function["arguments"] = function["arguments"].dump();
+}
+
+bool calls(const Json& message) { return message.is_object() && message.contains("tool_calls"); }
+
+// The first way in which a call is seen in the text.
+template <class Render>
+CallStyle find_style(const Render& render) {
+  constexpr std::string_view kSeen = "seen7";
+  const Json call = {{"id", "abcdefghi"},
+                     {"type", "function"},
+                     {"function", {{"name", "f"}, {"arguments", {{"a", kSeen}}}}}};
+  for (const bool text : {false, true})
+    for (const bool null : {false, true}) {
+      const CallStyle style{true, null, text};
+      Json message = {{"role", "assistant"}, {"content", ""}, {"tool_calls", {call}}};
+      write_calls(message, style);
+      try {
+        if (render(Json{{{"role", "user"}, {"content", "b"}}, message}).find(kSeen) != std::string::npos)
+          return style;
+      } catch (const Error&) {  // not this way
+      }
+    }
+  return {};
 }
 
 }  // namespace
@@ -76,7 +105,28 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 
 std::string ChatTemplate::render(const ChatInput& input) const {
-  std::string context = "{\"messages\":" + messages_json(input.messages);
+  Json messages = parsed(input.messages, "messages", true);
+  bool changed = false;
+  for (Json& message : messages) {
+    changed |= name_reasoning(message);
+    if (!input.prepared || !calls(message) || !shows_calls()) continue;
+    write_calls(message, handle_->style);
+    changed = true;
+  }
+  return run(input, changed ? messages.dump() : std::string(input.messages));
+}
+
+bool ChatTemplate::shows_calls() const {
+  std::call_once(handle_->tried, [this] {
+    ChatInput input;
+    input.add_generation_prompt = false;
+    handle_->style = find_style([&](const Json& messages) { return run(input, messages.dump()); });
+  });
+  return handle_->style.shown;
+}
+
+std::string ChatTemplate::run(const ChatInput& input, const std::string& messages) const {
+  std::string context = "{\"messages\":" + messages;
   context += ",\"add_generation_prompt\":";
   context += input.add_generation_prompt ? "true" : "false";
   // Defined and none where there are none, as in transformers.

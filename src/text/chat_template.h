@@ -15,6 +15,9 @@ struct ChatInput {
   std::string_view tools;     // JSON list, or empty
   std::string_view extra;     // JSON object of further variables (enable_thinking, ...), or empty
   bool add_generation_prompt = true;
+  // Messages are as prepare_message (text/messages.h) leaves them: those that call are written as this
+  // template reads them. Else they go to it as they are.
+  bool prepared = false;
 };
 
 class ChatTemplate {
@@ -30,7 +33,11 @@ class ChatTemplate {
   // (rust/src/limits.rs). Any thread may call it.
   std::string render(const ChatInput& input) const;
 
+  // Whether it writes an assistant's tool_calls at all.
+  bool shows_calls() const;
+
  private:
+  std::string run(const ChatInput& input, const std::string& messages) const;
   struct Handle;
   std::unique_ptr<Handle> handle_;
 };

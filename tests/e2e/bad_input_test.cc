@@ -220,9 +220,11 @@ TEST_F(BadInput, PromptsSayWhichLineAndWhatOfIt) {
   for (const auto& [line, says] : std::vector<std::pair<std::string, std::string>>{
            {"{\"prompt\": \"caf\xe9\"}", "p.jsonl:1: not valid UTF-8"},
            {"{\"prompt\": \"open", "p.jsonl:1: not JSON: syntax error"},
-           {"{\"messages\": [{\"role\": \"user\"}]}", "p.jsonl:1: messages[0] has no \"content\""},
-           {"{\"messages\": [{\"content\": \"x\"}]}", "p.jsonl:1: messages[0] has no \"role\""},
-           {"{\"messages\": [\"x\"]}", "p.jsonl:1: messages[0] is not an object"},
+           {"{\"messages\": [{\"role\": \"user\"}]}", "p.jsonl:1: messages[0].content is missing"},
+           {"{\"messages\": [{\"content\": \"x\"}]}", "p.jsonl:1: messages[0].role must be a string"},
+           {"{\"messages\": [\"x\"]}", "p.jsonl:1: messages[0] must be an object"},
+           {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}",
+            "p.jsonl:1: messages[0].content: parts of type 'image_url' are not supported"},
            {"{\"prompt\": \"x\", \"max_tokens\": 3}", "p.jsonl:1: \"max_tokens\" is no key of a prompt"},
            {"{\"promt\": \"x\"}", "did you mean \"prompt\"?"},
            {"{\"prompt\": \"x\", \"messages\": []}", "p.jsonl:1: both \"prompt\" and \"messages\""}}) {

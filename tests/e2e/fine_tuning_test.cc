@@ -95,7 +95,35 @@ TEST_F(FineTuning, BrokenRecordsAreNamedAndSkippedWhenAsked) {
   words.insert(words.end(), {"--on-error", "skip"});
   const Result skipped = must(words);
   EXPECT_NE(skipped.out.find("2 documents, "), std::string::npos) << skipped.out;
-  EXPECT_NE(skipped.out.find("1 broken documents skipped"), std::string::npos) << skipped.out;
+  EXPECT_NE(skipped.out.find("1 broken documents skipped: see bad.skipped.jsonl"), std::string::npos)
+      << skipped.out;
+  EXPECT_EQ(contents("bad.skipped.jsonl"),
+            "{\"file\":\"bad.jsonl\",\"line\":2,\"error\":\"\\\"messages\\\" is not a list of messages\"}\n");
+}
+
+TEST_F(FineTuning, WhatMayBeASlipIsCountedWithItsPlace) {
+  write("odd.jsonl", contents("chats.jsonl") +
+                         "{\"prompt\": \"x\", \"completion\": \"\"}\n"
+                         "{\"messages\": [{\"role\": \"wizard\", \"content\": \"w\"}, {\"role\": "
+                         "\"assistant\", \"content\": \"\"}]}\n");
+  const Result made = must(preprocess("odd.jsonl", "odd"));
+  for (const char* line :
+       {"answers that are empty, whose end is learnt: 2 (first: odd.jsonl:25)\n",
+        "messages of role 'wizard', which are not taken for answers: 1 (first: odd.jsonl:26)\n"})
+    EXPECT_NE(made.out.find(line), std::string::npos) << made.out;
+  EXPECT_FALSE(fs::exists(folder_ / "odd.skipped.jsonl"));
+}
+
+TEST_F(FineTuning, ContentsOfPartsAreReadAsTheirText) {
+  fs::copy(folder_ / "base_hf", folder_ / "chatting");
+  write("chatting/chat_template.jinja", kTemplate);
+  const auto prompt = [](const std::string& content) {
+    write("parts.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": " + content + "}]}\n");
+    const Result result = must({"score", "chatting", "--prompts", "parts.jsonl", "--json"});
+    return nlohmann::json::parse(result.out).at("prompt_token_ids");
+  };
+  EXPECT_EQ(prompt(R"([{"type": "text", "text": "What is"}, {"type": "text", "text": "5?"}])"),
+            prompt(R"("What is\n5?")"));
 }
 
 TEST_F(FineTuning, ParquetIsReadAsItsRows) {

@@ -49,6 +49,7 @@ bool ends_with_open_thought(const std::string& text) {
 ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request) {
   text::ChatInput input;
   input.messages = request.messages;
+  input.prepared = true;
   if (request.tool_choice != ChatRequest::ToolChoice::kNone) input.tools = request.tools;
   input.extra = request.template_variables;
   input.add_generation_prompt = request.add_generation_prompt && !request.continue_final_message;

@@ -5,58 +5,13 @@
 #include "serve/api_error.h"
 #include "serve/request/grammar_fields.h"
 #include "serve/request/schema_cost.h"
+#include "text/messages.h"
 
 namespace flagscale::serve {
 
 namespace {
 
 constexpr size_t kMostTools = 512;
-
-std::string text_of_parts(const std::string& where, const Json& parts) {
-  std::string text;
-  for (const Json& part : parts) {
-    if (part.is_string()) {
-      text += (text.empty() ? "" : "\n") + part.get<std::string>();
-      continue;
-    }
-    const auto type = part.is_object() ? part.find("type") : part.end();
-    if (!part.is_object() || type == part.end() || !type->is_string())
-      refuse("messages", "{}.content: each part must be an object with a type", where);
-    const auto& kind = type->get_ref<const std::string&>();
-    if (kind != "text" && kind != "input_text" && kind != "output_text")
-      refuse("messages", "{}.content: parts of type '{}' are not supported, this model reads text", where,
-             kind.substr(0, 64));
-    const auto inner = part.find("text");
-    if (inner == part.end() || !inner->is_string())
-      refuse("messages", "{}.content: a part of type text has no text", where);
-    text += (text.empty() ? "" : "\n") + inner->get<std::string>();
-  }
-  return text;
-}
-
-// The calls of an assistant's message: templates want their arguments as an object.
-void prepare_calls(const std::string& where, Json& calls) {
-  if (!calls.is_array()) refuse("messages", "{}.tool_calls must be a list", where);
-  for (Json& call : calls) {
-    if (!call.is_object() || !call.contains("function") || !call["function"].is_object())
-      refuse("messages", "{}.tool_calls: a call has no function", where);
-    Json& function = call["function"];
-    const auto name = function.find("name");
-    if (name == function.end() || !name->is_string())
-      refuse("messages", "{}.tool_calls: a function has no name", where);
-    const auto arguments = function.find("arguments");
-    if (arguments == function.end()) continue;
-    if (arguments->is_string()) {
-      const auto text = arguments->get<std::string>();
-      try {
-        function["arguments"] = text.empty() ? Json::object() : parse_json(text);
-      } catch (const ApiError&) {
-        refuse("messages", "{}.tool_calls: the arguments of '{}' are not JSON", where,
-               function["name"].get<std::string>().substr(0, 64));
-      }
-    }
-  }
-}
 
 struct Tool {
   std::string name;
@@ -143,26 +98,11 @@ std::string read_messages(const Json& given) {
   if (!given.is_array() || given.empty())
     refuse("messages", "messages must be a list of messages, and not empty");
   Json messages = given;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const std::string where = fmt::format("messages[{}]", i);
-    Json& message = messages[i];
-    if (!message.is_object()) refuse("messages", "{} must be an object with role and content", where);
-    const auto role = message.find("role");
-    if (role == message.end() || !role->is_string()) refuse("messages", "{}.role must be a string", where);
-    const auto content = message.find("content");
-    if (content != message.end() && content->is_array())
-      message["content"] = text_of_parts(where, *content);
-    else if (content != message.end() && !content->is_string() && !content->is_null())
-      refuse("messages", "{}.content must be a string or a list of parts", where);
-    const auto calls = message.find("tool_calls");
-    if (calls != message.end() && calls->is_null())
-      message.erase("tool_calls");
-    else if (calls != message.end())
-      prepare_calls(where, message["tool_calls"]);
-    if (!message.contains("content") && !message.contains("tool_calls"))
-      refuse("messages", "{}.content is missing", where);
-    // As vLLM has it: templates add texts together.
-    if (message.value("content", Json()).is_null()) message["content"] = "";
+  try {
+    for (size_t i = 0; i < messages.size(); ++i)
+      text::prepare_message(messages[i], fmt::format("messages[{}]", i));
+  } catch (const Error& error) {
+    refuse("messages", "{}", error.what());
   }
   return dump(messages);
 }

@@ -22,8 +22,7 @@ struct ChatRequest : SamplingRequest {
 const Fields<ChatRequest>& chat_fields();
 ChatRequest read_chat_request(const Json& body);
 
-// OpenAI's messages, checked, as templates want them: contents that are lists of text parts joined, null ones
-// empty, the arguments of tool calls as objects.
+// OpenAI's messages, checked, as templates want them (text/messages.h).
 std::string read_messages(const Json& messages);
 std::string read_tools(const std::string& name, const Json& value);               // "": none
 std::string read_template_variables(const std::string& name, const Json& value);  // "": none
