@@ -28,8 +28,9 @@ struct ChatTemplate::Handle {
 
 namespace {
 
+constexpr int kMostDepth = 100;  // dump() recurses, and Rust's parser goes no deeper than 128
+
 Json parsed(std::string_view json, const char* what, bool list) {
-  constexpr int kMostDepth = 100;  // dump() recurses, and Rust's parser goes no deeper than 128
   if (find_excess(json, {.depth = kMostDepth, .keys = SIZE_MAX}))
     fail(ErrorKind::kInvalidArgument, "{}: JSON nested deeper than {}", what, kMostDepth);
   Json value = Json::parse(json, nullptr, false);
@@ -65,6 +66,14 @@ void write_calls(Json& message, const CallStyle& style) {
   for (Json& call : message["tool_calls"])
     if (Json& function = call["function"]; function.contains("arguments"))
       function["arguments"] = function["arguments"].dump();
+}
+
+// Messages that are to be written otherwise than they are. Prepared ones need no look for anything else.
+bool has_more_than_text(std::string_view messages) {
+  if (find_excess(messages, {.depth = kMostDepth, .keys = SIZE_MAX})) return true;  // parsed() says so
+  for (const char* key : {"\"tool_calls\"", "\"reasoning", "\"thinking\""})
+    if (messages.find(key) != std::string_view::npos) return true;
+  return false;
 }
 
 bool calls(const Json& message) { return message.is_object() && message.contains("tool_calls"); }
@@ -105,6 +114,7 @@ ChatTemplate::~ChatTemplate() = default;
 ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 
 std::string ChatTemplate::render(const ChatInput& input) const {
+  if (input.prepared && !has_more_than_text(input.messages)) return run(input, input.messages);
   Json messages = parsed(input.messages, "messages", true);
   bool changed = false;
   for (Json& message : messages) {
@@ -113,7 +123,7 @@ std::string ChatTemplate::render(const ChatInput& input) const {
     write_calls(message, handle_->style);
     changed = true;
   }
-  return run(input, changed ? messages.dump() : std::string(input.messages));
+  return changed ? run(input, messages.dump()) : run(input, input.messages);
 }
 
 bool ChatTemplate::shows_calls() const {
@@ -125,8 +135,9 @@ bool ChatTemplate::shows_calls() const {
   return handle_->style.shown;
 }
 
-std::string ChatTemplate::run(const ChatInput& input, const std::string& messages) const {
-  std::string context = "{\"messages\":" + messages;
+std::string ChatTemplate::run(const ChatInput& input, std::string_view messages) const {
+  std::string context = "{\"messages\":";
+  context += messages;
   context += ",\"add_generation_prompt\":";
   context += input.add_generation_prompt ? "true" : "false";
   // Defined and none where there are none, as in transformers.

@@ -37,7 +37,7 @@ class ChatTemplate {
   bool shows_calls() const;
 
  private:
-  std::string run(const ChatInput& input, const std::string& messages) const;
+  std::string run(const ChatInput& input, std::string_view messages) const;
   struct Handle;
   std::unique_ptr<Handle> handle_;
 };
