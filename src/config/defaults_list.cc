@@ -116,7 +116,10 @@ class Expander {
     }
     std::vector<Place> children = children_of(place, *file);
     take_overrides(place, children, in_interpolation);
-    if (children.empty()) return emit(place, false, out);
+    // A list of nothing but overrides brings no file and has no place for its own: the file is as without it.
+    if (std::all_of(children.begin(), children.end(),
+                    [](const Place& child) { return child.item.is_override; }))
+      return emit(place, false, out);
     expand_children(place, children, in_interpolation, out);
   }
 

@@ -121,7 +121,7 @@ void GroupChoices::note(const std::string& key, const std::string& group,
 void GroupChoices::check_used() const {
   for (const auto& [key, chosen] : chosen_) {
     const std::string group = key.substr(0, key.find('@'));
-    if (chosen.used || is_hydra_group(group)) continue;
+    if (chosen.used || is_hydra_group(key)) continue;
     const auto near = known_by_group_.find(group);
     const std::string where = chosen.where.empty() ? "" : chosen.where + ": ";
     if (near == known_by_group_.end())
