@@ -56,7 +56,10 @@ void IndexView::check_sequences(uint64_t bin_bytes, const std::string& file) {
     const int32_t count = length(i);
     const int64_t start = offset(i);
     if (count < 0) fail(ErrorKind::kCorrupt, "{}: length of sequence {} is {}", file, i, count);
-    if (start < 0) fail(ErrorKind::kCorrupt, "{}: offset of sequence {} is {}", file, i, start);
+    if (start < 0 || static_cast<uint64_t>(start) % width != 0)
+      fail(ErrorKind::kCorrupt,
+           "{}: offset of sequence {} is {}, expected a multiple of the {} bytes of a token", file, i, start,
+           width);
     const uint64_t bytes = static_cast<uint64_t>(count) * width, end = static_cast<uint64_t>(start) + bytes;
     if (end > bin_bytes)
       fail(ErrorKind::kCorrupt,

@@ -261,21 +261,26 @@ class Run {
            journal_.documents, journal_path_);
       return;
     }
+    remove_parts();
+  }
+
+  void remove_parts() {
     std::remove(journal_path_.c_str());
     for (const auto& writer : writers_) writer->remove_parts();
   }
 
   void finish() {
     skipped_->sync();
-    if (journal_.documents == 0)
+    if (journal_.documents == 0) {
+      remove_parts();
       fail(ErrorKind::kInvalidArgument, "no documents in {} ({} skipped{})", fmt::join(options_.inputs, ", "),
            journal_.skipped, journal_.skipped > 0 ? ": see " + skipped_->path() : "");
+    }
     if (journal_.skipped > kBrokenShown)
       warn("{} more: see {}", journal_.skipped - kBrokenShown, skipped_->path());
     checkpoint();
     for (const auto& writer : writers_) writer->commit();
-    std::remove(journal_path_.c_str());
-    for (const auto& writer : writers_) writer->remove_parts();
+    remove_parts();
     for (const auto& writer : writers_) report_.tokens.push_back(writer->position().tokens);
     if (options_.conversations) report_.learnt = count_ones(report_.prefixes[1]);
     report_.documents = journal_.documents;

@@ -203,6 +203,8 @@ TEST_F(Preprocess, ATextThatTheTokenizerRefusesLeavesNoTrace) {
 TEST_F(Preprocess, CompressedMissingAndEmptyInputsAreRefused) {
   EXPECT_NE(error_of(options(std::string("\x1f\x8b\x08\x00", 4))).find("gunzip"), std::string::npos);
   EXPECT_NE(error_of(options("\n\n")).find("no documents"), std::string::npos);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_))  // nothing half-written
+    EXPECT_FALSE(entry.path().filename().string().starts_with("out")) << entry.path();
   auto job = options("");
   job.inputs = {folder_ + "/nothing"};
   EXPECT_NE(error_of(job).find("nothing: No such file or directory"), std::string::npos) << error_of(job);
