@@ -12,6 +12,7 @@
 #include "engine/dense_weights.h"
 #include "engine/team_worth.h"
 #include "engine/weight_cache.h"
+#include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 #include "op/embedding/embedding.h"
 #include "op/paged_attention/paged_attention.h"
@@ -117,6 +118,7 @@ void Runner::place_model(const io::WeightSet& weights) {
 }
 
 void Runner::load_model(const io::WeightSet& weights) {
+  model::warn_of_unused(weights, decoder_->parameters(), config_.tie_embeddings);
   if (on_gpu()) {
     upload_weights(*decoder_, weights, options_.device, team_);
     gpu_ =

@@ -238,6 +238,20 @@ TEST(Rope, FrequenciesAndFactorOfEverySpelling) {
   }
 }
 
+// A configuration of fewer layers than the file has would answer, and wrongly.
+TEST(Weights, ThoseWithoutAPlaceAreTold) {
+  auto json = nlohmann::json::parse(text_of(kGolden + "qwen2/config.json"));
+  json["num_hidden_layers"] = 1;
+  nn::Partition partition;
+  Decoder decoder(parse_config(json.dump()), partition);
+  const auto weights = io::open_weights(kGolden + "qwen2");
+  ::testing::internal::CaptureStderr();
+  warn_of_unused(*weights, decoder.parameters(), decoder.config().tie_embeddings);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("12 of "), std::string::npos) << said;
+  EXPECT_NE(said.find("are not used: model.layers.1."), std::string::npos) << said;
+}
+
 // Defaults of transformers 5's configuration classes.
 TEST(Configuration, AbsentKeysTakeTheFamilysDefaults) {
   const auto parsed = [](const char* model_type, const nlohmann::json& more = nlohmann::json::object()) {
@@ -304,6 +318,14 @@ TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
   EXPECT_TRUE(refused("quantization_config", {{"quant_method", "awq"}}));
   EXPECT_TRUE(refused("architectures", {"Qwen2ForSequenceClassification"}));
   EXPECT_TRUE(refused("architectures", {"Mistral3ForConditionalGeneration"}));
+  EXPECT_TRUE(refused("num_hidden_layers", 1.5));
+  EXPECT_TRUE(refused("rope_parameters", "linear"));
+  EXPECT_TRUE(refused("eos_token_id", "</s>"));
+  EXPECT_TRUE(refused("eos_token_id", {2, int64_t{1} << 40}));
+  EXPECT_TRUE(refused("rms_norm_eps", -1));
+  EXPECT_TRUE(refused("rope_theta", 0));
+  EXPECT_FALSE(refused("hidden_size", 64.0));
+  EXPECT_FALSE(refused("eos_token_id", nullptr));
   EXPECT_FALSE(refused("architectures", {"AquilaModel"}));
   EXPECT_FALSE(refused("layer_types", {"full_attention", "sliding_attention"}));
 }

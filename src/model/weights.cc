@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "model/packed_weights.h"
 #include "op/random_normal/random_normal.h"
 
@@ -90,6 +91,18 @@ std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::
     if (!known) unused.push_back(info.name);
   }
   return unused;
+}
+
+void warn_of_unused(const io::WeightSet& weights, const nn::ParameterList& list, bool tied) {
+  const std::vector<std::string> unused = unused_tensors(weights, list, tied);
+  if (unused.empty()) return;
+  constexpr size_t kNamed = 3;
+  const std::vector<std::string> named(unused.begin(), unused.begin() + std::min(kNamed, unused.size()));
+  warn(
+      "{}: {} of {} tensors have no place in the model that its configuration describes and are not used: "
+      "{}{}",
+      weights.info(unused[0]).file, unused.size(), weights.tensors().size(), fmt::join(named, ", "),
+      unused.size() > kNamed ? ", …" : "");
 }
 
 void initialise(const nn::Parameter& parameter, uint64_t seed, float norm_init, const Tensor& out,

@@ -21,6 +21,9 @@ void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, con
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,
                                         bool tied);
 
+// Warns of them, where there are any: config.json then tells of another model than the file holds.
+void warn_of_unused(const io::WeightSet& weights, const nn::ParameterList& list, bool tied);
+
 // Initial values by Megatron's rules into fp32 memory: normal matrices, norms at norm_init, biases at zero;
 // uniform within a bound where the parameter says so.
 // Keyed by (seed, parameter name, element): the same whatever the layout.

@@ -265,6 +265,7 @@ void TrainStep::load_frozen(const io::WeightSet& weights) {
 }
 
 void TrainStep::load(const io::WeightSet& weights) {
+  model::warn_of_unused(weights, decoder_->parameters(), decoder_->config().tie_embeddings);
   if (adapter_) return load_frozen(weights);
   // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
   auto& parameters = decoder_->parameters().parameters();

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/registry.h"
@@ -15,16 +17,21 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+[[noreturn]] void wrong_type(const char* key, const nlohmann::json& value) {
+  fail(ErrorKind::kCorrupt, "config.json: {} is {}, which is not of the expected type", key, value.dump());
+}
+
 // json[key] as T; `fallback` where it is absent or null.
 template <class T>
 T value_or(const nlohmann::json& json, const char* key, T fallback) {
   const auto it = json.find(key);
   if (it == json.end() || it->is_null()) return fallback;
   try {
-    return it->get<T>();
+    const T value = it->get<T>();
+    if (!std::is_integral_v<T> || *it == nlohmann::json(value)) return value;  // 1.5 would have become 1
   } catch (const nlohmann::json::exception&) {
-    fail(ErrorKind::kCorrupt, "config.json: {} is {}, which is not of the expected type", key, it->dump());
   }
+  wrong_type(key, *it);
 }
 
 template <class T>
@@ -45,7 +52,9 @@ int small_int(const nlohmann::json& json, const char* key, int64_t value, int64_
 const nlohmann::json& rope_settings(const nlohmann::json& json) {
   static const nlohmann::json kNone = nlohmann::json::object();
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (!json.contains(key) || !json[key].is_object() || json[key].empty()) continue;
+    if (!json.contains(key) || json[key].is_null()) continue;
+    if (!json[key].is_object()) wrong_type(key, json[key]);
+    if (json[key].empty()) continue;
     for (const auto& [name, value] : json[key].items())
       if (value.is_object())
         fail(ErrorKind::kUnsupported,
@@ -92,10 +101,14 @@ void read_ids(const nlohmann::json& json, DecoderConfig& config) {
                       : -1;
   if (!json.contains("eos_token_id")) return;
   const auto& eos = json["eos_token_id"];
-  if (eos.is_number_integer()) config.eos_ids = {eos.get<int>()};
+  const auto add = [&](const nlohmann::json& id) {
+    if (!id.is_number_integer() || id != nlohmann::json(id.get<int>())) wrong_type("eos_token_id", eos);
+    config.eos_ids.push_back(id.get<int>());
+  };
   if (eos.is_array())
-    for (const auto& id : eos)
-      if (id.is_number_integer()) config.eos_ids.push_back(id.get<int>());
+    std::for_each(eos.begin(), eos.end(), add);
+  else if (!eos.is_null())
+    add(eos);
 }
 
 // What has a text model's model_type and more in it, or something else on top: it would fail only later, at a
@@ -214,6 +227,10 @@ void validate(const DecoderConfig& c) {
                     c.num_kv_heads));
   if (c.head_dim < 2 || c.head_dim % 2 != 0)
     bad(fmt::format("head_dim is {}, expected an even number", c.head_dim));
+  if (!(c.rms_norm_eps >= 0.f) || !std::isfinite(c.rms_norm_eps))
+    bad(fmt::format("rms_norm_eps is {}, expected a number of at least 0", c.rms_norm_eps));
+  if (!(c.rope.theta > 0) || !std::isfinite(c.rope.theta))
+    bad(fmt::format("rope_theta is {}, expected a number above 0", c.rope.theta));
   if (c.max_positions < 1 || c.max_positions > (1 << 24))
     bad(fmt::format("max_position_embeddings is {}", c.max_positions));
   const MoeConfig& m = c.moe;
