@@ -107,7 +107,7 @@ TEST_F(BadInput, ShapesThatDoNotFit) {
           {"iter_0000010", ", 64]", ", 128]", "train.model"});
   refuses(training("other", {"+train.system.checkpoint.pretrained_checkpoint=shapes/checkpoints",
                              "train.model.hidden_size=128"}),
-          1, {"shapes/checkpoints", "128", "64"});
+          2, {"shapes/checkpoints is another model", "hidden_size is 128, the weights have 64"});
   copy("model/qwen2_tied", "misfit");
   auto config = nlohmann::json::parse(contents("misfit/config.json"));
   config["intermediate_size"] = config["intermediate_size"].get<int>() + 8;

@@ -171,6 +171,35 @@ TEST_F(FineTuning, AnAdapterIsTrainedMergedAndTakenOutAgain) {
   EXPECT_FALSE(fs::exists(folder_ / "nothing"));
 }
 
+// The model brings its shape and its tokenizer.
+TEST_F(FineTuning, AYamlOfAdapterBatchAndScheduleIsEnough) {
+  write("lora.yaml", R"(
+experiment: {exp_name: taught, exp_dir: taught}
+data_path: ???
+train:
+  system: {log_interval: 1}
+  model: {peft_type: lora, lora_dim: 4, seq_length: 64, train_iters: 2, eval_iters: 0, micro_batch_size: 2,
+    optimizer: {lr_scheduler: {lr: 1.0e-3, lr_decay_style: cosine}}}
+  data: {data_path: "${data_path}", split: "1", sft: true}
+)");
+  const std::vector<std::string> words{"train", "base_hf", "lora.yaml", "data_path=chats_text_document"};
+  const auto with = [&](const std::string& more) {
+    std::vector<std::string> all = words;
+    all.push_back(more);
+    return run(all, folder_).err;
+  };
+  must(words);
+  EXPECT_NE(with("++train.model.num_layers=7").find("num_layers is 7, the weights have 2"),
+            std::string::npos);
+  EXPECT_NE(with("train.model.seq_length=4").find("no token of the training split is learnt"),
+            std::string::npos);
+  const Result refused = run({"generate", "taught/checkpoints", "--prompt", "hi"}, folder_);
+  EXPECT_NE(refused.err.find("holds a LoRA adapter and no model: give its base (base_hf)"), std::string::npos)
+      << refused.err;
+  must({"config", "validate", "--config-path", ".", "--config-name", "lora", "data_path=chats_text_document",
+        "++train.model.pretrained_checkpoint=base_hf"});
+}
+
 TEST_F(FineTuning, EveryOptimizerTrainsAndGoesOn) {
   for (const std::string name : {"sgd", "lion", "adafactor", "muon", "adamw8bit"}) {
     SCOPED_TRACE(name);

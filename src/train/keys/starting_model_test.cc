@@ -1,6 +1,7 @@
 // Training that starts from a model: what keys may say beside it, and what need not be said.
 #include "train/keys/starting_model.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -111,6 +112,9 @@ TEST(StartingModel, BringsItsShape) {
     EXPECT_EQ(model::write_config(options.model, "float32"), model::write_config(found, "float32")) << family;
     const config::Composed named = composed(kSchedule, "pretrained_checkpoint: " + source);
     check_train_config(read_train_config(named).config);
+    EXPECT_NE(fmt::format("{}", fmt::join(read_train_config(named, machine_isa(), source + "/.").notes, " "))
+                  .find("/., counts"),
+              std::string::npos);
     EXPECT_EQ(train_options(read_train_config(named).config, {}).model.hidden_size,
               options.model.hidden_size);
   }

@@ -254,7 +254,12 @@ TrainReading read_train_config(const config::Composed& composed, Isa isa, const 
   reader.refuse();
   read_experiment(composed, reading.config.experiment);
   fill_folders(reading.config);
-  if (!weights.empty()) reading.config.checkpoint.pretrained_checkpoint = weights;
+  if (std::string& named = reading.config.checkpoint.pretrained_checkpoint; !weights.empty()) {
+    if (!named.empty() && named != weights)
+      reading.notes.push_back(
+          fmt::format("pretrained_checkpoint is {} and changes nothing: MODEL, {}, counts", named, weights));
+    named = weights;
+  }
   reading.config.start = starting_model(reading.config.checkpoint);
   reader.require();
   add_notes(reader, isa, reading);
