@@ -105,7 +105,9 @@ void add_data_preprocess(CLI::App& data) {
       ->check(CLI::IsMember({"answers", "last", "all"}))
       ->capture_default_str();
   command->add_option("--workers", o.job.workers, "threads; 0: every core")->check(CLI::Range(0, 1024));
-  command->add_option("--on-error", o.on_error, "what a broken document does")
+  command
+      ->add_option("--on-error", o.on_error,
+                   "what a broken document does; skip lists all of them in PREFIX.skipped.jsonl")
       ->check(CLI::IsMember({"stop", "skip"}))
       ->capture_default_str();
   command->add_flag("--split-sentences", o.split_sentences, "not supported")->group("");

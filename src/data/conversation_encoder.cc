@@ -314,7 +314,7 @@ std::vector<std::string> ConversationEncoder::notes(const Conversation& conversa
 
 // Long contents are looked for; where a short one stands could be a coincidence, so that others are put in
 // the places of these and looked for. Users' are in every template's text; so are answers, or they would not
-// have been found in it.
+// have been found in it, unless they call: then some templates write the calls alone.
 std::vector<size_t> ConversationEncoder::left_out(const Conversation& conversation,
                                                   const std::string& whole) const {
   constexpr size_t kLong = 24;
@@ -322,8 +322,8 @@ std::vector<size_t> ConversationEncoder::left_out(const Conversation& conversati
   Conversation other;
   for (size_t i = 0; i < conversation.messages.size(); ++i) {
     const Message& message = conversation.messages[i];
-    if (message.role == "user" || (message.role == "assistant" && !marked_) || message.content.empty())
-      continue;
+    const bool found = message.role == "assistant" && !marked_ && !message.calls;
+    if (message.role == "user" || found || message.content.empty()) continue;
     if (message.content.size() >= kLong && whole.find(message.content) != std::string::npos) continue;
     if (asked.empty()) other = conversation;
     auto json = nlohmann::ordered_json::parse(message.json);

@@ -265,6 +265,19 @@ TEST_F(Conversations, CallsAreWrittenAsTheTemplateReadsThem) {
   EXPECT_EQ(refusal(call, llama3), "messages[1] is a call of a tool, which the chat template does not write");
   EXPECT_EQ(encode(golden["chats"]["calls"].dump(), llama3).notes,
             std::vector<std::string>{"answers whose calls of tools the chat template leaves out"});
+  // As Llama 3.1's: the call alone.
+  const EncodedConversation either = encode(
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "I look.", "tool_calls":
+          [{"function": {"name": "f", "arguments": {}}}]}]})",
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% "
+      "else %}"
+      "{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}");
+  EXPECT_EQ(shown(either),
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[[{\"function\": {\"name\": \"f\", "
+            "\"arguments\": {}}}]<|im_end|>\n]");
+  EXPECT_EQ(either.notes, std::vector<std::string>{
+                              "messages of role 'assistant' whose content the chat template leaves out"});
 }
 
 TEST_F(Conversations, WeightsCountInEveryFormat) {
