@@ -146,6 +146,13 @@ std::pair<size_t, size_t> difference(std::string_view text, std::string_view oth
   return {character_start(text, begin), end};
 }
 
+// What the tokenizer puts before a text: a bos, or nothing.
+std::vector<int32_t> start_of_text(const text::Tokenizer& tokenizer) {
+  const std::vector<int32_t> bare = tokenizer.encode("a"), whole = tokenizer.encode("a", true);
+  const auto text = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
+  return text == whole.end() ? std::vector<int32_t>{} : std::vector<int32_t>(whole.begin(), text);
+}
+
 // What is learnt of the messages that are.
 std::vector<bool> chosen(const Conversation& conversation, LearntPart part) {
   std::vector<bool> learnt;
@@ -161,7 +168,7 @@ std::vector<bool> chosen(const Conversation& conversation, LearntPart part) {
 
 ConversationEncoder::ConversationEncoder(std::shared_ptr<const text::Tokenizer> tokenizer,
                                          const std::string& chat_template, LearntPart part)
-    : tokenizer_(std::move(tokenizer)), part_(part) {
+    : tokenizer_(std::move(tokenizer)), start_(start_of_text(*tokenizer_)), part_(part) {
   const std::string& source = chat_template.empty() ? tokenizer_->chat_template_source() : chat_template;
   if (source.empty()) return;
   const std::string marked = with_marks(source, marked_);
@@ -343,14 +350,21 @@ std::vector<size_t> ConversationEncoder::left_out(const Conversation& conversati
   return missing;
 }
 
-// As TRL: no template, the end-of-text token after the completion, and the completion alone is learnt.
+// As TRL: no template, what the tokenizer puts before a text (a bos) unless it is there, the end-of-text
+// token after the completion unless it has one, and the completion alone is learnt.
 EncodedConversation ConversationEncoder::encode_plain(const Conversation& conversation) const {
   Rendered rendered{conversation.prompt + conversation.completion, {}};
   rendered.learnt.push_back({conversation.prompt.size(), rendered.text.size()});
   EncodedConversation out = tokens_of(rendered);
-  if (tokenizer_->eos() >= 0) {
+  const bool ended = !out.ids.empty() && out.ids.back() == tokenizer_->eos() && out.mask.back() == 1;
+  if (tokenizer_->eos() >= 0 && !ended) {
     out.ids.push_back(tokenizer_->eos());
     out.mask.push_back(1);
+  }
+  if (!std::equal(start_.begin(), start_.end(), out.ids.begin(),
+                  out.ids.begin() + static_cast<std::ptrdiff_t>(std::min(start_.size(), out.ids.size())))) {
+    out.ids.insert(out.ids.begin(), start_.begin(), start_.end());
+    out.mask.insert(out.mask.begin(), start_.size(), 0);
   }
   if (conversation.completion.empty()) out.notes.emplace_back(kEmptyAnswer);
   return out;

@@ -63,6 +63,7 @@ class ConversationEncoder {
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::unique_ptr<const text::ChatTemplate> template_;
+  std::vector<int32_t> start_;  // what the tokenizer puts before a text
   bool marked_ = false;
   LearntPart part_;
 };

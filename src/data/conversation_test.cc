@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -129,11 +130,30 @@ TEST_F(Conversations, FormatsSayTheSame) {
                       "completion": [{"role": "assistant", "content": "Hello"}]})"),
             want);
   EXPECT_EQ(shown(R"({"prompt": "2 + 2 =", "completion": " 4"})"), "2 + 2 =[ 4<|im_end|>]");
+  EXPECT_EQ(shown(R"({"prompt": "2 + 2 =", "completion": " 4<|im_end|>"})"), "2 + 2 =[ 4<|im_end|>]");
+  EXPECT_EQ(shown(R"({"prompt": "2<|im_end|>", "completion": ""})"), "2<|im_end|>[<|im_end|>]");
   EXPECT_EQ(
       shown(
           R"({"instruction": "Add", "input": "1 2", "output": "3", "system": "S", "history": [["a", "b"]]})"),
       "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>\n]"
       "<|im_start|>user\nAdd\n1 2<|im_end|>\n<|im_start|>assistant\n[3<|im_end|>\n]");
+}
+
+// As `generate --prompt` reads a prompt.
+TEST_F(Conversations, PlainTextsBeginAsTheTokenizerBeginsTexts) {
+  const TemporaryFolder folder;
+  std::filesystem::copy_file(kGolden + "text/llama3.json", folder.path + "/tokenizer.json");
+  folder.put("tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
+  const std::shared_ptr<const text::Tokenizer> llama = text::load_tokenizer(folder.path);
+  const ConversationEncoder encoder(llama, "", LearntPart::kAnswers);
+  const EncodedConversation got = encoder.encode(
+      parse_conversation(R"({"prompt": "2 + 2 =", "completion": " 4"})", ConversationFormat::kAuto));
+  std::vector<int32_t> want = llama->encode("2 + 2 = 4", true);
+  ASSERT_NE(want, llama->encode("2 + 2 = 4"));
+  want.push_back(llama->eos());
+  EXPECT_EQ(got.ids, want);
+  EXPECT_EQ(std::accumulate(got.mask.begin(), got.mask.end(), 0), 3) << "blank, 4, end";
+  EXPECT_EQ(got.mask.front(), 0);
 }
 
 TEST_F(Conversations, WhatIsLearntIsChosen) {
