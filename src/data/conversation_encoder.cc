@@ -1,29 +1,17 @@
 #include "data/conversation_encoder.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "data/generation_marks.h"
+#include "data/token_places.h"
 
 namespace flagscale::data {
 
 namespace {
 
-// Noncharacters of Unicode, which no text has.
-constexpr std::string_view kBegin = "\xef\xb7\x90", kEnd = "\xef\xb7\x91";
 constexpr std::string_view kOther = "\xef\xb7\x92 another answer \xef\xb7\x93";
-
-constexpr std::string_view kEmptyAnswer = "answers that are empty, whose end is learnt";
-constexpr std::string_view kUnseenCalls = "answers whose calls of tools the chat template leaves out";
-constexpr std::array<std::string_view, 5> kRoles{"system", "developer", "user", "assistant", "tool"};
-
-bool is_known(std::string_view role) { return std::find(kRoles.begin(), kRoles.end(), role) != kRoles.end(); }
-
-// Letters and digits alone, which no template writes otherwise.
-std::string place_name(size_t index) { return fmt::format("FlagScaleMessage{}Content", index); }
 
 std::vector<std::pair<std::string, std::string>> variables_of(const text::Tokenizer& tokenizer) {
   std::vector<std::pair<std::string, std::string>> variables;
@@ -33,39 +21,6 @@ std::vector<std::pair<std::string, std::string>> variables_of(const text::Tokeni
                                  {"unk_token", tokenizer.unk()}})
     if (id >= 0) variables.emplace_back(name, tokenizer.id_to_token(id));
   return variables;
-}
-
-// {%- generation %} writes kBegin too, {%- endgeneration %} kEnd. The marks stand in blocks of their own, so
-// that the white space around is cut as before.
-std::string with_marks(const std::string& source, bool& found) {
-  std::string result;
-  std::string_view rest = source;
-  for (size_t at; (at = rest.find("{%")) != std::string_view::npos;) {
-    const size_t close = rest.find("%}", at);
-    if (close == std::string_view::npos) break;
-    result += rest.substr(0, at);
-    const std::string_view tag = rest.substr(at, close + 2 - at);
-    std::string_view word = tag.substr(2, tag.size() - 4);
-    const auto is_sign = [](char c) { return c == '-' || c == '+'; };
-    const std::string left(!word.empty() && is_sign(word.front()) ? word.substr(0, 1) : "");
-    const std::string right(word.size() > left.size() && is_sign(word.back()) ? word.substr(word.size() - 1)
-                                                                              : "");
-    word = word.substr(left.size(), word.size() - left.size() - right.size());
-    word.remove_prefix(std::min(word.find_first_not_of(" \t\n"), word.size()));
-    word = word.substr(0, word.find_last_not_of(" \t\n") + 1);
-    const auto mark = [](std::string_view text) { return fmt::format("{{{{ '{}' }}}}", text); };
-    if (word == "generation")
-      result +=
-          fmt::format("{{%{} if true %}}{}{{% endif %}}{{% generation {}%}}", left, mark(kBegin), right);
-    else if (word == "endgeneration")
-      result +=
-          fmt::format("{{%{} endgeneration %}}{{% if true %}}{}{{% endif {}%}}", left, mark(kEnd), right);
-    else
-      result += tag;
-    found = found || word == "generation";
-    rest.remove_prefix(close + 2);
-  }
-  return result += rest;
 }
 
 size_t common_prefix(std::string_view a, std::string_view b) {
@@ -86,45 +41,6 @@ std::string list_of(const std::vector<Message>& messages, size_t count) {
   for (size_t i = 0; i < count; ++i) json += (i > 0 ? "," : "") + messages[i].json;
   return json + "]";
 }
-
-// Places of a text among its tokens. Where each token is bytes of the text, these are counted; else (a
-// tokenizer that normalises) the text up to the place is encoded, and what it has in common with the whole
-// counts.
-class Places {
- public:
-  Places(const text::Tokenizer& tokenizer, std::string_view text, std::span<const int32_t> ids)
-      : tokenizer_(tokenizer), text_(text), ids_(ids) {
-    size_t at = 0;
-    for (const int32_t id : ids) {
-      const auto bytes = tokenizer.encoder().token_bytes(id, false);
-      if (!bytes || text.substr(at, bytes->size()) != *bytes) break;
-      ends_.push_back(at += bytes->size());
-    }
-    if (at != text.size()) ends_.clear();
-  }
-
-  // Tokens that end at or before it. A token across it is not among them.
-  size_t before(size_t byte) const {
-    if (!ends_.empty())
-      return static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), byte) - ends_.begin());
-    const auto part = tokenizer_.encode(text_.substr(0, byte));
-    const size_t most = std::min(part.size(), ids_.size());
-    return static_cast<size_t>(
-        std::mismatch(part.begin(), part.begin() + static_cast<std::ptrdiff_t>(most), ids_.begin()).first -
-        part.begin());
-  }
-  // No token is across it.
-  bool is_between(size_t byte) const {
-    if (!ends_.empty()) return byte == 0 || std::binary_search(ends_.begin(), ends_.end(), byte);
-    return before(byte) == tokenizer_.encode(text_.substr(0, byte)).size();
-  }
-
- private:
-  const text::Tokenizer& tokenizer_;
-  std::string_view text_;
-  std::span<const int32_t> ids_;
-  std::vector<size_t> ends_;  // of tokens, in bytes
-};
 
 // What two texts have in common at their start, less a special token (<…> or […]) that goes on otherwise.
 size_t shared_start(std::string_view a, std::string_view b) {
@@ -151,17 +67,6 @@ std::vector<int32_t> start_of_text(const text::Tokenizer& tokenizer) {
   const std::vector<int32_t> bare = tokenizer.encode("a"), whole = tokenizer.encode("a", true);
   const auto text = std::search(whole.begin(), whole.end(), bare.begin(), bare.end());
   return text == whole.end() ? std::vector<int32_t>{} : std::vector<int32_t>(whole.begin(), text);
-}
-
-// What is learnt of the messages that are.
-std::vector<bool> chosen(const Conversation& conversation, LearntPart part) {
-  std::vector<bool> learnt;
-  for (const Message& message : conversation.messages) learnt.push_back(message.learnt);
-  if (part != LearntPart::kLastAnswer) return learnt;
-  const auto last = std::find(learnt.rbegin(), learnt.rend(), true);
-  const auto keep = static_cast<size_t>(learnt.rend() - last);
-  for (size_t i = 0; i + 1 < keep; ++i) learnt[i] = false;
-  return learnt;
 }
 
 }  // namespace
@@ -196,14 +101,24 @@ EncodedConversation ConversationEncoder::encode_messages(const Conversation& con
   return out;
 }
 
+std::vector<bool> ConversationEncoder::chosen(const Conversation& conversation) const {
+  std::vector<bool> learnt;
+  for (const Message& message : conversation.messages) learnt.push_back(message.learnt);
+  if (part_ != LearntPart::kLastAnswer) return learnt;
+  const auto last = std::find(learnt.rbegin(), learnt.rend(), true);
+  const auto keep = static_cast<size_t>(learnt.rend() - last);
+  for (size_t i = 0; i + 1 < keep; ++i) learnt[i] = false;
+  return learnt;
+}
+
 ConversationEncoder::Rendered ConversationEncoder::render(const Conversation& conversation) const {
   for (const Message& message : conversation.messages)
-    for (const std::string_view mark : {kBegin, kEnd})
+    for (const std::string_view mark : {kMarkBegin, kMarkEnd})
       if (message.json.find(mark) != std::string::npos)
         fail(ErrorKind::kInvalidArgument, "a message has a noncharacter of Unicode");
   if (part_ == LearntPart::kAll) {
     std::string all = text(conversation, conversation.messages.size(), false);
-    for (const std::string_view mark : {kBegin, kEnd})
+    for (const std::string_view mark : {kMarkBegin, kMarkEnd})
       for (size_t at; marked_ && (at = all.find(mark)) != std::string::npos;) all.erase(at, mark.size());
     return {all, {}};
   }
@@ -216,13 +131,13 @@ ConversationEncoder::Rendered ConversationEncoder::by_marks(const Conversation& 
   const std::string marked = text(conversation, conversation.messages.size(), false);
   Rendered out;
   std::string_view rest = marked;
-  for (size_t at; (at = rest.find(kBegin)) != std::string_view::npos;) {
+  for (size_t at; (at = rest.find(kMarkBegin)) != std::string_view::npos;) {
     out.text += rest.substr(0, at);
-    rest.remove_prefix(at + kBegin.size());
-    const size_t end = std::min(rest.find(kEnd), rest.size());
+    rest.remove_prefix(at + kMarkBegin.size());
+    const size_t end = std::min(rest.find(kMarkEnd), rest.size());
     const size_t begin = out.text.size();
     out.text += rest.substr(0, end);
-    rest.remove_prefix(std::min(rest.size(), end + kEnd.size()));
+    rest.remove_prefix(std::min(rest.size(), end + kMarkEnd.size()));
     if (!out.learnt.empty() && out.learnt.back().end == begin)  // one answer in two blocks
       out.learnt.back().end = out.text.size();
     else
@@ -230,7 +145,7 @@ ConversationEncoder::Rendered ConversationEncoder::by_marks(const Conversation& 
   }
   out.text += rest;
   std::vector<bool> answers;
-  const std::vector<bool> learnt = chosen(conversation, part_);
+  const std::vector<bool> learnt = chosen(conversation);
   for (size_t i = 0; i < conversation.messages.size(); ++i)
     if (conversation.messages[i].role == "assistant") answers.push_back(learnt[i]);
   const bool all = std::count(answers.begin(), answers.end(), false) == 0;
@@ -245,7 +160,7 @@ ConversationEncoder::Rendered ConversationEncoder::by_marks(const Conversation& 
 
 ConversationEncoder::Rendered ConversationEncoder::by_prompts(const Conversation& conversation) const {
   Rendered out{text(conversation, conversation.messages.size(), false), {}};
-  const std::vector<bool> learnt = chosen(conversation, part_);
+  const std::vector<bool> learnt = chosen(conversation);
   for (size_t i = 0; i < learnt.size(); ++i)
     if (learnt[i]) out.learnt.push_back(answer(conversation, i, out.text));
   return out;
@@ -291,65 +206,6 @@ std::string ConversationEncoder::varied(const Conversation& conversation, size_t
   return text(other, messages, false);
 }
 
-std::vector<std::string> ConversationEncoder::notes(const Conversation& conversation,
-                                                    const std::string& whole) const {
-  std::vector<std::string> result;
-  const std::vector<bool> learnt = chosen(conversation, part_);
-  for (size_t i = 0; i < learnt.size(); ++i) {
-    const Message& message = conversation.messages[i];
-    if (learnt[i] && message.empty) result.emplace_back(kEmptyAnswer);
-    if (learnt[i] && message.calls && !template_->shows_calls()) {
-      if (message.content.empty())
-        fail(ErrorKind::kInvalidArgument,
-             "messages[{}] is a call of a tool, which the chat template does not write", i);
-      result.emplace_back(kUnseenCalls);
-    }
-    if (!is_known(message.role))
-      result.push_back(
-          fmt::format("messages of role '{}', which are not taken for answers", message.role.substr(0, 64)));
-  }
-  for (const size_t i : left_out(conversation, whole)) {
-    const std::string& role = conversation.messages[i].role;
-    if (!is_known(role))
-      fail(ErrorKind::kInvalidArgument,
-           "messages[{}].role is '{}', which the chat template leaves out; it may be {}", i,
-           role.substr(0, 64), fmt::join(kRoles, ", "));
-    result.push_back(fmt::format("messages of role '{}' whose content the chat template leaves out", role));
-  }
-  return result;
-}
-
-// Long contents are looked for; where a short one stands could be a coincidence, so that others are put in
-// the places of these and looked for. Users' are in every template's text; so are answers, or they would not
-// have been found in it, unless they call: then some templates write the calls alone.
-std::vector<size_t> ConversationEncoder::left_out(const Conversation& conversation,
-                                                  const std::string& whole) const {
-  constexpr size_t kLong = 24;
-  std::vector<size_t> asked, missing;
-  Conversation other;
-  for (size_t i = 0; i < conversation.messages.size(); ++i) {
-    const Message& message = conversation.messages[i];
-    const bool found = message.role == "assistant" && !marked_ && !message.calls;
-    if (message.role == "user" || found || message.content.empty()) continue;
-    if (message.content.size() >= kLong && whole.find(message.content) != std::string::npos) continue;
-    if (asked.empty()) other = conversation;
-    auto json = nlohmann::ordered_json::parse(message.json);
-    json["content"] = place_name(i);
-    other.messages[i].json = json.dump();
-    asked.push_back(i);
-  }
-  if (asked.empty()) return {};
-  std::string shown;
-  try {
-    shown = text(other, other.messages.size(), false);
-  } catch (const Error&) {  // a template may refuse such contents: it reads them
-    return {};
-  }
-  for (const size_t i : asked)
-    if (shown.find(place_name(i)) == std::string::npos) missing.push_back(i);
-  return missing;
-}
-
 // As TRL: no template, what the tokenizer puts before a text (a bos) unless it is there, the end-of-text
 // token after the completion unless it has one, and the completion alone is learnt.
 EncodedConversation ConversationEncoder::encode_plain(const Conversation& conversation) const {
@@ -366,7 +222,7 @@ EncodedConversation ConversationEncoder::encode_plain(const Conversation& conver
     out.ids.insert(out.ids.begin(), start_.begin(), start_.end());
     out.mask.insert(out.mask.begin(), start_.size(), 0);
   }
-  if (conversation.completion.empty()) out.notes.emplace_back(kEmptyAnswer);
+  if (conversation.completion.empty()) out.notes.emplace_back(kEmptyAnswerNote);
   return out;
 }
 
@@ -374,7 +230,7 @@ EncodedConversation ConversationEncoder::tokens_of(const Rendered& rendered) con
   EncodedConversation out;
   out.ids = tokenizer_->encode(rendered.text);
   out.mask.assign(out.ids.size(), 0);
-  const Places places(*tokenizer_, rendered.text, out.ids);
+  const TokenPlaces places(*tokenizer_, rendered.text, out.ids);
   for (const Span& span : rendered.learnt) {
     const size_t begin = places.before(span.begin), end = places.before(span.end);
     const bool whole = span.partly || places.is_between(span.end);

@@ -40,6 +40,8 @@ class ConversationEncoder {
   EncodedConversation encode(const Conversation& conversation) const;
 
  private:
+  static constexpr const char* kEmptyAnswerNote = "answers that are empty, whose end is learnt";
+
   struct Span {  // bytes of the text
     size_t begin, end;
     bool partly =
@@ -49,6 +51,7 @@ class ConversationEncoder {
     std::string text;
     std::vector<Span> learnt;
   };
+  std::vector<bool> chosen(const Conversation& conversation) const;  // whether each message is learnt
   Rendered render(const Conversation& conversation) const;
   Rendered by_marks(const Conversation& conversation) const;
   Rendered by_prompts(const Conversation& conversation) const;
@@ -57,6 +60,7 @@ class ConversationEncoder {
   std::string varied(const Conversation& conversation, size_t index, size_t messages, bool by_calls) const;
   EncodedConversation encode_messages(const Conversation& conversation) const;
   EncodedConversation encode_plain(const Conversation& conversation) const;
+  // conversation_notes.cc
   std::vector<std::string> notes(const Conversation& conversation, const std::string& whole) const;
   std::vector<size_t> left_out(const Conversation& conversation, const std::string& whole) const;
   EncodedConversation tokens_of(const Rendered& rendered) const;
