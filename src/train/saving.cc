@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "io/xxh64.h"
 #include "kernel/isa.h"
 
 namespace flagscale::train {
@@ -67,31 +68,44 @@ std::string absolute(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
 }
 
-// All that decides which samples come when, as text: a run that goes on with another would repeat some and
-// leave others out.
-std::string data_order(const TrainOptions& o) {
-  const auto paths = [](const std::vector<std::string>& list) {
-    return fmt::format("{}", fmt::join(list, " "));
-  };
-  return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}; samples {}",
-                     paths(o.data.data_path), paths(o.data.split_data_path[data::kTrain]), o.data.split,
-                     o.seq_length, o.data.seed, o.data.samples[data::kTrain].value_or(0)) +
-         (!o.data.sft          ? ""
-          : o.data.sft_packing ? "; sft, packed"
-                               : "; sft");
-}
+constexpr const char* kFirstSamples = "; first samples ";
 
-void warn_if_other_data(const io::TrainingState& state, const TrainOptions& options) {
+std::string settings_of(const std::string& order) { return order.substr(0, order.find(kFirstSamples)); }
+
+void warn_if_other_data(const io::TrainingState& state, const std::string& order) {
   const auto it = state.extra.find("data_order");
-  if (it == state.extra.end() || it->second == data_order(options)) return;
+  if (it == state.extra.end() || it->second == order) return;
+  const std::string saved = settings_of(it->second), now = settings_of(order);
+  const std::string why = saved == now ? "the data have changed, or train_iters and train_samples now take "
+                                         "another number of passes over them"
+                                       : fmt::format("the data settings were {}; now: {}", saved, now);
   warn(
-      "the checkpoint was made with other data settings: {}; now: {}. The order of samples is another one "
-      "from here "
-      "on: some may come again and others never",
-      it->second, data_order(options));
+      "the samples come in another order than in the run that made the checkpoint: {}. Some may come again "
+      "and others "
+      "never",
+      why);
 }
 
 }  // namespace
+
+// The samples themselves tell what settings cannot: how many passes are laid out, and whether the files are
+// the same.
+std::string data_order(const TrainOptions& o, const data::SampleSource& samples) {
+  constexpr int64_t kFirst = 16;
+  io::Xxh64 hash;
+  std::vector<int32_t> tokens(static_cast<size_t>(o.seq_length) + 1);
+  for (int64_t i = 0; i < std::min(kFirst, samples.size()); ++i) {
+    samples.sample(i, tokens);
+    hash.update(std::as_bytes(std::span(tokens)));
+  }
+  return fmt::format("data_path {}; train_data_path {}; split {}; seq_length {}; seed {}{}{}{:016x}",
+                     fmt::join(o.data.data_path, " "), fmt::join(o.data.split_data_path[data::kTrain], " "),
+                     o.data.split, o.seq_length, o.data.seed,
+                     !o.data.sft          ? ""
+                     : o.data.sft_packing ? "; sft, packed"
+                                          : "; sft",
+                     kFirstSamples, hash.digest());
+}
 
 void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step) {
   FLAGSCALE_CHECK(step.adapter());
@@ -148,7 +162,8 @@ std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
   return slices;
 }
 
-io::TrainingState training_state(const TrainOptions& options, const TrainStep& step, const Progression& p) {
+io::TrainingState training_state(const TrainOptions& options, const TrainStep& step, const Progression& p,
+                                 const std::string& order) {
   io::TrainingState state;
   state.iteration = p.iteration;
   state.consumed_samples = p.consumed_samples;
@@ -159,7 +174,7 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
                  {"tokenizer", absolute(options.tokenizer)},
                  {"seed", std::to_string(options.seed)},
                  {"optimizer", step.options().optimizer.name},
-                 {"data_order", data_order(options)},
+                 {"data_order", order},
                  {"updates", std::to_string(p.updates)},
                  {"schedule_samples", std::to_string(p.schedule_samples)},
                  {"skipped_samples", std::to_string(p.skipped_samples)},
@@ -170,7 +185,8 @@ io::TrainingState training_state(const TrainOptions& options, const TrainStep& s
   return state;
 }
 
-Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step) {
+Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step,
+                    const std::string& order) {
   if (!step.adapter() && model::holds_adapter(checkpoint))
     fail(ErrorKind::kInvalidArgument,
          "{} holds a LoRA adapter, and this run trains the whole model: set peft_type: lora, or merge it "
@@ -196,7 +212,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   if (options.finetune) return {};
   const io::TrainingState& saved = checkpoint.state();
   warn_if_not_exact(saved, step);
-  warn_if_other_data(saved, options);
+  warn_if_other_data(saved, order);
   Progression p;
   p.iteration = saved.iteration;
   p.consumed_samples = saved.consumed_samples;

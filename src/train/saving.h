@@ -17,10 +17,14 @@ struct Progression {
   int64_t skipped_iterations = 0, nan_iterations = 0;
 };
 
+// All that decides which samples come when, as text: a run that goes on with another would repeat some and
+// leave others out. Reads the first few.
+std::string data_order(const TrainOptions& options, const data::SampleSource& samples);
+
 // Slices of the live buckets: weights and, unless no_save_optim, what the optimizer keeps.
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
-                                 const Progression& progression);
+                                 const Progression& progression, const std::string& order);
 
 // Starts the adapter from one that PEFT or a run saved. Throws Error{kInvalidArgument} where its projections,
 // rank or scale are not those of the step's.
@@ -28,7 +32,9 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
 
 // Loads weights, and the optimizer's state and progression unless `finetune` (or no_load_optim for the
 // former). Throws Error{kInvalidArgument} where the state is another optimizer's. Warns on stderr where
-// thread count or instruction set differ from the saved run's: then the continuation is not bit-exact.
-Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step);
+// thread count, instruction set or the order of samples differ from the saved run's: then the continuation is
+// not bit-exact. order: data_order() of this run.
+Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step,
+                    const std::string& order);
 
 }  // namespace flagscale::train

@@ -63,6 +63,7 @@ struct Trainer::Run {
   std::unique_ptr<Allocator> allocator;
   std::unique_ptr<TrainStep> step;
   data::DatasetSplits data;
+  std::string order;  // of the samples, as checkpoints tell it
   Progression at;
   std::unique_ptr<io::CheckpointWriter> writer;
   bool tokenizer_kept = false;  // beside its checkpoints, with the first
@@ -110,6 +111,7 @@ struct Trainer::Run {
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
     if (writer) io::check_tokenizer(options.tokenizer, options.save);
+    if (ranks.first()) order = data_order(options, *data[data::kTrain]);
     allocator = make_allocator(options.device);
     if (!options.tensorboard_dir.empty() && ranks.first())
       events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
@@ -147,7 +149,7 @@ struct Trainer::Run {
   void start_weights() {
     if (!options.load.empty() && io::is_checkpoint(options.load)) {
       const io::Checkpoint checkpoint(options.load);
-      at = restore(checkpoint, options, *step);
+      at = restore(checkpoint, options, *step, order);
       info("loaded {} (iteration {})", checkpoint.folder(), at.iteration);
       return;
     }
@@ -399,7 +401,7 @@ struct Trainer::Run {
     beat(Phase::kSave, at.iteration);
     const auto start = Clock::now();
     if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
-    writer->start(training_state(options, *step, at), snapshot(*step, !options.no_save_optim));
+    writer->start(training_state(options, *step, at, order), snapshot(*step, !options.no_save_optim));
     if (!options.async_save) writer->wait();
     interval_start += Clock::now() - start;
   }
