@@ -363,9 +363,7 @@ struct Trainer::Run {
     return values[0] / values[1];
   }
 
-  void evaluate_and_print(data::Split split, const std::string& prefix) {
-    const int64_t before =
-        split == data::kValid ? std::max<int64_t>(at.iteration - 1, 0) / options.eval_interval : 0;
+  void evaluate_and_print(data::Split split, const std::string& prefix, int64_t before) {
     const auto start = Clock::now();
     const auto loss = evaluate(split, before);
     interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
@@ -458,8 +456,9 @@ struct Trainer::Run {
       }
       if (progress && result.lm_loss) progress->note(fmt::format("loss {:.4f}", *result.lm_loss));
       if (progress) progress->set(at.iteration);
-      if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0 && at.iteration < iterations)
-        evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration));
+      if (options.eval_iters > 0 && at.iteration % options.eval_interval == 0)
+        evaluate_and_print(data::kValid, fmt::format("iteration {}", at.iteration),
+                           at.iteration / options.eval_interval - 1);
       const bool due = options.save_interval > 0 && at.iteration % options.save_interval == 0;
       if (due && not_finite_in_a_row == 0) save();  // else the weights are those of the last save or near it
       beat(Phase::kStep, at.iteration);             // after what was none
@@ -492,9 +491,11 @@ struct Trainer::Run {
     tell_tokens();
     if (saved_iteration != at.iteration && at.iteration > 0) save();
     if (!result.interrupted && options.eval_iters > 0) {
-      evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration));
+      // As Megatron: once more where the loop has just done so, on samples of its own.
+      evaluate_and_print(data::kValid, fmt::format("iteration {} on validation set", at.iteration),
+                         at.iteration / options.eval_interval);
       if (data[data::kTest])
-        evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration));
+        evaluate_and_print(data::kTest, fmt::format("iteration {} on test set", at.iteration), 0);
     }
     beat(Phase::kSave, at.iteration);
     if (writer) writer->wait();

@@ -268,16 +268,24 @@ TEST(Trainer, EvaluatesOnHeldOutData) {
   step.allocate(*allocator);
   step.initialise(static_cast<uint64_t>(o.seed));
   const auto splits = data::build_datasets(o.data);
-  double loss = 0, tokens = 0;
-  for (int64_t s = 0; s < 8; ++s) {  // two batches of four
-    data::fill_micro_batch(*splits[data::kValid], s, {}, step.inputs());
-    const TrainStep::Sums sums = step.evaluate(1);
-    loss += sums.loss, tokens += sums.tokens;
-  }
-  o.train_iters = 2, o.eval_interval = 1, o.lr.lr = 1e-20;
-  const std::string line = run(o).text;
-  EXPECT_NEAR(std::stod(after(line, "lm loss value:")), loss / tokens, 1e-5);
-  EXPECT_NEAR(std::stod(after(line, "lm loss PPL:")), std::exp(loss / tokens), 1e-2);
+  const auto loss_of = [&](int64_t evaluation) {
+    double loss = 0, tokens = 0;
+    for (int64_t s = 8 * evaluation; s < 8 * evaluation + 8; ++s) {  // two batches of four
+      data::fill_micro_batch(*splits[data::kValid], s, {}, step.inputs());
+      const TrainStep::Sums sums = step.evaluate(1);
+      loss += sums.loss, tokens += sums.tokens;
+    }
+    return loss / tokens;
+  };
+  o.train_iters = 2, o.eval_interval = 2, o.lr.lr = 1e-20;
+  const std::string text = run(o).text;
+  EXPECT_NEAR(std::stod(after(text, "lm loss value:")), loss_of(0), 1e-5);
+  EXPECT_NEAR(std::stod(after(text, "lm loss PPL:")), std::exp(loss_of(0)), 1e-2);
+  // The last iteration's evaluation and the one after training, as in Megatron, take samples of their own.
+  EXPECT_NE(text.find("at iteration 2 | lm loss value:"), std::string::npos) << text;
+  const std::string last = text.substr(text.find("on validation set"));
+  EXPECT_NEAR(std::stod(after(last, "lm loss value:")), loss_of(1), 1e-5);
+  EXPECT_GT(std::fabs(loss_of(1) - loss_of(0)), 1e-4);
 }
 
 TEST(Trainer, WritesMegatronsTagsUnderItsFlags) {
