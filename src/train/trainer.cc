@@ -96,12 +96,6 @@ struct Trainer::Run {
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])
       fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
-    if (!data::learns_anything(*data[data::kTrain], options.mask))
-      fail(ErrorKind::kConfig,
-           "no token of the training split is learnt: all are masked. Where conversations are cut, "
-           "seq_length {} "
-           "may end before their answers; `flagscale data inspect` shows the mask",
-           options.seq_length);
     if (evaluates && !data[data::kValid])
       fail(ErrorKind::kConfig,
            "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
@@ -111,6 +105,11 @@ struct Trainer::Run {
       writer = std::make_unique<io::CheckpointWriter>(options.save,
                                                       io::SaveOptions{.keep_last = options.keep_last});
     if (writer) io::check_tokenizer(options.tokenizer, options.save);
+    if (!data::learns_anything(*data[data::kTrain], options.mask))
+      fail(ErrorKind::kConfig,
+           "no token of the training split is learnt: all are masked. Where conversations are cut, "
+           "seq_length {} may end before their answers; `flagscale data inspect` shows the mask",
+           options.seq_length);
     if (ranks.first()) order = data_order(options, *data[data::kTrain]);
     allocator = make_allocator(options.device);
     if (!options.tensorboard_dir.empty() && ranks.first())

@@ -491,7 +491,7 @@ TEST(Trainer, RefusesDataOfWhichNothingIsLearnt) {
     EXPECT_NE(std::string(error.what()).find("no token of the training split is learnt"), std::string::npos)
         << error.what();
   }
-  EXPECT_FALSE(fs::exists(o.save));
+  EXPECT_FALSE(io::is_checkpoint(o.save));
 }
 
 TEST(Trainer, FinetuneWithoutACheckpointNamesBothWaysOn) {
