@@ -138,6 +138,26 @@ TEST(Compose, ErrorsNameTheFileAndLine) {
       << message("config_open_quote");
 }
 
+TEST(Compose, AKeyThatIsNotThereIsLookedForElsewhere) {
+  const TemporaryFolder folder;
+  folder.put("c.yaml", "model: {width: 1, optimizer: {schedule: {lr: 2}}}\n");
+  const auto said = [&](const char* override_) -> std::string {
+    try {
+      compose({folder.path, "c", {override_}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(said("model.lr=1").find("no key 'model.lr' (did you mean 'model.optimizer.schedule.lr'?)"),
+            std::string::npos)
+      << said("model.lr=1");
+  EXPECT_NE(said("model.widht=1").find("(did you mean 'width'?)"), std::string::npos)
+      << said("model.widht=1");
+  EXPECT_NE(said("model.other=1").find("'model.other'; to add one"), std::string::npos)
+      << said("model.other=1");
+}
+
 TEST(Compose, WhatDoesNotResolveSaysWhereItIsSet) {
   const TemporaryFolder folder;
   folder.put("c.yaml", "a: 1\nb:\n  c: x${nope}\n");

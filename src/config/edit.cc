@@ -9,10 +9,22 @@
 namespace flagscale::config {
 namespace {
 
+// Where a key of this name stands, or "".
+std::string path_of(const Node& node, const std::string& key) {
+  if (node.kind == Kind::kMap)
+    if (const NodePtr found = node.find(Key(key))) return found->path();
+  for (const Entry& entry : node.entries)
+    if (const std::string path = path_of(*entry.value, key); !path.empty()) return path;
+  return "";
+}
+
 [[noreturn]] void no_such_key(const Node& parent, const std::string& key) {
   std::vector<std::string> names;
   for (const Entry& entry : parent.entries) names.push_back(entry.key.text);
-  const std::string near = nearest(key, names);
+  const Node* root = &parent;
+  while (root->parent != nullptr) root = root->parent;
+  std::string near = path_of(*root, key);  // in another section
+  if (near.empty()) near = nearest(key, names);
   const std::string path = parent.path();
   fail(ErrorKind::kConfig, "there is no key '{}{}{}'{}; to add one, put + before the override", path,
        path.empty() ? "" : ".", key, near.empty() ? "" : fmt::format(" (did you mean '{}'?)", near));
