@@ -203,7 +203,7 @@ TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
   EXPECT_EQ(second.lines[1].skipped, 2);
 
   o.lr.lr = 1e-2;
-  o.model.rms_norm_eps = std::numeric_limits<float>::quiet_NaN();
+  o.model.init_std = std::numeric_limits<float>::quiet_NaN();
   for (const Line& line : run(o).lines) {
     EXPECT_EQ(line.skipped, 2);
     EXPECT_EQ(line.nan, 2);
