@@ -26,6 +26,23 @@ class Room {
   }
   Outgoing offered(size_t rank) const { return sent_[rank]; }
 
+  // Between them nobody who leaves by an error takes its bytes along.
+  void begin_reading() {
+    const std::lock_guard lock(mutex_);
+    if (!error_.empty()) fail(ErrorKind::kResource, "{}", error_);
+    ++reading_;
+  }
+  void end_reading() {
+    const std::lock_guard lock(mutex_);
+    --reading_;
+    changed_.notify_all();
+  }
+  // A rank's bytes may go: all have read them, or there is an error, after which none begins to.
+  void wait_for_readers() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return reading_ == 0; });
+  }
+
   // Returns once every rank has called it as often as this one.
   void wait_for_all(int rank) {
     std::unique_lock lock(mutex_);
@@ -64,7 +81,21 @@ class Room {
   std::condition_variable changed_;
   std::vector<Outgoing> sent_;
   std::vector<size_t> came_;
+  int reading_ = 0;  // ranks
   std::string error_;
+};
+
+// However a scope is left.
+template <class Body>
+class AtEnd {
+ public:
+  explicit AtEnd(Body body) : body_(std::move(body)) {}
+  ~AtEnd() { body_(); }
+  AtEnd(const AtEnd&) = delete;
+  AtEnd& operator=(const AtEnd&) = delete;
+
+ private:
+  Body body_;
 };
 
 class LocalGroup final : public ProcessGroup {
@@ -75,20 +106,10 @@ class LocalGroup final : public ProcessGroup {
   int size() const override { return size_; }
 
   void exchange(Outgoing send, std::span<const std::span<std::byte>> receive) override {
+    const AtEnd leave([this] { room_->wait_for_readers(); });
     room_->offer(rank_, send);
     room_->wait_for_all(rank_);
-    for (size_t r = 0; r < receive.size(); ++r) {
-      const std::span<const std::byte> sent = room_->offered(r)[static_cast<size_t>(rank_)];
-      if (sent.size() != receive[r].size()) {
-        const std::string what = fmt::format(
-            "rank {} sent {} bytes where rank {} expected {}: the ranks run "
-            "different programs",
-            r, sent.size(), rank_, receive[r].size());
-        room_->end(what);
-        fail(ErrorKind::kResource, "{}", what);
-      }
-      if (!sent.empty()) std::memcpy(receive[r].data(), sent.data(), sent.size());
-    }
+    read(receive);
     room_->wait_for_all(rank_);  // nobody's bytes change before all have read them
   }
 
@@ -103,6 +124,23 @@ class LocalGroup final : public ProcessGroup {
   }
 
  private:
+  void read(std::span<const std::span<std::byte>> receive) {
+    room_->begin_reading();
+    const AtEnd read([this] { room_->end_reading(); });
+    for (size_t r = 0; r < receive.size(); ++r) {
+      const std::span<const std::byte> sent = room_->offered(r)[static_cast<size_t>(rank_)];
+      if (sent.size() != receive[r].size()) {
+        const std::string what = fmt::format(
+            "rank {} sent {} bytes where rank {} expected {}: the ranks run "
+            "different programs",
+            r, sent.size(), rank_, receive[r].size());
+        room_->end(what);
+        fail(ErrorKind::kResource, "{}", what);
+      }
+      if (!sent.empty()) std::memcpy(receive[r].data(), sent.data(), sent.size());
+    }
+  }
+
   int rank_, size_;
   std::shared_ptr<Room> room_;
 };
