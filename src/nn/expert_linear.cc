@@ -26,7 +26,7 @@ Tensor ExpertLinear::operator()(Context& context, const ExpertRows& at, const Te
   if (!slots.defined())
     lora_->for_targets(
         [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
-          op::train_expert_lora(context, at.rows, at.counts, a, targets, training, y);
+          op::train_expert_lora(context, at.rows, at.counts, at.choices, a, targets, training, y);
         });
   else
     for (const LoraPart& part : lora_->parts)

@@ -11,7 +11,7 @@ Tensor Moe::run_experts(Context& context, const ExpertRows& at, const Tensor& sl
   const Tensor both = weights_.gate_up(context, at, slots);
   const int64_t size = both.dim(2) / 2;
   const Tensor gated = op::swiglu(context, both.columns(0, size), both.columns(size, size));
-  return weights_.down(context, {gated, at.counts}, slots);
+  return weights_.down(context, {gated, at.counts, at.choices}, slots);
 }
 
 // Where adapters are served: of each expert's row, undefined in training.
@@ -26,8 +26,8 @@ Tensor Moe::operator()(Context& context, Partition& partition, const Tensor& x,
   const Tensor logits = Linear(*weights_.router, nullptr)(context, x, DType::kF32);
   const op::Routing routing = op::route(context, logits, {}, router_, losses, index_);
   const op::ExpertOrder order = op::sort_by_expert(context, routing.experts, experts_);
-  const ExpertRows rows =
-      partition.dispatch_experts(context, {op::spread_to_experts(context, x, order), order.counts});
+  const ExpertRows rows = partition.dispatch_experts(
+      context, {op::spread_to_experts(context, x, order), order.counts, order.choices});
   const Tensor results =
       partition.combine_experts(context, run_experts(context, rows, slots_of_rows(context, order)));
   Tensor y = op::gather_from_experts(context, results, routing.weights, order);

@@ -11,8 +11,9 @@ namespace flagscale::nn {
 
 // Rows for a mixture's experts, sorted by expert.
 struct ExpertRows {
-  Tensor rows;    // [rows, hidden]
-  Tensor counts;  // [experts] int32: rows of each
+  Tensor rows;     // [tokens, top_k, hidden]
+  Tensor counts;   // [experts] int32: rows of each
+  Tensor choices;  // [tokens, top_k] int32: op::ExpertOrder's
 };
 
 class Partition {

@@ -187,12 +187,6 @@ nn::Parameter& Adapter::add_b(const Chosen& chosen) {
 }
 
 void Adapter::add_targets(nn::Lora& lora, const std::vector<Chosen>& chosen) {
-  if (chosen[0].part.experts > 0 && spec_.dropout > 0)
-    fail(ErrorKind::kConfig,
-         "lora_dropout is {}, and lora_target_modules reaches {}: adapters of experts have no dropout (nor "
-         "have "
-         "PEFT's); set lora_dropout to 0 or name other modules",
-         spec_.dropout, chosen[0].part.module);
   nn::Parameter& a = add_a(chosen);
   for (const Chosen& one : chosen) {
     nn::LoraPart part = one.part;

@@ -141,9 +141,9 @@ TEST(Partition, IsTheIdentityOnOneRank) {
                counts = recorder.empty({4}, DType::kI32, nullptr);
   for (const Tensor& y : {one.enter_column(c, x), one.exit_column(c, x), one.enter_row(c, x),
                           one.exit_row(c, x), one.scatter_tokens(c, x), one.gather_tokens(c, x),
-                          one.dispatch_experts(c, {x, counts}).rows, one.combine_experts(c, x)})
+                          one.dispatch_experts(c, {x, counts, {}}).rows, one.combine_experts(c, x)})
     EXPECT_EQ(y.storage(), x.storage());
-  EXPECT_EQ(one.dispatch_experts(c, {x, counts}).counts.storage(), counts.storage());
+  EXPECT_EQ(one.dispatch_experts(c, {x, counts, {}}).counts.storage(), counts.storage());
 }
 
 TEST(Partition, EveryWeightDeclaresHowItShards) {

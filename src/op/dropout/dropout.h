@@ -16,13 +16,15 @@ struct DropoutRows {
 };
 
 struct DropoutArgs {
-  In x;         // [rows, cols], row-strided
+  In x;         // [rows, cols], row-strided; with places, or only scaled, [tokens, top_k, cols]
   Out out;      // the same shape and type; may be x itself
   float scale;  // of everything
   float rate;   // in [0, 1): what stays is divided by 1 - rate; 0: only scaled
   uint64_t seed, stream;
   const DropoutRows* rows;  // null where rate is 0
-  auto operands() { return std::tie(x, out); }
+  // Of rows [tokens, top_k, cols] in another order, int32: each is row first * top_k + its place of the run.
+  In places{};
+  auto operands() { return std::tie(x, out, places); }
 };
 inline constinit KernelSlot<DropoutArgs> kDropout{"dropout"};
 

@@ -43,6 +43,11 @@ void draw(const DropoutArgs& args, uint64_t first, S factor, S* factors) {
     for (int j = 0; j < 4; ++j) factors[4 * i + j] = words[j][i] < limit ? S{0} : factor;
 }
 
+int64_t row_of_run(const DropoutArgs& args, int64_t index) {
+  if (!args.places.defined()) return args.rows->first + index;
+  return args.rows->first * args.x.dims[1] + args.places.ptr<const int32_t>()[index];
+}
+
 template <class V, class T>
 void row(const DropoutArgs& args, int64_t index) {
   using S = typename V::Scalar;
@@ -56,7 +61,7 @@ void row(const DropoutArgs& args, int64_t index) {
     return;
   }
   S factors[kElements];
-  const uint64_t begin = static_cast<uint64_t>(args.rows->first + index) * static_cast<uint64_t>(cols);
+  const uint64_t begin = static_cast<uint64_t>(row_of_run(args, index)) * static_cast<uint64_t>(cols);
   uint64_t block = begin / 4 * 4;
   for (int64_t done = 0; done < cols; block += kElements) {
     draw<S>(args, block, factor, factors);

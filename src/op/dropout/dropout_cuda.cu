@@ -46,7 +46,8 @@ __device__ void factors_at(const Draw& d, uint64_t element, float (&factors)[N])
 }
 
 template <int N, class T>
-__global__ void drop(Rows<const T> x, Rows<T> out, int64_t rows, int64_t cols, Draw d) {
+__global__ void drop(Rows<const T> x, Rows<T> out, const int32_t* places, int64_t rows, int64_t cols,
+                     Draw d) {
   const int64_t packs = cols / N;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < rows * packs;
        i += int64_t{gridDim.x} * kThreads) {
@@ -55,7 +56,8 @@ __global__ void drop(Rows<const T> x, Rows<T> out, int64_t rows, int64_t cols, D
     load(x[row] + column, v);
 #pragma unroll
     for (int j = 0; j < N; ++j) factors[j] = d.factor;
-    if (d.limit > 0) factors_at(d, d.first + static_cast<uint64_t>(row * cols + column), factors);
+    if (d.limit > 0)
+      factors_at(d, d.first + static_cast<uint64_t>((places ? places[row] : row) * cols + column), factors);
 #pragma unroll
     for (int j = 0; j < N; ++j) v[j] *= factors[j];
     store(out[row] + column, v);
@@ -68,14 +70,16 @@ void run(KernelContext&, const DropoutArgs& args) {
   if (rows * cols == 0) return;
   Draw d{args.seed, args.stream, 0, 0, args.scale / (1.f - args.rate)};
   if (args.rate > 0) {
-    d.first = static_cast<uint64_t>(args.rows->first) * static_cast<uint64_t>(cols);
+    d.first = static_cast<uint64_t>(args.rows->first) *
+              static_cast<uint64_t>(cols * (args.places.defined() ? args.x.dims[1] : 1));
     d.limit = static_cast<uint32_t>(static_cast<double>(args.rate) * 0x1p32);
   }
   for_float_type(args.x.dtype, "dropout", [&]<class T>(T) {
     const auto start = [&]<int N>(std::integral_constant<int, N>) {
       const int64_t blocks = divide_up(rows * (cols / N), kThreads);
       drop<N, T><<<static_cast<unsigned>(blocks < 65536 ? blocks : 65536), kThreads>>>(
-          rows_of<const T>(args.x), rows_of<T>(args.out), rows, cols, d);
+          rows_of<const T>(args.x), rows_of<T>(args.out),
+          args.places.defined() ? args.places.ptr<const int32_t>() : nullptr, rows, cols, d);
     };
     if (wide(args.x) && wide(args.out))
       start(std::integral_constant<int, kPack>{});

@@ -63,5 +63,26 @@ TEST_P(DropoutSets, WithoutARateItScalesInPlace) {
   for (int64_t i = 0; i < 15; ++i) EXPECT_EQ(get(x, i), 0.25 * get(want, i));
 }
 
+// What stays of a row depends on its token and choice, not on where its expert has put it.
+TEST_P(DropoutSets, DropoutFollowsARowWhereverItLies) {
+  constexpr int64_t kTokens = 5, kTopK = 2, kCols = 33;
+  const Tensor x = testing::random_tensor({kTokens * kTopK, kCols}, 1, DType::kF32),
+               choices = testing::int_tensor({9, 0, 4, 7, 2, 1, 8, 3, 6, 5}).reshape({kTokens, kTopK});
+  const Tensor sorted = make_tensor(testing::allocator(), {kTokens, kTopK, kCols}, DType::kF32),
+               in_order = make_tensor(testing::allocator(), x.shape(), DType::kF32);
+  for (int64_t row = 0; row < kTokens * kTopK; ++row)
+    std::copy_n(x.data<float>() + choices.data<int32_t>()[row] * kCols, kCols,
+                sorted.data<float>() + row * kCols);
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  const DropoutRows tokens{3}, rows{3 * kTopK};
+  launch_dropout(recorder, {sorted, sorted, 1, 0.5f, 1, 2, &tokens, choices});
+  launch_dropout(recorder, {x, in_order, 1, 0.5f, 1, 2, &rows});
+  for (int64_t row = 0; row < kTokens * kTopK; ++row)
+    for (int64_t i = 0; i < kCols; ++i)
+      ASSERT_EQ(sorted.data<float>()[row * kCols + i],
+                in_order.data<float>()[choices.data<int32_t>()[row] * kCols + i]);
+}
+
 }  // namespace
 }  // namespace flagscale::op

@@ -62,8 +62,10 @@ void train_lora(Context& context, const Tensor& x, const Tensor& a, const std::v
 
 // The same for rows sorted by expert, each expert with matrices of its own: x [tokens, top_k, in], counts
 // [experts] int32, a [experts * targets * rank, in] expert after expert, each b [experts * out, rank], y
-// [tokens, top_k, at least first + out]. No dropout: rows have no place of their own in a run.
-void train_expert_lora(Context& context, const Tensor& x, const Tensor& counts, const Tensor& a,
-                       const std::vector<LoraTarget>& targets, const LoraTraining& training, const Tensor& y);
+// [tokens, top_k, at least first + out]. choices: [tokens, top_k] int32, by which dropout knows a row
+// wherever it lies (ExpertOrder's); may be undefined without.
+void train_expert_lora(Context& context, const Tensor& x, const Tensor& counts, const Tensor& choices,
+                       const Tensor& a, const std::vector<LoraTarget>& targets, const LoraTraining& training,
+                       const Tensor& y);
 
 }  // namespace flagscale::op

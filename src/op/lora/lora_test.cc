@@ -176,7 +176,7 @@ testing::Function trained_experts() {
   return [](Context& c, const std::vector<Tensor>& in) {
     const Tensor counts = int_tensor({5, 0, 9});
     const Tensor y = grouped_linear(c, in[0], counts, in[1]);
-    train_expert_lora(c, in[0], counts, in[2], {{in[3], 2}, {in[4], 9}}, {1.5f}, y);
+    train_expert_lora(c, in[0], counts, {}, in[2], {{in[3], 2}, {in[4], 9}}, {1.5f}, y);
     return y;
   };
 }
@@ -187,6 +187,33 @@ std::vector<Tensor> expert_inputs() {  // x, W, A of both, B, B
 }
 
 TEST(TrainLora, GradientsOfExperts) { testing::expect_gradients(trained_experts(), expert_inputs()); }
+
+// The same with one target and dropout, of x or of what is added.
+testing::Function dropped_experts(bool after) {
+  static const DropoutRows kRows{5};
+  return [after](Context& c, const std::vector<Tensor>& in) {
+    const Tensor counts = int_tensor({5, 0, 9}),
+                 choices = int_tensor({3, 0, 8, 13, 1, 2, 4, 5, 6, 7, 9, 10, 11, 12}).reshape({7, 2});
+    const Tensor y = grouped_linear(c, in[0], counts, in[1]);
+    train_expert_lora(c, in[0], counts, choices, in[2], {{in[3], 2}},
+                      {1.5f, 0.4f, after, 11, 12, &kRows, false}, y);
+    return y;
+  };
+}
+
+std::vector<Tensor> one_target() {
+  return {random_tensor({7, 2, 21}, 1), random_tensor({3 * 17, 21}, 2), random_tensor({3 * 4, 21}, 3),
+          random_tensor({3 * 7, 4}, 4)};
+}
+
+TEST(TrainLora, GradientsOfExpertsWithDropout) {
+  for (const bool after : {false, true}) testing::expect_gradients(dropped_experts(after), one_target());
+}
+
+TEST_P(LoraSets, ExpertsWithDropoutAgreeWithScalarInDouble) {
+  for (const bool after : {false, true})
+    testing::expect_agrees(GetParam(), dropped_experts(after), one_target());
+}
 
 TEST_P(LoraSets, ExpertsTrainedAgreeWithScalarInDouble) {
   testing::expect_agrees(GetParam(), trained_experts(), expert_inputs());
