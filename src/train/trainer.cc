@@ -84,7 +84,6 @@ struct Trainer::Run {
     validate(options, ranks.size());
     options.events.ranks = ranks.size();
     iterations = total_iterations(options);
-    const bool evaluates = options.eval_iters > 0;
     find_base();
     const StepOptions wanted = step_options(options);
     require_weights(options.model, wanted, available_memory(options.device));
@@ -96,10 +95,11 @@ struct Trainer::Run {
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])
       fail(ErrorKind::kConfig, "the training split has no data; check data_path and split");
-    if (evaluates && !data[data::kValid])
-      fail(ErrorKind::kConfig,
-           "eval_iters is {}, the validation split has no data; check split or set eval_iters=0",
+    if (options.eval_iters > 0 && !data[data::kValid]) {
+      warn("eval_iters is {}, the validation split has no data: nothing is evaluated (as in Megatron-LM)",
            options.eval_iters);
+      options.eval_iters = 0;
+    }
     throw_if_interrupted();
     if (saves() && ranks.first())
       writer = std::make_unique<io::CheckpointWriter>(options.save,

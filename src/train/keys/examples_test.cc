@@ -28,7 +28,6 @@ const Overrides kSizes{"++train.model.num_layers=2",
                        "++train.model.seq_length=16",
                        "++train.model.max_position_embeddings=32",
                        "++train.model.global_batch_size=4",
-                       "++train.model.eval_iters=0",
                        "++train.data.tokenizer.vocab_size=1000"};
 const Overrides kOneRank{"++train.system.tensor_model_parallel_size=1",
                          "++train.system.pipeline_model_parallel_size=1",
