@@ -37,7 +37,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app.add_option("--quantization", o.quantization,
-                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU int8, fp8")
+                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU int8, fp8 "
+                 "(with --compute fast activations too, where it multiplies fp8)")
       ->check(CLI::IsMember({"int8", "int4", "int4-32", "fp8"}));
   app.add_option("--compute", o.compute,
                  "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "

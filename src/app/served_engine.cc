@@ -44,22 +44,21 @@ int64_t length_of(const serve::ServiceConfig& config, int64_t longest) {
   return length;
 }
 
-bool on_gpu(const serve::ServiceConfig& config) { return choose_device(config.device) == DeviceKind::kCuda; }
-
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
   engine::RunnerOptions options;
   options.weights = engine::parse_weight_format(format_of(config));
   options.weights.compute = op::parse_compute(config.compute), options.weights.keep = true;
   options.device = choose_device(config.device);
+  const bool gpu = options.device == DeviceKind::kCuda;
   options.memory_share = config.gpu_memory_utilization;
   if (config.kv_cache_dtype != "auto")
     options.cache = engine::parse_cache_dtype(config.kv_cache_dtype);
-  else if (!on_gpu(config))
+  else if (!gpu)
     options.cache = config.compute == "exact" ? DType::kF32 : DType::kBF16;
   options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
   options.max_sequences = most_sequences(config);
-  options.max_tokens = std::max<int64_t>(config.max_num_batched_tokens.value_or(on_gpu(config) ? 2048 : 256),
-                                         options.max_sequences);
+  options.max_tokens =
+      std::max<int64_t>(config.max_num_batched_tokens.value_or(gpu ? 2048 : 256), options.max_sequences);
   options.max_length = length_of(config, model.config.max_positions);
   if (const int drafts = config.speculative_config.value.draft_tokens; drafts > 0)
     options.max_rows = std::min(options.max_tokens, options.max_sequences * (1 + drafts));
@@ -72,7 +71,7 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
 }  // namespace
 
 int64_t most_sequences(const serve::ServiceConfig& config) {
-  return config.max_num_seqs.value_or(on_gpu(config) ? 256 : 32);
+  return config.max_num_seqs.value_or(choose_device(config.device) == DeviceKind::kCuda ? 256 : 32);
 }
 
 ServedEngine load_served_engine(const serve::ServiceConfig& config) {

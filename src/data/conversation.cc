@@ -1,5 +1,6 @@
 #include "data/conversation.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -54,9 +55,11 @@ void rename_function_call(Json& message) {
 }
 
 bool says_something(const Json& message) {
-  for (const char* key : {"tool_calls", "reasoning_content", "thinking", "reasoning"})
-    if (const auto it = message.find(key); it != message.end() && !it->empty() && *it != "") return true;
-  return false;
+  const auto says = [&](const char* key) {
+    const auto it = message.find(key);
+    return it != message.end() && !it->empty() && *it != "";
+  };
+  return says("tool_calls") || std::ranges::any_of(text::kReasoningKeys, says);
 }
 
 // Whether the message's "weight", or its absence, lets it be learnt.

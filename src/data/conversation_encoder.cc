@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "data/generation_marks.h"
 #include "data/token_places.h"
+#include "text/messages.h"
 
 namespace flagscale::data {
 
@@ -200,7 +201,7 @@ std::string ConversationEncoder::varied(const Conversation& conversation, size_t
     for (auto& call : message["tool_calls"]) call["function"]["arguments"] = {{"other", kOther}};
   } else {
     message["content"] = kOther;
-    for (const char* reasoning : {"reasoning_content", "thinking", "reasoning"}) message.erase(reasoning);
+    for (const char* reasoning : text::kReasoningKeys) message.erase(reasoning);
   }
   other.messages[index].json = message.dump();
   return text(other, messages, false);

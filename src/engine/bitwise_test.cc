@@ -29,6 +29,12 @@ void serve_on_gpu(RunnerOptions& o, op::Packing packing) {
   o.weights.packing = packing;
 }
 
+// Activations in fp8 too, where the GPU multiplies it.
+void serve_fp8_products(RunnerOptions& o) {
+  o.device = DeviceKind::kCuda;
+  o.weights.fp8 = true, o.weights.compute = op::Compute::kFast;
+}
+
 // As `serve` runs what a file holds.
 void serve_fast(RunnerOptions& o) {
   o.weights.compute = op::Compute::kFast;
@@ -70,6 +76,8 @@ const std::vector<Format>& formats() {
       {"gpu_int8", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kInt8); }, io::Encoding::kPlain, true},
       {"gpu_fp8", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
        io::Encoding::kPlain, true},
+      {"gpu_fp8_products", serve_fp8_products, io::Encoding::kPlain, true},
+      {"gpu_fp8_products_tiles", serve_fp8_products, io::Encoding::kQ8_0, true},
       {"gpu_fp8_tiles", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
        io::Encoding::kQ8_0, true},
       {"gpu_bf16_tiles", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kQ8_0,

@@ -17,10 +17,6 @@ namespace {
 
 constexpr size_t kPiece = size_t{64} << 20;  // of memory that is filled by all threads, then copied
 
-std::byte* address_of(const Tensor& tensor) {
-  return static_cast<std::byte*>(tensor.storage()->data) + tensor.offset();
-}
-
 // Rows of a tensor by way of pinned memory, which the bus reads at its full speed.
 class Upload {
  public:
@@ -43,7 +39,7 @@ class Upload {
     const int64_t rows = p.shape[0];
     const auto panel = static_cast<size_t>(weight.data.dim(1));
     std::vector<BF16> scales(static_cast<size_t>(rows));
-    pieces(p.name, weight.data.dim(0), panel, address_of(weight.data),
+    pieces(p.name, weight.data.dim(0), panel, weight.data.place(),
            [&](int64_t begin, int64_t count, std::byte* at) {
              std::ranges::fill(std::span(at, static_cast<size_t>(count) * panel), std::byte{0});
              std::vector<float> values(static_cast<size_t>(weight.in));
@@ -55,7 +51,7 @@ class Upload {
                narrow_row(p, row, values, own, scales[static_cast<size_t>(row)]);
              }
            });
-    cuda::copy(address_of(weight.scales), scales.data(), scales.size() * sizeof(BF16));
+    cuda::copy(weight.scales.place(), scales.data(), scales.size() * sizeof(BF16));
   }
 
  private:
@@ -110,7 +106,9 @@ class Upload {
 };
 
 std::optional<op::Narrow> narrow_type(const WeightOptions& options) {
-  if (options.fp8) return op::Narrow::kFp8;
+  if (options.fp8)
+    return options.compute == op::Compute::kFast && cuda::multiplies_fp8() ? op::Narrow::kFp8Rows
+                                                                           : op::Narrow::kFp8;
   if (options.packing == op::Packing::kInt8) return op::Narrow::kInt8;
   return std::nullopt;
 }
@@ -145,7 +143,8 @@ void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& wei
     for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
     p.steady = true;
     if (narrow && can_be_narrow(p))
-      p.narrow = {*narrow, arena.persistent(p.name, op::narrow_shape(p.shape[0], p.shape[1]), DType::kU8),
+      p.narrow = {*narrow,
+                  arena.persistent(p.name, op::narrow_shape(*narrow, p.shape[0], p.shape[1]), DType::kU8),
                   arena.persistent(p.name + ".scales", {p.shape[0]}, DType::kBF16), p.shape[1]};
     else
       p.value = arena.persistent(p.name, p.shape, dtype);
@@ -164,7 +163,7 @@ void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, Devic
       continue;
     }
     const int64_t width = p.shape.numel() / p.shape[0];
-    std::byte* to = address_of(p.value);
+    std::byte* to = p.value.place();
     for (const nn::Part& part : p.parts) {
       upload.copy(part.name, part.rows, width, p.value.dtype(), to);
       to += static_cast<size_t>(part.rows * width) * size_of(p.value.dtype());

@@ -6,10 +6,6 @@ namespace {
 
 constexpr size_t kMostGraphs = 256;
 
-std::byte* place_of(const Tensor& tensor) {
-  return static_cast<std::byte*>(tensor.storage()->data) + tensor.offset();
-}
-
 }  // namespace
 
 GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results)
@@ -24,7 +20,7 @@ GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Resu
       host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {}
 
 void GpuSteps::run(const Step& step) {
-  cuda::copy_later(place_of(inputs_), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
+  cuda::copy_later(inputs_.place(), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
   launch(step);
   for (const RowRange& range : step.logits) fetch(host_logits_, results_.logits, range);
   fetch(host_drawn_, results_.drawn, {0, step.rows});
@@ -36,7 +32,7 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
   if (range.count == 0) return;
   const size_t row = rows.bytes() / static_cast<size_t>(rows.dim(0)),
                begin = static_cast<size_t>(range.first) * row;
-  cuda::copy_later(static_cast<std::byte*>(to.get()) + begin, place_of(rows) + begin,
+  cuda::copy_later(static_cast<std::byte*>(to.get()) + begin, rows.place() + begin,
                    static_cast<size_t>(range.count) * row);
 }
 

@@ -22,8 +22,10 @@ model::DecoderConfig config_of(const std::string& model) {
 }
 
 // packing: none is fp8.
-RunnerOptions options_of(DeviceKind device, std::optional<op::Packing> packing) {
+RunnerOptions options_of(DeviceKind device, std::optional<op::Packing> packing,
+                         op::Compute compute = op::Compute::kExact) {
   RunnerOptions options;
+  options.weights.compute = compute;
   options.device = device;
   options.weights.packing = packing;
   options.weights.fp8 = !packing;
@@ -42,8 +44,9 @@ class OnGpu : public ::testing::TestWithParam<const char*> {
   void SetUp() override {
     if (!has_gpu()) GTEST_SKIP() << "this machine has no GPU, or this program no kernels for it";
   }
-  Answer run(DeviceKind device, std::optional<op::Packing> packing, int logprobs = 0) const {
-    Engine engine(runner_of(GetParam(), options_of(device, packing)));
+  Answer run(DeviceKind device, std::optional<op::Packing> packing, int logprobs = 0,
+             op::Compute compute = op::Compute::kExact) const {
+    Engine engine(runner_of(GetParam(), options_of(device, packing, compute)));
     Request request;
     for (int32_t i = 0; i < 50; ++i) request.prompt.push_back(3 + (i * i + i / 9) % 41);
     request.sampling.temperature = 0;
@@ -153,6 +156,9 @@ TEST_P(OnGpu, NarrowWeightsStayNearTheCpu) {
   EXPECT_LT(furthest(int8.prompt, cpu.prompt), 0.4);
   EXPECT_LT(furthest(fp8.prompt, cpu.prompt), 1.2);
   EXPECT_GT(furthest(fp8.prompt, int8.prompt), 0);
+  const Answer products = run(DeviceKind::kCuda, std::nullopt, 0, op::Compute::kFast);
+  EXPECT_LT(furthest(products.prompt, cpu.prompt), 2);
+  EXPECT_EQ(furthest(products.prompt, fp8.prompt) > 0, cuda::multiplies_fp8());
 }
 
 TEST_P(OnGpu, EmbeddingsAreTheCpus) {

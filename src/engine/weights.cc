@@ -121,12 +121,19 @@ void read_weights(model::Decoder& decoder, const Team& team) {
 
 namespace {
 
-// What a GPU's matrices are; none: they are packed.
-std::optional<std::string> on_gpu(model::Decoder& decoder) {
-  std::optional<std::string> dense;
+// What a GPU's matrices are, and what is multiplied.
+struct OnGpu {
+  std::string weights, products;
+};
+std::optional<OnGpu> on_gpu(model::Decoder& decoder) {  // none: they are packed
+  std::optional<OnGpu> dense;
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
-    if (p.narrow.defined()) return op::name(p.narrow.format);
-    if (p.shape.rank() == 2 && p.value.defined()) dense = name(p.value.dtype());
+    const op::Narrow format = p.narrow.format;
+    if (p.narrow.defined())
+      return OnGpu{op::name(format), format == op::Narrow::kFp8Rows ? "fp8" : "bfloat16"};
+    if (p.shape.rank() != 2 || !p.value.defined()) continue;
+    const std::string type(name(p.value.dtype()));
+    dense = OnGpu{type, type};
   }
   return dense;
 }
@@ -150,16 +157,16 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::string weight_formats(model::Decoder& decoder) {
-  if (const auto format = on_gpu(decoder)) return *format;
+  if (const auto gpu = on_gpu(decoder)) return gpu->weights;
   std::vector<std::string> names;
   for (const op::Packing packing : packings(decoder)) names.emplace_back(op::info(packing).name);
   return joined(names);
 }
 
 std::string compute_text(model::Decoder& decoder, op::Compute compute) {
-  if (const auto format = on_gpu(decoder))
-    return *format == "float32" || *format == "bfloat16" ? *format + " on the GPU"
-                                                         : "bfloat16 on the GPU, weights in " + *format;
+  if (const auto gpu = on_gpu(decoder))
+    return gpu->products + " on the GPU" +
+           (gpu->weights == gpu->products ? "" : ", weights in " + gpu->weights);
   std::vector<std::string> rounded, exact;
   for (const op::Packing packing : packings(decoder)) {
     const op::Compute used = op::compute_for(packing, compute);

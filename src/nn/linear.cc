@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include "op/fp8_linear/fp8_linear.h"
 #include "op/lora/adapted_linear.h"
 #include "op/lora/lora.h"
 #include "op/matmul/matmul.h"
@@ -11,7 +12,9 @@ namespace flagscale::nn {
 Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
   const op::PackedWeight& packed = weight_->packed;
-  if (weight_->narrow.defined()) return op::narrow_linear(context, x, weight_->narrow, bias, out);
+  if (const op::NarrowWeight& narrow = weight_->narrow; narrow.defined())
+    return narrow.format == op::Narrow::kFp8Rows ? op::fp8_linear(context, x, narrow, bias, out)
+                                                 : op::narrow_linear(context, x, narrow, bias, out);
   if (!packed.defined()) return op::linear(context, x, weight_->value, bias, out, weight_->steady);
   if (weight_->unpacked) return op::unpacked_linear(context, x, packed, bias, out);
   return op::packed_linear(context, x, packed, bias);

@@ -38,9 +38,11 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("dtype", [](ServiceConfig& c) -> auto& { return c.dtype; },
             {.doc = "type of the weights in memory; auto: as the file has each, GGUF's blocks too",
              .choices = {"auto", "float32", "float", "fp32", "bfloat16", "bf16", "float16", "half", "fp16"}});
-  keys.acts("quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
-            {.doc = "weights quantised at load, in place of dtype; on a GPU int8 or fp8",
-             .choices = {"none", "int8", "int4", "int4-32", "fp8"}});
+  keys.acts(
+      "quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
+      {.doc = "weights quantised at load, in place of dtype; on a GPU int8 or fp8, which with compute fast "
+              "rounds activations too where the GPU multiplies fp8",
+       .choices = {"none", "int8", "int4", "int4-32", "fp8"}});
   keys.acts(
       "compute", [](ServiceConfig& c) -> auto& { return c.compute; },
       {.doc = "fast: int8 or bf16, as the weights are, in formats whose perplexity it keeps; exact: fp32; "

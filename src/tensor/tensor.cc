@@ -67,25 +67,23 @@ void* Tensor::raw() const {
   return static_cast<std::byte*>(storage_->data) + offset_;
 }
 
-namespace {
-std::byte* place_of(const Tensor& t) {
-  FLAGSCALE_CHECK(t.contiguous() && t.storage()->data);
-  return static_cast<std::byte*>(t.storage()->data) + t.offset();
+std::byte* Tensor::place() const {
+  FLAGSCALE_CHECK(contiguous() && storage_ && storage_->data);
+  return static_cast<std::byte*>(storage_->data) + offset_;
 }
-}  // namespace
 
 void copy_to_host(const Tensor& from, void* to) {
   if (from.device().kind == DeviceKind::kCuda)
-    cuda::copy(to, place_of(from), from.bytes());
+    cuda::copy(to, from.place(), from.bytes());
   else
-    std::memcpy(to, place_of(from), from.bytes());
+    std::memcpy(to, from.place(), from.bytes());
 }
 
 void copy_from_host(const void* from, const Tensor& to) {
   if (to.device().kind == DeviceKind::kCuda)
-    cuda::copy(place_of(to), from, to.bytes());
+    cuda::copy(to.place(), from, to.bytes());
   else
-    std::memcpy(place_of(to), from, to.bytes());
+    std::memcpy(to.place(), from, to.bytes());
 }
 
 Tensor Tensor::reshape(Shape shape) const {

@@ -87,6 +87,9 @@ class Tensor {
   bool contiguous() const;
   size_t bytes() const { return static_cast<size_t>(shape_.numel()) * size_of(dtype_); }
 
+  // Where its first element lies, on whatever device.
+  std::byte* place() const;
+
   // The memory, in the host's reach. Throws Error while tracing: it exists once allocated, or once its plan
   // is bound. Memory of a GPU is reached by copy_to_host() and copy_from_host() alone.
   template <class T>

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "text/json_bounds.h"
+#include "text/messages.h"
 #include "text/rust_library.h"
 
 namespace flagscale::text {
@@ -50,7 +51,7 @@ std::string checked(std::string_view json, const char* what, bool list) {
 // A message's reasoning goes by several names; as in transformers, templates find it under both of theirs.
 bool name_reasoning(Json& message) {
   if (!message.is_object()) return false;
-  for (const char* key : {"reasoning_content", "thinking", "reasoning"}) {
+  for (const char* key : kReasoningKeys) {
     if (!message.contains(key) || message[key].is_null()) continue;
     const Json reasoning = message[key];
     if (!message.contains("thinking")) message["thinking"] = reasoning;

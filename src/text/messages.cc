@@ -64,7 +64,7 @@ void prepare_calls(Json& calls, const std::string& where) {
 }
 
 bool has_reasoning(const Json& message) {
-  for (const char* key : {"reasoning_content", "thinking", "reasoning"})
+  for (const char* key : kReasoningKeys)
     if (const auto it = message.find(key); it != message.end() && !it->is_null()) return true;
   return false;
 }

@@ -2,10 +2,14 @@
 // One message of a conversation, as OpenAI's clients write it, made what chat templates want: the same for
 // what is served, what is generated from and what is learnt.
 
+#include <array>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace flagscale::text {
+
+// What a message's reasoning is called, the first one first.
+inline constexpr std::array kReasoningKeys{"reasoning_content", "thinking", "reasoning"};
 
 // content: a list of text parts becomes their text, joined by newlines (as vLLM has it); null, or absent
 // beside calls or reasoning, becomes "", since templates add texts together. tool_calls: arguments that are

@@ -121,6 +121,13 @@ std::string identity() {
   return text;
 }
 
+bool multiplies_fp8() {
+  constexpr int kMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+  int major = 0;
+  check(driver().device_attribute(&major, kMajor, enter()), "ask what the GPU can do");
+  return major == 9;
+}
+
 namespace {
 
 struct Memory {

@@ -30,6 +30,9 @@ void use(int index);
 // The GPU's own number, the same in every process: "6f1c…"
 std::string identity();
 
+// Whether its tensor cores multiply numbers of fp8 as op/fp8_linear does: compute capability 9.0, Hopper.
+bool multiplies_fp8();
+
 // Bytes that this process may still take of its GPU, and all that it has.
 size_t free_memory();
 size_t total_memory();

@@ -21,6 +21,7 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuDeviceGetCount", d.device_count)) return "cuDeviceGetCount";
   if (missing("cuDeviceGet", d.device_get)) return "cuDeviceGet";
   if (missing("cuDeviceGetName", d.device_name)) return "cuDeviceGetName";
+  if (missing("cuDeviceGetAttribute", d.device_attribute)) return "cuDeviceGetAttribute";
   if (missing("cuDeviceGetUuid_v2", d.device_identity)) return "cuDeviceGetUuid_v2";
   if (missing("cuDevicePrimaryCtxRetain", d.retain_context)) return "cuDevicePrimaryCtxRetain";
   if (missing("cuCtxSetCurrent", d.set_context)) return "cuCtxSetCurrent";

@@ -25,6 +25,7 @@ struct Driver {
   Status (*device_count)(int*);
   Status (*device_get)(DeviceHandle*, int);
   Status (*device_name)(char*, int, DeviceHandle);
+  Status (*device_attribute)(int*, int which, DeviceHandle);
   Status (*device_identity)(unsigned char (*)[16], DeviceHandle);
   Status (*retain_context)(ContextObject**, DeviceHandle);
   Status (*set_context)(ContextObject*);

@@ -50,4 +50,11 @@ CUtensorMap heads_of(const void* data, int64_t rows, int64_t heads, int64_t dim,
   return encode(data, 3, sizes, strides, box);
 }
 
+CUtensorMap steps_of_tiles(const void* data, int64_t rows, int64_t pitch, int tile_rows, int steps) {
+  const cuuint64_t sizes[] = {64, static_cast<cuuint64_t>(rows), static_cast<cuuint64_t>(pitch / 128)},
+                   strides[] = {static_cast<cuuint64_t>(pitch), 128};
+  const cuuint32_t box[] = {64, static_cast<cuuint32_t>(tile_rows), static_cast<cuuint32_t>(steps)};
+  return encode(data, 3, sizes, strides, box);
+}
+
 }  // namespace flagscale::cuda

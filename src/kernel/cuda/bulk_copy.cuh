@@ -17,6 +17,10 @@ CUtensorMap tiles_of(const void* data, int64_t rows, int64_t cols, int64_t strid
 CUtensorMap heads_of(const void* data, int64_t rows, int64_t heads, int64_t dim, int64_t stride,
                      int tile_rows);
 
+// Bytes in rows of `pitch`, a multiple of 128, as panels of 128 columns: tiles of `tile_rows` rows of `steps`
+// panels, one after the other.
+CUtensorMap steps_of_tiles(const void* data, int64_t rows, int64_t pitch, int tile_rows, int steps);
+
 using Barrier = uint64_t;  // in shared memory
 
 __device__ inline void init_barrier(Barrier* b, int arrivals) {
@@ -78,6 +82,11 @@ __device__ inline void copy_tile_of_head(void* to, const CUtensorMap& map, int r
       "[%5];" ::"r"(shared_address(to)),
       "l"(&map), "r"(column), "r"(head), "r"(row), "r"(shared_address(b))
       : "memory");
+}
+
+// The same of several panels, from the `step`'th.
+__device__ inline void copy_tile_of_steps(void* to, const CUtensorMap& map, int row, int step, Barrier* b) {
+  copy_tile_of_head(to, map, step, row, 0, b);
 }
 
 }  // namespace flagscale::cuda

@@ -1,8 +1,8 @@
 #pragma once
-// Products of bf16 tiles on tensor cores by a warpgroup, four warps: wgmma.m64nNk16 of Hopper (sm_90a), fp32
-// sums, which are the bits of mma.m16n8k16 over the same 16 numbers. Factors lie in shared memory in panels
-// of 64 columns: rows of 128 bytes, their 16-byte pieces swizzled by the row, panels on boundaries of 1 kB;
-// the left one may be in registers.
+// Products of bf16 (and e4m3) tiles on tensor cores by a warpgroup, four warps: wgmma.m64nNk16 of Hopper
+// (sm_90a), fp32 sums, which are the bits of mma.m16n8k16 over the same 16 numbers. Factors lie in shared
+// memory in panels of 64 columns: rows of 128 bytes, their 16-byte pieces swizzled by the row, panels on
+// boundaries of 1 kB; the left one may be in registers.
 //
 // Sums: as tensor_cores.cuh's, warp w of the group has rows 16 w to 16 w + 15.
 
@@ -51,6 +51,10 @@ __device__ inline void settle(float (&sum)[kBlocks][4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(sum[j][i])::"memory");
 }
+// The threads of a warpgroup, one of a block's.
+__device__ inline void meet_warpgroup(int group) {
+  asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
+}
 // What threads wrote to shared memory is seen by products and bulk copies after the next barrier.
 __device__ inline void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -96,6 +100,21 @@ FLAGSCALE_PRODUCTS(128, FLAGSCALE_SUMS64, FLAGSCALE_LIST64, "%64", "%65", "%66",
 #define FLAGSCALE_SUMS96 FLAGSCALE_SUMS64, FLAGSCALE_SUMS32(16)
 FLAGSCALE_PRODUCTS(192, FLAGSCALE_SUMS96, FLAGSCALE_LIST96, "%96", "%97", "%98", "%99", "%100", "%101",
                    "%102")
+
+// multiply_fp8(sum, left, right, keep): the same over 32 numbers of e4m3, which lie as 16 of bf16 do.
+#define FLAGSCALE_FP8_PRODUCTS(N, SUMS, LIST, P0, P1, P2)                                            \
+  __device__ __forceinline__ void multiply_fp8(float(&sum)[N / 8][4], uint64_t left, uint64_t right, \
+                                               bool keep) {                                          \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N \
+                 "k32.f32.e4m3.e4m3 {" LIST "}, " P0 ", " P1 ", p, 1, 1;\n}\n"                       \
+                 : SUMS                                                                              \
+                 : "l"(left), "l"(right), "r"(int{keep}));                                           \
+  }
+FLAGSCALE_FP8_PRODUCTS(32, FLAGSCALE_SUMS16(0), FLAGSCALE_LIST16, "%16", "%17", "%18")
+FLAGSCALE_FP8_PRODUCTS(64, FLAGSCALE_SUMS32(0), FLAGSCALE_LIST32, "%32", "%33", "%34")
+FLAGSCALE_FP8_PRODUCTS(128, FLAGSCALE_SUMS64, FLAGSCALE_LIST64, "%64", "%65", "%66")
+FLAGSCALE_FP8_PRODUCTS(192, FLAGSCALE_SUMS96, FLAGSCALE_LIST96, "%96", "%97", "%98")
+#undef FLAGSCALE_FP8_PRODUCTS
 #undef FLAGSCALE_SUMS96
 #undef FLAGSCALE_LIST96
 #undef FLAGSCALE_SUMS64

@@ -6,6 +6,13 @@
 
 namespace flagscale::op {
 
+// Of products of e4m3 numbers: of each slice of a row of x, [m, slices], and of each row of W.
+struct Scales {
+  const float* x;
+  const cuda::bf16* w;
+  int slices;
+};
+
 template <class C>
 struct Result {
   cuda::Rows<C> y;
@@ -13,7 +20,15 @@ struct Result {
   int64_t m, n;
   int steps, of_slice;  // of kStep
   bool by_eight;        // columns are a multiple of eight, on boundaries of 16 bytes
+  Scales scales = {};
 };
+
+// What becomes of a sum of column `column`.
+template <bool kScaled, class C>
+__device__ float finished(const Result<C>& to, float sum, int64_t column) {
+  if (kScaled) sum = __fmul_rn(sum, cuda::as_float(to.scales.w[column]));
+  return to.bias ? __fadd_rn(sum, cuda::as_float(to.bias[column])) : sum;
+}
 
 __device__ inline void meet_in_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");

@@ -4,7 +4,7 @@
 // block walks along k and adds slice after slice, while a thread of its own fetches what comes next; two
 // blocks share a tile of W. Either way a slice is one chain of products over 16 neighbours of k from zero,
 // and slices are added in order. Bound by memory up to some 64 rows, then by what tensor cores read from
-// shared memory.
+// shared memory. Numbers of e4m3 lie in pairs where those of bf16 do (multiply_fp8_by_warpgroups).
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
@@ -19,8 +19,9 @@ constexpr int kBand = 8;     // pairs of tiles of rows of x that meet each tile 
 
 // kGroups warpgroups, kN rows of W, and the tiles that are under way. kPair blocks of a cluster have the same
 // rows of W and fetch a part each for all.
-template <int kGroups, int kN, int kDepth, int kBlocks = 1>
+template <bool kOfFp8, int kGroups, int kN, int kDepth, int kBlocks = 1>
 struct Tiles {
+  static constexpr bool kFp8 = kOfFp8;
   static constexpr int kRows = 64 * kGroups, kColumns = kN, kStages = kDepth, kPair = kBlocks;
   static constexpr int kNumbers = (kColumns + kRows) * kStep,
                        kBytes = kNumbers * static_cast<int>(sizeof(bf16));
@@ -67,7 +68,12 @@ __device__ __forceinline__ void multiply_step(float (&sum)[T::kColumns / 8][4], 
   const uint64_t x = across(stage + (T::kColumns + group * 64) * kStep, 0), w = across(stage, 0);
   begin_products();
 #pragma unroll
-  for (int k = 0; k < kStep / 16; ++k) multiply<false>(sum, x + 2 * k, w + 2 * k, keep || k > 0);
+  for (int k = 0; k < kStep / 16; ++k) {
+    if constexpr (T::kFp8)
+      multiply_fp8(sum, x + 2 * k, w + 2 * k, keep || k > 0);
+    else
+      multiply<false>(sum, x + 2 * k, w + 2 * k, keep || k > 0);
+  }
   commit_products();
 }
 
@@ -84,7 +90,7 @@ __device__ void gather_eights(uint32_t (&r)[4], int lane) {
     }
 }
 
-template <int kBlocks, class C>
+template <bool kScaled, int kBlocks, class C>
 __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], int64_t row, int64_t column,
                          int lane) {
 #pragma unroll
@@ -99,7 +105,7 @@ __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], in
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
           v[i][k] = sum[j + i][2 * half + k];
-          if (to.bias && c + k < to.n) v[i][k] += as_float(to.bias[c + k]);
+          if (c + k < to.n) v[i][k] = finished<kScaled>(to, v[i][k], c + k);
         }
       }
       if (std::is_same_v<C, bf16> && to.by_eight) {
@@ -177,9 +183,19 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
   const auto release = [&](int index) {
     if (threadIdx.x % kGroup < T::kPair) arrive_at_block(&stages.empty[index], threadIdx.x % kGroup);
   };
+  if (T::kFp8) wait_for_previous();  // for x's scales
   for (int tile = pair; tile < all; tile += pairs) {
+    const Place place(tile, down, over);
+    const int64_t row = int64_t{place.row * T::kPair + rank} * T::kRows + group * 64 + warp * 16;
     float total[T::kColumns / 8][4] = {}, sum[T::kColumns / 8][4] = {};
     for (int first = 0; first < to.steps; first += to.of_slice) {
+      float scales[2] = {};
+      if constexpr (T::kFp8) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          if (const int64_t at = row + half * 8 + lane / 4; at < to.m)
+            scales[half] = to.scales.x[at * to.scales.slices + first / to.of_slice];
+      }
       const int end = first + to.of_slice < to.steps ? first + to.of_slice : to.steps;
       int before = 0;
       for (int step = first; step < end; ++step, slot.next(T::kStages)) {
@@ -195,11 +211,10 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
 #pragma unroll
       for (int j = 0; j < T::kColumns / 8; ++j)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) total[j][i] += sum[j][i];
+        for (int i = 0; i < 4; ++i)
+          total[j][i] = T::kFp8 ? __fmaf_rn(sum[j][i], scales[i / 2], total[j][i]) : total[j][i] + sum[j][i];
     }
-    const Place place(tile, down, over);
-    put_tile(to, total, int64_t{place.row * T::kPair + rank} * T::kRows + group * 64 + warp * 16,
-             int64_t{place.column} * T::kColumns, lane);
+    put_tile<T::kFp8>(to, total, row, int64_t{place.column} * T::kColumns, lane);
   }
   if (T::kPair > 1) meet_in_cluster();
 #endif
@@ -263,11 +278,16 @@ __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
 #endif
 }
 
+// Rows of k numbers of bf16, or of as many pairs.
+struct Factors {
+  const void *w, *x;
+  int64_t k, w_pitch, x_pitch;
+};
+
 template <class T, class C>
 void launch(void (*kernel)(CUtensorMap, CUtensorMap, Result<C>), dim3 blocks, int threads, int cluster,
-            const MatmulArgs& args, const Result<C>& to) {
+            const Factors& factors, const Result<C>& to) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kShared));
-  const int64_t k = args.a.dims[1];
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
@@ -281,52 +301,82 @@ void launch(void (*kernel)(CUtensorMap, CUtensorMap, Result<C>), dim3 blocks, in
   config.attrs = attributes;
   config.numAttrs = cluster > 1 ? 2 : 1;
   cudaLaunchKernelEx(&config, kernel,
-                     tiles_of(args.b.data, to.n, k, args.b.row_stride(), T::kColumns / T::kPair),
-                     tiles_of(args.a.data, to.m, k, args.a.row_stride(), T::kRows), to);
+                     tiles_of(factors.w, to.n, factors.k, factors.w_pitch, T::kColumns / T::kPair),
+                     tiles_of(factors.x, to.m, factors.k, factors.x_pitch, T::kRows), to);
 }
 
 template <int kGroups, class C>
-void launch_split(const MatmulArgs& args, const Result<C>& to) {
-  using T = Tiles<kGroups, 128, 3>;
+void launch_split(const Factors& factors, const Result<C>& to) {
+  using T = Tiles<false, kGroups, 128, 3>;
   launch<T, C>(split_slices<T, C>,
                dim3(static_cast<unsigned>(divide_up(to.n, T::kColumns) * kSlices),
                     static_cast<unsigned>(divide_up(to.m, T::kRows))),
-               kGroups * kGroup + 32, kSlices, args, to);
+               kGroups * kGroup + 32, kSlices, factors, to);
 }
 
-template <int kColumns, class C>
-void launch_walk(const MatmulArgs& args, const Result<C>& to) {
-  using T = Tiles<2, kColumns, kColumns == 128 ? 6 : 5, 2>;
-  const int64_t pairs = divide_up(to.n, kColumns) * divide_up(to.m, T::kRows * T::kPair),
+template <class T, class C>
+void launch_walk(const Factors& factors, const Result<C>& to) {
+  const int64_t tiles = divide_up(to.n, T::kColumns) * divide_up(to.m, T::kRows * T::kPair),
                 most = processors() / T::kPair;
-  launch<T, C>(walk_slices<T, C>, dim3(static_cast<unsigned>((pairs < most ? pairs : most) * T::kPair)),
-               3 * kGroup, T::kPair, args, to);
+  launch<T, C>(walk_slices<T, C>, dim3(static_cast<unsigned>((tiles < most ? tiles : most) * T::kPair)),
+               T::kRows / 64 * kGroup + kGroup, T::kPair, factors, to);
+}
+template <bool kFp8>
+using Pair192 = Tiles<kFp8, 2, 192, 5, 2>;
+template <bool kFp8>
+using Pair128 = Tiles<kFp8, 2, 128, 6, 2>;
+using Single64 = Tiles<true, 2, 64, 8>;
+using Low64 = Tiles<true, 1, 64, 12>;
+
+// How often all multiprocessors, or pairs of them, have a tile.
+template <class T>
+int64_t turns(int64_t m, int64_t n) {
+  return divide_up(divide_up(n, T::kColumns) * divide_up(m, T::kRows * T::kPair), processors() / T::kPair);
 }
 
-// Turns of all pairs of multiprocessors that tiles of so many columns take, in numbers of columns.
-int64_t turns(int64_t m, int64_t n, int64_t columns) {
-  return divide_up(divide_up(n, columns) * divide_up(m, 256), processors() / 2) * columns;
+template <class C>
+Result<C> result_of(const TensorView& y, const TensorView& bias, int64_t n, int64_t steps, int64_t of_slice) {
+  return {rows_of<C>(y),
+          bias.defined() ? bias.ptr<const bf16>() : nullptr,
+          y.rows(),
+          n,
+          static_cast<int>(steps),
+          static_cast<int>(of_slice),
+          n % 8 == 0 && wide(y)};
 }
 
 }  // namespace
 
 bool multiply_by_warpgroups(const MatmulArgs& args) {
   if (!on_hopper()) return false;
-  const int64_t m = args.a.rows(), n = args.b.dims[0], k = args.a.dims[1], steps = divide_up(k, kStep);
+  const int64_t m = args.a.rows(), n = args.b.dims[0], steps = divide_up(args.a.dims[1], kStep);
+  const Factors factors{args.b.data, args.a.data, args.a.dims[1], args.b.row_stride(), args.a.row_stride()};
   for_float_type(args.out.dtype, "matmul", [&]<class C>(C) {
-    const Result<C> to{rows_of<C>(args.out),
-                       args.bias.defined() ? args.bias.ptr<const bf16>() : nullptr,
-                       m,
-                       n,
-                       static_cast<int>(steps),
-                       static_cast<int>(divide_up(steps, kSlices)),
-                       n % 8 == 0 && wide(args.out)};
-    if (m <= 64) return launch_split<1>(args, to);
-    if (m <= 128) return launch_split<2>(args, to);
+    const auto to = result_of<C>(args.out, args.bias, n, steps, divide_up(steps, kSlices));
+    if (m <= 64) return launch_split<1>(factors, to);
+    if (m <= 128) return launch_split<2>(factors, to);
     // A turn of the wider tiles takes a thirteenth less time a column.
-    turns(m, n, 192) * 12 < turns(m, n, 128) * 13 ? launch_walk<192>(args, to) : launch_walk<128>(args, to);
+    turns<Pair192<false>>(m, n) * 192 * 12 < turns<Pair128<false>>(m, n) * 128 * 13
+        ? launch_walk<Pair192<false>>(factors, to)
+        : launch_walk<Pair128<false>>(factors, to);
   });
   return true;
+}
+
+void multiply_fp8_by_warpgroups(const Fp8Product& p) {
+  const int64_t m = p.y.rows(), n = p.w_scales.dims[0], steps = divide_up(p.pitch / 2, kStep);
+  const Factors factors{p.w, p.x, p.pitch / 2, p.pitch / 2, p.pitch / 2};
+  for_float_type(p.y.dtype, "matmul", [&]<class C>(C) {
+    auto to = result_of<C>(p.y, p.bias, n, steps, kFp8Slice / kFp8Step);
+    to.scales = {p.x_scales, p.w_scales.ptr<const bf16>(),
+                 static_cast<int>(divide_up(steps, kFp8Slice / kFp8Step))};
+    if (m <= 64) return launch_walk<Low64>(factors, to);
+    // Times of a step, measured.
+    const int64_t wide = turns<Pair192<true>>(m, n) * 106, middle = turns<Pair128<true>>(m, n) * 80,
+                  narrow = turns<Single64>(m, n) * 60;
+    if (narrow <= wide && narrow <= middle) return launch_walk<Single64>(factors, to);
+    wide <= middle ? launch_walk<Pair192<true>>(factors, to) : launch_walk<Pair128<true>>(factors, to);
+  });
 }
 
 }  // namespace flagscale::op

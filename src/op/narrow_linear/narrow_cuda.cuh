@@ -50,15 +50,6 @@ __device__ void widen_tile(const uint4& q, const uint32_t (&factors)[2], cuda::F
   widen<kFormat>(q.w, factors[1], second[1], second[3]);
 }
 
-// Once, and by one multiprocessor.
-__device__ inline uint4 read_once(const uint4* p) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
-}
-
 // body.template operator()<format>()
 template <class Body>
 void for_format(Narrow format, Body&& body) {

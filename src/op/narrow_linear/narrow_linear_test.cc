@@ -21,7 +21,7 @@ struct Row {
 
 Row narrowed(Narrow format, const std::vector<float>& values) {
   Row row;
-  row.data.resize(static_cast<size_t>(narrow_shape(1, std::ssize(values))[1]));
+  row.data.resize(static_cast<size_t>(narrow_shape(format, 1, std::ssize(values))[1]));
   row.values.resize(values.size());
   narrow_row(format, values, 9, row.data, row.scale);
   widen_row(format, row.data, 9, row.scale, row.values);
@@ -74,7 +74,7 @@ struct Both {
 
 Both weight_of(Narrow format, int64_t n, int64_t k) {
   const Tensor values = random_tensor({n, k}, 2, DType::kF32);
-  const Shape shape = narrow_shape(n, k);
+  const Shape shape = narrow_shape(format, n, k);
   Both both{{format, make_tensor(testing::allocator(), shape, DType::kU8),
              make_tensor(testing::allocator(), {n}, DType::kBF16), k},
             make_tensor(testing::allocator(), {n, k}, DType::kBF16)};

@@ -24,6 +24,15 @@ struct Tiles {
   static constexpr size_t kShared = (kInStages > kOfPart ? kInStages : kOfPart) + 1024;  // with room to align
 };
 
+// Once, and by one multiprocessor.
+__device__ uint4 read_once(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
+
 template <class C>
 struct Narrowed {
   Result<C> to;

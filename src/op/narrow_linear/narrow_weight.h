@@ -10,13 +10,19 @@
 namespace flagscale::op {
 
 // kFp8: q is an e4m3 number (OCP 8-bit floating point, largest 448). kInt8: a whole number, -127 to 127.
-enum class Narrow : uint8_t { kFp8, kInt8 };
+// kFp8Rows: an e4m3 number that is multiplied as it is, by e4m3 numbers (op/fp8_linear).
+enum class Narrow : uint8_t { kFp8, kInt8, kFp8Rows };
 const char* name(Narrow format);
+
+// To nearest, ties to even; magnitudes are at most 448.
+uint8_t to_e4m3(float x);
+float from_e4m3(uint8_t q);
 
 // A panel is kPanelRows rows; along k it is a run of tiles of kTileColumns, 16 bytes for each lane of a warp:
 // what it holds of two left factors of mma.m16n8k16, so that one load brings it. Lane l has rows l / 4 and
 // l / 4 + 8 and columns 2 (l % 4) + {0, 1, 8, 9} of the first 16, four bytes a row, then of the other 16.
-// kInt8 is stored as q + 128.
+// kInt8 is stored as q + 128. kFp8Rows: a panel is its rows, one after the other, each to a multiple
+// of 128 bytes.
 constexpr int64_t kPanelRows = 16, kTileColumns = 32, kTileBytes = kPanelRows * kTileColumns;
 
 struct NarrowWeight {
@@ -28,7 +34,7 @@ struct NarrowWeight {
   size_t bytes() const { return data.bytes() + scales.bytes(); }
 };
 
-Shape narrow_shape(int64_t out, int64_t in);  // of data
+Shape narrow_shape(Narrow format, int64_t out, int64_t in);  // of data
 
 // Row `row` of a panel, by its largest magnitude. Error{kInvalidArgument} where a value is not a number or
 // too large.

@@ -1,0 +1,32 @@
+#pragma once
+// Products of serving whose both factors are e4m3 numbers (W8A8, on GPUs whose tensor cores multiply them):
+// twice the arithmetic of bf16, half the bytes. The weight has a scale a row. x is rounded when it is
+// multiplied, with a scale for each kFp8Numbers neighbours of a row, so a row's bits do not depend on how
+// many there are:
+//   y[i, j] = w_scale[j] * sum over slices s of x_scale[i, s] * (sum over k of s of qx[i, k] qw[j, k]) +
+//   bias[j] x_scale[i, s] = largest |x[i, k]| of the slice / 448,  qx = e4m3(x * (448 / largest))
+
+#include <tuple>
+
+#include "autograd/context.h"
+#include "op/narrow_linear/narrow_weight.h"
+
+namespace flagscale::op {
+
+// Also how long a sum of e4m3 products is, which Hopper's tensor cores add in some 14 bits, before it is
+// added to the others in fp32.
+constexpr int64_t kFp8Numbers = 1024;
+
+struct Fp8LinearArgs {
+  In x;             // [rows, in] bf16, row-strided
+  In data, scales;  // as NarrowWeight has them, kFp8Rows
+  In bias;          // [out] bf16 or undefined
+  Out y;            // [rows, out] bf16 or fp32
+  auto operands() { return std::tie(x, data, scales, bias, y); }
+};
+inline constinit KernelSlot<Fp8LinearArgs> kFp8Linear{"fp8_linear"};
+
+Tensor fp8_linear(Context& context, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
+                  DType out);
+
+}  // namespace flagscale::op
