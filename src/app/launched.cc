@@ -158,6 +158,12 @@ bool has_ranks(const launch::Experiment& experiment) {
          !hosts[0].is_here();
 }
 
+int planned_ranks(const launch::Experiment& experiment) {
+  if (!has_ranks(experiment) || launch::elastic_hosts(experiment) || launch::is_cloud(experiment)) return 1;
+  const int64_t each = experiment.number("experiment.runner.nproc_per_node", 1);
+  return static_cast<int>(each) * static_cast<int>(launch::hosts_of(experiment).list.size());
+}
+
 bool run_launched(const LaunchRequest& request) {
   if (std::getenv(kIsRank) != nullptr) return false;
   const std::string action = text_at(request.composed, "action", "run");

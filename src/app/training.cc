@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "app/launched.h"
 #include "app/ranks.h"
 #include "app/ways_on.h"
 #include "base/error.h"
@@ -115,10 +116,11 @@ auto or_ways_on(const TrainingRequest& request, const config::Composed& composed
 }
 
 // What would run, planned and compared with the memory there is; nothing is allocated or written.
-void dry_run(const train::TrainOptions& options, bool json) {
+// `ranks`: that share each global batch; the plan is of the first one.
+void dry_run(const train::TrainOptions& options, int ranks, bool json) {
   train::validate(options);
   warn_of_missing_data(options.data);
-  const train::StepOptions step = train::step_options(options);
+  const train::StepOptions step = train::step_options(options, 0, ranks);
   train::require_weights(options.model, step, available_memory(options.device));
   train::TrainStep plan(options.model, step);
   const train::MemoryUse use = plan.memory();
@@ -140,7 +142,8 @@ void dry_run(const train::TrainOptions& options, bool json) {
     fmt::print("{} iterations of {} samples of {} tokens, in micro-batches of {}\n",
                train::total_iterations(options), options.global_batch_size, options.seq_length,
                options.micro_batch_size);
-    fmt::print("plan: {}; {}\n", train::describe_parameters(plan), train::describe(use));
+    fmt::print("plan{}: {}; {}\n", ranks > 1 ? fmt::format(" of each of {} ranks", ranks) : "",
+               train::describe_parameters(plan), train::describe(use));
   }
   train::require_memory(options.model, step, use, available_memory(options.device));
 }
@@ -213,7 +216,7 @@ void run_as_read(const TrainingRequest& request, const config::Composed& compose
   train::TrainOptions options = told_to(ranks, [&] {
     return or_ways_on(request, composed, [&] { return options_for(request, composed, reading); });
   });
-  if (action == "dryrun") return dry_run(options, request.json);
+  if (action == "dryrun") return dry_run(options, planned_ranks(launch::Experiment(composed)), request.json);
   if (action == "test") {  // a few iterations that leave nothing behind
     options.train_samples = 0;
     options.train_iters =

@@ -87,6 +87,11 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     smaller.optimizer.name = "adamw8bit";
     text += saving(config, smaller, use.total(), "++train.model.optimizer.optimizer=adamw8bit");
   }
+  if (options.ranks > 1 && !options.distributed_optimizer) {
+    StepOptions shared = options;
+    shared.distributed_optimizer = true;
+    text += saving(config, shared, use.total(), "++train.system.use_distributed_optimizer=true");
+  }
   if (options.sequence_length > 512) {
     StepOptions shorter = options;
     shorter.sequence_length = options.sequence_length / 2;

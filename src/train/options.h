@@ -43,6 +43,7 @@ struct TrainOptions {
   WeightDecaySchedule weight_decay;
   OptimizerSpec optimizer;
   double clip_grad = 1.0;
+  bool distributed_optimizer = false;  // StepOptions'
 
   data::DatasetOptions data;
   data::MaskOptions mask;

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/cuda/cuda.h"
+#include "train/shared_state.h"
 
 namespace flagscale::train {
 
@@ -55,8 +56,7 @@ void Ranks::join_gpus() {
   cuda::NcclId id{};
   if (first()) id = cuda::make_nccl_id();
   comm::broadcast(*group_, std::as_writable_bytes(std::span(id)));
-  joined_ = std::make_unique<cuda::RankGpus>(id, rank(), size());
-  gpus_.emplace(GpuRanks{joined_.get(), [group = group_] { group->check_others(); }});
+  gpus_ = std::make_unique<cuda::RankGpus>(id, rank(), size(), [group = group_] { group->check_others(); });
 }
 
 void Ranks::agree_on(const char* what, const std::function<std::string()>& own) {
@@ -68,17 +68,38 @@ void Ranks::agree_on(const char* what, const std::function<std::string()>& own) 
            all[r], all[0]);
 }
 
-void Ranks::take_from_first(Progression& progression, TrainStep& step) {
+void Ranks::gather_weights(TrainStep& step) {
+  if (!step.shares()) return;
+  if (gpus_)
+    step.gather_weights(*gpus_);
+  else
+    step.gather_weights(*group_);
+}
+
+double Ranks::parameters_norm(const TrainStep& step) {
+  return step.shares_weights() ? shared_norm(*group_, step) : step.parameters_norm();
+}
+
+void Ranks::take_from_first(Progression& progression, TrainStep& step, const io::Checkpoint* checkpoint) {
   if (!group_) return;
   static_assert(std::is_trivially_copyable_v<Progression>);
   comm::broadcast(*group_, std::as_writable_bytes(std::span(&progression, 1)));
-  for (const TrainStep::State& state : step.states()) {
+  for (const TrainStep::State& state : step.loading()) {
     comm::broadcast(*group_,
                     std::as_writable_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
     if (progression.updates == 0) continue;  // nothing is kept yet
     for (const TrainStep::Kept& kept : state.kept) comm::broadcast(*group_, kept.bytes);
   }
-  step.weights_changed();
+  if (!step.shares()) return step.weights_changed();
+  step.take_share();
+  if (progression.updates > 0) take_kept(*group_, step, checkpoint);
+}
+
+std::vector<io::TensorSlice> Ranks::gather_snapshot(const TrainStep& step, bool optimizer,
+                                                    const std::string& folder,
+                                                    std::unique_ptr<io::AsideFile>& aside) {
+  if (step.shares()) return train::gather_snapshot(*group_, step, optimizer, folder, aside);
+  return first() ? snapshot(step, optimizer) : std::vector<io::TensorSlice>();
 }
 
 }  // namespace flagscale::train

@@ -5,6 +5,10 @@
 //
 // Where each of two ranks has a GPU of its own and NCCL is there, gradients are added on the GPUs while the
 // rest of them is formed; else through the hosts' memory. The bits are the same.
+//
+// With use_distributed_optimizer each rank updates its share of the weights (optimizer/share.h) by those
+// gradients, and tells the others. An element's update reads nothing of another share, so the bits are those
+// of whole updates; a checkpoint is gathered to rank 0 and is the same file.
 
 #include <functional>
 #include <memory>
@@ -13,6 +17,7 @@
 #include <string>
 
 #include "comm/process_group.h"
+#include "io/aside_file.h"
 #include "train/saving.h"
 #include "train/step.h"
 
@@ -29,23 +34,32 @@ class Ranks {
   void sum(std::span<double> values);
   bool any(bool own);
   void sum_gradients(TrainStep& step);
+  // After an update, where ranks have shares.
+  void gather_weights(TrainStep& step);
+  double parameters_norm(const TrainStep& step);
 
   // To be given to the last micro-batch of a step; null where sum_gradients() adds all.
-  const GpuRanks* gpus() const { return gpus_ ? &*gpus_ : nullptr; }
+  cuda::RankGpus* gpus() const { return gpus_.get(); }
   // What they are joined for: once the step's memory is taken.
   void join_gpus();
 
   // Throws Error{kInvalidArgument} naming a rank whose text is not rank 0's. Alone, none is made.
   void agree_on(const char* what, const std::function<std::string()>& own);
 
-  // Rank 0's progression, weights and what the optimizer keeps of them, on every rank.
-  void take_from_first(Progression& progression, TrainStep& step);
+  // Rank 0's progression, weights and what the optimizer keeps of them, on every rank; where ranks have
+  // shares the latter comes from rank 0's checkpoint, if there is one.
+  void take_from_first(Progression& progression, TrainStep& step, const io::Checkpoint* checkpoint);
+
+  // snapshot() for rank 0. What it has no memory of is put aside in a file of `folder`, to be kept until it
+  // is saved; what it has is not copied.
+  std::vector<io::TensorSlice> gather_snapshot(const TrainStep& step, bool optimizer,
+                                               const std::string& folder,
+                                               std::unique_ptr<io::AsideFile>& aside);
 
  private:
   comm::ProcessGroup* group_;
   std::optional<comm::Reducer> reducer_;
-  std::unique_ptr<cuda::RankGpus> joined_;
-  std::optional<GpuRanks> gpus_;
+  std::unique_ptr<cuda::RankGpus> gpus_;
 };
 
 }  // namespace flagscale::train

@@ -5,77 +5,19 @@
 
 #include <cmath>
 #include <filesystem>
-#include <thread>
 
-#include "base/error.h"
-#include "base/log.h"
 #include "base/temporary_folder_test_support.h"
-#include "comm/local/local_group.h"
-#include "comm/tcp/socket.h"
-#include "comm/tcp/tcp_group.h"
 #include "train/parity_test_support.h"
-#include "train/run_test_support.h"
+#include "train/ranks_test_support.h"
 
 namespace flagscale::train {
 namespace {
 
-using Groups = std::vector<std::unique_ptr<comm::ProcessGroup>>;
-
-TrainOptions small_run() {
-  TrainOptions o = testing::tiny_run();
-  o.model.num_layers = 2;
-  o.micro_batch_size = 1, o.global_batch_size = 12;
-  o.lr.lr = 1e-3, o.lr.decay_samples = 72, o.lr.global_batch_size = 12;
-  o.eval_iters = 2, o.eval_interval = 3;
-  o.threads = 1;
-  return o;
-}
-
-struct RankRun {
-  TrainResult result;
-  std::vector<float> weights;
-  std::string log, error;
-};
-
-RankRun run_rank(const TrainOptions& options, comm::ProcessGroup* group) {
-  RankRun ran;
-  try {
-    Trainer trainer(options, group);
-    auto [result, log] = testing::run_printed(trainer);
-    ran.result = std::move(result), ran.log = std::move(log);
-    for (const TrainStep::State& state : trainer.step().states())
-      ran.weights.insert(ran.weights.end(), state.weight, state.weight + state.size);
-  } catch (const std::exception& error) {
-    ran.error = error.what();
-  }
-  return ran;
-}
-
-std::vector<RankRun> run_ranks(const std::vector<TrainOptions>& options, const Groups& groups) {
-  set_log_level(LogLevel::kWarning);
-  std::vector<RankRun> ran(groups.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < groups.size(); ++r)
-    threads.emplace_back([&, r] { ran[r] = run_rank(options[r], groups[r].get()); });
-  for (std::thread& thread : threads) thread.join();
-  return ran;
-}
-
-std::vector<RankRun> run_ranks(const TrainOptions& options, int ranks) {
-  return run_ranks(std::vector(static_cast<size_t>(ranks), options), comm::make_local_groups(ranks));
-}
-
-Groups tcp_groups(int size) {
-  const int port = comm::listen_on(0).local_port();
-  Groups groups(static_cast<size_t>(size));
-  std::vector<std::thread> threads;
-  for (int r = 0; r < size; ++r)
-    threads.emplace_back([&, r] {
-      groups[static_cast<size_t>(r)] = comm::join({.job = "test", .port = port, .rank = r, .size = size});
-    });
-  for (std::thread& thread : threads) thread.join();
-  return groups;
-}
+using testing::RankRun;
+using testing::run_rank;
+using testing::run_ranks;
+using testing::small_run;
+using testing::tcp_groups;
 
 TEST(DataParallel, EqualsOneRank) {
   const RankRun one = run_rank(small_run(), nullptr);

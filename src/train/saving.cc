@@ -22,8 +22,8 @@ std::span<const std::byte> bytes_of(const float* data, int64_t size) {
   return {reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size) * sizeof(float)};
 }
 
-void read(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
-          const std::vector<int64_t>& shape, std::span<std::byte> out) {
+void require_same(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
+                  const std::vector<int64_t>& shape) {
   const io::TensorInfo* info = checkpoint.find(name);
   if (!info)
     fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it",
@@ -34,6 +34,11 @@ void read(const io::Checkpoint& checkpoint, const std::string& name, DType dtype
          "was saved with",
          checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "),
          flagscale::name(dtype), fmt::join(shape, ", "));
+}
+
+void read(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
+          const std::vector<int64_t>& shape, std::span<std::byte> out) {
+  require_same(checkpoint, name, dtype, shape);
   checkpoint.read(name, out);
 }
 
@@ -107,13 +112,24 @@ std::string data_order(const TrainOptions& o, const data::SampleSource& samples)
                      kFirstSamples, hash.digest());
 }
 
+std::span<const std::byte> saved_bytes(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
+                                       const std::vector<int64_t>& shape, std::vector<std::byte>& room) {
+  require_same(checkpoint, name, dtype, shape);
+  if (const auto mapped = checkpoint.mapped(name); !mapped.empty()) return mapped;
+  size_t bytes = size_of(dtype);
+  for (const int64_t dim : shape) bytes *= static_cast<size_t>(dim);
+  room.resize(bytes);
+  checkpoint.read(name, room);
+  return room;
+}
+
 void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step) {
   FLAGSCALE_CHECK(step.adapter());
   const LoraSpec& spec = step.adapter()->spec();
   std::map<std::string, const model::PeftTarget*> left;
   for (const model::PeftTarget& target : files.targets) left[target.module] = &target;
   std::set<std::string> loaded;
-  for (const TrainStep::State& state : step.states()) {
+  for (const TrainStep::State& state : step.loading()) {
     std::vector<std::string> names{state.name};
     names.insert(names.end(), state.copies.begin(), state.copies.end());
     for (const std::string& name : names) {
@@ -145,7 +161,7 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
   for (const auto& [module, target] : left)
     if (!loaded.contains(module))
       fail(ErrorKind::kInvalidArgument, "{} has {}, which lora_target_modules leaves out", folder, module);
-  step.weights_changed();
+  if (!step.shares()) step.weights_changed();
 }
 
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
@@ -200,7 +216,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
          checkpoint.folder());
   const bool kept = !options.finetune && !options.no_load_optim;
   if (kept) require_same_optimizer(checkpoint, step);
-  for (const auto& state : step.states()) {
+  for (const auto& state : step.loading()) {
     const auto bytes = static_cast<size_t>(state.size) * sizeof(float);
     read(checkpoint, state.name, DType::kF32, state.shape,
          {reinterpret_cast<std::byte*>(state.weight), bytes});
@@ -208,7 +224,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
     for (const TrainStep::Kept& k : state.kept)
       read(checkpoint, k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
   }
-  step.weights_changed();
+  if (!step.shares()) step.weights_changed();
   if (options.finetune) return {};
   const io::TrainingState& saved = checkpoint.state();
   warn_if_not_exact(saved, step);

@@ -26,14 +26,20 @@ std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
                                  const Progression& progression, const std::string& order);
 
+// The whole of a saved tensor, mapped, or read into `room`. Throws Error{kCorrupt, kInvalidArgument} where it
+// is not there, or another.
+std::span<const std::byte> saved_bytes(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
+                                       const std::vector<int64_t>& shape, std::vector<std::byte>& room);
+
 // Starts the adapter from one that PEFT or a run saved. Throws Error{kInvalidArgument} where its projections,
 // rank or scale are not those of the step's.
 void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step);
 
 // Loads weights, and the optimizer's state and progression unless `finetune` (or no_load_optim for the
-// former). Throws Error{kInvalidArgument} where the state is another optimizer's. Warns on stderr where
-// thread count, instruction set or the order of samples differ from the saved run's: then the continuation is
-// not bit-exact. order: data_order() of this run.
+// former); where ranks have shares of that state it is left to take_kept(). Throws Error{kInvalidArgument}
+// where the state is another optimizer's. Warns on stderr where thread count, instruction set or the order of
+// samples differ from the saved run's: then the continuation is not bit-exact. order: data_order() of this
+// run.
 Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& options, TrainStep& step,
                     const std::string& order);
 

@@ -55,7 +55,11 @@ void TrainStep::place_parameters() {
     offsets_[i] = bucket_size_;
     bucket_size_ += (trained_[i]->shape.numel() + 15) / 16 * 16;
   }
-  master_ = arena_.persistent("weights", {bucket_size_}, DType::kF32);
+  std::vector<std::vector<Piece>> pieces;
+  for (size_t i = trained_.size(); i-- > 0;) pieces.push_back(optimizer_->pieces(*trained_[i]));
+  shares_ = cut_shares(pieces, shares() ? options_.ranks : 1);
+  const bool share = shares() && options_.compute == DType::kBF16;
+  master_ = arena_.persistent("weights", {share ? own().size() : bucket_size_}, DType::kF32);
   if (options_.compute == DType::kBF16)
     working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
   grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
@@ -70,11 +74,18 @@ void TrainStep::place_parameters() {
 void TrainStep::place_slots() {
   for (size_t i = 0; i < trained_.size(); ++i) {
     const nn::Parameter& parameter = *trained_[i];
-    const Shape flat{parameter.shape.numel()};
-    TrainedWeight weight{&parameter, piece(master_, i, flat), piece(grads_, i, flat), {}, {}};
-    if (working_.defined()) weight.copy = piece(working_, i, flat);
-    for (const nn::Part& part : parameter.parts)
-      weight.slots.push_back(optimizer_->slots(parameter, part_shape(parameter, part)));
+    const Range here = common({offsets_[i], offsets_[i] + parameter.shape.numel()}, own());
+    TrainedWeight weight{&parameter, {here.begin - offsets_[i], here.end - offsets_[i]}, {}, {}, {}, {}};
+    weight.slots.resize(parameter.parts.size());
+    if (here.size() > 0) {
+      weight.value = stretch(master_, here), weight.gradient = stretch(grads_, here);
+      if (working_.defined()) weight.copy = stretch(working_, here);
+    }
+    weight.for_parts([&](size_t part, Range held) {
+      const Shape shape = part_shape(parameter, parameter.parts[part]);
+      weight.slots[part] = optimizer_->slots(parameter, shape);
+      for (Slot& slot : weight.slots[part]) slot.held = slot.numbers_of(held, part_range(parameter, part));
+    });
     weights_.push_back(std::move(weight));
   }
   kept_ = train::place_slots(weights_, arena_);
@@ -118,6 +129,15 @@ bool TrainStep::stays_packed(nn::Parameter& p) const {
 Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) const {
   return {bucket.storage(), static_cast<size_t>(offsets_[index]) * size_of(bucket.dtype()), bucket.dtype(),
           shape};
+}
+
+Tensor TrainStep::stretch(const Tensor& bucket, Range elements) const {
+  const bool of_share = bucket.shape().numel() != bucket_size_;
+  const int64_t first = elements.begin - (of_share ? own().begin : 0);
+  return {bucket.storage(),
+          static_cast<size_t>(first) * size_of(bucket.dtype()),
+          bucket.dtype(),
+          {elements.size()}};
 }
 
 Tensor TrainStep::forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute) {
@@ -179,7 +199,8 @@ void TrainStep::trace_update() {
                        {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
   Tracer tracer(update_);
   const UpdateContext context{tracer, norm_value_, &scalars_};
-  for (size_t i = weights_.size(); i-- > 0;) optimizer_->update(context, weights_[i]);
+  for (size_t i = weights_.size(); i-- > 0;)
+    if (weights_[i].held.size() > 0) optimizer_->update(context, weights_[i]);
   for (Program* program : {&norm_, &update_}) {
     program->plan(isa_of(options_.device), team_.size());
     arena_.add(*program);
@@ -215,6 +236,9 @@ void TrainStep::allocate(Allocator& allocator) {
   host_allocator_ = make_cpu_allocator();
   for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
     host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
+  if (shares_weights())
+    host_.emplace(working_.storage().get(),
+                  make_tensor(*host_allocator_, working_.shape(), working_.dtype()));
   for (const Tensor& kept : kept_)
     host_.emplace(kept.storage().get(), make_tensor(*host_allocator_, kept.shape(), kept.dtype()));
   for (nn::Constant& constant : decoder_->parameters().constants()) {
@@ -242,9 +266,9 @@ void TrainStep::initialise(uint64_t seed) {
   for (size_t i = 0; i < trained_.size(); ++i) {
     throw_if_interrupted();
     model::initialise(*trained_[i], seed, decoder_->config().norm_init,
-                      piece(host(master_), i, {trained_[i]->shape.numel()}), team_);
+                      piece(host(loaded_into()), i, {trained_[i]->shape.numel()}), team_);
   }
-  weights_changed();
+  if (!shares()) weights_changed();
 }
 
 // On a GPU by way of the host's memory.
@@ -272,23 +296,11 @@ void TrainStep::load(const io::WeightSet& weights) {
   std::vector<Tensor> values;
   for (size_t i = 0; i < parameters.size(); ++i) {
     values.push_back(parameters[i].value);
-    parameters[i].value = piece(host(master_), i, parameters[i].shape);
+    parameters[i].value = piece(host(loaded_into()), i, parameters[i].shape);
   }
   model::load_weights(weights, decoder_->parameters(), team_);
   for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
-  weights_changed();
-}
-
-void TrainStep::weights_changed() {
-  to_device({&master_});
-  for (const Tensor& kept : kept_) to_device({&kept});
-  if (!working_.defined()) return;
-  const Isa isa = isa_of(options_.device);
-  KernelContext context{{options_.device, 0}, isa, team_, {}};
-  const op::CastArgs args{master_.reshape({bucket_size_ / 16, 16}),
-                          working_.reshape({bucket_size_ / 16, 16})};
-  op::kCast.kernel(options_.device, isa)(context, args);
-  if (!on_host()) cuda::synchronize();
+  if (!shares()) weights_changed();
 }
 
 data::MicroBatch TrainStep::inputs() {
@@ -317,7 +329,7 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
 }
 
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
-                                       int64_t first_sample, double batch_tokens, const GpuRanks* ranks) {
+                                       int64_t first_sample, double batch_tokens, cuda::RankGpus* ranks) {
   dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = learnt_tokens();
   num_seqs_ = num_seqs;
@@ -336,20 +348,20 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   return result;
 }
 
-void TrainStep::run_with(const GpuRanks& ranks) {
+void TrainStep::run_with(cuda::RankGpus& ranks) {
   auto* const grads = grads_.view().ptr<float>();
   if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
     micro_.run(team_);
-    ranks.gpus->sum(grads, static_cast<size_t>(bucket_size_));
-    return ranks.gpus->wait(ranks.check_others);
+    ranks.sum(grads, static_cast<size_t>(bucket_size_));
+    return ranks.wait();
   }
   auto next = ready_.begin();
   int64_t begin = 0;
   micro_.start(team_, [&](size_t launches) {
     for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
-      ranks.gpus->sum(grads + begin, static_cast<size_t>(next->end - begin));
+      ranks.sum(grads + begin, static_cast<size_t>(next->end - begin));
   });
-  ranks.gpus->wait(ranks.check_others);
+  ranks.wait();
 }
 
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
@@ -379,14 +391,6 @@ void TrainStep::update(const op::StepScalars& step) {
   update_.run(team_);
 }
 
-double TrainStep::parameters_norm() const {
-  double sum = 0;
-  to_host({&master_});
-  const float* w = host(master_).data<float>();
-  for (int64_t i = 0; i < bucket_size_; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
-  return std::sqrt(sum);
-}
-
 double TrainStep::zero_gradients() const {
   int64_t zeros = 0;
   to_host({&grads_});
@@ -405,41 +409,6 @@ int64_t TrainStep::trained_parameters() const {
 }
 
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
-
-TrainStep::Kept TrainStep::kept(const Slot& slot) const {
-  std::vector<int64_t> shape;
-  for (int i = 0; i < slot.shape.rank(); ++i) shape.push_back(slot.shape[i]);
-  std::byte* const memory = host(slot.bucket).data<std::byte>() + slot.offset;
-  return {slot.role, slot.dtype, std::move(shape), {memory, slot.bytes()}};
-}
-
-std::vector<TrainStep::State> TrainStep::states() const {
-  to_host({&master_, &grads_});
-  for (const Tensor& kept : kept_) to_host({&kept});
-  std::vector<State> result;
-  for (size_t i = 0; i < trained_.size(); ++i) {
-    const nn::Parameter& p = *trained_[i];
-    const int64_t columns = p.shape.numel() / p.shape[0];
-    int64_t at = offsets_[i];
-    for (size_t part = 0; part < p.parts.size(); ++part) {
-      const auto& [name, rows] = p.parts[part];
-      std::vector<int64_t> shape{rows};
-      if (p.shape.rank() == 2) shape.push_back(columns);
-      State state{&p,
-                  name,
-                  adapter_ ? adapter_->copies(name) : std::vector<std::string>(),
-                  shape,
-                  host(master_).data<float>() + at,
-                  host(grads_).data<float>() + at,
-                  rows * columns,
-                  {}};
-      for (const Slot& slot : weights_[i].slots[part]) state.kept.push_back(kept(slot));
-      result.push_back(std::move(state));
-      at += rows * columns;
-    }
-  }
-  return result;
-}
 
 std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {
   std::unordered_map<std::string, double> seconds;

@@ -3,10 +3,13 @@
 // applies them, an evaluation forms losses alone. Everything is traced and laid out before any memory exists;
 // TrainStep::bytes() is then the exact peak, and a step allocates nothing.
 //
+// With a distributed optimizer this rank updates its share of the bucket (optimizer/share.h): it keeps
+// moments and, where products are in bf16, master weights of that alone. Gradients and the products' weights
+// are whole.
+//
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
 // products or packed in fewer bits, without gradients or moments.
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,6 +46,8 @@ struct StepOptions {
   std::optional<op::Packing> frozen;
   std::shared_ptr<const io::WeightSet> base;  // null: nothing is known of it yet
   uint64_t seed = 1234;                       // of dropout
+  int rank = 0, ranks = 1;                    // of those that share each global batch
+  bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
 };
 
 // What a plan needs, before anything is allocated.
@@ -50,12 +55,6 @@ struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
   size_t frozen = 0;  // weights that are not trained
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
-};
-
-// The GPUs of all ranks, and what throws where one of them has ended.
-struct GpuRanks {
-  cuda::RankGpus* gpus;
-  std::function<void()> check_others;
 };
 
 class TrainStep {
@@ -69,7 +68,8 @@ class TrainStep {
   // Takes the memory. Throws Error{kResource} when there is none.
   void allocate(Allocator& allocator);
 
-  // After allocate(): what is trained from nothing (seeded); the model's weights from files.
+  // After allocate(): what is trained from nothing (seeded); the model's weights from files. Where the
+  // optimizer is distributed take_share() comes after.
   void initialise(uint64_t seed);
   void load(const io::WeightSet& weights);
 
@@ -87,7 +87,7 @@ class TrainStep {
   // first_sample: of the run, for dropout. ranks: of a step's last micro-batch, the GPUs of ranks over which
   // the gradients are added up as soon as they are ready.
   Sums micro_batch(int64_t num_seqs, bool first, int64_t micro_batches, int64_t first_sample = 0,
-                   double batch_tokens = 0, const GpuRanks* ranks = nullptr);
+                   double batch_tokens = 0, cuda::RankGpus* ranks = nullptr);
   Sums evaluate(int64_t num_seqs);
 
   // Adds up what every rank has accumulated, in the host's memory.
@@ -98,8 +98,18 @@ class TrainStep {
   float gradient_norm();
   void update(const op::StepScalars& step);
 
-  double parameters_norm() const;  // of what is trained
-  double zero_gradients() const;   // how many gradients are 0
+  // Whether this rank updates a share, and whether it has the master weights of that alone.
+  bool shares() const { return options_.distributed_optimizer && options_.ranks > 1; }
+  bool shares_weights() const { return shares() && working_.defined(); }
+  // After an update of shares: the products' weights as all ranks have made them, through the hosts' memory
+  // or from GPU to GPU.
+  void gather_weights(comm::ProcessGroup& group);
+  void gather_weights(cuda::RankGpus& ranks);
+
+  double parameters_norm() const;        // of what is trained, which is whole here
+  double add_squares(double sum) const;  // goes on with a sum of the squares of weights: those of this share
+  double working_norm() const;           // of the products' weights
+  double zero_gradients() const;         // how many gradients are 0
   int64_t trained_parameters() const;
 
   model::Decoder& decoder() { return *decoder_; }
@@ -114,21 +124,29 @@ class TrainStep {
     DType dtype;
     std::vector<int64_t> shape;
     std::span<std::byte> bytes;
+    std::vector<Range> of_rank = {};  // which bytes of the whole each rank has; empty: this one all
   };
-  // Memory of what is trained: of a parameter, or of one of its parts, by Hugging Face name; on a GPU copies
-  // of it as it is now, which the next call of states() overwrites.
+  // Memory of what is trained: of a parameter, or of one of its parts, by Hugging Face name, or what of it is
+  // this rank's share; on a GPU copies of it as it is now, which the next call overwrites.
   struct State {
     const nn::Parameter* parameter;
     std::string name;
     std::vector<std::string> copies;  // further names of the same numbers in files
-    std::vector<int64_t> shape;
-    float *weight, *grad;  // fp32
+    std::vector<int64_t> shape;       // of the whole
+    float *weight, *grad;             // fp32
     int64_t size;
     std::vector<Kept> kept;
+    std::vector<Range> of_rank = {};  // which bytes of the weight each rank has; empty: all have all
   };
   std::vector<State> states() const;
-  // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies.
+  // The same to load into: weights whole, and where there are shares nothing of what the optimizer keeps.
+  std::vector<State> loading() const;
+  // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies. Where
+  // there are shares, after what is kept did.
   void weights_changed();
+  // After what loading() names was filled, on each rank alike: takes this rank's share of it. Before the
+  // first micro-batch.
+  void take_share();
 
   // Seconds an op's launches took in a micro-batch and an update.
   std::unordered_map<std::string, double> profile(int64_t num_seqs);
@@ -148,11 +166,19 @@ class TrainStep {
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   void find_ready();
   void load_frozen(const io::WeightSet& weights);
-  void run_with(const GpuRanks& ranks);
+  void run_with(cuda::RankGpus& ranks);
   Sums sums(const Tensor& loss, double tokens);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
-  Kept kept(const Slot& slot) const;
+  Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
+  State whole_state(size_t parameter, size_t part, Range elements) const;
+  template <class Body>
+  void for_parts(Body body) const;
   Tensor piece(const Tensor& bucket, size_t index, const Shape& shape) const;
+  // Elements of the buckets, of one of them or of what is this rank's of one.
+  Tensor stretch(const Tensor& bucket, Range elements) const;
+  Range own() const { return shares_[static_cast<size_t>(shares() ? options_.rank : 0)]; }
+  const Tensor& loaded_into() const { return shares_weights() ? grads_ : master_; }
+  void cast_to_working(const Tensor& weights);
 
   StepOptions options_;
   Team team_;
@@ -167,6 +193,7 @@ class TrainStep {
 
   std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
+  std::vector<Range> shares_;  // of each rank in the buckets; one where none share
   // Gradients up to `end` are ready after so many launches of a micro-batch.
   struct Ready {
     size_t launches;

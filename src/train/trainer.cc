@@ -36,7 +36,7 @@ bool meets(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first
 
 }  // namespace
 
-StepOptions step_options(const TrainOptions& o) {
+StepOptions step_options(const TrainOptions& o, int rank, int ranks) {
   StepOptions s;
   s.compute = o.compute;
   s.micro_batch_size = o.micro_batch_size;
@@ -53,6 +53,8 @@ StepOptions step_options(const TrainOptions& o) {
   if (o.lora) s.frozen = o.frozen;
   if (o.lora && !o.init_from.empty()) s.base = io::open_weights(o.init_from);
   s.seed = static_cast<uint64_t>(o.seed);
+  s.rank = rank, s.ranks = ranks;
+  s.distributed_optimizer = o.distributed_optimizer;
   return s;
 }
 
@@ -65,6 +67,7 @@ struct Trainer::Run {
   data::DatasetSplits data;
   std::string order;  // of the samples, as checkpoints tell it
   Progression at;
+  std::unique_ptr<io::AsideFile> aside;  // what of a save other ranks have sent; outlives the writer
   std::unique_ptr<io::CheckpointWriter> writer;
   bool tokenizer_kept = false;  // beside its checkpoints, with the first
   std::unique_ptr<TrainingEvents> events;
@@ -85,7 +88,7 @@ struct Trainer::Run {
     options.events.ranks = ranks.size();
     iterations = total_iterations(options);
     find_base();
-    const StepOptions wanted = step_options(options);
+    const StepOptions wanted = step_options(options, ranks.rank(), ranks.size());
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
@@ -119,8 +122,9 @@ struct Trainer::Run {
     if (options.device == DeviceKind::kCuda) ranks.join_gpus();
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
-    if (ranks.first()) start_weights();
-    ranks.take_from_first(at, *step);
+    std::unique_ptr<io::Checkpoint> checkpoint;
+    if (ranks.first()) checkpoint = start_weights();
+    ranks.take_from_first(at, *step, checkpoint.get());
   }
 
   bool saves() const { return !options.save.empty(); }
@@ -145,12 +149,13 @@ struct Trainer::Run {
          "pretrained_checkpoint to a Hugging Face folder, a GGUF file or a checkpoint, or give it as MODEL");
   }
 
-  void start_weights() {
+  // Returns the checkpoint that they come from, if they do.
+  std::unique_ptr<io::Checkpoint> start_weights() {
     if (!options.load.empty() && io::is_checkpoint(options.load)) {
-      const io::Checkpoint checkpoint(options.load);
-      at = restore(checkpoint, options, *step, order);
-      info("loaded {} (iteration {})", checkpoint.folder(), at.iteration);
-      return;
+      auto checkpoint = std::make_unique<io::Checkpoint>(options.load);
+      at = restore(*checkpoint, options, *step, order);
+      info("loaded {} (iteration {})", checkpoint->folder(), at.iteration);
+      return checkpoint;
     }
     const bool own_folder = options.load.empty() || options.load == options.save;
     if (!own_folder && options.finetune)
@@ -182,6 +187,7 @@ struct Trainer::Run {
       step->initialise(static_cast<uint64_t>(options.seed));
     else
       step->load(*io::open_weights(options.init_from));
+    return nullptr;
   }
 
   // What of the next global batch is learnt, where the loss is divided by it.
@@ -233,7 +239,7 @@ struct Trainer::Run {
 
   // What Megatron reports of an iteration: of a spike nothing, of another one that it skips the loss alone.
   struct Outcome {
-    std::optional<double> loss, norm, zeros;
+    std::optional<double> loss, norm, zeros, params_norm;
   };
 
   // The update, unless it must not be.
@@ -253,12 +259,14 @@ struct Trainer::Run {
       if (saved_iteration == at.iteration) beat(Phase::kSave, at.iteration);
       writer->wait();
     }
+    aside.reset();
     step->update(scalars);
+    if (!scalars.skip) ranks.gather_weights(*step);
     if (scalars.skip) {
       ++at.skipped_iterations, ++interval_skipped;
       if (spike) return {};
       if (!std::isfinite(loss)) ++at.nan_iterations, ++interval_nan;
-      return {loss, {}, {}};
+      return {loss, {}, {}, {}};
     }
     ++at.updates;
     at.schedule_samples += samples;
@@ -267,7 +275,7 @@ struct Trainer::Run {
     interval_router.balance += router.balance, interval_router.z += router.z;
     ++interval_losses;
     result.lm_loss = loss;
-    Outcome outcome{loss, static_cast<double>(norm), {}};
+    Outcome outcome{loss, static_cast<double>(norm), {}, {}};
     if (options.log_num_zeros_in_grad) outcome.zeros = step->zero_gradients();
     return outcome;
   }
@@ -284,13 +292,18 @@ struct Trainer::Run {
     r.num_zeros = outcome.zeros;
     if (options.balance_loss > 0) r.load_balancing_loss = router.balance;
     if (options.z_loss > 0) r.z_loss = router.z;
-    if (options.log_params_norm) r.params_norm = step->parameters_norm();
+    r.params_norm = outcome.params_norm;
     return r;
+  }
+
+  bool is_logged() const { return at.iteration % options.log_interval == 0; }
+  bool is_an_event() const {
+    return !options.tensorboard_dir.empty() && at.iteration % options.tensorboard_log_interval == 0;
   }
 
   // Of the iterations since the last line; the norms are this one's.
   void log(int64_t batch, const Outcome& outcome) {
-    if (at.iteration % options.log_interval != 0) return;
+    if (!is_logged()) return;
     StepReport r = report(batch, outcome);
     r.lm_loss.reset();
     if (interval_losses > 0) r.lm_loss = interval_loss / static_cast<double>(interval_losses);
@@ -314,7 +327,7 @@ struct Trainer::Run {
 
   // Of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
   void write_events(int64_t batch, const Outcome& outcome) const {
-    if (events && at.iteration % options.tensorboard_log_interval == 0) events->step(report(batch, outcome));
+    if (events && is_an_event()) events->step(report(batch, outcome));
   }
 
   // For whoever started this process. Seconds: of this iteration alone, without evaluation and saves.
@@ -392,13 +405,15 @@ struct Trainer::Run {
   void save() {
     if (!saves()) return;
     ranks.agree_on("their weights, which should be the same",
-                   [this] { return fmt::format("the norm {}", step->parameters_norm()); });
+                   [this] { return fmt::format("the norm {}", step->working_norm()); });
     saved_iteration = at.iteration;
-    if (!writer) return;
     beat(Phase::kSave, at.iteration);
     const auto start = Clock::now();
+    if (writer) writer->wait();  // for what it has put aside
+    auto slices = ranks.gather_snapshot(*step, !options.no_save_optim, options.save, aside);
+    if (!writer) return;
     if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
-    writer->start(training_state(options, *step, at, order), snapshot(*step, !options.no_save_optim));
+    writer->start(training_state(options, *step, at, order), std::move(slices));
     if (!options.async_save) writer->wait();
     interval_start += Clock::now() - start;
   }
@@ -432,9 +447,11 @@ struct Trainer::Run {
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
     const float norm = step->gradient_norm();
-    const Outcome outcome = apply(loss, norm, batch);
+    Outcome outcome = apply(loss, norm, batch);
     at.consumed_samples += batch;
     at.iteration = next;
+    if (options.log_params_norm && (is_logged() || is_an_event()))
+      outcome.params_norm = ranks.parameters_norm(*step);
     ++interval_iterations;
     write_events(batch, outcome);
     log(batch, outcome);

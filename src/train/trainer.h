@@ -23,7 +23,7 @@ struct TrainResult {
 };
 
 // How a step is planned for these options.
-StepOptions step_options(const TrainOptions& options);
+StepOptions step_options(const TrainOptions& options, int rank = 0, int ranks = 1);
 
 class Trainer {
  public:

@@ -53,18 +53,24 @@ TEST_F(Ranks, TrainAsOne) {
   EXPECT_EQ(rank_1.err, "");
 }
 
-// On two by NCCL while gradients are formed, in several pieces; on one that both share in main memory.
+#define FLAGSCALE_NEED_TWO_GPUS()                      \
+  if (!cuda::built() || cuda::found().gpus.size() < 2) \
+  GTEST_SKIP() << "not run: this machine has no two GPUs, or this program no kernels for them"
+
+// On two by NCCL while gradients are formed, in several pieces; on one that both share in main memory; with
+// and without shares of the optimizer.
 TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
-  if (!cuda::built() || cuda::found().gpus.size() < 2)
-    GTEST_SKIP() << "not run: this machine has no two GPUs, or this program no kernels for them";
+  FLAGSCALE_NEED_TWO_GPUS();
   for (const char* bf16 : {"false", "true"}) {
     SCOPED_TRACE(bf16);
-    const auto train = [&](const std::string& name, const Words& environment) {
+    const auto train = [&](const std::string& name, const Words& environment, bool shares = false) {
       Words command = words(name + bf16, 5, "cuda");
       for (const char* more : {"train.model.num_layers=8", "train.model.hidden_size=512",
                                "train.model.ffn_hidden_size=1408", "train.model.global_batch_size=8"})
         command.push_back(more);
       command.push_back(std::string("++train.system.precision.bf16=") + bf16);
+      command.push_back(std::string("++train.system.use_distributed_optimizer=") +
+                        (shares ? "true" : "false"));
       const auto children = start(command, 2, environment);
       const Result rank_1 = children[1]->wait(), rank_0 = children[0]->wait();
       EXPECT_EQ(rank_0.code, 0) << rank_0.err;
@@ -78,7 +84,33 @@ TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
     const std::string shard = std::string(bf16) + "/checkpoints/iter_0000005/rank_00000_00000.safetensors";
     EXPECT_FALSE(contents("apart" + shard).empty());
     EXPECT_EQ(contents("apart" + shard), contents("shared" + shard));
+    const Result apart_in_shares = train("apart in shares", {}, true);
+    EXPECT_EQ(apart_in_shares.err.find("in main memory"), std::string::npos) << apart_in_shares.err;
+    EXPECT_EQ(losses(apart_in_shares.out), losses(apart.out));
+    EXPECT_EQ(contents("apart in shares" + shard), contents("apart" + shard));
+    train("shared in shares", {"CUDA_VISIBLE_DEVICES=0"}, true);
+    EXPECT_EQ(contents("shared in shares" + shard), contents("apart" + shard));
   }
+}
+
+// Whether they are being joined, add for the first time or are far on.
+TEST_F(Ranks, OnTwoGpusTheDeathOfOneEndsTheOther) {
+  FLAGSCALE_NEED_TWO_GPUS();
+  for (const char* shares : {"false", "true"})
+    for (const int ms : {0, 100, 200, 400, 800, 1600, 3000}) {
+      SCOPED_TRACE(ms);
+      const std::string folder = std::string("gone ") + shares + std::to_string(ms);
+      Words command = words(folder, 1000000, "cuda");
+      command.push_back(std::string("++train.system.use_distributed_optimizer=") + shares);
+      const auto children = start(command);
+      while (children[0]->running() && !fs::exists(folder_ / folder))
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+      children[1]->signal(SIGKILL);
+      const Result rank_0 = children[0]->wait();
+      EXPECT_EQ(rank_0.code, 1);
+      EXPECT_NE(rank_0.err.find("rank 1"), std::string::npos) << rank_0.err;
+    }
 }
 
 TEST_F(Ranks, TheDeathOfOneEndsTheOtherByName) {
@@ -106,30 +138,36 @@ TEST_F(Ranks, CtrlCAtOneSavesAndStopsBoth) {
   must({"checkpoint", "verify", "stop/checkpoints"});
 }
 
-// As `flagscale run` starts them; killed, all start again from the last checkpoint, with the same bits.
+// As `flagscale run` starts them; killed, all start again from the last checkpoint, with the same bits. With
+// shares of the optimizer too.
 TEST_F(Ranks, AreStartedAndRestartedByTheProgramItself) {
-  const auto launched = [](const std::string& name) {
+  const auto launched = [](const std::string& name, const std::string& shares) {
     Words command = words(name, 40);
     for (const char* more : {"++experiment.runner.nproc_per_node=2", "++experiment.runner.max_restarts=3",
                              "++train.system.checkpoint.save_interval=5"})
       command.push_back(more);
+    command.push_back("++train.system.use_distributed_optimizer=" + shares);
     return command;
   };
   const std::string shard = "/checkpoints/iter_0000040/rank_00000_00000.safetensors";
-  must(launched("whole"));
-  Child child(program(launched("killed")), {.folder = folder_});
-  const fs::path pid = folder_ / "killed/logs/pids/host_1_localhost.pid";
-  while (child.running() && !fs::exists(folder_ / "killed/checkpoints/iter_0000005"))
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  const int rank_1 = std::atoi(contents(pid).c_str());
-  ASSERT_GT(rank_1, 1);
-  kill(rank_1, SIGKILL);
-  const Result result = child.wait();
-  ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_NE(result.err.find("rank 1 on localhost"), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 3 restarts)"), std::string::npos)
-      << result.err;
-  EXPECT_EQ(contents("killed" + shard), contents("whole" + shard));
+  must(launched("whole", "false"));
+  for (const char* shares : {"false", "true"}) {
+    SCOPED_TRACE(shares);
+    const std::string killed = std::string("killed_") + shares;
+    Child child(program(launched(killed, shares)), {.folder = folder_});
+    const fs::path pid = folder_ / killed / "logs/pids/host_1_localhost.pid";
+    while (child.running() && !fs::exists(folder_ / killed / "checkpoints/iter_0000005"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const int rank_1 = std::atoi(contents(pid).c_str());
+    ASSERT_GT(rank_1, 1);
+    kill(rank_1, SIGKILL);
+    const Result result = child.wait();
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.err.find("rank 1 on localhost"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 3 restarts)"), std::string::npos)
+        << result.err;
+    EXPECT_EQ(contents(killed + shard), contents("whole" + shard));
+  }
 }
 
 // A rank that is stopped in the middle of a step: reported, and with --on-hang restart ended and started

@@ -3,6 +3,10 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <climits>
+#include <exception>
+#include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "base/library_function.h"
@@ -12,20 +16,35 @@ namespace flagscale::cuda {
 
 namespace {
 
-using NcclStatus = int;           // ncclResult_t
-constexpr int kNcclFloat = 7;     // ncclFloat32
-constexpr int kNcclSum = 0;       // ncclSum
-constexpr unsigned kAlone = 1;    // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
-constexpr unsigned kUntimed = 2;  // CU_EVENT_DISABLE_TIMING
+using NcclStatus = int;              // ncclResult_t
+constexpr NcclStatus kUnderWay = 7;  // ncclInProgress
+constexpr int kNcclByte = 1;         // ncclUint8
+constexpr int kNcclFloat = 7;        // ncclFloat32
+constexpr int kNcclSum = 0;          // ncclSum
+constexpr unsigned kAlone = 1;       // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
+constexpr unsigned kUntimed = 2;     // CU_EVENT_DISABLE_TIMING
 constexpr std::chrono::milliseconds kLook{100};
+
+// ncclConfig_t as of 2.14, which later ones read. Not to block: a rank that has ended would never be noticed.
+struct NcclConfig {
+  size_t size = sizeof(NcclConfig);
+  unsigned magic = 0xcafebeef, version = 21400;
+  int blocks = 0;
+  int unused = INT_MIN;  // NCCL_CONFIG_UNDEF_INT
+};
 
 struct Nccl {
   const char* (*words)(NcclStatus);
   NcclStatus (*make_id)(NcclId*);
-  NcclStatus (*join)(NcclGroup**, int size, NcclId, int rank);
+  NcclStatus (*join)(NcclGroup**, int size, NcclId, int rank, NcclConfig*);
+  NcclStatus (*begin_together)();
+  NcclStatus (*end_together)();
+  NcclStatus (*spread)(const void* from, void* to, size_t count, int type, int root, NcclGroup*,
+                       StreamObject*);
   NcclStatus (*sum)(const void* from, void* to, size_t count, int type, int operation, NcclGroup*,
                     StreamObject*);
   NcclStatus (*trouble)(NcclGroup*, NcclStatus*);
+  NcclStatus (*finish)(NcclGroup*);
   NcclStatus (*leave)(NcclGroup*);
   NcclStatus (*abort)(NcclGroup*);
 };
@@ -41,8 +60,10 @@ const Nccl* open_nccl(std::string& reason) {
       return find_function(library, name, function);
     };
     const bool all = find("ncclGetErrorString", nccl.words) && find("ncclGetUniqueId", nccl.make_id) &&
-                     find("ncclCommInitRank", nccl.join) && find("ncclAllReduce", nccl.sum) &&
-                     find("ncclCommGetAsyncError", nccl.trouble) && find("ncclCommDestroy", nccl.leave) &&
+                     find("ncclCommInitRankConfig", nccl.join) && find("ncclAllReduce", nccl.sum) &&
+                     find("ncclGroupStart", nccl.begin_together) && find("ncclGroupEnd", nccl.end_together) &&
+                     find("ncclBroadcast", nccl.spread) && find("ncclCommGetAsyncError", nccl.trouble) &&
+                     find("ncclCommFinalize", nccl.finish) && find("ncclCommDestroy", nccl.leave) &&
                      find("ncclCommAbort", nccl.abort);
     return all ? "" : "NCCL (libnccl.so.2) is too old";
   }();
@@ -75,48 +96,97 @@ NcclId make_nccl_id() {
   return id;
 }
 
-RankGpus::RankGpus(const NcclId& id, int rank, int size) {
+RankGpus::RankGpus(const NcclId& id, int rank, int size, std::function<void()> check_others)
+    : check_others_(std::move(check_others)) {
   enter_here();
   int least = 0, greatest = 0;
   check(driver().priorities(&least, &greatest), "ask for priorities");
-  check_nccl(nccl().join(&group_, size, id, rank), "join the ranks' GPUs");
+  NcclConfig config;
+  settle(nccl().join(&group_, size, id, rank, &config), "join the ranks' GPUs");
   check(driver().make_stream(&stream_, kAlone, greatest), "make a stream");
   check(driver().make_event(&event_, kUntimed), "make an event");
 }
 
 RankGpus::~RankGpus() {
-  if (group_) nccl().leave(group_);
+  if (std::uncaught_exceptions() > 0)
+    give_up();  // the others wait for what does not come, and are not told yet
+  try {
+    if (group_) settle(nccl().finish(group_), "leave the ranks' GPUs");
+    if (group_) nccl().leave(group_);
+  } catch (const std::exception&) {  // another rank has ended; what runs was given up
+  }
   if (event_) driver().free_event(event_);
   if (stream_) driver().free_stream(stream_);
 }
 
-void RankGpus::sum(float* data, size_t count) {
-  if (!group_) fail(ErrorKind::kResource, "[nccl] the ranks' GPUs are not joined any more");
-  check(driver().record_event(event_, thread_stream()), "record an event");
-  check(driver().wait_in_stream(stream_, event_, 0), "wait for an event");
-  check_nccl(nccl().sum(data, data, count, kNcclFloat, kNcclSum, group_, stream_), "sum over the ranks");
-}
-
-void RankGpus::wait(const std::function<void()>& check_others) {
-  check(driver().record_event(event_, stream_), "record an event");
-  check(driver().wait_in_stream(thread_stream(), event_, 0), "wait for an event");
+// Until `done` or an error, which ends what the ranks do together.
+template <class Done>
+void RankGpus::wait_until(Done done, const char* what) {
   auto looked = std::chrono::steady_clock::now();
   try {
-    for (Status status = kNotReady; status == kNotReady;) {
-      status = driver().ask_stream(thread_stream());
-      if (status != kNotReady) check(status, "a kernel failed");
+    while (!done()) {
       const auto now = std::chrono::steady_clock::now();
       if (now - looked < kLook) continue;
       looked = now;
-      check_others();
+      check_others_();
       NcclStatus trouble = 0;
       check_nccl(nccl().trouble(group_, &trouble), "ask how it goes");
-      check_nccl(trouble, "sum over the ranks");
+      if (trouble != kUnderWay) check_nccl(trouble, what);
     }
   } catch (...) {
     give_up();
     throw;
   }
+}
+
+// What NCCL was told to do is under way on its stream, or done.
+void RankGpus::settle(NcclStatus status, const char* what) {
+  wait_until(
+      [&] {
+        if (status == kUnderWay) {
+          std::this_thread::yield();
+          check_nccl(nccl().trouble(group_, &status), "ask how it goes");
+        }
+        if (status != kUnderWay) check_nccl(status, what);
+        return status != kUnderWay;
+      },
+      what);
+}
+
+void RankGpus::begin() {
+  if (!group_) fail(ErrorKind::kResource, "[nccl] the ranks' GPUs are not joined any more");
+  check(driver().record_event(event_, thread_stream()), "record an event");
+  check(driver().wait_in_stream(stream_, event_, 0), "wait for an event");
+}
+
+void RankGpus::sum(float* data, size_t count) {
+  begin();
+  settle(nccl().sum(data, data, count, kNcclFloat, kNcclSum, group_, stream_), "sum over the ranks");
+}
+
+void RankGpus::share(std::span<const std::span<std::byte>> of_rank) {
+  begin();
+  check_nccl(nccl().begin_together(), "begin to share");
+  for (size_t r = 0; r < of_rank.size(); ++r) {
+    std::byte* const data = of_rank[r].data();
+    if (of_rank[r].empty()) continue;
+    const NcclStatus status =
+        nccl().spread(data, data, of_rank[r].size(), kNcclByte, static_cast<int>(r), group_, stream_);
+    if (status != kUnderWay) check_nccl(status, "share among the ranks");
+  }
+  settle(nccl().end_together(), "share among the ranks");
+}
+
+void RankGpus::wait() {
+  check(driver().record_event(event_, stream_), "record an event");
+  check(driver().wait_in_stream(thread_stream(), event_, 0), "wait for an event");
+  wait_until(
+      [] {
+        const Status status = driver().ask_stream(thread_stream());
+        if (status != kNotReady) check(status, "a kernel failed");
+        return status != kNotReady;
+      },
+      "the ranks' GPUs");
 }
 
 // Ends what runs: memory could not be freed under it.

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 
 namespace flagscale::cuda {
@@ -16,10 +17,12 @@ using NcclId = std::array<char, 128>;
 std::string nccl_missing();
 NcclId make_nccl_id();
 
+// `check_others`, called now and then while the others are waited for, throws where a rank has ended, whose
+// part would never come: then what runs is given up, and nothing can be done together any more.
 class RankGpus {
  public:
   // Returns once all ranks have called it. Throws Error{kResource} with NCCL's words.
-  RankGpus(const NcclId& id, int rank, int size);
+  RankGpus(const NcclId& id, int rank, int size, std::function<void()> check_others);
   ~RankGpus();
   RankGpus(const RankGpus&) = delete;
 
@@ -28,15 +31,21 @@ class RankGpus {
   // are those of a + b; of more, of an order that NCCL chooses.
   void sum(float* data, size_t count);
 
-  // Waits for the sums and for all that this thread has launched. `check_others`, called now and then, throws
-  // where a rank has ended, whose part would never come: then the sums are given up, and nothing can be
-  // summed any more.
-  void wait(const std::function<void()>& check_others);
+  // Every rank's bytes of its own, [rank], come to all the others, in the same way.
+  void share(std::span<const std::span<std::byte>> of_rank);
+
+  // Waits for these and for all that this thread has launched.
+  void wait();
 
  private:
+  void begin();
+  void settle(int status, const char* what);
+  template <class Done>
+  void wait_until(Done done, const char* what);
   void give_up();
 
-  struct StreamObject* stream_ = nullptr;  // of the sums
+  std::function<void()> check_others_;
+  struct StreamObject* stream_ = nullptr;  // of what the ranks do together
   struct EventObject* event_ = nullptr;
   struct NcclGroup* group_ = nullptr;
 };

@@ -37,10 +37,14 @@ void add_layouts(TrainSchema& keys) {
   for (const std::string& key : kSizes) keys.refused(key, "a model on several ranks", {"1"});
   for (const std::string& key : kStages) keys.refused(key, "layers on several ranks");
   for (const std::string& key : kChips) keys.refused(key, "training across unlike chips");
+  keys.acts(
+      "use_distributed_optimizer", FLAGSCALE_FIELD(optimizer, use_distributed_optimizer),
+      {.doc = "each of several ranks keeps moments, and with bf16 master weights, of its share alone; the "
+              "result is the same to the bit"});
   keys.ignored("sequence_parallel", "it concerns several tensor-parallel ranks, and memory only");
   for (const char* key :
-       {"use_distributed_optimizer", "overlap_grad_reduce", "overlap_param_gather", "tp_comm_overlap",
-        "distributed_backend", "distributed_timeout_minutes", "ddp_bucket_size", "align_grad_reduce"})
+       {"overlap_grad_reduce", "overlap_param_gather", "tp_comm_overlap", "distributed_backend",
+        "distributed_timeout_minutes", "ddp_bucket_size", "align_grad_reduce"})
     keys.ignored(key, "it concerns how ranks exchange data, not the result");
 }
 

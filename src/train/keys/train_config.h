@@ -63,6 +63,7 @@ struct MoeKeys {
 
 struct OptimizerKeys {
   OptimizerSpec spec;
+  bool use_distributed_optimizer = false;
   bool muon_no_split_qkv = false;
   double lr = 0;
   double clip_grad = 1.0;

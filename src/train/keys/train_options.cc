@@ -247,6 +247,7 @@ void set_schedule(const TrainConfig& c, TrainOptions& out) {
   out.optimizer = o.spec;
   out.optimizer.muon_split_qkv = !o.muon_no_split_qkv;
   out.clip_grad = o.clip_grad;
+  out.distributed_optimizer = o.use_distributed_optimizer;
 }
 
 void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOptions& out) {

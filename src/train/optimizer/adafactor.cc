@@ -15,8 +15,16 @@ class Adafactor final : public Optimizer {
     return {{"exp_avg_sq_row", DType::kF32, {part[0]}}, {"exp_avg_sq_col", DType::kF32, {part[1]}}};
   }
 
+  // Each is clipped by its own root mean square.
+  std::vector<Piece> pieces(const nn::Parameter& parameter) const override {
+    std::vector<Piece> pieces;
+    for (const nn::Part& part : parameter.parts) pieces.push_back({part_shape(parameter, part).numel(), 0});
+    return pieces;
+  }
+
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    w.for_parts([&](size_t i, int64_t row, int64_t rows) {
+    w.for_parts([&](size_t i, Range part) {
+      const int64_t row = part.begin / w.columns(), rows = part.size() / w.columns();
       op::AdafactorArgs args{w.rows(w.value, row, rows),
                              w.slots[i][0].tensor(),
                              {},

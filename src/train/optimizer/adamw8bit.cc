@@ -21,25 +21,30 @@ class AdamW8bit final : public Optimizer {
     const Shape blocks{op::state_blocks(part.numel())};
     return {{"exp_avg_8bit", DType::kU8, part},
             {"exp_avg_sq_8bit", DType::kU8, part},
-            {"exp_avg_scale", DType::kF32, blocks},
-            {"exp_avg_sq_scale", DType::kF32, blocks}};
+            {"exp_avg_scale", DType::kF32, blocks, op::kStateBlock},
+            {"exp_avg_sq_scale", DType::kF32, blocks, op::kStateBlock}};
+  }
+
+  std::vector<Piece> pieces(const nn::Parameter& parameter) const override {
+    std::vector<Piece> pieces;
+    for (const nn::Part& part : parameter.parts) {
+      const Shape shape = part_shape(parameter, part);
+      pieces.push_back(
+          {shape.numel(), slots(parameter, shape).size() == 2 ? kLineElements : op::kStateBlock});
+    }
+    return pieces;
   }
 
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    w.for_parts([&](size_t part, int64_t row, int64_t rows) { update_part(context, w, part, row, rows); });
+    w.for_parts([&](size_t part, Range some) { update_part(context, w, part, some); });
   }
 
  private:
-  void update_part(const UpdateContext& context, const TrainedWeight& w, size_t part, int64_t row,
-                   int64_t rows) const {
-    const auto flat = [&](const Tensor& of) {
-      const Tensor some = w.rows(of, row, rows);
-      return some.reshape({some.shape().numel()});
-    };
+  void update_part(const UpdateContext& context, const TrainedWeight& w, size_t part, Range some) const {
     const std::vector<Slot>& kept = w.slots[part];
-    const Tensor value = flat(w.value), gradient = flat(w.gradient),
-                 copy = w.copy.defined() ? flat(w.copy) : Tensor();
-    const auto vector = [](const Slot& slot) { return slot.tensor().reshape({slot.shape.numel()}); };
+    const Tensor value = w.elements(w.value, some), gradient = w.elements(w.gradient, some),
+                 copy = w.copy.defined() ? w.elements(w.copy, some) : Tensor();
+    const auto vector = [](const Slot& slot) { return slot.tensor().reshape({slot.held.size()}); };
     if (kept.size() == 2) {
       fp32_.launch(context, value, vector(kept[0]), vector(kept[1]), gradient, copy, w.parameter->decay);
       return;

@@ -39,12 +39,19 @@ class Muon final : public Optimizer {
     return {{"momentum_buffer", DType::kF32, part}};
   }
 
+  std::vector<Piece> pieces(const nn::Parameter& parameter) const override {
+    if (!is_matrix(parameter)) return others_.pieces(parameter);
+    std::vector<Piece> pieces;
+    for (const int64_t rows : matrices(parameter)) pieces.push_back({rows * parameter.shape[1], 0});
+    return pieces;
+  }
+
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
     if (!is_matrix(*w.parameter)) return others_.update(context, w);
-    int64_t row = 0;
+    Range matrix;
     for (const int64_t rows : matrices(*w.parameter)) {
-      update_matrix(context, w, row, rows);
-      row += rows;
+      matrix = {matrix.end, matrix.end + rows * w.columns()};
+      if (common(matrix, w.held).size() > 0) update_matrix(context, w, matrix.begin / w.columns(), rows);
     }
   }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/error.h"
@@ -9,15 +10,29 @@
 
 namespace flagscale::train {
 
+Range Slot::numbers_of(Range some, Range part) const {
+  if (some.size() == 0) return {};
+  if (some == part) return {0, shape.numel()};
+  return {(some.begin - part.begin) / each, (some.end - part.begin + each - 1) / each};
+}
+
 Tensor TrainedWeight::rows(const Tensor& of, int64_t first, int64_t count) const {
-  const int64_t columns = parameter->shape.numel() / parameter->shape[0];
-  const size_t offset = of.offset() + static_cast<size_t>(first * columns) * size_of(of.dtype());
-  return {of.storage(), offset, of.dtype(), {count, columns}};
+  return elements(of, {first * columns(), (first + count) * columns()}).reshape({count, columns()});
+}
+
+Tensor TrainedWeight::elements(const Tensor& of, Range some) const {
+  const size_t offset = of.offset() + static_cast<size_t>(some.begin - held.begin) * size_of(of.dtype());
+  return {of.storage(), offset, of.dtype(), {some.size()}};
 }
 
 Tensor TrainedWeight::whole(size_t slot) const {
-  const Slot& first = slots[0][slot];
-  return {first.bucket.storage(), first.offset, first.dtype, {parameter->shape.numel()}};
+  const auto first = std::find_if(slots.begin(), slots.end(), [](const auto& part) { return !part.empty(); });
+  const Slot& begin = (*first)[slot];
+  return {begin.bucket.storage(), begin.offset, begin.dtype, {held.size()}};
+}
+
+std::vector<Piece> Optimizer::pieces(const nn::Parameter& parameter) const {
+  return {{parameter.shape.numel(), kLineElements}};
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec) {
@@ -57,6 +72,13 @@ Shape part_shape(const nn::Parameter& parameter, const nn::Part& part) {
   Shape shape = parameter.shape;
   shape[0] = part.rows;
   return shape;
+}
+
+Range part_range(const nn::Parameter& parameter, size_t part) {
+  const int64_t columns = parameter.shape.numel() / parameter.shape[0];
+  int64_t row = 0;
+  for (size_t i = 0; i < part; ++i) row += parameter.parts[i].rows;
+  return {row * columns, (row + parameter.parts[part].rows) * columns};
 }
 
 }  // namespace flagscale::train

@@ -10,6 +10,7 @@
 #include "nn/parameter.h"
 #include "op/adamw/adamw.h"
 #include "plan/program.h"
+#include "train/optimizer/share.h"
 
 namespace flagscale::train {
 
@@ -33,29 +34,43 @@ struct Slot {
   std::string role;
   DType dtype = DType::kF32;
   Shape shape;
+  int64_t each = 1;    // elements of the weight that a number of it stands for, where the weight may be cut
+  Range held = {};     // what of its numbers is here
   Tensor bucket = {};  // once placed: what it lies in, and how many bytes from its start
   size_t offset = 0;
 
-  size_t bytes() const { return static_cast<size_t>(shape.numel()) * size_of(dtype); }
-  Tensor tensor() const { return {bucket.storage(), offset, dtype, shape}; }
+  // Which of its numbers stand for some elements of the parameter's part.
+  Range numbers_of(Range some, Range part) const;
+  size_t bytes() const { return static_cast<size_t>(held.size()) * size_of(dtype); }
+  Tensor tensor() const {
+    return {bucket.storage(), offset, dtype, held.size() == shape.numel() ? shape : Shape{held.size()}};
+  }
 };
 
-// A parameter that is trained. Slots lie part after part without gaps: those of one role are one tensor too.
+// The shape of a part of a parameter, and which of the parameter's elements it is.
+Shape part_shape(const nn::Parameter& parameter, const nn::Part& part);
+Range part_range(const nn::Parameter& parameter, size_t part);
+
+// A parameter that is trained, or what of it is this rank's share. Slots lie part after part without gaps:
+// those of one role are one tensor too.
 struct TrainedWeight {
   const nn::Parameter* parameter;
-  Tensor value, gradient, copy;          // [elements]: fp32, fp32, bf16 or undefined
-  std::vector<std::vector<Slot>> slots;  // of each part, in the order of Optimizer::slots()
+  Range held;                            // of its elements
+  Tensor value, gradient, copy;          // [held]: fp32, fp32, bf16 or undefined
+  std::vector<std::vector<Slot>> slots;  // of each part, in the order of Optimizer::slots(); none: not held
 
-  // Rows [first, first + count) of a tensor of the parameter's elements.
+  int64_t columns() const { return parameter->shape.numel() / parameter->shape[0]; }
+  // Rows [first, first + count) of a tensor of what is held.
   Tensor rows(const Tensor& of, int64_t first, int64_t count) const;
-  // Calls body(part, its first row, its rows) for each part.
+  // Some of the parameter's elements, flat, of a tensor of what is held.
+  Tensor elements(const Tensor& of, Range some) const;
+  // Calls body(part, what of the parameter's elements is held of it) for each part that is held.
   template <class Body>
   void for_parts(Body body) const {
-    int64_t row = 0;
-    for (size_t i = 0; i < slots.size(); row += parameter->parts[i++].rows)
-      body(i, row, parameter->parts[i].rows);
+    for (size_t i = 0; i < slots.size(); ++i)
+      if (const Range here = common(part_range(*parameter, i), held); here.size() > 0) body(i, here);
   }
-  // A role's fp32 tensors of all parts as one [elements].
+  // A role's fp32 tensors of all parts as one [held].
   Tensor whole(size_t slot) const;
 };
 
@@ -70,6 +85,9 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // Whether it has kernels there.
   virtual bool runs_on(DeviceKind device) const { return device == DeviceKind::kCpu; }
+  // Where shares of a parameter may end: from its first element to its last. By default every element goes
+  // its own way.
+  virtual std::vector<Piece> pieces(const nn::Parameter& parameter) const;
   // Of one part: [rows, columns], or a vector's [rows].
   virtual std::vector<Slot> slots(const nn::Parameter& parameter, const Shape& part) const = 0;
   virtual void update(const UpdateContext& context, const TrainedWeight& weight) const = 0;
@@ -87,8 +105,5 @@ std::vector<std::string> optimizer_names();
 // Places the slots of all weights: a bucket a role, named "optimizer ROLE", in the order of the weights' own
 // buckets; each parameter begins at a whole cache line. Returns the buckets.
 std::vector<Tensor> place_slots(std::vector<TrainedWeight>& weights, Arena& arena);
-
-// The shape of a part of a parameter.
-Shape part_shape(const nn::Parameter& parameter, const nn::Part& part);
 
 }  // namespace flagscale::train

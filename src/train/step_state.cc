@@ -1,0 +1,181 @@
+// What a TrainStep holds, to and from outside: files and other ranks.
+#include <cmath>
+#include <cstring>
+
+#include "device/cuda/cuda.h"
+#include "op/elementwise/elementwise.h"
+#include "train/step.h"
+
+namespace flagscale::train {
+
+namespace {
+
+// In the bytes of each rank.
+std::vector<Range> times(std::vector<Range> ranges, DType dtype) {
+  const auto size = static_cast<int64_t>(size_of(dtype));
+  for (Range& range : ranges) range = {range.begin * size, range.end * size};
+  return ranges;
+}
+
+}  // namespace
+
+// Calls body(parameter, part, which elements of the buckets it is).
+template <class Body>
+void TrainStep::for_parts(Body body) const {
+  for (size_t i = 0; i < trained_.size(); ++i)
+    for (size_t part = 0; part < trained_[i]->parts.size(); ++part) {
+      const Range elements = part_range(*trained_[i], part);
+      body(i, part, Range{offsets_[i] + elements.begin, offsets_[i] + elements.end});
+    }
+}
+
+// But for where its numbers are.
+TrainStep::State TrainStep::whole_state(size_t i, size_t part, Range elements) const {
+  const nn::Parameter& p = *trained_[i];
+  const auto& [name, rows] = p.parts[part];
+  std::vector<int64_t> shape{rows};
+  if (p.shape.rank() == 2) shape.push_back(p.shape.numel() / p.shape[0]);
+  return {&p,
+          name,
+          adapter_ ? adapter_->copies(name) : std::vector<std::string>(),
+          std::move(shape),
+          nullptr,
+          nullptr,
+          elements.size(),
+          {}};
+}
+
+// Of a part whose elements of the buckets are these. `whole`: what the optimizer keeps of all of it.
+TrainStep::Kept TrainStep::kept(size_t parameter, size_t part, Range elements, size_t slot,
+                                const Slot& whole) const {
+  Kept kept{whole.role, whole.dtype, {}, {}};
+  for (int i = 0; i < whole.shape.rank(); ++i) kept.shape.push_back(whole.shape[i]);
+  if (const auto& own = weights_[parameter].slots[part]; !own.empty())
+    kept.bytes = {host(own[slot].bucket).data<std::byte>() + own[slot].offset, own[slot].bytes()};
+  if (!shares()) return kept;
+  for (const Range& share : shares_)
+    kept.of_rank.push_back(whole.numbers_of(common(elements, share), elements));
+  kept.of_rank = times(std::move(kept.of_rank), whole.dtype);
+  return kept;
+}
+
+std::vector<TrainStep::State> TrainStep::states() const {
+  to_host({&master_, &grads_});
+  for (const Tensor& kept : kept_) to_host({&kept});
+  std::vector<State> result;
+  for_parts([&](size_t i, size_t part, Range elements) {
+    State state = whole_state(i, part, elements);
+    const Range here = common(elements, own());
+    state.size = here.size();
+    if (here.size() > 0) {
+      state.weight = stretch(host(master_), here).data<float>();
+      state.grad = stretch(host(grads_), here).data<float>();
+    }
+    if (shares_weights()) {
+      for (const Range& share : shares_) {
+        const Range some = common(elements, share);
+        state.of_rank.push_back(
+            some.size() == 0 ? Range{} : Range{some.begin - elements.begin, some.end - elements.begin});
+      }
+      state.of_rank = times(std::move(state.of_rank), DType::kF32);
+    }
+    const auto slots = optimizer_->slots(*trained_[i], part_shape(*trained_[i], trained_[i]->parts[part]));
+    for (size_t slot = 0; slot < slots.size(); ++slot)
+      state.kept.push_back(kept(i, part, elements, slot, slots[slot]));
+    result.push_back(std::move(state));
+  });
+  return result;
+}
+
+std::vector<TrainStep::State> TrainStep::loading() const {
+  if (!shares()) return states();
+  std::vector<State> result;
+  for_parts([&](size_t i, size_t part, Range elements) {
+    result.push_back(whole_state(i, part, elements));
+    result.back().weight = host(loaded_into()).data<float>() + elements.begin;
+  });
+  return result;
+}
+
+void TrainStep::cast_to_working(const Tensor& weights) {
+  const Isa isa = isa_of(options_.device);
+  KernelContext context{{options_.device, 0}, isa, team_, {}};
+  const op::CastArgs args{weights.reshape({bucket_size_ / 16, 16}),
+                          working_.reshape({bucket_size_ / 16, 16})};
+  op::kCast.kernel(options_.device, isa)(context, args);
+  if (!on_host()) cuda::synchronize();
+}
+
+void TrainStep::weights_changed() {
+  to_device({&master_});
+  for (const Tensor& kept : kept_) to_device({&kept});
+  if (working_.defined() && !shares_weights()) cast_to_working(master_);
+}
+
+// Master weights were loaded into the gradients, which hold nothing yet: no rank has more memory than that.
+void TrainStep::take_share() {
+  if (shares_weights()) {
+    const Tensor share = stretch(host(grads_), own());
+    if (share.bytes() > 0) std::memcpy(host(master_).raw(), share.raw(), share.bytes());
+    to_device({&grads_});
+    cast_to_working(grads_);
+  }
+  weights_changed();
+}
+
+void TrainStep::gather_weights(comm::ProcessGroup& group) {
+  const Tensor& weights = shares_weights() ? working_ : master_;
+  const Tensor all = host(weights);
+  const auto of = [&](const Tensor& tensor, const Range& share) { return stretch(tensor, share); };
+  const auto bytes = [](const Tensor& tensor) {
+    return std::span(static_cast<std::byte*>(tensor.raw()), tensor.bytes());
+  };
+  if (!on_host() && own().size() > 0) copy_to_host(of(weights, own()), of(all, own()).raw());
+  std::vector<std::span<const std::byte>> send(shares_.size());
+  std::vector<std::span<std::byte>> receive(shares_.size());
+  for (size_t r = 0; r < shares_.size(); ++r) {
+    if (static_cast<int>(r) == options_.rank) continue;
+    send[r] = bytes(of(all, own()));
+    receive[r] = bytes(of(all, shares_[r]));
+  }
+  group.exchange(send, receive);
+  if (on_host()) return;
+  for (size_t r = 0; r < shares_.size(); ++r)
+    if (static_cast<int>(r) != options_.rank && shares_[r].size() > 0)
+      copy_from_host(of(all, shares_[r]).raw(), of(weights, shares_[r]));
+}
+
+void TrainStep::gather_weights(cuda::RankGpus& ranks) {
+  const Tensor& weights = shares_weights() ? working_ : master_;
+  std::vector<std::span<std::byte>> of_rank;
+  for (const Range& share : shares_) {
+    const Tensor part = stretch(weights, share);
+    of_rank.emplace_back(part.view().ptr<std::byte>(), part.bytes());
+  }
+  ranks.share(of_rank);
+  ranks.wait();
+}
+
+double TrainStep::add_squares(double sum) const {
+  to_host({&master_});
+  const Tensor weights = host(master_);
+  const float* w = weights.data<float>();
+  for (int64_t i = 0; i < weights.dim(0); ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
+  return sum;
+}
+
+double TrainStep::parameters_norm() const { return std::sqrt(add_squares(0)); }
+
+double TrainStep::working_norm() const {
+  if (!shares_weights()) return parameters_norm();
+  to_host({&working_});
+  const BF16* w = host(working_).data<BF16>();
+  double sum = 0;
+  for (int64_t i = 0; i < bucket_size_; ++i) {
+    const auto value = static_cast<double>(to_float(w[i]));
+    sum += value * value;
+  }
+  return std::sqrt(sum);
+}
+
+}  // namespace flagscale::train
