@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "launch/adapter.h"
 #include "launch/job_files.h"
-#include "launch/record/run_status.h"
+#include "launch/run/dry_run.h"
 
 namespace flagscale {
 namespace {
@@ -42,10 +42,9 @@ void run_foreign(const launch::Experiment& experiment, const std::string& engine
          "--json prints a foreign engine's commands: it goes with action=dryrun");
   const launch::Job job = launch::make_job(experiment, engine);
   print_plan(job, json);
-  if (const auto run = launch::last_run(job.experiment); run && !is_over(run->state))
+  if (const auto state = write_dry_run(job))
     return warn("{} is {}: its scripts and resolved configuration stay as they are", job.name,
-                launch::name(run->state));
-  write_job_files(job);
+                launch::name(*state));
   info("written: {}", (job.log / "scripts").string());
 }
 

@@ -55,6 +55,7 @@ struct Job {
   int max_restarts = 0;
   bool mends_itself = false;  // its commands start ranks that fail again, up to max_restarts: what they end
                               // with is final, what becomes of them is not
+  bool scripts = false;       // its hosts' parts are written down too, to be read and run by hand
   int port = 0;               // where a service answers; 0: it is none, or does not say
   int meeting_port = 0;       // where its ranks meet on the first host, if the configuration says so
   std::vector<std::filesystem::path> folders;  // made on every host before its command starts

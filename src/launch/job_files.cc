@@ -2,12 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "base/whole_file.h"
 #include "launch/shell_quote.h"
 
 namespace flagscale::launch {
@@ -33,22 +30,6 @@ nlohmann::ordered_json json_of(const Job& job, const NodeTask& task) {
   for (const Command& command : task.prepare) node["prepare"].push_back(command.argv);
   if (!job.container.empty()) node["container"] = job.container;
   return node;
-}
-
-void write_file(const fs::path& path, const std::string& text) {
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (error)
-    fail(ErrorKind::kResource, "cannot make the folder {}: {}", path.parent_path().string(), error.message());
-  errno = 0;
-  fs::path partial = path;
-  partial += ".partial";  // whoever reads the last one has it whole
-  std::ofstream out(partial, std::ios::binary);
-  out << text << std::flush;
-  if (!out) fail(ErrorKind::kResource, "cannot write {}: {}", partial.string(), std::strerror(errno));
-  out.close();
-  fs::rename(partial, path, error);
-  if (error) fail(ErrorKind::kResource, "cannot write {}: {}", path.string(), error.message());
 }
 
 }  // namespace
@@ -78,10 +59,10 @@ std::string to_json(const Job& job) {
 }
 
 void write_job_files(const Job& job) {
-  for (const JobFile& file : job.files) write_file(file.path, file.text);
+  for (const JobFile& file : job.files) write_whole_file(file.path, file.text);
   for (const NodeTask& task : job.nodes) {
     const fs::path script = job.log / "scripts" / fmt::format("host_{}_{}_run.sh", task.rank, task.host.name);
-    write_file(script, run_script(job, task));
+    write_whole_file(script, run_script(job, task));
     std::error_code ignored;
     fs::permissions(script, fs::perms::owner_exec, fs::perm_options::add, ignored);
   }

@@ -11,7 +11,6 @@ namespace flagscale::launch {
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_word(char c) { return (c >= 'a' && c <= 'z') || is_digit(c) || c == '_'; }
 
 bool word_starts(std::string_view line, size_t at) { return at == 0 || !is_word(line[at - 1]); }

@@ -8,6 +8,8 @@
 
 namespace flagscale::launch {
 
+inline bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 struct Span {
   size_t begin = 0, end = 0;
 };

@@ -4,14 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "base/error.h"
+#include "base/whole_file.h"
 #include "launch/diagnosis/log_file.h"
 
 namespace flagscale::launch {
@@ -166,18 +163,7 @@ std::filesystem::path write_diagnostic_file(const std::filesystem::path& folder,
                                             const std::string& host, const std::string& log,
                                             const LogScan& scan) {
   const std::filesystem::path file = folder / fmt::format("host_{}_{}_diagnostic.txt", rank, host);
-  const std::filesystem::path partial = file.string() + ".partial";
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) fail(ErrorKind::kResource, "{}: cannot be made: {}", folder.string(), error.message());
-  {
-    std::ofstream out(partial, std::ios::binary);
-    out << diagnostic_text(rank, host, log, scan);
-    if (!out.flush())
-      fail(ErrorKind::kResource, "{}: cannot be written: {}", partial.string(), std::strerror(errno));
-  }
-  std::filesystem::rename(partial, file, error);
-  if (error) fail(ErrorKind::kResource, "{}: cannot be written: {}", file.string(), error.message());
+  write_whole_file(file, diagnostic_text(rank, host, log, scan));
   return file;
 }
 

@@ -4,13 +4,13 @@
 #include <array>
 #include <chrono>
 
+#include "launch/diagnosis/line_match.h"
+
 namespace flagscale::launch {
 
 namespace {
 
 constexpr size_t kLookedThrough = 100;
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 // Reads what stands before a time of day, and after it, from fixed places.
 class Reader {

@@ -44,10 +44,6 @@ constexpr const char* kTables[] = {
       run INTEGER REFERENCES runs, rank INTEGER, time REAL, iteration INTEGER, name TEXT, value REAL,
       PRIMARY KEY (run, rank, iteration, name)) WITHOUT ROWID)"};
 
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 std::string utc_now() {
   const auto now = std::chrono::system_clock::now();
   const auto ms =
@@ -167,12 +163,12 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
   files_ = open_files(folder);
   Database& db = files_->database;
   db.run("UPDATE runs SET state = 'failed', culprit = 'its launcher was killed' WHERE ended IS NULL");
-  db.run("UPDATE runs SET ended = ? WHERE ended IS NULL", {unix_time()});
+  db.run("UPDATE runs SET ended = ? WHERE ended IS NULL", {unix_now()});
   const ProcessId launcher = process_id(getpid());
   db.run(
       "INSERT INTO runs (name, task, engine, state, started, max_restarts, log, host, boot, launcher_pid, "
       "launcher_start, command_line, config, provenance, environment) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-      {job.name, job.task, job.engine, name(RunState::kStarting), unix_time(), int64_t{job.max_restarts},
+      {job.name, job.task, job.engine, name(RunState::kStarting), unix_now(), int64_t{job.max_restarts},
        job.log.string(), machine_name(), boot_id(), int64_t{launcher.pid},
        static_cast<int64_t>(launcher.start), dumped(origin.command_line), origin.config, origin.provenance,
        dumped(shown_environment(inherited()))});
@@ -232,7 +228,7 @@ void RunRecord::progress(int rank, const std::string& phase, int64_t iteration) 
 
 void RunRecord::metrics(int rank, int64_t iteration, const std::map<std::string, double>& values) {
   files_->keeping([&] {
-    const double time = unix_time();
+    const double time = unix_now();
     Json line{{"iteration", iteration}};
     for (const auto& [name, value] : values) {
       files_->database.run("INSERT OR REPLACE INTO metrics VALUES (?,?,?,?,?,?)",
@@ -263,7 +259,7 @@ void RunRecord::finish(RunState state, int exit_code) {
   files_->keeping([&] {
     files_->database.run("PRAGMA synchronous = FULL");
     files_->database.run("UPDATE runs SET state = ?, exit_code = ?, ended = ? WHERE id = ?",
-                         {name(state), int64_t{exit_code}, unix_time(), id()});
+                         {name(state), int64_t{exit_code}, unix_now(), id()});
     files_->line(name(state), -1, {{"exit_code", exit_code}});
   });
 }

@@ -1,6 +1,7 @@
 #include "launch/record/run_state.h"
 
 #include <array>
+#include <chrono>
 
 #include "base/error.h"
 
@@ -12,6 +13,10 @@ constexpr std::array kRunStates{"starting",  "running", "hung",   "restarting",
 }
 
 const char* name(RunState state) { return kRunStates.at(static_cast<size_t>(state)); }
+
+double unix_now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 RunState run_state(std::string_view name) {
   for (size_t i = 0; i < kRunStates.size(); ++i)

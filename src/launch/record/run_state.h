@@ -17,6 +17,7 @@ enum class RunState {
 };
 const char* name(RunState state);           // "starting", …
 RunState run_state(std::string_view name);  // Throws Error{kCorrupt}
+double unix_now();                          // as records have it: seconds since 1970
 inline bool is_over(RunState state) { return state >= RunState::kCompleted; }
 
 }  // namespace flagscale::launch

@@ -18,10 +18,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-double unix_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 bool anything_runs(const RunStatus& run) {
   if (run.launcher_runs) return true;
   for (const RankStatus& rank : run.ranks)

@@ -3,15 +3,9 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
+#include "launch/record/run_state.h"
+
 namespace flagscale::launch {
-
-namespace {
-
-double unix_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 std::string Rank::place() const { return fmt::format("rank {} on {}", task->rank, task->host.name); }
 

@@ -78,7 +78,7 @@ int run_to_the_end(const Job& job, RunOptions options, bool shown, std::function
     warn("{} processes of the last run of {} were still there: ended", ended, job.experiment.string());
   const StopSignals signals;
   throw_if_interrupted();  // until here a signal was the whole program's
-  if (job.engine != "native") write_job_files(job);
+  if (job.scripts) write_job_files(job);
   RunRecord record(job, options.origin);
   remember_experiment(job.experiment);
   OpenLink open_link = options.open_link;

@@ -132,7 +132,7 @@ TEST_F(RunJob, WhatALauncherOfItsOwnGaveUpIsNotTriedAgainButItsDeathIs) {
 
 TEST_F(RunJob, ARefusedStartLeavesTheFilesOfTheOneThatRuns) {
   Job first = job({"echo up > up; sleep 1000"});
-  first.files = {{path("resolved.yaml"), "first"}};
+  first.scripts = true, first.files = {{path("resolved.yaml"), "first"}};
   launch(first);
   ASSERT_TRUE(appears("up"));
   Job second = first;
