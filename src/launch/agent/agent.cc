@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,13 +14,14 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/whole_file.h"
 #include "launch/agent/frames.h"
 #include "launch/agent/heartbeats.h"
+#include "launch/agent/keepers.h"
 #include "launch/agent/messages.h"
 #include "launch/agent/spawn.h"
 #include "launch/agent/stacks.h"
@@ -48,9 +47,6 @@ int signals_as_file() {
   std::signal(SIGPIPE, SIG_IGN);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
-
-// What the control groups of this agent's trees are called: `own` is no other agent's, now or earlier.
-std::string group_names(const ProcessId& own) { return fmt::format("flagscale-{}-{}-", own.pid, own.start); }
 
 class Agent {
  public:
@@ -117,7 +113,7 @@ class Agent {
     try {
       open_files();
       make_job_files();
-      cgroup_ = Cgroup::make(group_names(own_) + std::to_string(++starts_));
+      cgroup_ = Cgroup::make(group_names(process_id(keeper_)) + std::to_string(++starts_));
       start_next();
     } catch (const Error& error) {
       cgroup_.remove();
@@ -152,15 +148,7 @@ class Agent {
       fs::create_directories(folder, failed);
       if (failed) fail(ErrorKind::kResource, "cannot make {}: {}", folder.string(), failed.message());
     }
-    for (const JobFile& file : order_.files) {  // other hosts may write the same one at the same time
-      fs::create_directories(file.path.parent_path(), failed);
-      const fs::path aside = file.path.string() + fmt::format(".{}.tmp", order_.task.rank);
-      std::ofstream out(aside, std::ios::binary);
-      out << file.text;
-      out.close();
-      if (out) fs::rename(aside, file.path, failed);
-      if (!out || failed) fail(ErrorKind::kResource, "cannot write {}", file.path.string());
-    }
+    for (const JobFile& file : order_.files) write_whole_file(file.path, file.text);
   }
 
   void open_files() {
@@ -365,44 +353,13 @@ class Agent {
   Clock::time_point heard_ = Clock::now(), looked_ = heard_, ticked_ = heard_, beats_read_ = heard_;
 };
 
-}  // namespace
-
-namespace {
-
-// Waits for the agent proper and then ends whatever it left: nothing, unless it was killed itself.
-int keep_watch(int agent) noexcept {
-  const ProcessId id = process_id(agent);  // our child, so it is there until it is waited for
-  int status = 0;
-  while (waitpid(agent, &status, 0) < 0 && errno == EINTR) continue;
-  for (auto left = descendants(getpid()); !left.empty(); left = descendants(getpid())) {
-    for (const ProcessId& process : left) send_signal(process, SIGKILL);
-    while (waitpid(-1, nullptr, WNOHANG) > 0) continue;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  Cgroup::remove_all(group_names(id));
-  return exit_status(status).code;
-}
-
-int serve_launcher(int in, int out) noexcept { return Agent(in, out).serve(); }
-
-}  // namespace
-
-int run_agent(int in, int out) {
-  setsid();
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
-  prctl(PR_SET_NAME, "flagscale-keeper");
-  const int keeper = getpid(), agent = fork();
-  if (agent < 0) fail(ErrorKind::kResource, "cannot start an agent: {}", std::strerror(errno));
-  if (agent > 0) {
-    close(in), close(out);
-    return keep_watch(agent);
-  }
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid() != keeper) _exit(1);
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
-  prctl(PR_SET_NAME, "flagscale-agent");
+int serve_launcher(int in, int out) noexcept {
   fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
-  _exit(serve_launcher(in, out));
+  return Agent(in, out).serve();
 }
+
+}  // namespace
+
+int run_agent(int in, int out) { return run_below_keepers(in, out, serve_launcher); }
 
 }  // namespace flagscale::launch

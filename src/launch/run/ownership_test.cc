@@ -42,6 +42,13 @@ class Ownership : public RunningJobTest {
         std::string::npos)
         << file("launcher");
   }
+  // What stands between a launcher and the head of a job of one rank.
+  enum Between : size_t { kWatch, kKeeper, kAgent };
+  // All at once: who is stopped does nothing about another's end.
+  static void kill_together(const std::vector<ProcessId>& processes) {
+    for (const ProcessId& process : processes) send_signal(process, SIGSTOP);
+    for (const ProcessId& process : processes) send_signal(process, SIGKILL);
+  }
   int agent_of(const std::string& experiment) {
     soon([&] { return query_job(experiment).ranks.at(0).agent.pid != 0; });
     return query_job(experiment).ranks.at(0).agent.pid;
@@ -50,37 +57,35 @@ class Ownership : public RunningJobTest {
 
 // Control groups that stay behind are nobody's: they are gone after whatever could have left one.
 TEST_F(Ownership, NoControlGroupIsLeft) {
-  const auto killed =
-      [&](std::initializer_list<size_t> those) {  // below the launcher: 0 the keeper, 1 the agent
-        std::filesystem::remove(path("head"));
-        const pid_t launcher = launch(job({kFamily}));
-        family();
-        soon([&] { return query_job(path("exp")).ranks.at(0).process.pid != 0; });
-        const std::filesystem::path group = query_job(path("exp")).ranks.at(0).cgroup;
-        const auto below = descendants(launcher);
-        if (those.size() == 0) kill(launcher, SIGKILL);
-        for (const size_t i : those) send_signal(below.at(i), SIGSTOP);
-        for (const size_t i : those) send_signal(below.at(i), SIGKILL);
-        wait_for(launcher);
-        return group;
-      };
+  const auto killed = [&](std::initializer_list<Between> those) {
+    std::filesystem::remove(path("head"));
+    const pid_t launcher = launch(job({kFamily}));
+    family();
+    soon([&] { return query_job(path("exp")).ranks.at(0).process.pid != 0; });
+    const std::filesystem::path group = query_job(path("exp")).ranks.at(0).cgroup;
+    const auto below = descendants(launcher);
+    if (those.size() == 0) kill(launcher, SIGKILL);
+    std::vector<ProcessId> together;
+    for (const Between i : those) together.push_back(below.at(i));
+    kill_together(together);
+    wait_for(launcher);
+    return group;
+  };
   const auto gone = [](const std::filesystem::path& group) {
     return soon([&] { return !std::filesystem::exists(group); });
   };
-  const std::filesystem::path group = killed({1});
+  const std::filesystem::path group = killed({kAgent});
   if (group.empty()) GTEST_SKIP() << "no control groups may be made here";
   EXPECT_TRUE(gone(group)) << "the keeper removes it";
   EXPECT_TRUE(gone(killed({}))) << "the agent does";
-  EXPECT_TRUE(gone(killed({0, 1}))) << "the launcher does";
+  EXPECT_TRUE(gone(killed({kWatch, kKeeper, kAgent}))) << "the launcher does";
 
   const pid_t launcher = launch(job({kFamily}));
   agent_of(path("exp"));
   soon([&] { return query_job(path("exp")).state == RunState::kRunning; });
   const std::filesystem::path left = query_job(path("exp")).ranks.at(0).cgroup;
   const auto below = descendants(launcher);
-  kill(launcher, SIGSTOP);
-  for (const size_t i : {0u, 1u}) send_signal(below.at(i), SIGKILL);
-  kill(launcher, SIGKILL);
+  kill_together({process_id(launcher), below.at(kWatch), below.at(kKeeper), below.at(kAgent)});
   wait_for(launcher);
   EXPECT_TRUE(std::filesystem::exists(left)) << "nobody was there to do it";
   EXPECT_EQ(stop_job(path("exp")).state, RunState::kFailed);
@@ -125,22 +130,65 @@ TEST_F(Ownership, AKilledAgentLeavesNothing) {
 TEST_F(Ownership, AKilledKeeperLeavesNothing) {
   const pid_t launcher = launch(job({kFamily}));
   const auto members = family();
-  const auto below = descendants(launcher);
-  ASSERT_FALSE(below.empty());
-  EXPECT_TRUE(send_signal(below[0], SIGKILL));  // the agent's parent
+  EXPECT_TRUE(send_signal(descendants(launcher).at(kKeeper), SIGKILL));
   EXPECT_EQ(wait_for(launcher), 1);
   EXPECT_TRUE(gone(members, 1));
   expect_cut_off();
 }
 
-TEST_F(Ownership, LauncherAndAgentsKilledTogetherAreTidiedUpByTheNextRun) {
+TEST_F(Ownership, AKilledWatchLeavesNothing) {
+  const pid_t launcher = launch(job({kFamily}));
+  const auto members = family();
+  EXPECT_TRUE(send_signal(descendants(launcher).at(kWatch), SIGKILL));
+  EXPECT_EQ(wait_for(launcher), 1);
+  EXPECT_TRUE(gone(members, 1));
+  expect_cut_off();
+}
+
+// Of the launcher and the three below it any three, at once, with grandchildren in sessions of their own.
+TEST_F(Ownership, AnyThreeKilledTogetherLeaveNothing) {
+  const pid_t bystander = decoy("python");
+  for (const int survivor : {-1, int{kWatch}, int{kKeeper}, int{kAgent}}) {  // -1: the launcher
+    SCOPED_TRACE(survivor);
+    for (const char* name : kMembers) std::filesystem::remove(path(name));
+    const pid_t launcher = launch(job({kFamily}));
+    const auto members = family();
+    agent_of(path("exp"));
+    const auto below = descendants(launcher);
+    std::vector<ProcessId> killed;
+    if (survivor >= 0) killed.push_back(process_id(launcher));
+    for (const int i : {int{kWatch}, int{kKeeper}, int{kAgent}})
+      if (i != survivor) killed.push_back(below.at(static_cast<size_t>(i)));
+    kill_together(killed);
+    if (survivor >= 0) wait_for(launcher);
+    EXPECT_TRUE(gone(survivor >= 0 ? members : std::vector<int>{members[0]}, 10));
+    if (survivor < 0) {
+      EXPECT_EQ(wait_for(launcher), 1);
+    }
+    EXPECT_TRUE(soon([&] { return !runs(below[kWatch]) && !runs(below[kKeeper]) && !runs(below[kAgent]); }));
+    EXPECT_EQ(query_job(path("exp")).state, RunState::kFailed);
+    EXPECT_TRUE(is_there(bystander));
+  }
+}
+
+// Who kills a launcher by its name, or its command line, does not kill who tidies up.
+TEST_F(Ownership, TheWatchIsNotCalledAsTheLauncherIs) {
+  const pid_t launcher = launch(job({"echo $$ > head; exec sleep 1000"}));
+  process_in("head");
+  const int watch = descendants(launcher).at(kWatch).pid;
+  ASSERT_TRUE(soon([&] { return command_line(watch) == "job-watch"; })) << command_line(watch);
+  std::ifstream name("/proc/" + std::to_string(watch) + "/comm");
+  std::string comm;
+  std::getline(name, comm);
+  EXPECT_EQ(comm, "job-watch");
+}
+
+TEST_F(Ownership, AllFourKilledTogetherAreTidiedUpByTheNextRun) {
   const pid_t launcher = launch(job({kFamily}));
   const auto members = family();
   agent_of(path("exp"));
-  auto below = descendants(launcher);
-  kill(launcher, SIGSTOP);
-  for (const size_t i : {0u, 1u}) send_signal(below.at(i), SIGKILL);  // keeper and agent
-  kill(launcher, SIGKILL);
+  const auto below = descendants(launcher);
+  kill_together({process_id(launcher), below.at(kWatch), below.at(kKeeper), below.at(kAgent)});
   wait_for(launcher);
   EXPECT_EQ(run(job({"true"})).code, 0);
   EXPECT_FALSE(is_there(members[0]));

@@ -89,8 +89,8 @@ void RankGroup::on_exit(size_t i, const Report& report) {
   if (report.status.code != 0) fail(i, rank.what, kPeersGrace, rank.code, false);
 }
 
-// The connection is closed: for an agent on this machine its keeper has ended, or is ending, all that ran.
-// Where the keeper was killed as well its control group is left.
+// The connection is closed: for an agent on this machine those above it have ended, or are ending, all that
+// ran. Where they were killed as well its control group is left.
 void RankGroup::on_link_lost(size_t i, const std::string& what) {
   Rank& rank = ranks_[i];
   const auto heard = rank.link->heard();
