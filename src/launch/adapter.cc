@@ -99,7 +99,9 @@ Job job_of(const Experiment& e, const std::string& engine) {
 Job make_job(const Experiment& e, const std::string& engine) {
   Job job = job_of(e, adapter_name(e, engine));
   job.scripts = true;
-  Registry<Adapter>::instance().find(job.engine)->fill(e, placement_of(e, devices_here()), job);
+  Registry<Adapter>::instance()
+      .find(job.engine)
+      ->fill(e, placement_of(e, devices_here().value_or(DevicesHere{})), job);
   if (!job.mends_itself) check_runner_keys(*e.map("experiment.runner"));
   return job;
 }

@@ -107,6 +107,22 @@ TEST_F(Hostfile, AByteOrderMarkIsPassedOver) {
   EXPECT_EQ(read("\xef\xbb\xbflocalhost slots=1\n")[0].name, "localhost");
 }
 
+TEST_F(Hostfile, AnotherEncodingIsNamedWithTheWayOutOfIt) {
+  const auto wide = [](const std::string& mark, size_t zeros_before, size_t zeros_behind) {
+    std::string text = mark;
+    for (const char c : std::string("a slots=1\n"))
+      text += std::string(zeros_before, '\0') + c + std::string(zeros_behind, '\0');
+    return text;
+  };
+  for (const auto& [text, name, iconv] : {std::tuple{wide("\xff\xfe", 0, 1), "UTF-16LE", "UTF-16"},
+                                          {wide("\xfe\xff", 1, 0), "UTF-16BE", "UTF-16"},
+                                          {wide(std::string("\xff\xfe\0\0", 4), 0, 3), "UTF-32LE", "UTF-32"},
+                                          {wide(std::string("\0\0\xfe\xff", 4), 3, 0), "UTF-32BE", "UTF-32"}})
+    EXPECT_EQ(refusal(text), std::string("hosts is ") + name + ": save it as UTF-8 (`iconv -f " + iconv +
+                                 " -t UTF-8 " + folder_.path +
+                                 "/hosts > NEW`, or the editor's choice of encoding)");
+}
+
 TEST_F(Hostfile, RefusesWhatIsNoNameOfAHost) {
   for (const char* name : {"../../x", "a;b", "-oProxyCommand=x", "a/b", "$(x)", ".."})
     EXPECT_EQ(refusal(std::string(name) + " slots=1\n"),

@@ -85,8 +85,22 @@ std::optional<int> visible_devices(const Node& layer) {
 
 using DevicesIfAny = std::optional<DevicesHere>;
 
+// A machine without any, where processes have no device of their own: one, unless they are meant for
+// processors, or a cloud's platform has counted what no profile may know.
+int64_t one_without_devices(const Experiment& e, int64_t count) {
+  if (count <= 1 || is_cloud(e) || e.text("train.system.distributed_backend") == "gloo") return count;
+  warn(
+      "{}: {} processes are asked for, but this machine has no device of a vendor in devices/*.yaml: 1 {}. "
+      "Of "
+      "another vendor's devices one more file there tells (devices/NAME.yaml); processes without devices "
+      "talk by train.system.distributed_backend=gloo, and then all start",
+      e.place(kRunner + "nproc_per_node"), count, e.planning() ? "would run here" : "runs");
+  return e.planning() ? count : 1;
+}
+
 // One process a device: more would share them.
 int64_t no_more_than(const DevicesIfAny& devices, const Experiment& e, int64_t count) {
+  if (devices && devices->count == 0) return one_without_devices(e, count);
   if (!devices || count <= devices->count) return count;
   const std::string& tool = devices->profile.tool;
   warn("{} is {}, but this machine has {} {} devices{}: {} {}", e.place(kRunner + "nproc_per_node"), count,

@@ -52,7 +52,8 @@ std::optional<ElasticHosts> elastic_hosts(const Experiment& experiment);
 // Those hosts with what each has. With runner.type=cloud this machine alone, as cloud_node.h finds it.
 // Processes are the least of slots, nproc_per_node and the devices that the environment shows, and 1 when
 // none of them is known; on this machine no more than `devices`, those of a foreign engine's vendor that it
-// has, where that is given: a plan, which may be for another machine, only warns. Precedence in the
+// has (0: none of any vendor, then one process), where that is given: a plan, which may be for another
+// machine, only warns. Precedence in the
 // environment: node over device type over what is for all. Throws Error as read_hostfile() does, and
 // Error{kConfig}.
 Placement placement_of(const Experiment& experiment, const std::optional<DevicesHere>& devices = {});

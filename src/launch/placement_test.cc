@@ -72,6 +72,30 @@ TEST_F(PlacementTest, DevicesOfThisMachineAreTheMost) {
   EXPECT_EQ(on(false, {"+" + hostfile("elsewhere slots=8\n")}), 8);
 }
 
+TEST_F(PlacementTest, WithoutDevicesOneProcessUnlessTheyAreForProcessors) {
+  configure("experiment: {runner: {nproc_per_node: 8}}\ntrain: {system: {distributed_backend: nccl}}");
+  const auto on = [&](bool planning, const std::vector<std::string>& more = {}) {
+    const Experiment experiment(config::compose({folder_.path + "/conf", "config", more}), {}, planning);
+    testing::internal::CaptureStderr();
+    const int processes = placement_of(experiment, DevicesHere{}).places.at(0).processes;
+    said_ = testing::internal::GetCapturedStderr();
+    return processes;
+  };
+  EXPECT_EQ(on(false), 1);
+  EXPECT_NE(
+      said_.find("nproc_per_node: 8 processes are asked for, but this machine has no device of a vendor "
+                 "in devices/*.yaml: 1 runs. "),
+      std::string::npos)
+      << said_;
+  EXPECT_EQ(on(true), 8);
+  EXPECT_NE(said_.find("1 would run here. "), std::string::npos) << said_;
+  EXPECT_EQ(on(false, {"train.system.distributed_backend=gloo"}), 8);
+  EXPECT_EQ(on(false, {"experiment.runner.nproc_per_node=1"}), 1);
+  EXPECT_EQ(on(false, {"experiment.runner.nproc_per_node=null"}), 1);
+  EXPECT_EQ(on(false, {"+" + hostfile("elsewhere slots=8\n")}), 8);
+  EXPECT_EQ(said_, "");
+}
+
 // The least of what is known.
 TEST_F(PlacementTest, ProcessesAreTheLeastOfSlotsWantedAndVisible) {
   EXPECT_EQ(processes("{runner: {nproc_per_node: 8}}"), (std::vector{8}));

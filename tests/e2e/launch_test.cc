@@ -171,7 +171,7 @@ TEST(Launch, APortThatIsTakenIsOneClearLine) {
                  port + "}}]\n");
   folder.put("conf/train.yaml", head +
                                     "{type: train, backend: megatron, entrypoint: script.py}\n  runner: "
-                                    "{nproc_per_node: 2, master_port: " +
+                                    "{nproc_per_node: 1, master_port: " +
                                     port + "}\ntrain: {system: {}, model: {num_layers: 2}, data: {}}\n");
   folder.put("conf/native.yaml",
              head + "{type: train, backend: native}\n  runner: {nproc_per_node: 2, master_port: " + port +

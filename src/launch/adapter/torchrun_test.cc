@@ -30,7 +30,7 @@ class Torchrun : public JobTest {
 };
 
 TEST_F(Torchrun, StartsTheEntrypointWithItsFlags) {
-  const Job made = job();
+  const Job made = job({"++train.system.distributed_backend=gloo"});  // whatever this machine has
   EXPECT_EQ(made.engine, "megatron");
   EXPECT_EQ(made.name, "test");
   EXPECT_EQ(made.task, "train");
@@ -71,6 +71,8 @@ TEST_F(Torchrun, StartsTheEntrypointWithItsFlags) {
                           out() + "/checkpoints",
                           "--load",
                           out() + "/checkpoints",
+                          "--distributed-backend",
+                          "gloo",
                           "--num-layers",
                           "2",
                           "--lr",
