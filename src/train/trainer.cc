@@ -14,10 +14,12 @@
 #include "base/progress.h"
 #include "io/tokenizer_files.h"
 #include "io/xxh64.h"
+#include "train/evaluation.h"
 #include "train/log_line.h"
 #include "train/memory.h"
 #include "train/ranks.h"
 #include "train/saving.h"
+#include "train/starting_weights.h"
 
 namespace flagscale::train {
 
@@ -87,7 +89,7 @@ struct Trainer::Run {
     validate(options, ranks.size());
     options.events.ranks = ranks.size();
     iterations = total_iterations(options);
-    find_base();
+    find_base(options);
     const StepOptions wanted = step_options(options, ranks.rank(), ranks.size());
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
@@ -123,7 +125,7 @@ struct Trainer::Run {
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     std::unique_ptr<io::Checkpoint> checkpoint;
-    if (ranks.first()) checkpoint = start_weights();
+    if (ranks.first()) checkpoint = start_weights(options, order, *step, at);
     ranks.take_from_first(at, *step, checkpoint.get());
   }
 
@@ -135,59 +137,6 @@ struct Trainer::Run {
     hash.update(std::as_bytes(std::span(options.config_text)));
     return fmt::format("configuration {:x}, {} samples, instruction set {}, {}", hash.digest(),
                        data[data::kTrain]->size(), name(isa_of(options.device)), name(options.compute));
-  }
-
-  // An adapter is added to weights, which are not in its own checkpoints.
-  void find_base() {
-    if (!options.lora) return;
-    const bool whole = options.finetune && !options.load.empty() && io::is_checkpoint(options.load) &&
-                       !model::holds_adapter(io::Checkpoint(options.load));
-    if (whole) options.init_from = std::exchange(options.load, {});
-    if (!options.init_from.empty()) return;
-    fail(ErrorKind::kConfig,
-         "peft_type: lora trains an adapter of a model's weights, and none are named: set "
-         "pretrained_checkpoint to a Hugging Face folder, a GGUF file or a checkpoint, or give it as MODEL");
-  }
-
-  // Returns the checkpoint that they come from, if they do.
-  std::unique_ptr<io::Checkpoint> start_weights() {
-    if (!options.load.empty() && io::is_checkpoint(options.load)) {
-      auto checkpoint = std::make_unique<io::Checkpoint>(options.load);
-      at = restore(*checkpoint, options, *step, order);
-      info("loaded {} (iteration {})", checkpoint->folder(), at.iteration);
-      return checkpoint;
-    }
-    const bool own_folder = options.load.empty() || options.load == options.save;
-    if (!own_folder && options.finetune)
-      fail(
-          ErrorKind::kNotFound,
-          "load: there is no checkpoint in {}, and finetune: true starts from one: set load to the folder of "
-          "one (a Hugging Face folder or a GGUF file: pretrained_checkpoint), or finetune: false to start "
-          "from "
-          "{}",
-          options.load, options.init_from.empty() ? "random weights" : options.init_from);
-    if (std::error_code none; !own_folder && std::filesystem::exists(options.load, none) &&
-                              !std::filesystem::is_empty(options.load, none))
-      fail(ErrorKind::kInvalidArgument,
-           "load: {} is no folder of checkpoints; to start from a Hugging Face folder or a GGUF file set "
-           "pretrained_checkpoint",
-           options.load);
-    const bool from_files = !options.init_from.empty();
-    // As Megatron: a first start and the ones after it have the same configuration.
-    if (!own_folder)
-      warn("load: there is no checkpoint in {}: starting from {}", options.load,
-           from_files ? options.init_from : "random weights");
-    if (own_folder && options.finetune && !from_files)
-      warn(
-          "finetune: true, and neither load nor pretrained_checkpoint has weights: starting from random "
-          "weights");
-    if (!options.adapter_from.empty())
-      load_adapter(model::open_peft(options.adapter_from), options.adapter_from, *step);
-    else if (options.lora || !from_files)
-      step->initialise(static_cast<uint64_t>(options.seed));
-    else
-      step->load(*io::open_weights(options.init_from));
-    return nullptr;
   }
 
   // What of the next global batch is learnt, where the loss is divided by it.
@@ -349,35 +298,9 @@ struct Trainer::Run {
     std::fflush(out);
   }
 
-  // Mean loss of eval_iters global batches of a split; none when interrupted.
-  // `before`: evaluations on the split that came before, whose samples are not taken again.
-  std::optional<double> evaluate(data::Split split, int64_t before) {
-    const data::SampleSource& source = *data[split];
-    const int64_t samples =
-        options.eval_iters * options.global_batch_size / options.micro_batch_size * options.micro_batch_size;
-    int64_t first = before * samples;
-    if (first + samples > source.size()) first = 0;
-    double loss = 0, tokens = 0;
-    int64_t turn = 0;
-    for (int64_t s = 0; s < samples && first + s + options.micro_batch_size <= source.size();
-         s += options.micro_batch_size) {
-      if (turn++ % ranks.size() != ranks.rank()) continue;
-      if (interrupted()) break;
-      beat(Phase::kEvaluation, at.iteration);
-      const int64_t entries = data::fill_micro_batch(source, first + s, options.mask, step->inputs());
-      const auto sums = step->evaluate(entries - 1);
-      loss += sums.loss, tokens += sums.tokens;
-    }
-    std::array values{loss, tokens, interrupted() ? 1.0 : 0.0};
-    ranks.sum(values);
-    if (values[2] != 0) result.interrupted = true;
-    if (values[1] == 0 || values[2] != 0) return {};
-    return values[0] / values[1];
-  }
-
   void evaluate_and_print(data::Split split, const std::string& prefix, int64_t before) {
     const auto start = Clock::now();
-    const auto loss = evaluate(split, before);
+    const auto loss = evaluate(options, *data[split], ranks, *step, at.iteration, before, result.interrupted);
     interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
     if (!loss) return;
     print(validation_line(prefix, *loss));
