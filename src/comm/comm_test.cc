@@ -93,6 +93,30 @@ TEST_P(BackEnds, SumInRankOrderToTheBit) {
     }
 }
 
+TEST_P(BackEnds, SumToEachWhatIsItsPart) {
+  for (const int ranks : {1, 2, 3, 5})
+    for (const size_t size : {size_t{0}, size_t{3}, size_t{1000}, size_t{700001}})
+      expect_no_error(errors_of(groups(ranks), [&](ProcessGroup& group) {
+        const std::vector<float> own = values_of(group.rank(), size);
+        std::vector<float> values = own, expected = own;
+        Reducer(group).sum(std::span(expected));
+        std::vector<std::span<float>> parts;
+        size_t begin = 0;
+        for (int r = 0; r < ranks; ++r) {  // unequal ones
+          const size_t end = r + 1 == ranks ? size : begin + (size - begin) / 3;
+          parts.push_back(std::span(values).subspan(begin, end - begin));
+          begin = end;
+        }
+        Reducer(group).sum_to_each(parts);
+        const std::span<float> mine = parts[static_cast<size_t>(group.rank())];
+        for (size_t i = 0; i < size; ++i) {
+          const float* const at = values.data() + i;
+          const bool is_mine = at >= mine.data() && at < mine.data() + mine.size();
+          if (values[i] != (is_mine ? expected : own)[i]) throw std::runtime_error("another sum");
+        }
+      }));
+}
+
 TEST_P(BackEnds, BroadcastAndGather) {
   expect_no_error(errors_of(groups(4), [](ProcessGroup& group) {
     std::vector<std::byte> bytes(1000003, static_cast<std::byte>(group.rank()));

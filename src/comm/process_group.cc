@@ -65,6 +65,31 @@ void Reducer::sum(std::span<double> values) {
     sum_piece(values.subspan(at, std::min(kAtATime, values.size() - at)));
 }
 
+void Reducer::sum_to_each(std::span<const std::span<float>> of_rank) {
+  const auto ranks = static_cast<size_t>(group_.size()), self = static_cast<size_t>(group_.rank());
+  const size_t at_a_time = kPiece / sizeof(float) / ranks;
+  size_t longest = 0;
+  for (const std::span<float> part : of_rank) longest = std::max(longest, part.size());
+  float* const from_all = reinterpret_cast<float*>(room_.data());
+  std::vector<std::span<const std::byte>> send(ranks);
+  std::vector<std::span<std::byte>> receive(ranks);
+  for (size_t at = 0; at < longest; at += at_a_time) {
+    const auto piece_of = [&](size_t r) {
+      const size_t first = std::min(at, of_rank[r].size());
+      return of_rank[r].subspan(first, std::min(at_a_time, of_rank[r].size() - first));
+    };
+    const std::span<float> own = piece_of(self);
+    for (size_t r = 0; r < ranks; ++r) {
+      send[r] = std::as_bytes(piece_of(r));
+      receive[r] = to_fill(from_all + r * own.size(), own.size());
+    }
+    group_.exchange(send, receive);
+    for (size_t i = 0; i < own.size(); ++i) own[i] = from_all[i];
+    for (size_t r = 1; r < ranks; ++r)
+      for (size_t i = 0; i < own.size(); ++i) own[i] += from_all[r * own.size() + i];
+  }
+}
+
 void broadcast(ProcessGroup& group, std::span<std::byte> bytes) {
   const auto ranks = static_cast<size_t>(group.size());
   std::vector<std::span<const std::byte>> send(ranks);

@@ -40,6 +40,9 @@ class Reducer {
   explicit Reducer(ProcessGroup& group);
   void sum(std::span<float> values);
   void sum(std::span<double> values);
+  // Every rank's part of the values, [rank], becomes the sum there, with the same bits; the others stay as
+  // they are. Half as much is moved.
+  void sum_to_each(std::span<const std::span<float>> of_rank);
 
   // Bytes of the room that reducing in a group of this size takes.
   static size_t room(int ranks);

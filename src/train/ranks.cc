@@ -69,11 +69,18 @@ void Ranks::agree_on(const char* what, const std::function<std::string()>& own) 
 }
 
 void Ranks::gather_weights(TrainStep& step) {
-  if (!step.shares()) return;
-  if (gpus_)
-    step.gather_weights(*gpus_);
-  else
-    step.gather_weights(*group_);
+  if (step.shares()) step.gather_weights({group_, gpus()});
+}
+
+float Ranks::gradient_norm(TrainStep& step) {
+  const RankLink link{group_, gpus()};
+  return step.gradient_norm(&link);
+}
+
+double Ranks::zero_gradients(const TrainStep& step) {
+  double zeros = step.zero_gradients();
+  if (step.shares()) sum({&zeros, 1});
+  return zeros;
 }
 
 double Ranks::parameters_norm(const TrainStep& step) {

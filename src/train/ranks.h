@@ -6,9 +6,9 @@
 // Where each of two ranks has a GPU of its own and NCCL is there, gradients are added on the GPUs while the
 // rest of them is formed; else through the hosts' memory. The bits are the same.
 //
-// With use_distributed_optimizer each rank updates its share of the weights (optimizer/share.h) by those
-// gradients, and tells the others. An element's update reads nothing of another share, so the bits are those
-// of whole updates; a checkpoint is gathered to rank 0 and is the same file.
+// With use_distributed_optimizer each rank adds up the gradients of its share of the weights
+// (optimizer/share.h), updates that and tells the others. An element's update reads nothing of another share,
+// so the bits are those of whole updates; a checkpoint is gathered to rank 0 and is the same file.
 
 #include <functional>
 #include <memory>
@@ -34,6 +34,8 @@ class Ranks {
   void sum(std::span<double> values);
   bool any(bool own);
   void sum_gradients(TrainStep& step);
+  float gradient_norm(TrainStep& step);
+  double zero_gradients(const TrainStep& step);
   // After an update, where ranks have shares.
   void gather_weights(TrainStep& step);
   double parameters_norm(const TrainStep& step);

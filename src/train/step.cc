@@ -63,6 +63,7 @@ void TrainStep::place_parameters() {
   if (options_.compute == DType::kBF16)
     working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
   grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
+  block_squares_ = arena_.persistent("gradient squares", {blocks_of({0, bucket_size_}).end}, DType::kF64);
   norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
   const Tensor& weights = working_.defined() ? working_ : master_;
   for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->value = piece(weights, i, trained_[i]->shape);
@@ -195,13 +196,19 @@ void TrainStep::trace_evaluation() {
 }
 
 void TrainStep::trace_update() {
-  Tracer(norm_).launch(op::kGradNorm, {grads_, norm_value_},
-                       {2.0 * static_cast<double>(bucket_size_), 4.0 * static_cast<double>(bucket_size_)});
+  if (const Range blocks = blocks_of(own()); blocks.size() > 0) {
+    const Range elements{blocks.begin * op::kNormBlock, std::min(blocks.end * op::kNormBlock, bucket_size_)};
+    const auto size = static_cast<double>(elements.size());
+    Tracer(squares_).launch(op::kGradSquares,
+                            {stretch(grads_, elements), block_squares_.rows(blocks.begin, blocks.size())},
+                            {2 * size, 4 * size});
+  }
+  Tracer(norm_).launch(op::kGradNorm, {block_squares_, norm_value_}, {});
   Tracer tracer(update_);
   const UpdateContext context{tracer, norm_value_, &scalars_};
   for (size_t i = weights_.size(); i-- > 0;)
     if (weights_[i].held.size() > 0) optimizer_->update(context, weights_[i]);
-  for (Program* program : {&norm_, &update_}) {
+  for (Program* program : {&squares_, &norm_, &update_}) {
     program->plan(isa_of(options_.device), team_.size());
     arena_.add(*program);
   }
@@ -213,7 +220,7 @@ MemoryUse TrainStep::memory() const {
     const size_t rounded = (bytes + 63) & ~size_t{63};
     if (name.starts_with("frozen "))
       use.frozen += rounded;
-    else if (name == "gradients" || name == "gradient norm")
+    else if (name.starts_with("gradient"))
       use.gradients += rounded;
     else if (name.starts_with("optimizer "))
       use.optimizer += rounded;
@@ -236,6 +243,9 @@ void TrainStep::allocate(Allocator& allocator) {
   host_allocator_ = make_cpu_allocator();
   for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
     host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
+  if (shares())
+    host_.emplace(block_squares_.storage().get(),
+                  make_tensor(*host_allocator_, block_squares_.shape(), block_squares_.dtype()));
   if (shares_weights())
     host_.emplace(working_.storage().get(),
                   make_tensor(*host_allocator_, working_.shape(), working_.dtype()));
@@ -349,17 +359,16 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 }
 
 void TrainStep::run_with(cuda::RankGpus& ranks) {
-  auto* const grads = grads_.view().ptr<float>();
   if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
     micro_.run(team_);
-    ranks.sum(grads, static_cast<size_t>(bucket_size_));
+    sum_on(ranks, {0, bucket_size_});
     return ranks.wait();
   }
   auto next = ready_.begin();
   int64_t begin = 0;
   micro_.start(team_, [&](size_t launches) {
     for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
-      ranks.sum(grads + begin, static_cast<size_t>(next->end - begin));
+      sum_on(ranks, {begin, next->end});
   });
   ranks.wait();
 }
@@ -373,19 +382,6 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   return sums(evaluation_loss_, tokens);
 }
 
-void TrainStep::reduce_gradients(comm::Reducer& reducer) {
-  to_host({&grads_});
-  reducer.sum({host(grads_).data<float>(), static_cast<size_t>(bucket_size_)});
-  to_device({&grads_});
-}
-
-float TrainStep::gradient_norm() {
-  norm_.run(team_);
-  float norm = 0;
-  copy_to_host(norm_value_, &norm);
-  return norm;
-}
-
 void TrainStep::update(const op::StepScalars& step) {
   scalars_ = step;
   update_.run(team_);
@@ -396,8 +392,9 @@ double TrainStep::zero_gradients() const {
   to_host({&grads_});
   const Tensor grads = host(grads_);
   for (size_t i = 0; i < trained_.size(); ++i) {
-    const float* first = grads.data<float>() + offsets_[i];
-    zeros += std::count(first, first + trained_[i]->shape.numel(), 0.f);
+    const Range here = common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own());
+    const float* first = grads.data<float>() + here.begin;
+    zeros += std::count(first, first + here.size(), 0.f);
   }
   return static_cast<double>(zeros);
 }
@@ -415,6 +412,7 @@ std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {
   num_seqs_ = num_seqs;
   accumulate_ = 0;
   micro_.profile(team_, seconds);
+  squares_.profile(team_, seconds);
   norm_.profile(team_, seconds);
   update_.profile(team_, seconds);
   return seconds;

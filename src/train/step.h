@@ -4,8 +4,8 @@
 // TrainStep::bytes() is then the exact peak, and a step allocates nothing.
 //
 // With a distributed optimizer this rank updates its share of the bucket (optimizer/share.h): it keeps
-// moments and, where products are in bf16, master weights of that alone. Gradients and the products' weights
-// are whole.
+// moments and, where products are in bf16, master weights of that alone. The products' weights are whole, and
+// so are gradients until they are added up, each rank's share there.
 //
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
 // products or packed in fewer bits, without gradients or moments.
@@ -57,6 +57,12 @@ struct MemoryUse {
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
 };
 
+// How ranks tell one another what each has made.
+struct RankLink {
+  comm::ProcessGroup* group;  // through the hosts' memory
+  cuda::RankGpus* gpus;       // or, unless null, from GPU to GPU
+};
+
 class TrainStep {
  public:
   // Traces and plans. No memory is taken.
@@ -90,26 +96,24 @@ class TrainStep {
                    double batch_tokens = 0, cuda::RankGpus* ranks = nullptr);
   Sums evaluate(int64_t num_seqs);
 
-  // Adds up what every rank has accumulated, in the host's memory.
+  // Adds up what every rank has accumulated, in the host's memory: where ranks have shares, each its own.
   void reduce_gradients(comm::Reducer& reducer);
 
   // Norm of the gradients as accumulated; then the update of `step`. Two calls, so that a save may finish in
   // between.
-  float gradient_norm();
+  float gradient_norm(const RankLink* link = nullptr);  // where ranks have shares, to the others
   void update(const op::StepScalars& step);
 
   // Whether this rank updates a share, and whether it has the master weights of that alone.
   bool shares() const { return options_.distributed_optimizer && options_.ranks > 1; }
   bool shares_weights() const { return shares() && working_.defined(); }
-  // After an update of shares: the products' weights as all ranks have made them, through the hosts' memory
-  // or from GPU to GPU.
-  void gather_weights(comm::ProcessGroup& group);
-  void gather_weights(cuda::RankGpus& ranks);
+  // After an update of shares: the products' weights as all ranks have made them.
+  void gather_weights(const RankLink& link);
 
   double parameters_norm() const;        // of what is trained, which is whole here
   double add_squares(double sum) const;  // goes on with a sum of the squares of weights: those of this share
   double working_norm() const;           // of the products' weights
-  double zero_gradients() const;         // how many gradients are 0
+  double zero_gradients() const;         // how many gradients are 0, of this share
   int64_t trained_parameters() const;
 
   model::Decoder& decoder() { return *decoder_; }
@@ -167,6 +171,10 @@ class TrainStep {
   void find_ready();
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
+  void sum_on(cuda::RankGpus& ranks, Range elements);
+  void gather(const RankLink& link, const Tensor& of, const std::vector<Range>& of_rank);
+  void gather_through_hosts(comm::ProcessGroup& group, const Tensor& of, const std::vector<Range>& of_rank);
+  static Range blocks_of(Range share);
   Sums sums(const Tensor& loss, double tokens);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
@@ -189,7 +197,8 @@ class TrainStep {
   std::vector<nn::Parameter*> trained_;  // in order of use
   std::unique_ptr<nn::PackedAttention> attention_;
   Arena arena_;
-  Program micro_{"micro_batch"}, norm_{"gradient_norm"}, update_{"update"}, evaluation_{"evaluation"};
+  Program micro_{"micro_batch"}, squares_{"gradient_squares"}, norm_{"gradient_norm"}, update_{"update"},
+      evaluation_{"evaluation"};
 
   std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
@@ -201,7 +210,7 @@ class TrainStep {
   };
   std::vector<Ready> ready_;
   bool warm_ = false;
-  Tensor master_, working_, grads_, norm_value_;
+  Tensor master_, working_, grads_, block_squares_, norm_value_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<TrainedWeight> weights_;               // of each trained parameter
   std::vector<Tensor> kept_;                         // the buckets that their slots are pieces of

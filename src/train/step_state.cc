@@ -123,39 +123,6 @@ void TrainStep::take_share() {
   weights_changed();
 }
 
-void TrainStep::gather_weights(comm::ProcessGroup& group) {
-  const Tensor& weights = shares_weights() ? working_ : master_;
-  const Tensor all = host(weights);
-  const auto of = [&](const Tensor& tensor, const Range& share) { return stretch(tensor, share); };
-  const auto bytes = [](const Tensor& tensor) {
-    return std::span(static_cast<std::byte*>(tensor.raw()), tensor.bytes());
-  };
-  if (!on_host() && own().size() > 0) copy_to_host(of(weights, own()), of(all, own()).raw());
-  std::vector<std::span<const std::byte>> send(shares_.size());
-  std::vector<std::span<std::byte>> receive(shares_.size());
-  for (size_t r = 0; r < shares_.size(); ++r) {
-    if (static_cast<int>(r) == options_.rank) continue;
-    send[r] = bytes(of(all, own()));
-    receive[r] = bytes(of(all, shares_[r]));
-  }
-  group.exchange(send, receive);
-  if (on_host()) return;
-  for (size_t r = 0; r < shares_.size(); ++r)
-    if (static_cast<int>(r) != options_.rank && shares_[r].size() > 0)
-      copy_from_host(of(all, shares_[r]).raw(), of(weights, shares_[r]));
-}
-
-void TrainStep::gather_weights(cuda::RankGpus& ranks) {
-  const Tensor& weights = shares_weights() ? working_ : master_;
-  std::vector<std::span<std::byte>> of_rank;
-  for (const Range& share : shares_) {
-    const Tensor part = stretch(weights, share);
-    of_rank.emplace_back(part.view().ptr<std::byte>(), part.bytes());
-  }
-  ranks.share(of_rank);
-  ranks.wait();
-}
-
 double TrainStep::add_squares(double sum) const {
   to_host({&master_});
   const Tensor weights = host(master_);

@@ -225,7 +225,7 @@ struct Trainer::Run {
     ++interval_losses;
     result.lm_loss = loss;
     Outcome outcome{loss, static_cast<double>(norm), {}, {}};
-    if (options.log_num_zeros_in_grad) outcome.zeros = step->zero_gradients();
+    if (options.log_num_zeros_in_grad) outcome.zeros = ranks.zero_gradients(*step);
     return outcome;
   }
 
@@ -369,7 +369,7 @@ struct Trainer::Run {
     const auto start = Clock::now();
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
-    const float norm = step->gradient_norm();
+    const float norm = ranks.gradient_norm(*step);
     Outcome outcome = apply(loss, norm, batch);
     at.consumed_samples += batch;
     at.iteration = next;

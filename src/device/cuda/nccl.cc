@@ -41,6 +41,8 @@ struct Nccl {
   NcclStatus (*end_together)();
   NcclStatus (*spread)(const void* from, void* to, size_t count, int type, int root, NcclGroup*,
                        StreamObject*);
+  NcclStatus (*sum_at)(const void* from, void* to, size_t count, int type, int operation, int root,
+                       NcclGroup*, StreamObject*);
   NcclStatus (*sum)(const void* from, void* to, size_t count, int type, int operation, NcclGroup*,
                     StreamObject*);
   NcclStatus (*trouble)(NcclGroup*, NcclStatus*);
@@ -62,9 +64,9 @@ const Nccl* open_nccl(std::string& reason) {
     const bool all = find("ncclGetErrorString", nccl.words) && find("ncclGetUniqueId", nccl.make_id) &&
                      find("ncclCommInitRankConfig", nccl.join) && find("ncclAllReduce", nccl.sum) &&
                      find("ncclGroupStart", nccl.begin_together) && find("ncclGroupEnd", nccl.end_together) &&
-                     find("ncclBroadcast", nccl.spread) && find("ncclCommGetAsyncError", nccl.trouble) &&
-                     find("ncclCommFinalize", nccl.finish) && find("ncclCommDestroy", nccl.leave) &&
-                     find("ncclCommAbort", nccl.abort);
+                     find("ncclBroadcast", nccl.spread) && find("ncclReduce", nccl.sum_at) &&
+                     find("ncclCommGetAsyncError", nccl.trouble) && find("ncclCommFinalize", nccl.finish) &&
+                     find("ncclCommDestroy", nccl.leave) && find("ncclCommAbort", nccl.abort);
     return all ? "" : "NCCL (libnccl.so.2) is too old";
   }();
   reason = failure;
@@ -164,17 +166,37 @@ void RankGpus::sum(float* data, size_t count) {
   settle(nccl().sum(data, data, count, kNcclFloat, kNcclSum, group_, stream_), "sum over the ranks");
 }
 
-void RankGpus::share(std::span<const std::span<std::byte>> of_rank) {
+// One call a rank that has something of its own, all under way together.
+template <class Call>
+void RankGpus::of_each(size_t ranks, Call call, const char* what) {
   begin();
-  check_nccl(nccl().begin_together(), "begin to share");
-  for (size_t r = 0; r < of_rank.size(); ++r) {
-    std::byte* const data = of_rank[r].data();
-    if (of_rank[r].empty()) continue;
-    const NcclStatus status =
-        nccl().spread(data, data, of_rank[r].size(), kNcclByte, static_cast<int>(r), group_, stream_);
-    if (status != kUnderWay) check_nccl(status, "share among the ranks");
-  }
-  settle(nccl().end_together(), "share among the ranks");
+  check_nccl(nccl().begin_together(), what);
+  for (size_t r = 0; r < ranks; ++r)
+    if (const NcclStatus status = call(r); status != kUnderWay) check_nccl(status, what);
+  settle(nccl().end_together(), what);
+}
+
+void RankGpus::sum_to_each(std::span<const std::span<float>> of_rank) {
+  of_each(
+      of_rank.size(),
+      [&](size_t r) -> NcclStatus {
+        float* const data = of_rank[r].data();
+        if (of_rank[r].empty()) return 0;
+        return nccl().sum_at(data, data, of_rank[r].size(), kNcclFloat, kNcclSum, static_cast<int>(r), group_,
+                             stream_);
+      },
+      "sum over the ranks");
+}
+
+void RankGpus::share(std::span<const std::span<std::byte>> of_rank) {
+  of_each(
+      of_rank.size(),
+      [&](size_t r) -> NcclStatus {
+        std::byte* const data = of_rank[r].data();
+        if (of_rank[r].empty()) return 0;
+        return nccl().spread(data, data, of_rank[r].size(), kNcclByte, static_cast<int>(r), group_, stream_);
+      },
+      "share among the ranks");
 }
 
 void RankGpus::wait() {

@@ -31,6 +31,9 @@ class RankGpus {
   // are those of a + b; of more, of an order that NCCL chooses.
   void sum(float* data, size_t count);
 
+  // The same where [rank] becomes its sum on that rank alone; the others' hold nothing of use then.
+  void sum_to_each(std::span<const std::span<float>> of_rank);
+
   // Every rank's bytes of its own, [rank], come to all the others, in the same way.
   void share(std::span<const std::span<std::byte>> of_rank);
 
@@ -40,6 +43,8 @@ class RankGpus {
  private:
   void begin();
   void settle(int status, const char* what);
+  template <class Call>
+  void of_each(size_t ranks, Call call, const char* what);
   template <class Done>
   void wait_until(Done done, const char* what);
   void give_up();

@@ -22,10 +22,20 @@ struct StepScalars {
   int64_t update = 1;          // its number, from 1
 };
 
+// The norm in two steps, so that ranks may each do some of the first: of blocks of one flat bucket, then of
+// all.
+constexpr int64_t kNormBlock = 65536;
+struct GradSquaresArgs {
+  In grads;  // [n] fp32, from a block's begin
+  Out sums;  // [n / kNormBlock, rounded up] fp64: of the squares of each block
+  auto operands() { return std::tie(grads, sums); }
+};
+inline constinit KernelSlot<GradSquaresArgs> kGradSquares{"grad_squares"};
+
 struct GradNormArgs {
-  In grads;  // [n] fp32, one flat bucket
-  Out norm;  // [1] fp32: L2 norm, sums of blocks of 65536 in fp64 added in order
-  auto operands() { return std::tie(grads, norm); }
+  In sums;   // of all blocks
+  Out norm;  // [1] fp32: the L2 norm, sums added in a fixed order
+  auto operands() { return std::tie(sums, norm); }
 };
 inline constinit KernelSlot<GradNormArgs> kGradNorm{"grad_norm"};
 

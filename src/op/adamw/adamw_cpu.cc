@@ -7,8 +7,6 @@ namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
-constexpr int64_t kNormBlock = 65536;
-
 double squares(const float* x, int64_t n) {
   double total = 0;
   for (int64_t first = 0; first < n; first += 1024) {  // fp32 sums stay short
@@ -22,23 +20,19 @@ double squares(const float* x, int64_t n) {
   return total;
 }
 
-int64_t norm_blocks(const GradNormArgs& args) { return (args.grads.size() + kNormBlock - 1) / kNormBlock; }
-
-void grad_norm(KernelContext& context, const GradNormArgs& args) {
-  auto* partials = reinterpret_cast<double*>(context.workspace.data());
-  const int64_t n = args.grads.size(), blocks = norm_blocks(args);
-  context.team.for_each(blocks, [&](int64_t b) {
+void grad_squares(KernelContext& context, const GradSquaresArgs& args) {
+  const int64_t n = args.grads.size();
+  double* const sums = args.sums.ptr<double>();
+  context.team.for_each(args.sums.size(), [&](int64_t b) {
     const int64_t first = b * kNormBlock;
-    partials[b] =
-        squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
+    sums[b] = squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
   });
-  double total = 0;
-  for (int64_t b = 0; b < blocks; ++b) total += partials[b];
-  *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
 }
 
-size_t grad_norm_workspace(const GradNormArgs& args, int) {
-  return static_cast<size_t>(norm_blocks(args)) * sizeof(double);
+void grad_norm(KernelContext&, const GradNormArgs& args) {
+  double total = 0;
+  for (int64_t b = 0; b < args.sums.size(); ++b) total += args.sums.ptr<const double>()[b];
+  *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
 }
 
 void adamw(KernelContext& context, const AdamWArgs& args) {
@@ -65,7 +59,8 @@ void adamw(KernelContext& context, const AdamWArgs& args) {
   });
 }
 
-const CpuKernel<GradNormArgs> kNormKernel{kGradNorm, kIsa, &grad_norm, &grad_norm_workspace};
+const CpuKernel<GradSquaresArgs> kSquaresKernel{kGradSquares, kIsa, &grad_squares};
+const CpuKernel<GradNormArgs> kNormKernel{kGradNorm, kIsa, &grad_norm};
 const CpuKernel<AdamWArgs> kUpdateKernel{kAdamW, kIsa, &adamw};
 
 }  // namespace

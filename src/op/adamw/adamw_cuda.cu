@@ -6,7 +6,6 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int64_t kNormBlock = 65536;
 constexpr int kThreads = 256;
 
 __device__ double block_sum_of_doubles(double x) {
@@ -37,19 +36,15 @@ __global__ void root_of_sum(const double* partials, int64_t blocks, float* norm)
   if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
 }
 
-int64_t norm_blocks(const GradNormArgs& args) { return divide_up(args.grads.size(), kNormBlock); }
-
-void grad_norm(KernelContext& context, const GradNormArgs& args) {
-  auto* partials = reinterpret_cast<double*>(context.workspace.data());
-  const int64_t blocks = norm_blocks(args);
-  square_blocks<<<static_cast<unsigned>(blocks), kThreads>>>(args.grads.ptr<const float>(), args.grads.size(),
-                                                             partials);
-  root_of_sum<<<1, kThreads>>>(partials, blocks, args.norm.ptr<float>());
-  check_launch("grad_norm");
+void grad_squares(KernelContext&, const GradSquaresArgs& args) {
+  square_blocks<<<static_cast<unsigned>(args.sums.size()), kThreads>>>(
+      args.grads.ptr<const float>(), args.grads.size(), args.sums.ptr<double>());
+  check_launch("grad_squares");
 }
 
-size_t grad_norm_workspace(const GradNormArgs& args, int) {
-  return static_cast<size_t>(norm_blocks(args)) * sizeof(double);
+void grad_norm(KernelContext&, const GradNormArgs& args) {
+  root_of_sum<<<1, kThreads>>>(args.sums.ptr<const double>(), args.sums.size(), args.norm.ptr<float>());
+  check_launch("grad_norm");
 }
 
 struct Update {
@@ -126,7 +121,8 @@ void adamw(KernelContext&, const AdamWArgs& args) {
   check_launch("adamw");
 }
 
-const CudaKernel<GradNormArgs> kNormKernel{kGradNorm, &grad_norm, &grad_norm_workspace};
+const CudaKernel<GradSquaresArgs> kSquaresKernel{kGradSquares, &grad_squares};
+const CudaKernel<GradNormArgs> kNormKernel{kGradNorm, &grad_norm};
 const CudaKernel<AdamWArgs> kUpdateKernel{kAdamW, &adamw};
 
 }  // namespace

@@ -8,12 +8,13 @@ namespace {
 using testing::random_tensor;
 
 struct State {
-  Tensor param, grad, m, v, norm, copy;
+  Tensor param, grad, m, v, sums, norm, copy;
   explicit State(int64_t n)
       : param(random_tensor({n}, 1, DType::kF32)),
         grad(random_tensor({n}, 2, DType::kF32)),
         m(random_tensor({n}, 3, DType::kF32)),
         v(random_tensor({n}, 4, DType::kF32)),
+        sums(make_tensor(testing::allocator(), {(n + kNormBlock - 1) / kNormBlock}, DType::kF64)),
         norm(make_tensor(testing::allocator(), {1}, DType::kF32)),
         copy(make_tensor(testing::allocator(), {n}, DType::kBF16)) {
     for (int64_t i = 0; i < n; ++i) v.data<float>()[i] = std::fabs(v.data<float>()[i]);
@@ -21,7 +22,8 @@ struct State {
   void update(Isa isa, const StepScalars& step) const {
     const Team team(2);
     EagerRecorder recorder(testing::allocator(), team, isa);
-    recorder.launch(kGradNorm, {grad, norm});
+    recorder.launch(kGradSquares, {grad, sums});
+    recorder.launch(kGradNorm, {sums, norm});
     recorder.launch(kAdamW, {param, m, v, grad, norm, copy, &step, 0.9f, 0.95f, 1e-8f, true});
   }
 };
@@ -55,6 +57,22 @@ TEST(AdamW, ANormThatIsNotFiniteOrASkipChangesNothing) {
       EXPECT_EQ(after.m.data<float>()[i], before.m.data<float>()[i]);
     }
   }
+}
+
+// Blocks whose sums are formed apart, as ranks do, give the bits of all at once.
+TEST(GradNorm, OfBlocksFormedApartIsThatOfAll) {
+  constexpr int64_t kSize = 3 * kNormBlock + 1234;
+  const State all(kSize), apart(kSize);
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, machine_isa());
+  recorder.launch(kGradSquares, {all.grad, all.sums});
+  for (const auto& [block, blocks] : {std::pair{int64_t{2}, int64_t{2}}, {0, 2}}) {
+    const int64_t first = block * kNormBlock, end = std::min((block + blocks) * kNormBlock, kSize);
+    recorder.launch(kGradSquares, {apart.grad.rows(first, end - first), apart.sums.rows(block, blocks)});
+  }
+  for (const State* state : {&all, &apart}) recorder.launch(kGradNorm, {state->sums, state->norm});
+  EXPECT_GT(testing::get(all.norm, 0), 0);
+  EXPECT_EQ(testing::get(apart.norm, 0), testing::get(all.norm, 0));
 }
 
 }  // namespace
