@@ -24,11 +24,12 @@ constexpr int kPanelColumns = 64;
 // Where piece `piece` (of 8 numbers) of a row lies in a panel, in numbers.
 __device__ inline int in_panel(int row, int piece) { return row * kPanelColumns + (piece ^ row % 8) * 8; }
 
-// Factor whose columns are summed over: rows [0, 64 or N) of a panel, 16 columns from `column`.
+// Factor whose columns are summed over: rows [0, 64 or N) of a panel, 16 columns from `column`. In a cluster
+// addresses name the block above the bits of a place in its memory, which are all that belongs here.
 __device__ inline uint64_t across(const __nv_bfloat16* panel, int column) {
   constexpr uint64_t kSwizzle = uint64_t{1} << 62, kEightRows = 8 * 128;
-  return uint64_t{(shared_address(panel) + static_cast<uint32_t>(column) * 2) >> 4} | kEightRows >> 4 << 32 |
-         kSwizzle;
+  return uint64_t{((shared_address(panel) + static_cast<uint32_t>(column) * 2) & 0x3ffff) >> 4} |
+         kEightRows >> 4 << 32 | kSwizzle;
 }
 // Factor whose rows are summed over: 16 rows from `row` (a multiple of 8), columns of panels `pitch` bytes
 // apart.
@@ -59,18 +60,18 @@ __device__ inline void meet_warpgroup(int group) {
 __device__ inline void show_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // multiply<kDown>(sum, left, right, keep): sum = (keep ? sum : 0) + left right, 64 x N x 16. left: across(),
-// or a fragment of each warp's 16 rows; right: across(), or down() where kDown.
+// down() where kLeftDown, or a fragment of each warp's 16 rows; right: across(), or down() where kDown.
 #define FLAGSCALE_SUMS4(j) "+f"(sum[j][0]), "+f"(sum[j][1]), "+f"(sum[j][2]), "+f"(sum[j][3])
 #define FLAGSCALE_SUMS16(j) \
   FLAGSCALE_SUMS4(j), FLAGSCALE_SUMS4(j + 1), FLAGSCALE_SUMS4(j + 2), FLAGSCALE_SUMS4(j + 3)
 #define FLAGSCALE_PRODUCTS(N, SUMS, LIST, P0, P1, P2, P3, P4, P5, P6)                                   \
-  template <bool kDown>                                                                                 \
+  template <bool kDown, bool kLeftDown = false>                                                         \
   __device__ __forceinline__ void multiply(float(&sum)[N / 8][4], uint64_t left, uint64_t right,        \
                                            bool keep) {                                                 \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " P2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N    \
-                 "k16.f32.bf16.bf16 {" LIST "}, " P0 ", " P1 ", p, 1, 1, 0, " P3 ";\n}\n"               \
+                 "k16.f32.bf16.bf16 {" LIST "}, " P0 ", " P1 ", p, 1, 1, " P4 ", " P3 ";\n}\n"          \
                  : SUMS                                                                                 \
-                 : "l"(left), "l"(right), "r"(int{keep}), "n"(int{kDown}));                             \
+                 : "l"(left), "l"(right), "r"(int{keep}), "n"(int{kDown}), "n"(int{kLeftDown}));        \
   }                                                                                                     \
   template <bool kDown>                                                                                 \
   __device__ __forceinline__ void multiply(float(&sum)[N / 8][4], const Fragment& left, uint64_t right, \
@@ -100,6 +101,15 @@ FLAGSCALE_PRODUCTS(128, FLAGSCALE_SUMS64, FLAGSCALE_LIST64, "%64", "%65", "%66",
 #define FLAGSCALE_SUMS96 FLAGSCALE_SUMS64, FLAGSCALE_SUMS32(16)
 FLAGSCALE_PRODUCTS(192, FLAGSCALE_SUMS96, FLAGSCALE_LIST96, "%96", "%97", "%98", "%99", "%100", "%101",
                    "%102")
+#define FLAGSCALE_LIST128                                                                                  \
+  FLAGSCALE_LIST96                                                                                         \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116," \
+  "%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define FLAGSCALE_SUMS128 FLAGSCALE_SUMS96, FLAGSCALE_SUMS32(24)
+FLAGSCALE_PRODUCTS(256, FLAGSCALE_SUMS128, FLAGSCALE_LIST128, "%128", "%129", "%130", "%131", "%132", "%133",
+                   "%134")
+#undef FLAGSCALE_SUMS128
+#undef FLAGSCALE_LIST128
 
 // multiply_fp8(sum, left, right, keep): the same over 32 numbers of e4m3, which lie as 16 of bf16 do.
 #define FLAGSCALE_FP8_PRODUCTS(N, SUMS, LIST, P0, P1, P2)                                            \
