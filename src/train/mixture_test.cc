@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "train/golden_test_support.h"
+#include "train/parity_test_support.h"
 #include "train/step.h"
 
 namespace flagscale::train {
@@ -15,11 +15,11 @@ constexpr int64_t kLength = 24;
 
 // A step with memory and weights.
 struct Training {
-  std::unique_ptr<Allocator> allocator = make_cpu_allocator();
+  std::unique_ptr<Allocator> allocator;
   TrainStep step;
 
   Training(const std::string& model, StepOptions o, model::Recompute recompute = model::Recompute::kNone)
-      : step(testing::config_of(model), with(o, recompute)) {
+      : allocator(make_allocator(o.device)), step(testing::config_of(model), with(o, recompute)) {
     step.allocate(*allocator);
     step.initialise(7);
   }
@@ -111,6 +111,80 @@ TEST(Mixture, TrainsInBf16) {
   }
   EXPECT_LT(last, 0.7 * first);
 }
+
+// Losses of some steps, and the gradient of the first one.
+struct Steps {
+  std::vector<double> losses, router;
+  std::vector<float> gradients;
+};
+Steps steps_of(const std::string& model, StepOptions o, int count, float lr,
+               model::Recompute recompute = model::Recompute::kNone) {
+  Training t(model, o, recompute);
+  Steps steps;
+  for (int i = 0; i < count; ++i) {
+    const TrainStep::Sums sums = t.accumulate(i % 4, true, 1);
+    steps.losses.push_back(sums.loss / sums.tokens);
+    steps.router.push_back(sums.router.balance), steps.router.push_back(sums.router.z);
+    if (i == 0) steps.gradients = t.gradients();
+    t.update(lr);
+  }
+  return steps;
+}
+
+class MixtureGpu : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(MixtureGpu, TrainsAsTheCpuDoes) {
+  FLAGSCALE_NEED_GPU();
+  StepOptions o = with_losses(0.3f, 0.1f);
+  const Steps here = steps_of(GetParam(), o, 10, 1e-3f);
+  o.device = DeviceKind::kCuda;
+  const Steps there = steps_of(GetParam(), o, 10, 1e-3f);
+  EXPECT_LT(testing::difference(there.gradients, here.gradients), 1e-5);
+  for (size_t i = 0; i < here.losses.size(); ++i)
+    EXPECT_NEAR(there.losses[i] / here.losses[i], 1, 1e-5) << "step " << i;
+  for (size_t i = 0; i < here.router.size(); ++i)
+    EXPECT_NEAR(there.router[i] / here.router[i], 1, 1e-4) << "step " << i / 2;
+}
+
+TEST_P(MixtureGpu, TrainsInBf16) {
+  FLAGSCALE_NEED_GPU();
+  StepOptions o = with_losses(0.02f, 1e-3f);
+  o.compute = DType::kBF16;
+  const Steps here = steps_of(GetParam(), o, 1, 3e-3f);
+  o.device = DeviceKind::kCuda;
+  const Steps there = steps_of(GetParam(), o, 60, 3e-3f);
+  EXPECT_NEAR(there.losses.front() / here.losses.front(), 1, 5e-3);
+  EXPECT_LT(there.losses.back(), 0.7 * there.losses.front());
+}
+
+TEST_P(MixtureGpu, RepeatsToTheBit) {
+  FLAGSCALE_NEED_GPU();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    StepOptions o = with_losses(0.3f, 0.1f);
+    o.compute = dtype, o.device = DeviceKind::kCuda;
+    const Steps once = steps_of(GetParam(), o, 5, 3e-3f), again = steps_of(GetParam(), o, 5, 3e-3f);
+    EXPECT_EQ(again.losses, once.losses);
+    EXPECT_EQ(again.router, once.router);
+    EXPECT_EQ(again.gradients, once.gradients);
+  }
+}
+
+// In bf16 what a token's paths give to its gradient is rounded in another order.
+TEST_P(MixtureGpu, RecomputedLayersHaveTheSameGradients) {
+  FLAGSCALE_NEED_GPU();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    StepOptions o = with_losses(0.3f, 0.1f);
+    o.compute = dtype, o.device = DeviceKind::kCuda;
+    const Steps kept = steps_of(GetParam(), o, 1, 0),
+                again = steps_of(GetParam(), o, 1, 0, model::Recompute::kFull);
+    EXPECT_EQ(again.losses, kept.losses);
+    EXPECT_EQ(again.router, kept.router);
+    EXPECT_LT(testing::difference(again.gradients, kept.gradients), dtype == DType::kF32 ? 1e-6 : 2e-2);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, MixtureGpu, ::testing::Values("mixtral", "qwen2_moe", "qwen3_moe_step"),
+                         [](const auto& test) { return test.param; });
 
 // What the throughput of a log line is formed with.
 TEST(Mixture, AMixturesActiveWeightsAreWhatAStepCounts) {

@@ -251,6 +251,8 @@ void TrainStep::allocate(Allocator& allocator) {
                   make_tensor(*host_allocator_, working_.shape(), working_.dtype()));
   for (const Tensor& kept : kept_)
     host_.emplace(kept.storage().get(), make_tensor(*host_allocator_, kept.shape(), kept.dtype()));
+  if (const Tensor& told = router_.statistics; told.defined())
+    host_.emplace(told.storage().get(), make_tensor(*host_allocator_, told.shape(), told.dtype()));
   for (nn::Constant& constant : decoder_->parameters().constants()) {
     std::vector<float> values(static_cast<size_t>(constant.shape.numel()));
     constant.fill(values.data());
@@ -353,8 +355,11 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   else
     micro_.run(team_);
   Sums result = sums(micro_loss_, tokens);
-  if (router_.wanted())
-    result.router = op::router_loss_values(router_, decoder_->config().moe.top_k, tokens_.dim(0));
+  if (!router_.wanted()) return result;
+  op::RouterLosses told = router_;
+  told.statistics = host(router_.statistics);
+  to_host({&router_.statistics});
+  result.router = op::router_loss_values(told, decoder_->config().moe.top_k, tokens_.dim(0));
   return result;
 }
 

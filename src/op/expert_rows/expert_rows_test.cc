@@ -55,7 +55,32 @@ TEST(ExpertRows, Gradients) {
       there_and_back, {random_tensor({5, 7}, 1), random_tensor({5, 2, 7}, 2), random_tensor({5, 2}, 3)});
 }
 
-FLAGSCALE_EVERY_CPU_SET(ExpertRowsSets);
+FLAGSCALE_EVERY_SET(ExpertRowsSets);
+
+// Several of the chunks that a GPU counts apart; experts that nobody takes, and one that most do.
+TEST_P(ExpertRowsSets, LieInTheSameOrder) {
+  const auto order_of = [](Isa isa, const Tensor& experts, int64_t count) {
+    const Team team(2);
+    EagerRecorder recorder(testing::allocator(), team, isa);
+    Context c{recorder, nullptr};
+    const ExpertOrder order = sort_by_expert(c, experts, count);
+    const Tensor slots = make_tensor(testing::allocator(), {experts.dim(0)}, DType::kI32);
+    for (int64_t i = 0; i < experts.dim(0); ++i) slots.data<int32_t>()[i] = static_cast<int32_t>(i % 4) - 1;
+    std::vector<int32_t> all;
+    for (const Tensor& t : {order.counts, order.rows, order.choices, expert_slots(c, slots, order)})
+      all.insert(all.end(), t.data<int32_t>(), t.data<int32_t>() + t.shape().numel());
+    return all;
+  };
+  for (const int32_t experts : {1, 7, 130}) {
+    std::mt19937 random(5);
+    std::vector<int32_t> choices(1500 * 2);
+    for (size_t i = 0; i < choices.size(); ++i)
+      choices[i] = i % 3 == 0 ? static_cast<int32_t>(random() % static_cast<unsigned>(experts)) : experts / 2;
+    const Tensor chosen = testing::int_tensor(choices).reshape({1500, 2});
+    EXPECT_EQ(order_of(GetParam(), chosen, experts), order_of(Isa::kScalar, chosen, experts)) << experts;
+  }
+}
+
 TEST_P(ExpertRowsSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), there_and_back,
                          {random_tensor({5, 37}, 1), random_tensor({5, 2, 37}, 2), random_tensor({5, 2}, 3)});

@@ -24,7 +24,7 @@ TEST(GatedAdd, Gradients) {
                             {random_tensor({4, 9}, 1), random_tensor({4, 1}, 2), random_tensor({4, 9}, 3)});
 }
 
-FLAGSCALE_EVERY_CPU_SET(GatedAddSets);
+FLAGSCALE_EVERY_SET(GatedAddSets);
 TEST_P(GatedAddSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), kFunction,
                          {random_tensor({13, 70}, 1), random_tensor({13, 1}, 2), random_tensor({13, 70}, 3)});

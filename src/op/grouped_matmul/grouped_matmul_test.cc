@@ -1,5 +1,8 @@
 #include "op/grouped_matmul/grouped_matmul.h"
 
+#include <fmt/format.h>
+
+#include <cmath>
 #include <cstring>
 
 #include "op/matmul/matmul.h"
@@ -36,14 +39,89 @@ TEST(GroupedMatmul, Gradients) {
     testing::expect_gradients(grouped(counts), {random_tensor({4, 2, 5}, 1), random_tensor({4 * 3, 5}, 2)});
 }
 
-FLAGSCALE_EVERY_CPU_SET(GroupedMatmulSets);
+FLAGSCALE_EVERY_SET(GroupedMatmulSets);
 TEST_P(GroupedMatmulSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), grouped({41, 0, 1, 80, 6}),
                          {random_tensor({64, 2, 70}, 1), random_tensor({5 * 45, 70}, 2)});
 }
 
+// Sizes for a GPU's tiles: experts without rows, with all of them, with fewer or more than some tiles;
+// columns that fill tiles, that do not, and that are no multiple of a step.
+TEST_P(GroupedMatmulSets, AgreesWithScalarInDoubleAtTheEdgesOfTiles) {
+  const std::vector<std::vector<int32_t>> all_counts{
+      {0, 128, 0, 129, 64, 1, 256, 0}, {0, 0, 578, 0, 0, 0, 0, 0}, {257, 300, 0, 0, 21, 0, 0, 0}};
+  for (const auto& [in, out] : {std::pair{64, 64}, {192, 320}, {136, 72}})
+    for (const auto& counts : all_counts) {
+      SCOPED_TRACE(fmt::format("{} to {}, {} rows first", in, out, counts[0]));
+      testing::expect_agrees(GetParam(), grouped(counts),
+                             {random_tensor({289, 2, in}, 1), random_tensor({8 * out, in}, 2)});
+    }
+}
+
+bool finite(const Tensor& t, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i)
+    if (!std::isfinite(get(t, i))) return false;
+  return true;
+}
+
+// Numbers that are none in an expert's rows stay with that expert.
+TEST_P(GroupedMatmulSets, AnExpertsRowsAreItsOwn) {
+  constexpr int64_t kIn = 128, kOut = 64;
+  const std::vector<int32_t> counts{100, 70, 30};
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor x = testing::converted(random_tensor({100, 2, kIn}, 1), dtype),
+                 w = testing::converted(random_tensor({3 * kOut, kIn}, 2), dtype);
+    for (int64_t i = 100 * kIn; i < 170 * kIn; ++i) testing::set(x, i, NAN);
+    const testing::Result got = testing::run(grouped(counts), {x, w}, GetParam());
+    EXPECT_TRUE(finite(got.output, 0, 100 * kOut) && finite(got.output, 170 * kOut, 200 * kOut));
+    EXPECT_TRUE(finite(got.grads[0], 0, 200 * kIn));
+    EXPECT_TRUE(finite(got.grads[1], 0, kOut * kIn) && finite(got.grads[1], 2 * kOut * kIn, 3 * kOut * kIn));
+    EXPECT_FALSE(finite(got.grads[1], kOut * kIn, 2 * kOut * kIn));
+  }
+}
+
+// Gradients and `into` add to what is there, or overwrite it.
+TEST_P(GroupedMatmulSets, AddsOrOverwrites) {
+  constexpr int64_t kIn = 64, kOut = 136;
+  const Tensor counts = testing::int_tensor({90, 0, 38});
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor x = testing::converted(random_tensor({64, 2, kIn}, 1), dtype),
+                 w = testing::converted(random_tensor({3 * kOut, kIn}, 2), dtype),
+                 dy = testing::converted(random_tensor({64, 2, kOut}, 3), dtype);
+    const Team team(2);
+    EagerRecorder recorder(testing::allocator(), team, GetParam());
+    const auto results = [&](int64_t accumulate) {
+      const Tensor dw = random_tensor({3 * kOut, kIn}, 4, DType::kF32),
+                   into = random_tensor({64, 2, kOut}, 5, DType::kF32);
+      recorder.launch(kGroupedMatmul, {dy, x, counts, {}, dw, false, &accumulate});
+      recorder.launch(kGroupedMatmul, {x, w, counts, {}, {}, true, &accumulate, into});
+      return std::pair{dw, into};
+    };
+    const auto over = results(0), added = results(1);
+    const Tensor dw = random_tensor({3 * kOut, kIn}, 4, DType::kF32),
+                 into = random_tensor({64, 2, kOut}, 5, DType::kF32);
+    for (int64_t i = 0; i < dw.shape().numel(); ++i)
+      ASSERT_NEAR(get(added.first, i), get(over.first, i) + get(dw, i), 1e-4) << i;
+    for (int64_t i = 0; i < into.shape().numel(); ++i)
+      ASSERT_NEAR(get(added.second, i), get(over.second, i) + get(into, i), 1e-4) << i;
+    for (int64_t i = kOut * kIn; i < 2 * kOut * kIn; ++i) ASSERT_EQ(get(over.first, i), 0) << i;
+  }
+}
+
+TEST_P(GroupedMatmulSets, RepeatsToTheBit) {
+  const std::vector<Tensor> in{random_tensor({300, 2, 192}, 1, DType::kBF16),
+                               random_tensor({4 * 256, 192}, 2, DType::kBF16)};
+  const testing::Result a = testing::run(grouped({333, 0, 200, 67}), in, GetParam()),
+                        b = testing::run(grouped({333, 0, 200, 67}), in, GetParam());
+  EXPECT_EQ(std::memcmp(a.output.raw(), b.output.raw(), a.output.bytes()), 0);
+  for (size_t i = 0; i < 2; ++i)
+    EXPECT_EQ(std::memcmp(a.grads[i].raw(), b.grads[i].raw(), a.grads[i].bytes()), 0);
+}
+
+FLAGSCALE_EVERY_CPU_SET(GroupedMatmulCpuSets);
+
 // An expert's rows are those of the plain product, to the bit; so is its weight's gradient, added or not.
-TEST_P(GroupedMatmulSets, IsThePlainProductsToTheBit) {
+TEST_P(GroupedMatmulCpuSets, IsThePlainProductsToTheBit) {
   const std::vector<int32_t> counts{17, 0, 30, 1};
   constexpr int64_t kIn = 900, kOut = 48;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {

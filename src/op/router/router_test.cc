@@ -145,7 +145,7 @@ TEST(Router, EvenUseCostsOne) {
   EXPECT_NEAR(v.z, std::log(4.0) * std::log(4.0), 1e-7);
 }
 
-FLAGSCALE_EVERY_CPU_SET(RouterSets);
+FLAGSCALE_EVERY_SET(RouterSets);
 TEST_P(RouterSets, AgreesWithScalarInDouble) {
   for (const RouterSpec& spec : {kMixtral, kQwen2, kDeepSeek}) {
     const Tensor logits = random_tensor({37, 44}, 5);
@@ -155,6 +155,31 @@ TEST_P(RouterSets, AgreesWithScalarInDouble) {
     EXPECT_LT(testing::relative_error(got.output, exact.output), 1e-5);
     EXPECT_LT(testing::relative_error(got.grads[0], exact.grads[0]), 1e-5);
     EXPECT_EQ(chosen(testing::converted(logits, DType::kF32), spec, {}, GetParam()), chosen(logits, spec));
+  }
+}
+
+// Of two layers: what they tell, and what they add to the gradient of the first one's logits.
+TEST_P(RouterSets, LossesAgreeWithScalarInDouble) {
+  constexpr int64_t kTokens = 150, kExperts = 44;
+  for (const bool across : {false, true}) {
+    const auto run = [&](DType dtype, Isa isa) {
+      RouterLosses losses{.balance = 0.7f, .z = 0.3f, .across_layers = across};
+      losses.statistics = make_tensor(testing::allocator(), {2, 2 * kExperts + 1}, dtype);
+      const testing::Function function = [&](Context& c, const std::vector<Tensor>& in) {
+        route(c, in[1], {}, kQwen2, &losses, 1);
+        return route(c, in[0], {}, kQwen2, &losses, 0).weights;
+      };
+      const testing::Result result =
+          testing::run(function,
+                       {testing::converted(random_tensor({kTokens, kExperts}, 1), dtype),
+                        testing::converted(random_tensor({kTokens, kExperts}, 2), dtype)},
+                       isa);
+      return std::pair{result.grads[0], losses.statistics};
+    };
+    const auto exact = run(DType::kF64, Isa::kScalar), got = run(DType::kF32, GetParam());
+    EXPECT_LT(testing::relative_error(got.first, exact.first), 1e-5);
+    for (int64_t i = 0; i < 2 * (2 * kExperts + 1); ++i)
+      EXPECT_NEAR(get(got.second, i) / get(exact.second, i), 1, 1e-5) << i;
   }
 }
 

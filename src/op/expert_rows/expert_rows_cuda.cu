@@ -1,0 +1,265 @@
+// Bound by memory: rows are copied, scaled or added whole, a block a row. Sorting: chunks of choices count
+// their experts, the counts of all chunks are summed, and each chunk puts its choices in order. A warp has
+// some of the experts and finds its choices 32 at a time by votes, so nothing is added in an order that
+// varies.
+#include "kernel/cuda/cuda.cuh"
+#include "op/expert_rows/expert_rows.h"
+
+namespace flagscale::op {
+namespace {
+using namespace flagscale::cuda;
+
+constexpr int kChunk = 1024, kThreads = 512, kWarps = kThreads / 32;
+
+// body(expert, choice of the chunk, how many of the chunk's choices before it are of the expert) for every
+// choice, by the lane that has it; then end(expert, how many there are).
+template <class Body, class End>
+__device__ void walk_chunk(const int32_t* expert_of, int choices, int experts, Body&& body, End&& end) {
+  __shared__ int32_t chunk[kChunk];
+  for (int i = static_cast<int>(threadIdx.x); i < kChunk; i += kThreads)
+    chunk[i] = i < choices ? expert_of[i] : -1;
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int expert = static_cast<int>(threadIdx.x) / 32; expert < experts; expert += kWarps) {
+    int before = 0;
+    for (int first = 0; first < choices; first += 32) {
+      const bool own = chunk[first + lane] == expert;
+      const unsigned votes = __ballot_sync(0xffffffffu, own);
+      if (own) body(expert, first + lane, before + __popc(votes & ((1u << lane) - 1)));
+      before += __popc(votes);
+    }
+    end(expert, before);
+  }
+}
+
+__device__ int choices_of_chunk(int64_t choices) {
+  const int64_t left = choices - int64_t{blockIdx.x} * kChunk;
+  return static_cast<int>(left < kChunk ? left : kChunk);
+}
+
+// of_chunks: [experts, chunks]
+__global__ void __launch_bounds__(kThreads)
+    count_choices(const int32_t* expert_of, int64_t choices, int experts, int32_t* of_chunks) {
+  walk_chunk(
+      expert_of + int64_t{blockIdx.x} * kChunk, choices_of_chunk(choices), experts, [](int, int, int) {},
+      [&](int expert, int count) {
+        if (threadIdx.x % 32 == 0) of_chunks[int64_t{expert} * gridDim.x + blockIdx.x] = count;
+      });
+}
+
+// before[i]: the sum of counts before i; returns that of all. By one warp; counts may be before.
+__device__ int sum_before(const int32_t* counts, int n, int32_t* before) {
+  const int lane = static_cast<int>(threadIdx.x);
+  int total = 0;
+  for (int first = 0; first < n; first += 32) {
+    const int count = first + lane < n ? counts[first + lane] : 0;
+    int sum = count;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+      const int other = __shfl_up_sync(0xffffffffu, sum, step);
+      if (lane >= step) sum += other;
+    }
+    if (first + lane < n) before[first + lane] = total + sum - count;
+    total += __shfl_sync(0xffffffffu, sum, 31);
+  }
+  return total;
+}
+
+// A block an expert.
+__global__ void sum_chunks(int32_t* of_chunks, int chunks, int32_t* counts) {
+  int32_t* const own = of_chunks + int64_t{blockIdx.x} * chunks;
+  const int total = sum_before(own, chunks, own);
+  if (threadIdx.x == 0) counts[blockIdx.x] = total;
+}
+__global__ void sum_experts(const int32_t* counts, int experts, int32_t* first_rows) {
+  sum_before(counts, experts, first_rows);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    place_choices(const int32_t* expert_of, int64_t choices, int experts, const int32_t* of_chunks,
+                  const int32_t* first_rows, int32_t* rows, int32_t* choice_of_row) {
+  const int64_t begin = int64_t{blockIdx.x} * kChunk;
+  walk_chunk(
+      expert_of + begin, choices_of_chunk(choices), experts,
+      [&](int expert, int choice, int before) {
+        const int32_t row = first_rows[expert] + of_chunks[int64_t{expert} * gridDim.x + blockIdx.x] + before;
+        rows[begin + choice] = row;
+        choice_of_row[row] = static_cast<int32_t>(begin) + choice;
+      },
+      [](int, int) {});
+}
+
+void sort(KernelContext& context, const SortByExpertArgs& args) {
+  const int64_t choices = args.experts.rows() * args.experts.cols(), chunks = divide_up(choices, kChunk);
+  const int experts = static_cast<int>(args.counts.dims[0]);
+  auto* const counts = args.counts.ptr<int32_t>();
+  auto* const first_rows = reinterpret_cast<int32_t*>(context.workspace.data());
+  auto* const of_chunks = first_rows + experts;
+  const auto* const expert_of = args.experts.ptr<const int32_t>();
+  const auto blocks = static_cast<unsigned>(chunks);
+  if (chunks > 0) count_choices<<<blocks, kThreads>>>(expert_of, choices, experts, of_chunks);
+  sum_chunks<<<static_cast<unsigned>(experts), 32>>>(of_chunks, static_cast<int>(chunks), counts);
+  sum_experts<<<1, 32>>>(counts, experts, first_rows);
+  if (chunks > 0)
+    place_choices<<<blocks, kThreads>>>(expert_of, choices, experts, of_chunks, first_rows,
+                                        args.rows.ptr<int32_t>(), args.choices.ptr<int32_t>());
+  check_launch("sort_by_expert");
+}
+
+size_t sort_workspace(const SortByExpertArgs& args, int) {
+  const int64_t chunks = divide_up(args.experts.dims[0] * args.experts.cols(), kChunk);
+  return static_cast<size_t>(args.counts.dims[0] * (chunks + 1)) * sizeof(int32_t);
+}
+
+__global__ void slots_of_rows(const int32_t* slots, const int32_t* first_rows, const int32_t* choices,
+                              int32_t* rows, int64_t all, int experts, int top_k) {
+  const int64_t row = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (row >= all) return;
+  int expert = 0, end = experts;  // the last one that begins at row or before it
+  while (end - expert > 1) {
+    const int middle = (expert + end) / 2;
+    (first_rows[middle] <= row ? expert : end) = middle;
+  }
+  const int32_t slot = slots[choices[row] / top_k];
+  rows[row] = slot < 0 ? -1 : slot * experts + expert;
+}
+
+void expert_slots(KernelContext& context, const ExpertSlotsArgs& args) {
+  const int experts = static_cast<int>(args.counts.dims[0]), top_k = static_cast<int>(args.choices.cols());
+  const int64_t rows = args.choices.rows() * top_k;
+  if (rows == 0) return;
+  auto* const first_rows = reinterpret_cast<int32_t*>(context.workspace.data());
+  sum_experts<<<1, 32>>>(args.counts.ptr<const int32_t>(), experts, first_rows);
+  slots_of_rows<<<static_cast<unsigned>(divide_up(rows, 256)), 256>>>(
+      args.slots.ptr<const int32_t>(), first_rows, args.choices.ptr<const int32_t>(),
+      args.rows.ptr<int32_t>(), rows, experts, top_k);
+  check_launch("expert_slots");
+}
+
+size_t slots_workspace(const ExpertSlotsArgs& args, int) {
+  return static_cast<size_t>(args.counts.dims[0]) * sizeof(int32_t);
+}
+
+// Of a choice; of the sums' type, or of the rows' where tests convert all alike; null: 1.
+struct Weights {
+  const void* data;
+  bool narrow;
+  __device__ float operator[](int64_t choice) const {
+    if (!data) return 1;
+    return narrow ? as_float(static_cast<const bf16*>(data)[choice])
+                  : static_cast<const float*>(data)[choice];
+  }
+};
+Weights weights_of(const TensorView& view) {
+  return {view.defined() ? view.data : nullptr, view.dtype == DType::kBF16};
+}
+
+template <int N, class T>
+__global__ void spread_rows(Rows<const T> x, const int32_t* choices, Weights weights, Rows<T> y, int top_k,
+                            int64_t cols) {
+  const int64_t row = blockIdx.x;
+  const int32_t choice = choices[row];
+  const float weight = weights[choice];
+  const T* from = x[choice / top_k];
+  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
+    float v[N];
+    load(from + i, v);
+#pragma unroll
+    for (int j = 0; j < N; ++j) v[j] *= weight;
+    store(y[row] + i, v);
+  }
+}
+
+template <int N, class T>
+__global__ void gather_rows(Rows<const T> x, const int32_t* rows, Weights weights, Rows<T> y, int top_k,
+                            int64_t cols) {
+  const int64_t token = blockIdx.x, first = token * top_k;
+  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
+    float sum[N] = {};
+#pragma unroll 4
+    for (int k = 0; k < top_k; ++k) {
+      float v[N];
+      load(x[rows[first + k]] + i, v);
+      const float weight = weights[first + k];
+#pragma unroll
+      for (int j = 0; j < N; ++j) sum[j] = fmaf(weight, v[j], sum[j]);
+    }
+    store(y[token] + i, sum);
+  }
+}
+
+// A warp a choice.
+template <int N, class T, class W>
+__global__ void dot_rows(Rows<const T> x, const int32_t* rows, Rows<const T> dy, W* dweights, int top_k,
+                         int64_t choices, int64_t cols) {
+  const int64_t choice = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  if (choice >= choices) return;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const T *a = x[rows[choice]], *b = dy[choice / top_k];
+  float sum = 0;
+  for (int64_t i = int64_t{lane} * N; i < cols; i += 32 * N) {
+    float v[N], d[N];
+    load(a + i, v);
+    load(b + i, d);
+#pragma unroll
+    for (int j = 0; j < N; ++j) sum = fmaf(v[j], d[j], sum);
+  }
+  sum = warp_sum(sum);
+  if (lane == 0) put(dweights + choice, sum);
+}
+
+// run(std::integral_constant<int, N>): numbers at a time.
+template <class T, class Run>
+void by_packs(bool packed, Run&& run) {
+  packed ? run(std::integral_constant<int, kWide<T>>{}) : run(std::integral_constant<int, 1>{});
+}
+
+void spread(KernelContext&, const SpreadArgs& args) {
+  const int64_t rows = args.y.rows(), cols = args.x.cols();
+  if (rows == 0) return;
+  for_float_type(args.x.dtype, "spread", [&]<class T>(T) {
+    by_packs<T>(wide(args.x) && wide(args.y), [&]<int N>(std::integral_constant<int, N>) {
+      spread_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
+          rows_of<const T>(args.x), args.choices.ptr<const int32_t>(), weights_of(args.weights),
+          rows_of<T>(args.y), static_cast<int>(args.choices.cols()), cols);
+    });
+  });
+  check_launch("spread");
+}
+
+void gather(KernelContext&, const GatherArgs& args) {
+  const int64_t tokens = args.y.rows(), cols = args.y.cols();
+  if (tokens == 0) return;
+  for_float_type(args.x.dtype, "gather", [&]<class T>(T) {
+    by_packs<T>(wide(args.x) && wide(args.y), [&]<int N>(std::integral_constant<int, N>) {
+      gather_rows<N><<<static_cast<unsigned>(tokens), row_threads(cols, N)>>>(
+          rows_of<const T>(args.x), args.rows.ptr<const int32_t>(), weights_of(args.weights),
+          rows_of<T>(args.y), static_cast<int>(args.rows.cols()), cols);
+    });
+  });
+  check_launch("gather");
+}
+
+void gather_weights(KernelContext&, const GatherWeightsArgs& args) {
+  const int64_t top_k = args.rows.cols(), choices = args.dy.rows() * top_k, cols = args.dy.cols();
+  if (choices == 0) return;
+  for_float_type(args.x.dtype, "gather_weights", [&]<class T>(T) {
+    for_float_type(args.dweights.dtype, "gather_weights", [&]<class W>(W) {
+      by_packs<T>(wide(args.x) && wide(args.dy), [&]<int N>(std::integral_constant<int, N>) {
+        dot_rows<N><<<static_cast<unsigned>(divide_up(choices, 8)), 256>>>(
+            rows_of<const T>(args.x), args.rows.ptr<const int32_t>(), rows_of<const T>(args.dy),
+            args.dweights.ptr<W>(), static_cast<int>(top_k), choices, cols);
+      });
+    });
+  });
+  check_launch("gather_weights");
+}
+
+const CudaKernel<SortByExpertArgs> kSort{kSortByExpert, &sort, &sort_workspace};
+const CudaKernel<ExpertSlotsArgs> kExpertSlotsKernel{kExpertSlots, &expert_slots, &slots_workspace};
+const CudaKernel<SpreadArgs> kSpreadKernel{kSpread, &spread};
+const CudaKernel<GatherArgs> kGatherKernel{kGather, &gather};
+const CudaKernel<GatherWeightsArgs> kGatherWeightsKernel{kGatherWeights, &gather_weights};
+
+}  // namespace
+}  // namespace flagscale::op
