@@ -64,6 +64,49 @@ __global__ void forward_groups(Forward<T> a) {
   }
 }
 
+// The same of groups that kLanes lanes hold, N columns each, as the heads of a token are.
+template <int kLanes, int N, class T>
+__global__ void forward_short_groups(Forward<T> a, int64_t count) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t g = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes;
+  const int64_t row = g / a.groups, i = int64_t{threadIdx.x % kLanes} * N, at = g % a.groups * a.group + i;
+  const bool live = g < count && i < a.group;
+  float v[N] = {}, weight[N] = {}, squares = 0;
+  if (live) {
+    load(a.x[row] + at, v);
+    load(a.weight + i, weight);
+    if (a.delta.data) {
+      float d[N];
+      load(a.delta[row] + at, d);
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        T stored;  // what the backward pass sees
+        put(&stored, v[j] + d[j]);
+        v[j] = as_float(stored);
+      }
+      store(a.sum[row] + at, v);
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < N; ++j) squares = fmaf(v[j], v[j], squares);
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) squares += __shfl_xor_sync(0xffffffffu, squares, step);
+  const float rstd = rsqrtf(squares / static_cast<float>(a.group) + a.eps);
+  if (!live) return;
+  if (i == 0) a.rstd[g] = rstd;
+#pragma unroll
+  for (int j = 0; j < N; ++j) v[j] = v[j] * rstd * weight[j];
+  store(a.y[row] + at, v);
+}
+
+template <int kLanes, int N, class T>
+void launch_short_groups(const Forward<T>& a, int64_t count) {
+  constexpr int kThreads = 256;
+  launch_early(forward_short_groups<kLanes, N, T>,
+               dim3(static_cast<unsigned>(divide_up(count, kThreads / kLanes))), kThreads, 0, a, count);
+}
+
 void forward(KernelContext&, const RmsNormArgs& args) {
   const int64_t group = args.weight.cols(), groups = args.x.cols() / group, rows = args.x.rows();
   if (rows == 0) return;
@@ -78,6 +121,8 @@ void forward(KernelContext&, const RmsNormArgs& args) {
                        group,
                        groups};
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
+      if (group <= 16 * N) return launch_short_groups<16, N, T>(a, rows * groups);
+      if (group <= 32 * N) return launch_short_groups<32, N, T>(a, rows * groups);
       launch_early(forward_groups<N, T>, dim3(static_cast<unsigned>(rows * groups)), row_threads(group, N), 0,
                    a);
     };
@@ -261,13 +306,14 @@ __global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16
     if (column(p) < a.group) store(a.partials + int64_t{blockIdx.x} * a.group + column(p), dweight[p]);
 }
 
-// False where the group is too long, or too short to fill a warp.
+// False where the group is too long, or too short for a warp.
 bool launch_backward_chunks(const Backward<bf16>& a, int64_t chunks) {
   const auto run = [&](void (*kernel)(Backward<bf16>)) {
     kernel<<<static_cast<unsigned>(chunks), 256>>>(a);
     return true;
   };
-  if (a.group < 192 || a.group > 4096) return false;
+  if (a.group < 64 || a.group > 4096) return false;
+  if (a.group <= 256) return run(backward_chunk<1>);
   if (a.group <= 512) return run(backward_chunk<2>);
   if (a.group <= 768) return run(backward_chunk<3>);
   return a.group <= 2048 ? run(backward_long_chunk<1>) : run(backward_long_chunk<2>);
