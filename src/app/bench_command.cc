@@ -61,7 +61,9 @@ void setup(CLI::App& app) {
   auto load_in = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   train
-      ->add_option("--shape", options->shape, "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's), 1b or 8b")
+      ->add_option("--shape", options->shape,
+                   "15m, 8x15m (8 experts), 20m, 124m, 135m (SmolLM2's), 1b, 8b or 30b-a3b-8l (8 layers of "
+                   "Qwen3-30B-A3B)")
       ->capture_default_str();
   train->add_option("--batch", options->batch, "sequences a step")
       ->capture_default_str()

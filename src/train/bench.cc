@@ -128,25 +128,32 @@ model::DecoderConfig named_shape(const std::string& name) {
     int64_t ffn, vocab;
     int experts = 0, top_k = 0;
     bool tied = true;
+    int head_dim = 0;                // 0: hidden / heads
+    const char* family = "mixtral";  // of a mixture
   };
   static const std::map<std::string, Named> kShapes{
-      {"15m", {6, 288, 6, 6, 768, 32000}},      {"8x15m", {6, 288, 6, 6, 768, 32000, 8, 2}},
+      {"15m", {6, 288, 6, 6, 768, 32000}},
+      {"8x15m", {6, 288, 6, 6, 768, 32000, 8, 2}},
       {"20m", {6, 288, 6, 6, 1536, 32000}},  // as wide as 2 of 8
-      {"124m", {12, 768, 12, 12, 2048, 50304}}, {"135m", {30, 576, 9, 3, 1536, 49152}},
-      {"1b", {16, 2048, 32, 8, 8192, 128256}},  {"8b", {32, 4096, 32, 8, 14336, 128256, 0, 0, false}}};
+      {"124m", {12, 768, 12, 12, 2048, 50304}},
+      {"135m", {30, 576, 9, 3, 1536, 49152}},
+      {"1b", {16, 2048, 32, 8, 8192, 128256}},
+      {"8b", {32, 4096, 32, 8, 14336, 128256, 0, 0, false}},
+      {"30b-a3b-8l", {8, 2048, 32, 4, 768, 151936, 128, 8, false, 128, "qwen3_moe"}}};
   const auto it = kShapes.find(name);
   if (it == kShapes.end())
     fail(ErrorKind::kInvalidArgument,
          "--shape {} is not known; known: 15m, 8x15m (8 experts, 2 a token), 20m (as many active weights), "
-         "124m, 135m (SmolLM2), 1b, 8b (LLaMA 3's)",
+         "124m, 135m (SmolLM2), 1b, 8b (LLaMA 3's), 30b-a3b-8l (8 layers of Qwen3-30B-A3B)",
          name);
   const Named& n = it->second;
   model::DecoderConfig c;
   c.num_layers = n.layers, c.hidden_size = n.hidden, c.num_heads = n.heads, c.num_kv_heads = n.kv_heads;
   c.intermediate_size = n.ffn, c.vocab_size = n.vocab, c.tie_embeddings = n.tied;
   if (n.experts > 0)
-    c.model_type = "mixtral", c.moe.experts = n.experts, c.moe.top_k = n.top_k, c.moe.size = n.ffn;
-  c.head_dim = static_cast<int>(n.hidden / n.heads);
+    c.model_type = n.family, c.moe.experts = n.experts, c.moe.top_k = n.top_k, c.moe.size = n.ffn;
+  c.qk_norm = c.model_type == "qwen3_moe";
+  c.head_dim = n.head_dim > 0 ? n.head_dim : static_cast<int>(n.hidden / n.heads);
   c.rope.head_dim = c.head_dim;
   return c;
 }

@@ -40,7 +40,8 @@ struct BenchResult {
 };
 
 // "15m", "124m", "135m", "1b", "8b": the shapes of the peer comparison; "8x15m" and "20m": a mixture of
-// experts and the dense model with as many active weights. Throws Error naming them.
+// experts and the dense model with as many active weights; "30b-a3b-8l": 8 layers of Qwen3-30B-A3B. Throws
+// Error naming them.
 model::DecoderConfig named_shape(const std::string& name);
 
 BenchResult bench_train(const BenchOptions& options);
