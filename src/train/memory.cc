@@ -82,9 +82,12 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     text += saving(config, again, use.total(),
                    "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
   }
-  if (options.optimizer.name == "adam" && !options.lora) {
+  OptimizerSpec smaller_state = options.optimizer;
+  smaller_state.name = "adamw8bit";
+  if (options.optimizer.name == "adam" && !options.lora &&
+      make_optimizer(smaller_state)->runs_on(options.device)) {
     StepOptions smaller = options;
-    smaller.optimizer.name = "adamw8bit";
+    smaller.optimizer = smaller_state;
     text += saving(config, smaller, use.total(), "++train.model.optimizer.optimizer=adamw8bit");
   }
   if (options.ranks > 1 && !options.distributed_optimizer) {
