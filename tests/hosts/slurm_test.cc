@@ -3,7 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include "launch/agent/process.h"
 #include "launch/launcher/slurm_test_support.h"
+#include "launch/run/control.h"
 #include "tests/e2e/workshop.h"
 
 namespace flagscale::e2e {
@@ -46,6 +52,31 @@ TEST_F(OnSlurm, AFailureHasItsExitCode) {
       run(words("fails", {"++experiment.runner.type=slurm", "train.model.num_layers=0"}), folder_);
   EXPECT_EQ(result.code, 2) << result.out << result.err;
   EXPECT_NE(result.err.find("FAILED"), std::string::npos) << result.err;
+}
+
+// nnodes as MIN:MAX, inside of an allocation of two hosts: a rank's agent is killed on the way, and both go
+// on.
+TEST_F(OnSlurm, AnElasticTrainingStartsOnTheHostsOfItsAllocationAndAgain) {
+  Words command = {"salloc", "--quiet", "-N2"};
+  const Words mine = program(training(
+      "elastic", {"++experiment.runner.type=slurm", "++experiment.runner.nnodes=1:2",
+                  "++experiment.runner.elastic_wait=20", "++experiment.runner.max_restarts=1",
+                  "++experiment.runner.master_addr=127.0.0.1", "train.model.train_iters=60",
+                  "train.model.global_batch_size=4", "train.model.micro_batch_size=2",
+                  "train.system.logging.log_interval=1", "train.system.checkpoint.save_interval=5"}));
+  command.insert(command.end(), mine.begin(), mine.end());
+  Child child(command, Setting{.folder = folder_});
+  while (child.running() && !std::filesystem::exists(folder_ / "elastic/checkpoints/iter_0000005"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (const launch::RankStatus& rank : launch::query_job(folder_ / "elastic").ranks)
+    if (rank.host == "n2") launch::send_signal(rank.agent, SIGKILL);
+  const Result result = child.wait();
+  ASSERT_EQ(result.code, 0) << result.out << result.err;
+  const std::string said = result.out + result.err;
+  for (const char* part : {"2 ranks have met", "rank 1 on n2 is cut off",
+                           "starting again from the last checkpoint (1 of 1 restarts)"})
+    EXPECT_NE(said.find(part), std::string::npos) << part << said;
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "elastic/checkpoints/iter_0000060"));
 }
 
 TEST_F(OnSlurm, RanksOfSrunTrainAsOne) {
