@@ -97,7 +97,7 @@ TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
 TEST_F(Ranks, OnTwoGpusTheDeathOfOneEndsTheOther) {
   FLAGSCALE_NEED_TWO_GPUS();
   for (const char* shares : {"false", "true"})
-    for (const int ms : {0, 100, 200, 400, 800, 1600, 3000}) {
+    for (const int ms : {3000, 4000}) {  // once they have joined
       SCOPED_TRACE(ms);
       const std::string folder = std::string("gone ") + shares + std::to_string(ms);
       Words command = words(folder, 1000000, "cuda");
