@@ -52,6 +52,20 @@ __device__ inline void settle(float (&sum)[kBlocks][4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(sum[j][i])::"memory");
 }
+// Of sums that were made pairs of bf16: four lanes share a row, and each gives three of its four pairs of
+// columns for those of one block of eight.
+__device__ inline void gather_eights(uint32_t (&r)[4], int lane) {
+#pragma unroll
+  for (int step = 1; step <= 2; step *= 2)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & step) continue;
+      const bool odd = lane & step;
+      const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? r[i] : r[i + step], step);
+      (odd ? r[i] : r[i + step]) = other;
+    }
+}
+
 // The threads of a warpgroup, one of a block's.
 __device__ inline void meet_warpgroup(int group) {
   asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");

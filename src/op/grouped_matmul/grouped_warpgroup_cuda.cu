@@ -156,20 +156,7 @@ __device__ void clear_rows(bf16* stage, int group, int live) {
     reinterpret_cast<uint4*>(to)[at] = make_uint4(0, 0, 0, 0);
   }
   show_to_products();
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroup) : "memory");
-}
-
-// Four lanes share a row: each gives three of its four pairs of columns for those of one block of eight.
-__device__ void gather_eights(uint32_t (&r)[4], int lane) {
-#pragma unroll
-  for (int step = 1; step <= 2; step *= 2)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & step) continue;
-      const bool odd = lane & step;
-      const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? r[i] : r[i + step], step);
-      (odd ? r[i] : r[i + step]) = other;
-    }
+  meet_warpgroup(group);
 }
 
 // Two rows a lane, `row` and the eighth after it, of a warp's 16.

@@ -77,19 +77,6 @@ __device__ __forceinline__ void multiply_step(float (&sum)[T::kColumns / 8][4], 
   commit_products();
 }
 
-// Four lanes share a row: each gives three of its four pairs of columns for those of one block of eight.
-__device__ void gather_eights(uint32_t (&r)[4], int lane) {
-#pragma unroll
-  for (int step = 1; step <= 2; step *= 2)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & step) continue;
-      const bool odd = lane & step;
-      const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? r[i] : r[i + step], step);
-      (odd ? r[i] : r[i + step]) = other;
-    }
-}
-
 template <bool kScaled, int kBlocks, class C>
 __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], int64_t row, int64_t column,
                          int lane) {
