@@ -83,6 +83,8 @@ std::optional<RunStatus> last_run(const fs::path& experiment) {
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return {};
   Database database(file, Database::Mode::kRead);
+  // A first run is just making its tables: the version is written last.
+  if (integer(database.query("PRAGMA user_version").at(0).at(0)) == 0) return {};
   const auto rows = database.query(
       "SELECT id, name, task, engine, state, exit_code, started, ended, restarts, max_restarts, culprit, "
       "log, host, "

@@ -24,8 +24,8 @@ class DryRun : public RunningJobTest {
 TEST_F(DryRun, TouchesNothingOfTheRunThatIsThere) {
   const pid_t launcher = launch(waiting("the run"));
   ASSERT_TRUE(soon([&] {
-    return std::filesystem::exists(path("exp/records/runs.sqlite")) &&
-           last_run(path("exp"))->state == RunState::kRunning;
+    const auto run = last_run(path("exp"));
+    return run && run->state == RunState::kRunning;
   }));
   const std::string before = script();
   ASSERT_NE(before.find("export FROM='the run'"), std::string::npos) << before;

@@ -2,10 +2,12 @@
 
 #include "launch/run/run_job.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "launch/record/run_status.h"
+#include "launch/record/sqlite.h"
 #include "launch/run/control.h"
 #include "launch/run/job_test_support.h"
 
@@ -235,6 +237,14 @@ TEST_F(RunJob, ABrokenRecordIsPutAside) {
   EXPECT_TRUE(has(outcome.out, "it is runs.sqlite.broken now")) << outcome.out;
   EXPECT_EQ(query_job(path("exp")).state, RunState::kCompleted);
   EXPECT_EQ(file("exp/records/runs.sqlite.broken").size(), 5000u);
+}
+
+TEST_F(RunJob, ARecordThatIsBeingMadeIsNoRunYet) {
+  std::filesystem::create_directories(path("exp/records"));
+  Database(path("exp/records/runs.sqlite"), Database::Mode::kWrite).run("CREATE TABLE half (made INTEGER)");
+  EXPECT_FALSE(last_run(path("exp")).has_value());
+  EXPECT_EQ(run(job({"true"})).code, 0);
+  EXPECT_TRUE(last_run(path("exp")).has_value());
 }
 
 TEST_F(RunJob, SecretsAreNotInTheRecord) {
