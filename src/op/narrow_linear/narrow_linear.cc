@@ -1,16 +1,10 @@
 #include "op/narrow_linear/narrow_linear.h"
 
-#include "base/error.h"
-
 namespace flagscale::op {
 
 Tensor narrow_linear(Context& c, const Tensor& x, const NarrowWeight& weight, const Tensor& bias, DType out) {
   const int64_t rows = weight.scales.dim(0);
-  if (x.shape().rank() != 2 || x.dim(1) != weight.in || x.dtype() != DType::kBF16 ||
-      (bias.defined() && (bias.shape() != Shape{rows} || bias.dtype() != DType::kBF16)))
-    fail(ErrorKind::kInvalidArgument,
-         "[narrow_linear] x is {} {}, weight [{}, {}], bias {}: bf16 is expected", name(x.dtype()),
-         x.shape().str(), rows, weight.in, bias.defined() ? bias.shape().str() : "absent");
+  check_product("narrow_linear", x, weight, bias, false);
   const Tensor y = c.recorder.empty({x.dim(0), rows}, out, x.live());
   NarrowLinearArgs args{x, weight.data, weight.scales, {}, y, weight.format};
   if (bias.defined()) args.bias = bias;

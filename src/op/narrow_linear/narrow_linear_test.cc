@@ -89,6 +89,14 @@ Both weight_of(Narrow format, int64_t n, int64_t k) {
   return both;
 }
 
+TEST(NarrowLinear, RowsOfFp8AreRefused) {
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+  Context c{recorder};
+  const Tensor x = random_tensor({1, 64}, 1, DType::kBF16);
+  EXPECT_THROW(narrow_linear(c, x, weight_of(Narrow::kFp8Rows, 16, 64).narrow, {}, DType::kF32), Error);
+}
+
 FLAGSCALE_EVERY_SET(NarrowLinearSets);
 
 TEST_P(NarrowLinearSets, IsTheProductOfTheWeightThatItStandsFor) {

@@ -50,6 +50,20 @@ float from_e4m3(uint8_t q) {
 
 const char* name(Narrow format) { return format == Narrow::kInt8 ? "int8" : "fp8"; }
 
+void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
+                   bool rows) {
+  const int64_t out = weight.scales.dim(0);
+  if ((weight.format == Narrow::kFp8Rows) == rows && x.shape().rank() == 2 && x.dim(1) == weight.in &&
+      x.dtype() == DType::kBF16 &&
+      (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kBF16)))
+    return;
+  fail(ErrorKind::kInvalidArgument,
+       "[{}] x is {} {}, weight [{}, {}]{}, bias {}: bf16 is expected, and a weight that is {}in rows of fp8",
+       op, name(x.dtype()), x.shape().str(), out, weight.in,
+       weight.format == Narrow::kFp8Rows ? " in rows of fp8" : "",
+       bias.defined() ? bias.shape().str() : "absent", rows ? "" : "not ");
+}
+
 Shape narrow_shape(Narrow format, int64_t out, int64_t in) {
   const int64_t multiple = format == Narrow::kFp8Rows ? 128 : kTileColumns;
   return {(out + kPanelRows - 1) / kPanelRows, (in + multiple - 1) / multiple * multiple * kPanelRows};

@@ -34,6 +34,11 @@ struct NarrowWeight {
   size_t bytes() const { return data.bytes() + scales.bytes(); }
 };
 
+// Throws Error{kInvalidArgument} where the product y = x W^T + bias of op `op` is not one of bf16 and this
+// weight, in rows of fp8 or not.
+void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
+                   bool rows);
+
 Shape narrow_shape(Narrow format, int64_t out, int64_t in);  // of data
 
 // Row `row` of a panel, by its largest magnitude. Error{kInvalidArgument} where a value is not a number or
