@@ -80,6 +80,11 @@ const std::vector<Format>& formats() {
       {"gpu_fp8_products_tiles", serve_fp8_products, io::Encoding::kQ8_0, true},
       {"gpu_fp8_tiles", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
        io::Encoding::kQ8_0, true},
+      {"gpu_int8_cache", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kF32), o.cache = DType::kI8; },
+       io::Encoding::kPlain, true},
+      {"gpu_int8_cache_tiles",
+       [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16), o.cache = DType::kI8; },
+       io::Encoding::kQ8_0, true},
       {"gpu_bf16_tiles", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kQ8_0,
        true},
   };

@@ -199,7 +199,6 @@ TEST(Gpu, WhatHasNoKernelIsRefusedByName) {
   };
   expect("qwen3_moe", "mixtures of experts", [](RunnerOptions&) {});
   expect("qwen3", "LoRA adapters", [](RunnerOptions& o) { o.max_adapters = 1; });
-  expect("qwen3", "int8", [](RunnerOptions& o) { o.cache = DType::kI8; });
   expect("qwen3", "int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; });
   expect("qwen3", "gpu_memory_utilization", [](RunnerOptions& o) { o.memory_share = 0.001; });
 }

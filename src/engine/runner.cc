@@ -104,10 +104,6 @@ void Runner::check_device() const {
   constexpr const char* kInstead = "have no kernels for a GPU yet: run with --device cpu";
   if (config_.moe.experts > 0) fail(ErrorKind::kUnsupported, "mixtures of experts {}", kInstead);
   if (options_.max_adapters > 0) fail(ErrorKind::kUnsupported, "LoRA adapters {}", kInstead);
-  if (options_.cache == DType::kI8)
-    fail(ErrorKind::kUnsupported,
-         "a cache in int8 has no kernel for a GPU yet: take bfloat16 (kv_cache_dtype), or run with --device "
-         "cpu");
 }
 
 void Runner::place_model(const io::WeightSet& weights) {

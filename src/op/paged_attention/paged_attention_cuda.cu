@@ -9,6 +9,19 @@ using namespace flagscale::cuda;
 constexpr int kKeys = 128;  // of a chunk, and threads of a block
 constexpr int kMostDim = 512;
 
+// Heads of a page, whose `elements` numbers precede an int8 cache's scales, one a token.
+template <class C>
+__device__ const C* head_of(const C* page, int64_t head, int64_t elements) {
+  return page + head * (elements + (kScaled<C> ? int64_t{sizeof(float)} * kPageTokens : 0));
+}
+template <class C>
+__device__ float scale_of(const C* head, int64_t elements, int64_t token) {
+  if constexpr (kScaled<C>)
+    return reinterpret_cast<const float*>(head + elements)[token];
+  else
+    return 1;
+}
+
 // The sequence that owns a row.
 __device__ int64_t sequence_of(const int32_t* cu_seqlens, int64_t sequences, int64_t row) {
   int64_t low = 0, high = sequences;
@@ -44,11 +57,11 @@ __global__ void attend_rows(Paged<T, C> a, int64_t sequences) {
     const int64_t key = begin + thread;
     float score = -INFINITY;
     if (key >= first && key <= position) {
-      const C* k =
-          a.k_pages[a.tables[s][key / kPageTokens]] + kv * a.head_dim * kPageTokens + key % kPageTokens;
+      const int64_t elements = a.head_dim * kPageTokens, token = key % kPageTokens;
+      const C* k = head_of(a.k_pages[a.tables[s][key / kPageTokens]], kv, elements);
       float dot = 0;
-      for (int i = 0; i < a.head_dim; ++i) dot = fmaf(query[i], as_float(k[i * kPageTokens]), dot);
-      score = dot * a.scale;
+      for (int i = 0; i < a.head_dim; ++i) dot = fmaf(query[i], as_number(k[i * kPageTokens + token]), dot);
+      score = dot * (a.scale * scale_of(k, elements, token));
     }
     const float now = fmaxf(most, block_max(score)), shrink = exp2f(most - now), weight = exp2f(score - now);
     weights[thread] = weight;
@@ -60,9 +73,9 @@ __global__ void attend_rows(Paged<T, C> a, int64_t sequences) {
       float part = 0;
       for (int t = from; t < to; ++t) {
         const int64_t at = begin + t;
-        const C* v =
-            a.v_pages[a.tables[s][at / kPageTokens]] + (kv * kPageTokens + at % kPageTokens) * a.pitch;
-        part = fmaf(weights[t], as_float(v[i]), part);
+        const int64_t elements = a.pitch * kPageTokens, token = at % kPageTokens;
+        const C* v = head_of(a.v_pages[a.tables[s][at / kPageTokens]], kv, elements);
+        part = fmaf(weights[t] * scale_of(v, elements, token), as_number(v[token * a.pitch + i]), part);
       }
       mixed[j] = fmaf(mixed[j], shrink, part);
     }
@@ -77,7 +90,7 @@ void run(KernelContext& context, const PagedAttentionArgs& args) {
   if (has_tiles(args)) return attend_by_tiles(context, args);
   if (args.shape.head_dim > kMostDim) too_large("paged_attention", "head_dim", args.shape.head_dim, kMostDim);
   for_float_type(args.q.dtype, "paged_attention", [&]<class T>(T) {
-    for_float_type(args.k_pages.dtype, "paged_attention", [&]<class C>(C) {
+    for_cache_type(args.k_pages.dtype, "paged_attention", [&]<class C>(C) {
       attend_rows<<<dim3(static_cast<unsigned>(rows), static_cast<unsigned>(args.shape.heads)), kKeys>>>(
           Paged<T, C>(args), sequences);
     });

@@ -6,6 +6,18 @@
 
 namespace flagscale::op {
 
+__device__ inline float as_number(float x) { return x; }
+__device__ inline float as_number(cuda::bf16 x) { return cuda::as_float(x); }
+__device__ inline float as_number(int8_t x) { return x; }  // to be scaled
+
+template <class C>  // a cache whose tokens have scales
+constexpr bool kScaled = sizeof(C) == 1;
+template <class Body>  // body(value of the cache's type)
+void for_cache_type(DType dtype, const char* op, Body&& body) {
+  if (dtype == DType::kI8) return body(int8_t{});
+  cuda::for_float_type(dtype, op, body);
+}
+
 template <class T, class C>
 struct Paged {
   cuda::Rows<const T> q;

@@ -2,57 +2,45 @@
 // the same order, with wgmma. Bound by exponentials and products in turn; blocks on one multiprocessor fill
 // each other's gaps.
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/paged_attention/paged_rows.cuh"
+#include "op/paged_attention/paged_chunks.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-// A chunk of one head in shared memory: keys a line of D, values a line of tokens; both are summed over down
-// lines.
+struct alignas(1024) Panel {};
+
+// Keys a line of D, values a line of tokens; both are summed over down lines.
 template <int D>
-struct Chunk {
-  bf16 k[D * kKeys];
-  bf16 v[kKeys * D];
+struct PanelLayout {
+  using Place = Panel;
+  static constexpr int kValues = kKeys * D;
+  static __device__ int key(int page, int d, int half) { return in_panel(d, page * 2 + half); }
+  static __device__ int value(int token, int piece) {
+    return piece / 8 * kKeys * kPanelColumns + in_panel(token, piece % 8);
+  }
+  static __device__ void show() { show_to_products(); }
 };
 
-// Starts copying chunk c. Pages without a key in [first, end) are not looked at, and tokens from `end` on are
-// zeros among the values: nothing times what was never written is not nothing.
-template <int D>
-__device__ void fetch(Chunk<D>& to, const Pages& a, const RowsOfBlock& rows, int64_t c) {
-  constexpr int kPieces = D * 2;  // of a page, 16 bytes each
-#pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kPages * kPieces; i += kThreads) {
-    const int page = i / kPieces, piece = i % kPieces, token = piece / (D / 8), of_token = piece % (D / 8);
-    const int64_t begin = c * kKeys + page * kPage;
-    const bool there = begin < rows.end && begin + kPage > rows.lowest;
-    const int64_t row = there ? a.tables[rows.s][begin / kPage] : 0, at = rows.kv * D * kPage + piece * 8;
-    copy_16_bytes(to.k + in_panel(piece / 2, page * 2 + piece % 2), a.k_pages[row] + at, there);
-    copy_16_bytes(to.v + of_token / 8 * kKeys * kPanelColumns + in_panel(page * kPage + token, of_token % 8),
-                  a.v_pages[row] + at, there && begin + token < rows.end);
-  }
-}
-
-template <int D>
-__global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages a) {
+template <int D, class C>
+__global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages<C> a, int64_t sequences) {
 #ifdef FLAGSCALE_HOPPER
   extern __shared__ uint8_t memory[];
-  auto* chunks = reinterpret_cast<Chunk<D>*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
-  const RowsOfBlock rows(a);
+  auto& staging = *reinterpret_cast<Staging<D, C, PanelLayout>*>(
+      (reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
+  const RowsOfBlock rows(a, sequences);
   if (rows.none()) return;
+  const Span of{rows.s, rows.kv, rows.lowest, rows.end};
   Fragment q[D / 16];
   rows.load<D>(q, a);
   float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, mix[D / 8][4] = {};
   int64_t c = rows.lowest / kKeys;
-  fetch(chunks[0], a, rows, c);
+  staging.fetch(0, a, of, c);
   commit_copies();
   for (int turn = 0; c * kKeys <= rows.highest; ++c, turn ^= 1) {
-    if ((c + 1) * kKeys <= rows.highest) fetch(chunks[turn ^ 1], a, rows, c + 1);
+    if ((c + 1) * kKeys <= rows.highest) staging.fetch(turn ^ 1, a, of, c + 1);
     commit_copies();
-    wait_for_copies<1>();
-    show_to_products();
-    __syncthreads();
-    const Chunk<D>& chunk = chunks[turn];
+    const auto& chunk = staging.arrived(turn);
     float score[kKeys / 8][4], here[2] = {-INFINITY, -INFINITY};
     begin_products();
 #pragma unroll
@@ -64,8 +52,9 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages a) {
     for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const int64_t key = c * kKeys + n * 8 + rows.lane % 4 * 2 + j % 2;
-        score[n][j] = key >= rows.first[j / 2] && key <= rows.last[j / 2] ? score[n][j] * a.scale : -INFINITY;
+        const int key = n * 8 + rows.lane % 4 * 2 + j % 2;
+        const bool seen = c * kKeys + key >= rows.first[j / 2] && c * kKeys + key <= rows.last[j / 2];
+        score[n][j] = seen ? staging.scored(turn, key, score[n][j], a.scale) : -INFINITY;
         here[j / 2] = fmaxf(here[j / 2], score[n][j]);
       }
 #pragma unroll
@@ -82,15 +71,23 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages a) {
         for (int j = 0; j < 4; ++j) score[n][j] = weight_of(score[n][j], here[j / 2]);
       as_left(p[page], score[2 * page], score[2 * page + 1]);
     }
-    float part[D / 8][4];
+    float ones[4] = {}, part[D / 8][4];
+    const auto add_up = [&] {
+#pragma unroll
+      for (int i = 0; i < kPages; ++i) multiply_add(ones, p[i], kOnes, kOnes);
+    };
+    if constexpr (kScaled<C>) {
+      add_up();
+#pragma unroll
+      for (int page = 0; page < kPages; ++page)
+        staging.weigh(turn, page, p[page], score[2 * page], score[2 * page + 1], rows.lane);
+    }
     begin_products();
 #pragma unroll
     for (int i = 0; i < kPages; ++i)
       multiply<true>(part, p[i], down(chunk.v, i * kPage, kKeys * kPanelColumns * int{sizeof(bf16)}), i > 0);
     commit_products();
-    float ones[4] = {};
-#pragma unroll
-    for (int i = 0; i < kPages; ++i) multiply_add(ones, p[i], kOnes, kOnes);
+    if constexpr (!kScaled<C>) add_up();  // meanwhile
     const Fold folds[2] = {Fold(most[0], here[0]), Fold(most[1], here[1])};
     sum[0] = folds[0](sum[0], ones[0]), sum[1] = folds[1](sum[1], ones[2]);
     wait_for_products<0>();
@@ -106,24 +103,26 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages a) {
 #endif
 }
 
-template <int D>
-void launch(const Pages& a, int64_t queries, int64_t sequences) {
-  constexpr size_t kBytes = 2 * sizeof(Chunk<D>) + 1024;
+template <int D, class C>
+void launch(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequences) {
+  constexpr size_t kBytes = sizeof(Staging<D, C, PanelLayout>) + 1024;
   static const bool allowed =
-      cudaFuncSetAttribute(prefill<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
+      cudaFuncSetAttribute(prefill<D, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
   (void)allowed;  // a launch that asks for too much says so
-  const int64_t group = a.heads / a.kv_heads;
-  prefill<D><<<dim3(static_cast<unsigned>(divide_up(queries * group, kRows)),
-                    static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(sequences)),
-               kThreads, kBytes>>>(a);
+  prefill<D, C><<<dim3(static_cast<unsigned>(row_blocks(args, sequences)), static_cast<unsigned>(a.kv_heads)),
+                  kThreads, kBytes>>>(a, sequences);
 }
 
 }  // namespace
 
-bool prefill_by_warpgroups(const Pages& pages, int dim, int64_t queries, int64_t sequences) {
+template <class C>
+bool prefill_by_warpgroups(const Pages<C>& pages, const PagedAttentionArgs& args, int64_t sequences) {
+  const int dim = args.shape.head_dim;
   if (!on_hopper() || (dim != 64 && dim != 128)) return false;
-  dim == 64 ? launch<64>(pages, queries, sequences) : launch<128>(pages, queries, sequences);
+  dim == 64 ? launch<64>(pages, args, sequences) : launch<128>(pages, args, sequences);
   return true;
 }
+template bool prefill_by_warpgroups(const Pages<bf16>&, const PagedAttentionArgs&, int64_t);
+template bool prefill_by_warpgroups(const Pages<int8_t>&, const PagedAttentionArgs&, int64_t);
 
 }  // namespace flagscale::op

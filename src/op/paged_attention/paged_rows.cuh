@@ -2,12 +2,17 @@
 // What the tensor cores' kernels of paged attention share: chunks of keys, rows of a block of prefill, and
 // how chunks are folded into a row.
 
+#include <cstddef>
+#include <span>
+#include <type_traits>
+
 #include "kernel/cuda/tensor_cores.cuh"
 #include "op/paged_attention/paged_cuda.cuh"
 
 namespace flagscale::op {
 
-using Pages = Paged<cuda::bf16, cuda::bf16>;
+template <class C>  // the cache's type
+using Pages = Paged<cuda::bf16, C>;
 
 constexpr int kKeys = 64, kPage = static_cast<int>(kPageTokens), kPages = kKeys / kPage;  // of a chunk
 constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = 16 * kWarps;  // rows of a block of prefill
@@ -32,6 +37,10 @@ __device__ inline float weight_of(float score, float most) {
   return score == -INFINITY ? 0.f : exp2f(score - most);
 }
 
+__device__ inline float folded(float total, float keep, float part, float take) {
+  return __fmaf_rn(total, keep, __fmul_rn(part, take));
+}
+
 // The fold of chunks of one row: its maximum, and the factors of what was there and of what comes.
 struct Fold {
   float keep, take;
@@ -41,9 +50,7 @@ struct Fold {
     take = weight_of(chunk, now);
     most = now;
   }
-  __device__ float operator()(float total, float part) const {
-    return __fmaf_rn(total, keep, __fmul_rn(part, take));
-  }
+  __device__ float operator()(float total, float part) const { return folded(total, keep, part, take); }
 };
 
 // Rows of a block of prefill: the heads of a group of each token, tokens in order.
@@ -53,24 +60,30 @@ struct Row {
   bool there;
 };
 
-// The rows of one sequence and head of keys that a block of prefill has, the last blocks first: they see
-// most. A lane has two, 8 apart.
-struct RowsOfBlock {
-  int64_t s, kv, begin, end, before, token0;  // end: keys of the sequence; before: those before its queries
-  int queries, group, warp, lane;
-  int64_t first[2], last[2];  // keys that the lane's rows see
-  int64_t lowest, highest;    // that any row of the block sees
+// How many blocks rows of a step need at most, one grid for all sequences: one whose rows begin at row r and
+// that is the i-th has its blocks from r * group / kRows + i on.
+inline int64_t row_blocks(const PagedAttentionArgs& args, int64_t sequences) {
+  return args.q.rows() * (args.shape.heads / args.shape.kv_heads) / kRows + sequences;
+}
 
-  __device__ explicit RowsOfBlock(const Pages& a)
-      : s(blockIdx.z),
-        kv(blockIdx.y),
-        begin(int64_t{gridDim.x - 1 - blockIdx.x} * kRows),
-        end(a.context_lens[s]),
-        token0(a.cu_seqlens[s]),
-        queries(a.queries(s)),
+// The rows of one sequence and head of keys that a block of prefill has (x: of row_blocks(), a sequence's
+// last first, which see most; y: the head of keys). A lane has two, 8 apart.
+struct RowsOfBlock {
+  int64_t s = -1, kv, begin = -1, end, before, token0;  // end: keys of the sequence; before: those before its
+  int queries, group, warp, lane;                       // queries
+  int64_t first[2], last[2];                            // keys that the lane's rows see
+  int64_t lowest, highest;                              // that any row of the block sees
+
+  template <class C>
+  __device__ RowsOfBlock(const Pages<C>& a, int64_t sequences)
+      : kv(blockIdx.y),
         group(a.heads / a.kv_heads),
         warp(static_cast<int>(threadIdx.x) / 32),
         lane(static_cast<int>(threadIdx.x) % 32) {
+    find(a, sequences);
+    if (none()) return;
+    end = a.context_lens[s];
+    token0 = a.cu_seqlens[s];
     before = end - queries;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -82,14 +95,28 @@ struct RowsOfBlock {
     lowest = a.first_key(before + begin / group);
     highest = before + (final_row / group < queries ? final_row / group : queries - 1);
   }
-  __device__ bool none() const { return queries < 2 || begin >= int64_t{queries} * group; }
+  template <class C>
+  __device__ void find(const Pages<C>& a, int64_t sequences) {
+    __shared__ int found;
+    if (threadIdx.x == 0) found = -1;
+    __syncthreads();
+    const auto first_block = [&](int64_t i) { return int64_t{a.cu_seqlens[i]} * group / kRows + i; };
+    for (auto i = int64_t{threadIdx.x}; i < sequences; i += kThreads)
+      if (first_block(i) <= blockIdx.x && blockIdx.x < first_block(i + 1)) found = static_cast<int>(i);
+    __syncthreads();
+    if ((s = found) < 0) return;
+    queries = a.queries(s);
+    const int64_t blocks = (int64_t{queries} * group + kRows - 1) / kRows;
+    if (queries > 1) begin = (blocks - 1 - (int64_t{blockIdx.x} - first_block(s))) * kRows;
+  }
+  __device__ bool none() const { return begin < 0; }
   __device__ Row at(int i) const {  // of the warp's 16
     const int64_t row = begin + warp * 16 + i;
     return Row{row / group, static_cast<int>(row % group), row < int64_t{queries} * group};
   }
   __device__ int64_t column(const Row& row, int dim) const { return (kv * group + row.head) * dim; }
-  template <int D>
-  __device__ void load(cuda::Fragment (&q)[D / 16], const Pages& a) const {
+  template <int D, class C>
+  __device__ void load(cuda::Fragment (&q)[D / 16], const Pages<C>& a) const {
     load_queries<D>(
         q,
         [&](int i) -> const cuda::bf16* {
@@ -98,8 +125,8 @@ struct RowsOfBlock {
         },
         lane);
   }
-  template <int D>
-  __device__ void put(const Pages& a, const float (&mix)[D / 8][4], const float (&sum)[2]) const {
+  template <int D, class C>
+  __device__ void put(const Pages<C>& a, const float (&mix)[D / 8][4], const float (&sum)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const Row row = at(lane / 4 + 8 * r);
@@ -113,7 +140,29 @@ struct RowsOfBlock {
   }
 };
 
-// The same by Hopper's warpgroups; false, and nothing is launched, on another GPU.
-bool prefill_by_warpgroups(const Pages& pages, int dim, int64_t queries, int64_t sequences);
+// One query of a sequence, the others passed over. `memory`: for what chunks give, at least decode_bytes().
+constexpr int kMostGroup = 16;  // heads that share keys
+template <class C>
+void decode(const Pages<C>& pages, const PagedAttentionArgs& args, std::span<std::byte> memory);
+size_t decode_bytes(const PagedAttentionArgs& args);
+
+// More queries than one, by Hopper's warpgroups; false, and nothing is launched, on another GPU.
+template <class C>
+bool prefill_by_warpgroups(const Pages<C>& pages, const PagedAttentionArgs& args, int64_t sequences);
+
+// What only a model's sizes and types decide, so that every row of it is computed in one way.
+template <class Body>  // body(head_dim as an integral_constant)
+void for_head_dim(int64_t dim, Body&& body) {
+  switch (dim) {
+    case 64:
+      return body(std::integral_constant<int, 64>());
+    case 80:
+      return body(std::integral_constant<int, 80>());
+    case 96:
+      return body(std::integral_constant<int, 96>());
+    default:
+      return body(std::integral_constant<int, 128>());
+  }
+}
 
 }  // namespace flagscale::op
