@@ -42,7 +42,7 @@ void setup(CLI::App& app) {
   app.callback([experiment, lines] { attach(*experiment, *lines); });
 }
 
-const Registration<Command> kAttach{"attach", {"follow a job that runs in the background", &setup}};
+const Registration<Command> kAttach{"attach", {"follow a job that runs elsewhere", &setup}};
 
 }  // namespace
 }  // namespace flagscale::attach_command

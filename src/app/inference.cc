@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/transcript.h"
 #include "config/experiment_keys.h"
 #include "config/resolve.h"
 #include "config/show.h"
@@ -172,17 +173,17 @@ void print_json(const std::string& prompt, serve::Choice& choice, const std::vec
                                     {"text", choice.take_delta().content},
                                     {"token_ids", ids},
                                     {"finish_reason", choice.finish_reason()}};
-  fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  say(stdout, "{}\n", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 // The lines of FlagScale's flagscale/inference/inference_aquila.py.
 void print_as_flagscale(const std::string& prompt, size_t index, serve::Choice& choice,
                         const std::vector<int32_t>& ids) {
-  fmt::print("{}\n", std::string(50, '*'));
-  fmt::print("output.prompt={}\n", config::python_repr(*config::Node::string(prompt)));
-  fmt::print("output.outputs[{}].text={}\n", index,
-             config::python_repr(*config::Node::string(choice.take_delta().content)));
-  fmt::print("output.outputs[{}].token_ids=[{}]\n", index, fmt::join(ids, ", "));
+  say(stdout, "{}\n", std::string(50, '*'));
+  say(stdout, "output.prompt={}\n", config::python_repr(*config::Node::string(prompt)));
+  say(stdout, "output.outputs[{}].text={}\n", index,
+      config::python_repr(*config::Node::string(choice.take_delta().content)));
+  say(stdout, "output.outputs[{}].token_ids=[{}]\n", index, fmt::join(ids, ", "));
 }
 
 void print_answers(const Task& task, serve::GenerationPlan& plan,
@@ -207,7 +208,7 @@ void print_answers(const Task& task, serve::GenerationPlan& plan,
         print_as_flagscale(task.prompts[i], k, choice, token_ids[order[k]]);
     }
   }
-  if (!json) fmt::print("{}\n", std::string(50, '#'));
+  if (!json) say(stdout, "{}\n", std::string(50, '#'));
 }
 
 serve::GenerationPlan plan_of(const Task& task, const serve::ServedModel& model) {
@@ -232,7 +233,8 @@ void check_serving_task(const config::Composed& composed, const std::string& typ
     read_task(composed);
 }
 
-void run_inference(const config::Composed& composed, bool plan_only, bool json) {
+void run_inference(const config::Composed& composed, bool plan_only, bool json,
+                   const std::function<void()>& begin) {
   const auto start = std::chrono::steady_clock::now();
   Task task = read_task(composed);
   fit_engine(task);
@@ -241,6 +243,7 @@ void run_inference(const config::Composed& composed, bool plan_only, bool json) 
     if (json) return fmt::print("{}\n", out.dump());
     return fmt::print("would answer {} prompts with {}\n", task.prompts.size(), task.engine.model);
   }
+  begin();
   ServedEngine loaded = load_served_engine(task.engine);
   const serve::ServedModel model = serve::describe_model(std::move(loaded.model), task.engine,
                                                          loaded.engine->runner().options().max_length);

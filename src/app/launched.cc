@@ -23,6 +23,7 @@
 #include "launch/placement.h"
 #include "launch/record/run_status.h"
 #include "launch/run/control.h"
+#include "launch/run/own_run.h"
 #include "launch/run/run_job.h"
 #include "launch/run/run_options.h"
 #include "launch/run/wait_for_host.h"
@@ -184,6 +185,20 @@ bool run_launched(const LaunchRequest& request) {
   for (const launch::NodeTask& node : job.nodes)
     if (node.host.is_here() && job.container.empty()) check_script(node.command);
   start(request, job, false);
+}
+
+void run_here(const LaunchRequest& request,
+              const std::function<void(const std::function<void()>& begin)>& work) {
+  const std::string task = request.experiment.task();
+  const bool known = task == "train" || task == "inference" || task == "serve";  // else it is refused there
+  if (!known || std::getenv(kIsRank) != nullptr || has_another_launcher() ||
+      text_at(request.composed, "action", "run") != "run" ||
+      request.experiment.text("experiment.exp_dir").empty())
+    return work([] {});
+  launch::Job job = native_job(request, false);
+  job.experiment = record_of(request.experiment);
+  launch::run_in_this_process(
+      job, [&] { return launch::read_run_options(request.composed, own_words(request)).origin; }, work);
 }
 
 }  // namespace flagscale

@@ -2,6 +2,7 @@
 // Tasks of `flagscale run` that have a launcher of their own (launch/run): what starts again, runs in the
 // background, on other hosts or on a foreign engine; and what is done to them afterwards.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,5 +30,10 @@ int planned_ranks(const launch::Experiment& experiment);
 // has several ranks, experiment.runner.max_restarts or experiment.supervision. False where it is none of
 // these, and in the process that a launcher has started. Throws ExitCode with the job's, Error.
 bool run_launched(const LaunchRequest& request);
+
+// What of our own has no launcher: `work`, in this process, on record where action=run has an exp_dir and no
+// other launcher looks after it. `work` calls `begin` once nothing stands in its way, before it writes.
+void run_here(const LaunchRequest& request,
+              const std::function<void(const std::function<void()>& begin)>& work);
 
 }  // namespace flagscale

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -36,17 +37,22 @@ std::string task_type(const config::Composed& composed) {
 namespace flagscale::run_command {
 namespace {
 
-void run_service(const config::Composed& composed, bool json) {
+using Begin = std::function<void()>;
+
+void run_service(const config::Composed& composed, bool json, const Begin& begin) {
   const serve::ServiceConfig config = serve::read_serve_task(composed);
-  if (!plans_only(composed, "serve")) return serve_model(config);
+  if (!plans_only(composed, "serve")) {
+    begin();
+    return serve_model(config);
+  }
   const nlohmann::ordered_json out{{"model", config.model}, {"host", config.host}, {"port", config.port}};
   if (json) return fmt::print("{}\n", out.dump());
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
 }
 
-void run_other(const config::Composed& composed, const std::string& type, bool json) {
-  if (type == "inference") return run_inference(composed, plans_only(composed, type), json);
-  if (type == "serve") return run_service(composed, json);
+void run_other(const config::Composed& composed, const std::string& type, bool json, const Begin& begin) {
+  if (type == "inference") return run_inference(composed, plans_only(composed, type), json, begin);
+  if (type == "serve") return run_service(composed, json, begin);
   fail(ErrorKind::kUnsupported,
        "experiment.task.type is '{}': this program runs train, inference and serve tasks", type);
 }
@@ -55,6 +61,20 @@ struct Request : TrainingRequest {
   std::string engine, on_hang, on = "auto";
   bool detach = false;
 };
+
+void run_own(Request request, const config::Composed& composed, const std::string& type, const Begin& begin) {
+  if (type == "train") {
+    request.device = choose_device(request.on);
+    request.begin = begin;
+    return run_training(request, composed);
+  }
+  try {
+    run_other(composed, type, request.json, begin);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUnsupported) throw;
+    rethrow_with_ways_on(error, composed, request);
+  }
+}
 
 void run(Request request) {
   for (std::string& word : request.configuration.overrides)  // of a YAML without an action too
@@ -75,20 +95,11 @@ void run(Request request) {
   else
     launch::check_runner_keys(*experiment.map("experiment.runner"));
   if (run_submitted({request.configuration, experiment, request.engine, request.on, request.detach})) return;
-  if (run_launched(
-          {composed, request.configuration, experiment, engine, request.on, request.detach, request.json}))
-    return;
+  const LaunchRequest launched{composed,   request.configuration, experiment,  engine,
+                               request.on, request.detach,        request.json};
+  if (run_launched(launched)) return;
   if (engine != "native") return run_foreign(experiment, engine, request.json);
-  if (type == "train") {
-    request.device = choose_device(request.on);
-    return run_training(request, composed);
-  }
-  try {
-    run_other(composed, type, request.json);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::kUnsupported) throw;
-    rethrow_with_ways_on(error, composed, request);
-  }
+  run_here(launched, [&](const Begin& begin) { run_own(request, composed, type, begin); });
 }
 
 void setup(CLI::App& app) {

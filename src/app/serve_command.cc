@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/transcript.h"
 #include "serve/serve.h"
 #include "serve/service_files.h"
 
@@ -44,7 +45,7 @@ void serve_model(const serve::ServiceConfig& config) {
   serve::ModelServer server(config, std::move(loaded.model), std::move(loaded.engine));
   warn_of_open_door(config);  // now that it is open
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  fmt::print(
+  say(stdout,
       "Serving {} at {} ({} weights, compute {}, cache of {} tokens in {}, ready in {:.2f} s). Ctrl-C stops "
       "it.\n",
       server.name(), server.url(), loaded.formats, loaded.compute, loaded.capacity, loaded.cache, seconds);

@@ -1,6 +1,7 @@
 #pragma once
 // A model served in the foreground, or asked without a server: what `serve` and `run` share.
 
+#include <functional>
 #include <string>
 
 #include "config/compose.h"
@@ -21,7 +22,8 @@ void check_serving_task(const config::Composed& composed, const std::string& typ
 
 // FlagScale's `inference` task: llm, generate.prompts and generate.sampling. Prints each answer as
 // FlagScale's own script does, or as a JSON object a line. plan: reads and checks everything, and prints what
-// would run.
-void run_inference(const config::Composed& composed, bool plan, bool json);
+// would run. begin: called once the task is read, before the model is.
+void run_inference(const config::Composed& composed, bool plan, bool json,
+                   const std::function<void()>& begin);
 
 }  // namespace flagscale

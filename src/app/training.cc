@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/transcript.h"
 #include "config/show.h"
 #include "data/blend.h"
 #include "data/tokenizing.h"
@@ -158,7 +159,7 @@ void print_result(const train::TrainResult& result, bool json) {
     out["padding"] = result.tokens.padding;
     if (!result.checkpoint.empty()) out["checkpoint"] = result.checkpoint;
     out["interrupted"] = result.interrupted;
-    fmt::print("{}\n", out.dump());
+    say(stdout, "{}\n", out.dump());
   } else if (result.lm_loss) {  // log_interval may not divide the last iteration
     info("iteration {}: {} samples, lm loss {:.4f}", result.iteration, result.consumed_samples,
          *result.lm_loss);
@@ -226,7 +227,7 @@ void run_as_read(const TrainingRequest& request, const config::Composed& compose
     options.eval_iters = std::min<int64_t>(options.eval_iters, 1);
   }
   const bool saves = !options.save.empty();
-  train::Trainer trainer(std::move(options), ranks);
+  train::Trainer trainer(std::move(options), ranks, request.begin);
   const train::TrainResult result = trainer.run(request.json ? stderr : stdout);
   const bool keeps = !ranks || ranks->rank() == 0;  // for all
   if (keeps) print_result(result, request.json);

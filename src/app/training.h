@@ -1,6 +1,7 @@
 #pragma once
 // From a composed configuration to a trained model: what `train` and `run` share.
 
+#include <functional>
 #include <string>
 
 #include "config/compose.h"
@@ -14,7 +15,8 @@ struct TrainingRequest {
                           // configuration's
   std::string action;     // run, dryrun or test; empty: the configuration's
   DeviceKind device = DeviceKind::kCpu;
-  bool json = false;  // the result as one JSON object, log lines to stderr
+  bool json = false;            // the result as one JSON object, log lines to stderr
+  std::function<void()> begin;  // called once it fits, before anything is written
 };
 
 // A value of the configuration as Python prints it; `otherwise` where there is none.

@@ -20,8 +20,10 @@ namespace flagscale {
 namespace {
 
 std::atomic<int> stack_signal{0};
-std::mutex metrics_mutex;  // ranks may be threads
+std::mutex metrics_mutex, hearer_mutex;  // ranks may be threads
 std::string metrics_text;
+std::function<void(std::string_view line)> hearer;
+std::atomic<bool> heard{false};
 
 int open_heartbeat_file() {
   const char* folder = std::getenv("FLAGSCALE_HEARTBEATS");
@@ -35,6 +37,8 @@ int heartbeat_file() {
   static const int file = open_heartbeat_file();
   return file;
 }
+
+bool anyone_wants_them() { return heard || heartbeat_file() >= 0; }
 
 std::string metrics_now() {
   const std::lock_guard lock(metrics_mutex);
@@ -59,15 +63,25 @@ void print_stack(int) {
 
 void beat(Phase phase, int64_t iteration) {
   static std::atomic<int64_t> beats = 0;
-  if (heartbeat_file() < 0) return;
+  if (!anyone_wants_them()) return;
   const std::string line = fmt::format("{} {} {} {} {}{}\n", kPhases[static_cast<size_t>(phase)], iteration,
                                        getpid(), ++beats, stack_signal.load(), metrics_now());
   // A beat that cannot be written is one that is not seen; the work itself goes on.
-  [[maybe_unused]] const ssize_t written = pwrite(heartbeat_file(), line.data(), line.size(), 0);
+  if (heartbeat_file() >= 0) [[maybe_unused]]
+    const ssize_t written = pwrite(heartbeat_file(), line.data(), line.size(), 0);
+  if (!heard) return;
+  const std::lock_guard lock(hearer_mutex);
+  if (hearer) hearer(line);
+}
+
+void hear_own_beats(std::function<void(std::string_view line)> hear) {
+  const std::lock_guard lock(hearer_mutex);
+  hearer = std::move(hear);
+  heard = hearer != nullptr;
 }
 
 void report_metrics(std::span<const Metric> metrics) {
-  if (heartbeat_file() < 0) return;
+  if (!anyone_wants_them()) return;
   std::string text;
   for (const Metric& metric : metrics) text += fmt::format(" {}={:.9g}", metric.name, metric.value);
   const std::lock_guard lock(metrics_mutex);

@@ -10,6 +10,7 @@
 // of its work, as of that iteration; they go into the run's record.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -26,6 +27,9 @@ struct Metric {
 };
 // Goes along with every beat from the next one on, until it is called again.
 void report_metrics(std::span<const Metric> metrics);
+
+// Each beat's line to this process itself as well, on the thread that beats; null: no more.
+void hear_own_beats(std::function<void(std::string_view line)> hear);
 
 // A signal (the line names it) makes each thread that gets it print its stack on stderr and go on.
 void install_stack_signal();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/progress.h"
+#include "base/transcript.h"
 
 namespace flagscale {
 
@@ -32,7 +33,7 @@ void detail::log_line(LogLevel level, std::string_view message) {
   Progress::clear_line();
   std::string line(level == LogLevel::kWarning ? "flagscale: warning: " : "");
   line.append(message).push_back('\n');
-  std::fwrite(line.data(), 1, line.size(), stderr);  // one write: lines of several threads do not interleave
+  say(stderr, "{}", line);  // one write: lines of several threads do not interleave
 }
 
 }  // namespace flagscale

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/transcript.h"
+
 namespace flagscale {
 
 namespace {
@@ -91,6 +93,7 @@ void Progress::draw(Clock::time_point now, bool last) {
   const double rate = seconds > 0 ? static_cast<double>(done_ - first_) / seconds : 0;
   std::string line = progress_line(what_, done_, total_, unit_, rate, note_);
   if (last) line += "  in " + format_duration(seconds);
+  if (!terminal_ || last) transcribe(line + "\n");
   line = terminal_ ? "\r" + line + "\x1b[K" + (last ? "\n" : "") : line + "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);
   shown_ = true;

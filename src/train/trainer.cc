@@ -12,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/transcript.h"
 #include "io/tokenizer_files.h"
 #include "io/xxh64.h"
 #include "train/evaluation.h"
@@ -84,7 +85,8 @@ struct Trainer::Run {
   int64_t interval_losses = 0, interval_iterations = 0, interval_skipped = 0, interval_nan = 0;
   Clock::time_point interval_start;
 
-  Run(TrainOptions o, comm::ProcessGroup* group) : options(std::move(o)), ranks(group), iterations(0) {
+  Run(TrainOptions o, comm::ProcessGroup* group, const std::function<void()>& begin)
+      : options(std::move(o)), ranks(group), iterations(0) {
     beat(Phase::kStart);
     validate(options, ranks.size());
     options.events.ranks = ranks.size();
@@ -95,6 +97,7 @@ struct Trainer::Run {
     step = std::make_unique<TrainStep>(options.model, wanted);
     require_memory(options.model, wanted, step->memory(), available_memory(options.device));
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
+    if (begin) begin();
     const size_t planned = options.device == DeviceKind::kCpu ? step->bytes() : 0, free = available_memory();
     options.data.memory = free > planned ? free - planned : 0;
     data = data::build_datasets(options.data);
@@ -294,7 +297,7 @@ struct Trainer::Run {
   void print(const std::string& line) {
     if (!ranks.first()) return;
     Progress::clear_line();
-    fmt::print(out, "{}\n", line);
+    say(out, "{}\n", line);
     std::fflush(out);
   }
 
@@ -445,8 +448,9 @@ struct Trainer::Run {
   }
 };
 
-Trainer::Trainer(TrainOptions options, comm::ProcessGroup* group) : group_(group) {
-  tell_others([&] { run_ = std::make_unique<Run>(std::move(options), group); });
+Trainer::Trainer(TrainOptions options, comm::ProcessGroup* group, const std::function<void()>& begin)
+    : group_(group) {
+  tell_others([&] { run_ = std::make_unique<Run>(std::move(options), group, begin); });
 }
 
 // What stops this rank stops the others, with its words.

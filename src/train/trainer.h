@@ -30,7 +30,9 @@ class Trainer {
   // Validates, opens the data and plans. Throws Error before anything is allocated when memory does not
   // suffice. `group`: the ranks that share each global batch; null: this one alone. Rank 0 decides where to
   // start from, logs, evaluates with the others and saves; an error of one rank is told to the others.
-  explicit Trainer(TrainOptions options, comm::ProcessGroup* group = nullptr);
+  // begin: called once it fits, before anything is written.
+  explicit Trainer(TrainOptions options, comm::ProcessGroup* group = nullptr,
+                   const std::function<void()>& begin = nullptr);
   ~Trainer();
 
   // Runs to the end, or until Ctrl-C or SIGTERM: then saves (where `save` is set) and returns interrupted.

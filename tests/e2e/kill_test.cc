@@ -55,7 +55,9 @@ class Kill : public testing::Test {
     fs::create_directory(folder_ / name);
     return folder_ / name;
   }
-  static Setting in(const fs::path& run) { return {.folder = run, .environment = {"FLAGSCALE_THREADS=2"}}; }
+  static Setting in(const fs::path& run) {
+    return {.folder = run, .environment = {"FLAGSCALE_THREADS=2", "XDG_STATE_HOME=" + run.string()}};
+  }
 
   // Kills at a moment of `whole`, every other time one during a save; returns what the run printed.
   Result cut_short(const std::vector<std::string>& command, const fs::path& run,

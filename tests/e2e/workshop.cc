@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -33,13 +34,17 @@ void write_text(const fs::path& file) {
 void Workshop::SetUpTestSuite() {
   folder_ = temporary_.emplace().path;
   fs::permissions(folder_, fs::perms(0755));
+  setenv("XDG_STATE_HOME", (folder_ / "state").c_str(), 1);  // runs are not remembered as the user's
   write_text(folder_ / "text.txt");
   must({"data", "train-tokenizer", "--input", "text.txt", "--vocab-size", "512", "--output", "tokenizer"});
   must({"data", "preprocess", "--input", "text.txt", "--plain-text", "--tokenizer", "tokenizer",
         "--append-eod", "--output-prefix", "text"});
 }
 
-void Workshop::TearDownTestSuite() { temporary_.reset(); }
+void Workshop::TearDownTestSuite() {
+  unsetenv("XDG_STATE_HOME");
+  temporary_.reset();
+}
 
 Result Workshop::must(const std::vector<std::string>& words) {
   const Result result = run(words, folder_);

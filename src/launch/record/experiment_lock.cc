@@ -25,6 +25,8 @@ namespace {
 
 using LockClock = std::chrono::steady_clock;
 
+}  // namespace
+
 void complain_if_it_runs(const fs::path& experiment) {
   const auto run = last_run(experiment);
   if (!run || is_over(run->state)) return;
@@ -33,8 +35,6 @@ void complain_if_it_runs(const fs::path& experiment) {
        "ends it",
        experiment.string(), run->id, run->launcher.pid, run->host, experiment.string(), experiment.string());
 }
-
-}  // namespace
 
 ExperimentLock::ExperimentLock(const fs::path& experiment, std::chrono::duration<double> patience) {
   const fs::path folder = records_folder(experiment);

@@ -22,6 +22,9 @@ class ExperimentLock {
   int file_ = -1;
 };
 
+// Throws Error{kBusy} where its last run is not over.
+void complain_if_it_runs(const std::filesystem::path& experiment);
+
 // What a run left that nobody owns any more, as its launcher and agents were killed together: by control
 // groups and by processes that are still those of the record. Ends it by SIGKILL, and removes the groups that
 // are empty then; returns how many.

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "launch/record/run_status.h"
 #include "launch/record/sqlite.h"
 
 extern char** environ;
@@ -108,6 +109,10 @@ struct RunRecord::Files {
       fail(ErrorKind::kUnsupported,
            "{} was written by a newer flagscale (records of version {}, this knows {})",
            (folder / "runs.sqlite").string(), version, kSchemaVersion);
+    // No change but the last waits for the disk: it would hold up a start, or a restart, for a tenth of a
+    // second.
+    database.run("PRAGMA synchronous = OFF");
+    database.run("BEGIN IMMEDIATE");  // to where the run is on record
     for (const char* table : kTables) database.run(table);
     if (version < kSchemaVersion) database.run("PRAGMA user_version = 1");
   }
@@ -162,8 +167,10 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
   if (failed) fail(ErrorKind::kResource, "cannot make {}: {}", folder.string(), failed.message());
   files_ = open_files(folder);
   Database& db = files_->database;
-  db.run("UPDATE runs SET state = 'failed', culprit = 'its launcher was killed' WHERE ended IS NULL");
-  db.run("UPDATE runs SET ended = ? WHERE ended IS NULL", {unix_now()});
+  db.run(
+      "UPDATE runs SET state = 'failed', ended = ?, culprit = CASE WHEN EXISTS (SELECT 1 FROM ranks WHERE "
+      "run = id AND pid = launcher_pid) THEN ? ELSE ? END WHERE ended IS NULL",
+      {unix_now(), std::string(kWasKilled), std::string(kLauncherWasKilled)});
   const ProcessId launcher = process_id(getpid());
   db.run(
       "INSERT INTO runs (name, task, engine, state, started, max_restarts, log, host, boot, launcher_pid, "
@@ -174,8 +181,7 @@ RunRecord::RunRecord(const Job& job, const RunOrigin& origin) {
        dumped(shown_environment(inherited()))});
   files_->run = db.last_id();
   files_->insert_ranks(job.nodes);
-  // From here to the end no change waits for the disk: it would hold up a restart for a tenth of a second.
-  db.run("PRAGMA synchronous = OFF");
+  db.run("COMMIT");
   files_->line("starting", -1, {{"name", job.name}, {"ranks", job.nodes.size()}, {"launcher", launcher.pid}});
 }
 
@@ -262,6 +268,13 @@ void RunRecord::finish(RunState state, int exit_code) {
                          {name(state), int64_t{exit_code}, unix_now(), id()});
     files_->line(name(state), -1, {{"exit_code", exit_code}});
   });
+}
+
+void RunRecord::stopped(const fs::path& experiment, int64_t run, int exit_code) try {
+  Database database(records_folder(experiment) / "runs.sqlite", Database::Mode::kRead);
+  database.run("UPDATE runs SET state = ?, exit_code = ?, ended = ? WHERE id = ? AND ended IS NULL",
+               {name(RunState::kStopped), int64_t{exit_code}, unix_now(), run});
+} catch (const Error&) {  // it stays a failed one
 }
 
 void RunRecord::event(const std::string& kind, int rank, const std::string& text) {

@@ -42,6 +42,8 @@ class RunRecord {
   void restarts(int count);
   void state(RunState state);
   void finish(RunState state, int exit_code);
+  // Of one that was killed at its user's word, and can no longer say so itself.
+  static void stopped(const std::filesystem::path& experiment, int64_t run, int exit_code);
   // Anything else worth a line.
   void event(const std::string& kind, int rank, const std::string& text);
 

@@ -103,7 +103,7 @@ std::optional<RunStatus> last_run(const fs::path& experiment) {
   run.launcher_runs = run.here && run.boot == boot_id() && runs(run.launcher);
   if (!is_over(run.state) && run.here && !run.launcher_runs) {
     run.state = RunState::kFailed;
-    run.culprit = "its launcher was killed";
+    run.culprit = run.is_one_process() ? kWasKilled : kLauncherWasKilled;
   }
   return run;
 }

@@ -37,7 +37,13 @@ struct RunStatus {
   std::vector<RankStatus> ranks;
   std::map<std::string, double> metrics;  // the last that a rank reported, of iteration `measured`
   int64_t measured = 0;
+
+  bool is_one_process() const { return ranks.size() == 1 && ranks[0].process == launcher; }
 };
+
+// What became of a run that left no word of its end.
+inline constexpr const char* kLauncherWasKilled = "its launcher was killed";
+inline constexpr const char* kWasKilled = "it was killed";  // of one process
 
 // None where there is no record. A run whose launcher was killed is failed. Throws Error for a record that
 // cannot be read.

@@ -54,6 +54,8 @@ RunStatus stop_job(const fs::path& experiment, bool now, double patience) {
     // Nobody is left who would end it: its launcher and an agent were killed together.
     if (run = query_job(experiment); !run.launcher_runs) end_leftovers(experiment);
   }
+  if (run = query_job(experiment); run.is_one_process() && run.ended == 0)
+    RunRecord::stopped(experiment, run.id, 128 + SIGTERM);
   return query_job(experiment);
 }
 

@@ -14,8 +14,10 @@ void Progress::beat(const Report& report, Clock::time_point now, RunRecord& reco
   if (!report.metrics.empty() && report.iteration != measured_)
     metrics_ = report.metrics, measured_ = report.iteration;
   if (!kept_ || now - *kept_ >= kKeepMetrics) keep_metrics(now, record);
+  const bool begins = !steps_ && report.phase != phase_;  // a load, or a first step, of minutes
   phase_ = report.phase, iteration_ = report.iteration;
-  if (now - noted_ < kNoteProgress) return;
+  steps_ = steps_ || phase_ == "step";
+  if (!begins && now - noted_ < kNoteProgress) return;
   noted_ = now;
   record.progress(rank_, phase_, iteration_);
 }

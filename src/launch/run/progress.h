@@ -27,6 +27,7 @@ class Progress {
   int rank_;
   std::string phase_;  // of the last heartbeat; "" before the first
   int64_t iteration_ = 0;
+  bool steps_ = false;                     // it has begun to
   Clock::time_point noted_;                // when that was last written
   std::map<std::string, double> metrics_;  // that are not on record yet
   int64_t measured_ = -1;                  // the iteration that they are of
