@@ -33,6 +33,7 @@ struct NodeTask {
   std::filesystem::path output;  // <log>/host_<rank>_<host>.output: its stdout and stderr
   std::vector<Command> prepare;  // run one after the other to their end, before the command; one that fails
                                  // fails the node
+  bool follows = false;          // it only serves the others, and ends in order when these have ended well
 };
 
 // A file that a command reads. Written before anything starts, on every host that does not share the folder.

@@ -27,6 +27,7 @@ std::vector<std::string> ray_head(const Place& place, int port) {
 void join_ray(const Placement& placement, const Place& place, int port, NodeTask& task, Job& job) {
   const std::string head = fmt::format("{}:{}", placement.master, port);
   task.command.argv = {"ray", "start", "--address=" + head, share_of(place), "--block"};
+  task.follows = true;  // it blocks for good, and a head that ends would make it fail
   if (placement.cloud) job.waits_for = head;
 }
 

@@ -62,6 +62,7 @@ class RankGroup {
   void on_report(size_t rank, const Report& report);
   void on_started(Rank& rank, const Report& report);
   void on_exit(size_t rank, const Report& report);
+  void end_followers();
   void on_link_lost(size_t rank, const std::string& what);
   void on_host_lost(size_t rank);
   void pass_over_missed_time(Clock::time_point now);

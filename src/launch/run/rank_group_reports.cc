@@ -86,7 +86,16 @@ void RankGroup::on_exit(size_t i, const Report& report) {
   rank.progress->end(Clock::now(), record_);
   record_.exited(rank.task->rank, report.status, by_us);
   rank.exited(report.status, report.text, by_us);
-  if (report.status.code != 0) fail(i, rank.what, kPeersGrace, rank.code, false);
+  if (report.status.code != 0) return fail(i, rank.what, kPeersGrace, rank.code, false);
+  end_followers();
+}
+
+// Of a Ray cluster the other hosts' nodes, when what used them is done.
+void RankGroup::end_followers() {
+  const auto is_done = [](const Rank& rank) {
+    return rank.task->follows || (rank.status && rank.status->code == 0);
+  };
+  if (!ending_ && std::all_of(ranks_.begin(), ranks_.end(), is_done)) end(kPeersGrace, false);
 }
 
 // The connection is closed: for an agent on this machine those above it have ended, or are ending, all that

@@ -81,6 +81,23 @@ TEST_F(RunJob, ARankThatIsKilledIsTheCulpritThoughItsPeersAreHeardOfFirst) {
   EXPECT_TRUE(has(outcome.out, "rank 2 on localhost was killed by signal 9 (SIGKILL)")) << outcome.out;
 }
 
+TEST_F(RunJob, WhatOnlyServesTheOthersEndsInOrderWhenTheseAreDone) {
+  Job cluster = job({"while [ ! -e node ]; do sleep 0.01; done", "echo $$ > node; sleep 1000"});
+  cluster.nodes[1].follows = true;
+  const Outcome outcome = run(cluster);
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  EXPECT_FALSE(is_there(process_in("node")));
+  EXPECT_EQ(query_job(path("exp")).state, RunState::kCompleted);
+}
+
+TEST_F(RunJob, WhatServesTheOthersMayNotFailBeforeThem) {
+  Job cluster = job({"sleep 1000", "exit 4"});
+  cluster.nodes[1].follows = true;
+  const Outcome outcome = run(cluster);
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_TRUE(has(outcome.out, "rank 1 on localhost exited with code 4")) << outcome.out;
+}
+
 TEST_F(RunJob, APidFileIsThereWhileItRuns) {
   const pid_t launcher = launch(job({"echo $$ > pid; sleep 1000"}));
   const int pid = process_in("pid");
