@@ -217,7 +217,14 @@ constexpr Pattern kTable[] = {
      "exception raised from checktimeout|exception raised from *tcpstore",
      "PeerLost", "A rank lost its connection with another one.",
      "Look at the rank that ended first: this one only saw it.", kConsequence},
-    {"exception raised from |terminate called|what(): *rank|fatal python error: aborted|<sigabrt|core dumped",
+    {"segmentation fault*core dumped", "SegmentationFault",
+     "The process reached for memory that is not there.",
+     "PYTHONFAULTHANDLER=1 shows where in Python, `coredumpctl gdb` where in C++. Mostly libraries of "
+     "different "
+     "builds: compare their versions with a host where it runs.",
+     kCrash},
+    {"exception raised from |terminate called|what(): *rank|fatal python error: aborted|<sigabrt|core dumped|"
+     "signal 6>|exit code 134|exit code: 134|exit status 134|exitcode*: -6>",
      "CoreDump", "The process was aborted.", "The lines before it say why.", kAftermath},
     {"collective operation timeout|nccl operations have failed or timed out|nccl watchdog|ncclcommwatchdog|"
      "hccl*timeout|watchdog caught|monitoredbarrier|timed out in monitored",
@@ -265,7 +272,7 @@ constexpr Pattern kTable[] = {
      "shortest.",
      kConsequence},
     {"address already in use|<eaddrinuse>|failed to bind*in use|port*already in use|port*is already "
-     "allocated",
+     "allocated|server socket has failed to listen",
      "AddressInUse", "Another process listens on that port.",
      "Find it with `ss -ltnp`, perhaps an earlier run: `flagscale stop`. Or choose another master_port or "
      "port.",
@@ -404,6 +411,12 @@ constexpr Pattern kTable[] = {
      "unrecognized model in|unknown architecture",
      "UnknownModel", "This engine does not know the model's architecture.",
      "Update the engine, or choose another one that knows it (config.json, `architectures`).", kCause},
+    {"error loading model|unable to load model|failed to load model", "ModelLoadError",
+     "The engine cannot load the model's file.",
+     "The lines before it say why: the path must be on this host, whole (compare its size or checksum with "
+     "the "
+     "hub's) and of a format and version that this engine reads.",
+     kCrash},
     {"trust_remote_code=true|trust_remote_code to true|execute the configuration file|contains custom code",
      "RemoteCode", "The model brings Python code of its own.",
      "Read that code; if you trust it, set trust_remote_code: true.", kCause},
@@ -506,11 +519,14 @@ constexpr Pattern kTable[] = {
      "Look at the rank that ended first.", kConsequence},
     {"keyboardinterrupt|<sigint>|got signal: 2>|received signal 2>", "ProcessKilled",
      "Someone stopped the job (Ctrl-C, SIGINT).", "Nothing is broken: start again.", kConsequence},
-    {"<sigterm>|got signal: 15>|got signal: 1>|received signal 15>|received death signal", "ProcessKilled",
-     "The process was told to stop (SIGTERM): by its launcher, a scheduler or someone.",
+    {"<sigterm>|got signal: 15>|got signal: 1>|received signal 15>|received death signal|killed by signal "
+     "15>|"
+     "terminated by signal 15>|line #:*terminated>",
+     "ProcessKilled", "The process was told to stop (SIGTERM): by its launcher, a scheduler or someone.",
      "Look at the rank that ended first; if none did, at the scheduler's events.", kConsequence},
-    {"segmentation fault|<sigsegv|signal 11>|segfault at", "SegmentationFault",
-     "The process reached for memory that is not there.",
+    {"segmentation fault|<sigsegv|signal 11>|segfault at|exit code 139|exit code: 139|exit status 139|"
+     "exitcode*: -11>",
+     "SegmentationFault", "The process reached for memory that is not there.",
      "PYTHONFAULTHANDLER=1 shows where in Python, `coredumpctl gdb` where in C++. Mostly libraries of "
      "different "
      "builds: compare their versions with a host where it runs.",

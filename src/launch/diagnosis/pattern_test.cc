@@ -117,6 +117,9 @@ constexpr Example kExamples[] = {
     {"CoreDump",
      "Exception raised from c10_cuda_check_implementation at CUDAException.cpp:43 (most recent call first):"},
     {"CoreDump", "run.sh: line 1: 71 Aborted                 (core dumped) python train.py"},
+    {"SegmentationFault", "run.sh: line 3: 71 Segmentation fault      (core dumped) python train.py"},
+    {"SegmentationFault", "rank 3 ended with exit code 139"},
+    {"CoreDump", "exitcode  : -6 (pid: 71)"},
     {"CoreDump", "terminate called after throwing an instance of 'c10::DistBackendError'"},
     {"NCCLTimeout",
      "[E1126 16:56:11.018 ProcessGroupNCCL.cpp:632] [Rank 3] Watchdog caught collective operation timeout: "
@@ -275,6 +278,10 @@ constexpr Example kExamples[] = {
      "W1126 16:56:11.000000 71 torch/distributed/elastic/multiprocessing/api.py:897] Sending process 72 "
      "closing signal SIGTERM"},
     {"Stopped", "slurmstepd: error: *** STEP 71.0 ON worker-1 CANCELLED AT 2026-11-26T16:56:11 ***"},
+    {"ModelLoadError",
+     "llama_model_load: error loading model: tensor 'blk.0' data is not within the file bounds"},
+    {"AddressInUse",
+     "RuntimeError: The server socket has failed to listen on any local network address. port: 29500"},
     {"ProcessKilled", "KeyboardInterrupt"},
     {"ProcessKilled",
      "torch.distributed.elastic.multiprocessing.api.SignalException: Process 71 got signal: 15, Received "
@@ -407,6 +414,13 @@ TEST(Patterns, AreNotHitByLinesWithoutTrouble) {
        })
     EXPECT_TRUE(!find_pattern(line) || find_pattern(line)->role > Role::kCompleted)
         << line << ": " << find_pattern(line)->label;
+}
+
+TEST(Patterns, KnowSignalsByTheirNumbers) {
+  const auto role = [](const char* line) { return find_pattern(line)->role; };
+  EXPECT_EQ(role("worker 3 was killed by signal 9"), Role::kCrash);
+  EXPECT_EQ(role("worker 3 was terminated by signal 15"), Role::kConsequence);
+  EXPECT_EQ(role("run.sh: line 1:    71 Terminated              python train.py"), Role::kConsequence);
 }
 
 TEST(Patterns, CountARankThatIsZeroAsARank) {
