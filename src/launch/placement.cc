@@ -31,10 +31,12 @@ struct NodeRange {
   int64_t least = 1, most = 1;
 };
 
+bool is_elastic(const Experiment& e) { return e.text(kRunner + "nnodes").find(':') != std::string::npos; }
+
 // "2", or "2:4".
 NodeRange nodes_wanted(const Experiment& e, int64_t otherwise) {
   const std::string path = kRunner + "nnodes", text = e.text(path);
-  if (text.find(':') == std::string::npos) {
+  if (!is_elastic(e)) {
     const int64_t nodes = e.number(path, otherwise, 1);
     return {nodes, nodes};
   }
@@ -113,15 +115,17 @@ int processes_on(const Experiment& e, const Host& host, std::optional<int> visib
                  const DevicesIfAny& devices) {
   const std::string path = kRunner + "nproc_per_node";
   int64_t count = e.number(path, 0, 1);
+  std::string source = fmt::format("{} is {}", e.place(path), count);  // of the count
   const auto at_most = [&](int64_t limit, const std::string& why) {
     if (count > limit)
-      warn("{} is {}, but on {} {}: {} run there", e.place(path), count, host.name, why, limit);
-    count = count == 0 ? limit : std::min(count, limit);
+      warn("{}, but on {} {}: {} run{} there", source, host.name, why, limit, limit == 1 ? "s" : "");
+    if (count == 0 || count > limit) count = limit, source = why;
   };
   if (host.slots > 0)
     at_most(host.slots, is_cloud(e) ? fmt::format("the platform counts {} devices", host.slots)
                                     : fmt::format("the hostfile has slots={}", host.slots));
-  if (visible) at_most(*visible, fmt::format("the environment shows {} devices", *visible));
+  if (visible)
+    at_most(*visible, fmt::format("the environment shows {} device{}", *visible, *visible == 1 ? "" : "s"));
   if (host.is_here()) count = no_more_than(devices, e, count);
   return static_cast<int>(std::max<int64_t>(count, 1));
 }
@@ -196,7 +200,7 @@ Hosts hosts_of(const Experiment& e) {
 }
 
 std::optional<ElasticHosts> elastic_hosts(const Experiment& e) {
-  if (e.text(kRunner + "nnodes").find(':') == std::string::npos) return {};
+  if (!is_elastic(e)) return {};
   const auto [list, but, otherwise] = hosts_named(e);
   const NodeRange range = nodes_wanted(e, otherwise);
   if (range.least > static_cast<int64_t>(list.size()))
@@ -239,8 +243,8 @@ Placement placement_on(const Experiment& e, const std::vector<Host>& hosts, cons
     placement.places.push_back(place_of(e, host, static_cast<int>(placement.places.size()), devices));
   placement.nodes = static_cast<int>(placement.places.size());
   const std::string& first = hosts[0].name;
-  set_meeting(e, first == hosts_named(e).list[0].name ? e.text(kRunner + "master_addr", first) : first,
-              placement);
+  const bool is_named_first = !is_elastic(e) || first == hosts_named(e).list[0].name;
+  set_meeting(e, is_named_first ? e.text(kRunner + "master_addr", first) : first, placement);
   return placement;
 }
 

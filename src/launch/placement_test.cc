@@ -126,6 +126,17 @@ TEST_F(PlacementTest, LoweringIsTold) {
   EXPECT_EQ(said.find("on a "), std::string::npos) << said;
 }
 
+// Not nproc_per_node, which nobody has given.
+TEST_F(PlacementTest, LoweringSaysWhoseCountIsLowered) {
+  testing::internal::CaptureStderr();
+  processes("{runner: {hostfile: null}, envs: {CUDA_VISIBLE_DEVICES: 3}}", {hostfile("a slots=8 x\n")});
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("the hostfile has slots=8, but on a the environment shows 1 device: 1 runs there"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(said.find("'x' is not read"), said.rfind("'x' is not read")) << "read once: " << said;
+}
+
 TEST_F(PlacementTest, NodesAreTheLeastOfHostfileAndWanted) {
   const std::string hosts = hostfile("a slots=8\nb slots=8\nc slots=8\n");
   EXPECT_EQ(place("{runner: {hostfile: null}}", {hosts}).nodes, 3);
