@@ -1,7 +1,10 @@
 #include "launch/run/control.h"
 
 #include <fmt/format.h>
+#include <pwd.h>
+#include <sys/stat.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -25,6 +28,20 @@ bool anything_runs(const RunStatus& run) {
   return false;
 }
 
+std::string owner_of(int pid) {
+  struct stat status{};
+  if (stat(fmt::format("/proc/{}", pid).c_str(), &status) != 0) return "another user";
+  const passwd* user = getpwuid(status.st_uid);
+  return user ? user->pw_name : fmt::format("user {}", status.st_uid);
+}
+
+// Another user's launcher would not hear of it, and be waited for.
+void require_own(const RunStatus& run) {
+  if (!run.launcher_runs || kill(run.launcher.pid, 0) == 0 || errno != EPERM) return;
+  fail(ErrorKind::kResource, "{} was started by {}: only that user may stop it, or root",
+       run.experiment.string(), owner_of(run.launcher.pid));
+}
+
 }  // namespace
 
 RunStatus query_job(const fs::path& experiment) {
@@ -38,6 +55,7 @@ RunStatus stop_job(const fs::path& experiment, bool now, double patience) {
   if (!run.here && !is_over(run.state))
     fail(ErrorKind::kUnsupported, "{} was started on {}: stop it there", experiment.string(), run.host);
   if (!run.here || run.boot != boot_id()) return run;
+  require_own(run);
   if (!run.launcher_runs) end_leftovers(experiment);
   send_signal(run.launcher, SIGTERM);
   if (now) {
@@ -62,8 +80,10 @@ RunStatus stop_job(const fs::path& experiment, bool now, double patience) {
 std::string describe(const RunStatus& run) {
   std::string text = fmt::format("{} {}", run.name, name(run.state));
   if (run.exit_code && *run.exit_code != 0) text += fmt::format(" (exit code {})", *run.exit_code);
-  const double end = run.ended > 0 ? run.ended : unix_now();
-  text += fmt::format(", {} {}", is_over(run.state) ? "after" : "for", format_duration(end - run.started));
+  if (run.ended > 0)
+    text += fmt::format(", after {}", format_duration(run.ended - run.started));
+  else if (!is_over(run.state))  // else its launcher was killed, nobody knows when
+    text += fmt::format(", for {}", format_duration(unix_now() - run.started));
   if (run.restarts > 0) text += fmt::format(", {} of {} restarts", run.restarts, run.max_restarts);
   for (const RankStatus& rank : run.ranks)
     if (!rank.phase.empty()) {

@@ -12,7 +12,8 @@ RunStatus query_job(const std::filesystem::path& experiment);
 
 // Asks the run to end in order, `now` to be killed, and waits until nothing of it is left; returns how it
 // stands then. Of a run that is over it only ends what may be left. Throws Error{kUnsupported} where its
-// launcher is on another machine, Error{kBusy} where it has not ended after `patience` seconds.
+// launcher is on another machine, Error{kResource} where it is another user's, Error{kBusy} where it has not
+// ended after `patience` seconds.
 RunStatus stop_job(const std::filesystem::path& experiment, bool now = false, double patience = 600);
 
 // One line for people: name, state, where, since when, how far.

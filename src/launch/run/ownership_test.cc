@@ -55,6 +55,28 @@ class Ownership : public RunningJobTest {
   }
 };
 
+// Who may not stop it is told so at once, and it runs on.
+TEST_F(Ownership, AnotherUsersJobIsNotWaitedFor) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root is another user too";
+  const pid_t launcher = launch(job({"echo $$ > head; sleep 1000"}));
+  const int head = process_in("head");
+  chmod(folder_.c_str(), 0755);
+  const pid_t other = fork();
+  if (other == 0) {
+    std::string said;
+    try {
+      if (setresuid(65534, 65534, 65534) == 0) stop_job(path("exp"), false, 5);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    _exit(said.find("was started by root: only that user may stop it, or root") == std::string::npos ? 1 : 0);
+  }
+  EXPECT_EQ(wait_for(other), 0);
+  EXPECT_TRUE(is_there(head));
+  kill(launcher, SIGTERM);
+  EXPECT_EQ(wait_for(launcher), 143);
+}
+
 // Control groups that stay behind are nobody's: they are gone after whatever could have left one.
 TEST_F(Ownership, NoControlGroupIsLeft) {
   const auto killed = [&](std::initializer_list<Between> those) {
