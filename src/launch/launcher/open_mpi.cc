@@ -78,11 +78,15 @@ class OpenMpiLauncher : public LinkedLauncher {
   }
 
   std::string not_reached(const std::string& host, const Finished& answer) const {
-    const bool ran = answer.exit_code == 1 && answer.err.find("ORTE") == std::string::npos &&
-                     answer.err.find("PRTE") == std::string::npos;
+    // mpirun's own mistakes, as of an argument that it does not know, end with 1 too.
+    const bool ran = answer.exit_code == 1 && answer.err.find("non-zero") != std::string::npos;
     if (ran)
       return fmt::format("host {}: {} is not there: mpirun's hosts need this program at the same path", host,
                          program_);
+    for (const std::string& line : lines_of(answer.err))
+      if (line.starts_with("mpirun: Error"))
+        return fmt::format("host {}: mpirun refuses its arguments (experiment.runner.mpi_arguments): {}",
+                           host, line);
     for (const std::string& line : lines_of(answer.err))
       if (line.find("Permission denied") != std::string::npos ||
           line.find("Could not resolve") != std::string::npos ||

@@ -67,6 +67,13 @@ TEST_F(OpenMpi, AHostThatIsNotReachedIsNamed) {
   EXPECT_EQ(line.find('\n'), std::string::npos) << line;
 }
 
+TEST_F(OpenMpi, AnArgumentThatItDoesNotKnowIsNamed) {
+  options.mpi_arguments = {"--nope"};
+  const std::string line = refusal(*make_launcher("openmpi", options), job_on({"localhost"}));
+  EXPECT_NE(line.find("--nope"), std::string::npos) << line;
+  EXPECT_EQ(line.find("is not there"), std::string::npos) << line;
+}
+
 // What mpirun really sets, read by rank_from_environment().
 TEST_F(OpenMpi, TheRankThatMpirunGives) {
   const Finished env = run_all({{{"mpirun", "--oversubscribe", "-np", "3", "sh", "-c",
