@@ -204,6 +204,15 @@ std::string error_of(const Meeting& meeting) {
   return "";
 }
 
+TEST(Rendezvous, SaysWhoIsWaitedForBeforeItGivesUp) {
+  testing::internal::CaptureStderr();
+  error_of(at(free_port(), 0, 3, milliseconds(200)));
+  error_of(at(free_port(), 1, 2, milliseconds(200)));
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("for ranks 1, 2"), std::string::npos) << said;
+  EXPECT_NE(said.find("nobody answers at localhost"), std::string::npos) << said;
+}
+
 TEST(Rendezvous, NamesWhoDidNotCome) {
   EXPECT_NE(error_of(at(free_port(), 0, 3, milliseconds(200))).find("ranks 1, 2 did not come"),
             std::string::npos);
@@ -220,7 +229,8 @@ TEST(Rendezvous, RefusesStrangers) {
   EXPECT_NE(error_of(other).find("is of the job 'test'"), std::string::npos);
   EXPECT_NE(error_of(at(port, 1, 3)).find("WORLD_SIZE"), std::string::npos);
   EXPECT_NE(error_of(at(port, 7, 2)).find("there is no rank 7"), std::string::npos);
-  connect_to("localhost", port, Clock::now() + std::chrono::seconds(5));  // a port scanner
+  const auto soon = Clock::now() + std::chrono::seconds(5);
+  connect_to("localhost", port, soon, soon);  // a port scanner
   EXPECT_EQ(error_of(at(port, 1, 2)), "");
   rank_0.join();
   EXPECT_EQ(of_rank_0, "");

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace flagscale::comm {
 
@@ -13,6 +15,14 @@ namespace {
 
 constexpr const char* kGreeting = "flagscale-ranks-1";
 constexpr std::chrono::seconds kToSpeak{10};  // for a connection that is there: others wait behind it
+
+// How long it goes on, and when it is worth a word.
+struct Patience {
+  explicit Patience(Clock::duration deadline)
+      : tell(Clock::now() + std::min<Clock::duration>(std::chrono::seconds(15), deadline / 2)),
+        until(Clock::now() + deadline) {}
+  Clock::time_point tell, until;
+};
 
 struct Hello {
   std::string greeting, job;
@@ -57,10 +67,16 @@ std::vector<int> missing(const std::vector<Neighbour>& known, size_t first) {
 }
 
 // Accepts ranks first, first + 1, … until all are there. What says nothing sensible is no rank: it is let go.
-void accept_all(const Meeting& meeting, const Socket& listener, size_t first, Clock::time_point until,
+void accept_all(const Meeting& meeting, const Socket& listener, size_t first, Patience patience,
                 std::vector<Neighbour>& known, std::vector<int>& ports) {
+  const auto until = patience.until;
   while (!missing(known, first).empty()) {
-    std::optional<Socket> socket = accept(listener, until);
+    std::optional<Socket> socket = accept(listener, std::min(patience.tell, until));
+    if (!socket && Clock::now() >= patience.tell && Clock::now() < until) {
+      warn("waiting at {}:{} for rank{} {}", meeting.address, meeting.port,
+           missing(known, first).size() == 1 ? "" : "s", fmt::join(missing(known, first), ", "));
+      patience.tell = until;
+    }
     if (!socket && Clock::now() < until) continue;
     if (!socket)
       fail(ErrorKind::kResource, "rank{} {} did not come to {}:{} within {:g} s: look at what {} said",
@@ -87,23 +103,24 @@ void accept_all(const Meeting& meeting, const Socket& listener, size_t first, Cl
   }
 }
 
-std::vector<Neighbour> receive_ranks(const Meeting& meeting, Clock::time_point until) {
+std::vector<Neighbour> receive_ranks(const Meeting& meeting, const Patience& patience) {
   std::vector<Neighbour> known(static_cast<size_t>(meeting.size));
   std::vector<int> ports(known.size());
   const Socket listener = listen_on(meeting.port);
-  accept_all(meeting, listener, 1, until, known, ports);
+  accept_all(meeting, listener, 1, patience, known, ports);
   std::string table = "yes\n";
   for (size_t r = 1; r < known.size(); ++r) table += fmt::format("{} {}\n", known[r].address, ports[r]);
-  for (size_t r = 1; r < known.size(); ++r) known[r].socket.send(table, until);
+  for (size_t r = 1; r < known.size(); ++r) known[r].socket.send(table, patience.until);
   return known;
 }
 
-std::vector<Neighbour> come_to_rank_0(const Meeting& meeting, Clock::time_point until) {
+std::vector<Neighbour> come_to_rank_0(const Meeting& meeting, const Patience& patience) {
+  const auto [tell, until] = patience;
   std::vector<Neighbour> known(static_cast<size_t>(meeting.size));
   std::vector<int> ports(known.size());
   const Socket listener = listen_on(0);
   const Hello self{kGreeting, meeting.job, meeting.rank, meeting.size, listener.local_port()};
-  known[0] = {connect_to(meeting.address, meeting.port, until), meeting.address};
+  known[0] = {connect_to(meeting.address, meeting.port, tell, until), meeting.address};
   known[0].socket.send(text_of(self), until);
   std::istringstream answer(known[0].socket.receive(until));
   std::string word;
@@ -115,19 +132,19 @@ std::vector<Neighbour> come_to_rank_0(const Meeting& meeting, Clock::time_point 
   for (size_t r = 1; r < known.size(); ++r) answer >> known[r].address >> ports[r];
   const auto own = static_cast<size_t>(meeting.rank);
   for (size_t r = 1; r < own; ++r) {
-    known[r].socket = connect_to(known[r].address, ports[r], until);
+    known[r].socket = connect_to(known[r].address, ports[r], tell, until);
     known[r].socket.send(text_of(self), until);
   }
-  accept_all(meeting, listener, own + 1, until, known, ports);
+  accept_all(meeting, listener, own + 1, patience, known, ports);
   return known;
 }
 
 }  // namespace
 
 std::vector<Neighbour> connect_all(const Meeting& meeting) {
-  const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(meeting.deadline);
+  const Patience patience(std::chrono::duration_cast<Clock::duration>(meeting.deadline));
   std::vector<Neighbour> known =
-      meeting.rank == 0 ? receive_ranks(meeting, until) : come_to_rank_0(meeting, until);
+      meeting.rank == 0 ? receive_ranks(meeting, patience) : come_to_rank_0(meeting, patience);
   for (const Neighbour& neighbour : known)
     if (neighbour.socket) neighbour.socket.make_ready_for_data();
   return known;

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 
 namespace flagscale::comm {
 
@@ -179,7 +180,7 @@ std::optional<Socket> accept(const Socket& listener, Clock::time_point until) {
   return socket;
 }
 
-Socket connect_to(const std::string& address, int port, Clock::time_point until) {
+Socket connect_to(const std::string& address, int port, Clock::time_point tell, Clock::time_point until) {
   const Addresses addresses = resolve(address, port);
   int error = 0;
   while (Clock::now() < until) {
@@ -188,6 +189,10 @@ Socket connect_to(const std::string& address, int port, Clock::time_point until)
       error = errno;
     }
     throw_if_interrupted();
+    if (Clock::now() >= tell) {
+      warn("nobody answers at {}:{} yet ({}): trying on", address, port, std::strerror(error));
+      tell = until;
+    }
     std::this_thread::sleep_for(kTryAgain);
   }
   fail(ErrorKind::kResource,

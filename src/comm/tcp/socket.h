@@ -40,7 +40,7 @@ Socket listen_on(int port);
 // Empty when nobody came.
 std::optional<Socket> accept(const Socket& listener, Clock::time_point until);
 
-// Tries again while nobody listens there yet.
-Socket connect_to(const std::string& address, int port, Clock::time_point until);
+// Tries again while nobody listens there yet; from `tell` on, once, with a warning.
+Socket connect_to(const std::string& address, int port, Clock::time_point tell, Clock::time_point until);
 
 }  // namespace flagscale::comm
