@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "io/xxh64.h"
 #include "kernel/isa.h"
+#include "train/same_model.h"
 
 namespace flagscale::train {
 
@@ -214,6 +215,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
          "{} holds a whole model, and this run trains an adapter: set finetune: true to add it to those "
          "weights",
          checkpoint.folder());
+  require_same_model(checkpoint, options.model);
   const bool kept = !options.finetune && !options.no_load_optim;
   if (kept) require_same_optimizer(checkpoint, step);
   for (const auto& state : step.loading()) {

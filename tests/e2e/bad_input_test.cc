@@ -104,7 +104,7 @@ TEST_F(BadInput, ExplainSaysAllThatIsKnown) {
 TEST_F(BadInput, ShapesThatDoNotFit) {
   must(training("shapes", {"train.model.train_iters=10", "train.model.eval_iters=0"}));
   refuses(training("shapes", {"train.model.hidden_size=128"}), 2,
-          {"iter_0000010", ", 64]", ", 128]", "train.model"});
+          {"iter_0000010", "hidden_size is 128, the checkpoint has 64", "train.model.hidden_size"});
   refuses(training("other", {"+train.system.checkpoint.pretrained_checkpoint=shapes/checkpoints",
                              "train.model.hidden_size=128"}),
           2, {"shapes/checkpoints is another model", "hidden_size is 128, the weights have 64"});
