@@ -13,7 +13,7 @@ namespace {
 volatile std::sig_atomic_t stop_requested = 0;
 
 void on_signal(int signal) {
-  if (stop_requested) _exit(128 + signal);
+  if (stop_requested && signal != SIGHUP) _exit(128 + signal);
   stop_requested = 1;
 }
 }  // namespace
@@ -24,6 +24,9 @@ void install_interrupt_handler() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  struct sigaction hangup{};
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
 bool interrupted() { return stop_requested != 0; }

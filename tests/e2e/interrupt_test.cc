@@ -83,6 +83,20 @@ TEST_F(Interrupt, TrainingSavesTheLastIterationAndGoesOn) {
       4);
 }
 
+// A connection that breaks: the shell sends SIGHUP, and so does the kernel.
+TEST_F(Interrupt, TheTerminalsEndIsAStopInOrder) {
+  const Words words = training("hung", {"train.model.train_iters=1000000", "train.model.eval_iters=0"});
+  Child child(program(words), {.folder = folder_});
+  for (int i = 0; i < 600 && !fs::exists(folder_ / "hung/tensorboard"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  child.signal(SIGHUP);
+  child.signal(SIGHUP);
+  const Result result = child.wait();
+  EXPECT_EQ(result.code, 130) << result.err;
+  EXPECT_NE(result.err.find("the same command goes on"), std::string::npos) << result.err;
+  must({"checkpoint", "verify", "hung/checkpoints"});
+}
+
 TEST_F(Interrupt, PreprocessingGoesOn) {
   std::string text;
   for (int i = 0; i < 40; ++i) text += contents("text.txt");
