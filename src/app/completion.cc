@@ -20,7 +20,8 @@ struct Word {
 struct Node {
   std::string path;  // "flagscale config show"
   std::vector<Word> commands, options;
-  std::vector<Word> choices;  // "--action", "run dryrun test"
+  std::vector<Word> choices;        // "--action", "run dryrun test"
+  std::vector<std::string> values;  // "--config-path": what follows is left to the shell, which knows files
   std::string
       positional;  // words that may follow, as the shell writes them: fixed, or a command that lists them
 };
@@ -49,7 +50,7 @@ std::string choices_of(const CLI::Option& option) {
 std::string positional_words(const CLI::Option& option) {
   if (const std::string choices = choices_of(option); !choices.empty()) return choices;
   const std::string& name = option.get_single_name();
-  if (name.starts_with("model")) return "$(flagscale completion --list examples)";
+  if (name == "model" || name == "model-or-yaml") return "$(flagscale completion --list examples)";
   if (name == "key") return std::string("$(flagscale completion --list keys ") + kWord + ")";
   if (name == "overrides" || name == "yaml_and_overrides")
     return std::string("$(flagscale completion --list overrides ") + kWord + ")";
@@ -66,12 +67,15 @@ void add_option(const CLI::Option& option, Node& node) {
   const std::string choices = choices_of(option);
   for (const std::string& name : option.get_lnames()) {
     node.options.push_back({"--" + name, first_line(option.get_description())});
-    if (!choices.empty()) node.choices.push_back({"--" + name, choices});
+    if (!choices.empty())
+      node.choices.push_back({"--" + name, choices});
+    else if (option.get_items_expected_max() > 0)
+      node.values.push_back("--" + name);
   }
 }
 
 void collect(const CLI::App& app, const std::string& path, std::vector<Node>& nodes) {
-  Node node{path, {}, {}, {}, {}};
+  Node node{path, {}, {}, {}, {}, {}};
   for (const CLI::Option* option : app.get_options()) add_option(*option, node);
   const auto children = app.get_subcommands([](const CLI::App*) { return true; });
   for (const CLI::App* child : children)
@@ -100,6 +104,15 @@ std::string names(const std::vector<Word>& words) {
   return result;
 }
 
+// "'flagscale run --config-path'|'…'": words after which the shell offers files.
+std::string before_values(const std::vector<Node>& nodes) {
+  std::string result;
+  for (const Node& node : nodes)
+    for (const std::string& option : node.values)
+      result += (result.empty() ? "" : "|") + single_quoted(node.path + " " + option);
+  return result;
+}
+
 // Both shells below walk the words typed so far: a word that names a nested command extends the path. Where
 // nothing is offered bash completes file names.
 std::string bash(const std::vector<Node>& nodes) {
@@ -115,6 +128,7 @@ std::string bash(const std::vector<Node>& nodes) {
     for (const Word& word : node.choices)
       script += fmt::format("    {}) words={} ;;\n", single_quoted(node.path + " " + word.text),
                             single_quoted(word.summary));
+  script += fmt::format("    {}) ;;\n", before_values(nodes));
   script += "    *) case \"$path\" in\n";
   for (const Node& node : nodes)
     script += fmt::format(
@@ -147,6 +161,7 @@ std::string zsh(const std::vector<Node>& nodes) {
     for (const Word& word : node.choices)
       script +=
           fmt::format("    {}) more=({}) ;;\n", single_quoted(node.path + " " + word.text), word.summary);
+  script += fmt::format("    {}) ;;\n", before_values(nodes));
   script += "    *) case \"$where\" in\n";
   for (const Node& node : nodes) {
     script += fmt::format("      {}) found=(", single_quoted(node.path));
@@ -195,9 +210,11 @@ std::string fish(const std::vector<Node>& nodes) {
     for (const Word& word : node.commands)
       script += fmt::format("complete -c flagscale -n {} -a {} -d {}\n", condition, word.text,
                             single_quoted(word.summary));
-    for (const Word& word : node.options)
-      script += fmt::format("complete -c flagscale -n {} -l {} -d {}\n", condition, word.text.substr(2),
-                            single_quoted(word.summary));
+    for (const Word& word : node.options) {
+      const bool value = std::find(node.values.begin(), node.values.end(), word.text) != node.values.end();
+      script += fmt::format("complete -c flagscale -n {} -l {}{} -d {}\n", condition, word.text.substr(2),
+                            value ? " -r -F" : "", single_quoted(word.summary));
+    }
     for (const Word& word : node.choices)
       script += fmt::format("complete -c flagscale -n {} -l {} -x -a {}\n", condition, word.text.substr(2),
                             single_quoted(word.summary));

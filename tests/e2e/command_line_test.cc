@@ -129,6 +129,10 @@ TEST(CommandLine, CompletesInBash) {
   EXPECT_EQ(completed("flagscale run train.system.save_int"), "train.system.save_interval\n");
   EXPECT_EQ(completed("flagscale train aquila READ"), "\n") << "files are left to bash";
   EXPECT_EQ(completed("flagscale data preprocess --input READ"), "\n") << "files are left to bash";
+  EXPECT_EQ(completed("flagscale run --config-path ex"), "\n") << "a folder, not experiment.";
+  EXPECT_EQ(completed("flagscale generate --prompts ''"), "\n") << "a file, not an example";
+  EXPECT_EQ(completed("flagscale generate --json aqu"), "aquila\n") << "a flag takes no value";
+  EXPECT_EQ(completed("flagscale models fetch ''"), "\n") << "examples are not on the hub";
 }
 
 TEST(CommandLine, CompletesInZsh) {
@@ -147,6 +151,8 @@ TEST(CommandLine, CompletesInZsh) {
       {"train aquila ++train.model.optimizer.adam_b", "train aquila ++train.model.optimizer.adam_beta"},
       {"run train.system.save_int", "run train.system.save_interval "},
       {"train aquila READ", "train aquila README.md "},
+      {"run --config-path exampl", "run --config-path examples/"},
+      {"generate --prompts READ", "generate --prompts README.md "},
       {"data preprocess --input READ", "data preprocess --input README.md "}};
   std::string command = "zsh -f tests/e2e/completed.zsh", expected;
   for (const auto& [typed, completed] : cases) {
@@ -177,6 +183,8 @@ TEST(CommandLine, CompletesInFish) {
        "++train.model.optimizer.adam_beta1\n++train.model.optimizer.adam_beta2"},
       {"run train.system.save_int", "train.system.save_interval"},
       {"train aquila READ", "README.md"},
+      {"run --config-path exampl", "examples/"},
+      {"generate --prompts READ", "README.md"},
       {"data preprocess --input READ", "README.md"}};
   std::string command = fish, expected;
   for (const auto& [typed, completed] : cases) {
