@@ -431,6 +431,11 @@ struct Trainer::Run {
     loop();
     say_drained();
     tell_tokens();
+    if (not_finite_in_a_row > 0)
+      warn(
+          "the loss or the gradient was NaN or infinite in the last {} of {} iterations: no update was made "
+          "there",
+          not_finite_in_a_row, at.iteration);
     if (saved_iteration != at.iteration && at.iteration > 0) save();
     if (!result.interrupted && options.eval_iters > 0) {
       // As Megatron: once more where the loop has just done so, on samples of its own.

@@ -185,7 +185,11 @@ TEST(Trainer, ALossOrGradientThatIsNotANumberIsNeverApplied) {
   once.lr.lr = 1e37;  // the first update ruins the weights, and every gradient after it
   TrainOptions o = once;
   o.train_iters = 5;
+  ::testing::internal::CaptureStderr();
   const Ran ran = run(o);
+  EXPECT_NE(
+      ::testing::internal::GetCapturedStderr().find("in the last 4 of 5 iterations: no update was made"),
+      std::string::npos);
   ASSERT_EQ(ran.lines.size(), 5u);
   EXPECT_EQ(ran.lines[0].skipped, 0);
   for (size_t i = 1; i < 5; ++i) {
