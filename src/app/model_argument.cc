@@ -93,30 +93,32 @@ std::string checkpoints_of(const config::Composed& train) {
   return (exp_dir ? exp_dir->text : "outputs") + "/checkpoints";
 }
 
-std::string trained_model(const std::string& model, const std::string& conf) {
-  const std::string checkpoints = checkpoints_of(compose_example(conf, "train"));
-  if (!fs::exists(checkpoints))
-    fail(ErrorKind::kNotFound,
-         "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model,
-         checkpoints, model);
-  return checkpoints;
-}
-
 // engine_args.model of the first service that names one.
 std::string served_model(const std::string& model, const std::string& conf) {
   const config::Composed serve = compose_example(conf, "serve");
   const config::NodePtr services = serve.value("serve");
-  for (size_t i = 0; services && i < services->items.size(); ++i) {
-    const config::NodePtr path = serve.value(fmt::format("serve.{}.engine_args.model", i));
-    if (!path) continue;
-    if (!fs::exists(path->text))
-      fail(ErrorKind::kNotFound,
-           "example {} serves {}, which does not exist: put the model there, or give its path as MODEL",
-           model, path->text);
-    return path->text;
-  }
+  for (size_t i = 0; services && i < services->items.size(); ++i)
+    if (const config::NodePtr path = serve.value(fmt::format("serve.{}.engine_args.model", i)))
+      return path->text;
   fail(ErrorKind::kConfig, "example {} names no model (serve[].engine_args.model in {}/serve.yaml)", model,
        conf);
+}
+
+// What the example has trained, else what it serves.
+std::string example_model(const std::string& model, const std::string& conf) {
+  const auto has = [&](const char* file) { return fs::exists(fs::path(conf) / file); };
+  const std::string trained = has("train.yaml") ? checkpoints_of(compose_example(conf, "train")) : "";
+  if (!trained.empty() && (fs::exists(trained) || !has("serve.yaml"))) {
+    if (fs::exists(trained)) return trained;
+    fail(ErrorKind::kNotFound,
+         "example {} has no checkpoint yet ({} does not exist): run `flagscale train {}` first", model,
+         trained, model);
+  }
+  const std::string served = served_model(model, conf);
+  if (fs::exists(served)) return served;
+  fail(ErrorKind::kNotFound,
+       "example {} serves {}, which does not exist: put the model there, or give its path as MODEL{}", model,
+       served, trained.empty() ? "" : fmt::format("; nor has it trained one ({})", trained));
 }
 
 }  // namespace
@@ -124,8 +126,7 @@ std::string served_model(const std::string& model, const std::string& conf) {
 std::string model_path(const std::string& model) {
   if (is_model_path(model)) return model;
   const std::string conf = example_conf(model);
-  if (conf.empty()) return hub_model(model);
-  return fs::exists(fs::path(conf) / "train.yaml") ? trained_model(model, conf) : served_model(model, conf);
+  return conf.empty() ? hub_model(model) : example_model(model, conf);
 }
 
 }  // namespace flagscale

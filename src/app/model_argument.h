@@ -9,7 +9,7 @@
 namespace flagscale {
 
 // A path to load weights from. An example's name gives the checkpoints of its training (save, or
-// exp_dir, of conf/train.yaml), or where it has none to train, the model that conf/serve.yaml names.
+// exp_dir, of conf/train.yaml), or where there are none, the model that conf/serve.yaml names.
 std::string model_path(const std::string& model);
 
 // Whether it is to be taken as a path: it exists and holds a model, or exists and is no example's name.

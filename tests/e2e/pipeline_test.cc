@@ -71,6 +71,9 @@ TEST_F(Pipeline, TrainsSavesExportsGeneratesAndScores) {
       << "- serve_id: m\n  engine_args: {model: exported}\n";
   words[1] = "served";
   EXPECT_EQ(must(words).out, from_export.out);
+  std::ofstream(folder_ / "examples/served/conf/train.yaml")
+      << "experiment: {exp_dir: untrained}\ntrain: {}\n";
+  EXPECT_EQ(must(words).out, from_export.out) << "it has trained none";
 
   // A prompt that cannot be generated from is named by its line.
   std::string long_prompt = "{\"prompt\": \"";
