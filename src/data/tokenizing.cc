@@ -49,11 +49,13 @@ std::string describe(const TokenizerChoice& choice, bool add_special) {
 }  // namespace
 
 std::shared_ptr<const text::Tokenizer> open_tokenizer(const TokenizerChoice& choice) {
-  if (choice.type.empty()) {
-    if (choice.path.empty()) fail(ErrorKind::kInvalidArgument, "no tokenizer: give --tokenizer PATH");
-    if (!choice.path.ends_with(".gguf")) return text::load_tokenizer(choice.path);
+  if (choice.path.ends_with(".gguf")) {  // whatever its type is called: the file decides
     const io::GgufFile file(choice.path);
     return text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), choice.path);
+  }
+  if (choice.type.empty()) {
+    if (choice.path.empty()) fail(ErrorKind::kInvalidArgument, "no tokenizer: give --tokenizer PATH");
+    return text::load_tokenizer(choice.path);
   }
   text::MegatronTokenizer spec;
   spec.type = choice.type;

@@ -36,14 +36,18 @@ void add_generation_stops(LoadedModel& model, const std::string& text) {
       if (id.is_number_integer()) add_stop(model, id.get<int64_t>());
 }
 
+std::unique_ptr<text::Tokenizer> tokenizer_in(const io::GgufFile& file, const std::string& path, bool keep) {
+  return cached_tokenizer(keep ? std::vector{path} : std::vector<std::string>{}, [&] {
+    return text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), path);
+  });
+}
+
 void load_gguf(LoadedModel& model, bool keep) {
   const io::GgufFile file(model.path);
   model.config = model::config_of(file, model.path);
   if (!file.strings("tokenizer.ggml.tokens")) return;
   add_generation_stops(model, io::gguf_generation_config_json(file));
-  model.tokenizer = cached_tokenizer(keep ? std::vector{model.path} : std::vector<std::string>{}, [&] {
-    return text::tokenizer_from_gguf(io::gguf_tokenizer(file).as<text::GgufVocab>(), model.path);
-  });
+  model.tokenizer = tokenizer_in(file, model.path, keep);
 }
 
 void load_checkpoint(LoadedModel& model, bool keep) {
@@ -83,7 +87,9 @@ LoadedModel load_model(const std::string& path, const std::string& tokenizer, bo
     load_checkpoint(model, keep);
   else
     load_folder(model, keep);
-  if (!tokenizer.empty()) model.tokenizer = load_cached_tokenizer(tokenizer, keep);
+  if (!tokenizer.empty())
+    model.tokenizer = tokenizer.ends_with(".gguf") ? tokenizer_in(io::GgufFile(tokenizer), tokenizer, keep)
+                                                   : load_cached_tokenizer(tokenizer, keep);
   for (const int id : model.config.eos_ids) add_stop(model, id);
   if (model.tokenizer) add_stop(model, model.tokenizer->eos());
   model.weights = io::open_weights(path);

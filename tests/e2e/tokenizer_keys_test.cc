@@ -43,6 +43,17 @@ TEST_F(TokenizerKeys, TheFolderDecidesTheVocabulary) {
   EXPECT_NE(planned({"tokenizer_path=nowhere"}).find("nowhere"), std::string::npos);
 }
 
+TEST_F(TokenizerKeys, AGgufFileIsATokenizerToo) {
+  std::filesystem::copy_file(FLAGSCALE_SOURCE_DIR "/tests/golden/io/llama.gguf", folder_ / "m.gguf");
+  const std::string small = planned({"tokenizer_path=m.gguf"}), large = planned({"tokenizer_path=larger"});
+  EXPECT_EQ(std::stoll(large) - std::stoll(small), (700 - 40) * 2 * 64);
+  EXPECT_EQ(planned({"tokenizer_type=HuggingFaceTokenizer", "tokenizer_path=m.gguf"}), small);
+  const Words own{"generate", "m.gguf", "--prompt", "5", "--max-tokens", "4", "--temperature", "0"};
+  Words named = own;
+  named.insert(named.end(), {"--tokenizer", "m.gguf"});
+  EXPECT_EQ(must(named).out, must(own).out);
+}
+
 TEST_F(TokenizerKeys, TheTypeDecidesTheReader) {
   EXPECT_NE(planned({"tokenizer_type=Nonesuch", "tokenizer_path=larger"}).find("'Nonesuch' is not known"),
             std::string::npos);

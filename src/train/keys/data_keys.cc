@@ -7,7 +7,7 @@ void add_tokenizer(TrainSchema& keys) {
   keys.acts("tokenizer_type", FLAGSCALE_FIELD(tokenizer, tokenizer_type),
             {.doc = "Megatron's or FlagScale's name of the kind; the files decide what is read"});
   keys.acts("tokenizer_path", FLAGSCALE_FIELD(tokenizer, tokenizer_path),
-            {.doc = "folder with tokenizer.json or tokenizer.model"});
+            {.doc = "folder with tokenizer.json or tokenizer.model, or a GGUF file"});
   keys.acts("tokenizer_model", FLAGSCALE_FIELD(tokenizer, tokenizer_model),
             {.doc = "tokenizer.model, tokenizer.json or their folder"});
   keys.acts("vocab_file", FLAGSCALE_FIELD(tokenizer, vocab_file), {.doc = "vocab.json of a byte-level BPE"});
