@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -32,10 +33,28 @@ int open_file(const std::string& path, uint64_t& bytes) {
   return fd;
 }
 
+// The prefix that may be meant: `preprocess --output-prefix book` makes book_text_document.
+std::string nearest_prefix(const std::string& prefix) {
+  std::vector<std::string> others{prefix + "_text_document"};
+  for (const char* end : {".bin", ".idx"})
+    if (prefix.ends_with(end)) others.push_back(prefix.substr(0, prefix.size() - 4));
+  for (const std::string& other : others)
+    if (::access((other + ".idx").c_str(), F_OK) == 0) return other;
+  return "";
+}
+
+// `prefix`, which has an index.
+const std::string& existing(const std::string& prefix) {
+  if (::access((prefix + ".idx").c_str(), F_OK) == 0 || errno != ENOENT) return prefix;
+  const std::string near = nearest_prefix(prefix);
+  fail(ErrorKind::kNotFound, "there is no {}.idx: expected the prefix of a .bin/.idx pair{}", prefix,
+       near.empty() ? ", as `flagscale data preprocess` makes it" : "; did you mean " + near + "?");
+}
+
 }  // namespace
 
 IndexedReader::IndexedReader(const std::string& prefix, bool mmap_bin, int64_t vocab_size)
-    : prefix_(prefix),
+    : prefix_(existing(prefix)),
       idx_(prefix + ".idx"),
       vocab_size_(vocab_size > 0 ? vocab_size : std::numeric_limits<int64_t>::max()) {
   const std::string bin_path = prefix + ".bin";

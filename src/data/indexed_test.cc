@@ -187,5 +187,18 @@ TEST_F(IndexedFile, MissingFilesAreNamed) {
   }
 }
 
+TEST_F(IndexedFile, ThePrefixThatIsMeantIsOffered) {
+  for (const char* end : {".bin", ".idx"})
+    std::filesystem::copy_file(kIndexedGolden + "a" + end, prefix("book_text_document") + end);
+  for (const char* wrong : {"book", "book_text_document.bin", "book_text_document.idx"}) try {
+      IndexedReader reader(prefix(wrong));
+      ADD_FAILURE() << wrong;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("did you mean " + prefix("book_text_document") + "?"),
+                std::string::npos)
+          << error.what();
+    }
+}
+
 }  // namespace
 }  // namespace flagscale::data
