@@ -2,10 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "app/checkpoint_convert.h"
 #include "app/command.h"
+#include "base/error.h"
 #include "io/inspect.h"
 
 namespace flagscale::checkpoint_command {
@@ -33,6 +35,18 @@ void add_inspect(CLI::App& app) {
   });
 }
 
+// With --json what is wrong is a result too, so it is printed as one; the exit code stays.
+size_t verified(const Options& options) {
+  try {
+    return io::verify(options.path);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;
+    const nlohmann::ordered_json out{{"whole", false}, {"error", error.what()}};
+    if (options.json) fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    throw;
+  }
+}
+
 void add_verify(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("verify", "read everything once and check it");
@@ -40,7 +54,7 @@ void add_verify(CLI::App& app) {
   command->add_flag("--json", options->json, "print JSON");
   command->footer("Examples:\n  flagscale checkpoint verify outputs/aquila/checkpoints");
   command->callback([options] {
-    const size_t tensors = io::verify(options->path);
+    const size_t tensors = verified(*options);
     if (options->json)
       fmt::print("{{\"whole\": true, \"tensors\": {}}}\n", tensors);
     else

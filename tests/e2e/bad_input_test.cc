@@ -145,6 +145,9 @@ TEST_F(BadInput, AModelThatGivesNoNumbers) {
   refuses({"score", "nan", "--text", "text.txt"}, 1, says);
   refuses({"score", "nan", "--prompts", "nan.jsonl", "--json"}, 1, says);
   refuses({"checkpoint", "verify", "nan"}, 1, {"NaN"});
+  const auto found = nlohmann::json::parse(run({"checkpoint", "verify", "nan", "--json"}, folder_).out);
+  EXPECT_EQ(found["whole"], false);
+  EXPECT_NE(found["error"].get<std::string>().find("NaN"), std::string::npos);
 }
 
 TEST_F(BadInput, DamagedFilesOfEveryFormat) {
