@@ -142,6 +142,13 @@ Model model_of(const std::string& path) {
   return {config->second, tokenizer_of(checkpoint)};
 }
 
+// A folder that is both would be read as one of them.
+void require_no_checkpoint(const std::string& folder) {
+  if (is_checkpoint(folder))
+    fail(ErrorKind::kInvalidArgument, "{} holds checkpoints: give the Hugging Face folder a place of its own",
+         folder);
+}
+
 std::string with_dtype(const std::string& where, const std::string& config, DType dtype) {
   auto json = nlohmann::ordered_json::parse(config, nullptr, false);
   if (!json.is_object()) fail(ErrorKind::kCorrupt, "{}: config.json is not a JSON object", where);
@@ -160,6 +167,7 @@ uint64_t converted_bytes(const std::string& path, DType dtype) {
 }
 
 void import_gguf(const std::string& file, const std::string& folder, const ConvertOptions& options) {
+  require_no_checkpoint(folder);
   const GgufFile gguf(file);
   const std::string config =
       gguf_config_json(gguf, options.dtype);  // refuses what cannot be expressed, before any write
@@ -180,6 +188,7 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
 
 std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
                                         const ConvertOptions& options) {
+  require_no_checkpoint(folder);
   const Model model = model_of(path);
   const std::string config = with_dtype(path, model.config, options.dtype);
   const auto weights = open_weights(path);

@@ -71,6 +71,11 @@ TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
   EXPECT_EQ(open_weights(folder.path + "/again")->tensors()[0].dtype, DType::kBF16);
   EXPECT_FALSE(std::filesystem::exists(folder.path + "/again/model.safetensors.index.json"));
   EXPECT_TRUE(std::filesystem::exists(folder.path + "/again/notes.txt"));
+  EXPECT_NE(error_of([&] {
+              export_weights(folder.path + "/run", folder.path + "/run", options);
+            }).find("holds checkpoints"),
+            std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(folder.path + "/run/config.json"));
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path))
     EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }
