@@ -1,6 +1,7 @@
 #include "data/part_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,7 +20,8 @@ constexpr size_t kBufferBytes = size_t{1} << 20;
 void PartFile::fail_errno(const char* what) const {
   const int code = errno;
   const ErrorKind kind = code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kResource;
-  fail(kind, "{}: {} after {} bytes: {}", path_, what, size_, std::strerror(code));
+  const std::string after = size_ == 0 ? "" : fmt::format(" after {} bytes", size_);
+  fail(kind, "{}: {}{}: {}", path_, what, after, std::strerror(code));
 }
 
 PartFile::PartFile(std::string path, uint64_t keep) : path_(std::move(path)), size_(keep) {

@@ -14,8 +14,9 @@
 namespace flagscale::io {
 
 void AsideFile::fail_errno(const char* what) const {
-  fail(ErrorKind::kResource, "{}: {} a file in it after {} bytes: {}", folder_, what, written_,
-       std::strerror(errno));
+  const int code = errno;
+  const std::string after = written_ == 0 ? "" : fmt::format(" after {} bytes", written_);
+  fail(ErrorKind::kResource, "{}: {} a file in it{}: {}", folder_, what, after, std::strerror(code));
 }
 
 AsideFile::AsideFile(const std::string& folder) : folder_(folder) {

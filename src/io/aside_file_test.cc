@@ -33,7 +33,7 @@ TEST(AsideFile, MayStayEmpty) {
 
 TEST(AsideFile, NamesTheFolderThatIsNotThere) {
   EXPECT_EQ(error_of([] { const AsideFile file("/nowhere"); }),
-            "resource: /nowhere: cannot create a file in it after 0 bytes: No such file or directory");
+            "resource: /nowhere: cannot create a file in it: No such file or directory");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "io/atomic_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,7 +30,8 @@ std::string folder_of(const std::string& path) {
 void AtomicFile::fail_errno(const char* what) const {
   const int code = errno;
   const ErrorKind kind = code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kResource;
-  fail(kind, "{}: {} after {} bytes: {}", path_, what, written_, std::strerror(code));
+  const std::string after = written_ == 0 ? "" : fmt::format(" after {} bytes", written_);
+  fail(kind, "{}: {}{}: {}", path_, what, after, std::strerror(code));
 }
 
 AtomicFile::AtomicFile(std::string path)
