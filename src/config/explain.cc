@@ -59,7 +59,15 @@ void follow(const Composed& composed, NodePtr node, Explanation& result) {
   }
 }
 
-[[noreturn]] void not_found(const KeyTable& table, const std::string& key) {
+// A key that the table does not know, like those of `experiment` and `serve`, has what a configuration sets.
+[[noreturn]] void not_found(const KeyTable& table, const std::string& key, bool in_sections,
+                            bool configured) {
+  if (!in_sections && configured) fail(ErrorKind::kConfig, "the configuration does not set '{}'", key);
+  if (!in_sections)
+    fail(ErrorKind::kConfig,
+         "'{}' is no key of a training's system, model or data; with --config-path and --config-name its "
+         "value in a configuration is shown",
+         key);
   const std::string near = table.nearest_name(last_name(key));
   fail(ErrorKind::kConfig, "there is no key '{}'{}", key,
        near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
@@ -106,7 +114,7 @@ Explanation explain(const KeyTable& table, const std::vector<std::string>& secti
     if (result.key != nullptr) node = find_flat(*composed, sections, *result.key, result.path);
     if (!node) node = select_raw(composed->root(), key);
   }
-  if (result.key == nullptr && !node) not_found(table, key);
+  if (result.key == nullptr && !node) not_found(table, key, in_sections, result.configured);
   if (node) follow(*composed, node, result);
   return result;
 }
@@ -134,7 +142,7 @@ std::string to_json(const Explanation& e) {
   if (e.key != nullptr) {
     json["class"] = name(e.key->key_class);
     json["type"] = e.key->type;
-    json["default"] = e.key->default_text;
+    json["default"] = e.key->required ? "" : e.key->default_text;
     json["required"] = e.key->required;
     if (!e.key->brought_by.empty()) json["brought_by"] = e.key->brought_by;
     json["range"] = e.key->range;

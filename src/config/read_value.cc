@@ -50,10 +50,10 @@ void read_value(const Node& node, int64_t& value) {
   const NodePtr quoted = number(node);
   const Node& from = quoted ? *quoted : node;
   // Whole floats too: FlagScale's own examples write rotary_base: 1000000.0.
-  const bool whole = from.kind == Kind::kFloat &&
-                     from.floating == static_cast<double>(static_cast<int64_t>(from.floating)) &&
-                     from.floating < 9e15 && from.floating > -9e15;
-  if (!whole && (from.kind != Kind::kInt || !from.text.empty())) expected("an integer", node);
+  const bool whole = from.kind == Kind::kFloat && from.floating < 9e15 && from.floating > -9e15 &&
+                     from.floating == std::trunc(from.floating);
+  if (from.kind == Kind::kInt && !from.text.empty()) expected("an integer of at most 64 bits", node);
+  if (!whole && from.kind != Kind::kInt) expected("an integer", node);
   value = whole ? static_cast<int64_t>(from.floating) : from.number;
 }
 

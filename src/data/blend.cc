@@ -1,6 +1,7 @@
 #include "data/blend.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -78,6 +79,11 @@ SplitShares parse_split(const std::string& text, const std::string& name) {
   if (text.find('-') != std::string::npos)
     fail(ErrorKind::kInvalidArgument, "{}: \"{}\" holds a minus sign, a share cannot be negative", name,
          text);
+  // Megatron finds numbers between whatever else there is: of 1e-2 it makes 1 and 2.
+  const auto letter = [](unsigned char c) { return std::isalpha(c) != 0; };
+  if (!ratios.empty() && std::any_of(text.begin(), text.end(), letter))
+    fail(ErrorKind::kInvalidArgument, "{}: \"{}\" is not made of plain numbers alone, like \"969, 30, 1\"",
+         name, text);
   if (ratios.empty() || ratios.size() > kSplits)
     fail(ErrorKind::kInvalidArgument,
          "{}: \"{}\" holds {} numbers, expected train, valid, test shares like \"969, 30, 1\"", name, text,

@@ -271,8 +271,19 @@ TEST(TrainKeys, AMisspeltExperimentIsNamed) {
   read_train_config(Tree(yaml("")).compose({"+my_variable.of_mine=1", "+experiment.task.backend=elsewhere"}));
 }
 
+TEST(TrainKeys, WholeNumbersAreTakenAndNoOthers) {
+  const std::string huge = refusal("seed: 99999999999999999999");
+  EXPECT_NE(huge.find("expected an integer of at most 64 bits"), std::string::npos) << huge;
+  for (const char* other : {"1.5", "1e300", "-.inf", ".nan", "x"}) {
+    const std::string text = refusal(std::string("seed: ") + other);
+    EXPECT_NE(text.find("expected an integer"), std::string::npos) << other << ": " << text;
+  }
+  EXPECT_EQ(read("seed: 1000000.0").config.batch.seed, 1000000);
+}
+
 TEST(TrainKeys, ASplitThatIsNoneIsRefusedAtOnce) {
-  EXPECT_NE(refusal("split: abc").find("train.data.split"), std::string::npos) << refusal("split: abc");
+  for (const char* split : {"split: abc", "split: '99,x'", "split: '9e-1,0.1'"})
+    EXPECT_NE(refusal(split).find("train.data.split"), std::string::npos) << split << ": " << refusal(split);
 }
 
 TEST(TrainKeys, WhatDoesNotGoTogetherSaysWhereEachIsSet) {
@@ -319,6 +330,21 @@ TEST(Explain, FollowsInterpolationsToWhereTheValueIs) {
   EXPECT_THROW(config::explain(train_schema(), train_sections(), "train.model.rotary_bas", nullptr), Error);
 }
 
+TEST(Explain, WhatNoTableKnowsIsWhatTheConfigurationSets) {
+  const config::Composed composed = Tree("experiment: {exp_name: a}\ntrain: {model: {seed: 5}}\n").compose();
+  const auto refusal = [](const std::string& key, const config::Composed* of) -> std::string {
+    try {
+      return config::to_text(config::explain(train_schema(), train_sections(), key, of));
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  EXPECT_NE(refusal("experiment.exp_name", &composed).find("c.yaml:1"), std::string::npos);
+  EXPECT_EQ(refusal("experiment.runner.nnodes", &composed),
+            "the configuration does not set 'experiment.runner.nnodes'");
+  EXPECT_NE(refusal("experiment.exp_name", nullptr).find("--config-path"), std::string::npos);
+}
+
 TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
   const config::Composed composed = Tree("train: {model: {seed: 5}}\n").compose();
   const auto explained = [&](const std::string& key) {
@@ -333,6 +359,7 @@ TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
   EXPECT_NE(json.find("\"set\": false"), std::string::npos) << json;
   EXPECT_NE(json.find("\"value\": \"10000.0\""), std::string::npos) << json;
   EXPECT_NE(config::to_text(explained("num_layers")).find("not set, and required"), std::string::npos);
+  EXPECT_NE(config::to_json(explained("num_layers")).find("\"default\": \"\""), std::string::npos);
   EXPECT_NE(config::to_text(explained("use_flash_attn")).find("ignored: it changes nothing"),
             std::string::npos);
   EXPECT_NE(config::to_text(explained("window_size")).find("refused: it would change"), std::string::npos);
