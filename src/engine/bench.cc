@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <random>
 
 #include "device/cuda/cuda.h"
@@ -28,10 +29,26 @@ double seconds(Body&& body) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Of a mixture's experts, of which a token reads a share.
+struct ExpertUse {
+  double bytes = 0, share = 1;
+  explicit ExpertUse(Runner& runner) {
+    for (const nn::Parameter& p : runner.decoder().parameters().parameters())
+      if (p.groups > 1) {
+        bytes += static_cast<double>(p.packed.defined()   ? p.packed.bytes()
+                                     : p.narrow.defined() ? p.narrow.bytes()
+                                                          : p.value.bytes());
+        share = static_cast<double>(runner.config().moe.top_k) / static_cast<double>(p.groups);
+      }
+  }
+  // What a step reads beside one token's, where each expert is as likely as another.
+  double more_for(double tokens) const { return bytes * (1 - std::pow(1 - share, tokens) - share); }
+};
+
 class StepBench {
  public:
   StepBench(Runner& runner, const StepBenchOptions& options)
-      : runner_(runner), options_(options), use_(weight_use(runner.decoder())) {
+      : runner_(runner), options_(options), use_(weight_use(runner.decoder())), experts_(runner) {
     std::minstd_rand random(1);
     ids_.resize(static_cast<size_t>(std::max<int64_t>(options.prompt, 4096)));
     for (int32_t& id : ids_)
@@ -111,7 +128,7 @@ class StepBench {
     StepRate r;
     r.streams = streams, r.seconds = time, r.tokens_per_s = n / time;
     r.flops = 2 * (use_.matrix_elements * n + head * rows) + attention * n;
-    r.bytes = static_cast<double>(use_.read_bytes) + cache * (streams == 0 ? 1 : n);
+    r.bytes = static_cast<double>(use_.read_bytes) + experts_.more_for(n) + cache * (streams == 0 ? 1 : n);
     return r;
   }
 
@@ -119,6 +136,7 @@ class StepBench {
   Runner& runner_;
   const StepBenchOptions& options_;
   WeightUse use_;
+  ExpertUse experts_;
   std::vector<int32_t> ids_;
   std::vector<StepChunk> chunks_;
 };

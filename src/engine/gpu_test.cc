@@ -149,7 +149,8 @@ TEST_P(OnGpu, Bf16StaysNearTheCpu) {
 }
 
 // Eight bits a weight: of int8 the CPU's own are as near, fp8 is coarser.
-TEST_P(OnGpu, NarrowWeightsStayNearTheCpu) {
+class NarrowOnGpu : public OnGpu {};
+TEST_P(NarrowOnGpu, NarrowWeightsStayNearTheCpu) {
   const Answer cpu = run(DeviceKind::kCpu, op::Packing::kF32),
                int8 = run(DeviceKind::kCuda, op::Packing::kInt8), fp8 = run(DeviceKind::kCuda, std::nullopt);
   ASSERT_EQ(int8.prompt.size(), cpu.prompt.size());
@@ -170,11 +171,14 @@ TEST_P(OnGpu, EmbeddingsAreTheCpus) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, OnGpu,
-                         ::testing::Values("aquila", "llama2", "llama3", "llama3_1", "llama3_2", "llama_bias",
-                                           "qwq", "qwen2_yarn", "qwen3_bias", "qwen3_tied", "mistral",
-                                           "qwen2", "qwen2_tied", "qwen2_window", "qwen3"),
-                         [](const auto& test) { return std::string(test.param); });
+const auto kDense =
+    ::testing::Values("aquila", "llama2", "llama3", "llama3_1", "llama3_2", "llama_bias", "qwq", "qwen2_yarn",
+                      "qwen3_bias", "qwen3_tied", "mistral", "qwen2", "qwen2_tied", "qwen2_window", "qwen3");
+const auto name_of = [](const auto& test) { return std::string(test.param); };
+INSTANTIATE_TEST_SUITE_P(Models, OnGpu, kDense, name_of);
+INSTANTIATE_TEST_SUITE_P(Models, NarrowOnGpu, kDense, name_of);
+INSTANTIATE_TEST_SUITE_P(Mixtures, OnGpu,
+                         ::testing::Values("mixtral", "qwen2_moe", "qwen2_moe_dense", "qwen3_moe"), name_of);
 
 std::string refusal(const std::string& model, const RunnerOptions& options) {
   try {
@@ -197,7 +201,8 @@ TEST(Gpu, WhatHasNoKernelIsRefusedByName) {
     const std::string text = refusal(model, options);
     EXPECT_NE(text.find(word), std::string::npos) << text;
   };
-  expect("qwen3_moe", "mixtures of experts", [](RunnerOptions&) {});
+  expect("qwen3_moe", "experts in fp8", [](RunnerOptions& o) { o.weights.packing = {}, o.weights.fp8 = true; });
+  expect("mixtral", "experts in int8", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt8; });
   expect("qwen3", "LoRA adapters", [](RunnerOptions& o) { o.max_adapters = 1; });
   expect("qwen3", "int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; });
   expect("qwen3", "gpu_memory_utilization", [](RunnerOptions& o) { o.memory_share = 0.001; });

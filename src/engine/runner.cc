@@ -102,7 +102,11 @@ Runner::~Runner() = default;
 void Runner::check_device() const {
   if (!on_gpu()) return;
   constexpr const char* kInstead = "have no kernels for a GPU yet: run with --device cpu";
-  if (config_.moe.experts > 0) fail(ErrorKind::kUnsupported, "mixtures of experts {}", kInstead);
+  const auto packing = options_.weights.packing;
+  if (config_.moe.experts > 0 && (options_.weights.fp8 || (packing && op::info(*packing).bits > 0)))
+    fail(ErrorKind::kUnsupported,
+         "experts in {} have no kernels for a GPU yet: leave --quantization away, or run with --device cpu",
+         packing ? op::info(*packing).name : "fp8");
   if (options_.max_adapters > 0) fail(ErrorKind::kUnsupported, "LoRA adapters {}", kInstead);
 }
 

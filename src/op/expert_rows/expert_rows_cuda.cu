@@ -1,7 +1,7 @@
 // Bound by memory: rows are copied, scaled or added whole, a block a row. Sorting: chunks of choices count
 // their experts, the counts of all chunks are summed, and each chunk puts its choices in order. A warp has
 // some of the experts and finds its choices 32 at a time by votes, so nothing is added in an order that
-// varies.
+// varies. A single chunk is one launch.
 #include "kernel/cuda/cuda.cuh"
 #include "op/expert_rows/expert_rows.h"
 
@@ -89,7 +89,31 @@ __global__ void __launch_bounds__(kThreads)
       [](int, int) {});
 }
 
+__global__ void __launch_bounds__(kThreads)
+    sort_one_chunk(const int32_t* expert_of, int choices, int experts, int32_t* counts, int32_t* rows,
+                   int32_t* choice_of_row) {
+  extern __shared__ int32_t first_rows[];
+  let_next_start();
+  wait_for_previous();
+  walk_chunk(
+      expert_of, choices, experts, [](int, int, int) {},
+      [&](int expert, int count) {
+        if (threadIdx.x % 32 == 0) first_rows[expert] = counts[expert] = count;
+      });
+  __syncthreads();
+  if (threadIdx.x < 32) sum_before(first_rows, experts, first_rows);
+  __syncthreads();
+  walk_chunk(
+      expert_of, choices, experts,
+      [&](int expert, int choice, int before) {
+        rows[choice] = first_rows[expert] + before;
+        choice_of_row[first_rows[expert] + before] = choice;
+      },
+      [](int, int) {});
+}
+
 void sort(KernelContext& context, const SortByExpertArgs& args) {
+  constexpr int kMostInShared = 8192;
   const int64_t choices = args.experts.rows() * args.experts.cols(), chunks = divide_up(choices, kChunk);
   const int experts = static_cast<int>(args.counts.dims[0]);
   auto* const counts = args.counts.ptr<int32_t>();
@@ -97,6 +121,12 @@ void sort(KernelContext& context, const SortByExpertArgs& args) {
   auto* const of_chunks = first_rows + experts;
   const auto* const expert_of = args.experts.ptr<const int32_t>();
   const auto blocks = static_cast<unsigned>(chunks);
+  if (chunks <= 1 && experts <= kMostInShared) {
+    launch_early(sort_one_chunk, dim3(1), kThreads, static_cast<size_t>(experts) * sizeof(int32_t), expert_of,
+                 static_cast<int>(choices), experts, counts, args.rows.ptr<int32_t>(),
+                 args.choices.ptr<int32_t>());
+    return check_launch("sort_by_expert");
+  }
   if (chunks > 0) count_choices<<<blocks, kThreads>>>(expert_of, choices, experts, of_chunks);
   sum_chunks<<<static_cast<unsigned>(experts), 32>>>(of_chunks, static_cast<int>(chunks), counts);
   sum_experts<<<1, 32>>>(counts, experts, first_rows);
@@ -157,6 +187,8 @@ Weights weights_of(const TensorView& view) {
 template <int N, class T>
 __global__ void spread_rows(Rows<const T> x, const int32_t* choices, Weights weights, Rows<T> y, int top_k,
                             int64_t cols) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   const int32_t choice = choices[row];
   const float weight = weights[choice];
@@ -173,6 +205,8 @@ __global__ void spread_rows(Rows<const T> x, const int32_t* choices, Weights wei
 template <int N, class T>
 __global__ void gather_rows(Rows<const T> x, const int32_t* rows, Weights weights, Rows<T> y, int top_k,
                             int64_t cols) {
+  let_next_start();
+  wait_for_previous();
   const int64_t token = blockIdx.x, first = token * top_k;
   for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
     float sum[N] = {};
@@ -219,9 +253,9 @@ void spread(KernelContext&, const SpreadArgs& args) {
   if (rows == 0) return;
   for_float_type(args.x.dtype, "spread", [&]<class T>(T) {
     by_packs<T>(wide(args.x) && wide(args.y), [&]<int N>(std::integral_constant<int, N>) {
-      spread_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
-          rows_of<const T>(args.x), args.choices.ptr<const int32_t>(), weights_of(args.weights),
-          rows_of<T>(args.y), static_cast<int>(args.choices.cols()), cols);
+      launch_early(spread_rows<N, T>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
+                   rows_of<const T>(args.x), args.choices.ptr<const int32_t>(), weights_of(args.weights),
+                   rows_of<T>(args.y), static_cast<int>(args.choices.cols()), cols);
     });
   });
   check_launch("spread");
@@ -232,9 +266,9 @@ void gather(KernelContext&, const GatherArgs& args) {
   if (tokens == 0) return;
   for_float_type(args.x.dtype, "gather", [&]<class T>(T) {
     by_packs<T>(wide(args.x) && wide(args.y), [&]<int N>(std::integral_constant<int, N>) {
-      gather_rows<N><<<static_cast<unsigned>(tokens), row_threads(cols, N)>>>(
-          rows_of<const T>(args.x), args.rows.ptr<const int32_t>(), weights_of(args.weights),
-          rows_of<T>(args.y), static_cast<int>(args.rows.cols()), cols);
+      launch_early(gather_rows<N, T>, dim3(static_cast<unsigned>(tokens)), row_threads(cols, N), 0,
+                   rows_of<const T>(args.x), args.rows.ptr<const int32_t>(), weights_of(args.weights),
+                   rows_of<T>(args.y), static_cast<int>(args.rows.cols()), cols);
     });
   });
   check_launch("gather");

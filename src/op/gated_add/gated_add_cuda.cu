@@ -13,6 +13,8 @@ __device__ float opened(const G* gates, int64_t row) {
 
 template <int N, class T, class G>
 __global__ void add_rows(Rows<const T> a, Rows<const T> b, const G* gates, Rows<T> y, int64_t cols) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   const float gate = opened(gates, row);
   for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
@@ -63,9 +65,9 @@ void forward(KernelContext&, const GatedAddArgs& args) {
   if (rows == 0) return;
   by_types(args.y.dtype, args.gate.dtype, wide(args.a) && wide(args.b) && wide(args.y),
            [&]<int N, class T, class G>(std::integral_constant<int, N>, T, G) {
-             add_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
-                 rows_of<const T>(args.a), rows_of<const T>(args.b), args.gate.ptr<const G>(),
-                 rows_of<T>(args.y), cols);
+             launch_early(add_rows<N, T, G>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
+                          rows_of<const T>(args.a), rows_of<const T>(args.b), args.gate.ptr<const G>(),
+                          rows_of<T>(args.y), cols);
            });
 }
 

@@ -46,8 +46,15 @@ struct GroupTable {
   __device__ int count(int expert) const { return rows[expert + 1] - rows[expert]; }
 };
 
+// Launches it, by whichever kernel.
+void multiply_groups(const GroupedMatmulArgs& args);
+
 // The same by Hopper's warpgroups, from bf16 rows that begin at multiples of 16 bytes. False, and nothing is
 // launched, on another GPU or where it has no kernel for the sizes.
 bool multiply_groups_by_warpgroups(const GroupedMatmulArgs& args, const GroupSizes& sizes);
+
+// out = a b^T of bf16 in pieces of 16 bytes, the same bits, for few rows an expert: bound by reading the
+// weights of those that have rows. False, and nothing is launched, for more rows than `most` or other types.
+bool multiply_few_rows_of_groups(const GroupedMatmulArgs& args, const GroupSizes& sizes, int64_t most);
 
 }  // namespace flagscale::op

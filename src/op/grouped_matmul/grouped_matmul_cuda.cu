@@ -1,6 +1,9 @@
-// Large products in bf16 are Hopper's (grouped_warpgroup_cuda.cu). Here all others: fp32, an odd alignment,
-// GPUs before Hopper. A block takes tiles of 64 by 64 as a table of the experts' rows says, a thread 4 by 4
-// of one; each sum is one chain along k.
+// Large products in bf16 are Hopper's (grouped_warpgroup_cuda.cu), few rows an expert have a kernel of their
+// own (grouped_few_cuda.cu), which multiplies any number of them by weights of other GPUs. Here all others:
+// fp32, an odd alignment, gradients of bf16 before Hopper. A block takes tiles of 64 by 64 as a table of the
+// experts' rows says, a thread 4 by 4 of one. Each sum is one chain along k in all three: a row's bits do not
+// depend on how many there are.
+#include "kernel/cuda/warpgroup.cuh"
 #include "op/grouped_matmul/grouped_cuda.cuh"
 
 namespace flagscale::op {
@@ -57,7 +60,7 @@ struct PlainTile {
 };
 
 template <class T, class C>
-__global__ void __launch_bounds__(kThreads) multiply_groups(const Groups<T, C> g) {
+__global__ void __launch_bounds__(kThreads) multiply_tiles(const Groups<T, C> g) {
   __shared__ GroupTable table;
   __shared__ alignas(16) float left[kStep][kTile + 4];
   __shared__ alignas(16) float right[kStep][kTile + 4];
@@ -116,18 +119,29 @@ GroupSizes sizes_of(const GroupedMatmulArgs& args) {
           add};
 }
 
-void run(KernelContext&, const GroupedMatmulArgs& args) {
+void run(KernelContext&, const GroupedMatmulArgs& args) { multiply_groups(args); }
+
+const CudaKernel<GroupedMatmulArgs> kKernel{kGroupedMatmul, &run};
+
+}  // namespace
+
+void multiply_groups(const GroupedMatmulArgs& args) {
   const GroupSizes sizes = sizes_of(args);
   const TensorView& c = result_of(args);
   const int64_t rows = args.a.rows();
   if (rows == 0 && (!sizes.sums || sizes.add)) return;
-  if (rows > 0 && multiply_groups_by_warpgroups(args, sizes)) return;
+  // Fewer on average are bound by reading weights, in pieces that all multiprocessors share evenly.
+  constexpr int64_t kFew = 8;
+  const int64_t most = on_hopper() ? kFew * sizes.experts : rows;
+  if (rows > 0 &&
+      (multiply_few_rows_of_groups(args, sizes, most) || multiply_groups_by_warpgroups(args, sizes)))
+    return;
   const int64_t down = sizes.sums ? sizes.experts * divide_up(sizes.m, kTile)
                                   : divide_up(rows, kTile) + sizes.experts,
-                most = down * divide_up(sizes.n, kTile), blocks = 8 * 132;
+                units = down * divide_up(sizes.n, kTile), blocks = 8 * 132;
   for_float_type(args.a.dtype, "grouped_matmul", [&]<class T>(T) {
     for_float_type(c.dtype, "grouped_matmul", [&]<class C>(C) {
-      multiply_groups<T, C><<<static_cast<unsigned>(most < blocks ? most : blocks), kThreads>>>(
+      multiply_tiles<T, C><<<static_cast<unsigned>(units < blocks ? units : blocks), kThreads>>>(
           {sizes, rows_of<const T>(args.a), rows_of<const T>(args.b), rows_of<C>(c),
            args.counts.ptr<const int32_t>()});
     });
@@ -135,7 +149,4 @@ void run(KernelContext&, const GroupedMatmulArgs& args) {
   check_launch("grouped_matmul");
 }
 
-const CudaKernel<GroupedMatmulArgs> kKernel{kGroupedMatmul, &run};
-
-}  // namespace
 }  // namespace flagscale::op

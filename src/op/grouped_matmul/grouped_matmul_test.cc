@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -116,6 +117,61 @@ TEST_P(GroupedMatmulSets, RepeatsToTheBit) {
   EXPECT_EQ(std::memcmp(a.output.raw(), b.output.raw(), a.output.bytes()), 0);
   for (size_t i = 0; i < 2; ++i)
     EXPECT_EQ(std::memcmp(a.grads[i].raw(), b.grads[i].raw(), a.grads[i].bytes()), 0);
+}
+
+// Serving: a row alone, among few of its expert, among many, and with other experts' rows about it has the
+// same bits. Counts on both sides of where a GPU goes from one kernel to the next.
+TEST_P(GroupedMatmulSets, ARowHasTheSameBitsInAnyBatch) {
+  constexpr int64_t kExperts = 6;
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context c{recorder};
+  for (const auto& [in, out] : {std::pair{64, 80}, {328, 136}, {2048, 200}, {70, 45}})
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      SCOPED_TRACE(fmt::format("{} {} to {}", flagscale::name(dtype), in, out));
+      const Tensor x = testing::converted(random_tensor({300, 1, in}, 1), dtype),
+                   w = testing::converted(random_tensor({kExperts * out, in}, 2), dtype);
+      // The first `count` rows of x for expert 3, between rows of others.
+      const auto product = [&](int32_t before, int32_t count, int32_t after) {
+        const int64_t rows = before + count + after;
+        const Tensor mine = recorder.empty({rows, 1, in}, dtype);
+        const auto row = static_cast<size_t>(in) * size_of(dtype);
+        for (int64_t i = 0; i < rows; ++i) {
+          const int64_t from = i < before ? 299 - i : i < before + count ? i - before : 299 - i;
+          std::memcpy(static_cast<std::byte*>(mine.raw()) + static_cast<size_t>(i) * row,
+                      static_cast<const std::byte*>(x.raw()) + static_cast<size_t>(from) * row, row);
+        }
+        const Tensor y = grouped_linear(c, mine, testing::int_tensor({before, 0, 0, count, after, 0}), w);
+        return y.rows(before, count);
+      };
+      const Tensor all = product(7, 210, 5);
+      for (const auto& [before, count, after] : {std::array{0, 1, 0},
+                                                 {3, 1, 0},
+                                                 {0, 8, 1},
+                                                 {2, 9, 3},
+                                                 {1, 16, 2},
+                                                 {5, 29, 0},
+                                                 {0, 48, 0},
+                                                 {0, 49, 0},
+                                                 {40, 65, 1},
+                                                 {9, 129, 40}}) {
+        const Tensor part = product(before, count, after);
+        ASSERT_EQ(std::memcmp(part.raw(), all.raw(), part.bytes()), 0)
+            << before << ", " << count << " and " << after << " rows";
+      }
+    }
+}
+
+// As many experts as a warp finds in several goes, most of them idle.
+TEST_P(GroupedMatmulSets, ManyExpertsOfFewRows) {
+  for (const int64_t experts : {129, 300}) {
+    std::vector<int32_t> counts(static_cast<size_t>(experts), 0);
+    int32_t rows = 0;
+    for (const int64_t e : {int64_t{0}, int64_t{5}, int64_t{6}, int64_t{63}, int64_t{127}, experts - 1})
+      rows += counts[static_cast<size_t>(e)] = static_cast<int32_t>(1 + e % 4 * 6);
+    testing::expect_agrees(GetParam(), grouped(counts),
+                           {random_tensor({rows, 1, 72}, 1), random_tensor({experts * 24, 72}, 2)});
+  }
 }
 
 FLAGSCALE_EVERY_CPU_SET(GroupedMatmulCpuSets);

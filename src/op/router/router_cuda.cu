@@ -110,6 +110,8 @@ __device__ float total_of(const RouterSpec& spec, const float* scores, const int
 __global__ void route_tokens(Rows<const float> logits, const float* bias, float* scores, int* experts,
                              float* weights, RouterSpec spec, int64_t tokens, int n, int bytes) {
   extern __shared__ uint8_t memory[];
+  let_next_start();
+  wait_for_previous();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_of();
   const int64_t token = int64_t{blockIdx.x} * (blockDim.x / 32) + warp;
   if (token >= tokens) return;
@@ -140,11 +142,11 @@ void forward(KernelContext&, const RouterArgs& args) {
   if (tokens == 0) return;
   const int warps = warps_for(n);
   const size_t bytes = token_bytes(n);
-  route_tokens<<<static_cast<unsigned>(divide_up(tokens, warps)), warps * 32,
-                 bytes* static_cast<size_t>(warps)>>>(
-      rows_of<const float>(args.logits), args.bias.defined() ? args.bias.ptr<const float>() : nullptr,
-      args.scores.ptr<float>(), args.experts.ptr<int32_t>(), args.weights.ptr<float>(), args.spec, tokens,
-      static_cast<int>(n), static_cast<int>(bytes));
+  launch_early(route_tokens, dim3(static_cast<unsigned>(divide_up(tokens, warps))), warps * 32,
+               bytes * static_cast<size_t>(warps), rows_of<const float>(args.logits),
+               args.bias.defined() ? args.bias.ptr<const float>() : nullptr, args.scores.ptr<float>(),
+               args.experts.ptr<int32_t>(), args.weights.ptr<float>(), args.spec, tokens, static_cast<int>(n),
+               static_cast<int>(bytes));
   check_launch("router");
 }
 
