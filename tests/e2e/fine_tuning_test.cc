@@ -1,5 +1,6 @@
 // Fine-tuning through the program: conversations of several formats become tokens with a mask, an adapter is
 // trained of them by each optimizer, merged and taken out again.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -152,14 +153,22 @@ TEST_F(FineTuning, AnAdapterIsTrainedMergedAndTakenOutAgain) {
   EXPECT_NE(trained.err.find("of an adapter of rank 4"), std::string::npos) << trained.err;
   EXPECT_NE(trained.err.find("trained on "), std::string::npos) << trained.err;
   write("asked.jsonl", R"({"prompt": "<user>What is 5?</s><assistant>It is 5.</s>"})");
-  const auto perplexity = [](const std::string& model, const std::vector<std::string>& more) {
+  const auto score = [](const std::string& model, const std::vector<std::string>& more) {
     std::vector<std::string> words{"score", model, "--prompts", "asked.jsonl", "--json"};
     words.insert(words.end(), more.begin(), more.end());
-    return nlohmann::json::parse(must(words).out).at("perplexity").get<double>();
+    return nlohmann::json::parse(must(words).out);
   };
-  const double adapted = perplexity("base_hf", {"--lora", "adapter/checkpoints"}),
-               base = perplexity("base_hf", {});
-  EXPECT_GT(std::abs(adapted / base - 1), 0.01) << "the adapter does nothing";
+  const auto perplexity = [&](const std::string& model, const std::vector<std::string>& more) {
+    return score(model, more).at("perplexity").get<double>();
+  };
+  const nlohmann::json with = score("base_hf", {"--lora", "adapter/checkpoints"}),
+                       without = score("base_hf", {});
+  const double adapted = with.at("perplexity"), base = without.at("perplexity");
+  double furthest = 0;  // of one token: over all of them it may come out even
+  for (size_t i = 0; i < with.at("logprobs").size(); ++i)
+    furthest = std::max(
+        furthest, std::abs(with["logprobs"][i].get<double>() - without.at("logprobs").at(i).get<double>()));
+  EXPECT_GT(furthest, 0.01) << "the adapter does nothing";
   must({"checkpoint", "merge", "base_hf", "adapter/checkpoints", "merged"});
   EXPECT_NEAR(perplexity("merged", {}) / adapted, 1, 1e-4);
   must({"checkpoint", "export", "adapter/checkpoints", "peft"});
