@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -164,6 +165,7 @@ TEST_F(OwnRun, HasTheTerminalToItself) {
   const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
   ASSERT_GE(child, 0);
   if (child == 0) {
+    setenv("FLAGSCALE_THREADS", "1", 1);
     if (chdir(folder_.c_str()) == 0) execv(arguments[0], arguments.data());
     _exit(127);
   }
