@@ -15,10 +15,12 @@ namespace fs = std::filesystem;
 
 void print_plan(const launch::Job& job, bool json) {
   if (json) return fmt::print("{}\n", to_json(job));
-  for (const launch::NodeTask& task : job.nodes)
-    fmt::print("# {} on {}{}, in {}\n{}\n", job.engine, task.host.name,
-               job.container.empty() ? "" : ", container " + job.container, task.command.directory.string(),
-               shell_text(task.command));
+  for (const launch::NodeTask& task : job.nodes) {
+    fmt::print("# {} on {}{}, in {}\n", job.engine, task.host.name,
+               job.container.empty() ? "" : ", container " + job.container, task.command.directory.string());
+    for (const launch::Command& before : task.prepare) fmt::print("{}\n", shell_text(before));
+    fmt::print("{}\n", shell_text(task.command));
+  }
 }
 
 }  // namespace
