@@ -1,9 +1,10 @@
-"""A server under ten times the load that it can bear: overload.py FLAGSCALE MODEL [--seconds 60]
+"""A server under ten times the load that it can bear: overload.py FLAGSCALE MODEL [--seconds 60] [--cores 0,1:2,3]
 
 First as many clients as keep it busy, for its best rate; then requests come at ten times that rate, whether answered or
 not. Prints the share of the best rate that is still answered (goal: 95 %), how soon the others are refused with 429 (99 %
-within 20 ms, the client's own time included), and how much the server's memory grows (at most 16 MB). Exit code 1: one of
-the three is missed. MODEL: for instance what tiny_model.py writes, so that the server itself is what takes time.
+within 20 ms, the client's own time included), and how much the server's memory grows (at most 16 MB; its cache is small
+enough to be full before, and no two prompts are alike). Exit code 1: one of the three is missed. MODEL: for instance what
+tiny_model.py writes, so that the server itself is what takes time. --cores SERVER:CLIENT gives each cores of its own.
 """
 
 import argparse
@@ -26,11 +27,20 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def on_cores(o, which):
+    """For subprocess: what runs the child on its cores alone."""
+    if not o.cores:
+        return None
+    cores = {int(core) for core in o.cores.split(":")[which].split(",")}
+    return lambda: os.sched_setaffinity(0, cores)
+
+
 def load(o, url, folder, *words):
+    o.seed += 1
     command = [o.flagscale, "bench", "serve", "--base-url", url, "--disable-tqdm", "--save-result", "--save-detailed",
-               "--random-input-len", str(o.input), "--random-output-len", str(o.output), "--temperature", "0",
+               "--random-input-len", str(o.input), "--random-output-len", str(o.output), "--temperature", "0", "--seed", str(o.seed),
                "--result-dir", folder, "--result-filename", "run.json", *map(str, words)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=on_cores(o, 1))
     return json.loads((pathlib.Path(folder) / "run.json").read_text())
 
 
@@ -64,10 +74,13 @@ def main():
     parser.add_argument("--queue", type=int, default=16)
     parser.add_argument("--input", type=int, default=16)
     parser.add_argument("--output", type=int, default=512)
+    parser.add_argument("--max-model-len", type=int, default=1024)
+    parser.add_argument("--cores")
+    parser.set_defaults(seed=0)
     o = parser.parse_args()
     command = [o.flagscale, "serve", o.model, "--port", "0", "--max-num-seqs", str(o.sequences),
-               "--max-queued-requests", str(o.queue)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+               "--max-queued-requests", str(o.queue), "--max-model-len", str(o.max_model_len)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=on_cores(o, 0))
     with tempfile.TemporaryDirectory() as folder:
         line = server.stdout.readline()
         print(line.strip())

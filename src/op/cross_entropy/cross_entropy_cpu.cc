@@ -1,4 +1,6 @@
 // Two passes over a row's logits, which come from L2 or L3: maximum with sum of exponentials, then gradient.
+#include <algorithm>
+
 #include "kernel/simd.h"
 #include "op/cross_entropy/cross_entropy.h"
 
@@ -14,6 +16,24 @@ void gradient_row(const S* x, D* d, int64_t vocab, int64_t label, S maximum, S s
   for_lanes<V>(
       vocab, [&](int64_t i, int64_t n) { (V::exp(V::load_n(x + i, n) - high) * factor).store_n(d + i, n); });
   put(d + label, at_label);
+}
+
+// Sums of short pieces are added in double: small terms would be lost in one long sum, all on the same side,
+// and the gradients of a row no longer add up to nothing.
+template <class V, class S>
+S sum_of_exponentials(const S* x, int64_t size, S maximum) {
+  constexpr int64_t kPiece = 32 * V::kLanes;
+  const V shift = V::set(maximum);
+  double total = 0;
+  int64_t i = 0;
+  for (; i + V::kLanes <= size;) {
+    V sum = V::zero();
+    for (const int64_t end = std::min(i + kPiece, size); i + V::kLanes <= end; i += V::kLanes)
+      sum = sum + V::exp(V::load(x + i) - shift);
+    total += static_cast<double>(sum.sum());
+  }
+  for (; i < size; ++i) total += static_cast<double>(std::exp(x[i] - maximum));
+  return static_cast<S>(total);
 }
 
 template <class V>
@@ -42,12 +62,7 @@ void row_loss(const CrossEntropyArgs& args, int64_t row) {
   S maximum = high.highest();
   for (int64_t i = vocab / V::kLanes * V::kLanes; i < vocab; ++i) maximum = x[i] > maximum ? x[i] : maximum;
 
-  V sums = V::zero();
-  const V shift = V::set(maximum);
-  int64_t i = 0;
-  for (; i + V::kLanes <= vocab; i += V::kLanes) sums = sums + V::exp(V::load(x + i) - shift);
-  S sum = sums.sum();
-  for (; i < vocab; ++i) sum += std::exp(x[i] - maximum);
+  const S sum = sum_of_exponentials<V>(x, vocab, maximum);
   *loss = (maximum + std::log(sum) - x[label]) * static_cast<S>(mask);
 
   if (!args.grad_scale) return;
