@@ -90,6 +90,7 @@ Job job_of(const Experiment& e, const std::string& engine) {
     job.container = e.text("experiment.runner.docker");
   job.before_start = e.text("experiment.cmds.before_start");
   job.after_stop = e.text("experiment.cmds.after_stop");
+  job.no_shared_fs = e.flag("experiment.runner.no_shared_fs");
   job.ssh_port = static_cast<int>(e.number("experiment.runner.ssh_port", 22, 1));
   job.max_restarts = static_cast<int>(e.number("experiment.runner.max_restarts", 0));
   job.folders = {job.log, job.log / "pids"};

@@ -51,7 +51,8 @@ struct Job {
   std::string container;             // that all of it runs in, one a host; "" for none
   std::string before_start;          // experiment.cmds: the user's own shell text, "" when there is none
   std::string after_stop;
-  std::string waits_for;  // HOST:PORT of another node that has to answer before this one starts
+  std::string waits_for;      // HOST:PORT of another node that has to answer before this one starts
+  bool no_shared_fs = false;  // what its hosts write is not seen here
   int ssh_port = 22;
   int max_restarts = 0;
   bool mends_itself = false;  // its commands start ranks that fail again, up to max_restarts: what they end

@@ -58,6 +58,17 @@ std::string to_json(const Job& job) {
   return list.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+fs::path copied_output(const fs::path& output, int rank, const std::string& host) {
+  if (output.filename() != "host.output") return output;
+  return output.parent_path() / fmt::format("host_{}_{}.output", rank, host);
+}
+
+fs::path output_here(const fs::path& output, int rank, const std::string& host) {
+  std::error_code none;
+  const fs::path copy = copied_output(output, rank, host);
+  return fs::exists(copy, none) ? copy : output;
+}
+
 void write_job_files(const Job& job) {
   for (const JobFile& file : job.files) write_whole_file(file.path, file.text);
   for (const NodeTask& task : job.nodes) {

@@ -33,6 +33,7 @@ RankGroup::RankGroup(const Job& job, const RunOptions& options, RunRecord& recor
       open_link_(std::move(open_link)),
       shown_(shown),
       output_(0, shown),
+      copies_(job),
       hangs_(job.log, record) {
   use(job.nodes);
 }
@@ -44,6 +45,7 @@ void RankGroup::use(std::vector<NodeTask> nodes) {
   ranks_.clear();
   for (const NodeTask& node : nodes_) ranks_.emplace_back(node);
   output_ = LiveOutput(nodes_.size(), shown_);
+  copies_.forget();
 }
 
 void RankGroup::enter(RunState state) {

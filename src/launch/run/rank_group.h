@@ -15,6 +15,7 @@
 #include "launch/record/run_record.h"
 #include "launch/run/hang_watch.h"
 #include "launch/run/live_output.h"
+#include "launch/run/output_copies.h"
 #include "launch/run/rank.h"
 #include "launch/run/run_job.h"
 
@@ -63,6 +64,7 @@ class RankGroup {
   void on_started(Rank& rank, const Report& report);
   void on_exit(size_t rank, const Report& report);
   void end_followers();
+  void notice_a_start_from_nothing(const Rank& rank, const Report& report);
   void on_link_lost(size_t rank, const std::string& what);
   void on_host_lost(size_t rank);
   void pass_over_missed_time(Clock::time_point now);
@@ -78,10 +80,13 @@ class RankGroup {
   OpenLink open_link_;
   const bool shown_;
   LiveOutput output_;
+  OutputCopies copies_;
   std::vector<NodeTask> nodes_;
   std::vector<Rank> ranks_;  // of these
   HangWatch hangs_;
   Clock::time_point looked_ = Clock::now(), ticked_ = looked_;
+
+  int64_t reached_ = 0;  // the first rank's iteration, over all starts
 
   // Of the last start.
   int attempt_ = 0;

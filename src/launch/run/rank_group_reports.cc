@@ -29,6 +29,7 @@ void RankGroup::hear(size_t i) {
         continue;
       }
       output_.write(i, frame.kind, frame.bytes);
+      copies_.write(*rank.task, frame.bytes);
       if (rank.watch) rank.watch->output(Clock::now());
     }
     if (!open && rank.link) on_link_lost(i, rank.link->why());
@@ -60,6 +61,7 @@ void RankGroup::on_report(size_t i, const Report& report) {
     case Report::Kind::kBeat: {
       const auto now = Clock::now();
       if (rank.watch) rank.watch->beat(report.text, report.phase, report.iteration, now);
+      if (i == 0) notice_a_start_from_nothing(rank, report);
       return rank.progress->beat(report, now, record_);
     }
     case Report::Kind::kStacks:
@@ -88,6 +90,20 @@ void RankGroup::on_exit(size_t i, const Report& report) {
   rank.exited(report.status, report.text, by_us);
   if (report.status.code != 0) return fail(i, rank.what, kPeersGrace, rank.code, false);
   end_followers();
+}
+
+// Checkpoints are the first rank's: on a host that is lost, and that shares no file system, they are lost
+// too.
+void RankGroup::notice_a_start_from_nothing(const Rank& rank, const Report& report) {
+  const int64_t reached = reached_;
+  reached_ = std::max(reached_, report.iteration);
+  if (attempt_ == 1 || report.phase != "first_step" || report.iteration > 0 || reached == 0) return;
+  reached_ = 0;
+  record_.event("no checkpoint", rank.task->rank, rank.task->host.name);
+  warn(
+      "{} begins at iteration 0, and {} had been done: it finds no checkpoint there. One of another host is "
+      "read where all share its folder",
+      rank.place(), reached);
 }
 
 // Of a Ray cluster the other hosts' nodes, when what used them is done.

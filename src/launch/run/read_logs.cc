@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "launch/job_files.h"
 #include "launch/run/control.h"
 
 namespace flagscale::launch {
@@ -27,7 +28,7 @@ constexpr int kLookAgain = 500;  // ms: files of other hosts do not tell when th
 
 class FollowedLog {
  public:
-  FollowedLog(const RankStatus& rank, bool numbered) : path_(rank.output) {
+  FollowedLog(const RankStatus& rank, bool numbered) : path_(output_here(rank.output, rank.rank, rank.host)) {
     if (numbered) prefix_ = fmt::format("[{}] ", rank.rank);
   }
   ~FollowedLog() {
@@ -118,7 +119,10 @@ void print_logs(const RunStatus& run, const LogOptions& options, std::FILE* out)
          run.ranks.size());
   for (const auto& file : files) {
     if (!file->open_file() && !options.follow)
-      fail(ErrorKind::kNotFound, "cannot read {}: {}", file->name(), std::strerror(errno));
+      fail(ErrorKind::kNotFound,
+           "cannot read {}: {}; where hosts share no file system, experiment.runner.no_shared_fs: true keeps "
+           "a copy here",
+           file->name(), std::strerror(errno));
     if (file->open_file() && options.lines >= 0) file->skip_to_last(options.lines);
     file->print_news(out);
   }

@@ -36,6 +36,18 @@ TEST_F(ReadLogs, OfSeveralEachLineHasItsRank) {
   EXPECT_THROW(printed({.rank = 7}), Error);
 }
 
+TEST_F(ReadLogs, OfHostsWithoutACommonFileSystemThereIsACopy) {
+  Job apart = job({"echo a; sleep 0.2; echo CUDA out of memory; exit 1"});
+  apart.no_shared_fs = true, apart.container = "box";
+  apart.nodes[0].output = apart.log / "host.output";
+  run(apart);
+  EXPECT_EQ(file("exp/logs/host.output"), file("exp/logs/host_0_localhost.output"));
+  std::filesystem::remove(path("exp/logs/host.output"));
+  EXPECT_EQ(printed({}), "a\nCUDA out of memory\n");
+  EXPECT_NE(file("exp/logs/monitor/host_0_localhost_diagnostic.txt").find("OutOfMemoryError"),
+            std::string::npos);
+}
+
 TEST_F(ReadLogs, AreFollowedToTheEndOfTheJob) {
   const pid_t launcher = launch(job({"echo begun; while [ ! -e finish ]; do sleep 0.05; done; echo last"}));
   ASSERT_TRUE(appears("exp/logs/host_0_localhost.output"));

@@ -127,6 +127,21 @@ TEST_F(RunJob, StartsAgainUpToMaxRestarts) {
   EXPECT_EQ(query_job(path("exp")).state, RunState::kCompleted);
 }
 
+TEST_F(RunJob, ARestartThatFindsNoCheckpointIsTold) {
+  const std::string begins =
+      "beat() { echo $1 $2 $$ $(date +%N) 0 > $FLAGSCALE_HEARTBEATS/rank_0; sleep 0.7; }; ";
+  for (const bool finds : {true, false}) {
+    Job restarted = job({begins + "if [ -e tried ]; then beat first_step " + (finds ? "30" : "0") +
+                         "; else beat step 40; echo > tried; exit 1; fi"});
+    restarted.max_restarts = 1;
+    const Outcome outcome = run(restarted);
+    EXPECT_EQ(outcome.code, 0) << outcome.out;
+    EXPECT_EQ(has(outcome.out, "rank 0 on localhost begins at iteration 0, and 40 had been done"), !finds)
+        << outcome.out;
+    std::filesystem::remove(path("tried"));
+  }
+}
+
 TEST_F(RunJob, GivesUpAfterThem) {
   Job restarted = job({"echo x >> starts; exit 5"});
   restarted.max_restarts = 2;

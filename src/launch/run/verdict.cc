@@ -8,6 +8,7 @@
 #include "launch/diagnosis/diagnose.h"
 #include "launch/diagnosis/log_file.h"
 #include "launch/diagnosis/report.h"
+#include "launch/job_files.h"
 
 namespace flagscale::launch {
 
@@ -64,11 +65,12 @@ void write_diagnostic_files(const std::filesystem::path& folder, const std::vect
   try {
     for (const NodeTask& node : nodes) {
       std::error_code none;
-      if (!std::filesystem::exists(node.output, none)) continue;
-      LogFile log(node.output);
+      const auto output = output_here(node.output, node.rank, node.host.name);
+      if (!std::filesystem::exists(output, none)) continue;
+      LogFile log(output);
       log.read();
       log.end();
-      write_diagnostic_file(folder, node.rank, node.host.name, node.output.filename(), log.scan());
+      write_diagnostic_file(folder, node.rank, node.host.name, output.filename(), log.scan());
     }
   } catch (const Error& error) {
     warn("{}", error.what());
