@@ -5,7 +5,9 @@
 
 #include "app/command.h"
 #include "app/experiment_argument.h"
+#include "app/submitted.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "launch/run/control.h"
 #include "launch/run/read_logs.h"
@@ -15,7 +17,13 @@ namespace {
 
 // Ends as the job does, with its exit code; Ctrl-C only leaves it.
 void attach(const std::string& experiment, int lines) {
-  const std::filesystem::path folder = launch::find_experiment(experiment);
+  const std::filesystem::path folder = experiment_meant(experiment);
+  if (const auto submitted = find_submitted(folder)) {
+    const int code = follow(*submitted);
+    if (interrupted())
+      info("\nleft {}, which goes on: flagscale stop {} ends it", experiment, folder.string());
+    throw ExitCode{interrupted() ? 0 : code};
+  }
   launch::RunStatus run = launch::query_job(folder);
   info("{}", describe(run));
   if (!is_over(run.state)) try {

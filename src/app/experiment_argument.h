@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 namespace CLI {
@@ -8,7 +9,10 @@ class App;
 
 namespace flagscale {
 
-// The job that a command is about, as find_experiment() takes it.
+// The job that a command is about: its folder, or its name.
 void add_experiment_argument(CLI::App& app, std::string& experiment);
+
+// As find_experiment() finds it, or among those that were handed to a batch system.
+std::filesystem::path experiment_meant(const std::string& wanted);
 
 }  // namespace flagscale

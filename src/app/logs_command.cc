@@ -5,6 +5,7 @@
 
 #include "app/command.h"
 #include "app/experiment_argument.h"
+#include "app/submitted.h"
 #include "launch/run/control.h"
 #include "launch/run/read_logs.h"
 
@@ -16,6 +17,15 @@ struct Options {
   launch::LogOptions logs;
 };
 
+void print(const Options& options) {
+  const std::filesystem::path experiment = experiment_meant(options.experiment);
+  if (!launch::last_run(experiment))
+    if (const auto submitted = find_submitted(experiment))
+      return options.logs.follow ? static_cast<void>(follow(*submitted))
+                                 : print_output(*submitted, options.logs.lines);
+  print_logs(launch::query_job(experiment), options.logs, stdout);
+}
+
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_experiment_argument(app, options->experiment);
@@ -26,9 +36,7 @@ void setup(CLI::App& app) {
   app.footer(
       "Examples:\n  flagscale logs outputs/aquila -f\n  flagscale logs outputs/aquila --rank 3 --lines 50\n\n"
       "The files themselves are <exp_dir>/logs/host_<rank>_<host>.output.");
-  app.callback([options] {
-    print_logs(launch::query_job(launch::find_experiment(options->experiment)), options->logs, stdout);
-  });
+  app.callback([options] { print(*options); });
 }
 
 const Registration<Command> kLogs{"logs", {"print what a job's ranks say", &setup}};

@@ -86,6 +86,7 @@ void run(Request request) {
   const std::string action = text_at(composed, "action", "run");
   check_action(action);
   const launch::Experiment experiment(composed, request.configuration.folder, action == "dryrun");
+  if (look_after_submitted(experiment, request.json)) return;
   launch::check_runner_type(experiment.text("experiment.runner.type", "ssh"));
   const std::string engine = launch::engine_of(experiment, request.engine), type = task_type(composed);
   if (request.on != "auto" && (engine != "native" || type != "train"))

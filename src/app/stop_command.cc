@@ -6,6 +6,7 @@
 
 #include "app/command.h"
 #include "app/experiment_argument.h"
+#include "app/submitted.h"
 #include "launch/run/control.h"
 
 namespace flagscale::stop_command {
@@ -17,7 +18,12 @@ struct Options {
 };
 
 void stop(const Options& options) {
-  const launch::RunStatus run = launch::stop_job(launch::find_experiment(options.experiment), options.now);
+  const std::filesystem::path experiment = experiment_meant(options.experiment);
+  if (const auto submitted = find_submitted(experiment)) {
+    const Submitted job = stop_submitted(*submitted);
+    return fmt::print("{}\n", options.json ? to_json(job) : describe(job));
+  }
+  const launch::RunStatus run = launch::stop_job(experiment, options.now);
   fmt::print("{}\n", options.json ? to_json(run) : describe(run));
 }
 

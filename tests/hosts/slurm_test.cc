@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
@@ -45,6 +46,34 @@ TEST_F(OnSlurm, ATrainingIsSubmittedAndFollowed) {
   EXPECT_EQ(losses(there.out), losses(here.out)) << there.out;
   EXPECT_EQ(losses(there.out).size(), 5u);
   EXPECT_NE(there.err.find(": COMPLETED"), std::string::npos) << there.err;
+}
+
+// From where it was handed in, while it waits and while it runs.
+TEST_F(OnSlurm, ASubmittedTrainingIsAskedForAndStopped) {
+  setenv("XDG_STATE_HOME", (folder_ / "state").c_str(), 1);
+  const Words training =
+      words("behind", {"++experiment.runner.type=slurm", "train.model.train_iters=100000"});
+  const auto with = [&](Words more) {
+    more.insert(more.begin(), training.begin(), training.end());
+    return must(more).out;
+  };
+  with({"--detach"});
+  std::string said;
+  for (int i = 0; i < 300 && said.find("save") == said.npos && said.find("step") == said.npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    said = with({"action=query"});
+  }
+  EXPECT_NE(said.find("RUNNING on n"), said.npos) << said;
+  EXPECT_NE(with({"action=query", "--json"}).find(R"("state":"running")"), said.npos);
+  EXPECT_NE(must({"logs", "behind", "-n", "1"}).out, "");
+  const std::string stopped = must({"stop", "behind"}).out;
+  EXPECT_EQ(stopped.find("aquila: slurm job "), 0u) << stopped;
+  EXPECT_NE(stopped.find("aquila stopped (exit code 143)"), stopped.npos) << stopped;
+
+  with({"--detach", "++experiment.runner.nnodes=2", "++experiment.runner.slurm.arguments=[--hold]"});
+  EXPECT_NE(with({"action=query"}).find("PENDING"), said.npos);
+  EXPECT_NE(must({"ps"}).out.find("waiting"), said.npos);
+  EXPECT_NE(with({"action=stop"}).find("CANCELLED"), said.npos);
 }
 
 TEST_F(OnSlurm, AFailureHasItsExitCode) {

@@ -34,13 +34,14 @@ void write_batch_files(const std::vector<BatchFile>& files) {
 
 int follow(const BatchSystem& system, const BatchJob& job, const std::string& id,
            const std::function<void(const BatchState&)>& state,
-           const std::function<void(std::string_view)>& output) {
+           const std::function<void(std::string_view)>& output, OnCtrlC on_ctrl_c) {
   size_t place = 0;
   bool cancelled = false;
   BatchState shown;
   shown.text = "\n";  // like no state
   auto asked = std::chrono::steady_clock::now() - kStateTick;
   while (true) {
+    if (interrupted() && on_ctrl_c == OnCtrlC::kLeave) return kInterrupted;
     if (interrupted() && !cancelled) {
       system.cancel(id);
       cancelled = true;

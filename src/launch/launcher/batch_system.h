@@ -56,6 +56,8 @@ class BatchSystem {
   virtual std::string submit(const BatchJob& job) const = 0;
   virtual BatchState state(const std::string& id) const = 0;
   virtual void cancel(const std::string& id) const = 0;
+  // What stays there of a job that has ended, and would be in the next one's way.
+  virtual void clear(const std::string&) const {}
   // What the job has written since `place`, which is moved on. A job that has not begun has written nothing.
   virtual std::string output(const BatchJob& job, const std::string& id, size_t& place) const = 0;
 };
@@ -71,9 +73,10 @@ std::unique_ptr<BatchSystem> make_batch_system(const std::string& name, const La
 void write_batch_files(const std::vector<BatchFile>& files);  // folders too; Error{kResource}
 
 // Shows a submitted job's states (through `state`, where they change) and output until it has ended, and
-// returns its exit code. Ctrl-C cancels it and waits for its end, 130.
+// returns its exit code. Ctrl-C cancels it and waits for its end, 130; or it only leaves it, 130 at once.
+enum class OnCtrlC { kCancel, kLeave };
 int follow(const BatchSystem& system, const BatchJob& job, const std::string& id,
            const std::function<void(const BatchState&)>& state,
-           const std::function<void(std::string_view)>& output);
+           const std::function<void(std::string_view)>& output, OnCtrlC on_ctrl_c = OnCtrlC::kCancel);
 
 }  // namespace flagscale::launch

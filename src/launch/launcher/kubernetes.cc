@@ -13,6 +13,8 @@ namespace flagscale::launch {
 
 namespace {
 
+constexpr const char* kDeleted = "deleted";
+
 std::string reason_of(const Finished& finished) {
   const auto lines = lines_of(finished.err);
   return lines.empty() ? fmt::format("exit code {}", finished.exit_code) : lines.back();
@@ -22,10 +24,6 @@ std::string reason_of(const Finished& finished) {
 class KubernetesBatch : public BatchSystem {
  public:
   explicit KubernetesBatch(const LauncherOptions& options) : options_(options.kubernetes) {
-    if (options_.image.empty())
-      fail(ErrorKind::kConfig,
-           "experiment.runner.kubernetes.image is not set: the image that nodes run, with this program at {}",
-           options_.program);
     if (options_.kind != "Job" && options_.kind != "JobSet" && options_.kind != "LeaderWorkerSet")
       fail(ErrorKind::kConfig,
            "experiment.runner.kubernetes.kind is '{}', expected Job, JobSet or LeaderWorkerSet",
@@ -33,6 +31,10 @@ class KubernetesBatch : public BatchSystem {
   }
 
   std::vector<BatchFile> files(const BatchJob& job) const override {
+    if (options_.image.empty())
+      fail(ErrorKind::kConfig,
+           "experiment.runner.kubernetes.image is not set: the image that nodes run, with this program at {}",
+           options_.program);
     const bool serves = job.task == "serve";
     if (serves && job.nodes > 1 && job.is_native)
       fail(ErrorKind::kUnsupported,
@@ -50,16 +52,28 @@ class KubernetesBatch : public BatchSystem {
     const auto manifests = files(job);
     write_batch_files(manifests);
     const Finished finished = kubectl({"create", "-f", manifests[0].path, "-o", "name"});
-    if (finished.exit_code != 0)
-      fail(ErrorKind::kResource, "kubectl refuses {}: {}", manifests[0].path.string(), reason_of(finished));
     const auto lines = lines_of(finished.out);  // the last is what runs
+    if (finished.exit_code != 0) {
+      for (const std::string& made : lines) kubectl({"delete", made, "--wait=false"});
+      std::string what_to_do;
+      if (finished.err.find("dial tcp") != std::string::npos)
+        what_to_do =
+            "; no cluster answers: `kubectl cluster-info` shows which one is asked, KUBECONFIG names another";
+      if (finished.err.find("AlreadyExists") != std::string::npos)
+        what_to_do = fmt::format(
+            "; it is there from before: action=stop ends it, or kubectl --namespace {} delete "
+            "all,configmap -l app.kubernetes.io/instance={}",
+            options_.space, kubernetes_name(job.name));
+      fail(ErrorKind::kResource, "kubectl refuses {}: {}{}", manifests[0].path.string(), reason_of(finished),
+           what_to_do);
+    }
     return lines.empty() ? "" : lines.back();
   }
 
   BatchState state(const std::string& id) const override {
     const Finished finished = kubectl({"get", id, "-o", "json"});
     if (finished.exit_code != 0 && finished.err.find("NotFound") != std::string::npos)
-      return {BatchState::Phase::kEnded, 1, "deleted"};
+      return {BatchState::Phase::kEnded, 1, kDeleted};
     const nlohmann::json object = nlohmann::json::parse(finished.out, nullptr, false);
     if (finished.exit_code != 0 || !object.is_object())
       return {BatchState::Phase::kWaiting, 0, "the cluster does not answer: " + reason_of(finished)};
@@ -84,6 +98,10 @@ class KubernetesBatch : public BatchSystem {
     if (finished.exit_code != 0)
       fail(ErrorKind::kResource, "kubectl does not delete {}: {}", id, reason_of(finished));
     kubectl({"delete", "service,configmap,statefulset", "-l", selector, "--wait=false"});
+  }
+
+  void clear(const std::string& id) const override {
+    if (state(id).text != kDeleted) cancel(id);
   }
 
   std::string output(const BatchJob& job, const std::string&, size_t& place) const override {

@@ -6,10 +6,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "launch/launcher/batch_system.h"
 #include "launch/launcher/launcher_test_support.h"
+#include "launch/launcher/submission.h"
 
 namespace flagscale::launch {
 namespace {
@@ -110,7 +112,9 @@ TEST_F(Kubernetes, AServerOverNodesIsALeaderAndWorkers) {
 }
 
 TEST_F(Kubernetes, WhatIsMissingIsNamed) {
-  EXPECT_THROW(make_batch_system("kubernetes", {}), Error);  // no image
+  const std::string image = std::exchange(options.kubernetes.image, "");
+  EXPECT_NE(refused().find("experiment.runner.kubernetes.image is not set"), std::string::npos) << refused();
+  options.kubernetes.image = image;
   options.kubernetes.device = "tsingmicro";
   EXPECT_NE(refused().find("8 devices of 'tsingmicro', which Kubernetes has no name for"), std::string::npos)
       << refused();
@@ -184,6 +188,27 @@ TEST_F(Kubectl, SubmitsFollowsAndDeletes) {
   EXPECT_EQ(system->state("job.batch/aquila-7b").text,
             "the cluster does not answer: The connection to the server was refused");
   EXPECT_THROW(system->submit(job), Error);
+}
+
+// One that is over keeps its name, and what a refused one has made goes again.
+TEST_F(Kubectl, NothingStaysInTheNextOnesWay) {
+  const auto system = make_batch_system("kubernetes", options);
+  answers(
+      R"(case "$*" in *create*) echo configmap/aquila-7b; echo 'Error (AlreadyExists): x' >&2; exit 1;; esac)");
+  try {
+    system->submit(job);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("it is there from before: action=stop ends it"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_NE(asked().find("delete configmap/aquila-7b --wait=false\n"), std::string::npos) << asked();
+  answers(R"(echo '{"status": {"conditions": [{"type": "Complete", "status": "True"}]}}')");
+  Submission submission;
+  submission.system = "kubernetes", submission.id = "job.batch/aquila-7b", submission.space = "mine";
+  EXPECT_EQ(stop_submission(submission).text, "complete");
+  EXPECT_NE(asked().find("--namespace mine delete job.batch/aquila-7b"), std::string::npos) << asked();
 }
 
 }  // namespace
