@@ -111,6 +111,10 @@ class Run {
     for (const auto& path : options_.inputs) {
       std::error_code error;
       const uint64_t bytes = std::filesystem::file_size(path, error);
+      if (error == std::errc::not_supported || error == std::errc::operation_not_supported)
+        fail(ErrorKind::kInvalidArgument,
+             "{} is no file: what is stopped goes on in the middle of its input, which a pipe does not keep",
+             path);
       if (error) fail(ErrorKind::kNotFound, "cannot read {}: {}", path, error.message());
       begins_.push_back(report_.input_bytes);
       report_.input_bytes += static_cast<int64_t>(bytes);

@@ -208,6 +208,8 @@ TEST_F(Preprocess, CompressedMissingAndEmptyInputsAreRefused) {
   auto job = options("");
   job.inputs = {folder_ + "/nothing"};
   EXPECT_NE(error_of(job).find("nothing: No such file or directory"), std::string::npos) << error_of(job);
+  job.inputs = {"/dev/null"};
+  EXPECT_NE(error_of(job).find("/dev/null is no file"), std::string::npos) << error_of(job);
 }
 
 // Runs the job in a child that is killed at a random moment, again and again until one run comes to its end.
