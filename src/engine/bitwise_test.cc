@@ -238,17 +238,12 @@ TEST_P(Bitwise, AsRowsOfSpeculation) {
 }
 
 // Experts are not run with GGUF's blocks on a CPU: packed_linear_test compares each of theirs with its own
-// product. On a GPU they are not in eight bits yet.
-bool has_experts_in(const Format& format) {
-  if (!format.on_gpu) return format.blocks == io::Encoding::kPlain;
-  return format.name == "gpu_fp32" || format.name == "gpu_bf16" || format.name == "gpu_bf16_tiles";
-}
-
+// product.
 std::vector<std::tuple<size_t, size_t>> cases() {
   std::vector<std::tuple<size_t, size_t>> all;
   for (size_t model = 0; model < kModelNames.size(); ++model)
     for (size_t format = 0; format < formats().size(); ++format)
-      if (model == 0 || has_experts_in(formats()[format]))
+      if (model == 0 || formats()[format].on_gpu || formats()[format].blocks == io::Encoding::kPlain)
         all.emplace_back(model, format);
   return all;
 }

@@ -113,9 +113,17 @@ std::optional<op::Narrow> narrow_type(const WeightOptions& options) {
   return std::nullopt;
 }
 
-// Embedding and head are looked up or precise.
-bool can_be_narrow(const nn::Parameter& p) {
-  return p.shape.rank() == 2 && p.shard != nn::Shard::kVocabulary && !p.precise;
+// None: embedding and head, which are looked up or precise. Experts' products widen their weights.
+std::optional<op::Narrow> narrow_type(const nn::Parameter& p, const WeightOptions& options) {
+  const auto format = narrow_type(options);
+  if (!format || p.shape.rank() != 2 || p.shard == nn::Shard::kVocabulary || p.precise) return std::nullopt;
+  if (p.shard != nn::Shard::kExpert) return format;
+  if (p.shape[0] / p.groups % op::kPanelRows != 0)
+    fail(ErrorKind::kUnsupported,
+         "{} has {} rows an expert: in eight bits they are multiples of {} on a GPU; leave --quantization "
+         "away",
+         p.name, p.shape[0] / p.groups, op::kPanelRows);
+  return format == op::Narrow::kFp8Rows ? op::Narrow::kFp8 : format;
 }
 
 }  // namespace
@@ -138,11 +146,10 @@ DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, co
 
 void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
                  const WeightOptions& options) {
-  const auto narrow = narrow_type(options);
   for (nn::Parameter& p : decoder.parameters().parameters()) {
     for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
     p.steady = true;
-    if (narrow && can_be_narrow(p))
+    if (const auto narrow = narrow_type(p, options))
       p.narrow = {*narrow,
                   arena.persistent(p.name, op::narrow_shape(*narrow, p.shape[0], p.shape[1]), DType::kU8),
                   arena.persistent(p.name + ".scales", {p.shape[0]}, DType::kBF16), p.shape[1]};

@@ -148,13 +148,14 @@ TEST_P(OnGpu, Bf16StaysNearTheCpu) {
   EXPECT_LT(furthest(gpu.prompt, cpu.prompt), 0.1);
 }
 
-// Eight bits a weight: of int8 the CPU's own are as near, fp8 is coarser.
+// Eight bits a weight: of int8 the CPU's own are as near, fp8 is coarser. In a mixture rounding may change
+// which experts a token has.
 class NarrowOnGpu : public OnGpu {};
 TEST_P(NarrowOnGpu, NarrowWeightsStayNearTheCpu) {
   const Answer cpu = run(DeviceKind::kCpu, op::Packing::kF32),
                int8 = run(DeviceKind::kCuda, op::Packing::kInt8), fp8 = run(DeviceKind::kCuda, std::nullopt);
   ASSERT_EQ(int8.prompt.size(), cpu.prompt.size());
-  EXPECT_LT(furthest(int8.prompt, cpu.prompt), 0.4);
+  EXPECT_LT(furthest(int8.prompt, cpu.prompt), config_of(GetParam()).moe.experts > 0 ? 1 : 0.4);
   EXPECT_LT(furthest(fp8.prompt, cpu.prompt), 1.2);
   EXPECT_GT(furthest(fp8.prompt, int8.prompt), 0);
   const Answer products = run(DeviceKind::kCuda, std::nullopt, 0, op::Compute::kFast);
@@ -177,8 +178,9 @@ const auto kDense =
 const auto name_of = [](const auto& test) { return std::string(test.param); };
 INSTANTIATE_TEST_SUITE_P(Models, OnGpu, kDense, name_of);
 INSTANTIATE_TEST_SUITE_P(Models, NarrowOnGpu, kDense, name_of);
-INSTANTIATE_TEST_SUITE_P(Mixtures, OnGpu,
-                         ::testing::Values("mixtral", "qwen2_moe", "qwen2_moe_dense", "qwen3_moe"), name_of);
+const auto kMixtures = ::testing::Values("mixtral", "qwen2_moe", "qwen2_moe_dense", "qwen3_moe");
+INSTANTIATE_TEST_SUITE_P(Mixtures, OnGpu, kMixtures, name_of);
+INSTANTIATE_TEST_SUITE_P(Mixtures, NarrowOnGpu, kMixtures, name_of);
 
 std::string refusal(const std::string& model, const RunnerOptions& options) {
   try {
@@ -201,8 +203,7 @@ TEST(Gpu, WhatHasNoKernelIsRefusedByName) {
     const std::string text = refusal(model, options);
     EXPECT_NE(text.find(word), std::string::npos) << text;
   };
-  expect("qwen3_moe", "experts in fp8", [](RunnerOptions& o) { o.weights.packing = {}, o.weights.fp8 = true; });
-  expect("mixtral", "experts in int8", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt8; });
+  expect("qwen3_moe", "int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; });
   expect("qwen3", "LoRA adapters", [](RunnerOptions& o) { o.max_adapters = 1; });
   expect("qwen3", "int4", [](RunnerOptions& o) { o.weights.packing = op::Packing::kInt4; });
   expect("qwen3", "gpu_memory_utilization", [](RunnerOptions& o) { o.memory_share = 0.001; });

@@ -101,13 +101,8 @@ Runner::~Runner() = default;
 // What has no kernel there, by name, before anything is read.
 void Runner::check_device() const {
   if (!on_gpu()) return;
-  constexpr const char* kInstead = "have no kernels for a GPU yet: run with --device cpu";
-  const auto packing = options_.weights.packing;
-  if (config_.moe.experts > 0 && (options_.weights.fp8 || (packing && op::info(*packing).bits > 0)))
-    fail(ErrorKind::kUnsupported,
-         "experts in {} have no kernels for a GPU yet: leave --quantization away, or run with --device cpu",
-         packing ? op::info(*packing).name : "fp8");
-  if (options_.max_adapters > 0) fail(ErrorKind::kUnsupported, "LoRA adapters {}", kInstead);
+  if (options_.max_adapters > 0)
+    fail(ErrorKind::kUnsupported, "LoRA adapters have no kernels for a GPU yet: run with --device cpu");
 }
 
 void Runner::place_model(const io::WeightSet& weights) {

@@ -127,10 +127,12 @@ struct OnGpu {
 };
 std::optional<OnGpu> on_gpu(model::Decoder& decoder) {  // none: they are packed
   std::optional<OnGpu> dense;
+  const bool mixture = decoder.num_mixtures() > 0;
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
     const op::Narrow format = p.narrow.format;
-    if (p.narrow.defined())
-      return OnGpu{op::name(format), format == op::Narrow::kFp8Rows ? "fp8" : "bfloat16"};
+    if (p.narrow.defined() && format == op::Narrow::kFp8Rows)
+      return OnGpu{op::name(format), mixture ? "fp8 (experts' in bfloat16)" : "fp8"};
+    if (p.narrow.defined()) return OnGpu{op::name(format), "bfloat16"};
     if (p.shape.rank() != 2 || !p.value.defined()) continue;
     const std::string type(name(p.value.dtype()));
     dense = OnGpu{type, type};

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "op/grouped_matmul/grouped_matmul.h"
+#include "op/narrow_grouped/narrow_grouped.h"
 #include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::nn {
@@ -14,6 +15,7 @@ std::string LoraPart::module_of(int64_t expert) const {
 }
 
 Tensor ExpertLinear::product(Context& context, const ExpertRows& at) const {
+  if (weight_->narrow.defined()) return op::narrow_grouped(context, at.rows, at.counts, weight_->narrow);
   const op::PackedWeight& packed = weight_->packed;
   if (!packed.defined()) return op::grouped_linear(context, at.rows, at.counts, weight_->value);
   if (weight_->unpacked) return op::unpacked_grouped(context, at.rows, at.counts, packed);

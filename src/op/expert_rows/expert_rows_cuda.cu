@@ -1,7 +1,7 @@
 // Bound by memory: rows are copied, scaled or added whole, a block a row. Sorting: chunks of choices count
-// their experts, the counts of all chunks are summed, and each chunk puts its choices in order. A warp has
-// some of the experts and finds its choices 32 at a time by votes, so nothing is added in an order that
-// varies. A single chunk is one launch.
+// their experts, the counts of all chunks are summed, and each chunk puts its choices in order. A warp finds
+// which of its 32 choices are of one expert by matching, and its counts lie beside those of other warps, so
+// nothing is added in an order that varies. A single chunk is one launch.
 #include "kernel/cuda/cuda.cuh"
 #include "op/expert_rows/expert_rows.h"
 
@@ -9,27 +9,40 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kChunk = 1024, kThreads = 512, kWarps = kThreads / 32;
+constexpr int kChunk = 1024, kWarps = kChunk / 32;  // choices of a block, one a thread
+constexpr int kMostExperts = 1024;
 
-// body(expert, choice of the chunk, how many of the chunk's choices before it are of the expert) for every
-// choice, by the lane that has it; then end(expert, how many there are).
-template <class Body, class End>
-__device__ void walk_chunk(const int32_t* expert_of, int choices, int experts, Body&& body, End&& end) {
-  __shared__ int32_t chunk[kChunk];
-  for (int i = static_cast<int>(threadIdx.x); i < kChunk; i += kThreads)
-    chunk[i] = i < choices ? expert_of[i] : -1;
+// A choice, and how many of its warp's choices before it are of its expert.
+struct Choice {
+  int expert, before;  // expert: -1 where there is no choice
+};
+
+// of_warps: [kWarps][experts], shared: then how many of an expert's choices earlier warps have.
+// end(expert, how many the chunk has).
+template <class End>
+__device__ Choice sort_chunk(const int32_t* expert_of, int choices, int experts, uint16_t* of_warps,
+                             End&& end) {
+  const int thread = static_cast<int>(threadIdx.x), warps = (choices + 31) / 32;
+  for (int i = thread; i < warps * experts; i += static_cast<int>(blockDim.x)) of_warps[i] = 0;
   __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int expert = static_cast<int>(threadIdx.x) / 32; expert < experts; expert += kWarps) {
-    int before = 0;
-    for (int first = 0; first < choices; first += 32) {
-      const bool own = chunk[first + lane] == expert;
-      const unsigned votes = __ballot_sync(0xffffffffu, own);
-      if (own) body(expert, first + lane, before + __popc(votes & ((1u << lane) - 1)));
-      before += __popc(votes);
+  Choice own{thread < choices ? expert_of[thread] : -1, 0};
+  const unsigned same = __match_any_sync(0xffffffffu, own.expert);
+  own.before = __popc(same & ((1u << thread % 32) - 1));
+  if (own.expert >= 0 && own.before == 0)
+    of_warps[thread / 32 * experts + own.expert] = static_cast<uint16_t>(__popc(same));
+  __syncthreads();
+  for (int expert = thread; expert < experts; expert += static_cast<int>(blockDim.x)) {
+    int sum = 0;
+    for (int warp = 0; warp < warps; ++warp) {
+      uint16_t& count = of_warps[warp * experts + expert];
+      const int here = count;
+      count = static_cast<uint16_t>(sum);
+      sum += here;
     }
-    end(expert, before);
+    end(expert, sum);
   }
+  __syncthreads();
+  return own;
 }
 
 __device__ int choices_of_chunk(int64_t choices) {
@@ -38,13 +51,11 @@ __device__ int choices_of_chunk(int64_t choices) {
 }
 
 // of_chunks: [experts, chunks]
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kChunk)
     count_choices(const int32_t* expert_of, int64_t choices, int experts, int32_t* of_chunks) {
-  walk_chunk(
-      expert_of + int64_t{blockIdx.x} * kChunk, choices_of_chunk(choices), experts, [](int, int, int) {},
-      [&](int expert, int count) {
-        if (threadIdx.x % 32 == 0) of_chunks[int64_t{expert} * gridDim.x + blockIdx.x] = count;
-      });
+  extern __shared__ uint16_t of_warps[];
+  sort_chunk(expert_of + int64_t{blockIdx.x} * kChunk, choices_of_chunk(choices), experts, of_warps,
+             [&](int expert, int count) { of_chunks[int64_t{expert} * gridDim.x + blockIdx.x] = count; });
 }
 
 // before[i]: the sum of counts before i; returns that of all. By one warp; counts may be before.
@@ -75,64 +86,69 @@ __global__ void sum_experts(const int32_t* counts, int experts, int32_t* first_r
   sum_before(counts, experts, first_rows);
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kChunk)
     place_choices(const int32_t* expert_of, int64_t choices, int experts, const int32_t* of_chunks,
                   const int32_t* first_rows, int32_t* rows, int32_t* choice_of_row) {
+  extern __shared__ uint16_t of_warps[];
   const int64_t begin = int64_t{blockIdx.x} * kChunk;
-  walk_chunk(
-      expert_of + begin, choices_of_chunk(choices), experts,
-      [&](int expert, int choice, int before) {
-        const int32_t row = first_rows[expert] + of_chunks[int64_t{expert} * gridDim.x + blockIdx.x] + before;
-        rows[begin + choice] = row;
-        choice_of_row[row] = static_cast<int32_t>(begin) + choice;
-      },
-      [](int, int) {});
+  const Choice own =
+      sort_chunk(expert_of + begin, choices_of_chunk(choices), experts, of_warps, [](int, int) {});
+  if (own.expert < 0) return;
+  const int32_t row = first_rows[own.expert] + of_chunks[int64_t{own.expert} * gridDim.x + blockIdx.x] +
+                      of_warps[threadIdx.x / 32 * experts + own.expert] + own.before;
+  rows[begin + threadIdx.x] = row;
+  choice_of_row[row] = static_cast<int32_t>(begin + threadIdx.x);
 }
 
-__global__ void __launch_bounds__(kThreads)
+// All of them are one chunk. Nothing starts before it ends (grouped_few.cuh).
+__global__ void __launch_bounds__(kChunk)
     sort_one_chunk(const int32_t* expert_of, int choices, int experts, int32_t* counts, int32_t* rows,
                    int32_t* choice_of_row) {
   extern __shared__ int32_t first_rows[];
-  let_next_start();
+  auto* const of_warps = reinterpret_cast<uint16_t*>(first_rows + experts);
   wait_for_previous();
-  walk_chunk(
-      expert_of, choices, experts, [](int, int, int) {},
-      [&](int expert, int count) {
-        if (threadIdx.x % 32 == 0) first_rows[expert] = counts[expert] = count;
-      });
-  __syncthreads();
+  const Choice own = sort_chunk(expert_of, choices, experts, of_warps,
+                                [&](int expert, int count) { first_rows[expert] = counts[expert] = count; });
   if (threadIdx.x < 32) sum_before(first_rows, experts, first_rows);
   __syncthreads();
-  walk_chunk(
-      expert_of, choices, experts,
-      [&](int expert, int choice, int before) {
-        rows[choice] = first_rows[expert] + before;
-        choice_of_row[first_rows[expert] + before] = choice;
-      },
-      [](int, int) {});
+  if (own.expert < 0) return;
+  const int32_t row = first_rows[own.expert] + of_warps[threadIdx.x / 32 * experts + own.expert] + own.before;
+  rows[threadIdx.x] = row;
+  choice_of_row[row] = static_cast<int32_t>(threadIdx.x);
+}
+
+template <class Kernel>
+void allow_all_experts(Kernel* kernel) {
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       kMostExperts * static_cast<int>(kWarps * sizeof(uint16_t) + sizeof(int32_t)));
 }
 
 void sort(KernelContext& context, const SortByExpertArgs& args) {
-  constexpr int kMostInShared = 8192;
+  static const bool once = (allow_all_experts(count_choices), allow_all_experts(place_choices),
+                            allow_all_experts(sort_one_chunk), true);
+  (void)once;
   const int64_t choices = args.experts.rows() * args.experts.cols(), chunks = divide_up(choices, kChunk);
   const int experts = static_cast<int>(args.counts.dims[0]);
+  if (experts > kMostExperts) too_large("sort_by_expert", "the number of experts", experts, kMostExperts);
   auto* const counts = args.counts.ptr<int32_t>();
   auto* const first_rows = reinterpret_cast<int32_t*>(context.workspace.data());
   auto* const of_chunks = first_rows + experts;
   const auto* const expert_of = args.experts.ptr<const int32_t>();
-  const auto blocks = static_cast<unsigned>(chunks);
-  if (chunks <= 1 && experts <= kMostInShared) {
-    launch_early(sort_one_chunk, dim3(1), kThreads, static_cast<size_t>(experts) * sizeof(int32_t), expert_of,
-                 static_cast<int>(choices), experts, counts, args.rows.ptr<int32_t>(),
-                 args.choices.ptr<int32_t>());
+  auto *const rows = args.rows.ptr<int32_t>(), *const choice_of_row = args.choices.ptr<int32_t>();
+  const auto warps = static_cast<size_t>(chunks > 1 ? kWarps : divide_up(choices, 32)),
+             of_warps = warps * static_cast<size_t>(experts) * sizeof(uint16_t);
+  if (chunks <= 1) {
+    const auto threads = static_cast<int>(warps < 4 ? 128 : warps * 32);
+    launch_early(sort_one_chunk, dim3(1), threads, of_warps + static_cast<size_t>(experts) * sizeof(int32_t),
+                 expert_of, static_cast<int>(choices), experts, counts, rows, choice_of_row);
     return check_launch("sort_by_expert");
   }
-  if (chunks > 0) count_choices<<<blocks, kThreads>>>(expert_of, choices, experts, of_chunks);
+  const auto blocks = static_cast<unsigned>(chunks);
+  count_choices<<<blocks, kChunk, of_warps>>>(expert_of, choices, experts, of_chunks);
   sum_chunks<<<static_cast<unsigned>(experts), 32>>>(of_chunks, static_cast<int>(chunks), counts);
   sum_experts<<<1, 32>>>(counts, experts, first_rows);
-  if (chunks > 0)
-    place_choices<<<blocks, kThreads>>>(expert_of, choices, experts, of_chunks, first_rows,
-                                        args.rows.ptr<int32_t>(), args.choices.ptr<int32_t>());
+  place_choices<<<blocks, kChunk, of_warps>>>(expert_of, choices, experts, of_chunks, first_rows, rows,
+                                              choice_of_row);
   check_launch("sort_by_expert");
 }
 
@@ -187,8 +203,8 @@ Weights weights_of(const TensorView& view) {
 template <int N, class T>
 __global__ void spread_rows(Rows<const T> x, const int32_t* choices, Weights weights, Rows<T> y, int top_k,
                             int64_t cols) {
-  let_next_start();
   wait_for_previous();
+  let_next_start();  // what comes next may read the counts at once
   const int64_t row = blockIdx.x;
   const int32_t choice = choices[row];
   const float weight = weights[choice];

@@ -92,15 +92,15 @@ __global__ void __launch_bounds__(kWarps * 32) few_rows_of_experts(const Product
   extern __shared__ uint4 shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   let_next_start();
-  wait_for_previous();
+  // Counts are older than the kernel before this one (spread_rows, or what uses its results).
   Tile tile;
   if (!find_tile<kX * 8>(p.counts, p.experts, static_cast<int>(blockIdx.x), (p.n + kColumns - 1) / kColumns,
                          lane, tile))
-    return;
+    return wait_for_previous();
   // Tiles that share weights follow one another.
   const int first = tile.at / tile.tiles * kColumns + warp * kOfWarp,
             row = tile.row + tile.at % tile.tiles * kX * 8;
-  if (first >= p.n) return;
+  if (first >= p.n) return wait_for_previous();
   uint4* const ring = shared + warp * R::kDepth * R::kPieces;
   const int of_copy = lane / kRun, piece = lane % kRun;
   const typename W::OfWarp weight(p.w, tile.expert, first, p.n, lane);
@@ -110,18 +110,22 @@ __global__ void __launch_bounds__(kWarps * 32) few_rows_of_experts(const Product
     const int at = row + j * kAtOnce + of_copy;
     x[j] = at < tile.end ? p.x[at] + piece * 8 : nullptr;
   }
-  const auto fetch = [&](int k, int slot) {
-    uint4* const to = ring + slot * R::kPieces;
-    weight.fetch(p.w, to, k, p.k, lane);
+  const auto fetch_weight = [&](int k, int slot) {
+    weight.fetch(p.w, ring + slot * R::kPieces, k, p.k, lane);
+  };
+  const auto fetch_x = [&](int k, int slot) {
     const bool there = k + piece * 8 < p.k;
 #pragma unroll
     for (int j = 0; j < kXCopies; ++j)
-      copy_16_bytes(to + W::kPieces + place_of(j * kAtOnce + of_copy, piece),
+      copy_16_bytes(ring + slot * R::kPieces + W::kPieces + place_of(j * kAtOnce + of_copy, piece),
                     there && x[j] ? x[j] + k : p.x.data, there && x[j]);
     commit_copies();
   };
 #pragma unroll
-  for (int i = 0; i < R::kDepth - 1; ++i) fetch(kSpan * i, i);
+  for (int i = 0; i < R::kDepth - 1; ++i) fetch_weight(kSpan * i, i);  // nobody writes weights
+  wait_for_previous();
+#pragma unroll
+  for (int i = 0; i < R::kDepth - 1; ++i) fetch_x(kSpan * i, i);
   float sum[kX][4] = {};
   int slot = 0;
   for (int k = 0; k < p.k; k += kSpan) {
@@ -136,7 +140,9 @@ __global__ void __launch_bounds__(kWarps * 32) few_rows_of_experts(const Product
 #pragma unroll
       for (int j = 0; j < kX; ++j)
         load_matrices(b[i][j], from + W::kPieces + place_of(j * 8 + lane % 8, i * 4 + lane / 8));
-    fetch(k + kSpan * (R::kDepth - 1), slot == 0 ? R::kDepth - 1 : slot - 1);  // read a step ago by all lanes
+    const int free = slot == 0 ? R::kDepth - 1 : slot - 1;  // read a step ago by all lanes
+    fetch_weight(k + kSpan * (R::kDepth - 1), free);
+    fetch_x(k + kSpan * (R::kDepth - 1), free);
     slot = slot == R::kDepth - 1 ? 0 : slot + 1;
 #pragma unroll
     for (int i = 0; i < kSpan / 32; ++i) {

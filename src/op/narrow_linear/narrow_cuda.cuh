@@ -50,6 +50,30 @@ __device__ void widen_tile(const uint4& q, const uint32_t (&factors)[2], cuda::F
   widen<kFormat>(q.w, factors[1], second[1], second[3]);
 }
 
+// Rows of bf16 that the panels stand for, `tiles` tiles each. A thread: a lane's part of a tile. counts:
+// null, or of each group of panels: one with 0 is left out.
+template <Narrow kFormat>
+__global__ void widen_tiles(const uint4* from, const cuda::bf16* scales, cuda::bf16* to, int64_t rows,
+                            int64_t tiles, const int32_t* counts, int64_t panels_of_group) {
+  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, tile = at / 32;
+  const int lane = static_cast<int>(at % 32);
+  const int64_t panel = tile / tiles, first = panel * kPanelRows + lane / 4;
+  if (first >= rows || (counts && counts[panel / panels_of_group] == 0)) return;
+  const bool both = first + 8 < rows;
+  const uint32_t factors[2] = {factor_of<kFormat>(scales[first]),
+                               factor_of<kFormat>(scales[both ? first + 8 : first])};
+  cuda::Fragment left[2];
+  widen_tile<kFormat>(from[at], factors, left[0], left[1]);
+  const int64_t pitch = tiles * kTileColumns;
+  cuda::bf16* out = to + first * pitch + tile % tiles * kTileColumns + lane % 4 * 2;
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (i % 2 == 0 || both)
+        *reinterpret_cast<uint32_t*>(out + i % 2 * 8 * pitch + half * 16 + i / 2 * 8) = left[half][i];
+}
+
 // body.template operator()<format>()
 template <class Body>
 void for_format(Narrow format, Body&& body) {

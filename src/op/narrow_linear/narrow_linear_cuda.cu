@@ -135,28 +135,6 @@ __global__ void __launch_bounds__(kSliceThreads, 2) few_rows(Product<C> p) {
   wait_for_copies<0>();
 }
 
-// A thread: a lane's part of a tile.
-template <Narrow kFormat>
-__global__ void widen_tiles(const uint4* from, const bf16* scales, bf16* to, int64_t rows, int64_t tiles) {
-  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, tile = at / 32;
-  const int lane = static_cast<int>(at % 32);
-  const int64_t panel = tile / tiles, first = panel * kPanelRows + lane / 4;
-  if (first >= rows) return;
-  const bool both = first + 8 < rows;
-  const uint32_t factors[2] = {factor_of<kFormat>(scales[first]),
-                               factor_of<kFormat>(scales[both ? first + 8 : first])};
-  Fragment left[2];
-  widen_tile<kFormat>(from[at], factors, left[0], left[1]);
-  const int64_t pitch = tiles * kTileColumns;
-  bf16* out = to + first * pitch + tile % tiles * kTileColumns + lane % 4 * 2;
-#pragma unroll
-  for (int half = 0; half < 2; ++half)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      if (i % 2 == 0 || both)
-        *reinterpret_cast<uint32_t*>(out + i % 2 * 8 * pitch + half * 16 + i / 2 * 8) = left[half][i];
-}
-
 template <Narrow kFormat, int kX, class C>
 void launch_few(const Product<C>& p) {
   constexpr size_t kBytes = Ring<kX>::kBytes;
@@ -199,7 +177,8 @@ void multiply_many(KernelContext& context, const NarrowLinearArgs& args) {
   wide.strides[0] = tiles * kTileColumns;
   for_format(args.format, [&]<Narrow kFormat>() {
     widen_tiles<kFormat><<<static_cast<unsigned>(divide_up(args.data.dims[0] * tiles * 32, 256)), 256>>>(
-        args.data.ptr<const uint4>(), args.scales.ptr<const bf16>(), wide.ptr<bf16>(), rows, tiles);
+        args.data.ptr<const uint4>(), args.scales.ptr<const bf16>(), wide.ptr<bf16>(), rows, tiles, nullptr,
+        1);
   });
   MatmulArgs product;
   static_cast<TensorView&>(product.a) = args.x;

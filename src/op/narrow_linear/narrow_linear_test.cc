@@ -6,11 +6,14 @@
 
 #include "base/error.h"
 #include "op/matmul/matmul.h"
+#include "op/narrow_linear/narrow_weight_test_support.h"
 #include "op/op_testing.h"
 
 namespace flagscale::op {
 namespace {
 
+using testing::narrowed_weight;
+using testing::NarrowedWeight;
 using testing::random_tensor;
 
 struct Row {
@@ -67,34 +70,12 @@ TEST(NarrowWeight, ZerosStayAndWhatIsNoNumberIsRefused) {
   }
 }
 
-struct Both {
-  NarrowWeight narrow;
-  Tensor wide;  // what it stands for
-};
-
-Both weight_of(Narrow format, int64_t n, int64_t k) {
-  const Tensor values = random_tensor({n, k}, 2, DType::kF32);
-  const Shape shape = narrow_shape(format, n, k);
-  Both both{{format, make_tensor(testing::allocator(), shape, DType::kU8),
-             make_tensor(testing::allocator(), {n}, DType::kBF16), k},
-            make_tensor(testing::allocator(), {n, k}, DType::kBF16)};
-  std::fill_n(both.narrow.data.data<uint8_t>(), shape.numel(), uint8_t{0});
-  for (int64_t i = 0; i < n; ++i) {
-    const std::span<uint8_t> panel(both.narrow.data.data<uint8_t>() + i / kPanelRows * shape[1],
-                                   static_cast<size_t>(shape[1]));
-    BF16& scale = both.narrow.scales.data<BF16>()[i];
-    narrow_row(format, {values.data<float>() + i * k, static_cast<size_t>(k)}, i % kPanelRows, panel, scale);
-    widen_row(format, panel, i % kPanelRows, scale, {both.wide.data<BF16>() + i * k, static_cast<size_t>(k)});
-  }
-  return both;
-}
-
 TEST(NarrowLinear, RowsOfFp8AreRefused) {
   const Team team(1);
   EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
   Context c{recorder};
   const Tensor x = random_tensor({1, 64}, 1, DType::kBF16);
-  EXPECT_THROW(narrow_linear(c, x, weight_of(Narrow::kFp8Rows, 16, 64).narrow, {}, DType::kF32), Error);
+  EXPECT_THROW(narrow_linear(c, x, narrowed_weight(Narrow::kFp8Rows, 16, 64).narrow, {}, DType::kF32), Error);
 }
 
 FLAGSCALE_EVERY_SET(NarrowLinearSets);
@@ -111,7 +92,7 @@ TEST_P(NarrowLinearSets, IsTheProductOfTheWeightThatItStandsFor) {
     for (const Case& s :
          {Case{1, 16, 16}, Case{5, 83, 64}, Case{40, 132, 576}, Case{3, 40, 401}, Case{20, 70, 24}}) {
       SCOPED_TRACE(fmt::format("{} {} {} {}", name(format), s.m, s.n, s.k));
-      const Both weight = weight_of(format, s.n, s.k);
+      const NarrowedWeight weight = narrowed_weight(format, s.n, s.k);
       const Tensor x = random_tensor({s.m, s.k}, 1, DType::kBF16),
                    bias = random_tensor({s.n}, 3, DType::kBF16);
       const auto to_double = [](const Tensor& t) { return testing::converted(t, DType::kF64); };
@@ -134,7 +115,7 @@ TEST_P(NarrowLinearGpu, HasTheBitsOfASteadyProduct) {
   };
   for (const Narrow format : {Narrow::kFp8, Narrow::kInt8})
     for (const Case& s : {Case{83, 64}, Case{132, 576}, Case{96, 2120}, Case{8452, 72}, Case{300, 4096}}) {
-      const Both weight = weight_of(format, s.n, s.k);
+      const NarrowedWeight weight = narrowed_weight(format, s.n, s.k);
       const int64_t most = 520;
       const Tensor x = random_tensor({most, s.k}, 1, DType::kBF16),
                    bias = random_tensor({s.n}, 3, DType::kBF16);

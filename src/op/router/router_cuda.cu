@@ -65,6 +65,36 @@ __device__ int highest_of(const float* x, int n, const uint8_t* taken) {
   return __shfl_sync(0xffffffffu, best, 0);
 }
 
+// Of at most kInRegisters numbers, number i by lane i % 32. As unsigned numbers they compare as they do; a
+// NaN is below all others, and one that is taken below that.
+constexpr int kInRegisters = 256;
+__device__ void take_highest_at_once(const float* x, int n, const uint8_t* taken, int times, int* chosen) {
+  constexpr int kEach = kInRegisters / 32;
+  unsigned key[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int at = i * 32 + lane_of();
+    key[i] = 0;
+    if (at >= n || taken[at]) continue;
+    const float value = x[at] + 0.f;  // of -0 too
+    const unsigned bits = __float_as_uint(value);
+    key[i] = value != value ? 1 : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  }
+  for (int j = 0; j < times; ++j) {
+    unsigned own = 0, at = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (key[i] > own) own = key[i], at = i * 32 + lane_of();
+    const unsigned highest = __reduce_max_sync(0xffffffffu, own);
+    const unsigned best = __reduce_min_sync(0xffffffffu, own == highest ? at : ~0u);
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      if (best == i * 32 + lane_of()) key[i] = 0;
+    if (lane_of() == 0) chosen[j] = static_cast<int>(best);
+  }
+  __syncwarp();
+}
+
 __device__ void take_highest(const float* x, int n, uint8_t* taken, int times, int* chosen) {
   for (int j = 0; j < times; ++j) {
     const int best = highest_of(x, n, taken);
@@ -124,7 +154,10 @@ __global__ void route_tokens(Rows<const float> logits, const float* bias, float*
   }
   __syncwarp();
   if (spec.groups > 1) leave_groups_out(spec, t, n);
-  take_highest(t.ranked, n, t.taken, spec.top_k, t.chosen);
+  if (n <= kInRegisters)
+    take_highest_at_once(t.ranked, n, t.taken, spec.top_k, t.chosen);
+  else
+    take_highest(t.ranked, n, t.taken, spec.top_k, t.chosen);
   const float total = total_of(spec, t.scores, t.chosen);
   for (int j = lane; j < spec.top_k; j += 32) {
     experts[token * spec.top_k + j] = t.chosen[j];
