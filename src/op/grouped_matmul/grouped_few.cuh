@@ -10,7 +10,7 @@
 namespace flagscale::op::few {
 using namespace flagscale::cuda;
 
-constexpr int kWarps = 4, kOfWarp = 16, kColumns = kWarps * kOfWarp;  // of a block; rows of W of a warp
+constexpr int kWarps = 2, kOfWarp = 16, kColumns = kWarps * kOfWarp;  // of a block; rows of W of a warp
 constexpr int kSpan = 64, kRun = kSpan / 8;  // of k a step, and its pieces of 16 bytes
 constexpr int kAtOnce = 32 / kRun;           // rows that a warp's copy takes
 

@@ -11,9 +11,7 @@ struct Dense {
 
   static constexpr int kPieces = few::kOfWarp * few::kRun;
   template <int kX>
-  static constexpr int kDepth = kX == 1   ? 6
-                                : kX == 2 ? 5
-                                          : 4;
+  static constexpr int kDepth = kX == 1 ? 5 : 4;
   using Read = Fragment[few::kSpan / 16];
 
   struct OfWarp {
