@@ -83,9 +83,7 @@ class TcpGroup final : public ProcessGroup {
       Head head;
       const ssize_t n = recv(peer.socket.file(), &head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
       if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) end_gone(r, n == 0 ? 0 : errno);
-      if (n != sizeof head || head.kind != Kind::kAbort) continue;  // else its part of the next collective
-      recv(peer.socket.file(), &peer.in_head, sizeof head, MSG_DONTWAIT);
-      end(words_of(peer));
+      if (n == sizeof head && head.kind == Kind::kAbort) hear(peer);  // else its part of the next collective
     }
   }
 
@@ -131,7 +129,7 @@ class TcpGroup final : public ProcessGroup {
     const ssize_t n = ::send(peer.socket.file(), from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
       peer.deaf = true;
-      if (!peer.receives()) end(fmt::format("{} is gone: {}", place(rank), std::strerror(errno)));
+      if (!peer.receives()) end_gone(rank, errno);
     }
     if (n > 0) peer.sent += static_cast<size_t>(n);
     return n > 0;
@@ -180,8 +178,22 @@ class TcpGroup final : public ProcessGroup {
     return fmt::format("{}: nothing was heard for {:g} s", fmt::join(places, ", "), deadline_.count());
   }
 
-  // 0: it closed the connection.
+  // Words that were announced.
+  [[noreturn]] void hear(Peer& peer) {
+    recv(peer.socket.file(), &peer.in_head, sizeof(Head), MSG_DONTWAIT);
+    end(words_of(peer));
+  }
+
+  // 0: it closed the connection. Why may stand behind the last bytes of this or another rank: whoever hears
+  // of it tells, and closes.
   [[noreturn]] void end_gone(size_t rank, int error) {
+    for (Peer& peer : peers_) {
+      Head head;
+      const bool between = peer.socket && (peer.received == 0 || !peer.receives());
+      if (between && recv(peer.socket.file(), &head, sizeof head, MSG_PEEK | MSG_DONTWAIT) == sizeof head &&
+          head.kind == Kind::kAbort)
+        hear(peer);
+    }
     end(fmt::format("{} is gone: {}", place(rank),
                     error == 0 ? "its connection was closed" : std::strerror(error)));
   }
