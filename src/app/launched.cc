@@ -102,8 +102,8 @@ void require_port(const launch::Job& job, int port, const char* key) {
   if (!launch::answers(fmt::format("127.0.0.1:{}", port))) return;
   const auto run = launch::last_run(job.experiment);
   if (!run || is_over(run->state))  // else it is this job's own, which is told below
-    fail(ErrorKind::kBusy, "port {} is taken on this machine (`ss -ltnp` shows by whom): another one is {}=N",
-         port, key);
+    fail(ErrorKind::kBusy,
+         "port {} is taken on this machine (`ss -ltnp` shows by whom): another one is ++{}=N", port, key);
 }
 
 [[noreturn]] void start(const LaunchRequest& request, launch::Job job, bool ranks) {

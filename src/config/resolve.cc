@@ -144,7 +144,9 @@ class Evaluator : public ResolverContext {
     std::vector<NodePtr> arguments;
     for (const Element& argument : interpolation.arguments) arguments.push_back(element(argument));
     if (function == nullptr)
-      unresolved("UnsupportedInterpolationType", fmt::format("there is no resolver '{}'", name));
+      unresolved("UnsupportedInterpolationType",
+                 fmt::format("there is no resolver '{}'{}", name,
+                             name == "env" ? ": a variable of the environment is oc.env:NAME" : ""));
     return function(*this, arguments);
   }
 

@@ -192,7 +192,7 @@ TEST(Launch, APortThatIsTakenIsOneClearLine) {
     EXPECT_EQ(refused.code, 1) << name;
     EXPECT_EQ(refused.err,
               "flagscale: error: port " + port +
-                  " is taken on this machine (`ss -ltnp` shows by whom): another one is experiment.runner." +
+                  " is taken on this machine (`ss -ltnp` shows by whom): another one is ++experiment.runner." +
                   key + (key == std::string("deploy") ? ".port=N\n" : "_port=N\n"))
         << name;
   }
