@@ -72,10 +72,13 @@ __device__ inline void as_left(Fragment& a, const float (&first)[4], const float
   a[3] = pair_of(second[2], second[3]);
 }
 
-// Starts copying 16 bytes to shared memory, or writes zeros.
-__device__ inline void copy_16_bytes(void* to, const void* from, bool there) {
+// Starts copying the first `bytes` of 16 to shared memory; the others become zeros.
+__device__ inline void copy_part_of_16(void* to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(there ? 16 : 0));
+               "r"(bytes));
+}
+__device__ inline void copy_16_bytes(void* to, const void* from, bool there) {
+  copy_part_of_16(to, from, there ? 16 : 0);
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;"); }
 template <int kLeft>

@@ -60,7 +60,7 @@ __global__ void attend_rows(Paged<T, C> a, int64_t sequences) {
       const int64_t elements = a.head_dim * kPageTokens, token = key % kPageTokens;
       const C* k = head_of(a.k_pages[a.tables[s][key / kPageTokens]], kv, elements);
       float dot = 0;
-      for (int i = 0; i < a.head_dim; ++i) dot = fmaf(query[i], as_number(k[i * kPageTokens + token]), dot);
+      for (int i = 0; i < a.head_dim; ++i) dot = fmaf(query[i], as_float(k[i * kPageTokens + token]), dot);
       score = dot * (a.scale * scale_of(k, elements, token));
     }
     const float now = fmaxf(most, block_max(score)), shrink = exp2f(most - now), weight = exp2f(score - now);
@@ -75,7 +75,7 @@ __global__ void attend_rows(Paged<T, C> a, int64_t sequences) {
         const int64_t at = begin + t;
         const int64_t elements = a.pitch * kPageTokens, token = at % kPageTokens;
         const C* v = head_of(a.v_pages[a.tables[s][at / kPageTokens]], kv, elements);
-        part = fmaf(weights[t] * scale_of(v, elements, token), as_number(v[token * a.pitch + i]), part);
+        part = fmaf(weights[t] * scale_of(v, elements, token), as_float(v[token * a.pitch + i]), part);
       }
       mixed[j] = fmaf(mixed[j], shrink, part);
     }

@@ -102,12 +102,6 @@ __device__ inline void widen_16(uint4 x, cuda::bf16* first, cuda::bf16* second) 
   *reinterpret_cast<uint4*>(second) = {c.x, c.y, d.x, d.y};
 }
 
-// Four of them, the first `there` of which are: the others become 0.
-__device__ inline void copy_scales(float* to, const void* from, int there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(cuda::shared_address(to)), "l"(from),
-               "r"(there * int{sizeof(float)}));
-}
-
 // Two chunks of int8 in turn, as in pages but for values' pieces of 16, swizzled so that those of 8 tokens
 // fall on different banks (of 4, where head_dim is 96).
 template <int D>
@@ -140,11 +134,12 @@ struct NarrowChunks {
         cuda::copy_16_bytes(to.v + value(page * kPage + i / kPieces, i % kPieces), v + i * 16, there);
       }
       if (thread < kPage / 4) {
+        constexpr int kScale = sizeof(float);
         const int left = there ? of.tokens_from(begin) - thread * 4 : 0, scales = left < 0   ? 0
                                                                                   : left < 4 ? left
                                                                                              : 4;
-        copy_scales(to.k_scale + page * kPage + thread * 4, k + (D + thread) * 16, scales);
-        copy_scales(to.v_scale + page * kPage + thread * 4, v + (D + thread) * 16, scales);
+        cuda::copy_part_of_16(to.k_scale + page * kPage + thread * 4, k + (D + thread) * 16, scales * kScale);
+        cuda::copy_part_of_16(to.v_scale + page * kPage + thread * 4, v + (D + thread) * 16, scales * kScale);
       }
     }
   }

@@ -6,9 +6,8 @@
 
 namespace flagscale::op {
 
-__device__ inline float as_number(float x) { return x; }
-__device__ inline float as_number(cuda::bf16 x) { return cuda::as_float(x); }
-__device__ inline float as_number(int8_t x) { return x; }  // to be scaled
+using cuda::as_float;
+__device__ inline float as_float(int8_t x) { return x; }  // to be scaled
 
 template <class C>  // a cache whose tokens have scales
 constexpr bool kScaled = sizeof(C) == 1;
