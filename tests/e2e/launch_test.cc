@@ -190,10 +190,11 @@ TEST(Launch, APortThatIsTakenIsOneClearLine) {
     words.insert(words.end(), more.begin(), more.end());
     const Result refused = run(words, setting);
     EXPECT_EQ(refused.code, 1) << name;
-    EXPECT_EQ(refused.err,
-              "flagscale: error: port " + port +
-                  " is taken on this machine (`ss -ltnp` shows by whom): another one is ++experiment.runner." +
-                  key + (key == std::string("deploy") ? ".port=N\n" : "_port=N\n"))
+    EXPECT_EQ(
+        refused.err,
+        "flagscale: error: port " + port +
+            " is taken on this machine (`ss -ltnp` shows by whom): another one is ++experiment.runner." +
+            key + (key == std::string("deploy") ? ".port=N\n" : "_port=N\n"))
         << name;
   }
   EXPECT_FALSE(fs::exists(folder.path + "/started"));
