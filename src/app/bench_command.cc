@@ -98,6 +98,7 @@ void setup(CLI::App& app) {
       ->add_option("--learnt", options->learnt, "share of the tokens that are trained on: the rest is prompt")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
+  train->add_flag("!--enforce-eager", options->graphs, "on a GPU: kernel by kernel, without CUDA graphs");
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
   train->footer(

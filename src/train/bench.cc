@@ -169,6 +169,7 @@ BenchResult bench_train(const BenchOptions& o) {
   options.evaluation = false;
   options.threads = o.threads;
   options.device = o.device;
+  options.graphs = o.graphs;
   options.optimizer.name = o.optimizer;
   if (o.lora_rank > 0)
     options.lora = LoraSpec{{"all-linear"}, o.lora_rank, 2.0 * static_cast<double>(o.lora_rank), 0, false,

@@ -21,6 +21,7 @@ struct BenchOptions {
   DeviceKind device = DeviceKind::kCpu;
   std::string optimizer = "adam";
   bool profile = false;
+  bool graphs = true;                 // StepOptions::graphs
   int64_t lora_rank = 0;              // of an adapter of every projection; 0: the whole model is trained
   std::optional<op::Packing> frozen;  // StepOptions::frozen, with an adapter
   double learnt = 1;                  // share of the tokens that are trained on, the end of each sequence

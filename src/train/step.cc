@@ -353,7 +353,7 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   if (ranks)
     run_with(*ranks);
   else
-    micro_.run(team_);
+    run_micro_batch();
   Sums result = sums(micro_loss_, tokens);
   if (!router_.wanted()) return result;
   op::RouterLosses told = router_;
@@ -361,6 +361,15 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
   to_host({&router_.statistics});
   result.router = op::router_loss_values(told, decoder_->config().moe.top_k, tokens_.dim(0));
   return result;
+}
+
+// Ranks may be threads that share a GPU, where copies of one wait for streams of all: not while one records.
+void TrainStep::run_micro_batch() {
+  if (on_host() || !options_.graphs || options_.ranks > 1) return micro_.run(team_);
+  const bool drops = options_.lora && options_.lora->dropout > 0;
+  graphs_.run({num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, grad_scale_, router_scale_},
+              [&] { micro_.start(team_); });
+  cuda::synchronize();
 }
 
 void TrainStep::run_with(cuda::RankGpus& ranks) {

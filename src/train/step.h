@@ -25,6 +25,7 @@
 #include "op/cross_entropy/cross_entropy.h"
 #include "plan/program.h"
 #include "train/adapter.h"
+#include "train/micro_graphs.h"
 #include "train/optimizer/optimizer.h"
 
 namespace flagscale::train {
@@ -48,6 +49,7 @@ struct StepOptions {
   uint64_t seed = 1234;                       // of dropout
   int rank = 0, ranks = 1;                    // of those that share each global batch
   bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
+  bool graphs = true;                  // on a GPU, one rank: micro-batches that come again are CUDA graphs
 };
 
 // What a plan needs, before anything is allocated.
@@ -115,6 +117,7 @@ class TrainStep {
   double working_norm() const;           // of the products' weights
   double zero_gradients() const;         // how many gradients are 0, of this share
   int64_t trained_parameters() const;
+  int64_t graphs_replayed() const { return graphs_.replayed(); }
 
   model::Decoder& decoder() { return *decoder_; }
   const Adapter* adapter() const { return adapter_.get(); }  // null: the whole model is trained
@@ -169,6 +172,7 @@ class TrainStep {
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   void find_ready();
+  void run_micro_batch();
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
   void sum_on(cuda::RankGpus& ranks, Range elements);
@@ -210,6 +214,7 @@ class TrainStep {
   };
   std::vector<Ready> ready_;
   bool warm_ = false;
+  MicroGraphs graphs_;
   Tensor master_, working_, grads_, block_squares_, norm_value_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<TrainedWeight> weights_;               // of each trained parameter

@@ -217,6 +217,35 @@ void expect_repeats(DeviceKind device) {
   EXPECT_EQ(runs[0].norm, runs[1].norm);
 }
 
+// Micro-batches that come again are graphs, with the same bits; one with other values is none.
+TEST(TrainStep, GraphsOnAGpuHaveTheBitsOfLaunches) {
+  FLAGSCALE_NEED_GPU();
+  const auto golden = json_of("train/llama3.json"), tokens = json_of("train/tokens.json");
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    std::vector<History> runs;
+    std::vector<double> other_losses;
+    for (const bool graphs : {true, false}) {
+      auto options = options_for(compute, 4, 32);
+      options.device = DeviceKind::kCuda;
+      options.graphs = graphs;
+      TrainStep step(config_of("llama3"), options);
+      const auto allocator = make_allocator(DeviceKind::kCuda);
+      step.allocate(*allocator);
+      step.initialise(7);
+      runs.push_back(train(step, golden["settings"], tokens, 20));
+      runs.back().states.clear();  // of this step
+      const int64_t replayed = step.graphs_replayed();
+      EXPECT_EQ(replayed, graphs ? 38 : 0);  // all but the first of a step's first and second micro-batches
+      step.inputs().loss_mask[3] = 0;
+      other_losses.push_back(step.micro_batch(4, true, 2).loss);
+      EXPECT_EQ(step.graphs_replayed(), replayed);
+    }
+    EXPECT_EQ(runs[0].loss, runs[1].loss);
+    EXPECT_EQ(runs[0].norm, runs[1].norm);
+    EXPECT_EQ(other_losses[0], other_losses[1]);
+  }
+}
+
 // One plan for every count of learnt tokens: after other masks each gives, to the bit, what it gives alone.
 TEST(TrainStep, MasksOfAnyCountServeFromOnePlan) {
   const auto tokens = json_of("train/tokens.json");
