@@ -4,10 +4,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
+#include "base/cache_folder.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "io/xxh64.h"
@@ -26,20 +26,11 @@ struct Header {
 constexpr char kMagic[8] = {'f', 's', 'c', 'a', 'c', 'h', '0', '1'};
 constexpr const char* kExtensions[] = {".packed", ".tokens"};
 
-fs::path folder() {
-  const char *xdg = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
-  if (xdg && *xdg == '/') return fs::path(xdg) / "flagscale" / "weights";
-  return home && *home == '/' ? fs::path(home) / ".cache" / "flagscale" / "weights" : fs::path();
-}
-
-uint64_t limit() {
-  const char* text = std::getenv("FLAGSCALE_CACHE_BYTES");
-  return text && *text ? std::strtoull(text, nullptr, 10) : uint64_t{16} << 30;
-}
+fs::path folder() { return cache_folder("weights"); }
 
 // Removes the entries that were used longest ago until `bytes` more fit. False when they never will.
 bool make_room(uint64_t bytes) {
-  if (bytes > limit()) return false;
+  if (bytes > cache_limit()) return false;
   std::vector<std::pair<fs::file_time_type, fs::path>> entries;
   uint64_t held = 0;
   for (const auto& file : fs::directory_iterator(folder())) {
@@ -48,7 +39,7 @@ bool make_room(uint64_t bytes) {
     entries.emplace_back(file.last_write_time(), file.path());
   }
   std::sort(entries.begin(), entries.end());
-  for (size_t i = 0; held + bytes > limit() && i < entries.size(); ++i) {
+  for (size_t i = 0; held + bytes > cache_limit() && i < entries.size(); ++i) {
     held -= fs::file_size(entries[i].second);
     fs::remove(entries[i].second);
   }
@@ -88,7 +79,7 @@ CacheEntry::Mapped CacheEntry::open() const {
 }
 
 void CacheEntry::write(size_t bytes, const std::function<void(io::AtomicFile&)>& body) const {
-  if (path_.empty() || limit() == 0) return;
+  if (path_.empty() || cache_limit() == 0) return;
   try {
     fs::create_directories(folder());
     const size_t before = aligned(sizeof(Header) + key_.size());

@@ -4,11 +4,14 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <string>
 #include <tuple>
+#include <utility>
 
 #include "base/library_function.h"
 #include "kernel/cuda/cublas.h"
 #include "kernel/cuda/errors.h"
+#include "kernel/cuda/product_table.h"
 
 namespace flagscale::cuda {
 
@@ -26,6 +29,7 @@ struct Library {
   decltype(&cublasLtMatmulAlgoGetHeuristic) choose;
   decltype(&cublasLtMatmulAlgoConfigGetAttribute) look;
   decltype(&cublasLtMatmul) multiply;
+  decltype(&cublasLtGetVersion) version;
   cublasLtHandle_t handle;
 };
 
@@ -49,6 +53,7 @@ const Library& library() {
     find(file, "cublasLtMatmulAlgoGetHeuristic", l.choose);
     find(file, "cublasLtMatmulAlgoConfigGetAttribute", l.look);
     find(file, "cublasLtMatmul", l.multiply);
+    find(file, "cublasLtGetVersion", l.version);
     if (l.create(&l.handle)) library_failed("cuBLASLt", "it does not start on this GPU");
     return l;
   }();
@@ -149,24 +154,25 @@ bool running() {
          status == cudaStreamCaptureStatusNone;
 }
 
-// Times the choices of a large product, which is done again and again, and keeps the best. All give the same
-// bits, so that it does not matter which wins: sums cut alike along k are chains of the same products in the
-// same order.
-void choose_by_time(const Product& p, Plan& plan, void* workspace) {
-  constexpr double kLarge = 2e10;  // operations: some 30 us
-  if (plan.count == 1 || p.add) return;
-  if (p.in != DType::kBF16 ||
-      2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kLarge ||
-      !running()) {
-    plan.count = 1;
-    return;
-  }
+ProductTable& table() {
+  static ProductTable kept = [] {
+    int device = 0;
+    cudaDeviceProp properties{};
+    cudaGetDevice(&device);
+    cudaGetDeviceProperties(&properties, device);
+    return ProductTable(properties.name, library().version());
+  }();
+  return kept;
+}
+
+// Which of the choices is the fastest here.
+int fastest(const Product& p, const Plan& plan, int choices, void* workspace) {
   cudaEvent_t begin{}, end{};
   cudaEventCreate(&begin);
   cudaEventCreate(&end);
   float best = 0;
   int winner = 0;
-  for (int i = 0; i < plan.count; ++i)
+  for (int i = 0; i < choices; ++i)
     for (int run = 0; run < 2; ++run) {
       cudaEventRecord(begin, cudaStreamPerThread);
       const bool ran = launch(p, plan, plan.choices[i], workspace) == CUBLAS_STATUS_SUCCESS;
@@ -179,11 +185,37 @@ void choose_by_time(const Product& p, Plan& plan, void* workspace) {
     }
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
-  plan.choices[0] = plan.choices[winner];
-  plan.count = 1;
+  return winner;
 }
 
 using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType>;
+
+std::string name_of(const Key& key) {
+  std::string name;
+  std::apply([&](auto... part) { ((name += std::to_string(static_cast<int64_t>(part)) + ' '), ...); }, key);
+  name.pop_back();
+  return name;
+}
+
+// Of the choices of a large product, which is done again and again, the best stays: as an earlier run timed
+// them, or as they are timed now. All give the same bits, so that it does not matter which wins: sums cut
+// alike along k are chains of the same products in the same order.
+void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspace) {
+  constexpr double kLarge = 2e10;  // operations: some 30 us
+  if (plan.count == 1 || p.add) return;
+  const int choices = std::exchange(plan.count, 1);
+  if (p.in != DType::kBF16 ||
+      2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kLarge)
+    return;
+  const std::string product = name_of(key);
+  int winner = table().winner(product, choices);
+  if (winner < 0) {
+    if (!running()) return;
+    winner = fastest(p, plan, choices, workspace);
+    table().keep(product, winner, choices);
+  }
+  plan.choices[0] = plan.choices[winner];
+}
 
 Plan& plan_of(const Product& p, void* workspace) {
   static std::mutex mutex;
@@ -193,7 +225,7 @@ Plan& plan_of(const Product& p, void* workspace) {
   const std::lock_guard lock(mutex);
   auto it = plans.find(key);
   if (it == plans.end()) it = plans.emplace(key, make_plan(p)).first;
-  if (it->second.count > 1) choose_by_time(p, it->second, workspace);
+  if (it->second.count > 1) choose_by_time(p, key, it->second, workspace);
   return it->second;
 }
 

@@ -21,8 +21,9 @@ struct Product {
 constexpr size_t kProductWorkspace = (size_t{32} << 20) + 256;  // of any alignment
 
 // Launches it. The algorithm is the fastest of those that cuBLASLt offers for the shape with the bits of its
-// first choice: large products are timed when they are first met, on the memory given, and waited for. Throws
-// Error{kUnsupported} where the library is missing or has no way to do it.
+// first choice: large products are timed when they are first met, on the memory given, and waited for, unless
+// an earlier run did (product_table.h). Throws Error{kUnsupported} where the library is missing or has no way
+// to do it.
 void multiply(const Product& product, void* workspace);
 
 }  // namespace flagscale::cuda
