@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 const MAX_GRAMMAR: usize = 512 << 10;
 
+/// A chain of rules or references is followed by recursion, a frame of some kilobytes a link, and a grammar of
+/// MAX_GRAMMAR bytes has some 25,000 links. Memory is taken as far as it is used.
+const COMPILER_STACK: usize = 512 << 20;
+
 /// What compiling a grammar and one step under it may cost, so that a client's grammar cannot hold a thread: about 20 ms
 /// to compile, 20 ms a mask, tens of MB. llguidance counts; speeds are its own figures.
 fn limits() -> ParserLimits {
@@ -20,6 +24,14 @@ fn limits() -> ParserLimits {
         verbose_errors: false,
         ..ParserLimits::default()
     }
+}
+
+fn on_deep_stack<T: Send>(body: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(COMPILER_STACK).spawn_scoped(scope, body);
+        let thread = thread.map_err(|why| Failure(FsStatus::Budget, format!("no thread compiles it: {why}")))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 pub struct FsGrammarVocab {
@@ -76,10 +88,12 @@ pub unsafe extern "C" fn fs_grammar_new(
             return Err(Failure(FsStatus::Budget, format!("{grammar_size} bytes: at most {MAX_GRAMMAR}")));
         }
         let (kind, grammar) = unsafe { (text(kind, kind_size)?, text(grammar, grammar_size)?) };
-        let grammar = TopLevelGrammar::from_tagged_str(kind, grammar).map_err(invalid)?;
         let vocab = unsafe { &*vocab };
-        let parser = vocab.factory.create_parser(grammar).map_err(invalid)?;
-        Ok(FsGrammar { matcher: Matcher::new(Ok(parser)), size: vocab.size })
+        on_deep_stack(|| {
+            let grammar = TopLevelGrammar::from_tagged_str(kind, grammar).map_err(invalid)?;
+            let parser = vocab.factory.create_parser(grammar).map_err(invalid)?;
+            Ok(FsGrammar { matcher: Matcher::new(Ok(parser)), size: vocab.size })
+        })
     })
 }
 

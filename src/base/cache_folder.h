@@ -1,6 +1,6 @@
 #pragma once
-// Where what a start makes is kept for the next one: (XDG_CACHE_HOME, else ~/.cache)/flagscale. No entry of it
-// is ever needed.
+// Where what a start makes is kept for the next one: (XDG_CACHE_HOME, else ~/.cache)/flagscale. No entry of
+// it is ever needed.
 
 #include <cstdint>
 #include <filesystem>

@@ -78,31 +78,55 @@ T await_change(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
+// Each index of a call is taken once: by its worker, or by the caller when it has nothing else left to do. So
+// a worker that the system does not run, because others want the cores, holds nobody up.
 struct Team::Workers {
+  struct alignas(64) Taken {
+    std::atomic<uint32_t> call{0};
+  };
   alignas(64) std::atomic<uint32_t> calls{0};
   const FunctionRef<void(int)>* body = nullptr;  // of the last call; null: the end
   alignas(64) std::atomic<int> running{0};
+  std::vector<Taken> taken;  // of each worker
   std::vector<std::thread> threads;
 
+  explicit Workers(int count) : taken(static_cast<size_t>(count)) {}
+
+  // False where another did, also for a later call.
+  bool take(int index, uint32_t call) {
+    std::atomic<uint32_t>& last = taken[static_cast<size_t>(index - 1)].call;
+    uint32_t before = last.load(std::memory_order_relaxed);
+    return static_cast<int32_t>(call - before) > 0 &&
+           last.compare_exchange_strong(before, call, std::memory_order_acq_rel);
+  }
   void loop(int index) {
     for (uint32_t seen = 0;;) {
       seen = await_change(calls, seen);
-      if (!body) return;
+      if (!take(index, seen)) continue;
+      if (!body) return;  // it is that call's: the caller waits for whoever took an index
       (*body)(index);
       if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
     }
   }
-  void call(const FunctionRef<void(int)>* next) {
+  uint32_t call(const FunctionRef<void(int)>* next) {
     body = next;
     running.store(static_cast<int>(threads.size()), std::memory_order_relaxed);
-    calls.fetch_add(1, std::memory_order_release);
+    const uint32_t number = calls.fetch_add(1, std::memory_order_release) + 1;
     calls.notify_all();
+    return number;
+  }
+  void run_untaken(uint32_t number) {
+    for (int index = 1; index <= static_cast<int>(threads.size()); ++index) {
+      if (!take(index, number)) continue;
+      (*body)(index);
+      running.fetch_sub(1, std::memory_order_acq_rel);
+    }
   }
 };
 
 Team::Team(int threads) : size_(wanted_threads(threads)) {
   if (size_ == 1) return;
-  workers_ = new Workers;
+  workers_ = new Workers(size_ - 1);
   try {
     for (int i = 1; i < size_; ++i) workers_->threads.emplace_back([this, i] { workers_->loop(i); });
   } catch (const std::system_error&) {  // a limit on threads: as many as it allows
@@ -119,8 +143,9 @@ Team::~Team() {
 
 void Team::run(FunctionRef<void(int)> body) const {
   if (size_ == 1) return body(0);
-  workers_->call(&body);
+  const uint32_t number = workers_->call(&body);
   body(0);
+  workers_->run_untaken(number);
   for (int left = workers_->running.load(std::memory_order_acquire); left > 0;)
     left = await_change(workers_->running, left);
 }

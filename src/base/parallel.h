@@ -40,7 +40,8 @@ class Team {
 
   int size() const { return size_; }
 
-  // Calls body(thread) once on every thread of the team. body must not throw.
+  // Calls body(thread) once for every thread of the team, most often on it: the caller does what those have
+  // not begun when it is through with its own. So bodies do not wait for one another. body must not throw.
   void run(FunctionRef<void(int)> body) const;
 
   // Calls body(i) for i in [0, n), each once, in contiguous chunks of `grain` handed out in order. body must

@@ -2,6 +2,7 @@
 #include "base/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -24,6 +25,27 @@ TEST(Team, RunsOnEveryThreadOnce) {
       EXPECT_EQ(runs, std::vector<int>(static_cast<size_t>(threads), 1));
     }
   }
+}
+
+// On one core the other thread does not run while the caller does: the caller goes on without it.
+TEST(Team, WaitsForNoThreadThatDoesNotRun) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
+  if (sched_setaffinity(0, sizeof one, &one) != 0) GTEST_SKIP() << "may not choose its core here";
+  const Team team(2);
+  const auto caller = std::this_thread::get_id();
+  int by_caller = 0;
+  std::atomic<int> runs{0};
+  for (int call = 0; call < 1000; ++call)
+    team.run([&](int thread) {
+      ++runs;
+      if (thread == 1 && std::this_thread::get_id() == caller) ++by_caller;
+    });
+  sched_setaffinity(0, sizeof before, &before);
+  EXPECT_EQ(runs, 2000);
+  EXPECT_GT(by_caller, 500);
 }
 
 TEST(Team, HandsOutEveryIndexOnce) {

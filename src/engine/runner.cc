@@ -247,7 +247,11 @@ void Runner::run(std::span<const StepChunk> chunks) {
   if (!on_gpu()) {
     const bool team =
         worth_a_team({num_tokens_, num_rows_, attended_}, use_, config_, program_.num_launches());
-    return program_.run(team ? team_ : alone_);
+    return program_.start(team ? team_ : alone_, [this](size_t) {
+      timespec now{};
+      clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 5 ns
+      last_launch_.store(now.tv_sec * 1'000'000'000 + now.tv_nsec, std::memory_order_relaxed);
+    });
   }
   // A power of two, so that few graphs serve all lengths.
   longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),

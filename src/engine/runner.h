@@ -2,6 +2,7 @@
 // The model with its serving weights and cache, behind one replayed plan: a mixed step of prompt chunks and
 // single tokens, up to fixed capacities.
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -80,6 +81,8 @@ class Runner {
   // After the final norm, of the i-th chunk of the last step that wanted it.
   virtual std::span<const float> embedding(int64_t i) const;
 
+  // When a step on the CPU last got on, in nanoseconds of the steady clock; any thread may ask.
+  int64_t last_launch() const { return last_launch_.load(std::memory_order_relaxed); }
   const Team& team() const { return team_; }
   bool spares_a_core() const { return spares_a_core_; }  // while run() computes
   const RunnerOptions& options() const { return options_; }
@@ -116,6 +119,7 @@ class Runner {
   RunnerOptions options_;
   model::DecoderConfig config_;
   Team team_, alone_{1};
+  std::atomic<int64_t> last_launch_{0};
   WeightUse use_;
   const bool spares_a_core_;
   nn::Partition partition_;

@@ -1,5 +1,6 @@
 #include "engine/service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 
@@ -87,7 +88,8 @@ Stats Service::stats() const {
 
 double Service::stalled_seconds() const {
   const int64_t since = progress_.load(std::memory_order_acquire);
-  return since == 0 ? 0 : static_cast<double>(now_ns() - since) * 1e-9;
+  if (since == 0) return 0;
+  return static_cast<double>(now_ns() - std::max(since, runner().last_launch())) * 1e-9;
 }
 
 void Service::drain() {

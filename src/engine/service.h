@@ -42,7 +42,7 @@ class Service {
 
   Stats stats() const;
 
-  // Since the engine's thread last finished a step; 0 while it has nothing to do.
+  // Since the engine's thread last finished a step, or on the CPU an op of one; 0 while it has nothing to do.
   double stalled_seconds() const;
 
   // No new requests from here on; returns when all that there are have ended.

@@ -72,6 +72,39 @@ TestJson wide_schema(int properties) {
   return schema;
 }
 
+// As many links as 250 kB hold, in which @ is a link's own number and ^ the next one's; `last` is not linked.
+std::string chain(const std::string& start, const std::string& link, const std::string& last) {
+  std::string text = start;
+  int i = 0;
+  const auto add = [&](const std::string& part) {
+    for (const char c : part)
+      c == '@' ? text += std::to_string(i) : c == '^' ? text += std::to_string(i + 1) : text += c;
+  };
+  for (; text.size() < 250'000; ++i) add(link);
+  add(last);
+  return text;
+}
+
+// They are followed by recursion. Each is a grammar, or too much of one.
+std::vector<Attack> chain_attacks() {
+  const auto of_schemas = [](const char* name, const std::string& link) {
+    return on_completions(name, schema(chain(R"({"$ref":"#/x/0","x":[)", link, R"({"type":"string"}]})")),
+                          {200, 400, 422});
+  };
+  const auto of_rules = [](const char* name, const std::string& link, const std::string& last) {
+    return on_completions(name, {{"guided_grammar", chain("start: r0 T0\n", link, last)}}, {200, 400, 422});
+  };
+  return {of_schemas("a chain of references", R"({"$ref":"#/x/^"},)"),
+          of_schemas("a chain of lists", R"({"type":"array","items":{"$ref":"#/x/^"}},)"),
+          of_schemas("a chain of objects",
+                     R"({"type":"object","properties":{"a":{"$ref":"#/x/^"}},"required":["a"]},)"),
+          of_schemas("a chain of choices", R"({"anyOf":[{"$ref":"#/x/^"},{"type":"null"}]},)"),
+          of_schemas("a chain of schemas that all hold", R"({"allOf":[{"$ref":"#/x/^"},{"minLength":1}]},)"),
+          of_rules("a chain of rules", "r@: \"a\" r^\n", "r@: \"b\"\nT0: \"c\"\n"),
+          of_rules("a chain of rules that may end", "r@: \"a\" r^ | \"c\"\n", "r@: \"b\"\nT0: \"c\"\n"),
+          of_rules("a chain of terminals", "T@: \"a\" T^\n", "T@: \"b\"\nr0: \"c\"\n")};
+}
+
 std::vector<Attack> grammar_attacks() {
   std::string deep = R"({"type":"string"})";
   for (int i = 0; i < 60; ++i) deep = R"({"type":"array","items":)" + deep + "}";
@@ -295,6 +328,7 @@ class Attacks : public ::testing::Test {
 
 TEST_F(Attacks, Numbers) { run(number_attacks()); }
 TEST_F(Attacks, Grammars) { run(grammar_attacks()); }
+TEST_F(Attacks, Chains) { run(chain_attacks()); }
 TEST_F(Attacks, Contents) { run(content_attacks()); }
 
 TEST_F(Attacks, Bytes) {

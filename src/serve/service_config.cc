@@ -130,7 +130,7 @@ void add_output_keys(config::Schema<ServiceConfig>& keys) {
             {.doc = "sampling defaults: auto, the model's generation_config.json; vllm: none",
              .choices = {"auto", "vllm"}});
   keys.acts("health_stall_seconds", [](ServiceConfig& c) -> auto& { return c.health_stall_seconds; },
-            {.doc = "/health answers 503 when a step takes longer", .above = 0});
+            {.doc = "/health answers 503 when the engine has not got on for so long", .above = 0});
   keys.acts("enable_log_requests", [](ServiceConfig& c) -> auto& { return c.enable_log_requests; },
             {.doc = "a line for each request"});
 }

@@ -33,7 +33,8 @@ TEST_F(KeptProducts, AreFoundByTheNextStart) {
 
 TEST_F(KeptProducts, LinesThatCannotBeReadArePassedOver) {
   ProductTable("NVIDIA H200", 130200).keep("1 2 3", 1, 2);
-  std::ofstream(file(), std::ios::app) << "7 8 9: 5 of 5\nnonsense\n4 4 4: -1 of 2\n5 5 5: x of 2\n\xff\xfe:\n";
+  std::ofstream(file(), std::ios::app)
+      << "7 8 9: 5 of 5\nnonsense\n4 4 4: -1 of 2\n5 5 5: x of 2\n\xff\xfe:\n";
   const ProductTable table("NVIDIA H200", 130200);
   EXPECT_EQ(table.winner("1 2 3", 2), 1);
   EXPECT_EQ(table.winner("7 8 9", 5), -1);

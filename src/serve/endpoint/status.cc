@@ -13,7 +13,7 @@ void health(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   if (context.draining) throw ApiError(503, "the server is stopping");
   const double stalled = context.service.stalled_seconds();
   if (stalled > context.config.health_stall_seconds)
-    throw ApiError(503, fmt::format("the engine's step has taken {:.1f} s so far", stalled));
+    throw ApiError(503, fmt::format("the engine has not got on for {:.1f} s", stalled));
   exchange->respond({200, "", ""});
 }
 
