@@ -17,6 +17,8 @@ struct GraphRunObject;
 struct EventObject;
 
 constexpr Status kNotReady = 600;  // CUDA_ERROR_NOT_READY: what was asked for still runs
+constexpr unsigned kAlone = 1;     // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
+constexpr unsigned kUntimed = 2;   // CU_EVENT_DISABLE_TIMING
 
 struct Driver {
   Status (*init)(unsigned);

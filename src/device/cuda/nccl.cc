@@ -21,8 +21,6 @@ constexpr NcclStatus kUnderWay = 7;  // ncclInProgress
 constexpr int kNcclByte = 1;         // ncclUint8
 constexpr int kNcclFloat = 7;        // ncclFloat32
 constexpr int kNcclSum = 0;          // ncclSum
-constexpr unsigned kAlone = 1;       // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
-constexpr unsigned kUntimed = 2;     // CU_EVENT_DISABLE_TIMING
 constexpr std::chrono::milliseconds kLook{100};
 
 // ncclConfig_t as of 2.14, which later ones read. Calls do not block, so that ranks that join notice when
