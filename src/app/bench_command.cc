@@ -21,6 +21,9 @@ void print_text(const train::BenchOptions& o, const train::BenchResult& r) {
   fmt::print("  memory               {:.1f} MB planned, {:.1f} MB handed out, {:.1f} MB resident\n",
              static_cast<double>(r.planned_bytes) * 1e-6, static_cast<double>(r.peak_bytes) * 1e-6,
              static_cast<double>(r.resident_bytes) * 1e-6);
+  if (r.offloaded_bytes > 0)
+    fmt::print("  main memory          {:.1f} MB of the optimizer's, pinned\n",
+               static_cast<double>(r.offloaded_bytes) * 1e-6);
   fmt::print("  start to step 1      {:.2f} s; step 1 takes {:.2f} times a later step ({:.0f} ms)\n",
              r.first_step_start_s, r.first_step_s / r.step_s, r.step_s * 1e3);
   for (const auto& [op, share] : r.profile) fmt::print("    {:24} {:5.1f} %\n", op, 100 * share);
@@ -41,6 +44,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
                               {"step_processor_s", r.step_processor_s},
                               {"planned_bytes", r.planned_bytes},
                               {"peak_bytes", r.peak_bytes},
+                              {"offloaded_bytes", r.offloaded_bytes},
                               {"resident_bytes", r.resident_bytes},
                               {"loss", r.loss}};
   for (const auto& [op, share] : r.profile) json["profile"][op] = share;
@@ -99,6 +103,12 @@ void setup(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   train->add_flag("!--enforce-eager", options->graphs, "on a GPU: kernel by kernel, without CUDA graphs");
+  train
+      ->add_option("--offload", options->offload,
+                   "share of what the optimizer keeps that lies in main memory, on a GPU")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  train->add_flag("--recompute", options->recompute, "keep one tensor a layer for the backward pass");
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");
   train->footer(

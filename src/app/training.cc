@@ -129,7 +129,7 @@ void dry_run(const train::TrainOptions& options, int ranks, bool json) {
     const nlohmann::ordered_json memory{{"weights", use.weights},     {"gradients", use.gradients},
                                         {"optimizer", use.optimizer}, {"activations", use.activations},
                                         {"inputs", use.inputs},       {"frozen", use.frozen},
-                                        {"total", use.total()}};
+                                        {"total", use.total()},       {"offloaded", use.offloaded}};
     const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
                                      {"global_batch_size", options.global_batch_size},
                                      {"micro_batch_size", options.micro_batch_size},
@@ -146,7 +146,7 @@ void dry_run(const train::TrainOptions& options, int ranks, bool json) {
     fmt::print("plan{}: {}; {}\n", ranks > 1 ? fmt::format(" of each of {} ranks", ranks) : "",
                train::describe_parameters(plan), train::describe(use));
   }
-  train::require_memory(options.model, step, use, available_memory(options.device));
+  train::require_memory(options.model, step, use, available_memory(options.device), available_memory());
 }
 
 void print_result(const train::TrainResult& result, bool json) {
@@ -203,7 +203,8 @@ void check_training(const TrainingRequest& request) {
   const train::StepOptions step = train::step_options(options);
   const size_t available = available_memory(options.device);
   train::require_weights(options.model, step, available);
-  train::require_memory(options.model, step, train::TrainStep(options.model, step).memory(), available);
+  train::require_memory(options.model, step, train::TrainStep(options.model, step).memory(), available,
+                        available_memory());
 }
 
 void run_training(const TrainingRequest& request) {

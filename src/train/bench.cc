@@ -175,9 +175,13 @@ BenchResult bench_train(const BenchOptions& o) {
     options.lora = LoraSpec{{"all-linear"}, o.lora_rank, 2.0 * static_cast<double>(o.lora_rank), 0, false,
                             "kaiming",      "zero"};
   options.frozen = o.frozen;
+  options.offload = o.offload;
+  if (o.offload > 0 && o.device == DeviceKind::kCpu)
+    fail(ErrorKind::kInvalidArgument, "--offload concerns GPUs: on the CPU all is in main memory");
+  if (o.recompute) options.recompute = {model::Recompute::kFull, -1};
   require_weights(config, options, available_memory(o.device));
   TrainStep step(config, options);
-  require_memory(config, options, step.memory(), available_memory(o.device));
+  require_memory(config, options, step.memory(), available_memory(o.device), available_memory());
   const auto allocator = make_allocator(o.device);
   step.allocate(*allocator);
   step.initialise(1234);
@@ -211,6 +215,7 @@ BenchResult bench_train(const BenchOptions& o) {
   result.gflops = step.decoder().train_flops_per_token(o.sequence_length) * result.tokens_per_s * 1e-9;
   result.planned_bytes = step.bytes();
   result.peak_bytes = allocator->peak();
+  result.offloaded_bytes = step.pinned_peak();
   result.resident_bytes = peak_resident_bytes();
   if (o.profile) {
     for (const auto& [name, seconds] : step.profile(o.batch))

@@ -25,6 +25,8 @@ struct BenchOptions {
   int64_t lora_rank = 0;              // of an adapter of every projection; 0: the whole model is trained
   std::optional<op::Packing> frozen;  // StepOptions::frozen, with an adapter
   double learnt = 1;                  // share of the tokens that are trained on, the end of each sequence
+  double offload = 0;                 // StepOptions::offload
+  bool recompute = false;             // all layers
 };
 
 struct BenchResult {
@@ -35,6 +37,7 @@ struct BenchResult {
   double step_processor_s =
       0;  // processor time of all threads in a step: what others do beside us counts less
   size_t planned_bytes = 0, peak_bytes = 0;  // by plan; as the allocator handed out
+  size_t offloaded_bytes = 0;                // beside them, in the host's memory
   size_t resident_bytes = 0;                 // the most that was resident
   double loss = 0;
   std::vector<std::pair<std::string, double>> profile;  // share of a step by op, largest first

@@ -111,7 +111,7 @@ struct Pair {
     const double want = dense->micro_batch(2, true, 1).loss, got = packed->micro_batch(2, true, 1).loss;
     EXPECT_NEAR(got / want, 1, loss);
     EXPECT_NEAR(packed->evaluate(2).loss / want, 1, loss);
-    const auto exact = dense->states(), states = packed->states();
+    const auto exact = dense->states(true), states = packed->states(true);
     ASSERT_EQ(states.size(), exact.size());
     size_t seen = 0;
     for (size_t s = 0; s < states.size(); ++s) {

@@ -56,7 +56,7 @@ void LoraParity::expect_pefts_gradients(DeviceKind device) const {
   }
   const auto want = io::open_weights(folder_ + "/gradients.safetensors");
   size_t compared = 0;
-  for (const TrainStep::State& state : step->states()) {
+  for (const TrainStep::State& state : step->states(true)) {
     const std::vector<float> exact = want->read_f32(state.name);
     float difference = 0, largest = 0;
     for (size_t i = 0; i < exact.size(); ++i) {
@@ -128,7 +128,7 @@ void expect_pefts_expert_gradients(const std::string& model, DeviceKind device) 
     EXPECT_NEAR(step.micro_batch(8, true, 1).loss / (8 * 32) / static_cast<double>(want->read_f32("loss")[0]),
                 1, dtype == DType::kF32 ? 1e-6 : 5e-3);
     size_t compared = 3;  // input_ids, logits, loss
-    for (const TrainStep::State& state : step.states()) {
+    for (const TrainStep::State& state : step.states(true)) {
       const std::vector<float> exact = want->read_f32(state.name);
       float difference = 0, largest = 0;
       for (size_t i = 0; i < exact.size(); ++i) {

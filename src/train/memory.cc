@@ -1,5 +1,8 @@
 #include "train/memory.h"
 
+#include <cmath>
+#include <optional>
+
 #include "base/error.h"
 
 namespace flagscale::train {
@@ -26,13 +29,64 @@ std::string saving(const model::DecoderConfig& config, const StepOptions& option
   return fmt::format("\n  {} saves {}: {} in all", change, gib(total - changed), gib(changed));
 }
 
+constexpr const char* kOffload = "++train.system.optimizer_cpu_offload=true";
+constexpr const char* kFraction = "++train.system.optimizer_offload_fraction";
+constexpr const char* kShares = "++train.system.use_distributed_optimizer=true";
+
+// The plan with as much offloaded as `host` holds, in hundredths; nothing where that is not more than now.
+std::optional<std::pair<StepOptions, MemoryUse>> offloaded_as_fits(const model::DecoderConfig& config,
+                                                                   const StepOptions& options, size_t host) {
+  StepOptions changed = options;
+  changed.offload = 1;
+  MemoryUse use = TrainStep(config, changed).memory();
+  // The last of the whole weights goes beyond the share.
+  for (const int beyond : {0, 2, 5, 10, 20}) {
+    if (use.offloaded <= host) break;
+    const double all = static_cast<double>(use.offloaded) / changed.offload;
+    changed.offload = std::max(0.0, std::floor(100 * static_cast<double>(host) / all) - beyond) / 100;
+    if (changed.offload == 0) return {};
+    use = TrainStep(config, changed).memory();
+  }
+  if (use.offloaded > host || changed.offload == options.offload) return {};
+  return std::pair{changed, use};
+}
+
+std::string offload_keys(double before, double share) {
+  if (before == 0 && share == 1) return kOffload;
+  return fmt::format("{}{}={:.2f}", before == 0 ? std::string(kOffload) + " " : "", kFraction, share);
+}
+
+// What would have fewer of the optimizer's states in main memory.
+void require_host_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
+                         size_t host) {
+  if (use.offloaded <= host) return;
+  std::string text = fmt::format(
+      "optimizer_cpu_offload holds {} of what the optimizer keeps in main memory, which has {} free",
+      gib(use.offloaded), gib(host));
+  const auto less = offloaded_as_fits(config, options, host);
+  if (less && less->first.offload < options.offload)
+    text += fmt::format("\n  {}={:.2f} holds {} there and needs {} of the {}'s memory", kFraction,
+                        less->first.offload, gib(less->second.offloaded), gib(less->second.total()),
+                        name(options.device));
+  if (options.ranks > 1 && !options.distributed_optimizer) {
+    StepOptions shared = options;
+    shared.distributed_optimizer = true;
+    text += fmt::format("\n  {} holds {} there for each rank", kShares,
+                        gib(TrainStep(config, shared).memory().offloaded));
+  }
+  throw Error(ErrorKind::kResource, text);
+}
+
 }  // namespace
 
 std::string describe(const MemoryUse& use) {
   const std::string frozen = use.frozen > 0 ? fmt::format("frozen weights {}, ", gib(use.frozen)) : "";
-  return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}", frozen,
+  const std::string offloaded =
+      use.offloaded > 0 ? fmt::format("; in main memory {} of what the optimizer keeps", gib(use.offloaded))
+                        : "";
+  return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}{}", frozen,
                      gib(use.weights), gib(use.gradients), gib(use.optimizer), gib(use.activations),
-                     gib(use.inputs));
+                     gib(use.inputs), offloaded);
 }
 
 std::string describe_parameters(TrainStep& step) {
@@ -66,8 +120,8 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available) {
-  if (use.total() <= available) return;
+                    size_t available, size_t host) {
+  if (use.total() <= available) return require_host_memory(config, options, use, host);
   std::string text = fmt::format("training needs {}, this machine has {} free ({})", gib(use.total()),
                                  gib(available), describe(use));
   if (options.micro_batch_size > 1) {
@@ -82,6 +136,10 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     text += saving(config, again, use.total(),
                    "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
   }
+  if (options.device != DeviceKind::kCpu && options.offload < 1)
+    if (const auto offloaded = offloaded_as_fits(config, options, host))
+      text += saving(config, offloaded->first, use.total(),
+                     offload_keys(options.offload, offloaded->first.offload));
   OptimizerSpec smaller_state = options.optimizer;
   smaller_state.name = "adamw8bit";
   if (options.optimizer.name == "adam" && !options.lora &&
@@ -93,7 +151,7 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
   if (options.ranks > 1 && !options.distributed_optimizer) {
     StepOptions shared = options;
     shared.distributed_optimizer = true;
-    text += saving(config, shared, use.total(), "++train.system.use_distributed_optimizer=true");
+    text += saving(config, shared, use.total(), kShares);
   }
   if (options.sequence_length > 512) {
     StepOptions shorter = options;

@@ -15,9 +15,10 @@ std::string describe_parameters(TrainStep& step);
 // tokens.
 void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available);
 
-// Throws Error{kResource} when `use` exceeds `available`, saying what each of the changes that fit would
-// save: those are traced too. `config` and `options` are what was planned.
+// Throws Error{kResource} when `use` exceeds `available`, of the device, or what is offloaded `host`, of main
+// memory, saying what each of the changes that fit would save: those are traced too. `config` and `options`
+// are what was planned.
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available);
+                    size_t available, size_t host);
 
 }  // namespace flagscale::train

@@ -44,6 +44,7 @@ struct TrainOptions {
   OptimizerSpec optimizer;
   double clip_grad = 1.0;
   bool distributed_optimizer = false;  // StepOptions'
+  double offload = 0;                  // StepOptions'
 
   data::DatasetOptions data;
   data::MaskOptions mask;

@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -58,10 +59,12 @@ void TrainStep::place_parameters() {
   std::vector<std::vector<Piece>> pieces;
   for (size_t i = trained_.size(); i-- > 0;) pieces.push_back(optimizer_->pieces(*trained_[i]));
   shares_ = cut_shares(pieces, shares() ? options_.ranks : 1);
-  const bool share = shares() && options_.compute == DType::kBF16;
-  master_ = arena_.persistent("weights", {share ? own().size() : bucket_size_}, DType::kF32);
-  if (options_.compute == DType::kBF16)
-    working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
+  const bool bf16 = options_.compute == DType::kBF16;
+  split_ = offloaded_end();
+  master_ = arena_.persistent("weights", {bf16 ? own().end - split_ : bucket_size_}, DType::kF32);
+  if (bf16 && split_ > own().begin)
+    offloaded_master_ = pinned_arena_.persistent("weights", {split_ - own().begin}, DType::kF32);
+  if (bf16) working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
   grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
   block_squares_ = arena_.persistent("gradient squares", {blocks_of({0, bucket_size_}).end}, DType::kF64);
   norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
@@ -72,24 +75,32 @@ void TrainStep::place_parameters() {
     constant.value = arena_.persistent(constant.name, constant.shape, DType::kF32);
 }
 
-void TrainStep::place_slots() {
-  for (size_t i = 0; i < trained_.size(); ++i) {
-    const nn::Parameter& parameter = *trained_[i];
-    const Range here = common({offsets_[i], offsets_[i] + parameter.shape.numel()}, own());
-    TrainedWeight weight{&parameter, {here.begin - offsets_[i], here.end - offsets_[i]}, {}, {}, {}, {}};
-    weight.slots.resize(parameter.parts.size());
-    if (here.size() > 0) {
-      weight.value = stretch(master_, here), weight.gradient = stretch(grads_, here);
-      if (working_.defined()) weight.copy = stretch(working_, here);
-    }
-    weight.for_parts([&](size_t part, Range held) {
-      const Shape shape = part_shape(parameter, parameter.parts[part]);
-      weight.slots[part] = optimizer_->slots(parameter, shape);
-      for (Slot& slot : weight.slots[part]) slot.held = slot.numbers_of(held, part_range(parameter, part));
-    });
-    weights_.push_back(std::move(weight));
+// What is held of some of a parameter's elements in the buckets; its slots have no place yet.
+TrainedWeight TrainStep::unplaced(size_t i, Range here) const {
+  const nn::Parameter& parameter = *trained_[i];
+  TrainedWeight weight{&parameter, {here.begin - offsets_[i], here.end - offsets_[i]}, {}, {}, {}, {}};
+  weight.slots.resize(parameter.parts.size());
+  if (here.size() > 0) {
+    weight.gradient = stretch(grads_, here);
+    if (working_.defined()) weight.copy = stretch(working_, here);
+    if (!offloaded_master_.defined() || here.begin >= split_) weight.value = stretch(master_, here);
   }
-  kept_ = train::place_slots(weights_, arena_);
+  weight.for_parts([&](size_t part, Range held) {
+    const Shape shape = part_shape(parameter, parameter.parts[part]);
+    weight.slots[part] = optimizer_->slots(parameter, shape);
+    for (Slot& slot : weight.slots[part]) slot.held = slot.numbers_of(held, part_range(parameter, part));
+  });
+  return weight;
+}
+
+void TrainStep::place_slots() {
+  for (size_t i = 0; i < trained_.size(); ++i)
+    weights_.push_back(unplaced(i, common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own())));
+  size_t resident = weights_.size();  // those after it are offloaded: buckets have the last in front
+  while (split_ > own().begin && resident > 0 && offsets_[resident - 1] < split_) --resident;
+  kept_ = train::place_slots(std::span(weights_).first(resident), arena_);
+  const auto offloaded = train::place_slots(std::span(weights_).subspan(resident), pinned_arena_);
+  place_stream(offloaded);
 }
 
 void TrainStep::place_frozen() {
@@ -133,8 +144,8 @@ Tensor TrainStep::piece(const Tensor& bucket, size_t index, const Shape& shape) 
 }
 
 Tensor TrainStep::stretch(const Tensor& bucket, Range elements) const {
-  const bool of_share = bucket.shape().numel() != bucket_size_;
-  const int64_t first = elements.begin - (of_share ? own().begin : 0);
+  const bool of_some = bucket.shape().numel() != bucket_size_;
+  const int64_t first = elements.begin - (of_some ? split_ : 0);
   return {bucket.storage(),
           static_cast<size_t>(first) * size_of(bucket.dtype()),
           bucket.dtype(),
@@ -207,7 +218,8 @@ void TrainStep::trace_update() {
   Tracer tracer(update_);
   const UpdateContext context{tracer, norm_value_, &scalars_};
   for (size_t i = weights_.size(); i-- > 0;)
-    if (weights_[i].held.size() > 0) optimizer_->update(context, weights_[i]);
+    if (weights_[i].held.size() > 0 && !is_offloaded(i)) optimizer_->update(context, weights_[i]);
+  if (stream_) trace_stream(context);
   for (Program* program : {&squares_, &norm_, &update_}) {
     program->plan(isa_of(options_.device), team_.size());
     arena_.add(*program);
@@ -230,12 +242,18 @@ MemoryUse TrainStep::memory() const {
       use.inputs += rounded;
   }
   use.activations = arena_.transient_bytes();
+  use.offloaded = pinned_arena_.bytes();
   return use;
 }
 
 void TrainStep::allocate(Allocator& allocator) {
   arena_.bind(allocator, options_.device);
   losses_.resize(static_cast<size_t>(tokens_.dim(0)));
+  if (stream_) {
+    pinned_ = make_shared_allocator(options_.device);
+    pinned_arena_.bind(*pinned_);
+    lanes_ = make_lanes(options_.device, stream_->marks());
+  }
   if (on_host()) {
     model::fill_constants(decoder_->parameters());
     return;
@@ -261,24 +279,26 @@ void TrainStep::allocate(Allocator& allocator) {
 }
 
 Tensor TrainStep::host(const Tensor& tensor) const {
-  return on_host() ? tensor : host_.at(tensor.storage().get());
+  return tensor.device().kind == DeviceKind::kCpu ? tensor : host_.at(tensor.storage().get());
 }
 
 void TrainStep::to_device(std::initializer_list<const Tensor*> tensors) const {
   if (on_host()) return;
-  for (const Tensor* tensor : tensors) copy_from_host(host(*tensor).raw(), *tensor);
+  for (const Tensor* tensor : tensors)
+    if (tensor->bytes() > 0) copy_from_host(host(*tensor).raw(), *tensor);
 }
 
 void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
   if (on_host()) return;
-  for (const Tensor* tensor : tensors) copy_to_host(*tensor, host(*tensor).raw());
+  for (const Tensor* tensor : tensors)
+    if (tensor->bytes() > 0) copy_to_host(*tensor, host(*tensor).raw());
 }
 
 void TrainStep::initialise(uint64_t seed) {
   for (size_t i = 0; i < trained_.size(); ++i) {
     throw_if_interrupted();
     model::initialise(*trained_[i], seed, decoder_->config().norm_init,
-                      piece(host(loaded_into()), i, {trained_[i]->shape.numel()}), team_);
+                      loaded_into({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}), team_);
   }
   if (!shares()) weights_changed();
 }
@@ -308,7 +328,8 @@ void TrainStep::load(const io::WeightSet& weights) {
   std::vector<Tensor> values;
   for (size_t i = 0; i < parameters.size(); ++i) {
     values.push_back(parameters[i].value);
-    parameters[i].value = piece(host(loaded_into()), i, parameters[i].shape);
+    const Shape& shape = parameters[i].shape;
+    parameters[i].value = loaded_into({offsets_[i], offsets_[i] + shape.numel()}).reshape(shape);
   }
   model::load_weights(weights, decoder_->parameters(), team_);
   for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
@@ -398,7 +419,11 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
 
 void TrainStep::update(const op::StepScalars& step) {
   scalars_ = step;
-  update_.run(team_);
+  if (!stream_) return update_.run(team_);
+  if (step.skip != 0) return;  // all would come back as it went
+  stream_->start(*lanes_);
+  update_.start(team_, [&](size_t launches) { stream_->launched(*lanes_, launches); });
+  if (!on_host()) cuda::synchronize();
 }
 
 double TrainStep::zero_gradients() const {
@@ -428,7 +453,14 @@ std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {
   micro_.profile(team_, seconds);
   squares_.profile(team_, seconds);
   norm_.profile(team_, seconds);
-  update_.profile(team_, seconds);
+  if (!stream_) {
+    update_.profile(team_, seconds);
+    return seconds;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  update(op::StepScalars(scalars_));
+  seconds["update, offloaded"] +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return seconds;
 }
 

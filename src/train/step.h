@@ -7,6 +7,9 @@
 // moments and, where products are in bf16, master weights of that alone. The products' weights are whole, and
 // so are gradients until they are added up, each rank's share there.
 //
+// What an optimizer keeps, and in bf16 the master weights, may lie in the host's memory
+// (StepOptions::offload): an update takes it through the device's (state_stream.h).
+//
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
 // products or packed in fewer bits, without gradients or moments.
 
@@ -20,6 +23,7 @@
 #include "comm/process_group.h"
 #include "data/train_data.h"
 #include "device/cuda/nccl.h"
+#include "device/lanes.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
 #include "op/cross_entropy/cross_entropy.h"
@@ -27,6 +31,7 @@
 #include "train/adapter.h"
 #include "train/micro_graphs.h"
 #include "train/optimizer/optimizer.h"
+#include "train/state_stream.h"
 
 namespace flagscale::train {
 
@@ -50,12 +55,16 @@ struct StepOptions {
   int rank = 0, ranks = 1;                    // of those that share each global batch
   bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
   bool graphs = true;                  // on a GPU, one rank: micro-batches that come again are CUDA graphs
+  // Share of this rank's weights, whole ones in the order of the buckets until they are as much, whose
+  // numbers of the optimizer lie in the host's memory; their fp32 master weights too.
+  double offload = 0;
 };
 
 // What a plan needs, before anything is allocated.
 struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
-  size_t frozen = 0;  // weights that are not trained
+  size_t frozen = 0;     // weights that are not trained
+  size_t offloaded = 0;  // of weights and optimizer, in the host's memory: not in the total
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
 };
 
@@ -73,8 +82,9 @@ class TrainStep {
 
   MemoryUse memory() const;
   size_t bytes() const { return arena_.bytes(); }
-  // Takes the memory. Throws Error{kResource} when there is none.
+  // Takes the memory, and pins what is offloaded. Throws Error{kResource} when there is none.
   void allocate(Allocator& allocator);
+  size_t pinned_peak() const { return pinned_ ? pinned_->peak() : 0; }  // as handed out
 
   // After allocate(): what is trained from nothing (seeded); the model's weights from files. Where the
   // optimizer is distributed take_share() comes after.
@@ -140,12 +150,12 @@ class TrainStep {
     std::string name;
     std::vector<std::string> copies;  // further names of the same numbers in files
     std::vector<int64_t> shape;       // of the whole
-    float *weight, *grad;             // fp32
+    float *weight, *grad;             // fp32; grad: null unless asked for
     int64_t size;
     std::vector<Kept> kept;
     std::vector<Range> of_rank = {};  // which bytes of the weight each rank has; empty: all have all
   };
-  std::vector<State> states() const;
+  std::vector<State> states(bool gradients = false) const;
   // The same to load into: weights whole, and where there are shares nothing of what the optimizer keeps.
   std::vector<State> loading() const;
   // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies. Where
@@ -162,10 +172,17 @@ class TrainStep {
   void place_parameters();
   void place_slots();
   void place_frozen();
+  int64_t offloaded_end() const;
+  void require_passable(size_t parameter) const;
+  void place_stream(const std::vector<Tensor>& offloaded);
   bool stays_packed(nn::Parameter& parameter) const;
   void trace_micro_batch();
   void trace_evaluation();
   void trace_update();
+  void trace_stream(const UpdateContext& context);
+  TrainedWeight unplaced(size_t parameter, Range elements) const;
+  TrainedWeight staged(size_t parameter, size_t piece) const;
+  bool is_offloaded(size_t parameter) const { return stream_ && offsets_[parameter] < split_; }
   bool on_host() const { return options_.device == DeviceKind::kCpu; }
   Tensor host(const Tensor& tensor) const;  // itself on the CPU, its copy on a GPU
   void to_device(std::initializer_list<const Tensor*> tensors) const;
@@ -189,8 +206,10 @@ class TrainStep {
   // Elements of the buckets, of one of them or of what is this rank's of one.
   Tensor stretch(const Tensor& bucket, Range elements) const;
   Range own() const { return shares_[static_cast<size_t>(shares() ? options_.rank : 0)]; }
-  const Tensor& loaded_into() const { return shares_weights() ? grads_ : master_; }
-  void cast_to_working(const Tensor& weights);
+  Tensor master(Range elements) const;       // in the host's reach
+  Tensor loaded_into(Range elements) const;  // the same for loading()
+  void cast_to_working(const Tensor& weights, Range elements);
+  void cast_offloaded();
 
   StepOptions options_;
   Team team_;
@@ -207,6 +226,7 @@ class TrainStep {
   std::vector<int64_t> offsets_;  // of each trained parameter in the buckets, in elements
   int64_t bucket_size_ = 0;
   std::vector<Range> shares_;  // of each rank in the buckets; one where none share
+  int64_t split_ = 0;          // where what is offloaded of this rank's ends in the buckets
   // Gradients up to `end` are ready after so many launches of a micro-batch.
   struct Ready {
     size_t launches;
@@ -215,10 +235,16 @@ class TrainStep {
   std::vector<Ready> ready_;
   bool warm_ = false;
   MicroGraphs graphs_;
-  Tensor master_, working_, grads_, block_squares_, norm_value_;
+  Tensor master_;  // fp32: whole; bf16: of this rank's from split_ on
+  Tensor working_, grads_, block_squares_, norm_value_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::vector<TrainedWeight> weights_;               // of each trained parameter
-  std::vector<Tensor> kept_;                         // the buckets that their slots are pieces of
+  std::vector<TrainedWeight> weights_;  // of each trained parameter
+  std::vector<Tensor> kept_;            // the buckets that their slots are pieces of, without those offloaded
+  Arena pinned_arena_;                  // of what is offloaded
+  std::unique_ptr<Allocator> pinned_;
+  Tensor offloaded_master_;
+  std::unique_ptr<StateStream> stream_;  // null: nothing is offloaded
+  std::unique_ptr<Lanes> lanes_;
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
   std::unique_ptr<Allocator> host_allocator_;
   std::vector<float> losses_;  // of the last micro-batch's tokens

@@ -59,8 +59,9 @@ TrainStep::Kept TrainStep::kept(size_t parameter, size_t part, Range elements, s
   return kept;
 }
 
-std::vector<TrainStep::State> TrainStep::states() const {
-  to_host({&master_, &grads_});
+std::vector<TrainStep::State> TrainStep::states(bool gradients) const {
+  to_host({&master_});
+  if (gradients) to_host({&grads_});
   for (const Tensor& kept : kept_) to_host({&kept});
   std::vector<State> result;
   for_parts([&](size_t i, size_t part, Range elements) {
@@ -68,8 +69,8 @@ std::vector<TrainStep::State> TrainStep::states() const {
     const Range here = common(elements, own());
     state.size = here.size();
     if (here.size() > 0) {
-      state.weight = stretch(host(master_), here).data<float>();
-      state.grad = stretch(host(grads_), here).data<float>();
+      state.weight = master(here).data<float>();
+      if (gradients) state.grad = stretch(host(grads_), here).data<float>();
     }
     if (shares_weights()) {
       for (const Range& share : shares_) {
@@ -92,16 +93,27 @@ std::vector<TrainStep::State> TrainStep::loading() const {
   std::vector<State> result;
   for_parts([&](size_t i, size_t part, Range elements) {
     result.push_back(whole_state(i, part, elements));
-    result.back().weight = host(loaded_into()).data<float>() + elements.begin;
+    result.back().weight = loaded_into(elements).data<float>();
   });
   return result;
 }
 
-void TrainStep::cast_to_working(const Tensor& weights) {
+Tensor TrainStep::master(Range elements) const {
+  if (offloaded_master_.defined() && elements.begin < split_)
+    return offloaded_master_.rows(elements.begin - own().begin, elements.size());
+  return stretch(host(master_), elements);
+}
+
+Tensor TrainStep::loaded_into(Range elements) const {
+  return shares_weights() ? stretch(host(grads_), elements) : master(elements);
+}
+
+void TrainStep::cast_to_working(const Tensor& weights, Range elements) {
+  if (elements.size() == 0) return;
   const Isa isa = isa_of(options_.device);
   KernelContext context{{options_.device, 0}, isa, team_, {}};
-  const op::CastArgs args{weights.reshape({bucket_size_ / 16, 16}),
-                          working_.reshape({bucket_size_ / 16, 16})};
+  const Shape lines{elements.size() / 16, 16};
+  const op::CastArgs args{weights.reshape(lines), stretch(working_, elements).reshape(lines)};
   op::kCast.kernel(options_.device, isa)(context, args);
   if (!on_host()) cuda::synchronize();
 }
@@ -109,25 +121,32 @@ void TrainStep::cast_to_working(const Tensor& weights) {
 void TrainStep::weights_changed() {
   to_device({&master_});
   for (const Tensor& kept : kept_) to_device({&kept});
-  if (working_.defined() && !shares_weights()) cast_to_working(master_);
+  if (!working_.defined() || shares_weights()) return;
+  cast_to_working(master_, {split_, own().end});
+  cast_offloaded();
 }
 
 // Master weights were loaded into the gradients, which hold nothing yet: no rank has more memory than that.
 void TrainStep::take_share() {
   if (shares_weights()) {
-    const Tensor share = stretch(host(grads_), own());
-    if (share.bytes() > 0) std::memcpy(host(master_).raw(), share.raw(), share.bytes());
+    for (const Range& some : {Range{own().begin, split_}, Range{split_, own().end}})
+      if (some.size() > 0) {
+        const Tensor share = stretch(host(grads_), some);
+        std::memcpy(master(some).raw(), share.raw(), share.bytes());
+      }
     to_device({&grads_});
-    cast_to_working(grads_);
+    cast_to_working(grads_, {0, bucket_size_});
   }
   weights_changed();
 }
 
 double TrainStep::add_squares(double sum) const {
   to_host({&master_});
-  const Tensor weights = host(master_);
-  const float* w = weights.data<float>();
-  for (int64_t i = 0; i < weights.dim(0); ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
+  for (const Tensor& weights : {offloaded_master_, host(master_)}) {
+    if (!weights.defined()) continue;
+    const float* w = weights.data<float>();
+    for (int64_t i = 0; i < weights.dim(0); ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
+  }
   return sum;
 }
 

@@ -330,7 +330,7 @@ TEST(TrainStep, PackedOrPaddedIsTheSameLossAndGradient) {
     const int64_t entries = data::fill_micro_batch(*source, 0, packed, step.inputs());
     losses.push_back(step.micro_batch(entries - 1, true, 1).loss);
     auto& all = gradients.emplace_back();
-    for (const auto& state : step.states()) all.insert(all.end(), state.grad, state.grad + state.size);
+    for (const auto& state : step.states(true)) all.insert(all.end(), state.grad, state.grad + state.size);
   }
   EXPECT_NEAR(losses[0] / losses[1], 1, 1e-6);
   float difference = 0, largest = 0;

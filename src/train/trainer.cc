@@ -58,6 +58,7 @@ StepOptions step_options(const TrainOptions& o, int rank, int ranks) {
   s.seed = static_cast<uint64_t>(o.seed);
   s.rank = rank, s.ranks = ranks;
   s.distributed_optimizer = o.distributed_optimizer;
+  s.offload = o.offload;
   return s;
 }
 
@@ -95,10 +96,13 @@ struct Trainer::Run {
     const StepOptions wanted = step_options(options, ranks.rank(), ranks.size());
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
-    require_memory(options.model, wanted, step->memory(), available_memory(options.device));
+    require_memory(options.model, wanted, step->memory(), available_memory(options.device),
+                   available_memory());
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
     if (begin) begin();
-    const size_t planned = options.device == DeviceKind::kCpu ? step->bytes() : 0, free = available_memory();
+    const size_t planned =
+                     (options.device == DeviceKind::kCpu ? step->bytes() : 0) + step->memory().offloaded,
+                 free = available_memory();
     options.data.memory = free > planned ? free - planned : 0;
     data = data::build_datasets(options.data);
     if (!data[data::kTrain])

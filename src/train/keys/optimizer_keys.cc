@@ -96,6 +96,27 @@ void add_companions(TrainSchema& keys) {
   keys.refused("muon_scalar_optimizer", "another optimizer beside Muon", {"adam"});
 }
 
+// Where what an optimizer keeps lies; the update is the same.
+void add_offload(TrainSchema& keys) {
+  keys.acts(
+      "optimizer_cpu_offload", FLAGSCALE_FIELD(optimizer, optimizer_cpu_offload),
+      {.doc = "on a GPU: what the optimizer keeps, and with bf16 the master weights, lie in main memory "
+              "and pass through the GPU's in each update; the result is the same to the bit"});
+  keys.acts("optimizer_offload_fraction", FLAGSCALE_FIELD(optimizer, optimizer_offload_fraction),
+            {.doc = "with optimizer_cpu_offload: share of the weights, whole ones, of which that is so",
+             .least = 0,
+             .most = 1});
+  for (const char* key : {"overlap_cpu_optimizer_d2h_h2d", "no_pin_cpu_grads", "no_pin_cpu_params",
+                          "pin_cpu_grads", "pin_cpu_params", "use_torch_optimizer_for_cpu_offload"})
+    keys.ignored(key, "the update is made on the GPU, and copies always run beside it");
+  keys.ignored("use_precision_aware_optimizer",
+               "gradients, master weights and moments are fp32, as its own keys have them by default");
+  for (const char* key : {"main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"})
+    keys.refused(key,
+                 "what the optimizer reads and keeps in fewer bits (optimizer: adamw8bit has moments so)",
+                 {"fp32"});
+}
+
 }  // namespace
 
 void add_optimizer_keys(TrainSchema& keys) {
@@ -113,6 +134,7 @@ void add_optimizer_keys(TrainSchema& keys) {
             {.doc = "weight decay at the end, when weight_decay_incr_style is not constant", .least = 0});
   keys.acts("weight_decay_incr_style", FLAGSCALE_FIELD(optimizer, weight_decay_incr_style),
             {.doc = "how weight decay goes from start to end", .choices = {"constant", "linear", "cosine"}});
+  add_offload(keys);
   add_schedule(keys);
   add_stablelm2(keys);
   keys.ignored("override_opt_param_scheduler",

@@ -64,6 +64,8 @@ struct MoeKeys {
 struct OptimizerKeys {
   OptimizerSpec spec;
   bool use_distributed_optimizer = false;
+  bool optimizer_cpu_offload = false;
+  double optimizer_offload_fraction = 1;
   bool muon_no_split_qkv = false;
   double lr = 0;
   double clip_grad = 1.0;

@@ -198,6 +198,11 @@ void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
     notes.push_back("nothing will be saved: neither experiment.exp_dir nor save is set");
   if (reader.given("start_weight_decay") && config.optimizer.weight_decay_incr_style == "constant")
     notes.push_back("start_weight_decay changes nothing while weight_decay_incr_style is constant");
+  const OptimizerKeys& optimizer = config.optimizer;
+  if (optimizer.optimizer_cpu_offload && device_of(isa) == DeviceKind::kCpu)
+    notes.push_back("optimizer_cpu_offload changes nothing on the CPU: all is in main memory");
+  if (reader.given("optimizer_offload_fraction") && !optimizer.optimizer_cpu_offload)
+    notes.push_back("optimizer_offload_fraction changes nothing without optimizer_cpu_offload: true");
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})
     if (!config.start && !reader.seen(dropout))
       notes.push_back(fmt::format("{} is not set: Megatron's default is 0.1, here there is none", dropout));

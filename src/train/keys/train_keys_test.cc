@@ -182,7 +182,26 @@ TEST(TrainKeys, SaysWhatSurprises) {
             std::string::npos);
   EXPECT_NE(refusal("ckpt_convert_format: torch, ckpt_convert_save: out").find("set it to null to train"),
             std::string::npos);
+  EXPECT_EQ(notes("optimizer_offload_fraction: 0.5"),
+            "optimizer_offload_fraction changes nothing without optimizer_cpu_offload: true");
+  EXPECT_EQ(notes("optimizer_cpu_offload: true, optimizer_offload_fraction: 0.5"),
+            "optimizer_cpu_offload changes nothing on the CPU: all is in main memory");
   EXPECT_EQ(notes(""), "");
+}
+
+// As Megatron's command lines give them together.
+TEST(TrainKeys, OffloadConcernsAGpuAlone) {
+  const std::string keys =
+      "optimizer_cpu_offload: true, optimizer_offload_fraction: 0.25, use_precision_aware_optimizer: true, "
+      "overlap_cpu_optimizer_d2h_h2d: true, exp_avg_dtype: fp32";
+  const TrainConfig config = read(keys).config;
+  EXPECT_EQ(train_options(config, {1000, 0}, Isa::kCuda).offload, 0.25);
+  EXPECT_EQ(train_options(config, {1000, 0}, machine_isa()).offload, 0);
+  EXPECT_EQ(train_options(read("optimizer_offload_fraction: 0.25").config, {1000, 0}, Isa::kCuda).offload, 0);
+  EXPECT_EQ(train_options(read("optimizer_cpu_offload: true").config, {1000, 0}, Isa::kCuda).offload, 1);
+  EXPECT_NE(refusal("optimizer_offload_fraction: 1.5").find("optimizer_offload_fraction"), std::string::npos);
+  EXPECT_NE(refusal("exp_avg_dtype: bf16").find("exp_avg_dtype (what the optimizer reads"), std::string::npos)
+      << refusal("exp_avg_dtype: bf16");
 }
 
 TEST(TrainKeys, AKeyGivenTwiceSaysWhichCounts) {

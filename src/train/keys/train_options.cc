@@ -248,6 +248,7 @@ void set_schedule(const TrainConfig& c, TrainOptions& out) {
   out.optimizer.muon_split_qkv = !o.muon_no_split_qkv;
   out.clip_grad = o.clip_grad;
   out.distributed_optimizer = o.use_distributed_optimizer;
+  if (o.optimizer_cpu_offload) out.offload = o.optimizer_offload_fraction;
 }
 
 void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOptions& out) {
@@ -362,6 +363,7 @@ TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokeniz
   set_files(config, out);
   set_recompute(config.recompute, out);
   set_adapter(config.adapter, out);
+  if (device_of(isa) == DeviceKind::kCpu) out.offload = 0;  // all is in main memory
   validate(out);
   // How much is asked for decides how many epochs are laid out and so the order of samples: Megatron's
   // numbers.

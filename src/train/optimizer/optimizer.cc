@@ -44,7 +44,7 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec) {
 
 std::vector<std::string> optimizer_names() { return Registry<MakeOptimizer>::instance().names(); }
 
-std::vector<Tensor> place_slots(std::vector<TrainedWeight>& weights, Arena& arena) {
+std::vector<Tensor> place_slots(std::span<TrainedWeight> weights, Arena& arena) {
   constexpr size_t kLine = 64;
   const auto aligned = [](size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; };
   std::map<std::string, size_t> bytes;

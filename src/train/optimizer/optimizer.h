@@ -3,6 +3,7 @@
 // registers it under its name in `optimizer`; the memory plan, checkpoints and the step have no other list.
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -104,6 +105,6 @@ std::vector<std::string> optimizer_names();
 
 // Places the slots of all weights: a bucket a role, named "optimizer ROLE", in the order of the weights' own
 // buckets; each parameter begins at a whole cache line. Returns the buckets.
-std::vector<Tensor> place_slots(std::vector<TrainedWeight>& weights, Arena& arena);
+std::vector<Tensor> place_slots(std::span<TrainedWeight> weights, Arena& arena);
 
 }  // namespace flagscale::train
