@@ -1,7 +1,11 @@
 #include "train/ranks.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <fstream>
 #include <set>
 #include <type_traits>
 #include <vector>
@@ -29,10 +33,25 @@ std::string why_apart(const std::vector<std::string>& ranks) {
   return {};
 }
 
+// Containers of one machine have names and limits of their own.
+std::string this_host() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  return std::string(name.data()) + ' ' + boot;
+}
+
 }  // namespace
 
 Ranks::Ranks(comm::ProcessGroup* group) : group_(group != nullptr && group->size() > 1 ? group : nullptr) {
   if (group_) reducer_.emplace(*group_);
+}
+
+int Ranks::on_this_host() const {
+  if (!group_) return 1;
+  const std::vector<std::string> hosts = comm::gather(*group_, this_host());
+  return static_cast<int>(std::count(hosts.begin(), hosts.end(), hosts[static_cast<size_t>(rank())]));
 }
 
 void Ranks::sum(std::span<double> values) {

@@ -31,6 +31,9 @@ class Ranks {
   int size() const { return group_ ? group_->size() : 1; }
   bool first() const { return rank() == 0; }  // it logs and saves
 
+  // How many of them share this host's memory.
+  int on_this_host() const;
+
   void sum(std::span<double> values);
   bool any(bool own);
   void sum_gradients(TrainStep& step);

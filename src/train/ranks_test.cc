@@ -19,6 +19,17 @@ using testing::run_ranks;
 using testing::small_run;
 using testing::tcp_groups;
 
+TEST(DataParallel, RanksKnowHowManyShareTheirHost) {
+  EXPECT_EQ(Ranks(nullptr).on_this_host(), 1);
+  const auto groups = comm::make_local_groups(3);
+  std::vector<int> here(3);
+  std::vector<std::thread> threads;
+  for (size_t r = 0; r < 3; ++r)
+    threads.emplace_back([&, r] { here[r] = Ranks(groups[r].get()).on_this_host(); });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(here, std::vector(3, 3));
+}
+
 TEST(DataParallel, EqualsOneRank) {
   const RankRun one = run_rank(small_run(), nullptr);
   ASSERT_EQ(one.error, "");

@@ -96,8 +96,10 @@ struct Trainer::Run {
     const StepOptions wanted = step_options(options, ranks.rank(), ranks.size());
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
+    // Read before the ranks meet, and so before any of them has taken memory.
+    const size_t main_memory = available_memory();
     require_memory(options.model, wanted, step->memory(), available_memory(options.device),
-                   available_memory());
+                   main_memory / static_cast<size_t>(ranks.on_this_host()));
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
     if (begin) begin();
     const size_t planned =

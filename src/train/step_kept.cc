@@ -1,10 +1,38 @@
-// What a TrainStep keeps in the host's memory, and its way through the device's.
+// Where what the optimizer keeps lies: on the device, or in the host's memory, from where it passes through.
 #include <algorithm>
 
 #include "base/error.h"
 #include "train/step.h"
 
 namespace flagscale::train {
+
+// What is held of some of a parameter's elements in the buckets; its slots have no place yet.
+TrainedWeight TrainStep::unplaced(size_t i, Range here) const {
+  const nn::Parameter& parameter = *trained_[i];
+  TrainedWeight weight{&parameter, {here.begin - offsets_[i], here.end - offsets_[i]}, {}, {}, {}, {}};
+  weight.slots.resize(parameter.parts.size());
+  if (here.size() > 0) {
+    weight.gradient = stretch(grads_, here);
+    if (working_.defined()) weight.copy = stretch(working_, here);
+    if (!offloaded_master_.defined() || here.begin >= split_) weight.value = stretch(master_, here);
+  }
+  weight.for_parts([&](size_t part, Range held) {
+    const Shape shape = part_shape(parameter, parameter.parts[part]);
+    weight.slots[part] = optimizer_->slots(parameter, shape);
+    for (Slot& slot : weight.slots[part]) slot.held = slot.numbers_of(held, part_range(parameter, part));
+  });
+  return weight;
+}
+
+void TrainStep::place_slots() {
+  for (size_t i = 0; i < trained_.size(); ++i)
+    weights_.push_back(unplaced(i, common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own())));
+  size_t resident = weights_.size();  // those after it are offloaded: buckets have the last in front
+  while (split_ > own().begin && resident > 0 && offsets_[resident - 1] < split_) --resident;
+  kept_ = train::place_slots(std::span(weights_).first(resident), arena_);
+  const auto offloaded = train::place_slots(std::span(weights_).subspan(resident), pinned_arena_);
+  place_stream(offloaded);
+}
 
 // Megatron chooses whole weights too, until they are as much as is asked for.
 int64_t TrainStep::offloaded_end() const {
