@@ -288,7 +288,7 @@ struct Room {
   Room(int64_t m, const Fp8LinearArgs& args)
       : scales(static_cast<size_t>(divide_up(m * slices_of(args) * static_cast<int64_t>(sizeof(float)), 256) *
                                    256)),
-        bytes(scales + static_cast<size_t>(m * pitch_of(args))) {}
+        bytes(scales + static_cast<size_t>(divide_up(m, kFp8Read) * kFp8Read * pitch_of(args))) {}
 };
 
 void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {

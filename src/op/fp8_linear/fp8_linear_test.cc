@@ -87,7 +87,8 @@ TEST(Fp8LinearScalar, AnotherLayoutIsRefused) {
 
 FLAGSCALE_TEST_SETS(Fp8LinearGpu, Isa::kCuda);
 
-// However many rows there are, by whichever kernel; and near the meaning, but for how tensor cores add.
+// However many rows there are, by whichever kernel and tile (thousands of columns take the wide ones); and
+// near the meaning, but for how tensor cores add.
 TEST_P(Fp8LinearGpu, ARowsBitsAreItsOwn) {
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, GetParam()),
@@ -98,17 +99,23 @@ TEST_P(Fp8LinearGpu, ARowsBitsAreItsOwn) {
                              {96, 2120},
                              {96, 8200},
                              {8452, 72},
+                             {6152, 72},
+                             {4104, 72},
                              {300, 4096},
                              {70, 401}}) {
     const Both weight = weight_of(n, k);
     const int64_t most = 520;
     const Tensor x = random_tensor({most, k}, 1, DType::kBF16), bias = random_tensor({n}, 3, DType::kBF16);
     const Tensor want = fp8_linear(c, x, weight.narrow, bias, DType::kF32);
-    for (const int64_t rows : {1, 7, 8, 9, 16, 17, 33, 65, 130, 300}) {
+    for (const int64_t rows : {1, 7, 8, 9, 16, 17, 33, 65, 130, 200, 300, 400}) {
       SCOPED_TRACE(fmt::format("{} rows n {} k {}", rows, n, k));
       const Tensor got = fp8_linear(c, x.rows(most - rows, rows), weight.narrow, bias, DType::kF32);
-      for (int64_t i = 0; i < rows * n; ++i)
-        ASSERT_EQ(got.data<float>()[i], want.data<float>()[(most - rows) * n + i]) << i;
+      const Tensor rounded = fp8_linear(c, x.rows(most - rows, rows), weight.narrow, bias, DType::kBF16);
+      for (int64_t i = 0; i < rows * n; ++i) {
+        const float wanted = want.data<float>()[(most - rows) * n + i];
+        ASSERT_EQ(got.data<float>()[i], wanted) << i;
+        ASSERT_EQ(to_float(rounded.data<BF16>()[i]), to_float(to_bf16(wanted))) << i;
+      }
     }
     const int64_t few = 5;
     const Tensor means = fp8_linear(meaning, x.rows(most - few, few), weight.narrow, bias, DType::kF32),

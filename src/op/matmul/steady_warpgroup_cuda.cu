@@ -1,10 +1,10 @@
-// y = x W^T by warpgroups from tiles that the copy engine brings: 64 rows of x a warpgroup, 128 or 192 rows
-// of W. Up to 128 rows: a cluster has a tile, a block of it one slice of k, so that the weight comes from
-// memory once and from many blocks at a time; the slices meet in the blocks' shared memory. More rows: a
-// block walks along k and adds slice after slice, while a thread of its own fetches what comes next; two
-// blocks share a tile of W. Either way a slice is one chain of products over 16 neighbours of k from zero,
-// and slices are added in order. Bound by memory up to some 64 rows, then by what tensor cores read from
-// shared memory. Numbers of e4m3 lie in pairs where those of bf16 do (multiply_fp8_by_warpgroups).
+// y = x W^T by warpgroups from tiles that the copy engine brings: 64 rows of x a warpgroup, 64 to 192 rows
+// of W. Up to 128 rows of bf16: a cluster has a tile, a block of it one slice of k, so that the weight comes
+// from memory once and from many blocks at a time; the slices meet in the blocks' shared memory. More rows: a
+// block walks along k and adds slice after slice, while a thread of its own fetches what comes next; where W
+// is wide, two blocks share a tile of it. Either way a slice is one chain of products over 16 neighbours of k
+// from zero, and slices are added in order. Bound by memory up to some 64 rows, then by what tensor cores
+// read from shared memory. Numbers of e4m3 lie in pairs where those of bf16 do (multiply_fp8_by_warpgroups).
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
@@ -77,31 +77,61 @@ __device__ __forceinline__ void multiply_step(float (&sum)[T::kColumns / 8][4], 
   commit_products();
 }
 
+// What is done to the sums of a tile's columns.
+template <int kColumns>
+struct Ends {
+  float scale[kColumns], bias[kColumns];
+};
+
+// A thread's share of them: asked for before a tile's products, so that nobody waits for it after them.
+template <bool kScaled, int kColumns>
+struct OwnEnds {
+  static constexpr int kOwn = (kColumns + kGroup - 1) / kGroup;
+  float scale[kOwn], bias[kOwn];
+  const int thread = static_cast<int>(threadIdx.x) % kGroup;
+  template <class C>
+  __device__ OwnEnds(const Result<C>& to, int64_t column) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int64_t own = column + thread + i * kGroup, c = own < to.n ? own : to.n - 1;
+      scale[i] = kScaled ? as_float(to.scales.w[c]) : 1.f;
+      bias[i] = to.bias ? as_float(to.bias[c]) : 0.f;
+    }
+  }
+  __device__ void give(Ends<kColumns>& to) const {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i)
+      if (const int own = thread + i * kGroup; own < kColumns)
+        to.scale[own] = scale[i], to.bias[own] = bias[i];
+  }
+};
+
 template <bool kScaled, int kBlocks, class C>
-__device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], int64_t row, int64_t column,
-                         int lane) {
+__device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], const Ends<kBlocks * 8>& ends,
+                         int64_t row, int64_t column, int lane) {
+  const int64_t end = column + kBlocks * 8 < to.n ? column + kBlocks * 8 : to.n;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t at = row + lane / 4 + half * 8;
 #pragma unroll
     for (int j = 0; j < kBlocks; j += 4) {
-      float v[4][2];
+      float v[4][2] = {};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int64_t c = column + (j + i) * 8 + lane % 4 * 2;
+      for (int i = 0; i < 4 && j + i < kBlocks; ++i)
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
+          const int own = (j + i) * 8 + lane % 4 * 2 + k;
           v[i][k] = sum[j + i][2 * half + k];
-          if (c + k < to.n) v[i][k] = finished<kScaled>(to, v[i][k], c + k);
+          if (kScaled) v[i][k] = __fmul_rn(v[i][k], ends.scale[own]);
+          if (to.bias) v[i][k] = __fadd_rn(v[i][k], ends.bias[own]);
         }
-      }
       if (std::is_same_v<C, bf16> && to.by_eight) {
         uint32_t r[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) r[i] = pair_of(v[i][0], v[i][1]);
         gather_eights(r, lane);
         const int64_t c = column + (j + lane % 4) * 8;
-        if (at < to.m && c < to.n)
+        if (at < to.m && c < end)
           *reinterpret_cast<uint4*>(to.y[at] + c) = make_uint4(r[0], r[1], r[2], r[3]);
         continue;
       }
@@ -109,8 +139,8 @@ __device__ void put_tile(const Result<C>& to, const float (&sum)[kBlocks][4], in
       for (int i = 0; i < 4; ++i) {
         const int64_t c = column + (j + i) * 8 + lane % 4 * 2;
         if (at >= to.m) continue;
-        if (c < to.n) put(to.y[at] + c, v[i][0]);
-        if (c + 1 < to.n) put(to.y[at] + c + 1, v[i][1]);
+        if (c < end) put(to.y[at] + c, v[i][0]);
+        if (c + 1 < end) put(to.y[at] + c + 1, v[i][1]);
       }
     }
   }
@@ -133,6 +163,7 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
 #ifdef FLAGSCALE_HOPPER
   constexpr int kGroups = T::kRows / 64, kPart = T::kColumns / T::kPair;  // rows of W that a block fetches
   __shared__ Stages<T::kStages> stages;
+  __shared__ Ends<T::kColumns> ends[kGroups][2];  // of tiles in turn
   bf16* tiles = aligned_tiles();
   stages.init(kGroups * T::kPair);
   if (T::kPair > 1) meet_in_cluster();
@@ -144,20 +175,27 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
             over = static_cast<int>((to.n + T::kColumns - 1) / T::kColumns), all = down * over;
   Slot slot;
   if (group == kGroups) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 32;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x % kGroup == 0) {
+      const auto begin_stage = [&](const Place& place, int step, int index) {
+        arrive_for_bytes(&stages.full[index], T::kBytes);
+        copy_tile_to_all<T::kPair>(tiles + index * T::kNumbers + rank * kPart * kStep, w,
+                                   place.column * T::kColumns + rank * kPart, step * kStep,
+                                   &stages.full[index]);
+      };
+      // Nobody writes weights, but op/narrow_linear those of bf16 that it widened just before.
+      int early = !T::kFp8 ? 0 : to.steps < T::kStages ? to.steps : T::kStages;
+      for (int i = 0; i < early; ++i) begin_stage(Place(pair, down, over), i, i);
       wait_for_previous();
       for (int tile = pair; tile < all; tile += pairs) {
         const Place place(tile, down, over);
-        for (int step = 0; step < to.steps; ++step, slot.next(T::kStages)) {
-          bf16* stage = tiles + slot.index * T::kNumbers;
-          Barrier* full = &stages.full[slot.index];
-          wait(&stages.empty[slot.index], slot.phase ^ 1);
-          arrive_for_bytes(full, T::kBytes);
-          copy_tile_to_all<T::kPair>(stage + rank * kPart * kStep, w,
-                                     place.column * T::kColumns + rank * kPart, step * kStep, full);
-          copy_tile(stage + T::kColumns * kStep, x, (place.row * T::kPair + rank) * T::kRows, step * kStep,
-                    full);
+        for (int step = 0; step < to.steps; ++step, --early, slot.next(T::kStages)) {
+          if (early <= 0) {
+            wait(&stages.empty[slot.index], slot.phase ^ 1);
+            begin_stage(place, step, slot.index);
+          }
+          copy_tile(tiles + slot.index * T::kNumbers + T::kColumns * kStep, x,
+                    (place.row * T::kPair + rank) * T::kRows, step * kStep, &stages.full[slot.index]);
         }
       }
     }
@@ -171,9 +209,11 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
     if (threadIdx.x % kGroup < T::kPair) arrive_at_block(&stages.empty[index], threadIdx.x % kGroup);
   };
   if (T::kFp8) wait_for_previous();  // for x's scales
-  for (int tile = pair; tile < all; tile += pairs) {
+  for (int tile = pair, turn = 0; tile < all; tile += pairs, turn ^= 1) {
     const Place place(tile, down, over);
-    const int64_t row = int64_t{place.row * T::kPair + rank} * T::kRows + group * 64 + warp * 16;
+    const int64_t row = int64_t{place.row * T::kPair + rank} * T::kRows + group * 64 + warp * 16,
+                  column = int64_t{place.column} * T::kColumns;
+    const OwnEnds<T::kFp8, T::kColumns> own(to, column);
     float total[T::kColumns / 8][4] = {}, sum[T::kColumns / 8][4] = {};
     for (int first = 0; first < to.steps; first += to.of_slice) {
       float scales[2] = {};
@@ -201,7 +241,9 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
         for (int i = 0; i < 4; ++i)
           total[j][i] = T::kFp8 ? __fmaf_rn(sum[j][i], scales[i / 2], total[j][i]) : total[j][i] + sum[j][i];
     }
-    put_tile<T::kFp8>(to, total, row, int64_t{place.column} * T::kColumns, lane);
+    own.give(ends[group][turn]);
+    meet_warpgroup(group);
+    put_tile<T::kFp8>(to, total, ends[group][turn], row, column, lane);
   }
   if (T::kPair > 1) meet_in_cluster();
 #endif
@@ -265,10 +307,11 @@ __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
 #endif
 }
 
-// Rows of k numbers of bf16, or of as many pairs.
+// Rows of k numbers of bf16, or of as many pairs. all_rows: x may be read to the end of its last tile.
 struct Factors {
   const void *w, *x;
   int64_t k, w_pitch, x_pitch;
+  bool all_rows = false;
 };
 
 template <class T, class C>
@@ -287,9 +330,11 @@ void launch(void (*kernel)(CUtensorMap, CUtensorMap, Result<C>), dim3 blocks, in
   config.stream = cudaStreamPerThread;
   config.attrs = attributes;
   config.numAttrs = cluster > 1 ? 2 : 1;
+  static_assert(kFp8Read % (T::kRows * T::kPair) == 0);
+  const int64_t x_rows = factors.all_rows ? divide_up(to.m, T::kRows * T::kPair) * T::kRows * T::kPair : to.m;
   cudaLaunchKernelEx(&config, kernel,
                      tiles_of(factors.w, to.n, factors.k, factors.w_pitch, T::kColumns / T::kPair),
-                     tiles_of(factors.x, to.m, factors.k, factors.x_pitch, T::kRows), to);
+                     tiles_of(factors.x, x_rows, factors.k, factors.x_pitch, T::kRows), to);
 }
 
 template <int kGroups, class C>
@@ -308,17 +353,27 @@ void launch_walk(const Factors& factors, const Result<C>& to) {
   launch<T, C>(walk_slices<T, C>, dim3(static_cast<unsigned>((tiles < most ? tiles : most) * T::kPair)),
                T::kRows / 64 * kGroup + kGroup, T::kPair, factors, to);
 }
-template <bool kFp8>
-using Pair192 = Tiles<kFp8, 2, 192, 5, 2>;
-template <bool kFp8>
-using Pair128 = Tiles<kFp8, 2, 128, 6, 2>;
-using Single64 = Tiles<true, 2, 64, 8>;
-using Low64 = Tiles<true, 1, 64, 12>;
 
-// How often all multiprocessors, or pairs of them, have a tile.
-template <class T>
-int64_t turns(int64_t m, int64_t n) {
-  return divide_up(divide_up(n, T::kColumns) * divide_up(m, T::kRows * T::kPair), processors() / T::kPair);
+// Tiles, and how long a step of them takes beside the others, measured.
+template <class T, int kTime>
+struct Choice {
+  using Tile = T;
+  // How often all multiprocessors, or pairs of them, have a tile.
+  static int64_t time(int64_t m, int64_t n) {
+    return kTime *
+           divide_up(divide_up(n, T::kColumns) * divide_up(m, T::kRows * T::kPair), processors() / T::kPair);
+  }
+};
+template <class... Choices, class C>
+void launch_fastest(const Factors& factors, const Result<C>& to) {
+  int64_t least = INT64_MAX;
+  void (*fastest)(const Factors&, const Result<C>&) = nullptr;
+  const auto consider = [&]<class O>(O) {
+    if (const int64_t time = O::time(to.m, to.n); time < least)
+      least = time, fastest = launch_walk<typename O::Tile, C>;
+  };
+  (consider(Choices{}), ...);
+  fastest(factors, to);
 }
 
 template <class C>
@@ -342,27 +397,24 @@ bool multiply_by_warpgroups(const MatmulArgs& args) {
     const auto to = result_of<C>(args.out, args.bias, n, steps, divide_up(steps, kSlices));
     if (m <= 64) return launch_split<1>(factors, to);
     if (m <= 128) return launch_split<2>(factors, to);
-    // A turn of the wider tiles takes a thirteenth less time a column.
-    turns<Pair192<false>>(m, n) * 192 * 12 < turns<Pair128<false>>(m, n) * 128 * 13
-        ? launch_walk<Pair192<false>>(factors, to)
-        : launch_walk<Pair128<false>>(factors, to);
+    launch_fastest<Choice<Tiles<false, 2, 128, 6, 2>, 1040>, Choice<Tiles<false, 2, 192, 5, 2>, 1440>>(
+        factors, to);
   });
   return true;
 }
 
 void multiply_fp8_by_warpgroups(const Fp8Product& p) {
-  const int64_t m = p.y.rows(), n = p.w_scales.dims[0], steps = divide_up(p.pitch / 2, kStep);
-  const Factors factors{p.w, p.x, p.pitch / 2, p.pitch / 2, p.pitch / 2};
+  const int64_t n = p.w_scales.dims[0], steps = divide_up(p.pitch / 2, kStep);
+  const Factors factors{p.w, p.x, p.pitch / 2, p.pitch / 2, p.pitch / 2, true};
   for_float_type(p.y.dtype, "matmul", [&]<class C>(C) {
     auto to = result_of<C>(p.y, p.bias, n, steps, kFp8Slice / kFp8Step);
     to.scales = {p.x_scales, p.w_scales.ptr<const bf16>(),
                  static_cast<int>(divide_up(steps, kFp8Slice / kFp8Step))};
-    if (m <= 64) return launch_walk<Low64>(factors, to);
-    // Times of a step, measured.
-    const int64_t wide = turns<Pair192<true>>(m, n) * 106, middle = turns<Pair128<true>>(m, n) * 80,
-                  narrow = turns<Single64>(m, n) * 60;
-    if (narrow <= wide && narrow <= middle) return launch_walk<Single64>(factors, to);
-    wide <= middle ? launch_walk<Pair192<true>>(factors, to) : launch_walk<Pair128<true>>(factors, to);
+    // Wide tiles read less, narrow ones fit more multiprocessors.
+    launch_fastest<Choice<Tiles<true, 1, 64, 12>, 220>, Choice<Tiles<true, 1, 112, 9>, 320>,
+                   Choice<Tiles<true, 2, 64, 9>, 315>, Choice<Tiles<true, 2, 96, 7>, 415>,
+                   Choice<Tiles<true, 2, 112, 7>, 475>, Choice<Tiles<true, 2, 128, 6>, 500>,
+                   Choice<Tiles<true, 2, 160, 6>, 590>, Choice<Tiles<true, 2, 192, 5, 2>, 660>>(factors, to);
   });
 }
 
