@@ -36,9 +36,10 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
                  "type of the weights in memory; auto: as the file has each, GGUF's blocks too")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  app.add_option("--quantization", o.quantization,
-                 "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU int8, fp8 "
-                 "(with --compute fast activations too, where it multiplies fp8)")
+  app.add_option(
+         "--quantization", o.quantization,
+         "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU fp8 too (with "
+         "--compute fast activations as well, where it multiplies fp8)")
       ->check(CLI::IsMember({"int8", "int4", "int4-32", "fp8"}));
   app.add_option("--compute", o.compute,
                  "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "

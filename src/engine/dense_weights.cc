@@ -38,7 +38,8 @@ class Upload {
     const op::NarrowWeight& weight = p.narrow;
     const int64_t rows = p.shape[0];
     const auto panel = static_cast<size_t>(weight.data.dim(1));
-    std::vector<BF16> scales(static_cast<size_t>(rows));
+    const int64_t of_panel = op::scales_of_panel(weight.format, weight.in);
+    std::vector<uint16_t> scales(weight.scales.bytes() / sizeof(uint16_t));
     pieces(p.name, weight.data.dim(0), panel, weight.data.place(),
            [&](int64_t begin, int64_t count, std::byte* at) {
              std::ranges::fill(std::span(at, static_cast<size_t>(count) * panel), std::byte{0});
@@ -48,10 +49,10 @@ class Upload {
                const std::span<uint8_t> own(
                    reinterpret_cast<uint8_t*>(at) + static_cast<size_t>(row / op::kPanelRows - begin) * panel,
                    panel);
-               narrow_row(p, row, values, own, scales[static_cast<size_t>(row)]);
+               narrow_row(p, row, values, own, scales.data() + row / op::kPanelRows * of_panel);
              }
            });
-    cuda::copy(weight.scales.place(), scales.data(), scales.size() * sizeof(BF16));
+    cuda::copy(weight.scales.place(), scales.data(), weight.scales.bytes());
   }
 
  private:
@@ -71,13 +72,13 @@ class Upload {
   }
 
   void narrow_row(const nn::Parameter& p, int64_t row, std::span<float> values, std::span<uint8_t> panel,
-                  BF16& scale) const {
+                  uint16_t* scales) const {
     int64_t first = 0;
     auto part = p.parts.begin();
     for (; row >= first + part->rows; ++part) first += part->rows;
     weights_.read_f32(part->name, row - first, 1, values);
     try {
-      op::narrow_row(p.narrow.format, values, row % op::kPanelRows, panel, scale);
+      op::narrow_row(p.narrow.format, values, row % op::kPanelRows, panel, scales);
     } catch (const Error&) {
       rethrow_with(part->name);
     }
@@ -109,8 +110,17 @@ std::optional<op::Narrow> narrow_type(const WeightOptions& options) {
   if (options.fp8)
     return options.compute == op::Compute::kFast && cuda::multiplies_fp8() ? op::Narrow::kFp8Rows
                                                                            : op::Narrow::kFp8;
-  if (options.packing == op::Packing::kInt8) return op::Narrow::kInt8;
-  return std::nullopt;
+  if (!options.packing) return std::nullopt;
+  switch (*options.packing) {
+    case op::Packing::kInt8:
+      return op::Narrow::kInt8;
+    case op::Packing::kInt4:
+      return op::Narrow::kInt4;
+    case op::Packing::kQ4_0:
+      return op::Narrow::kInt4By32;
+    default:
+      return std::nullopt;
+  }
 }
 
 // None: embedding and head, which are looked up or precise. Experts' products widen their weights.
@@ -120,8 +130,8 @@ std::optional<op::Narrow> narrow_type(const nn::Parameter& p, const WeightOption
   if (p.shard != nn::Shard::kExpert) return format;
   if (p.shape[0] / p.groups % op::kPanelRows != 0)
     fail(ErrorKind::kUnsupported,
-         "{} has {} rows an expert: in eight bits they are multiples of {} on a GPU; leave --quantization "
-         "away",
+         "{} has {} rows an expert: in eight or four bits they are multiples of {} on a GPU; leave "
+         "--quantization away",
          p.name, p.shape[0] / p.groups, op::kPanelRows);
   return format == op::Narrow::kFp8Rows ? op::Narrow::kFp8 : format;
 }
@@ -133,8 +143,8 @@ DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, co
   if (options.packing == op::Packing::kF32) return DType::kF32;
   if (options.packing)
     fail(ErrorKind::kUnsupported,
-         "weights in {} have no kernels for a GPU yet: take --quantization fp8 or int8, --dtype bfloat16 or "
-         "float32, or --device cpu",
+         "weights in {} have no kernels for a GPU yet: take --quantization fp8, int8 or int4, "
+         "--dtype bfloat16 or float32, or --device cpu",
          op::info(*options.packing).name);
   for (const nn::Parameter& p : decoder.parameters().parameters())
     for (const nn::Part& part : p.parts)
@@ -152,7 +162,9 @@ void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& wei
     if (const auto narrow = narrow_type(p, options))
       p.narrow = {*narrow,
                   arena.persistent(p.name, op::narrow_shape(*narrow, p.shape[0], p.shape[1]), DType::kU8),
-                  arena.persistent(p.name + ".scales", {p.shape[0]}, DType::kBF16), p.shape[1]};
+                  arena.persistent(p.name + ".scales", op::narrow_scales(*narrow, p.shape[0], p.shape[1]),
+                                   op::scale_type(*narrow)),
+                  p.shape[1], p.shape[0]};
     else
       p.value = arena.persistent(p.name, p.shape, dtype);
   }

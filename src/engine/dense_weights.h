@@ -1,6 +1,6 @@
 #pragma once
-// The model's weights as a GPU serves them: dense, all in one type, or matrices of eight bits an element
-// (op/narrow_linear); uploaded once from the file's pages.
+// The model's weights as a GPU serves them: dense, all in one type, or matrices of eight or four bits an
+// element (op/narrow_linear); uploaded once from the file's pages.
 
 #include "engine/weights.h"
 

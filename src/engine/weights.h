@@ -12,8 +12,8 @@ namespace flagscale::engine {
 
 // packing: of every matrix; none: as the file has each (bf16, f16, GGUF's blocks), fp32 for what cannot be
 // kept as it is. With 4 bits, embedding and head take 8, as is usual: they matter most. A fused weight whose
-// parts the file stores in different formats becomes segments. On a GPU matrices are dense, or narrow (int8,
-// fp8), but for embedding and head.
+// parts the file stores in different formats becomes segments. On a GPU matrices are dense, or narrow (fp8,
+// int8, int4), but for embedding and head.
 struct WeightOptions {
   std::optional<op::Packing> packing;
   op::Compute compute = op::Compute::kExact;

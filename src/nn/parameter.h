@@ -41,7 +41,7 @@ struct Parameter {
   op::PackedWeight packed;  // or a packed copy: what serving multiplies, or
   // training's frozen base: the type in which its rows are multiplied, unpacked some at a time.
   std::optional<DType> unpacked{};
-  op::NarrowWeight narrow{};  // or eight bits an element, which a GPU serves
+  op::NarrowWeight narrow{};  // or eight or four bits an element, which a GPU serves
 
   int64_t groups = 1;    // matrices (experts', adapters' A): equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it

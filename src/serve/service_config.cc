@@ -40,8 +40,8 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
              .choices = {"auto", "float32", "float", "fp32", "bfloat16", "bf16", "float16", "half", "fp16"}});
   keys.acts(
       "quantization", [](ServiceConfig& c) -> auto& { return c.quantization; },
-      {.doc = "weights quantised at load, in place of dtype; on a GPU int8 or fp8, which with compute fast "
-              "rounds activations too where the GPU multiplies fp8",
+      {.doc = "weights quantised at load, in place of dtype; fp8 on a GPU alone: with compute fast it rounds "
+              "activations too where the GPU multiplies fp8",
        .choices = {"none", "int8", "int4", "int4-32", "fp8"}});
   keys.acts(
       "compute", [](ServiceConfig& c) -> auto& { return c.compute; },

@@ -3,7 +3,7 @@
 namespace flagscale::op {
 
 Tensor fp8_linear(Context& c, const Tensor& x, const NarrowWeight& weight, const Tensor& bias, DType out) {
-  const int64_t rows = weight.scales.dim(0);
+  const int64_t rows = weight.out;
   check_product("fp8_linear", x, weight, bias, true);
   const Tensor y = c.recorder.empty({x.dim(0), rows}, out, x.live());
   Fp8LinearArgs args{x, weight.data, weight.scales, {}, y};

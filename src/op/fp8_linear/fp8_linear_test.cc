@@ -24,16 +24,16 @@ Both weight_of(int64_t n, int64_t k) {
   const Tensor values = random_tensor({n, k}, 2, DType::kF32);
   const Shape shape = narrow_shape(Narrow::kFp8Rows, n, k);
   Both both{{Narrow::kFp8Rows, make_tensor(testing::allocator(), shape, DType::kU8),
-             make_tensor(testing::allocator(), {n}, DType::kBF16), k},
+             make_tensor(testing::allocator(), {n}, DType::kBF16), k, n},
             make_tensor(testing::allocator(), {n, k}, DType::kF64)};
   std::fill_n(both.narrow.data.data<uint8_t>(), shape.numel(), uint8_t{0});
   const int64_t pitch = shape[1] / kPanelRows;
   for (int64_t i = 0; i < n; ++i) {
     const std::span<uint8_t> panel(both.narrow.data.data<uint8_t>() + i / kPanelRows * shape[1],
                                    static_cast<size_t>(shape[1]));
-    BF16& scale = both.narrow.scales.data<BF16>()[i];
     narrow_row(Narrow::kFp8Rows, {values.data<float>() + i * k, static_cast<size_t>(k)}, i % kPanelRows,
-               panel, scale);
+               panel, both.narrow.scales.data<uint16_t>() + i / kPanelRows * kPanelRows);
+    const BF16 scale = both.narrow.scales.data<BF16>()[i];
     for (int64_t j = 0; j < k; ++j)
       both.exact.data<double>()[i * k + j] =
           static_cast<double>(to_float(scale)) *

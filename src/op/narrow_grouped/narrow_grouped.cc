@@ -5,7 +5,7 @@
 namespace flagscale::op {
 
 Tensor narrow_grouped(Context& c, const Tensor& x, const Tensor& counts, const NarrowWeight& weight) {
-  const int64_t rows = weight.scales.dim(0), experts = counts.shape().rank() == 1 ? counts.dim(0) : 0;
+  const int64_t rows = weight.out, experts = counts.shape().rank() == 1 ? counts.dim(0) : 0;
   if (weight.format == Narrow::kFp8Rows || x.shape().rank() != 3 || x.dim(2) != weight.in ||
       x.dtype() != DType::kBF16 || counts.dtype() != DType::kI32 || experts < 1 || rows % experts != 0 ||
       rows / experts % kPanelRows != 0)

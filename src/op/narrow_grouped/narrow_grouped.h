@@ -1,7 +1,7 @@
 #pragma once
-// Experts' products of serving on a GPU whose weight has eight bits an element: op/grouped_matmul with a
-// narrow weight (op/narrow_linear). A row's bits are those of op::grouped_linear over the bf16 weight that
-// the narrow one stands for, however many rows there are.
+// Experts' products of serving on a GPU whose weight has eight or four bits an element: op/grouped_matmul
+// with a narrow weight (op/narrow_linear). A row's bits are those of op::grouped_linear over the bf16 weight
+// that the narrow one stands for, however many rows there are.
 
 #include <tuple>
 

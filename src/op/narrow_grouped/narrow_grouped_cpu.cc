@@ -9,8 +9,8 @@ using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
 void run(KernelContext&, const NarrowGroupedArgs& args) {
-  const int64_t in = args.x.cols(), experts = args.counts.dims[0], out = args.scales.dims[0] / experts,
-                panel_bytes = args.data.cols();
+  const int64_t in = args.x.cols(), experts = args.counts.dims[0], out = args.y.cols(),
+                panel_bytes = args.data.cols(), of_panel = scales_of_panel(args.format, in);
   std::vector<BF16> weight(static_cast<size_t>(in));
   int64_t first = 0;
   for (int64_t e = 0; e < experts; first += args.counts.ptr<const int32_t>()[e], ++e)
@@ -20,7 +20,7 @@ void run(KernelContext&, const NarrowGroupedArgs& args) {
       widen_row(
           args.format,
           {args.data.ptr<const uint8_t>() + at / kPanelRows * panel_bytes, static_cast<size_t>(panel_bytes)},
-          at % kPanelRows, args.scales.ptr<const BF16>()[at], weight);
+          at % kPanelRows, args.scales.ptr<const uint16_t>() + at / kPanelRows * of_panel, weight);
       for (int64_t i = first; i < first + rows; ++i) {
         const BF16* x = args.x.ptr<const BF16>() + i * args.x.row_stride();
         double sum = 0;

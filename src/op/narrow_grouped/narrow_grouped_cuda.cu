@@ -11,62 +11,72 @@ namespace {
 using namespace flagscale::cuda;
 
 template <Narrow kFormat>
-struct Panels {
-  const uint4* data;
-  const bf16* scales;
-  int64_t tiles;  // of a panel
+struct OfExperts {
+  using L = Layout<kFormat>;
+  Panels panels;
 
-  static constexpr int kTiles = few::kSpan / static_cast<int>(kTileColumns), kPieces = kTiles * 32;
+  static constexpr int kTiles = few::kSpan / L::kColumns, kScales = kTiles * 32,
+                       kScalePieces = kTiles * L::kScalePieces, kPieces = kScales + kScalePieces;
   template <int kX>
   static constexpr int kDepth = kX == 1   ? 8
                                 : kX == 2 ? 6
                                           : 4;
-  using Read = uint4[kTiles];
+  struct Read {
+    uint4 q[kTiles];
+    uint32_t scales[L::kGrouped ? kTiles * L::kWords : 1];
+  };
 
   struct OfWarp {
-    const uint4* from;
-    uint32_t factors[2];
-    __device__ OfWarp(const Panels& w, int expert, int first, int n, int lane) {
-      const int64_t row = int64_t{expert} * n + first;
-      from = w.data + row / kPanelRows * w.tiles * 32 + lane;
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        factors[half] = factor_of<kFormat>(w.scales[row + half * 8 + lane / 4]);
+    int panel;
+    Factors factors{};
+    __device__ OfWarp(const OfExperts& w, int expert, int first, int n, int lane)
+        : panel((expert * n + first) / static_cast<int>(kPanelRows)) {
+      if constexpr (!L::kGrouped) factors = row_factors<kFormat>(w.panels, panel, lane);
     }
-    __device__ void fetch(const Panels& w, uint4* to, int k, int, int lane) const {
-      const int64_t tile = k / kTileColumns;
+    __device__ void fetch(const OfExperts& w, uint4* to, int k, int, int lane) const {
+      const Panels& p = w.panels;
+      const int tile = k / L::kColumns;
+      const uint4* const from = p.data + (panel * p.tiles + tile) * 32 + lane;
 #pragma unroll
       for (int i = 0; i < kTiles; ++i) {
-        const bool there = tile + i < w.tiles;
-        copy_16_bytes(to + i * 32 + lane, there ? from + (tile + i) * 32 : w.data, there);
+        const bool there = tile + i < p.tiles;
+        copy_16_bytes(to + i * 32 + lane, there ? from + i * 32 : p.data, there);
+      }
+      if constexpr (L::kGrouped) {
+        if (lane >= kScalePieces) return;
+        const int own = tile + lane / L::kScalePieces;
+        const bool there = own < p.tiles;
+        copy_16_bytes(to + kScales + lane,
+                      there ? group_scales<kFormat>(p, panel, own) + lane % L::kScalePieces * 4 : p.scales,
+                      there);
       }
     }
-    __device__ void fragments(const Read& q, int i, Fragment& first, Fragment& second) const {
-      widen_tile<kFormat>(q[i], factors, first, second);
+    __device__ void fragments(const Read& a, int i, Fragment& first, Fragment& second) const {
+      const int tile = i / L::kHalves, half = i % L::kHalves;
+      if constexpr (L::kGrouped)
+        widen_half<kFormat>(a.q[tile], half,
+                            group_factors(a.scales[tile * L::kWords + half * L::kWords / L::kHalves]), first,
+                            second);
+      else
+        widen_half<kFormat>(a.q[tile], half, factors, first, second);
     }
   };
-  static __device__ void read(const uint4* from, Read& q, int lane) {
+  static __device__ void read(const uint4* from, Read& a, int lane) {
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) q[i] = from[i * 32 + lane];
+    for (int i = 0; i < kTiles; ++i) a.q[i] = from[i * 32 + lane];
+#pragma unroll
+    for (int i = 0; i < kTiles * L::kWords; ++i)
+      a.scales[i] = reinterpret_cast<const uint32_t*>(from + kScales)[i * 8 + lane / 4];
   }
 };
 
 void multiply_widened(KernelContext& context, const NarrowGroupedArgs& args) {
-  const int64_t rows = args.scales.dims[0], tiles = args.data.cols() / kTileBytes,
-                panels_of_expert = rows / args.counts.dims[0] / kPanelRows;
-  TensorView wide = args.data;
-  wide.dtype = DType::kBF16;
-  wide.data = context.workspace.data();
-  wide.dims[0] = rows, wide.dims[1] = args.x.cols();
-  wide.strides[0] = tiles * kTileColumns;
-  for_format(args.format, [&]<Narrow kFormat>() {
-    widen_tiles<kFormat><<<static_cast<unsigned>(divide_up(args.data.dims[0] * tiles * 32, 256)), 256>>>(
-        args.data.ptr<const uint4>(), args.scales.ptr<const bf16>(), wide.ptr<bf16>(), rows, tiles,
-        args.counts.ptr<const int32_t>(), panels_of_expert);
-  });
+  const int64_t experts = args.counts.dims[0];
   GroupedMatmulArgs product;
   static_cast<TensorView&>(product.a) = args.x;
-  static_cast<TensorView&>(product.b) = wide;
+  static_cast<TensorView&>(product.b) =
+      widen_panels(context, args.format, args.data, args.scales, args.y.cols() * experts, args.x.cols(),
+                   args.counts.ptr<const int32_t>(), experts);
   static_cast<TensorView&>(product.counts) = args.counts;
   static_cast<TensorView&>(product.out) = args.y;
   product.trans_b = true;
@@ -80,21 +90,20 @@ void run(KernelContext& context, const NarrowGroupedArgs& args) {
   // What is not like that is summed by multiply_groups() in another order.
   if (!few::by_pieces(args.x) || rows > kFew * experts) return multiply_widened(context, args);
   for_format(args.format, [&]<Narrow kFormat>() {
-    few::multiply(few::Product<Panels<kFormat>>{{args.data.ptr<const uint4>(), args.scales.ptr<const bf16>(),
-                                                 args.data.cols() / kTileBytes},
-                                                rows_of<const bf16>(args.x),
-                                                rows_of<bf16>(args.y),
-                                                args.counts.ptr<const int32_t>(),
-                                                static_cast<int>(experts),
-                                                static_cast<int>(args.scales.dims[0] / experts),
-                                                static_cast<int>(args.x.cols())},
+    few::multiply(few::Product<OfExperts<kFormat>>{{Panels(args.data, args.scales, args.y.cols() * experts)},
+                                                   rows_of<const bf16>(args.x),
+                                                   rows_of<bf16>(args.y),
+                                                   args.counts.ptr<const int32_t>(),
+                                                   static_cast<int>(experts),
+                                                   static_cast<int>(args.y.cols()),
+                                                   static_cast<int>(args.x.cols())},
                   rows);
   });
   check_launch("narrow_grouped");
 }
 
 size_t workspace(const NarrowGroupedArgs& args, int) {
-  return static_cast<size_t>(args.scales.dims[0] * args.data.cols() / kPanelRows) * sizeof(bf16);
+  return widened_bytes(args.format, args.data, args.y.cols() * args.counts.dims[0]);
 }
 
 const CudaKernel<NarrowGroupedArgs> kKernel{kNarrowGrouped, &run, &workspace};

@@ -1,7 +1,7 @@
 #pragma once
-// Products of serving on a GPU whose weight has eight bits an element (narrow_weight.h): decoding reads half
-// the bytes of bf16. A row's bits do not depend on how many rows there are; they are those of op::linear,
-// steady, over the bf16 weight that the narrow one stands for.
+// Products of serving on a GPU whose weight has eight or four bits an element (narrow_weight.h): decoding
+// reads half the bytes of bf16, or a quarter. A row's bits do not depend on how many rows there are; they are
+// those of op::linear, steady, over the bf16 weight that the narrow one stands for.
 
 #include <tuple>
 

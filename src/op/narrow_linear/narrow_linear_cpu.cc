@@ -9,14 +9,14 @@ using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
 void run(KernelContext&, const NarrowLinearArgs& args) {
-  const int64_t in = args.x.cols(), out = args.scales.dims[0];
+  const int64_t in = args.x.cols(), out = args.y.cols(), of_panel = scales_of_panel(args.format, in);
   std::vector<BF16> weight(static_cast<size_t>(in));
   for (int64_t j = 0; j < out; ++j) {
     const int64_t panel_bytes = args.data.cols();
     widen_row(
         args.format,
         {args.data.ptr<const uint8_t>() + j / kPanelRows * panel_bytes, static_cast<size_t>(panel_bytes)},
-        j % kPanelRows, args.scales.ptr<const BF16>()[j], weight);
+        j % kPanelRows, args.scales.ptr<const uint16_t>() + j / kPanelRows * of_panel, weight);
     for (int64_t i = 0; i < args.x.rows(); ++i) {
       const BF16* x = args.x.ptr<const BF16>() + i * args.x.row_stride();
       double sum = args.bias.defined() ? static_cast<double>(to_float(args.bias.ptr<const BF16>()[j])) : 0;

@@ -1,6 +1,6 @@
 // Few rows: a warp has a slice of k, as in op/matmul/steady_cuda.cu; its weights come to registers as they
-// lie, 16 bytes a lane, and are widened there. Bound by reading them. Up to kManyRows: warpgroups. More: the
-// weight is widened into memory first, 5 bytes moved for each of its own, and the product is that of
+// lie, 16 bytes a lane, and are widened there. Bound by reading them, four bits by that and by widening. Up
+// to kManyRows: warpgroups. More: the weight is widened into memory first, and the product is that of
 // op/matmul.
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/matmul/steady_slices.cuh"
@@ -14,31 +14,35 @@ constexpr int64_t kFewRows = 16, kManyRows = 256;
 
 template <class C>
 struct Product {
-  const uint4* w;
+  Panels w;
   Rows<const bf16> x;
   Rows<C> y;
-  const bf16 *scales, *bias;
+  const bf16* bias;
   int64_t m, n, k, slice;
 };
 
-// What a warp has under way: kDepth steps of kSpan of k, tiles of the weight and pieces of 16 bytes of x's
-// rows.
-template <int kX>
+// What a warp has under way: kDepth steps of kSpan of k, tiles of kW panels of the weight, then their scales
+// where columns share them by groups, then pieces of 16 bytes of x's rows.
+template <Narrow kFormat, int kW, int kX>
 struct Ring {
-  static constexpr int kSpan = kX == 1 ? 128 : 64, kTiles = kSpan / static_cast<int>(kTileColumns);
-  static constexpr int kRun = kSpan / 8, kWeight = kTiles * 32, kPieces = kWeight + kX * 8 * kRun;
-  static constexpr int kDepth = kX == 1 ? 3 : 4, kOfRings = kSlices * kDepth * kPieces;
+  using L = Layout<kFormat>;
+  static constexpr int kSpan = kW * kX == 1 ? 128 : 64, kTiles = kSpan / L::kColumns;  // of a panel
+  static constexpr int kRun = kSpan / 8, kScales = kW * kTiles * 32,
+                       kScalePieces = kW * kTiles * L::kScalePieces;
+  static constexpr int kOfX = kScales + kScalePieces, kPieces = kOfX + kX * 8 * kRun;
+  static constexpr int kDepth = kSpan == 128 && !L::kGrouped ? 3 : 4, kOfRings = kSlices * kDepth * kPieces;
   static constexpr size_t kBytes =
-      kOfRings * sizeof(uint4) + sizeof(float) * kSlices * kPanelRows * (kX * 8 + 1);
+      kOfRings * sizeof(uint4) + sizeof(float) * kSlices * kW * kPanelRows * (kX * 8 + 1);
   // Eight rows' pieces fall on different banks.
-  static __device__ int x_place(int row, int piece) { return kWeight + row * kRun + (piece ^ row % 8); }
+  static __device__ int x_place(int row, int piece) { return kOfX + row * kRun + (piece ^ row % 8); }
 };
 
-// A block takes panel after panel, kX * 8 rows of x; a warp: one slice of them. The next panel's weights are
-// under way while this one's slices meet.
-template <Narrow kFormat, int kX, class C>
+// A block takes kW panels after kW panels, kX * 8 rows of x; a warp: one slice of them. The next weights are
+// under way while the slices of these meet.
+template <Narrow kFormat, int kW, int kX, class C>
 __global__ void __launch_bounds__(kSliceThreads, 2) few_rows(Product<C> p) {
-  using R = Ring<kX>;
+  using R = Ring<kFormat, kW, kX>;
+  using L = Layout<kFormat>;
   constexpr int kXAtOnce = 32 / R::kRun, kXCopies = kX * 8 / kXAtOnce;
   extern __shared__ uint4 shared[];
   auto* parts = reinterpret_cast<float*>(shared + R::kOfRings);
@@ -47,116 +51,156 @@ __global__ void __launch_bounds__(kSliceThreads, 2) few_rows(Product<C> p) {
                 end = begin + p.slice < p.k ? begin + p.slice : p.k;
   const int panels = static_cast<int>((p.n + kPanelRows - 1) / kPanelRows),
             spans = begin < end ? static_cast<int>((end - begin + R::kSpan - 1) / R::kSpan) : 0;
-  const int64_t tiles = (p.k + kTileColumns - 1) / kTileColumns,
-                of_slice = (end + kTileColumns - 1) / kTileColumns;
+  const int stride = static_cast<int>(gridDim.y) * kW, start = static_cast<int>(blockIdx.y) * kW;
+  const int of_panel = static_cast<int>(p.w.tiles), first_tile = static_cast<int>(begin / L::kColumns),
+            of_slice = static_cast<int>((end + L::kColumns - 1) / L::kColumns) - first_tile;
   uint4* ring = shared + warp * R::kDepth * R::kPieces;
   const int piece = lane % R::kRun;
   const bf16* x[kXCopies];
 #pragma unroll
   for (int j = 0; j < kXCopies; ++j) {
     const int64_t at = row + j * kXAtOnce + lane / R::kRun;
-    x[j] = at < p.m ? p.x[at] + piece * 8 : nullptr;
+    x[j] = at < p.m ? p.x[at] + begin + piece * 8 : nullptr;
   }
+  const int live = static_cast<int>(end - begin) - piece * 8;  // columns of x from the lane's first
   struct Next {
-    int panel, span = 0, slot = 0;
+    int panel;
+    uint32_t data;  // the lane's 16 bytes of the first tile
+    int span = 0, slot = 0;
   };
+  const Next at_start{start, static_cast<uint32_t>((start * of_panel + first_tile) * 32 + lane)};
+  const uint32_t to_next_panels = static_cast<uint32_t>((stride * of_panel - spans * R::kTiles) * 32);
   const auto advance = [&](Next& next) {
-    if (++next.span == spans) next.span = 0, next.panel += static_cast<int>(gridDim.y);
+    next.data += R::kTiles * 32;
+    if (++next.span == spans) next.span = 0, next.panel += stride, next.data += to_next_panels;
     if (++next.slot == R::kDepth) next.slot = 0;
   };
+  // What is no part of the slice keeps what its place held: numbers, which x's zeros take away.
   const auto fetch_weight = [&](const Next& next) {
-    const int64_t first = begin / kTileColumns + next.span * R::kTiles;
-    const uint4* from = p.w + (int64_t{next.panel} * tiles + first) * 32 + lane;
+    const int left = of_slice - next.span * R::kTiles;
+    const uint4* const from = p.w.data + next.data;
+    uint4* const to = ring + next.slot * R::kPieces + lane;
 #pragma unroll
-    for (int i = 0; i < R::kTiles; ++i) {
-      const bool there = next.panel < panels && first + i < of_slice;
-      copy_16_bytes(ring + next.slot * R::kPieces + i * 32 + lane, there ? from + i * 32 : p.w, there);
+    for (int i = 0; i < kW; ++i)
+#pragma unroll
+      for (int j = 0; j < R::kTiles; ++j)
+        if (next.panel + i < panels && j < left)
+          copy_16_bytes(to + (i * R::kTiles + j) * 32, from + i * of_panel * 32 + j * 32, true);
+    if constexpr (L::kGrouped) {
+      if (lane < R::kScalePieces) {
+        const int i = lane / L::kScalePieces / R::kTiles, j = lane / L::kScalePieces % R::kTiles;
+        const bool there = next.panel + i < panels && j < left;
+        const uint32_t* scales =
+            group_scales<kFormat>(p.w, next.panel + i, first_tile + next.span * R::kTiles + j);
+        copy_16_bytes(to + R::kScales, there ? scales + lane % L::kScalePieces * 4 : p.w.scales, there);
+      }
     }
   };
   const auto fetch_x = [&](const Next& next) {
-    const int64_t k = begin + next.span * R::kSpan;
-    const bool there = next.panel < panels && k + piece * 8 < end;
+    const int k = next.span * R::kSpan;
+    const bool there = next.panel < panels && k < live;
 #pragma unroll
     for (int j = 0; j < kXCopies; ++j)
-      copy_16_bytes(ring + next.slot * R::kPieces + R::x_place(j * kXAtOnce + lane / R::kRun, piece),
-                    there && x[j] ? x[j] + k : p.x.data, there && x[j]);
+      if (x[j])  // what stands in place of other rows is multiplied, but no row of y has it
+        copy_16_bytes(ring + next.slot * R::kPieces + R::x_place(j * kXAtOnce + lane / R::kRun, piece),
+                      there ? x[j] + k : x[j], there);
     commit_copies();
   };
   let_next_start();
-  Next ahead{static_cast<int>(blockIdx.y)};
+  Next ahead = at_start;
 #pragma unroll
   for (int i = 0; i < R::kDepth - 1 && spans > 0; ++i)
     fetch_weight(ahead), advance(ahead);  // nobody writes weights
   wait_for_previous();
-  ahead = {static_cast<int>(blockIdx.y)};
+  ahead = at_start;
 #pragma unroll
   for (int i = 0; i < R::kDepth - 1 && spans > 0; ++i) fetch_x(ahead), advance(ahead);
   int slot = 0;
-  for (int panel = static_cast<int>(blockIdx.y); panel < panels; panel += static_cast<int>(gridDim.y)) {
-    const int64_t first = int64_t{panel} * kPanelRows;
-    uint32_t factors[2];
+  for (int panel = start; panel < panels; panel += stride) {
+    Factors factors[kW];
+    if constexpr (!L::kGrouped) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t at = first + half * 8 + lane / 4;
-      factors[half] = factor_of<kFormat>(p.scales[at < p.n ? at : p.n - 1]);
+      for (int i = 0; i < kW; ++i) factors[i] = row_factors<kFormat>(p.w, panel + i, lane);
     }
-    float sum[1][kX][4] = {};
+    float sum[kW][kX][4] = {};
     for (int span = 0; span < spans; ++span) {
       wait_for_copies<R::kDepth - 2>();
       __syncwarp();
       const uint4* from = ring + slot * R::kPieces;
-      uint4 weights[R::kTiles];
-      uint32_t right[R::kTiles][kX][4];
+      uint4 weights[kW][R::kTiles];
+      uint32_t scales[kW][R::kTiles][L::kGrouped ? L::kWords : 1], right[R::kSpan / 32][kX][4];
 #pragma unroll
-      for (int h = 0; h < R::kTiles; ++h) {
-        weights[h] = from[h * 32 + lane];
+      for (int i = 0; i < kW; ++i)
+#pragma unroll
+        for (int j = 0; j < R::kTiles; ++j) {
+          const int tile = i * R::kTiles + j;
+          weights[i][j] = from[tile * 32 + lane];
+#pragma unroll
+          for (int word = 0; word < L::kWords; ++word)
+            scales[i][j][word] = reinterpret_cast<const uint32_t*>(
+                from + R::kScales)[(tile * L::kWords + word) * 8 + lane / 4];
+        }
+#pragma unroll
+      for (int h = 0; h < R::kSpan / 32; ++h)
 #pragma unroll
         for (int j = 0; j < kX; ++j)
           load_matrices(right[h][j], from + R::x_place(j * 8 + lane % 8, h * 4 + lane / 8));
-      }
       fetch_weight(ahead);  // to the slot that all lanes read a step ago
       fetch_x(ahead);
       advance(ahead);
       if (++slot == R::kDepth) slot = 0;
 #pragma unroll
-      for (int h = 0; h < R::kTiles; ++h) {
-        Fragment left[2];
-        widen_tile<kFormat>(weights[h], factors, left[0], left[1]);
+      for (int h = 0; h < R::kSpan / 32; ++h)
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
+        for (int i = 0; i < kW; ++i) {
+          const int tile = h / L::kHalves, of_tile = h % L::kHalves;
+          if constexpr (L::kGrouped)
+            factors[i] = group_factors(scales[i][tile][of_tile * L::kWords / L::kHalves]);
+          Fragment left[2];
+          widen_half<kFormat>(weights[i][tile], of_tile, factors[i], left[0], left[1]);
 #pragma unroll
-          for (int j = 0; j < kX; ++j)
-            multiply_add(sum[0][j], left[half], right[h][j][2 * half], right[h][j][2 * half + 1]);
-      }
+          for (int half = 0; half < 2; ++half)
+#pragma unroll
+            for (int j = 0; j < kX; ++j)
+              multiply_add(sum[i][j], left[half], right[h][j][2 * half], right[h][j][2 * half + 1]);
+        }
     }
-    add_slices(sum, parts, p.y, p.bias, first, row, p.n, p.m);
+    add_slices(sum, parts, p.y, p.bias, int64_t{panel} * kPanelRows, row, p.n, p.m);
     __syncthreads();  // the parts are read
   }
   wait_for_copies<0>();
 }
 
-template <Narrow kFormat, int kX, class C>
+template <Narrow kFormat, int kW, int kX, class C>
 void launch_few(const Product<C>& p) {
-  constexpr size_t kBytes = Ring<kX>::kBytes;
+  constexpr size_t kBytes = Ring<kFormat, kW, kX>::kBytes;
   static const bool once =
-      (cudaFuncSetAttribute(few_rows<kFormat, kX, C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+      (cudaFuncSetAttribute(few_rows<kFormat, kW, kX, C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                             static_cast<int>(kBytes)),
        true);
   (void)once;
-  const int64_t over = divide_up(p.m, kX * 8), panels = divide_up(p.n, kPanelRows),
+  const int64_t over = divide_up(p.m, kX * 8), runs = divide_up(p.n, kW * kPanelRows),
                 blocks = divide_up(2 * processors(), over);
-  launch_early(few_rows<kFormat, kX, C>,
-               dim3(static_cast<unsigned>(over), static_cast<unsigned>(panels < blocks ? panels : blocks)),
+  launch_early(few_rows<kFormat, kW, kX, C>,
+               dim3(static_cast<unsigned>(over), static_cast<unsigned>(runs < blocks ? runs : blocks)),
                kSliceThreads, kBytes, p);
 }
 
+// Two panels at once read x half as often, where there are enough of them for all blocks.
+template <Narrow kFormat, int kX, class C>
+void launch_few(const Product<C>& p) {
+  if constexpr (Layout<kFormat>::kGrouped) {
+    if (p.n >= 4 * processors() * kPanelRows) return launch_few<kFormat, 2, kX>(p);
+  }
+  launch_few<kFormat, 1, kX>(p);
+}
+
 void multiply_few(const NarrowLinearArgs& args) {
-  const int64_t m = args.x.rows(), n = args.scales.dims[0], k = args.x.cols();
+  const int64_t m = args.x.rows(), n = args.y.cols(), k = args.x.cols();
   for_float_type(args.y.dtype, "narrow_linear", [&]<class C>(C) {
-    const Product<C> p{args.data.ptr<const uint4>(),
+    const Product<C> p{Panels(args.data, args.scales, n),
                        rows_of<const bf16>(args.x),
                        rows_of<C>(args.y),
-                       args.scales.ptr<const bf16>(),
                        args.bias.defined() ? args.bias.ptr<const bf16>() : nullptr,
                        m,
                        n,
@@ -167,22 +211,43 @@ void multiply_few(const NarrowLinearArgs& args) {
   });
 }
 
+// Rows of bf16 that the panels stand for. A thread: a lane's part of a tile.
+template <Narrow kFormat>
+__global__ void widen_tiles(Panels w, bf16* to, const int32_t* counts, int64_t panels_of_group) {
+  using L = Layout<kFormat>;
+  const int64_t at = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, tile = at / 32;
+  const int lane = static_cast<int>(at % 32);
+  const int panel = static_cast<int>(tile / w.tiles), of_panel = static_cast<int>(tile % w.tiles);
+  const int64_t first = panel * kPanelRows + lane / 4;
+  if (first >= w.rows || (counts && counts[panel / panels_of_group] == 0)) return;
+  const bool both = first + 8 < w.rows;
+  const int64_t pitch = w.tiles * L::kColumns;
+  bf16* out = to + first * pitch + of_panel * L::kColumns + lane % 4 * 2;
+  const uint4 q = w.data[at];
+  Factors factors;
+  if constexpr (!L::kGrouped) factors = row_factors<kFormat>(w, panel, lane);
+#pragma unroll
+  for (int half = 0; half < L::kHalves; ++half) {
+    if constexpr (L::kGrouped)
+      factors = group_factors(
+          group_scales<kFormat>(w, panel, of_panel)[half * L::kWords / L::kHalves * 8 + lane / 4]);
+    Fragment left[2];
+    widen_half<kFormat>(q, half, factors, left[0], left[1]);
+#pragma unroll
+    for (int j = 0; j < 2; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (i % 2 == 0 || both)
+          *reinterpret_cast<uint32_t*>(out + i % 2 * 8 * pitch + half * 32 + j * 16 + i / 2 * 8) = left[j][i];
+  }
+}
+
 // The whole weight, then a product that reads none of it before it is there.
 void multiply_many(KernelContext& context, const NarrowLinearArgs& args) {
-  const int64_t rows = args.scales.dims[0], tiles = args.data.cols() / kTileBytes;
-  TensorView wide = args.data;
-  wide.dtype = DType::kBF16;
-  wide.data = context.workspace.data();
-  wide.dims[0] = rows, wide.dims[1] = args.x.cols();
-  wide.strides[0] = tiles * kTileColumns;
-  for_format(args.format, [&]<Narrow kFormat>() {
-    widen_tiles<kFormat><<<static_cast<unsigned>(divide_up(args.data.dims[0] * tiles * 32, 256)), 256>>>(
-        args.data.ptr<const uint4>(), args.scales.ptr<const bf16>(), wide.ptr<bf16>(), rows, tiles, nullptr,
-        1);
-  });
   MatmulArgs product;
   static_cast<TensorView&>(product.a) = args.x;
-  static_cast<TensorView&>(product.b) = wide;
+  static_cast<TensorView&>(product.b) =
+      widen_panels(context, args.format, args.data, args.scales, args.y.cols(), args.x.cols());
   static_cast<TensorView&>(product.out) = args.y;
   static_cast<TensorView&>(product.bias) = args.bias;
   product.trans_b = product.steady = true;
@@ -204,10 +269,31 @@ void run(KernelContext& context, const NarrowLinearArgs& args) {
 }
 
 size_t workspace(const NarrowLinearArgs& args, int) {
-  return static_cast<size_t>(args.scales.dims[0] * args.data.cols() / kPanelRows) * sizeof(bf16);
+  return widened_bytes(args.format, args.data, args.y.cols());
 }
 
 const CudaKernel<NarrowLinearArgs> kKernel{kNarrowLinear, &run, &workspace};
 
 }  // namespace
+
+size_t widened_bytes(Narrow format, const TensorView& data, int64_t rows) {
+  return static_cast<size_t>(rows * (data.cols() / kTileBytes) * tile_columns(format)) * sizeof(bf16);
+}
+
+TensorView widen_panels(KernelContext& context, Narrow format, const TensorView& data,
+                        const TensorView& scales, int64_t rows, int64_t columns, const int32_t* counts,
+                        int64_t groups) {
+  const Panels panels(data, scales, rows);
+  TensorView wide = data;
+  wide.dtype = DType::kBF16;
+  wide.data = context.workspace.data();
+  wide.dims[0] = rows, wide.dims[1] = columns;
+  wide.strides[0] = panels.tiles * tile_columns(format);
+  for_format(format, [&]<Narrow kFormat>() {
+    widen_tiles<kFormat><<<static_cast<unsigned>(divide_up(data.dims[0] * panels.tiles * 32, 256)), 256>>>(
+        panels, wide.ptr<bf16>(), counts, rows / groups / kPanelRows);
+  });
+  return wide;
+}
+
 }  // namespace flagscale::op

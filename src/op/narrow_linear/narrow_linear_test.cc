@@ -8,6 +8,7 @@
 #include "op/matmul/matmul.h"
 #include "op/narrow_linear/narrow_weight_test_support.h"
 #include "op/op_testing.h"
+#include "op/packed_linear/unpacked_linear.h"
 
 namespace flagscale::op {
 namespace {
@@ -18,7 +19,8 @@ using testing::random_tensor;
 
 struct Row {
   std::vector<uint8_t> data;
-  BF16 scale;
+  std::vector<uint16_t> scales;  // of a panel, as bits
+  float scale;                   // of its first element
   std::vector<BF16> values;
 };
 
@@ -26,8 +28,10 @@ Row narrowed(Narrow format, const std::vector<float>& values) {
   Row row;
   row.data.resize(static_cast<size_t>(narrow_shape(format, 1, std::ssize(values))[1]));
   row.values.resize(values.size());
-  narrow_row(format, values, 9, row.data, row.scale);
-  widen_row(format, row.data, 9, row.scale, row.values);
+  row.scales.resize(static_cast<size_t>(scales_of_panel(format, std::ssize(values))));
+  narrow_row(format, values, 9, row.data, row.scales.data());
+  widen_row(format, row.data, 9, row.scales.data(), row.values);
+  row.scale = columns_of_scale(format) == 0 ? to_float(BF16{row.scales[9]}) : to_float(F16{row.scales[3]});
   return row;
 }
 
@@ -42,7 +46,7 @@ TEST(NarrowWeight, EveryNumberOfFp8ComesBack) {
       values.push_back(x), values.push_back(-x);
     }
   const Row row = narrowed(Narrow::kFp8, values);
-  EXPECT_EQ(to_float(row.scale), 1.f);
+  EXPECT_EQ(row.scale, 1.f);
   for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(to_float(row.values[i]), values[i]) << i;
 }
 
@@ -52,16 +56,40 @@ TEST(NarrowWeight, IsWithinHalfAStepOfWhatItStandsFor) {
   values[17] = 1e-6f, values[18] = 0;
   const Row fp8 = narrowed(Narrow::kFp8, values), int8 = narrowed(Narrow::kInt8, values);
   for (size_t i = 0; i < values.size(); ++i) {
-    const float x_i = values[i], small = to_float(fp8.scale) * 0x1p-10f;
+    const float x_i = values[i], small = fp8.scale * 0x1p-10f;
     EXPECT_LE(std::fabs(to_float(fp8.values[i]) - x_i), std::max(small, std::fabs(x_i) * 0.0665f)) << x_i;
     EXPECT_LE(std::fabs(to_float(int8.values[i]) - x_i),
-              to_float(int8.scale) * 0.5f * 1.001f + std::fabs(x_i) * 0x1p-8f)
+              int8.scale * 0.5f * 1.001f + std::fabs(x_i) * 0x1p-8f)
         << x_i;
   }
 }
 
+// The numbers and scales of the packed formats, as a processor widens them, rounded once to bf16.
+TEST(NarrowWeight, FourBitsAreThePackedFormatsNumbers) {
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+  const std::pair<Narrow, Packing> formats[] = {{Narrow::kInt4, Packing::kInt4},
+                                                {Narrow::kInt4By32, Packing::kQ4_0}};
+  const int64_t rows = 19, in = 424;
+  for (const auto& [format, packing] : formats) {
+    const Tensor values = random_tensor({rows, in}, 2, DType::kF32),
+                 packed = make_tensor(testing::allocator(), packed_shape(packing, rows, in), DType::kU8),
+                 unpacked = recorder.empty({in, rows}, DType::kF32);
+    std::fill_n(packed.data<uint8_t>(), packed.bytes(), uint8_t{0});
+    for (int64_t i = 0; i < rows; ++i)
+      pack_row(packed, packing, i, {values.data<float>() + i * in, static_cast<size_t>(in)});
+    recorder.launch(kUnpack, {packed, unpacked, packing, 0});
+    const NarrowedWeight narrow = narrowed_weight(format, rows, in);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t k = 0; k < in; ++k)
+        ASSERT_EQ(to_float(narrow.wide.data<BF16>()[i * in + k]),
+                  to_float(to_bf16(unpacked.data<float>()[k * rows + i])))
+            << name(format) << " row " << i << " element " << k;
+  }
+}
+
 TEST(NarrowWeight, ZerosStayAndWhatIsNoNumberIsRefused) {
-  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8}) {
+  for (const Narrow format : testing::kOfPanels) {
     for (const BF16 x : narrowed(format, std::vector<float>(40)).values) EXPECT_EQ(to_float(x), 0.f);
     for (const BF16 x : narrowed(format, {1e-38f, -1e-38f}).values) EXPECT_LT(std::fabs(to_float(x)), 1e-30f);
     EXPECT_THROW(narrowed(format, {1, NAN}), Error);
@@ -88,7 +116,7 @@ TEST_P(NarrowLinearSets, IsTheProductOfTheWeightThatItStandsFor) {
   struct Case {
     int64_t m, n, k;
   };
-  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8})
+  for (const Narrow format : testing::kOfPanels)
     for (const Case& s :
          {Case{1, 16, 16}, Case{5, 83, 64}, Case{40, 132, 576}, Case{3, 40, 401}, Case{20, 70, 24}}) {
       SCOPED_TRACE(fmt::format("{} {} {} {}", name(format), s.m, s.n, s.k));
@@ -113,8 +141,9 @@ TEST_P(NarrowLinearGpu, HasTheBitsOfASteadyProduct) {
   struct Case {
     int64_t n, k;
   };
-  for (const Narrow format : {Narrow::kFp8, Narrow::kInt8})
-    for (const Case& s : {Case{83, 64}, Case{132, 576}, Case{96, 2120}, Case{8452, 72}, Case{300, 4096}}) {
+  for (const Narrow format : testing::kOfPanels)
+    for (const Case& s :
+         {Case{83, 64}, Case{132, 576}, Case{96, 2120}, Case{8452, 72}, Case{300, 4096}, Case{8500, 1096}}) {
       const NarrowedWeight weight = narrowed_weight(format, s.n, s.k);
       const int64_t most = 520;
       const Tensor x = random_tensor({most, s.k}, 1, DType::kBF16),

@@ -16,10 +16,11 @@ constexpr int kConsumers = kGroup * kGroups, kThreads = kConsumers + 32;
 constexpr int kPitch = kOfWeight + 4;  // of a slice's sums, so that a warp's fall on different banks
 
 // kN rows of x and the tiles of them that are under way, kAhead steps of weights in registers.
-template <int kN>
+template <Narrow kFormat, int kN>
 struct Tiles {
+  using L = Layout<kFormat>;
   static constexpr int kRows = kN, kStages = 4, kNumbers = kN * kStep, kBytes = kNumbers * 2;
-  static constexpr int kAhead = kN <= 64 ? 2 : 3, kBlocks = kN <= 64 ? 2 : 1;
+  static constexpr int kAhead = L::kGrouped ? 4 : kN <= 64 ? 2 : 3, kBlocks = kN <= 64 ? 2 : 1;
   static constexpr size_t kInStages = size_t{kStages} * kBytes, kOfPart = sizeof(float) * kN * kPitch;
   static constexpr size_t kShared = (kInStages > kOfPart ? kInStages : kOfPart) + 1024;  // with room to align
 };
@@ -36,9 +37,37 @@ __device__ uint4 read_once(const uint4* p) {
 template <class C>
 struct Narrowed {
   Result<C> to;
-  const uint4* w;
-  const bf16* scales;
-  int64_t tiles;  // of a panel
+  Panels w;
+};
+
+// What a lane has of a step of its panel.
+template <Narrow kFormat>
+struct Step {
+  using L = Layout<kFormat>;
+  static constexpr int kTiles = kStep / L::kColumns;
+  uint4 q[kTiles];
+  uint32_t scales[kTiles][L::kGrouped ? L::kWords : 1];
+
+  // data: the lane's part of its panel's first tile.
+  __device__ void fetch(const Panels& w, const uint4* data, int panel, int step, bool there, int lane) {
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const int tile = step * kTiles + i;
+      const bool own = there && tile < w.tiles;
+      q[i] = own ? read_once(data + tile * 32) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int word = 0; word < L::kWords; ++word)
+        scales[i][word] = own ? __ldg(group_scales<kFormat>(w, panel, tile) + word * 8 + lane / 4) : 0u;
+    }
+  }
+  __device__ void widen(Factors factors, Fragment (&left)[kStep / 16]) const {
+#pragma unroll
+    for (int half = 0; half < kStep / 32; ++half) {
+      const int tile = half / L::kHalves, of_tile = half % L::kHalves;
+      if constexpr (L::kGrouped) factors = group_factors(scales[tile][of_tile * L::kWords / L::kHalves]);
+      widen_half<kFormat>(q[tile], of_tile, factors, left[2 * half], left[2 * half + 1]);
+    }
+  }
 };
 
 template <Narrow kFormat, class T, class C>
@@ -73,41 +102,30 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
     }
   } else if (thread < kConsumers) {
     // A warp has a panel; past the last one it repeats it, and nobody looks.
-    const int64_t panels = (to.n + kPanelRows - 1) / kPanelRows, own = column / kPanelRows + warp,
-                  panel = own < panels ? own : panels - 1;
-    constexpr int kOfStep = kStep / static_cast<int>(kTileColumns);
-    const uint4* w = p.w + panel * p.tiles * 32 + lane;
-    const auto fetch = [&](int step, uint4(&q)[kOfStep]) {
-#pragma unroll
-      for (int i = 0; i < kOfStep; ++i) {
-        const int64_t tile = int64_t{step} * kOfStep + i;
-        q[i] = step < end && tile < p.tiles ? read_once(w + tile * 32) : make_uint4(0, 0, 0, 0);
-      }
+    const int panels = static_cast<int>((to.n + kPanelRows - 1) / kPanelRows),
+              own = column / static_cast<int>(kPanelRows) + warp, panel = own < panels ? own : panels - 1;
+    const uint4* const data = p.w.data + panel * p.w.tiles * 32 + lane;
+    const auto fetch = [&](int step, Step<kFormat>& to) {
+      to.fetch(p.w, data, panel, step, step < end, lane);
     };
-    uint4 ring[T::kAhead][kOfStep];
+    Step<kFormat> ring[T::kAhead];
 #pragma unroll
     for (int i = 0; i < T::kAhead; ++i) fetch(begin + i, ring[i]);  // nobody writes weights
-    uint32_t factors[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t at = panel * kPanelRows + half * 8 + lane / 4;
-      factors[half] = factor_of<kFormat>(p.scales[at < to.n ? at : to.n - 1]);
-    }
+    Factors factors{};
+    if constexpr (!Layout<kFormat>::kGrouped) factors = row_factors<kFormat>(p.w, panel, lane);
     int at = 0, phase = 0;
     for (int turn = begin; turn < end; turn += T::kAhead) {
 #pragma unroll
       for (int i = 0; i < T::kAhead; ++i) {
         if (turn + i >= end) break;
-        Fragment left[2 * kOfStep];
-#pragma unroll
-        for (int j = 0; j < kOfStep; ++j)
-          widen_tile<kFormat>(ring[i][j], factors, left[2 * j], left[2 * j + 1]);
+        Fragment left[kStep / 16];
+        ring[i].widen(factors, left);
         fetch(turn + i + T::kAhead, ring[i]);
         wait(&full[at], phase);
         const uint64_t right = across(tiles + at * T::kNumbers, 0);
         begin_products();
 #pragma unroll
-        for (int j = 0; j < 2 * kOfStep; ++j)
+        for (int j = 0; j < kStep / 16; ++j)
           multiply<false>(sum, left[j], right + 2 * j, turn + i > begin || j > 0);
         commit_products();
         wait_for_products<0>();
@@ -132,7 +150,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
 
 template <Narrow kFormat, int kN, class C>
 void launch(const NarrowLinearArgs& args, const Narrowed<C>& p) {
-  using T = Tiles<kN>;
+  using T = Tiles<kFormat, kN>;
   const auto kernel = split_narrow<kFormat, T, C>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kShared));
   cudaLaunchAttribute attributes[2] = {};
@@ -156,14 +174,12 @@ void launch(const NarrowLinearArgs& args, const Narrowed<C>& p) {
 
 bool multiply_narrow_by_warpgroups(const NarrowLinearArgs& args) {
   if (!on_hopper()) return false;
-  const int64_t m = args.x.rows(), n = args.scales.dims[0], steps = divide_up(args.x.cols(), kStep);
+  const int64_t m = args.x.rows(), n = args.y.cols(), steps = divide_up(args.x.cols(), kStep);
   for_float_type(args.y.dtype, "narrow_linear", [&]<class C>(C) {
     const Narrowed<C> p{
         {rows_of<C>(args.y), args.bias.defined() ? args.bias.ptr<const bf16>() : nullptr, m, n,
          static_cast<int>(steps), static_cast<int>(divide_up(steps, kSlices)), n % 8 == 0 && wide(args.y)},
-        args.data.ptr<const uint4>(),
-        args.scales.ptr<const bf16>(),
-        args.data.cols() / kTileBytes};
+        Panels(args.data, args.scales, n)};
     for_format(args.format, [&]<Narrow kFormat>() {
       if (m <= 32) return launch<kFormat, 32>(args, p);
       m <= 64 ? launch<kFormat, 64>(args, p) : launch<kFormat, 128>(args, p);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "op/packed_linear/packing_blocks.h"
 
 namespace flagscale::op {
 
@@ -18,10 +19,20 @@ constexpr float kMostScale = 0x1p7f;
 size_t place_of(Narrow format, int64_t row, int64_t k, size_t panel_bytes) {
   if (format == Narrow::kFp8Rows)
     return static_cast<size_t>(row) * (panel_bytes / kPanelRows) + static_cast<size_t>(k);
-  const int64_t in_tile = k % kTileColumns, of_factor = in_tile % 16, pair = of_factor % 8;
-  const int64_t lane = row % 8 * 4 + pair / 2, word = in_tile / 16 * 2 + row / 8;
-  return static_cast<size_t>(k / kTileColumns * kTileBytes + lane * 16 + word * 4 + of_factor / 8 * 2 +
-                             pair % 2);
+  const int64_t columns = tile_columns(format), in_tile = k % columns, of_factor = in_tile % 16,
+                pair = of_factor % 8, lane = row % 8 * 4 + pair / 2;
+  const int64_t tile = k / columns * kTileBytes + lane * 16;
+  if (columns_of_scale(format) == 0)
+    return static_cast<size_t>(tile + (in_tile / 16 * 2 + row / 8) * 4 + of_factor / 8 * 2 + pair % 2);
+  return static_cast<size_t>(tile + (in_tile / 32 * 2 + row / 8) * 4 + pair % 2 * 2 + in_tile / 16 % 2);
+}
+// Four bits: in which half of the byte.
+int half_of(int64_t k) { return static_cast<int>(k / 8 % 2 * 4); }
+
+// Where a row's scale of element k lies.
+int64_t scale_of(Narrow format, int64_t row, int64_t k) {
+  const int64_t columns = columns_of_scale(format);
+  return columns == 0 ? row : k / columns * kPanelRows + row % 8 * 2 + row / 8;
 }
 
 BF16 rounded_up(float x) {  // x > 0
@@ -48,11 +59,22 @@ float from_e4m3(uint8_t q) {
   return q & 0x80 ? -magnitude : magnitude;
 }
 
-const char* name(Narrow format) { return format == Narrow::kInt8 ? "int8" : "fp8"; }
+const char* name(Narrow format) {
+  switch (format) {
+    case Narrow::kInt8:
+      return "int8";
+    case Narrow::kInt4:
+      return "int4";
+    case Narrow::kInt4By32:
+      return "int4-32";
+    default:
+      return "fp8";
+  }
+}
 
 void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
                    bool rows) {
-  const int64_t out = weight.scales.dim(0);
+  const int64_t out = weight.out;
   if ((weight.format == Narrow::kFp8Rows) == rows && x.shape().rank() == 2 && x.dim(1) == weight.in &&
       x.dtype() == DType::kBF16 &&
       (!bias.defined() || (bias.shape() == Shape{out} && bias.dtype() == DType::kBF16)))
@@ -65,19 +87,40 @@ void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, 
 }
 
 Shape narrow_shape(Narrow format, int64_t out, int64_t in) {
-  const int64_t multiple = format == Narrow::kFp8Rows ? 128 : kTileColumns;
-  return {(out + kPanelRows - 1) / kPanelRows, (in + multiple - 1) / multiple * multiple * kPanelRows};
+  const int64_t panels = (out + kPanelRows - 1) / kPanelRows;
+  if (format == Narrow::kFp8Rows) return {panels, (in + 127) / 128 * 128 * kPanelRows};
+  return {panels, (in + tile_columns(format) - 1) / tile_columns(format) * kTileBytes};
 }
 
-void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
-                BF16& scale) {
+int64_t scales_of_panel(Narrow format, int64_t in) {
+  const int64_t columns = columns_of_scale(format), tile = tile_columns(format);
+  if (columns == 0) return kPanelRows;
+  return ((in + tile - 1) / tile * tile + columns - 1) / columns * kPanelRows;
+}
+
+Shape narrow_scales(Narrow format, int64_t out, int64_t in) {
+  if (columns_of_scale(format) == 0) return {out};
+  return {(out + kPanelRows - 1) / kPanelRows, scales_of_panel(format, in)};
+}
+
+DType scale_type(Narrow format) { return columns_of_scale(format) == 0 ? DType::kBF16 : DType::kF16; }
+
+namespace {
+
+[[noreturn]] void refuse(Narrow format, bool number) {
+  fail(ErrorKind::kInvalidArgument, "a weight is {}, which {} does not hold",
+       number ? "too large" : "not a number", name(format));
+}
+
+// Eight bits: the row has one scale.
+void narrow_bytes(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
+                  uint16_t* scales) {
   float largest = 0, sum = 0;  // a NaN shows in the sum
   for (const float x : values) largest = std::max(largest, std::fabs(x)), sum += x * 0.f;
   const float wanted = largest / (format == Narrow::kInt8 ? kLargestInt8 : kLargestFp8);
-  if (sum != 0 || wanted > kMostScale)
-    fail(ErrorKind::kInvalidArgument, "a weight is {}, which {} does not hold",
-         sum != 0 ? "not a number" : "too large", name(format));
-  scale = rounded_up(std::max(wanted, kLeastScale));
+  if (sum != 0 || wanted > kMostScale) refuse(format, sum == 0);
+  const BF16 scale = rounded_up(std::max(wanted, kLeastScale));
+  scales[row] = scale.bits;
   const float inverse = 1 / to_float(scale);
   for (size_t k = 0; k < values.size(); ++k) {
     const float q = values[k] * inverse;
@@ -88,12 +131,44 @@ void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::
   }
 }
 
-void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, BF16 scale,
+void narrow_nibbles(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
+                    uint16_t* scales) {
+  const int64_t columns = columns_of_scale(format), in = std::ssize(values);
+  uint8_t q[128];
+  for (int64_t first = 0; first < in; first += columns) {
+    const int64_t count = std::min(columns, in - first);
+    const float* x = values.data() + first;
+    float sum = 0;  // a NaN shows in it
+    for (int64_t i = 0; i < count; ++i) sum += x[i] * 0.f;
+    if (sum != 0) refuse(format, false);
+    const F16 scale = quantise_group4({x, static_cast<size_t>(count)}, q);
+    if (!std::isfinite(to_float(scale))) refuse(format, true);
+    scales[scale_of(format, row, first)] = scale.bits;
+    for (int64_t k = first; k < first + count; ++k) {
+      uint8_t& to = panel[place_of(format, row, k, panel.size())];
+      to = static_cast<uint8_t>((to & (0xf0 >> half_of(k))) | (q[k - first] ^ 8) << half_of(k));
+    }
+  }
+}
+
+}  // namespace
+
+void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
+                uint16_t* scales) {
+  (columns_of_scale(format) == 0 ? narrow_bytes : narrow_nibbles)(format, values, row, panel, scales);
+}
+
+void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, const uint16_t* scales,
                std::span<BF16> values) {
-  for (size_t k = 0; k < values.size(); ++k) {
-    const uint8_t q = panel[place_of(format, row, static_cast<int64_t>(k), panel.size())];
-    values[k] =
-        to_bf16(to_float(scale) * (format == Narrow::kInt8 ? static_cast<float>(q) - 128 : from_e4m3(q)));
+  const bool nibbles = columns_of_scale(format) > 0;
+  for (int64_t k = 0; k < std::ssize(values); ++k) {
+    const uint8_t q = panel[place_of(format, row, k, panel.size())];
+    const uint16_t bits = scales[scale_of(format, row, k)];
+    const float scale = nibbles ? to_float(F16{bits}) : to_float(BF16{bits});
+    const float number = nibbles                   ? static_cast<float>(((q >> half_of(k) & 15) ^ 8) - 8)
+                         : format == Narrow::kInt8 ? static_cast<float>(q) - 128
+                                                   : from_e4m3(q);
+    values[static_cast<size_t>(k)] = to_bf16(scale * number);
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Weights of eight bits an element and a scale a row, for a GPU. What such a weight stands for is a weight of
-// bf16: an element is scale * q, rounded to bf16 once, and products are those of that weight, to the bit.
+// Weights of eight or four bits an element, for a GPU. What such a weight stands for is a weight of bf16: an
+// element is scale * q, rounded to bf16 once, and products are those of that weight, to the bit.
 
 #include <cstdint>
 #include <span>
@@ -9,27 +9,40 @@
 
 namespace flagscale::op {
 
-// kFp8: q is an e4m3 number (OCP 8-bit floating point, largest 448). kInt8: a whole number, -127 to 127.
-// kFp8Rows: an e4m3 number that is multiplied as it is, by e4m3 numbers (op/fp8_linear).
-enum class Narrow : uint8_t { kFp8, kInt8, kFp8Rows };
+// kFp8: q is an e4m3 number (OCP 8-bit floating point, largest 448). kInt8: a whole number, -127 to 127; both
+// have a scale of bf16 a row. kFp8Rows: an e4m3 number that is multiplied as it is, by e4m3 numbers
+// (op/fp8_linear). kInt4, kInt4By32: a whole number, -8 to 7, and a scale of fp16 for 128 or 32 neighbours of
+// a row: the numbers and scales of op/packed_linear's kInt4 and kQ4_0.
+enum class Narrow : uint8_t { kFp8, kInt8, kFp8Rows, kInt4, kInt4By32 };
 const char* name(Narrow format);
 
 // To nearest, ties to even; magnitudes are at most 448.
 uint8_t to_e4m3(float x);
 float from_e4m3(uint8_t q);
 
-// A panel is kPanelRows rows; along k it is a run of tiles of kTileColumns, 16 bytes for each lane of a warp:
-// what it holds of two left factors of mma.m16n8k16, so that one load brings it. Lane l has rows l / 4 and
-// l / 4 + 8 and columns 2 (l % 4) + {0, 1, 8, 9} of the first 16, four bytes a row, then of the other 16.
-// kInt8 is stored as q + 128. kFp8Rows: a panel is its rows, one after the other, each to a multiple
-// of 128 bytes.
-constexpr int64_t kPanelRows = 16, kTileColumns = 32, kTileBytes = kPanelRows * kTileColumns;
+// A panel is kPanelRows rows; along k it is a run of tiles of tile_columns(), 16 bytes for each lane of a
+// warp: what it holds of two (four bits: four) left factors of mma.m16n8k16, so that one load brings it. Lane
+// l has rows l / 4 and l / 4 + 8 and columns 2 (l % 4) + {0, 1, 8, 9} of the first 16, four bytes a row, then
+// of the other 16. kInt8 is stored as q + 128. In four bits four bytes of a row are its columns of 32: those
+// before and after 8 of the first 16 and of the others in the low half's four numbers, the column after each
+// in the high half's; negative ones as two's complement. kFp8Rows: a panel is its rows, one after the other,
+// each to a multiple of 128 bytes.
+constexpr int64_t kPanelRows = 16, kTileBytes = 512;
+constexpr int64_t tile_columns(Narrow format) {
+  return format == Narrow::kInt4 || format == Narrow::kInt4By32 ? 64 : 32;
+}
+// Neighbours of a row that share a scale; 0: all.
+constexpr int64_t columns_of_scale(Narrow format) {
+  return format == Narrow::kInt4 ? 128 : format == Narrow::kInt4By32 ? 32 : 0;
+}
 
+// What is no element of the weight, or its scale, is 0.
 struct NarrowWeight {
   Narrow format = Narrow::kFp8;
-  Tensor data;    // [panels, panel_bytes] uint8; what is no element of the weight is 0
-  Tensor scales;  // [out] bf16
-  int64_t in = 0;
+  Tensor data;  // [panels, panel_bytes] uint8
+  // [out] bf16, or [panels, groups * kPanelRows] fp16, in a group those of rows r and r + 8 in turn
+  Tensor scales;
+  int64_t in = 0, out = 0;
   bool defined() const { return data.defined(); }
   size_t bytes() const { return data.bytes() + scales.bytes(); }
 };
@@ -39,14 +52,18 @@ struct NarrowWeight {
 void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
                    bool rows);
 
-Shape narrow_shape(Narrow format, int64_t out, int64_t in);  // of data
+// Of data and scales.
+Shape narrow_shape(Narrow format, int64_t out, int64_t in);
+Shape narrow_scales(Narrow format, int64_t out, int64_t in);
+DType scale_type(Narrow format);
+int64_t scales_of_panel(Narrow format, int64_t in);  // how far apart two panels' are
 
-// Row `row` of a panel, by its largest magnitude. Error{kInvalidArgument} where a value is not a number or
-// too large.
+// Row `row` of a panel, by the largest magnitude of each run that shares a scale. scales: the panel's, as
+// bits. Error{kInvalidArgument} where a value is not a number or too large.
 void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
-                BF16& scale);
+                uint16_t* scales);
 // What the row stands for.
-void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, BF16 scale,
+void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, const uint16_t* scales,
                std::span<BF16> values);
 
 }  // namespace flagscale::op

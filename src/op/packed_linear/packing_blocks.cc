@@ -98,7 +98,7 @@ float best_scale4(const float* x, int64_t count, uint8_t* q) {
   float largest = 0;
   for (int64_t i = 0; i < count; ++i)
     if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
-  const float first = largest / -8, inverse = first != 0 ? 1 / first : 0;
+  const float first = largest / -8, inverse = std::isnormal(first) ? 1 / first : 0;
   float xq = 0, qq = 0;
   for (int64_t i = 0; i < count; ++i) {
     const float r = std::clamp(std::nearbyint(x[i] * inverse), -8.f, 7.f);
@@ -150,12 +150,16 @@ void quantise_row8(std::byte* panel, int64_t n, std::span<const float> values) {
   }
 }
 
+F16 quantise_group4(std::span<const float> values, uint8_t* q) {
+  return to_f16(best_scale4(values.data(), std::ssize(values), q));
+}
+
 void quantise_row4(std::byte* panel, int64_t n, const PackingInfo& format, std::span<const float> values) {
   const auto in = static_cast<int64_t>(values.size());
   uint8_t q[128];
   for (int64_t k = 0; k < in; k += format.block, panel += format.block_bytes) {
     const int64_t count = std::min(format.block, in - k);
-    const F16 scale = to_f16(best_scale4(values.data() + k, count, q));
+    const F16 scale = quantise_group4(values.subspan(static_cast<size_t>(k), static_cast<size_t>(count)), q);
     std::fill(q + count, q + format.block, uint8_t{8});
     std::memcpy(panel + 2 * n, &scale, 2);
     for (int64_t g = 0; g < format.block / kGroup; ++g)

@@ -12,5 +12,7 @@ void pack_block(Packing packing, const uint8_t* source, std::byte* block, int64_
 // block.
 void quantise_row8(std::byte* panel, int64_t n, std::span<const float> values);
 void quantise_row4(std::byte* panel, int64_t n, const PackingInfo& format, std::span<const float> values);
+// A block's scale; q: its numbers, 0 to 15.
+F16 quantise_group4(std::span<const float> values, uint8_t* q);
 
 }  // namespace flagscale::op
