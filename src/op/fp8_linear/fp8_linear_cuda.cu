@@ -33,6 +33,7 @@ __device__ uint16_t two_e4m3(float low, float high) {
 // Eight neighbours of x from k on; zeros beyond `end`.
 struct Eight {
   float at[8];
+  Eight() = default;
   __device__ Eight(const bf16* x, int64_t k, int64_t end, bool wide) {
     if (wide && k + 8 <= end) {
       load(x + k, at);
@@ -69,18 +70,23 @@ __device__ float scale_of(float largest) { return __fdiv_rn(largest, kLargest); 
 template <class Place>
 __device__ void round_slice(const bf16* x, bool wide, int64_t first, int64_t after, int64_t k, float* scale,
                             const Place& q) {
+  constexpr int kTurns = kFp8Slice / (32 * 8);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t last = after < k ? after : k;
+  Eight eights[kTurns];
   float largest = 0;
-#pragma unroll 4
-  for (int64_t i = first + lane * 8; i < last; i += 32 * 8)
-    largest = fmaxf(largest, Eight(x, i, last, wide).largest());
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    eights[i] = Eight(x, first + (i * 32 + lane) * 8, last, wide);
+    largest = fmaxf(largest, eights[i].largest());
+  }
   largest = largest_of_warp(largest);
   if (lane == 0) *scale = scale_of(largest);
   const float inverse = inverse_of(largest);
-#pragma unroll 4
-  for (int64_t i = first + lane * 8; i < after; i += 32 * 8)
-    *reinterpret_cast<uint2*>(q(i)) = Eight(x, i, last, wide).rounded(inverse);
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i)
+    if (const int64_t at = first + (i * 32 + lane) * 8; at < after)
+      *reinterpret_cast<uint2*>(q(at)) = eights[i].rounded(inverse);
 }
 
 template <class C>

@@ -7,7 +7,9 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kMostDim = 512;  // as the op's
-constexpr int kWarps = 4, kOfQ = 8;
+constexpr int kWarps = 4;
+constexpr int64_t kFewTokens =
+    32;  // up to them a warp has one head of q, as there are multiprocessors for all
 
 template <class T, class C>
 struct Append {
@@ -69,7 +71,7 @@ __device__ int64_t second_of(const Append<T, C>& a, int64_t j) {
   return a.interleaved ? 2 * j + 1 : j + a.half;
 }
 
-template <class T, class C>
+template <int kOfQ, class T, class C>  // kOfQ heads from `head` on
 __device__ void rotate_heads(const Append<T, C>& a, int64_t token, int64_t head, int lane) {
   const int64_t turn = turn_of(a, token), d = 2 * a.half;
   const T* x = a.q[token] + head * d;
@@ -92,7 +94,7 @@ __device__ void rotate_heads(const Append<T, C>& a, int64_t token, int64_t head,
   }
 }
 
-template <class T, class C>
+template <int kOfQ, class T, class C>
 __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
   let_next_start();
   wait_for_previous();
@@ -101,7 +103,7 @@ __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t token = blockIdx.x, of_q = (a.heads + kOfQ - 1) / kOfQ;
   int64_t head = int64_t{blockIdx.y} * kWarps + warp;
-  if (head < of_q) return rotate_heads(a, token, head * kOfQ, lane);
+  if (head < of_q) return rotate_heads<kOfQ>(a, token, head * kOfQ, lane);
   head -= of_q;
   const int64_t d = 2 * a.half, slot = a.slots[token], page = slot / kPageTokens, offset = slot % kPageTokens;
   if (slot < 0 || head >= 2 * a.kv_heads) return;
@@ -147,10 +149,14 @@ void run(KernelContext&, const RopeAppendArgs& args) {
                            args.k.cols() / d,
                            args.cos.dims[0] - 1,
                            args.interleaved};
-      launch_early(append_heads<T, C>,
-                   dim3(static_cast<unsigned>(tokens),
-                        static_cast<unsigned>(divide_up(divide_up(a.heads, kOfQ) + 2 * a.kv_heads, kWarps))),
-                   kWarps * 32, 0, a);
+      const auto launch = [&]<int kOfQ>(std::integral_constant<int, kOfQ>) {
+        const int64_t warps = divide_up(a.heads, kOfQ) + 2 * a.kv_heads;
+        launch_early(append_heads<kOfQ, T, C>,
+                     dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(divide_up(warps, kWarps))),
+                     kWarps * 32, 0, a);
+      };
+      tokens <= kFewTokens ? launch(std::integral_constant<int, 1>{})
+                           : launch(std::integral_constant<int, 8>{});
     });
   });
   check_launch("rope_append");
