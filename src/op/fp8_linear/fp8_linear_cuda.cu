@@ -139,7 +139,8 @@ __device__ void fold(const Few<C>& p, const float* parts, const float* scales, i
     float total = 0;
     for (int s = 0; s < slices; ++s)
       total = __fmaf_rn(parts[(s * rows + row) * kPartPitch + own], scales[row * slices + s], total);
-    put(to.y[row] + column, finished<true>(to, total, column));
+    total = __fmul_rn(total, as_float(to.scales.w[column]));
+    put(to.y[row] + column, to.bias ? __fadd_rn(total, as_float(to.bias[column])) : total);
   }
 }
 

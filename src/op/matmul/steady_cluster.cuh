@@ -23,13 +23,6 @@ struct Result {
   Scales scales = {};
 };
 
-// What becomes of a sum of column `column`.
-template <bool kScaled, class C>
-__device__ float finished(const Result<C>& to, float sum, int64_t column) {
-  if (kScaled) sum = __fmul_rn(sum, cuda::as_float(to.scales.w[column]));
-  return to.bias ? __fadd_rn(sum, cuda::as_float(to.bias[column])) : sum;
-}
-
 __device__ inline void meet_in_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
