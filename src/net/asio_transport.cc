@@ -1,5 +1,7 @@
 #include "net/asio_transport.h"
 
+#include <poll.h>
+
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -110,6 +112,10 @@ class StreamTransport final : public Transport {
   void close() override {
     error_code error;
     socket().close(error);
+  }
+  bool peer_ended() const override {
+    pollfd one{socket_of(*stream_).native_handle(), POLLRDHUP, 0};
+    return poll(&one, 1, 0) == 1;  // POLLRDHUP, or what needs no asking for: POLLERR, POLLHUP
   }
   std::string remote() const override { return remote_; }
 

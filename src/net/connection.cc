@@ -254,7 +254,11 @@ void Connection::sent(bool ok) {
 void Connection::sweep(Clock::time_point now) {
   if (phase_ == Phase::kClosed) return;
   if (writing_ && now > write_deadline_) return close();
-  if (phase_ == Phase::kAnswer || now <= deadline_) return;
+  if (phase_ == Phase::kAnswer) {  // with input left no read is under way that would see the peer's end
+    if (!reading_ && transport_->peer_ended()) close();
+    return;
+  }
+  if (now <= deadline_) return;
   if (phase_ == Phase::kHeader || phase_ == Phase::kBody)
     return fail(408, "the request did not arrive in time");
   close();

@@ -202,6 +202,29 @@ TEST(Net, TellsOfADisconnect) {
   kept.reset();
 }
 
+// What follows a request is not read before its answer, yet the end behind it is seen.
+TEST(Net, TellsOfADisconnectBehindUnreadBytes) {
+  for (const std::string& rest :
+       {std::string("\r\n"), std::string("GET /next HTTP/1.1\r\n\r\n"), std::string(60'000, 'x')}) {
+    std::promise<void> asked, gone;
+    std::shared_ptr<Exchange> kept;
+    Server server(quick(), [&](const std::shared_ptr<Exchange>& exchange) {
+      kept = exchange;
+      exchange->on_disconnect([&] { gone.set_value(); });
+      asked.set_value();
+    });
+    auto is_gone = gone.get_future();
+    {
+      Raw raw(server.port());
+      raw.send("GET / HTTP/1.1\r\n\r\n" + rest);
+      asked.get_future().wait();
+      EXPECT_EQ(is_gone.wait_for(600ms), std::future_status::timeout);  // a peer that waits is not gone
+    }
+    EXPECT_EQ(is_gone.wait_for(5s), std::future_status::ready) << rest.substr(0, 20);
+    kept.reset();
+  }
+}
+
 TEST(Net, APeerThatDoesNotReadIsCutOff) {
   std::promise<void> gone;
   std::shared_ptr<Exchange> kept;

@@ -17,8 +17,9 @@ class Transport {
   // All of `data`, which stays valid until then. progress: after each part that the peer took.
   virtual void write(const std::string& data, std::function<void()> progress,
                      std::function<void(bool ok)> done) = 0;
-  virtual void end_writing() = 0;  // the peer sees the end of what we send; reading goes on
-  virtual void close() = 0;        // what is under way ends with a failure
+  virtual void end_writing() = 0;       // the peer sees the end of what we send; reading goes on
+  virtual void close() = 0;             // what is under way ends with a failure
+  virtual bool peer_ended() const = 0;  // the peer has ended, whatever of it is unread; without reading
   virtual std::string remote() const = 0;
 };
 
