@@ -93,9 +93,10 @@ net::Response FakeHub::redirect(const std::string& file) const {
 void FakeHub::send_file(const std::shared_ptr<net::Exchange>& exchange, const std::string& file) {
   std::string bytes = files.at(file);
   if (damaged.contains(file)) bytes.back() = static_cast<char>(bytes.back() ^ 1);
-  last_range = exchange->request().header("range");
+  const std::string range(exchange->request().header("range"));
+  ranges[file] = range;
   size_t from = 0;
-  if (!last_range.empty()) from = std::stoul(last_range.substr(last_range.find('=') + 1));
+  if (!range.empty()) from = std::stoul(range.substr(range.find('=') + 1));
   net::Response head{from > 0 ? 206 : 200, "application/octet-stream", ""};
   if (from > 0)
     head.headers.push_back(

@@ -33,8 +33,8 @@ class FakeHub {
 
   // What was asked.
   std::atomic<int> requests{0}, cuts{0};
-  std::string last_range;
-  std::string storage_authorization;  // what the storage was sent: nothing, if all is well
+  std::map<std::string, std::string> ranges;  // of each file as it was last asked for
+  std::string storage_authorization;          // what the storage was sent: nothing, if all is well
 
  private:
   void answer(const std::shared_ptr<net::Exchange>& exchange);

@@ -93,7 +93,7 @@ TEST_F(Hub, ADownloadThatBreaksOffGoesOnWhereItWas) {
   hub_.cut_after = 200'000;
   EXPECT_EQ(bytes_of(fs::path(fetch()) / "model.safetensors"), hub_.files["model.safetensors"]);
   EXPECT_EQ(hub_.cuts, 1);
-  EXPECT_TRUE(hub_.last_range.empty() || hub_.last_range == "bytes=200000-") << hub_.last_range;
+  EXPECT_EQ(hub_.ranges["model.safetensors"], "bytes=200000-");
 }
 
 TEST_F(Hub, APartOfAnEarlierRunIsGoneOnWith) {
@@ -104,6 +104,8 @@ TEST_F(Hub, APartOfAnEarlierRunIsGoneOnWith) {
   hub_.files.erase("config.json");
   hub_.files["config.json"] = "{}";
   EXPECT_EQ(bytes_of(fs::path(fetch()) / "model.safetensors"), bytes);
+  EXPECT_EQ(hub_.ranges["model.safetensors"], "bytes=12345-");
+  EXPECT_EQ(hub_.ranges["config.json"], "");
 }
 
 TEST_F(Hub, DamageOnTheWayIsRefusedAndNothingKept) {
