@@ -68,6 +68,7 @@ TEST(Soak, CancelledRequestsLeaveNothing) {
   const int cancellations = from_environment("FLAGSCALE_SOAK_CANCELLATIONS", 300);
   constexpr int kClients = 4;
   TestServer server({}, 512, 8);
+  *server.step_ms = 1;  // or most would have ended before they are left
   server.post("/v1/completions", completion("warm", {{"guided_regex", "[a-z]+"}}));
   const int64_t before = descriptors();
   std::vector<std::thread> clients;
@@ -77,6 +78,7 @@ TEST(Soak, CancelledRequestsLeaveNothing) {
       for (int i = 0; i < cancellations / kClients; ++i) cancel_one(server, random);
     });
   for (std::thread& client : clients) client.join();
+  *server.step_ms = 0;
   const auto settled = [&] {
     return server.metric("vllm:num_requests_running") == 0 &&
            server.metric("vllm:num_requests_waiting") == 0 &&
@@ -93,6 +95,12 @@ TEST(Soak, CancelledRequestsLeaveNothing) {
   // The questions above had connections too, whose other end closes a moment later.
   for (int i = 0; i < 1000 && descriptors() > before; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_LE(descriptors(), before);
+  // A quarter was never whole; of the others few have ended before their client was gone.
+  const std::string aborts =
+      "vllm:request_success_total{model_name=\"scripted\",engine=\"0\",finished_reason=\"abort\"} ";
+  const std::string metrics = server.send("GET", "/metrics").body;
+  ASSERT_NE(metrics.find(aborts), std::string::npos);
+  EXPECT_GE(std::atoi(metrics.c_str() + metrics.find(aborts) + aborts.size()), cancellations / 2);
   EXPECT_EQ(server.post("/v1/completions", completion("goes on"))["choices"][0]["text"], "goes on");
 }
 
