@@ -1,8 +1,11 @@
 """The openai package, unmodified: what an application does with it."""
 import base64
+import json
+import re
 import struct
 
 import openai
+import pydantic
 
 client = openai.OpenAI()
 MODEL = client.models.list().data[0].id
@@ -59,6 +62,64 @@ def seeds():
     assert 2 <= len(texts) <= 3, texts
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["celsius", "fahrenheit"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def tools():
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice, ends in (("required", "tool_calls"), (named, "stop")):
+        asked = dict(model=MODEL, messages=QUESTION, tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False, temperature=0,
+                     max_tokens=96)
+        answer = client.chat.completions.create(**asked).choices[0]
+        calls = answer.message.tool_calls
+        assert answer.finish_reason == ends and calls, answer
+        for call in calls:
+            assert call.function.name == "get_weather" and call.id, call
+            arguments = json.loads(call.function.arguments)
+            assert isinstance(arguments["city"], str) and arguments["unit"] in ("celsius", "fahrenheit"), arguments
+        with client.chat.completions.stream(**asked) as events:
+            streamed = events.get_final_completion().choices[0].message.tool_calls
+        assert [call.function.arguments for call in streamed] == [call.function.arguments for call in calls]
+    # What a tool says goes back into the conversation.
+    conversation = QUESTION + [answer.message.to_dict(), {"role": "tool", "tool_call_id": calls[0].id, "content": "Paris"}]
+    assert client.chat.completions.create(model=MODEL, messages=conversation, max_tokens=4).choices[0].message.content
+
+
+class City(pydantic.BaseModel):
+    name: str = pydantic.Field(max_length=20)
+    capital: bool
+
+
+def structured():
+    answer = client.chat.completions.parse(model=MODEL, messages=QUESTION, response_format=City, temperature=0, max_tokens=64)
+    assert isinstance(answer.choices[0].message.parsed, City), answer
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 5}}, "required": ["n"],
+              "additionalProperties": False}
+    for more in (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "number", "schema": schema, "strict": True}}},
+        {"extra_body": {"structured_outputs": {"json": schema}}},
+        {"extra_body": {"guided_json": schema}},
+    ):
+        text = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=32, **more)
+        assert 3 <= json.loads(text.choices[0].message.content)["n"] <= 5, text
+    for outputs, expected in (({"choice": ["Lyon", "Nice"]}, "Lyon|Nice"), ({"regex": "[0-9]{4}"}, "[0-9]{4}")):
+        text = client.chat.completions.create(
+            model=MODEL, messages=QUESTION, temperature=0, max_tokens=16, extra_body={"structured_outputs": outputs}
+        ).choices[0].message.content
+        assert re.fullmatch(expected, text), text
+
+
 def embeddings():
     data = client.embeddings.create(model=MODEL, input=["a cat", "a dog"]).data  # asks for base64 by itself
     assert len(data) == 2 and abs(sum(value * value for value in data[0].embedding) - 1) < 1e-3
@@ -84,6 +145,6 @@ def errors():
 
 text = chat()
 stream(text)
-for check in (completions, logprobs, seeds, embeddings, errors):
+for check in (completions, logprobs, seeds, tools, structured, embeddings, errors):
     check()
 print("ok")
