@@ -113,6 +113,10 @@ TEST(ToolParsers, RequiredAndNamed) {
   expect([] { return array_parser(numbered()); },
          "[{\"name\": \"f\", \"parameters\": {\"a\": 1}}, {\"name\": \"g\", \"parameters\": {}}]",
          "R<> C<> [0 id0 f {\"a\": 1}] [1 id1 g {}]");
+  for (const char* cut : {"", "[", "[{\"name\"", "[{\"name\": \"f\", \"param"})
+    expect([] { return array_parser(numbered()); }, cut, "R<> C<>");
+  expect([] { return array_parser(numbered()); },
+         "[{\"name\": \"f\", \"parameters\": {\"a\": 1}}, {\"name\": \"g\"", "R<> C<> [0 id0 f {\"a\": 1}]");
   expect([] { return named_parser("f", numbered()); }, "{\"a\": 1}", "R<> C<> [0 id0 f {\"a\": 1}]");
   expect([] { return first_call_only(array_parser(numbered())); },
          "[{\"name\": \"f\", \"parameters\": {}}, {\"name\": \"g\", \"parameters\": {}}]",

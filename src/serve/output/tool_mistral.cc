@@ -37,6 +37,7 @@ class MistralParser final : public OutputParser {
     }
   }
   void finish(Delta& out) override {
+    if (!tagged_ && (at_ == At::kList || at_ == At::kCall)) return;  // cut short: half a call is no content
     if (at_ == At::kText) gate_.put(tag_.rest(), out.content);
     if (at_ == At::kTag || (at_ == At::kList && !any_)) gate_.put(held_, out.content);
     if (at_ == At::kCall && !call_.shown()) gate_.put(call_.text(), out.content);
