@@ -13,6 +13,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/transcript.h"
+#include "config/yaml.h"
 #include "serve/serve.h"
 #include "serve/service_files.h"
 
@@ -112,6 +113,8 @@ void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
       option = app.add_option_function<std::vector<std::string>>(
           flag_names(key),
           [o, name = key.name](const std::vector<std::string>& values) {
+            if (values.size() == 1 && values[0].starts_with('[') && name.starts_with("allowed_"))
+              return o->flags->set({name}, config::parse_yaml(values[0], "--" + name));  // JSON, as vLLM's
             const config::NodePtr list = config::Node::list();
             for (const std::string& value : values) list->append(config::Node::string(value));
             o->flags->set({name}, list);

@@ -116,6 +116,34 @@ bool allowed_origin(const Context& context, std::string_view origin) {
                                         [&](const std::string& one) { return one == "*" || one == origin; });
 }
 
+bool holds_any(const std::vector<std::string>& list) { return std::ranges::find(list, "*") != list.end(); }
+
+// Of a request for leave, as vLLM's server grants it: with * every header that is asked for.
+std::string granted_headers(const Context& context, const net::Request& request) {
+  const auto& allowed = context.config.allowed_headers;
+  if (!holds_any(allowed))
+    return fmt::format("Accept, Accept-Language, Content-Language, Content-Type{}{}",
+                       allowed.empty() ? "" : ", ", fmt::join(allowed, ", "));
+  const std::string_view asked = request.header("Access-Control-Request-Headers");
+  const auto in_list_of_names = [](unsigned char c) {
+    return std::isalnum(c) ||
+           std::string_view("!#$%&'*+-.^_`|~, ").find(static_cast<char>(c)) != std::string::npos;
+  };
+  if (asked.empty() || !std::ranges::all_of(asked, in_list_of_names)) return "Authorization, Content-Type";
+  return std::string(asked);
+}
+
+// What a browser asks before a page of another site may call.
+void answer_preflight(const Context& context, CountedExchange& exchange) {
+  const auto& methods = context.config.allowed_methods;
+  exchange.add_header("Access-Control-Allow-Methods", holds_any(methods)
+                                                          ? "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+                                                          : fmt::format("{}", fmt::join(methods, ", ")));
+  exchange.add_header("Access-Control-Allow-Headers", granted_headers(context, exchange.request()));
+  exchange.add_header("Access-Control-Max-Age", "600");
+  exchange.respond({204, "", ""});
+}
+
 struct Route {
   std::string name;
   const Endpoint* endpoint = nullptr;
@@ -137,12 +165,8 @@ void route(Context& context, const std::shared_ptr<CountedExchange>& exchange) {
   if (const std::string_view origin = request.header("Origin"); allowed_origin(context, origin)) {
     exchange->add_header("Access-Control-Allow-Origin", std::string(origin));
     exchange->add_header("Vary", "Origin");
-    if (request.method == "OPTIONS") {
-      exchange->add_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-      exchange->add_header("Access-Control-Allow-Headers", "Authorization, Content-Type");
-      exchange->add_header("Access-Control-Max-Age", "600");
-      return exchange->respond({204, "", ""});
-    }
+    if (context.config.allow_credentials) exchange->add_header("Access-Control-Allow-Credentials", "true");
+    if (request.method == "OPTIONS") return answer_preflight(context, *exchange);
   }
   check_host(context, request);
   const Route found = find_route(request.method == "HEAD" ? "GET" : request.method, request.path);

@@ -18,6 +18,12 @@ void add_network_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts(
       "allowed_origins", [](ServiceConfig& c) -> auto& { return c.allowed_origins; },
       {.doc = "origins whose pages may call the server (CORS); * is any", .aliases = {"cors_allow_origins"}});
+  keys.acts("allowed_methods", [](ServiceConfig& c) -> auto& { return c.allowed_methods; },
+            {.doc = "methods that such pages may use; * is any"});
+  keys.acts("allowed_headers", [](ServiceConfig& c) -> auto& { return c.allowed_headers; },
+            {.doc = "headers that such pages may send; * is any"});
+  keys.acts("allow_credentials", [](ServiceConfig& c) -> auto& { return c.allow_credentials; },
+            {.doc = "such pages may send cookies"});
   keys.acts("ssl_certfile", [](ServiceConfig& c) -> auto& { return c.ssl_certfile; },
             {.doc = "PEM certificate chain: TLS", .aliases = {"tls_cert"}});
   keys.acts("ssl_keyfile", [](ServiceConfig& c) -> auto& { return c.ssl_keyfile; },
@@ -113,6 +119,9 @@ void add_limit_keys(config::Schema<ServiceConfig>& keys) {
             {.doc = "of a request: else 431", .least = 1024, .most = 1 << 24});
   keys.acts("max_logprobs", [](ServiceConfig& c) -> auto& { return c.max_logprobs; },
             {.doc = "log-probabilities of a token at most", .least = 0, .most = 1024});
+  keys.acts("max_answer_logprobs", [](ServiceConfig& c) -> auto& { return c.max_answer_logprobs; },
+            {.doc = "log-probabilities that an answer may have: of all its tokens, prompts and choices",
+             .least = 1});
   keys.acts("max_n", [](ServiceConfig& c) -> auto& { return c.max_n; },
             {.doc = "answers of a request at most (n, best_of): else 422", .least = 1, .most = 4096});
 }
@@ -129,6 +138,11 @@ void add_output_keys(config::Schema<ServiceConfig>& keys) {
   keys.acts("generation_config", [](ServiceConfig& c) -> auto& { return c.generation_config; },
             {.doc = "sampling defaults: auto, the model's generation_config.json; vllm: none",
              .choices = {"auto", "vllm"}});
+  keys.acts("stream_interval", [](ServiceConfig& c) -> auto& { return c.stream_interval; },
+            {.doc = "tokens of a streamed chunk at least, the first and the last excepted", .least = 1});
+  keys.acts("enable_force_include_usage",
+            [](ServiceConfig& c) -> auto& { return c.enable_force_include_usage; },
+            {.doc = "streams end with their usage, asked for or not"});
   keys.acts("health_stall_seconds", [](ServiceConfig& c) -> auto& { return c.health_stall_seconds; },
             {.doc = "/health answers 503 when the engine has not got on for so long", .above = 0});
   keys.acts("enable_log_requests", [](ServiceConfig& c) -> auto& { return c.enable_log_requests; },
@@ -169,6 +183,7 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
                            "lora_extra_vocab_size",
                            "disable_fastapi_docs"})
     keys.ignored(name, "a matter of vLLM's own machinery");
+  keys.ignored("scheduling_policy", "the lower priority runs first, then who came first");
   for (const char* name :
        {"uvicorn_log_level", "log_level", "disable_uvicorn_access_log", "disable_frontend_multiprocessing",
         "show_hidden_metrics_for_version", "max_log_len"})
@@ -182,6 +197,8 @@ void add_other_keys(config::Schema<ServiceConfig>& keys) {
   for (const char* name : {"revision", "tokenizer_revision", "code_revision"})
     keys.refused(name, "name it with the model, as owner/name@revision");
   keys.refused("hf_token", "set HF_TOKEN");
+  keys.refused("task", "texts are continued and embedded", {"auto", "generate", "embed", "embedding"});
+  keys.refused("runner", "texts are continued and embedded", {"auto", "generate", "pooling"});
   keys.refused("override_generation_config", "requests bring their own; generation_config: vllm takes none");
   keys.refused("root_path", "routes stand at the root");
   keys.refused("response_role", "answers are the assistant's", {"assistant"});

@@ -19,7 +19,9 @@ struct ServiceConfig {
   // Network.
   std::string host = "127.0.0.1";
   int64_t port = 8000, max_connections = 4096;
-  std::vector<std::string> api_key, allowed_origins;
+  std::vector<std::string> api_key;
+  std::vector<std::string> allowed_origins, allowed_methods = {"*"}, allowed_headers = {"*"};
+  bool allow_credentials = false;
   std::string ssl_certfile, ssl_keyfile, ssl_keyfile_password;
   bool metrics_public = false;
 
@@ -45,11 +47,12 @@ struct ServiceConfig {
 
   // Limits.
   int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10,
-          max_logprobs = 20, max_n = 128;
+          max_logprobs = 20, max_answer_logprobs = 4 << 20, max_n = 128;
 
   // Output.
   std::string tool_call_parser = "auto", reasoning_parser = "auto", generation_config = "auto";
-  bool enable_log_requests = false;
+  bool enable_log_requests = false, enable_force_include_usage = false;
+  int64_t stream_interval = 1;
   double health_stall_seconds = 1.8;
 };
 

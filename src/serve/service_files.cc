@@ -57,6 +57,10 @@ void read_key(const Keys& keys, const std::string& name, const NodePtr& raw, Ser
     return;
   }
   const config::KeyInfo* key = keys.find(name);
+  // vLLM's way to write one entry of a mapping: limit_mm_per_prompt.image.
+  if (const config::KeyInfo* whole = key ? nullptr : keys.find(name.substr(0, name.find('.')));
+      whole && whole->key_class == config::KeyClass::kIgnored)
+    key = whole;
   if (!key)
     fail(ErrorKind::kConfig, "{}there is no engine argument '{}'{}", place(raw), name,
          did_you_mean(keys.nearest_name(name)));
