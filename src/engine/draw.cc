@@ -178,7 +178,8 @@ void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
     if (!std::isfinite(lse)) return end_without_numbers(s, first + i + 1);
     const int32_t id = s.tokens[static_cast<size_t>(first + i + 1)];
     s.event.prompt.push_back({id, logits[static_cast<size_t>(id)] - lse,
-                              best_tokens(logits, lse, s.job->request.sampling.prompt_logprobs)});
+                              best_tokens(logits, lse, s.job->request.sampling.prompt_logprobs),
+                              rank_of(logits, id)});
   }
   s.prompt_scored += rows.count;
 }

@@ -90,6 +90,7 @@ int64_t Engine::start(Sequence& s, Budget& budget) {
   running_.insert(std::ranges::lower_bound(running_, &s, ServedBefore{}), &s);
   if (!s.started) {
     s.started = true;
+    s.job->started.store(true, std::memory_order_relaxed);
     s.scheduled = std::chrono::steady_clock::now();
     s.found = std::min(found, s.prompt_size());
     stats_.prefix_queries += s.prompt_size();

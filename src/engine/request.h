@@ -55,6 +55,7 @@ struct OutputToken {
   int32_t id = 0;
   float logprob = 0;               // valid when asked for
   std::vector<TokenLogprob> best;  // likeliest first
+  int rank = 0;                    // of a prompt's token, 1: the likeliest
 };
 
 }  // namespace flagscale::engine

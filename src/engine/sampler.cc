@@ -165,6 +165,13 @@ float log_sum_exp(std::span<const float> logits) {
                                                            logits.data(), size_of(logits), top, 1, nullptr)));
 }
 
+int rank_of(std::span<const float> logits, int32_t id) {
+  const float own = logits[static_cast<size_t>(id)];
+  const auto above = [own](float x) { return x > own; };
+  const auto ties = std::count(logits.begin(), logits.begin() + id, own);
+  return static_cast<int>(std::count_if(logits.begin(), logits.end(), above) + ties) + 1;
+}
+
 std::vector<TokenLogprob> best_tokens(std::span<const float> logits, float lse, int count) {
   if (count <= 0) return {};
   thread_local Scratch scratch;

@@ -32,5 +32,7 @@ float log_sum_exp(std::span<const float> logits);
 
 // The `count` likeliest, likeliest first, ties to the lower id. lse: log_sum_exp(logits).
 std::vector<TokenLogprob> best_tokens(std::span<const float> logits, float lse, int count);
+// The place of a token in that order, 1: the likeliest.
+int rank_of(std::span<const float> logits, int32_t id);
 
 }  // namespace flagscale::engine

@@ -63,6 +63,7 @@ struct Job {
   std::vector<std::unique_ptr<Sequence>> choices;
   int left = 0;                        // choices that have not ended
   std::atomic<bool> cancelled{false};  // its sink is not called any more
+  std::atomic<bool> started{false};    // its prompt is computed, or was
 };
 
 inline int64_t Sequence::prompt_size() const { return static_cast<int64_t>(job->request.prompt.size()); }

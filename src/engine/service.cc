@@ -25,37 +25,53 @@ Service::~Service() {
   thread_.join();
 }
 
-bool Service::full() const {
-  return unstarted_ + static_cast<int64_t>(submitted_.size()) >= options_.max_waiting;
+bool Service::has_room_for(size_t more) const {
+  return unstarted_ + static_cast<int64_t>(submitted_.size() + more) <= options_.max_waiting;
 }
 
-void Service::refuse_when_full() const {
+void Service::refuse_without_room(size_t more) const {
   if (draining_ || stopping_) fail(ErrorKind::kBusy, "the server is stopping and takes no new requests");
-  if (full()) fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
+  if (has_room_for(more)) return;
+  if (more == 1) fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
+  fail(ErrorKind::kBusy, "of {} requests that may wait fewer than {} are free: try again later",
+       options_.max_waiting, more);
 }
 
 bool Service::has_room() const {
   const std::lock_guard lock(mutex_);
-  return !full();
+  return has_room_for(1);
 }
 
 uint64_t Service::submit(Request request, Sink sink) {
+  std::vector<Submission> one;
+  one.push_back({std::move(request), std::move(sink)});
+  return submit(std::move(one))[0];
+}
+
+std::vector<uint64_t> Service::submit(std::vector<Submission> all) {
+  if (static_cast<int64_t>(all.size()) > options_.max_waiting)
+    fail(ErrorKind::kInvalidArgument, "{} requests at once are more than the {} that may wait", all.size(),
+         options_.max_waiting);
   {
     const std::lock_guard lock(mutex_);
-    refuse_when_full();  // before the work of preparing, and again when it is done
+    refuse_without_room(all.size());  // before the work of preparing, and again when it is done
   }
-  auto job = engine_->prepare(std::move(request), std::move(sink));
+  std::vector<std::shared_ptr<Job>> jobs;
+  for (Submission& one : all) jobs.push_back(engine_->prepare(std::move(one.request), std::move(one.sink)));
+  std::vector<uint64_t> ids;
   std::unique_lock lock(mutex_);
-  refuse_when_full();
-  const uint64_t id = job->id = next_id_++;
-  jobs_.emplace(id, job);
-  submitted_.push_back(std::move(job));
+  refuse_without_room(jobs.size());
+  for (auto& job : jobs) {
+    ids.push_back(job->id = next_id_++);
+    jobs_.emplace(job->id, job);
+    submitted_.push_back(std::move(job));
+  }
   quiet_ = false;
   work_.store(true, std::memory_order_release);
   const bool idle = idle_;
   lock.unlock();
   if (idle) wake_.notify_one();
-  return id;
+  return ids;
 }
 
 void Service::cancel(uint64_t id) {
@@ -84,6 +100,15 @@ void Service::cancel(uint64_t id, int choice) {
 Stats Service::stats() const {
   std::lock_guard lock(mutex_);
   return stats_;
+}
+
+Service::AdapterUse Service::adapter_use() const {
+  AdapterUse use;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, job] : jobs_)
+    if (job->adapter)
+      (job->started.load(std::memory_order_relaxed) ? use.running : use.waiting).insert(job->adapter->name);
+  return use;
 }
 
 double Service::stalled_seconds() const {

@@ -11,6 +11,8 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -23,6 +25,11 @@ struct ServiceOptions {
   int max_waiting = 1024;  // requests that have not started
 };
 
+struct Submission {
+  Request request;
+  Sink sink;
+};
+
 class Service {
  public:
   Service(std::unique_ptr<Engine> engine, ServiceOptions options);
@@ -31,6 +38,8 @@ class Service {
   // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or
   // drain() was called. A grammar is compiled here, on the caller's thread.
   uint64_t submit(Request request, Sink sink);
+  // All of them or none: throws as above, Error{kInvalidArgument} for more than can ever wait at once.
+  std::vector<uint64_t> submit(std::vector<Submission> all);
   // Whether fewer than max_waiting wait, for who would rather know it before making a request.
   bool has_room() const;
 
@@ -41,6 +50,11 @@ class Service {
   void cancel(uint64_t id, int choice);
 
   Stats stats() const;
+  // Names of the adapters that requests are for which have started, and of those that others wait for.
+  struct AdapterUse {
+    std::set<std::string> running, waiting;
+  };
+  AdapterUse adapter_use() const;
 
   // Since the engine's thread last finished a step, or on the CPU an op of one; 0 while it has nothing to do.
   double stalled_seconds() const;
@@ -55,8 +69,8 @@ class Service {
   bool take_work(bool busy);
   bool step();
   void publish();
-  bool full() const;              // mutex_ is held
-  void refuse_when_full() const;  // as well
+  bool has_room_for(size_t more) const;         // mutex_ is held
+  void refuse_without_room(size_t more) const;  // as well
 
   std::unique_ptr<Engine> engine_;
   const ServiceOptions options_;

@@ -110,7 +110,23 @@ TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
   });
   started.get_future().wait();
   EXPECT_TRUE(service.has_room());
-  for (Waiter& waiter : waiters) service.submit(request_of(2), waiter.sink());
+  // Three at once are more than the two for which there is room; four can never wait.
+  const auto together = [&](size_t count) {
+    std::vector<Submission> all(count);
+    for (Submission& one : all) one = {request_of(2), [](const Event&) { FAIL() << "it was not taken"; }};
+    try {
+      service.submit(std::move(all));
+    } catch (const Error& error) {
+      return error.kind();
+    }
+    return ErrorKind::kConfig;  // none: they were taken
+  };
+  EXPECT_EQ(together(3), ErrorKind::kBusy);
+  EXPECT_EQ(together(4), ErrorKind::kInvalidArgument);
+  EXPECT_TRUE(service.has_room());
+  std::vector<Submission> two;
+  for (Waiter& waiter : waiters) two.push_back({request_of(2), waiter.sink()});
+  EXPECT_EQ(service.submit(std::move(two)).size(), 2u);
   EXPECT_FALSE(service.has_room());
   try {
     service.submit(request_of(2), [](const Event&) {});

@@ -117,6 +117,22 @@ TEST(LoraServing, UnloadingAnswersWhenTheLastRequestHasEnded) {
   EXPECT_EQ(server.http->get("/v1/models")["data"].size(), 1u);
 }
 
+TEST(LoraServing, MetricsTellWhoseAdaptersAreInUse) {
+  const AdapterServer server;
+  const auto info = [&]() -> std::string {
+    const std::string text = server.http->send("GET", "/metrics").body;
+    const size_t at = text.find("\nvllm:lora_requests_info{");
+    return at == std::string::npos ? "" : text.substr(at + 1, text.find('\n', at + 1) - at - 1);
+  };
+  const std::string name = "vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=";
+  EXPECT_TRUE(info().starts_with(name + "\"\",waiting_lora_adapters=\"\"} 1")) << info();
+  bool seen = false;
+  auto running = std::async(std::launch::async, [&] { return server.text("first", 100); });
+  while (running.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+    seen |= info().starts_with(name + "\"first\",");
+  EXPECT_TRUE(seen);
+}
+
 TEST(LoraServing, RefusesWhatIsOutsideItsFolder) {
   const AdapterServer server;
   for (const std::string& path :

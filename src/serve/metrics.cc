@@ -1,10 +1,12 @@
 #include "serve/metrics.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -161,6 +163,7 @@ Metrics::Metrics()
       inference_time(latency()),
       prompt_tokens(sizes()),
       generation_tokens(sizes()),
+      max_generation_tokens(sizes()),
       params_n({1, 2, 5, 10, 20}),
       params_max_tokens(sizes()),
       http_duration({0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60}) {}
@@ -176,7 +179,20 @@ void Metrics::count_http(const std::string& handler, const std::string& method, 
   ++http_[{handler, method, status}];
 }
 
-std::string Metrics::text(const engine::Stats& stats, const std::string& model, const Cache& cache) const {
+std::string lora_requests_info(int most, const std::set<std::string>& running,
+                               const std::set<std::string>& waiting) {
+  std::string out;
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  single(out, "vllm:lora_requests_info", "gauge", "LoRA adapters that requests use; the value is the time",
+         fmt::format("max_lora=\"{}\",running_lora_adapters=\"{}\",waiting_lora_adapters=\"{}\"", most,
+                     label_text(fmt::format("{}", fmt::join(running, ","))),
+                     label_text(fmt::format("{}", fmt::join(waiting, ",")))),
+         now.count());
+  return out;
+}
+
+std::string Metrics::text(const engine::Stats& stats, const std::string& model, const Cache& cache,
+                          const std::string& lora) const {
   const std::string labels = fmt::format("model_name=\"{}\",engine=\"0\"", label_text(model));
   std::string out;
   engine_metrics(out, stats, labels);
@@ -184,6 +200,7 @@ std::string Metrics::text(const engine::Stats& stats, const std::string& model, 
          fmt::format("{},block_size=\"{}\",num_gpu_blocks=\"{}\",cache_dtype=\"{}\"", labels,
                      cache.block_size, cache.blocks, cache.dtype),
          1);
+  out += lora;
   time_to_first_token.write(out, "vllm:time_to_first_token_seconds",
                             "From a request's arrival to its first token", labels);
   inter_token_latency.write(out, "vllm:inter_token_latency_seconds", "Between tokens of an answer", labels);
@@ -201,6 +218,8 @@ std::string Metrics::text(const engine::Stats& stats, const std::string& model, 
                     labels);
   prompt_tokens.write(out, "vllm:request_prompt_tokens", "Prompt tokens of a request", labels);
   generation_tokens.write(out, "vllm:request_generation_tokens", "Generated tokens of a request", labels);
+  max_generation_tokens.write(out, "vllm:request_max_num_generation_tokens",
+                              "Generated tokens of a request's longest choice", labels);
   params_n.write(out, "vllm:request_params_n", "n of requests", labels);
   params_max_tokens.write(out, "vllm:request_params_max_tokens", "max_tokens of requests", labels);
   const std::lock_guard lock(mutex_);

@@ -147,6 +147,61 @@ TEST(Refusals, WrongTypesAndRangesNameTheField) {
   expect_refusal(server, "/v1/completions", completion("x", {{"max_tokens", 0}}).dump(), 400, "max_tokens");
 }
 
+TEST(Refusals, AnAnswerOfTooManyLogprobsNamesItsLimit) {
+  ServiceConfig config;
+  config.max_answer_logprobs = 1000;
+  TestServer server(config);
+  const std::string prompt(20, 'a');
+  const auto many = [&](size_t prompts) {
+    return TestJson{{"prompt", std::vector<std::string>(prompts, prompt)}, {"max_tokens", 1}};
+  };
+  const auto expect = [&](TestJson body, const TestJson& more, const std::string& field) {
+    body.update(more);
+    const TestJson answer = server.post("/v1/completions", body, field.empty() ? 200 : 400);
+    if (field.empty()) return;
+    EXPECT_EQ(answer["error"]["param"], field);
+    EXPECT_NE(answer["error"]["message"].get<std::string>().find("--max-answer-logprobs"), std::string::npos);
+  };
+  expect(many(4), {{"prompt_logprobs", 9}}, "");  // 800 of prompts
+  expect(many(6), {{"prompt_logprobs", 9}}, "prompt_logprobs");
+  expect(many(6), {{"prompt_logprobs", 4}}, "");
+  expect(many(6), {{"prompt_logprobs", 4}, {"n", 2}}, "prompt_logprobs");
+  expect(many(6), {{"echo", true}, {"logprobs", 9}}, "logprobs");
+  expect(many(1), {{"logprobs", 9}, {"max_tokens", 101}}, "logprobs");
+  expect(many(6), TestJson::object(), "");
+  const TestJson streamed = completion("abc", {{"logprobs", 9}, {"max_tokens", 101}});
+  EXPECT_EQ(server.stream("/v1/completions", streamed).content(), "abc");
+}
+
+TEST(Refusals, PromptLogprobsAreNotStreamed) {
+  TestServer server;
+  const TestJson more = {{"prompt_logprobs", 1}, {"stream", true}};
+  expect_refusal(server, "/v1/completions", completion("x", more).dump(), 400, "prompt_logprobs");
+  expect_refusal(server, "/v1/chat/completions", chat("x", more).dump(), 400, "prompt_logprobs");
+}
+
+TEST(Refusals, AnEmptyTextNamesItsField) {
+  TestServer server;
+  for (const TestJson& empty : {TestJson(""), TestJson(TestJson::array({TestJson::array({99'999})}))}) {
+    expect_refusal(server, "/v1/embeddings", TestJson{{"input", empty}}.dump(), 400, "input");
+    expect_refusal(server, "/v1/completions", TestJson{{"prompt", empty}}.dump(), 400, "prompt");
+  }
+}
+
+TEST(Embeddings, CountAmongTheRequestsUnderWay) {
+  TestServer server;
+  *server.step_ms = 300;
+  auto answer = std::async(std::launch::async, [&] {
+    return server.send("POST", "/v1/embeddings", R"({"input": "abc"})").status;
+  });
+  int most = 0;
+  while (answer.wait_for(5ms) != std::future_status::ready)
+    most = std::max(most, server.get("/load")["server_load"].get<int>());
+  EXPECT_EQ(most, 1);
+  for (int i = 0; i < 200 && server.get("/load")["server_load"] != 0; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(server.get("/load")["server_load"], 0);
+}
+
 TEST(Refusals, LimitsAre422AndLengthIsContextLengthExceeded) {
   TestServer server;
   expect_refusal(server, "/v1/completions", completion("x", {{"n", 129}}).dump(), 422);
@@ -162,6 +217,10 @@ TEST(Refusals, LimitsAre422AndLengthIsContextLengthExceeded) {
       server.send("POST", "/v1/completions", completion(std::string(600, 'a')).dump());
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(TestJson::parse(response.body)["error"]["code"], "context_length_exceeded");
+  const std::string unasked =
+      server.post("/v1/chat/completions", chat(std::string(600, 'a')), 400)["error"]["message"];
+  EXPECT_EQ(unasked.find("requested"), std::string::npos) << "no max_tokens was asked for: " << unasked;
+  EXPECT_NE(unasked.find("maximum context length is 512 tokens"), std::string::npos) << unasked;
   expect_refusal(server, "/v1/completions", completion("x", {{"max_tokens", 100'000}}).dump(), 400,
                  "max_tokens");
   expect_refusal(server, "/v1/completions", completion(std::string(9 << 20, 'a')).dump(), 413);
@@ -214,6 +273,7 @@ TEST(Security, OriginsAndHosts) {
       server.client().send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://app.example"}});
   EXPECT_EQ(preflight.status, 204);
   EXPECT_EQ(preflight.header("Access-Control-Allow-Origin"), "https://app.example");
+  EXPECT_EQ(preflight.header("Access-Control-Allow-Credentials"), "");
   EXPECT_EQ(server.send("GET", "/v1/models", "", {{"Origin", "https://evil.example"}})
                 .header("Access-Control-Allow-Origin"),
             "");
@@ -221,6 +281,34 @@ TEST(Security, OriginsAndHosts) {
                 .send("OPTIONS", "/v1/chat/completions", "", {{"Origin", "https://evil.example"}})
                 .status,
             405);
+}
+
+// OpenAI's own client for browsers sends headers of its own.
+TEST(Security, PreflightsAreGrantedWhatTheyAskFor) {
+  ServiceConfig config;
+  config.allowed_origins = {"*"};
+  const auto preflight = [&](const std::string& headers) {
+    const TestServer server(config);
+    return server.client().send("OPTIONS", "/v1/chat/completions", "",
+                                {{"Origin", "https://app.example"},
+                                 {"Access-Control-Request-Method", "POST"},
+                                 {"Access-Control-Request-Headers", headers}});
+  };
+  const std::string asked = "authorization,content-type,x-stainless-lang,x-stainless-retry-count";
+  const net::Response any = preflight(asked);
+  EXPECT_EQ(any.status, 204);
+  EXPECT_EQ(any.header("Access-Control-Allow-Headers"), asked);
+  EXPECT_NE(any.header("Access-Control-Allow-Methods").find("POST"), std::string::npos);
+  EXPECT_EQ(preflight("x-a: b").header("Access-Control-Allow-Headers"), "Authorization, Content-Type")
+      << "no list of names";
+  config.allowed_headers = {"Authorization", "X-Mine"};
+  config.allowed_methods = {"POST"};
+  config.allow_credentials = true;
+  const net::Response named = preflight(asked);
+  EXPECT_EQ(named.header("Access-Control-Allow-Headers"),
+            "Accept, Accept-Language, Content-Language, Content-Type, Authorization, X-Mine");
+  EXPECT_EQ(named.header("Access-Control-Allow-Methods"), "POST");
+  EXPECT_EQ(named.header("Access-Control-Allow-Credentials"), "true");
 }
 
 TEST(Overload, IsRefusedWith429) {
@@ -244,6 +332,35 @@ TEST(Overload, IsRefusedWith429) {
   EXPECT_GE(done, 2);
   EXPECT_GE(refused, 1);
   EXPECT_EQ(done + refused, 12);
+}
+
+// More texts than may wait can never be taken; as many as may wait are taken together, beside others not.
+TEST(Overload, TheTextsOfARequestAreTakenTogether) {
+  ServiceConfig config;
+  config.max_queued_requests = 3;
+  TestServer server(config, 512, 1);
+  for (const auto& [path, field] : {std::pair{"/v1/completions", "prompt"}, {"/v1/embeddings", "input"}}) {
+    EXPECT_EQ(server.send("POST", path, TestJson{{field, {"a", "b", "c"}}}.dump()).status, 200) << path;
+    const TestJson error = server.post(path, {{field, {"a", "b", "c", "d"}}}, 400)["error"];
+    EXPECT_EQ(error["param"], field);
+    EXPECT_NE(error["message"].get<std::string>().find("--max-queued-requests"), std::string::npos) << error;
+  }
+  *server.step_ms = 20;
+  std::vector<std::future<int>> before;
+  for (int i = 0; i < 2; ++i)  // one computes, one waits
+    before.push_back(std::async(std::launch::async, [&] {
+      return server.send("POST", "/v1/completions", completion("abcdefghijklmnopqrstuvwxyz").dump()).status;
+    }));
+  while (server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting") < 2) {
+  }
+  const auto status = [&](const TestJson& prompts) {
+    return server.send("POST", "/v1/completions", TestJson{{"prompt", prompts}, {"max_tokens", 1}}.dump())
+        .status;
+  };
+  EXPECT_EQ(status({"a", "b", "c"}), 429);
+  EXPECT_LE(server.metric("vllm:num_requests_waiting"), 1) << "some of them were taken";
+  EXPECT_EQ(status({"a", "b"}), 200);
+  for (auto& answer : before) EXPECT_EQ(answer.get(), 200);
 }
 
 TEST(Health, TellsOfAStall) {

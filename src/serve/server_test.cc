@@ -67,6 +67,22 @@ TEST(Chat, StreamsTheSame) {
   EXPECT_GT(counted.chunks.back()["usage"]["completion_tokens"].get<int>(), 20);
 }
 
+TEST(Chat, StreamsAsTheServersArgumentsSay) {
+  ServiceConfig config;
+  config.stream_interval = 5;
+  config.enable_force_include_usage = true;
+  TestServer server(config);
+  const std::string text = "abcdefghijklmno";
+  for (const auto& [path, body] :
+       {std::pair{"/v1/chat/completions", chat(text)}, {"/v1/completions", completion(text)}}) {
+    const Stream stream = server.stream(path, body);
+    EXPECT_EQ(stream.content(), text);
+    EXPECT_EQ(stream.chunks.back()["usage"]["completion_tokens"], 16) << path;
+    // The first token, three times five, the end; beside them the role's chunk and that of the usage.
+    EXPECT_LE(stream.chunks.size(), 7u) << path;
+  }
+}
+
 TEST(Chat, StopStringsAreCutWhereverTokensEnd) {
   TestServer server;
   const TestJson body = chat("one two three END four", {{"stop", {"END", "zzz"}}});
@@ -305,6 +321,33 @@ TEST(Completions, EchoWithLogprobs) {  // what lm-evaluation-harness reads
   EXPECT_EQ(ended["logprobs"]["tokens"].size(), 5u) << "the prompt's, and the one that ends the text at once";
 }
 
+// Every token of the prompt but the first has its rank, in the same order as those above it.
+TEST(Completions, PromptLogprobsRankThePromptsOwnTokens) {
+  TestServer server;
+  const auto ask = [&](int best) {
+    return server.post(
+        "/v1/completions",
+        completion("yz", {{"prompt_logprobs", best}, {"max_tokens", 1}}))["choices"][0]["prompt_logprobs"];
+  };
+  const TestJson few = ask(0), all = ask(20);
+  const std::vector<int> prompt = {'<', '<', 'y', 'z', '>', '>'};
+  ASSERT_EQ(few.size(), prompt.size());
+  EXPECT_TRUE(few[0].is_null());
+  for (size_t i = 1; i < prompt.size(); ++i) {
+    const std::string id = std::to_string(prompt[i]);
+    ASSERT_EQ(few[i].size(), 1u);
+    EXPECT_EQ(few[i][id]["decoded_token"], std::string(1, static_cast<char>(prompt[i])));
+    const int rank = few[i][id]["rank"];
+    ASSERT_TRUE(all[i].contains(id));
+    EXPECT_EQ(all[i][id], few[i][id]);
+    for (const auto& [other, entry] : all[i].items()) {
+      EXPECT_EQ(entry["rank"] == rank, other == id);
+      EXPECT_TRUE(entry["rank"] >= rank || entry["logprob"] >= few[i][id]["logprob"]) << entry;
+    }
+    EXPECT_EQ(all[i].size(), rank > 20 ? 21u : 20u);
+  }
+}
+
 TEST(Embeddings, AreOfLengthOne) {
   TestServer server;
   const TestJson answer = server.post("/v1/embeddings", {{"input", {"abc", "de"}}});
@@ -346,12 +389,21 @@ TEST(Documents, ModelsVersionOpenApiMetrics) {
   EXPECT_TRUE(document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
                       ["schema"]["properties"]
                           .contains("top_p"));
+  for (const auto& [path, methods] : document["paths"].items())
+    for (const auto& [method, operation] : methods.items()) {
+      for (const char* status : {"200", "400", "403", "408", "431", "500", "503"})
+        EXPECT_TRUE(operation["responses"].contains(status)) << method << path << status;
+      EXPECT_EQ(operation["responses"].contains("429"), operation.contains("requestBody")) << path;
+    }
+  EXPECT_NE(document["info"]["description"].get<std::string>().find("405"), std::string::npos);
   server.post("/v1/chat/completions", chat("abc"));
   const std::string metrics = server.send("GET", "/metrics").body;
   for (const std::string line :
        {"vllm:generation_tokens_total{model_name=\"scripted\",engine=\"0\"} 4\n",
         "vllm:time_to_first_token_seconds_count{model_name=\"scripted\",engine=\"0\"} 1\n",
         "vllm:request_success_total{model_name=\"scripted\",engine=\"0\",finished_reason=\"stop\"} 1\n",
+        "vllm:request_max_num_generation_tokens_sum{model_name=\"scripted\",engine=\"0\"} 4\n",
+        "vllm:request_max_num_generation_tokens_count{model_name=\"scripted\",engine=\"0\"} 1\n",
         "vllm:num_requests_running{",
         "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1\n"})
     EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics.substr(0, 3000);

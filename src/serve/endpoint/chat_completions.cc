@@ -107,11 +107,12 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
   plan.grammar_field = request.grammar_field.empty() ? "tools" : request.grammar_field;
   plan.requests.push_back(std::move(work));
   plan.stream = request.stream;
-  plan.include_usage = request.include_usage;
+  const bool include_usage = request.include_usage || context.config.enable_force_include_usage;
+  plan.include_usage = include_usage;
   plan.continuous_usage = request.continuous_usage;
   ChatStyle style{request.logprobs,
                   request.include_reasoning,
-                  request.include_usage,
+                  include_usage,
                   request.prompt_logprobs.has_value(),
                   request.tool_choice == ChatRequest::ToolChoice::kNamed,
                   {static_cast<int>(request.top_logprobs), request.return_tokens_as_token_ids},
@@ -141,7 +142,7 @@ const Registration<Endpoint> kChat{"POST /v1/chat/completions",
                                     .handle = &chat,
                                     .body_schema = [] { return chat_fields().schema(); },
                                     .response_schema = &chat_response_schema,
-                                    .refusals = {404, 503}}};
+                                    .refusals = {404}}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -11,8 +11,10 @@ namespace {
 void completions(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   if (refuse_busy(context, exchange)) return;
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto arrival) {
-    const CompletionRequest request = read_completion_request(body);
+    CompletionRequest request = read_completion_request(body);
+    request.include_usage |= context.config.enable_force_include_usage;
     const std::string name = check_model(context, request.model);
+    check_count(context, "prompt", request.prompts.size());
     GenerationPlan plan = completion_plan(context.model, name, request);
     for (engine::Request& work : plan.requests) work.adapter = adapter_of(context, name);
     Generation::start(context, exchange, std::move(plan), arrival);
@@ -31,7 +33,7 @@ const Registration<Endpoint> kCompletions{"POST /v1/completions",
                                            .handle = &completions,
                                            .body_schema = [] { return completion_fields().schema(); },
                                            .response_schema = &completion_response_schema,
-                                           .refusals = {404, 503}}};
+                                           .refusals = {404}}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -66,6 +66,11 @@ std::string base64(const std::vector<float>& values) {
 
 // The embeddings of one exchange, until all are there.
 struct Work {
+  explicit Work(Metrics& all) : metrics(all) { ++metrics.in_flight; }
+  ~Work() { --metrics.in_flight; }
+  Work(const Work&) = delete;
+
+  Metrics& metrics;
   std::shared_ptr<net::Exchange> exchange;
   std::string model;
   bool as_base64 = false;
@@ -109,14 +114,15 @@ struct Work {
 void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   with_json_body(context, exchange, [&context, exchange](const Json& body, auto) {
     const EmbeddingRequest request = fields().read(body);
-    const auto work = std::make_shared<Work>();
+    const auto work = std::make_shared<Work>(context.metrics);
     work->exchange = exchange;
     work->model = check_model(context, request.model);
     work->as_base64 = request.encoding == "base64";
-    std::vector<engine::Request> requests;
+    check_count(context, "input", request.inputs.size());
+    std::vector<engine::Submission> all;
     for (const PromptInput& input : request.inputs) {
       engine::Request one;
-      one.prompt = prompt_ids(context.model, input, request.add_special_tokens);
+      one.prompt = prompt_ids(context.model, input, request.add_special_tokens, "input");
       truncate(one.prompt, request.truncate_prompt_tokens, context.model.limits.max_model_len);
       if (static_cast<int64_t>(one.prompt.size()) > context.model.limits.max_model_len)
         throw ApiError(400,
@@ -126,22 +132,15 @@ void embeddings(Context& context, const std::shared_ptr<net::Exchange>& exchange
       one.embed = true;
       one.adapter = adapter_of(context, work->model);
       work->tokens += static_cast<int64_t>(one.prompt.size());
-      requests.push_back(std::move(one));
+      all.push_back({std::move(one), [work, i = all.size()](engine::Event event) {
+                       work->exchange->post([work, i, event = std::move(event)]() mutable {
+                         work->take(i, std::move(event));
+                       });
+                     }});
     }
-    work->results.resize(requests.size());
-    work->missing = requests.size();
-    std::vector<uint64_t> ids;
-    try {
-      for (size_t i = 0; i < requests.size(); ++i)
-        ids.push_back(context.service.submit(std::move(requests[i]), [work, i](engine::Event event) {
-          work->exchange->post(
-              [work, i, event = std::move(event)]() mutable { work->take(i, std::move(event)); });
-        }));
-    } catch (...) {
-      exchange->post([work] { work->answered = true; });
-      for (const uint64_t id : ids) context.service.cancel(id);
-      throw;
-    }
+    work->results.resize(all.size());
+    work->missing = all.size();
+    const std::vector<uint64_t> ids = context.service.submit(std::move(all));
     exchange->on_disconnect([&context, ids] {
       for (const uint64_t id : ids) context.service.cancel(id);
     });
@@ -158,7 +157,7 @@ const Registration<Endpoint> kEmbeddings{"POST /v1/embeddings",
                                           .handle = &embeddings,
                                           .body_schema = [] { return fields().schema(); },
                                           .response_schema = &embedding_response_schema,
-                                          .refusals = {404, 503}}};
+                                          .refusals = {404}}};
 
 }  // namespace
 }  // namespace flagscale::serve

@@ -38,6 +38,13 @@ bool refuse_busy(const Context& context, const std::shared_ptr<net::Exchange>& e
   return true;
 }
 
+void check_count(const Context& context, const char* field, size_t texts) {
+  if (texts > static_cast<size_t>(context.config.max_queued_requests))
+    refuse(field,
+           "{} has {} texts, at most {} are allowed: the requests that may wait (--max-queued-requests)",
+           field, texts, context.config.max_queued_requests);
+}
+
 std::string check_model(const Context& context, const std::string& name) {
   if (name.empty()) return context.model.names[0];
   const std::string adapter = adapter_of(context, name);

@@ -45,6 +45,9 @@ void with_json_body(
 // is thrown, and the answer was made before.
 bool refuse_busy(const Context& context, const std::shared_ptr<net::Exchange>& exchange);
 
+// Throws ApiError 400 naming `field` for more texts in one request than may ever wait at once.
+void check_count(const Context& context, const char* field, size_t texts);
+
 // The name to answer with: the model's, or a LoRA adapter's. Throws ApiError 404 for one that is not served
 // here.
 std::string check_model(const Context& context, const std::string& name);

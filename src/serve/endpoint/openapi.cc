@@ -24,8 +24,10 @@ Json responses(const Endpoint& endpoint) {
   else if (type != "application/json" && !type.empty())
     success["content"][type]["schema"] = {{"type", "string"}};
   std::vector<int> refusals = endpoint.refusals;
-  if (endpoint.guard != Guard::kOpen) refusals.insert(refusals.end(), {401, 403});
-  if (endpoint.body_schema) refusals.insert(refusals.end(), {400, 413, 415, 422, 429});
+  // Of any request: malformed, to another host, slow, in need of what fails, one connection too many.
+  refusals.insert(refusals.end(), {400, 403, 408, 431, 500, 503});
+  if (endpoint.guard != Guard::kOpen) refusals.push_back(401);
+  if (endpoint.body_schema) refusals.insert(refusals.end(), {413, 415, 422, 429});
   std::sort(refusals.begin(), refusals.end());
   Json all = {{"200", std::move(success)}};
   for (const int status : refusals)
@@ -61,7 +63,11 @@ void openapi(Context&, const std::shared_ptr<net::Exchange>& exchange) {
       paths[path][method] = operation(path, *endpoints.find(name));
     }
     return dump({{"openapi", "3.1.0"},
-                 {"info", {{"title", "flagscale"}, {"version", FLAGSCALE_VERSION}}},
+                 {"info",
+                  {{"title", "flagscale"},
+                   {"version", FLAGSCALE_VERSION},
+                   {"description",
+                    "Another method of a path is answered with 405 and Allow, another path with 404."}}},
                  {"security", Json::array({{{"key", Json::array()}}, Json::object()})},
                  {"paths", std::move(paths)},
                  {"components",

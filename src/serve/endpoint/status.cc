@@ -29,22 +29,23 @@ void load(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
 void metrics(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
   const engine::RunnerOptions& options = context.service.runner().options();
   const Metrics::Cache cache{16, options.pages, std::string(name(*options.cache))};
+  std::string lora;
+  if (const engine::Adapters* adapters = context.service.runner().adapters()) {
+    const auto use = context.service.adapter_use();
+    lora = lora_requests_info(adapters->most(), use.running, use.waiting);
+  }
   exchange->respond({200, "text/plain; version=0.0.4; charset=utf-8",
-                     context.metrics.text(context.service.stats(), context.model.names[0], cache)});
+                     context.metrics.text(context.service.stats(), context.model.names[0], cache, lora)});
 }
 
 const Registration<Endpoint> kHealth{"GET /health",
                                      {.summary = "200 while the engine gets on",
                                       .guard = Guard::kOpen,
                                       .handle = &health,
-                                      .content_type = "",
-                                      .refusals = {503}}};
-const Registration<Endpoint> kPing{"GET /ping",
-                                   {.summary = "the same, as SageMaker asks",
-                                    .guard = Guard::kOpen,
-                                    .handle = &health,
-                                    .content_type = "",
-                                    .refusals = {503}}};
+                                      .content_type = ""}};
+const Registration<Endpoint> kPing{
+    "GET /ping",
+    {.summary = "the same, as SageMaker asks", .guard = Guard::kOpen, .handle = &health, .content_type = ""}};
 const Registration<Endpoint> kVersion{"GET /version", {.summary = "of this program", .handle = &version}};
 const Registration<Endpoint> kLoad{"GET /load", {.summary = "requests that are under way", .handle = &load}};
 const Registration<Endpoint> kMetrics{"GET /metrics",

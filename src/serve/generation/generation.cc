@@ -35,6 +35,23 @@ ApiError error_of(const Choice& choice, const std::string& grammar_field) {
   return {400, fmt::format("{}: {}", grammar_field, what), grammar_field};
 }
 
+// A body of some megabytes can ask for an answer of gigabytes. What is streamed goes out as it comes.
+void check_size(const GenerationPlan& plan, int64_t most) {
+  int64_t prompts = 0, outputs = 0;
+  for (const engine::Request& request : plan.requests) {
+    const engine::SamplingParams& sampling = request.sampling;
+    prompts += request.n * static_cast<int64_t>(request.prompt.size()) * (sampling.prompt_logprobs + 1);
+    if (!plan.stream) outputs += int64_t{request.n} * sampling.max_tokens * (sampling.logprobs + 1);
+  }
+  if (prompts + outputs <= most) return;
+  const char* field = prompts > outputs && plan.echoes.empty() ? "prompt_logprobs" : "logprobs";
+  refuse(
+      field,
+      "{}: the answer could have {} log-probabilities, at most {} are allowed (--max-answer-logprobs): ask "
+      "for fewer of each token, fewer tokens, or fewer prompts at once",
+      field, prompts + outputs, most);
+}
+
 double seconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double>(time).count();
 }
@@ -48,12 +65,11 @@ Generation::Generation(Context& context, std::shared_ptr<net::Exchange> exchange
       plan_(std::move(plan)),
       arrival_(arrival),
       per_request_(plan_.choices.size() / plan_.requests.size()),
-      ids_(plan_.requests.size()),
-      cancelled_(plan_.requests.size()),
       prompts_(plan_.requests.size()),
       echoed_(plan_.requests.size()),
       opened_(plan_.choices.size()),
-      timings_(plan_.choices.size()) {
+      timings_(plan_.choices.size()),
+      ended_(plan_.requests.size()) {
   for (const engine::Request& request : plan_.requests) {
     prompt_sizes_.push_back(static_cast<int64_t>(request.prompt.size()));
     first_ids_.push_back(request.prompt.empty() ? 0 : request.prompt[0]);
@@ -65,6 +81,7 @@ Generation::~Generation() { --context_.metrics.in_flight; }
 
 void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
                        Clock::time_point arrival) {
+  check_size(plan, context.config.max_answer_logprobs);
   for (const engine::Request& request : plan.requests) {
     context.metrics.params_n.observe(request.n);
     context.metrics.params_max_tokens.observe(request.sampling.max_tokens);
@@ -82,46 +99,14 @@ void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange
 
 void Generation::submit() {
   const auto self = shared_from_this();
-  try {
-    for (size_t i = 0; i < plan_.requests.size(); ++i) {
-      const uint64_t id =
-          context_.service.submit(std::move(plan_.requests[i]), [self, i](engine::Event event) {
-            self->exchange_->post(
-                [self, i, event = std::move(event)]() mutable { self->take(i, std::move(event)); });
-          });
-      bool cancelled = false;
-      {
-        const std::lock_guard lock(mutex_);
-        ids_[i] = id;
-        cancelled = cancelled_[i];
-      }
-      if (cancelled) context_.service.cancel(id);
-    }
-  } catch (...) {
-    for (size_t i = 0; i < ids_.size(); ++i) cancel(i);
-    exchange_->post([self] { self->done_ = true; });
-    throw;
-  }
+  std::vector<engine::Submission> all;
+  for (size_t i = 0; i < plan_.requests.size(); ++i)
+    all.push_back({std::move(plan_.requests[i]), [self, i](engine::Event event) {
+                     self->exchange_->post(
+                         [self, i, event = std::move(event)]() mutable { self->take(i, std::move(event)); });
+                   }});
+  ids_ = context_.service.submit(std::move(all));
   exchange_->post([self] { self->begin(); });
-}
-
-void Generation::cancel(size_t request) {
-  uint64_t id = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    cancelled_[request] = true;
-    id = ids_[request];
-  }
-  if (id != 0) context_.service.cancel(id);
-}
-
-void Generation::cancel(size_t request, int choice) {
-  uint64_t id = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    id = ids_[request];
-  }
-  context_.service.cancel(id, choice);
 }
 
 void Generation::begin() {
@@ -129,7 +114,7 @@ void Generation::begin() {
   exchange_->on_disconnect([self = shared_from_this()] {
     if (self->done_) return;
     self->done_ = true;
-    for (size_t i = 0; i < self->ids_.size(); ++i) self->cancel(i);
+    for (const uint64_t id : self->ids_) self->context_.service.cancel(id);
     self->context_.metrics.count_finish("abort");
   });
   if (plan_.stream && !done_)
@@ -162,10 +147,9 @@ void Generation::apply(size_t request, engine::Event event) {
     ++finished_;
     context_.metrics.count_finish(choice.finish_reason());
     // A stop string is found here, not in the engine.
-    if (event.finish == engine::FinishReason::kNone) cancel(request, event.choice);
+    if (event.finish == engine::FinishReason::kNone) context_.service.cancel(ids_[request], event.choice);
   }
-  if (plan_.stream && (choice.finished() || (choice.has_news() && exchange_->unsent() < kHoldBack)))
-    write(choice);
+  if (plan_.stream && is_due(choice)) write(choice);
   if (finished_ == plan_.choices.size()) complete();
 }
 
@@ -202,11 +186,23 @@ void Generation::observe(size_t index, int64_t before) {
     context_.metrics.time_per_output_token.observe(seconds(now - timing.first) /
                                                    static_cast<double>(tokens - 1));
   context_.metrics.generation_tokens.observe(static_cast<double>(tokens));
+  Ended& ended = ended_[index / per_request_];
+  ended.most_tokens = std::max(ended.most_tokens, tokens);
+  if (++ended.choices == per_request_)
+    context_.metrics.max_generation_tokens.observe(static_cast<double>(ended.most_tokens));
   context_.metrics.prompt_tokens.observe(static_cast<double>(prompt_sizes_[index / per_request_]));
+}
+
+bool Generation::is_due(const Choice& choice) const {
+  if (choice.finished()) return true;
+  const int64_t sent = timings_[static_cast<size_t>(choice.index())].sent;
+  return choice.has_news() && (sent == 0 || choice.tokens() - sent >= context_.config.stream_interval) &&
+         exchange_->unsent() < kHoldBack;
 }
 
 void Generation::write(Choice& choice) {
   std::string data;
+  timings_[static_cast<size_t>(choice.index())].sent = choice.tokens();
   if (!opened_[static_cast<size_t>(choice.index())]) {
     opened_[static_cast<size_t>(choice.index())] = true;
     if (const std::string opening = plan_.format->opening(choice); !opening.empty()) data += event(opening);

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "engine/request.h"
@@ -39,18 +38,17 @@ class Generation : public std::enable_shared_from_this<Generation> {
   struct Timing {
     Clock::time_point first, last;
     double queue = 0, prefill = 0;  // seconds, as the engine tells them
-    int64_t tokens = 0;
+    int64_t sent = 0;               // tokens of the chunks so far
   };
 
   void submit();
-  void cancel(size_t request);  // and what is submitted later
-  void cancel(size_t request, int choice);
   // On the connection's thread, as everything below.
   void begin();
   void take(size_t request, engine::Event event);
   void apply(size_t request, engine::Event event);
   void echo(size_t request);
   void observe(size_t choice, int64_t before);
+  bool is_due(const Choice& choice) const;
   void write(Choice& choice);
   void complete();
   std::vector<Choice*> best() const;
@@ -61,13 +59,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
   GenerationPlan plan_;
   const Clock::time_point arrival_;
   const size_t per_request_;
-  std::mutex mutex_;  // guards ids_ and cancelled_
-  std::vector<uint64_t> ids_;
-  std::vector<bool> cancelled_;
+  std::vector<uint64_t> ids_;                              // set before begin()
   std::vector<std::pair<size_t, engine::Event>> early_;    // events of before begin()
   std::vector<std::vector<engine::OutputToken>> prompts_;  // log-probabilities
   std::vector<bool> echoed_, opened_;
   std::vector<Timing> timings_;
+  struct Ended {
+    size_t choices = 0;
+    int64_t most_tokens = 0;
+  };
+  std::vector<Ended> ended_;  // of each request
   std::vector<int64_t> prompt_sizes_;
   std::vector<int32_t> first_ids_;  // of the prompts
   int64_t cached_ = 0;

@@ -1,5 +1,7 @@
 #include "serve/generation/logprobs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -84,20 +86,22 @@ std::string completion_logprobs(const text::Tokenizer& tokenizer,
 
 std::string prompt_logprobs(const text::Tokenizer& tokenizer,
                             const std::vector<engine::OutputToken>& tokens) {
-  Json list = Json::array({nullptr});
+  // Written as it goes: a long prompt has millions.
+  const auto entry = [&tokenizer](int32_t id, float logprob, int rank) {
+    return fmt::format("\"{}\":{{\"logprob\":{},\"rank\":{},\"decoded_token\":{}}}", id, finite(logprob),
+                       rank, json_string(token_text(tokenizer, id)));
+  };
+  std::string list = "[null";
   for (const engine::OutputToken& token : tokens) {
-    Json entry = Json::object();
-    for (const engine::TokenLogprob& best : token.best)
-      entry[std::to_string(best.id)] = {{"logprob", finite(best.logprob)},
-                                        {"rank", best.rank},
-                                        {"decoded_token", token_text(tokenizer, best.id)}};
-    if (const std::string own = std::to_string(token.id); !entry.contains(own))
-      entry[own] = {{"logprob", finite(token.logprob)},
-                    {"rank", nullptr},
-                    {"decoded_token", token_text(tokenizer, token.id)}};
-    list.push_back(std::move(entry));
+    list += ",{";
+    for (const engine::TokenLogprob& best : token.best) list += entry(best.id, best.logprob, best.rank) + ",";
+    if (std::ranges::find(token.best, token.id, &engine::TokenLogprob::id) == token.best.end())
+      list += entry(token.id, token.logprob, token.rank);
+    else
+      list.pop_back();
+    list += '}';
   }
-  return dump(list);
+  return list + "]";
 }
 
 }  // namespace flagscale::serve

@@ -65,17 +65,18 @@ ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request) {
   return prompt;
 }
 
-std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& prompt, bool add_special) {
+std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& prompt, bool add_special,
+                                const char* field) {
   if (!prompt.is_ids) {
     check_length(model, prompt.text.size());
     auto ids = model.tokenizer().encode(prompt.text, add_special);
-    if (ids.empty()) throw ApiError(400, "the prompt is empty", "prompt");
+    if (ids.empty()) refuse(field, "the {} is empty", field);
     return ids;
   }
-  if (prompt.ids.empty()) throw ApiError(400, "the prompt is empty", "prompt");
+  if (prompt.ids.empty()) refuse(field, "the {} is empty", field);
   for (const int32_t id : prompt.ids)
     if (id >= model.limits.vocab_size)
-      refuse("prompt", "token id {} is not in the vocabulary of {}", id, model.limits.vocab_size);
+      refuse(field, "token id {} is not in the vocabulary of {}", id, model.limits.vocab_size);
   return prompt.ids;
 }
 

@@ -19,7 +19,9 @@ struct ChatPrompt {
 // far too long.
 ChatPrompt chat_prompt(const ServedModel& model, const ChatRequest& request);
 
-std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& prompt, bool add_special);
+// field: what a refusal names.
+std::vector<int32_t> prompt_ids(const ServedModel& model, const PromptInput& prompt, bool add_special,
+                                const char* field = "prompt");
 
 // The last `keep` of them; the last `room` where keep is -1.
 void truncate(std::vector<int32_t>& ids, const std::optional<int64_t>& keep, int64_t room);

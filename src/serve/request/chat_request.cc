@@ -187,6 +187,7 @@ ChatRequest read_chat_request(const Json& body) {
         request.grammar_field = "tools";
   if (request.top_logprobs > 0 && !request.logprobs)
     refuse("top_logprobs", "top_logprobs needs logprobs: true");
+  if (request.prompt_logprobs && request.stream) refuse_streamed_prompt_logprobs();
   if (request.continue_final_message && body.value("add_generation_prompt", Json(false)) == true)
     refuse("continue_final_message", "continue_final_message and add_generation_prompt exclude each other");
   return request;

@@ -68,6 +68,7 @@ CompletionRequest read_completion_request(const Json& body) {
   if (request.best_of && *request.best_of < request.n) refuse("best_of", "best_of must be at least n");
   if (request.best_of && *request.best_of > request.n && request.stream)
     refuse("best_of", "best_of above n cannot be streamed");
+  if (request.prompt_logprobs && request.stream) refuse_streamed_prompt_logprobs();
   if (request.max_tokens && *request.max_tokens == 0 && !request.echo)
     refuse("max_tokens", "max_tokens must be at least 1 without echo");
   return request;

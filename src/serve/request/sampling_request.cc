@@ -164,6 +164,10 @@ void add_sampling_fields(Fields<Target>& fields) {
 template void add_sampling_fields(Fields<ChatRequest>&);
 template void add_sampling_fields(Fields<CompletionRequest>&);
 
+void refuse_streamed_prompt_logprobs() {
+  refuse("prompt_logprobs", "prompt_logprobs are not available with stream: true");
+}
+
 GenerationDefaults read_generation_defaults(const std::string& model_path) {
   GenerationDefaults defaults;
   std::ifstream file(std::filesystem::path(model_path) / "generation_config.json");
@@ -199,6 +203,14 @@ int64_t output_tokens(const SamplingRequest& request, const TokenLimits& limits,
                       int64_t default_max) {
   const int64_t room = limits.max_model_len - prompt;
   const int64_t asked = request.max_tokens.value_or(default_max);
+  if (room < 1 && !request.max_tokens)
+    throw ApiError(
+        400,
+        fmt::format("This model's maximum context length is {} tokens. However, the prompt has {} "
+                    "tokens, which leaves none for the completion. Please reduce the length of the "
+                    "prompt.",
+                    limits.max_model_len, prompt),
+        {}, "context_length_exceeded");
   if (room < 1 || (request.max_tokens && asked > room))
     throw ApiError(400,
                    fmt::format("This model's maximum context length is {} tokens. However, you requested {} "
@@ -206,7 +218,7 @@ int64_t output_tokens(const SamplingRequest& request, const TokenLimits& limits,
                                "completion). Please reduce the length of the prompt or the completion.",
                                limits.max_model_len, prompt + std::max<int64_t>(asked, 1), prompt,
                                std::max<int64_t>(asked, 1)),
-                   request.max_tokens ? "max_tokens" : "", "context_length_exceeded");
+                   "max_tokens", "context_length_exceeded");
   return std::min(asked, room);
 }
 

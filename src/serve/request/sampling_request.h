@@ -54,6 +54,9 @@ struct GenerationDefaults {
 };
 GenerationDefaults read_generation_defaults(const std::string& model_path);
 
+// As vLLM has it: no chunk has a place for them.
+[[noreturn]] void refuse_streamed_prompt_logprobs();
+
 struct TokenLimits {
   int64_t max_model_len = 0, vocab_size = 0, max_n = 128;
   int max_logprobs = 20;
