@@ -231,7 +231,6 @@ TEST_P(Bitwise, AsRowsOfSpeculation) {
   options.speculation = {4, 3, 1};
   Engine engine = make({}, options);
   expect_same(run(engine, request()), "with speculation");
-  EXPECT_GT(engine.stats().draft_tokens, engine.stats().accepted_tokens);
   if (std::get<0>(GetParam()) == 0) {  // experts repeat themselves less
     EXPECT_GT(engine.stats().accepted_tokens, 0);
   }
@@ -240,6 +239,7 @@ TEST_P(Bitwise, AsRowsOfSpeculation) {
   sampled.sampling.seed = 3;
   Engine plain = make();
   expect_equal(run(engine, sampled).tokens, run(plain, sampled).tokens, "sampled");
+  EXPECT_GT(engine.stats().draft_tokens, engine.stats().accepted_tokens);
 }
 
 // Experts are not run with GGUF's blocks on a CPU: packed_linear_test compares each of theirs with its own
