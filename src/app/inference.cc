@@ -143,19 +143,26 @@ void fit_engine(Task& task) {
   if (tokens < 1000) task.engine.default_length = 1024;
 }
 
+struct Outputs {
+  std::vector<std::vector<int32_t>> ids;                  // of each choice
+  std::vector<std::vector<engine::OutputToken>> prompts;  // log-probabilities of each request's
+};
+
 // A stop string ends a choice here; its request is cancelled once all its choices have ended.
-void compute(engine::Engine& engine, serve::GenerationPlan& plan,
-             std::vector<std::vector<int32_t>>& token_ids) {
+Outputs compute(engine::Engine& engine, serve::GenerationPlan& plan) {
   const size_t each = plan.choices.size() / plan.requests.size();
   std::vector<uint64_t> ids;
   std::vector<size_t> enough;
-  token_ids.resize(plan.choices.size());
+  Outputs out;
+  out.ids.resize(plan.choices.size());
+  out.prompts.resize(plan.requests.size());
   for (size_t i = 0; i < plan.requests.size(); ++i)
     ids.push_back(engine.add(plan.requests[i], [&, i](const engine::Event& event) {
       const size_t at = i * each + static_cast<size_t>(event.choice);
       serve::Choice& choice = *plan.choices[at];
+      if (!event.prompt.empty()) out.prompts[i] = event.prompt;
       if (choice.finished()) return;
-      for (const engine::OutputToken& token : event.tokens) token_ids[at].push_back(token.id);
+      for (const engine::OutputToken& token : event.tokens) out.ids[at].push_back(token.id);
       choice.put(event);
       const auto first = plan.choices.begin() + static_cast<std::ptrdiff_t>(i * each);
       if (std::all_of(first, first + static_cast<std::ptrdiff_t>(each),
@@ -166,13 +173,22 @@ void compute(engine::Engine& engine, serve::GenerationPlan& plan,
     throw_if_interrupted();
     for (const size_t i : std::exchange(enough, {})) engine.cancel(ids[i]);
   }
+  return out;
 }
 
-void print_json(const std::string& prompt, serve::Choice& choice, const std::vector<int32_t>& ids) {
-  const nlohmann::ordered_json line{{"prompt", prompt},
-                                    {"text", choice.take_delta().content},
-                                    {"token_ids", ids},
-                                    {"finish_reason", choice.finish_reason()}};
+// Log-probabilities as /v1/completions has them, where the file asks for them.
+void print_json(const Task& task, const text::Tokenizer& tokenizer, size_t request, serve::Choice& choice,
+                const std::vector<int32_t>& ids, const std::vector<engine::OutputToken>& prompt) {
+  nlohmann::ordered_json line{{"prompt", task.prompts[request]},
+                              {"text", choice.take_delta().content},
+                              {"token_ids", ids},
+                              {"finish_reason", choice.finish_reason()}};
+  if (task.sampling.logprobs)
+    line["logprobs"] = nlohmann::ordered_json::parse(
+        serve::completion_logprobs(tokenizer, choice.take_tokens(),
+                                   {static_cast<int>(*task.sampling.logprobs), false}, choice.text_offset));
+  if (task.sampling.prompt_logprobs)
+    line["prompt_logprobs"] = nlohmann::ordered_json::parse(serve::prompt_logprobs(tokenizer, prompt));
   say(stdout, "{}\n", line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
@@ -186,8 +202,8 @@ void print_as_flagscale(const std::string& prompt, size_t index, serve::Choice& 
   say(stdout, "output.outputs[{}].token_ids=[{}]\n", index, fmt::join(ids, ", "));
 }
 
-void print_answers(const Task& task, serve::GenerationPlan& plan,
-                   const std::vector<std::vector<int32_t>>& token_ids, bool json) {
+void print_answers(const Task& task, const text::Tokenizer& tokenizer, serve::GenerationPlan& plan,
+                   const Outputs& outputs, bool json) {
   const size_t each = plan.choices.size() / plan.requests.size();
   const size_t keep = plan.keep > 0 ? static_cast<size_t>(plan.keep) : each;
   for (size_t i = 0; i < plan.requests.size(); ++i) {
@@ -203,9 +219,9 @@ void print_answers(const Task& task, serve::GenerationPlan& plan,
       if (choice.finish_reason() == "error")
         fail(ErrorKind::kInvalidArgument, "generate.prompts[{}]: {}", i, choice.error());
       if (json)
-        print_json(task.prompts[i], choice, token_ids[order[k]]);
+        print_json(task, tokenizer, i, choice, outputs.ids[order[k]], outputs.prompts[i]);
       else
-        print_as_flagscale(task.prompts[i], k, choice, token_ids[order[k]]);
+        print_as_flagscale(task.prompts[i], k, choice, outputs.ids[order[k]]);
     }
   }
   if (!json) say(stdout, "{}\n", std::string(50, '#'));
@@ -248,11 +264,10 @@ void run_inference(const config::Composed& composed, bool plan_only, bool json,
   const serve::ServedModel model = serve::describe_model(std::move(loaded.model), task.engine,
                                                          loaded.engine->runner().options().max_length);
   serve::GenerationPlan plan = plan_of(task, model);
-  std::vector<std::vector<int32_t>> token_ids;
-  compute(*loaded.engine, plan, token_ids);
-  print_answers(task, plan, token_ids, json);
+  const Outputs outputs = compute(*loaded.engine, plan);
+  print_answers(task, model.tokenizer(), plan, outputs, json);
   size_t tokens = 0;
-  for (const auto& ids : token_ids) tokens += ids.size();
+  for (const auto& ids : outputs.ids) tokens += ids.size();
   info("{} prompts, {} tokens generated in {:.2f} s", plan.requests.size(), tokens,
        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }

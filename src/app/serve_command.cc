@@ -13,7 +13,6 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/transcript.h"
-#include "config/yaml.h"
 #include "serve/serve.h"
 #include "serve/service_files.h"
 
@@ -88,6 +87,13 @@ serve::ServiceConfig configuration(Options o) {
   return config;
 }
 
+// A JSON list, as vLLM's command line takes some, comes in its parts.
+std::string unquoted(const std::string& part) {
+  const size_t first = part.find_first_not_of(' '), last = part.find_last_not_of(' ');
+  if (first == std::string::npos || first == last || part[first] != '"' || part[last] != '"') return part;
+  return part.substr(first + 1, last - first - 1);
+}
+
 std::string flag_names(const config::KeyInfo& key) {
   std::string names;
   for (const std::string& name : key.aliases) names += ",--" + name;
@@ -113,10 +119,8 @@ void add_engine_flags(CLI::App& app, const std::shared_ptr<Options>& o) {
       option = app.add_option_function<std::vector<std::string>>(
           flag_names(key),
           [o, name = key.name](const std::vector<std::string>& values) {
-            if (values.size() == 1 && values[0].starts_with('[') && name.starts_with("allowed_"))
-              return o->flags->set({name}, config::parse_yaml(values[0], "--" + name));  // JSON, as vLLM's
             const config::NodePtr list = config::Node::list();
-            for (const std::string& value : values) list->append(config::Node::string(value));
+            for (const std::string& value : values) list->append(config::Node::string(unquoted(value)));
             o->flags->set({name}, list);
           },
           key.doc);

@@ -1,10 +1,14 @@
 // `flagscale serve` and `flagscale run` of serve and inference tasks, as processes: what was trained is
 // served, asked over HTTP, stopped by a signal, and answers the prompts of a file.
 
+#include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/error.h"
 #include "net/client.h"
 #include "tests/e2e/server_process.h"
 #include "tests/e2e/workshop.h"
@@ -38,7 +42,7 @@ class Tasks : public Workshop {
           "- serve_id: vllm_model\n  engine: vllm\n  engine_args:\n    model: ${oc.env:NO_SUCH_VARIABLE}\n"
           "    served_model_name: small\n    uvicorn_log_level: warning\n    tensor_parallel_size: 4\n"
           "  engine_args_specific:\n    sglang: {page_size: 16}\n    vllm: {enforce_eager: true, "
-          "max_num_seqs: 4}\n"
+          "max_num_seqs: 4, limit_mm_per_prompt.image: 2}\n"
           "  profile: {input_len: 1024}\n  resources: {num_replicas: 2}\n");
   }
 
@@ -67,7 +71,10 @@ TEST_F(Tasks, EngineArgumentsAreFlags) {
        "--no-enable-prefix-caching", "--metrics-public", "--max-model-len", "0.03125K", "--dtype", "float",
        // vLLM's, which do nothing here
        "--tensor-parallel-size", "2", "--trust-remote-code", "--gpu-memory-utilization", "0.9",
-       "--enforce-eager"},
+       "--enforce-eager", "--task", "generate", "--runner", "auto", "--scheduling-policy", "priority",
+       // vLLM's, which act
+       "--allowed-origins", R"(["https://a.example", "https://b.example"])", "--allowed-headers",
+       R"(["X-A"])", "--allow-credentials", "--stream-interval", "2", "--enable-force-include-usage"},
       folder_);
   ASSERT_NE(server.port(), 0) << server.ready_line();
   net::Client client({false, "127.0.0.1", server.port(), "/"});
@@ -76,6 +83,9 @@ TEST_F(Tasks, EngineArgumentsAreFlags) {
   const auto models =
       json::parse(client.send("GET", "/v1/models", "", {{"Authorization", "Bearer key"}}).body);
   EXPECT_EQ(models["data"][0]["max_model_len"], 32);
+  const net::Response preflight = client.send("OPTIONS", "/v1/models", "", {{"Origin", "https://b.example"}});
+  EXPECT_EQ(preflight.header("Access-Control-Allow-Origin"), "https://b.example");
+  EXPECT_NE(preflight.header("Access-Control-Allow-Headers").find("X-A"), std::string::npos);
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0);
 }
@@ -86,6 +96,7 @@ TEST_F(Tasks, ServeRefusesWhatItDoesNotKnow) {
   expect_refusal({"serve", "tokenizer", "--engine-args", R"({"rope_theta": 2})"}, 2, "rope_theta");
   expect_refusal({"serve", "tokenizer", "--max-num-seq", "2"}, 2, "--max-num-seqs");
   expect_refusal({"serve", "tokenizer", "--max-num-seqs", "0"}, 2, "max_num_seqs");
+  expect_refusal({"serve", "tokenizer", "--task", "classify"}, 2, "texts are continued and embedded");
   expect_refusal({"serve", "tokenizer", "--rope-theta", "2"}, 2, "the model's own configuration says it");
   expect_refusal({"serve", "served/checkpoints", "--served-model-name", ""}, 2, "served_model_name");
   expect_refusal({"serve", "served/checkpoints", "--num-kv-blocks", "1"}, 2, "16 tokens, fewer than");
@@ -145,6 +156,65 @@ TEST_F(Tasks, AnInferenceTaskAnswersItsPrompts) {
       lines(must(task("inference", {"--json", "inference.generate.sampling.temperature=0"})).out);
   EXPECT_EQ(greedy[2]["text"], json::parse(generated.out)["text"]);
   EXPECT_EQ(greedy[2]["token_ids"], json::parse(generated.out)["token_ids"]);
+}
+
+TEST_F(Tasks, AnInferenceTaskGivesTheLogprobsItIsAskedFor) {
+  const auto answers = lines(must(task("inference", {"--json", "+inference.generate.sampling.logprobs=2",
+                                                     "+inference.generate.sampling.prompt_logprobs=1"}))
+                                 .out);
+  ASSERT_EQ(answers.size(), 3u);
+  for (const json& answer : answers) {
+    EXPECT_EQ(answer["logprobs"]["token_logprobs"].size(), answer["token_ids"].size());
+    size_t most = 0;  // parts of characters may look alike
+    for (const json& top : answer["logprobs"]["top_logprobs"]) most = std::max(most, top.size());
+    EXPECT_GE(most, 2u);
+    EXPECT_TRUE(answer["prompt_logprobs"][0].is_null());
+    EXPECT_GT(answer["prompt_logprobs"].size(), 1u);
+  }
+  EXPECT_FALSE(lines(must(task("inference", {"--json"})).out)[0].contains("logprobs"));
+}
+
+// An answer under way ends, whole; who asks meanwhile is refused; the process ends by itself.
+TEST_F(Tasks, ASigtermLetsAnswersUnderWayEnd) {
+  ServerProcess server({"served/checkpoints", "--max-num-seqs", "2"}, folder_);
+  ASSERT_NE(server.port(), 0) << server.ready_line();
+  const net::Url url{false, "127.0.0.1", server.port(), "/"};
+  const auto running = [&] {
+    const std::string text = net::Client(url).send("GET", "/metrics").body;
+    const size_t at = text.find("\nvllm:num_requests_running{");
+    return std::atof(text.c_str() + text.find("} ", at) + 2);
+  };
+  constexpr size_t kAnswers = 4;
+  constexpr int kTokens = 40, kChoices = 64;  // two compute at once: thousands of steps
+  std::vector<std::future<net::Response>> answers;
+  const json body{{"prompt", "int"}, {"max_tokens", kTokens}, {"ignore_eos", true}, {"n", kChoices}};
+  for (size_t i = 0; i < kAnswers; ++i)
+    answers.push_back(std::async(std::launch::async, [&] {
+      return net::Client(url).send("POST", "/v1/completions", body.dump(),
+                                   {{"Content-Type", "application/json"}});
+    }));
+  const auto ready = [](const std::future<net::Response>& answer) {
+    return answer.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  };
+  while (running() == 0 && !ready(answers[0])) {
+  }
+  ASSERT_LT(std::ranges::count_if(answers, ready), kAnswers) << "none is under way any more";
+  server.signal(SIGTERM);
+  size_t whole = 0, refused = 0;
+  for (auto& answer : answers) {
+    try {
+      const net::Response response = answer.get();
+      refused += response.status == 503;
+      if (response.status != 200) continue;
+      EXPECT_EQ(json::parse(response.body)["usage"]["completion_tokens"], kChoices * kTokens);
+      ++whole;
+    } catch (const Error&) {  // not connected yet
+      ++refused;
+    }
+  }
+  EXPECT_GE(whole, 1u);
+  EXPECT_EQ(whole + refused, kAnswers);
+  EXPECT_EQ(server.wait(), 0);
 }
 
 TEST_F(Tasks, AStringIsOnePromptAndLinesAreFlagScales) {
