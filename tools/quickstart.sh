@@ -37,7 +37,7 @@ from_nothing() {
   show flagscale data train-tokenizer --input "$folder/kjv.txt" --vocab-size 4096 --output "$folder/tokenizer"
   show flagscale data preprocess --input "$folder/kjv.txt" --plain-text --tokenizer "$folder/tokenizer" --append-eod \
     --output-prefix "$folder/kjv"
-  rm -rf "$folder/checkpoints"
+  rm -rf "$folder/checkpoints" "$folder/aquila-tiny"
   show flagscale train aquila "data_path=$folder/kjv_text_document" "tokenizer_path=$folder/tokenizer" \
     "experiment.exp_dir=$folder" "train.system.checkpoint.save=$folder/checkpoints" "$@" | tee "$folder/train.log"
   learned

@@ -25,7 +25,7 @@ namespace {
 
 struct ConvertFlags {
   std::string path, adapter, folder, tokenizer, dtype = "float32";
-  bool json = false;
+  bool overwrite = false, json = false;
 };
 
 // What import and export share: the target, the type, a progress bar around convert().
@@ -35,11 +35,13 @@ void conversion(CLI::App* command, const std::shared_ptr<ConvertFlags>& options,
   command->add_option("--dtype", options->dtype, "type of the weights")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
+  command->add_flag("--overwrite", options->overwrite, "replace a model in the folder, whoever wrote it");
   command->add_flag("--json", options->json, "the result as one JSON object");
   command->callback([options, convert] {
     io::ConvertOptions settings;
     settings.dtype = parse_dtype(options->dtype);
     settings.tokenizer = options->tokenizer;
+    if (options->overwrite) settings.replace = io::Replace::kAny;
     const uint64_t bytes = io::converted_bytes(options->path, settings.dtype);
     Progress progress("convert", static_cast<int64_t>(bytes), "B");
     settings.progress = [&](uint64_t written) { progress.advance(static_cast<int64_t>(written)); };
@@ -137,7 +139,7 @@ void add_export(CLI::App& checkpoint) {
       "  flagscale checkpoint export outputs/aquila/checkpoints exported\n"
       "  flagscale checkpoint export outputs/aquila/checkpoints/iter_0000100 exported --dtype bfloat16");
   conversion(command, options, [](const ConvertFlags& o, const io::ConvertOptions& settings) {
-    if (holds_adapter(o.path)) return model::export_peft(o.path, o.folder);
+    if (holds_adapter(o.path)) return model::export_peft(o.path, o.folder, settings.replace);
     if (io::export_weights(o.path, o.folder, settings).empty())
       warn("no tokenizer was found to go with the weights; name it with --tokenizer");
   });

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text_encoding.h"
 #include "io/mmap_file.h"
 
 namespace flagscale::io {
@@ -84,6 +85,12 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
   if (bytes.size() > max_bytes)
     fail(ErrorKind::kCorrupt, "{}: {} bytes, expected at most {}", path, bytes.size(), max_bytes);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string read_text(const std::string& path, uint64_t max_bytes) {
+  std::string text = read_file(path, max_bytes);
+  refuse_other_encoding(text, path);
+  return text;
 }
 
 void sync_folder(const std::string& path) {

@@ -33,6 +33,7 @@ class AtomicFile {
 
 void write_file(const std::string& path, std::string_view text);  // atomically
 std::string read_file(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30);
+std::string read_text(const std::string& path, uint64_t max_bytes = uint64_t{1} << 30);  // no UTF-16 or -32
 void sync_folder(const std::string& path);  // makes names created or renamed in it survive a power cut
 
 }  // namespace flagscale::io

@@ -1,20 +1,16 @@
 #include "io/convert.h"
 
 #include <fmt/core.h>
-#include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
+#include "io/folder_aside.h"
 #include "io/gguf_weights.h"
 #include "io/safetensors_writer.h"
 #include "io/tokenizer_files.h"
@@ -22,73 +18,7 @@
 
 namespace flagscale::io {
 
-namespace fs = std::filesystem;
-
 namespace {
-// A folder beside its target until it is whole; inside one that is there already, which may be a mount of its
-// own.
-class FolderAside {
- public:
-  explicit FolderAside(const std::string& target)
-      : target_(target.substr(0, target.find_last_not_of('/') + 1)) {
-    path_ = target_.string() + (fs::exists(target_) ? "/" : ".") + std::to_string(getpid()) + ".tmp";
-    std::error_code error;
-    remove_leftovers();
-    fs::create_directories(path_, error);
-    if (error)
-      fail(ErrorKind::kResource, "{}: cannot make the folder: {}", target_.string(), error.message());
-  }
-  ~FolderAside() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  FolderAside(const FolderAside&) = delete;
-
-  const std::string& path() const { return path_; }
-  void add(const std::map<std::string, std::string>& files) const {
-    for (const auto& [name, text] : files) write_file(path_ + "/" + name, text);
-  }
-  void commit() {
-    std::error_code error;
-    if (!fs::exists(target_)) {
-      fs::rename(path_, target_, error);
-    } else {
-      std::set<std::string> names;
-      for (const auto& entry : fs::directory_iterator(path_)) names.insert(entry.path().filename().string());
-      for (const std::string& name : names)
-        if (!error) fs::rename(path_ + "/" + name, target_ / name, error);
-      if (!error) remove_stale_weights(target_.string(), names);
-    }
-    if (error)
-      fail(ErrorKind::kResource, "{}: cannot be put in place: {}", target_.string(), error.message());
-  }
-
- private:
-  // What killed conversions to this folder left, beside it or in it. A running one is left alone.
-  void remove_leftovers() const {
-    const fs::path parent = target_.has_parent_path() ? target_.parent_path() : fs::path(".");
-    const std::string beside = target_.filename().string() + ".";
-    for (const auto& [folder, prefix] : {std::pair(parent, beside), std::pair(target_, std::string())}) {
-      std::error_code error;
-      for (const auto& entry : fs::directory_iterator(folder, error)) {
-        const pid_t owner = aside_owner(entry.path().filename().string(), prefix);
-        if (owner <= 0 || !entry.is_directory(error) || kill(owner, 0) == 0 || errno != ESRCH) continue;
-        fs::remove_all(entry.path(), error);
-      }
-    }
-  }
-  // PID of "<prefix>PID.tmp"; 0 for another name.
-  static pid_t aside_owner(const std::string& name, const std::string& prefix) {
-    if (!name.starts_with(prefix) || !name.ends_with(".tmp")) return 0;
-    pid_t owner = 0;
-    const char *begin = name.data() + prefix.size(), *end = name.data() + name.size() - 4;
-    return begin < end && std::from_chars(begin, end, owner).ptr == end ? owner : 0;
-  }
-
-  fs::path target_;
-  std::string path_;
-};
-
 // Some rows of a weight, changed.
 void fill_changed(const WeightSet& weights, const TensorInfo& info, const ConvertOptions& options,
                   int64_t begin, int64_t rows, std::span<std::byte> out) {
@@ -132,7 +62,7 @@ struct Model {
   std::string config, tokenizer;
 };
 Model model_of(const std::string& path) {
-  if (!is_checkpoint(path)) return {read_file(path + "/config.json"), path};
+  if (!is_checkpoint(path)) return {read_text(path + "/config.json"), path};
   const Checkpoint checkpoint(path);
   const auto& extra = checkpoint.state().extra;
   const auto config = extra.find("config.json");
@@ -142,10 +72,11 @@ Model model_of(const std::string& path) {
   return {config->second, tokenizer_of(checkpoint)};
 }
 
-// A folder that is both would be read as one of them.
-void require_no_checkpoint(const std::string& folder) {
-  if (is_checkpoint(folder))
-    fail(ErrorKind::kInvalidArgument, "{} holds checkpoints: give the Hugging Face folder a place of its own",
+void require_other_folder(const std::string& model, const std::string& folder) {
+  std::error_code error;
+  if (std::filesystem::equivalent(model, folder, error))
+    fail(ErrorKind::kInvalidArgument,
+         "{} is the model itself, and would be replaced: write to another folder, or add --overwrite",
          folder);
 }
 
@@ -167,7 +98,6 @@ uint64_t converted_bytes(const std::string& path, DType dtype) {
 }
 
 void import_gguf(const std::string& file, const std::string& folder, const ConvertOptions& options) {
-  require_no_checkpoint(folder);
   const GgufFile gguf(file);
   const std::string config =
       gguf_config_json(gguf, options.dtype);  // refuses what cannot be expressed, before any write
@@ -176,30 +106,28 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
     if (!info.name.starts_with("model.") && info.name != "lm_head.weight")
       fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Hugging Face {} model", file,
            info.name, gguf.architecture());
-  FolderAside aside(folder);
+  FolderAside aside(folder, "config.json", config, options.replace);
   write_weights(*weights, aside.path(), options);
   if (gguf.strings("tokenizer.ggml.tokens"))
     aside.add({{"generation_config.json", gguf_generation_config_json(gguf)},
                {"tokenizer_config.json", gguf_tokenizer_config_json(gguf)}});
   aside.add(options.more_files);
-  aside.add({{"config.json", config}});
   aside.commit();
 }
 
 std::vector<std::string> export_weights(const std::string& path, const std::string& folder,
                                         const ConvertOptions& options) {
-  require_no_checkpoint(folder);
+  if (options.replace == Replace::kOwn && !is_checkpoint(path)) require_other_folder(path, folder);
   const Model model = model_of(path);
   const std::string config = with_dtype(path, model.config, options.dtype);
   const auto weights = open_weights(path);
-  FolderAside aside(folder);
+  FolderAside aside(folder, "config.json", config, options.replace);
   write_weights(*weights, aside.path(), options);
   const auto copied =
       copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, aside.path());
   if (copied.empty() && !options.tokenizer.empty())
     fail(ErrorKind::kNotFound, "there is no tokenizer at {}", options.tokenizer);
   aside.add(options.more_files);
-  aside.add({{"config.json", config}});
   aside.commit();
   return copied;
 }

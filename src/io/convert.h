@@ -1,7 +1,8 @@
 #pragma once
 // A model from one file format to a Hugging Face folder, some rows at a time: memory stays flat whatever its
 // size. The folder is written aside and gets its name when it is whole; what an error or Ctrl-C left is
-// removed. In a folder that is there already, files of the same names are replaced, all at the end.
+// removed. In a folder that is there already, files of the same names are replaced, all at the end, where
+// `replace` (folder_aside.h) lets them be.
 
 #include <cstdint>
 #include <functional>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "io/folder_aside.h"
 #include "tensor/dtype.h"
 
 namespace flagscale::io {
@@ -17,6 +19,7 @@ namespace flagscale::io {
 struct ConvertOptions {
   DType dtype = DType::kF32;  // of every weight in the folder: float32, bfloat16 or float16
   uint64_t max_shard_bytes = uint64_t{5'000'000'000};
+  Replace replace = Replace::kOwn;
   std::string tokenizer;  // export: a folder or file with the tokenizer; "": the checkpoint's own
   std::map<std::string, std::string> more_files;  // name to text: written beside the weights
   std::function<void(uint64_t bytes)> progress;   // called as bytes of `total` are written; may be empty

@@ -76,6 +76,10 @@ TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
             }).find("holds checkpoints"),
             std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(folder.path + "/run/config.json"));
+  EXPECT_NE(error_of([&] {
+              export_weights(folder.path + "/hf", folder.path + "/hf/", options);
+            }).find("is the model itself"),
+            std::string::npos);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path))
     EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }

@@ -132,7 +132,7 @@ class SafetensorsSet : public WeightSet {
 };
 
 std::map<std::string, std::vector<std::string>> read_index(const std::string& path) {  // file to its tensors
-  const nlohmann::json index = nlohmann::json::parse(read_file(path), nullptr, false);
+  const nlohmann::json index = nlohmann::json::parse(read_text(path), nullptr, false);
   const auto map = index.is_object() ? index.find("weight_map") : index.end();
   if (!index.is_object() || map == index.end() || !map->is_object())
     fail(ErrorKind::kCorrupt, "{}: expected a JSON object with 'weight_map'", path);

@@ -31,8 +31,9 @@ OutputTensor from_weights(const WeightSet& weights, const TensorInfo& info,
                           DType dtype);  // both must outlive it
 
 using Metadata = std::map<std::string, std::string>;
+constexpr const char *kWriterKey = "written_by", *kWriter = "flagscale";  // in the metadata of our files
 void write_safetensors(const std::string& path, std::vector<OutputTensor> tensors,
-                       const Metadata& metadata = {{"format", "pt"}});
+                       const Metadata& metadata = {{"format", "pt"}, {kWriterKey, kWriter}});
 
 // model.safetensors, or model-00001-of-00003.safetensors ... with model.safetensors.index.json when the whole
 // is larger than `max_shard_bytes`. Makes the folder; stale model*.safetensors of an earlier export go once

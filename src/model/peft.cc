@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
+#include "io/folder_aside.h"
 #include "io/safetensors_writer.h"
 
 namespace flagscale::model {
@@ -50,7 +51,7 @@ Config read_config(const fs::path& folder) {
   if (!fs::exists(path, error) && !error)
     fail(ErrorKind::kNotFound, "{} is no folder of a PEFT adapter: it has no adapter_config.json",
          folder.string());
-  return parse_config(path.string(), io::read_file(path.string(), kMostConfigBytes));
+  return parse_config(path.string(), io::read_text(path.string(), kMostConfigBytes));
 }
 
 // Of a checkpoint; empty where it is of a whole model.
@@ -231,7 +232,7 @@ void warn_of_what_peft_leaves_out(const io::Checkpoint& checkpoint, const PeftAd
 
 }  // namespace
 
-void export_peft(const std::string& path, const std::string& folder) {
+void export_peft(const std::string& path, const std::string& folder, io::Replace replace) {
   const io::Checkpoint checkpoint(path);
   const PeftAdapter adapter = open_peft(path);
   warn_of_what_peft_leaves_out(checkpoint, adapter);
@@ -241,11 +242,9 @@ void export_peft(const std::string& path, const std::string& folder) {
       tensors.push_back(io::from_weights(*adapter.weights, adapter.weights->info(name), DType::kF32));
       tensors.back().name = std::string(kPrefix) + name;
     }
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail(ErrorKind::kResource, "{}: cannot make the folder: {}", folder, error.message());
-  io::write_safetensors((fs::path(folder) / "adapter_model.safetensors").string(), std::move(tensors));
-  io::write_file((fs::path(folder) / "adapter_config.json").string(), checkpoint_config(checkpoint));
+  io::FolderAside aside(folder, "adapter_config.json", checkpoint_config(checkpoint), replace);
+  io::write_safetensors(aside.path() + "/adapter_model.safetensors", std::move(tensors));
+  aside.commit();
 }
 
 }  // namespace flagscale::model

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/checkpoint.h"
+#include "io/folder_aside.h"
 #include "io/weights.h"
 
 namespace flagscale::model {
@@ -37,7 +38,8 @@ PeftAdapter open_peft(const std::string& folder);
 bool holds_adapter(const io::Checkpoint& checkpoint);
 
 // Makes a PEFT folder of a checkpoint of an adapter; warns of what PEFT is known to leave out of it. Throws
-// Error{kInvalidArgument} for one of a whole model.
-void export_peft(const std::string& checkpoint, const std::string& folder);
+// Error{kInvalidArgument} for one of a whole model, and for a folder whose model may not be replaced.
+void export_peft(const std::string& checkpoint, const std::string& folder,
+                 io::Replace replace = io::Replace::kOwn);
 
 }  // namespace flagscale::model
