@@ -13,6 +13,7 @@
 #include "config/explain.h"
 #include "config/schema.h"
 #include "config/show.h"
+#include "launch/check_launch.h"
 #include "train/keys/train_keys.h"
 
 namespace flagscale::config_command {
@@ -78,6 +79,7 @@ struct Validated {
 Validated validated(const Options& options) {
   try {
     const config::Composed composed = config::compose(options.request);
+    launch::check_launch(launch::Experiment(composed, options.request.folder, true), composed);
     Validated result{task_type(composed), {}};
     if (result.type == "serve" || result.type == "inference") {
       check_serving_task(composed, result.type);

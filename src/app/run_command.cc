@@ -84,17 +84,18 @@ void run(Request request) {
     request.configuration.overrides.push_back("++experiment.supervision.on_hang=" + request.on_hang);
   const config::Composed composed = config::compose(request.configuration);
   const std::string action = text_at(composed, "action", "run");
-  check_action(action);
+  check_action(action, place_at(composed, "action"));
   const launch::Experiment experiment(composed, request.configuration.folder, action == "dryrun");
   if (look_after_submitted(experiment, request.json)) return;
-  launch::check_runner_type(experiment.text("experiment.runner.type", "ssh"));
+  launch::check_runner_type(experiment.text("experiment.runner.type", "ssh"),
+                            experiment.place("experiment.runner.type"));
   const std::string engine = launch::engine_of(experiment, request.engine), type = task_type(composed);
   if (request.on != "auto" && (engine != "native" || type != "train"))
     fail(ErrorKind::kInvalidArgument, "--device is of this program's own trainings: leave it away");
   if (engine != "native")
     config::check_experiment(composed);  // a task of our own does so where it is read
   else
-    launch::check_runner_keys(*experiment.map("experiment.runner"));
+    launch::check_runner_keys(*experiment.map("experiment.runner"), *experiment.root());
   if (run_submitted({request.configuration, experiment, request.engine, request.on, request.detach})) return;
   const LaunchRequest launched{composed,   request.configuration, experiment,  engine,
                                request.on, request.detach,        request.json};

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "base/transcript.h"
+#include "config/resolve.h"
 #include "config/show.h"
 #include "data/blend.h"
 #include "data/tokenizing.h"
@@ -169,29 +170,37 @@ void print_result(const train::TrainResult& result, bool json) {
 
 }  // namespace
 
-void check_action(const std::string& action) {
+std::string place_at(const config::Composed& composed, const std::string& path) {
+  const config::NodePtr node = config::select_raw(composed.root(), path);
+  const std::string place = node ? describe(node->origin) : "";
+  return place.empty() ? path : place + ": " + path;
+}
+
+void check_action(const std::string& action, const std::string& place) {
   static const std::vector<std::string> kActions{"run", "dryrun", "test", "stop", "query"};
   if (std::find(kActions.begin(), kActions.end(), action) != kActions.end()) return;
   if (action == "auto_tune")
     fail(ErrorKind::kUnsupported,
-         "action is 'auto_tune': tuning is not there yet; action=dryrun plans this configuration, action=run "
-         "runs it");
+         "{} is 'auto_tune': tuning is not there yet; action=dryrun plans this configuration, action=run "
+         "runs it",
+         place);
   const std::string near = nearest(action, kActions);
-  fail(ErrorKind::kInvalidArgument, "action is '{}', expected one of {}{}", action, fmt::join(kActions, ", "),
-       near.empty() ? "" : "; did you mean '" + near + "'?");
+  fail(ErrorKind::kInvalidArgument, "{} is '{}', expected one of {}{}", place, action,
+       fmt::join(kActions, ", "), near.empty() ? "" : "; did you mean '" + near + "'?");
 }
 
 std::string training_action(const config::Composed& composed, const std::string& given) {
   const std::string type = text_at(composed, "experiment.task.type", "train");
   if (type != "train")
     fail(ErrorKind::kUnsupported,
-         "experiment.task.type is '{}': this trains; `flagscale run` runs train, inference and serve tasks",
-         type);
+         "{} is '{}': this trains; `flagscale run` runs train, inference and serve tasks",
+         place_at(composed, "experiment.task.type"), type);
   const std::string action = given.empty() ? text_at(composed, "action", "run") : given;
-  check_action(action);
+  const std::string place = given.empty() ? place_at(composed, "action") : "--action";
+  check_action(action, place);
   if (action != "run" && action != "dryrun" && action != "test")
-    fail(ErrorKind::kUnsupported,
-         "action is '{}': the native engine knows run, dryrun and test in this version", action);
+    fail(ErrorKind::kUnsupported, "{} is '{}': the native engine knows run, dryrun and test in this version",
+         place, action);
   return action;
 }
 

@@ -22,8 +22,11 @@ struct TrainingRequest {
 // A value of the configuration as Python prints it; `otherwise` where there is none.
 std::string text_at(const config::Composed& composed, const std::string& path, const std::string& otherwise);
 
-// Throws Error where it is none of FlagScale's actions, or auto_tune.
-void check_action(const std::string& action);
+// "conf/train.yaml:12: action" for an error; the path alone where its origin is not known.
+std::string place_at(const config::Composed& composed, const std::string& path);
+
+// Throws Error where it is none of FlagScale's actions, or auto_tune. `place`: where it was given.
+void check_action(const std::string& action, const std::string& place);
 
 // run, dryrun or test: `action` where it is not empty, else the configuration's. Throws Error{kUnsupported}
 // for another one, and for a task (experiment.task.type) that is no training.

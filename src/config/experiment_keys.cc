@@ -1,5 +1,7 @@
 #include "config/experiment_keys.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <string_view>
 
@@ -30,7 +32,27 @@ bool is_map(const NodePtr& node) { return node && node->kind == Kind::kMap; }
        near.empty() ? "" : "; did you mean '" + near + "'?");
 }
 
-// FlagScale's files may keep values of their own here, for interpolations elsewhere: ${experiment.NAME}.
+void check_names(const NodePtr& map, const std::string& path, const Names& known, const Node& root) {
+  for (const Entry& entry : map->entries)
+    if (std::find(known.begin(), known.end(), entry.key.text) == known.end() &&
+        !is_referred_to(root, path + "." + entry.key.text))
+      refuse(entry.value, path + "." + entry.key.text, "is no key of an experiment",
+             nearest(entry.key.text, known));
+}
+
+// Variables of the user's own stand here too, and some that nobody reads.
+void check_top_level(const Node& root) {
+  for (const Entry& entry : root.entries) {
+    const std::string& name = entry.key.text;
+    if (std::find(kSections.begin(), kSections.end(), name) != kSections.end() || is_referred_to(root, name))
+      continue;
+    if (const std::string near = nearest(name, kSections); !near.empty())
+      refuse(entry.value, name, "is nothing that a task reads", near);
+  }
+}
+
+}  // namespace
+
 bool is_referred_to(const Node& node, const std::string& path) {
   if (node.kind == Kind::kString && node.is_interpolation()) {
     const size_t at = node.text.find(path);
@@ -44,22 +66,8 @@ bool is_referred_to(const Node& node, const std::string& path) {
                      [&](const Entry& entry) { return is_referred_to(*entry.value, path); });
 }
 
-void check_names(const NodePtr& map, const std::string& path, const Names& known, const Node& root) {
-  for (const Entry& entry : map->entries)
-    if (std::find(known.begin(), known.end(), entry.key.text) == known.end() &&
-        !is_referred_to(root, path + "." + entry.key.text))
-      refuse(entry.value, path + "." + entry.key.text, "is no key of an experiment",
-             nearest(entry.key.text, known));
-}
-
-}  // namespace
-
 void check_experiment(const Composed& composed) {
-  for (const Entry& entry : composed.root()->entries)
-    if (is_map(entry.value) &&
-        std::find(kSections.begin(), kSections.end(), entry.key.text) == kSections.end())
-      if (const std::string near = nearest(entry.key.text, kSections); !near.empty())
-        refuse(entry.value, entry.key.text, "is no section that a task reads", near);
+  check_top_level(*composed.root());
   const NodePtr experiment = select_raw(composed.root(), "experiment");
   if (!is_map(experiment)) return;
   check_names(experiment, "experiment", kExperiment, *composed.root());
@@ -67,9 +75,14 @@ void check_experiment(const Composed& composed) {
   if (!is_map(task)) return;
   check_names(task, "experiment.task", kTask, *composed.root());
   const NodePtr backend = select_raw(composed.root(), "experiment.task.backend");
-  if (!backend || std::find(kBackends.begin(), kBackends.end(), backend->text) != kBackends.end()) return;
-  if (const std::string near = nearest(backend->text, kBackends); !near.empty())
-    refuse(backend, "experiment.task.backend", "is '" + backend->text + "', which is no backend", near);
+  if (!backend || backend->kind == Kind::kNull || backend->is_interpolation() ||
+      std::find(kBackends.begin(), kBackends.end(), backend->text) != kBackends.end())
+    return;
+  const std::string near = nearest(backend->text, kBackends);
+  refuse(backend, "experiment.task.backend",
+         fmt::format("is '{}', which is no backend{}", python_str(*backend),
+                     near.empty() ? fmt::format(": it is one of {}", fmt::join(kBackends, ", ")) : ""),
+         near);
 }
 
 }  // namespace flagscale::config

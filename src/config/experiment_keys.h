@@ -6,9 +6,12 @@
 namespace flagscale::config {
 
 // Refuses names below `experiment` and `experiment.task` that FlagScale does not have and that no
-// interpolation reads, and what is nearly the
-// name of a section at the top level (where variables for interpolations may stand) or of a backend. Throws
-// Error{kConfig} with the place and the nearest name.
+// interpolation reads, an unknown backend, and what is nearly the name of a section at the top level (where
+// variables for interpolations may stand). Throws Error{kConfig} with the place and the nearest name.
 void check_experiment(const Composed& composed);
+
+// Whether an interpolation in `node` reads the value at `path`: FlagScale's files keep values of their own
+// beside its keys, for ${path} elsewhere.
+bool is_referred_to(const Node& node, const std::string& path);
 
 }  // namespace flagscale::config

@@ -1,5 +1,7 @@
 #include "launch/runner_keys.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -7,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "config/experiment_keys.h"
 
 namespace flagscale::launch {
 namespace {
@@ -70,14 +73,18 @@ bool is_among(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-void refuse_if_near(const Entry& entry) {
+std::string nearest_key(const std::string& name) {
   Names known = kTorchrunOptions;
   known.insert(known.end(), kRunnerKeys.begin(), kRunnerKeys.end());
-  const std::string near = nearest(entry.key.text, known), where = describe(entry.value->origin);
-  if (!near.empty())
-    fail(ErrorKind::kConfig,
-         "{}{}experiment.runner.{} is no key of the runner and no option of torchrun; did you mean '{}'?",
-         where, where.empty() ? "" : ": ", entry.key.text, near);
+  return nearest(name, known);
+}
+
+[[noreturn]] void refuse_runner_key(const Entry& entry) {
+  const std::string near = nearest_key(entry.key.text), where = describe(entry.value->origin);
+  fail(ErrorKind::kConfig, "{}{}experiment.runner.{} is no key of the runner and no option of torchrun; {}",
+       where, where.empty() ? "" : ": ", entry.key.text,
+       near.empty() ? fmt::format("there are {}", fmt::join(kRunnerKeys, ", "))
+                    : "did you mean '" + near + "'?");
 }
 
 }  // namespace
@@ -85,17 +92,16 @@ void refuse_if_near(const Entry& entry) {
 bool is_torchruns(const Entry& entry) {
   if (is_among(kRunnerKeys, entry.key.text)) return false;
   if (is_among(kTorchrunOptions, entry.key.text)) return true;
-  refuse_if_near(entry);
+  if (!nearest_key(entry.key.text).empty()) refuse_runner_key(entry);
   info("experiment.runner.{} is passed on to torchrun", entry.key.text);
   return true;
 }
 
-void check_runner_keys(const config::Node& runner) {
-  for (const Entry& entry : runner.entries) {
-    if (is_among(kRunnerKeys, entry.key.text) || is_among(kTorchrunOptions, entry.key.text)) continue;
-    refuse_if_near(entry);
-    warn("experiment.runner.{} is read by nobody here", entry.key.text);
-  }
+void check_runner_keys(const config::Node& runner, const config::Node& root) {
+  for (const Entry& entry : runner.entries)
+    if (!is_among(kRunnerKeys, entry.key.text) && !is_among(kTorchrunOptions, entry.key.text) &&
+        !config::is_referred_to(root, "experiment.runner." + entry.key.text))
+      refuse_runner_key(entry);
 }
 
 }  // namespace flagscale::launch

@@ -10,8 +10,8 @@ namespace flagscale::launch {
 // passes.
 bool is_torchruns(const config::Entry& entry);
 
-// Of a job without torchrun: refuses what is nearly the name of a key, and warns of another that nobody
-// reads.
-void check_runner_keys(const config::Node& runner);
+// Throws Error{kConfig}, with the place and the nearest name, for a key that is neither and that no
+// interpolation of the whole configuration, `root`, reads.
+void check_runner_keys(const config::Node& runner, const config::Node& root);
 
 }  // namespace flagscale::launch

@@ -323,6 +323,7 @@ TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
   for (const auto& [override_, says] : std::vector<std::pair<std::string, std::string>>{
            {"action=bogus", "action is 'bogus'"},
            {"train.data.split=abc", "train.data.split"},
+           {"experiment.task.backend=quux", "experiment.task.backend is 'quux', which is no backend"},
            {"experiment.exp_dir=null", "experiment.exp_dir is null"},
            {"train.model.hidden_size=63", "hidden_size 63"}}) {
     Words wrong = words, ran = training("validated", {override_});
@@ -335,6 +336,23 @@ TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
     EXPECT_FALSE(json["valid"].get<bool>());
     for (const std::string& text : {json["error"].get<std::string>(), running.err})
       EXPECT_NE(text.find(says), std::string::npos) << text;
+  }
+}
+
+TEST_F(BadInput, ValidateKnowsTheKeysOfALaunch) {
+  Words words = training("validated", {});
+  words.erase(words.begin());
+  words.insert(words.begin(), {"config", "validate"});
+  for (const auto& [override_, says] : std::vector<std::pair<std::string, std::string>>{
+           {"+experiment.runner.hostfle=x", "did you mean 'hostfile'?"},
+           {"+experiment.runner.quux=1", "experiment.runner.quux is no key of the runner"},
+           {"+experiment.runner.type=shh",
+            "override '+experiment.runner.type=shh': experiment.runner.type is"},
+           {"+experiment.supervision.on_hng=report", "did you mean 'on_hang'?"},
+           {"+acton=run", "did you mean 'action'?"}}) {
+    Words wrong = words;
+    wrong.push_back(override_);
+    refuses(wrong, 2, {says});
   }
 }
 

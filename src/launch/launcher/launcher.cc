@@ -10,15 +10,15 @@
 
 namespace flagscale::launch {
 
-void check_runner_type(const std::string& type) {
+void check_runner_type(const std::string& type, const std::string& place) {
   std::vector<std::string> names = Registry<LauncherKind>::instance().names();
   for (const std::string& name : Registry<BatchKind>::instance().names())
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   names.push_back("cloud");
   if (std::find(names.begin(), names.end(), type) != names.end()) return;
   const std::string near = nearest(type, names);
-  fail(ErrorKind::kConfig, "experiment.runner.type is '{}', expected one of {}{}", type,
-       fmt::join(names, ", "), near.empty() ? "" : "; did you mean '" + near + "'?");
+  fail(ErrorKind::kConfig, "{} is '{}', expected one of {}{}", place, type, fmt::join(names, ", "),
+       near.empty() ? "" : "; did you mean '" + near + "'?");
 }
 
 std::unique_ptr<Launcher> make_launcher(const std::string& name, const LauncherOptions& options) {

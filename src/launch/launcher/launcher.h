@@ -39,7 +39,7 @@ struct LauncherKind {
 };
 
 // experiment.runner.type: a launcher's name, a batch system's, or "cloud". Throws Error{kConfig} for another.
-void check_runner_type(const std::string& type);
+void check_runner_type(const std::string& type, const std::string& place = "experiment.runner.type");
 
 // "local"; "ssh", where "localhost" is this machine without ssh; "slurm", inside an allocation; "openmpi".
 // Throws Error{kConfig} with the nearest name for another.

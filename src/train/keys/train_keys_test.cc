@@ -277,8 +277,10 @@ TEST(TrainKeys, AMisspeltExperimentIsNamed) {
            {"+experiment.exp_dri=/big",
             "experiment.exp_dri is no key of an experiment; did you mean 'exp_dir'?"},
            {"+experiment.task.bakend=megatron", "experiment.task.bakend is no key of an experiment"},
+           {"+experiment.task.backend=quux", "'quux', which is no backend: it is one of native, megatron"},
+           {"+acton=run", "acton is nothing that a task reads; did you mean 'action'?"},
            {"+experiment.task.backend=megatorn", "which is no backend; did you mean 'megatron'?"},
-           {"+trian.model.lr=1", "trian is no section that a task reads; did you mean 'train'?"}})
+           {"+trian.model.lr=1", "trian is nothing that a task reads; did you mean 'train'?"}})
     try {
       read_train_config(Tree(yaml("")).compose({given}));
       ADD_FAILURE() << given;
@@ -287,7 +289,7 @@ TEST(TrainKeys, AMisspeltExperimentIsNamed) {
       EXPECT_NE(std::string(error.what()).find("override '" + given + "'"), std::string::npos)
           << error.what();
     }
-  read_train_config(Tree(yaml("")).compose({"+my_variable.of_mine=1", "+experiment.task.backend=elsewhere"}));
+  read_train_config(Tree(yaml("")).compose({"+my_variable.of_mine=1"}));
 }
 
 TEST(TrainKeys, WholeNumbersAreTakenAndNoOthers) {
