@@ -119,7 +119,7 @@ void setup_validate(CLI::App& app) {
 
 nlohmann::ordered_json key_json(const config::KeyInfo& key) {
   return {{"key", key.name},        {"class", name(key.key_class)},
-          {"type", key.type},       {"default", key.required ? "" : key.default_text},
+          {"type", key.type},       {"default", nlohmann::ordered_json::parse(key.default_json)},
           {"range", key.range},     {"required", key.required},
           {"aliases", key.aliases}, {"brought_by", key.brought_by},
           {"doc", key.doc}};

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "config/resolve.h"
+#include "config/show.h"
 
 namespace flagscale::config {
 namespace {
@@ -48,7 +49,9 @@ NodePtr next_step(const Composed& composed, const Node& node) {
 
 void follow(const Composed& composed, NodePtr node, Explanation& result) {
   try {
-    result.value = python_str(*resolve(node));
+    const NodePtr value = resolve(node);
+    result.value = python_str(*value);
+    result.json = to_json(value);
   } catch (const ResolutionError& error) {
     result.unresolved = error.what();
   }
@@ -137,12 +140,22 @@ std::string to_text(const Explanation& e) {
   return text;
 }
 
+namespace {
+
+// Infinity and NaN, which JSON has not, are texts.
+nlohmann::ordered_json typed(const std::string& json, const std::string& text) {
+  auto value = nlohmann::ordered_json::parse(json, nullptr, false);
+  return value.is_discarded() ? nlohmann::ordered_json(text) : value;
+}
+
+}  // namespace
+
 std::string to_json(const Explanation& e) {
   nlohmann::ordered_json json{{"key", e.path}};
   if (e.key != nullptr) {
     json["class"] = name(e.key->key_class);
     json["type"] = e.key->type;
-    json["default"] = e.key->required ? "" : e.key->default_text;
+    json["default"] = typed(e.key->default_json, e.key->default_text);
     json["required"] = e.key->required;
     if (!e.key->brought_by.empty()) json["brought_by"] = e.key->brought_by;
     json["range"] = e.key->range;
@@ -151,13 +164,13 @@ std::string to_json(const Explanation& e) {
   }
   if (e.configured) json["set"] = !e.steps.empty();
   if (e.configured && e.steps.empty() && e.key != nullptr && !e.key->required && !e.key->default_text.empty())
-    json["value"] = e.key->default_text;
+    json["value"] = typed(e.key->default_json, e.key->default_text);
   if (!e.steps.empty()) {
-    json["value"] = e.value;
+    if (e.unresolved.empty()) json["value"] = typed(e.json, e.value);
     for (const Step& step : e.steps) json["from"].push_back({{"text", step.text}, {"where", step.where}});
   }
   if (!e.unresolved.empty()) json["unresolved"] = e.unresolved;
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace flagscale::config

@@ -20,6 +20,7 @@ struct Explanation {
   const KeyInfo* key = nullptr;  // null: not in the schema
   std::vector<Step> steps;       // empty: not set. Interpolations are followed one step each
   std::string value;             // of the last step; empty when it does not resolve
+  std::string json;              // the same with its type
   std::string unresolved;        // why not
   bool configured = false;       // a configuration was asked: no steps means not set there
 };

@@ -28,6 +28,7 @@ struct KeyInfo {
   std::vector<std::string> harmless;  // refused: values, as text, that change nothing and so are fine
   bool required = false;
   std::string brought_by;  // "a model to start from", which has a value where none is given; empty: nothing
+  std::string default_json = "null";  // `default_text` with its type
 };
 
 class KeyTable {

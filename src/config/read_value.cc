@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/error.h"
@@ -96,5 +97,14 @@ std::string value_text(const std::vector<int64_t>& value) {
 std::string value_text(const std::vector<std::string>& value) {
   return value.empty() ? "" : fmt::format("[{}]", fmt::join(value, ", "));
 }
+
+std::string value_json(bool value) { return nlohmann::json(value).dump(); }
+std::string value_json(int64_t value) { return nlohmann::json(value).dump(); }
+std::string value_json(double value) { return nlohmann::json(value).dump(); }
+std::string value_json(const std::string& value) {
+  return value.empty() ? "null" : nlohmann::json(value).dump();
+}
+std::string value_json(const std::vector<int64_t>& value) { return nlohmann::json(value).dump(); }
+std::string value_json(const std::vector<std::string>& value) { return nlohmann::json(value).dump(); }
 
 }  // namespace flagscale::config

@@ -33,6 +33,14 @@ std::string value_text(const std::string& value);
 std::string value_text(const std::vector<int64_t>& value);
 std::string value_text(const std::vector<std::string>& value);
 
+// As JSON; null for an empty string.
+std::string value_json(bool value);
+std::string value_json(int64_t value);
+std::string value_json(double value);
+std::string value_json(const std::string& value);
+std::string value_json(const std::vector<int64_t>& value);
+std::string value_json(const std::vector<std::string>& value);
+
 template <class T>
 void read_value(const Node& node, std::optional<T>& value) {
   T inner{};
@@ -46,6 +54,10 @@ const char* type_name(const std::optional<T>&) {
 template <class T>
 std::string value_text(const std::optional<T>& value) {
   return value ? value_text(*value) : std::string();
+}
+template <class T>
+std::string value_json(const std::optional<T>& value) {
+  return value ? value_json(*value) : "null";
 }
 
 }  // namespace flagscale::config

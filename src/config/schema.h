@@ -54,7 +54,8 @@ class Schema : public KeyTable {
          limits.aliases,
          {},
          limits.required,
-         {}});
+         {},
+         limits.required ? "null" : default_json(value)});
     readers_[key] = [field, limits](Target& target, const Node& node) {
       auto& into = field(target);
       read_value(node, into);
@@ -75,6 +76,13 @@ class Schema : public KeyTable {
   }
 
  private:
+  template <class T>
+  static std::string default_json(const T& value) {
+    if constexpr (requires { value_json(value); })
+      return value_json(value);
+    else  // a type of the layer's own
+      return "null";
+  }
   template <class T>
   static void check(const Limits& limits, const std::optional<T>& value) {
     if (value) check(limits, *value);

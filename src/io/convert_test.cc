@@ -93,7 +93,11 @@ TEST(Inspect, EveryFormat) {
   EXPECT_EQ(checkpoint.format, "checkpoint version 1");
   EXPECT_EQ(checkpoint.parameters(), 24 + 5 + 1);  // the moment does not count
   const auto json = nlohmann::json::parse(to_json(checkpoint));
-  EXPECT_EQ(json["facts"]["iteration"], "7");
+  EXPECT_EQ(json["facts"]["iteration"], 7);
+  const auto facts = nlohmann::json::parse(to_json(gguf))["facts"];
+  EXPECT_EQ(facts["general.architecture"], "llama");
+  EXPECT_EQ(facts["llama.attention.layer_norm_rms_epsilon"].dump(), "1e-05");
+  EXPECT_TRUE(facts["llama.block_count"].is_number_integer());
   EXPECT_EQ(json["tensors"].size(), 4u);
   const Inspection plain = inspect(golden("llama.safetensors"));
   EXPECT_EQ(plain.bytes(), static_cast<uint64_t>(plain.parameters()) * 4);

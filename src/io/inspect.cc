@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -26,19 +27,33 @@ void require(const std::string& path) {
     fail(ErrorKind::kNotFound, "{}: {}", path, error ? error.message() : "no such file or folder");
 }
 
-std::string text_of(const GgufValue& value) {
+// Long texts and arrays by their size alone.
+Fact fact_of(const GgufValue& value) {
   struct Visitor {
-    std::string operator()(int64_t x) const { return fmt::to_string(x); }
-    std::string operator()(double x) const { return fmt::to_string(static_cast<float>(x)); }
-    std::string operator()(bool x) const { return x ? "true" : "false"; }
-    std::string operator()(std::string_view x) const {
+    Fact operator()(int64_t x) const { return x; }
+    Fact operator()(double x) const { return x; }
+    Fact operator()(bool x) const { return x; }
+    Fact operator()(std::string_view x) const {
       return x.size() <= 60 ? std::string(x) : fmt::format("{} bytes of text", x.size());
     }
-    std::string operator()(const GgufInts& x) const { return fmt::format("{} integers", x.size()); }
-    std::string operator()(const GgufFloats& x) const { return fmt::format("{} numbers", x.size()); }
-    std::string operator()(const GgufStrings& x) const { return fmt::format("{} strings", x.size()); }
+    Fact operator()(const GgufInts& x) const { return fmt::format("{} integers", x.size()); }
+    Fact operator()(const GgufFloats& x) const { return fmt::format("{} numbers", x.size()); }
+    Fact operator()(const GgufStrings& x) const { return fmt::format("{} strings", x.size()); }
   };
   return std::visit(Visitor{}, value);
+}
+
+// GGUF's numbers are of single precision: the digits that it has.
+double short_number(double x) { return std::strtod(fmt::to_string(static_cast<float>(x)).c_str(), nullptr); }
+
+std::string text_of(const Fact& fact) {
+  if (const auto* number = std::get_if<double>(&fact)) return fmt::to_string(static_cast<float>(*number));
+  return std::visit([](const auto& x) { return fmt::format("{}", x); }, fact);
+}
+
+nlohmann::ordered_json json_of(const Fact& fact) {
+  if (const auto* number = std::get_if<double>(&fact)) return short_number(*number);
+  return std::visit([](const auto& x) { return nlohmann::ordered_json(x); }, fact);
 }
 
 void inspect_checkpoint(Inspection& result) {
@@ -46,9 +61,9 @@ void inspect_checkpoint(Inspection& result) {
   const TrainingState& state = checkpoint.state();
   result.path = checkpoint.folder();
   result.format = fmt::format("checkpoint version {}", checkpoint.version());
-  result.facts = {{"iteration", fmt::to_string(state.iteration)},
-                  {"consumed_samples", fmt::to_string(state.consumed_samples)},
-                  {"threads", fmt::to_string(state.threads)},
+  result.facts = {{"iteration", state.iteration},
+                  {"consumed_samples", state.consumed_samples},
+                  {"threads", int64_t{state.threads}},
                   {"instruction_set", state.instruction_set}};
   result.tensors = checkpoint.tensors();
 }
@@ -56,7 +71,7 @@ void inspect_checkpoint(Inspection& result) {
 void inspect_gguf(Inspection& result) {
   const GgufFile file(result.path);
   result.format = fmt::format("GGUF version {}", file.version());
-  for (const auto& [key, value] : file.metadata()) result.facts.emplace_back(key, text_of(value));
+  for (const auto& [key, value] : file.metadata()) result.facts.emplace_back(key, fact_of(value));
   for (const GgufTensor& tensor : file.tensors()) result.tensors.push_back(tensor.info);
 }
 
@@ -101,7 +116,7 @@ std::string to_text(const Inspection& inspection) {
       fmt::format("{}: {}, {} tensors, {:.1f} million parameters, {}\n", inspection.path, inspection.format,
                   inspection.tensors.size(), static_cast<double>(inspection.parameters()) / 1e6,
                   size_text(inspection.bytes()));
-  for (const auto& [key, value] : inspection.facts) text += fmt::format("  {}: {}\n", key, value);
+  for (const auto& [key, value] : inspection.facts) text += fmt::format("  {}: {}\n", key, text_of(value));
   size_t width = 0;
   for (const TensorInfo& info : inspection.tensors) width = std::max(width, info.name.size());
   for (const TensorInfo& info : inspection.tensors)
@@ -115,7 +130,7 @@ std::string to_json(const Inspection& inspection) {
   Json json{
       {"path", inspection.path},     {"format", inspection.format}, {"parameters", inspection.parameters()},
       {"bytes", inspection.bytes()}, {"facts", Json::object()},     {"tensors", Json::array()}};
-  for (const auto& [key, value] : inspection.facts) json["facts"][key] = value;
+  for (const auto& [key, value] : inspection.facts) json["facts"][key] = json_of(value);
   for (const TensorInfo& info : inspection.tensors)
     json["tensors"].push_back(
         {{"name", info.name}, {"dtype", type_of(info)}, {"shape", info.shape}, {"bytes", info.bytes}});

@@ -1,18 +1,22 @@
 #pragma once
 // What a weight file or checkpoint holds, for people and for scripts: `flagscale checkpoint inspect`.
 
+#include <cstdint>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "io/weights.h"
 
 namespace flagscale::io {
 
+using Fact = std::variant<int64_t, double, bool, std::string>;
+
 struct Inspection {
-  std::string path, format;  // "safetensors", "GGUF version 3", "checkpoint version 1"
-  std::vector<std::pair<std::string, std::string>> facts;  // iteration, architecture, ...
-  std::vector<TensorInfo> tensors;                         // as stored: every role, GGUF's own names
+  std::string path, format;                         // "safetensors", "GGUF version 3", "checkpoint version 1"
+  std::vector<std::pair<std::string, Fact>> facts;  // iteration, architecture, ...
+  std::vector<TensorInfo> tensors;                  // as stored: every role, GGUF's own names
   uint64_t bytes() const;
   int64_t parameters() const;  // elements of all tensors but a checkpoint's optimizer state
 };
