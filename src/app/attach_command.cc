@@ -5,6 +5,7 @@
 
 #include "app/command.h"
 #include "app/experiment_argument.h"
+#include "app/numbers.h"
 #include "app/submitted.h"
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -43,7 +44,7 @@ void setup(CLI::App& app) {
   add_experiment_argument(app, *experiment);
   app.add_option("-n,--lines", *lines, "of what was said before")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(between(0, 1 << 30));
   app.footer(
       "Examples:\n  flagscale attach outputs/aquila\n\n"
       "Ends when the job does, with its exit code. Ctrl-C leaves the job running.");

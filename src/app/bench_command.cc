@@ -7,6 +7,7 @@
 #include "app/bench_decode.h"
 #include "app/bench_serve.h"
 #include "app/command.h"
+#include "app/numbers.h"
 #include "train/bench.h"
 #include "train/optimizer/optimizer.h"
 
@@ -71,16 +72,16 @@ void setup(CLI::App& app) {
       ->capture_default_str();
   train->add_option("--batch", options->batch, "sequences a step")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   train->add_option("--seq", options->sequence_length, "tokens a sequence")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   train->add_option("--dtype", *dtype, "fp32 or bf16")
       ->capture_default_str()
       ->check(CLI::IsMember({"fp32", "bf16"}));
   train->add_option("--steps", options->steps, "timed steps, after two more")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   train->add_option("--device", *device, "auto, cpu or cuda")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
@@ -89,25 +90,25 @@ void setup(CLI::App& app) {
                    fmt::format("{}", fmt::join(train::optimizer_names(), ", ")))
       ->capture_default_str();
   train->add_option("--threads", options->threads, "0: all cores")
-      ->check(CLI::Range(0, 4096))
+      ->check(between(0, 4096))
       ->capture_default_str();
   auto* lora = train
                    ->add_option("--lora", options->lora_rank,
                                 "train an adapter of this rank alone, of every projection")
-                   ->check(CLI::Range(1, 512));
+                   ->check(between(1, 512));
   train->add_option("--load-in", *load_in, "hold the frozen weights in 8bit or 4bit")
       ->check(CLI::IsMember({"8bit", "4bit"}))
       ->needs(lora);
   train
       ->add_option("--learnt", options->learnt, "share of the tokens that are trained on: the rest is prompt")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(between(0.0, 1.0));
   train->add_flag("!--enforce-eager", options->graphs, "on a GPU: kernel by kernel, without CUDA graphs");
   train
       ->add_option("--offload", options->offload,
                    "share of what the optimizer keeps that lies in main memory, on a GPU")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(between(0.0, 1.0));
   train->add_flag("--recompute", options->recompute, "keep one tensor a layer for the backward pass");
   train->add_flag("--profile", options->profile, "also the share of each op");
   train->add_flag("--json", *json, "one JSON object");

@@ -8,6 +8,7 @@
 
 #include "app/engine_options.h"
 #include "app/model_argument.h"
+#include "app/numbers.h"
 #include "base/process_age.h"
 #include "engine/adapters.h"
 #include "engine/bench.h"
@@ -89,21 +90,21 @@ void add_bench_decode(CLI::App& bench) {
   o->engine.compute = "fast";
   add_engine_options(*app, o->engine);
   app->add_option("--prompt-tokens", o->steps.prompt, "of the prefill; 0: none")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(between(0, 1 << 20))
       ->capture_default_str();
   app->add_option("--depth", o->steps.depth, "tokens in the cache before decoding")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--steps", o->steps.steps, "decode steps of a measurement")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   app->add_option("--repeats", o->steps.repeats, "measurements, of which the median counts")
-      ->check(CLI::Range(1, 1000))
+      ->check(between(1, 1000))
       ->capture_default_str();
   app->add_option("--lora", o->engine.lora, "folder of a PEFT adapter that every token uses");
   app->add_option("--streams", o->steps.streams, "sequences decoded together")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024));
+      ->check(between(1, 1024));
   app->footer("Examples:\n  flagscale bench decode SmolLM2.gguf --streams 1,8,32 --json");
   app->callback([o] { measure(*o); });
 }

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "app/model_argument.h"
+#include "app/numbers.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -46,7 +47,7 @@ struct ServeBenchOptions {
   std::vector<std::string> headers, metadata, goodput, adapters;
   std::string adapter_choice = "random";
   std::string percentile_metrics = "ttft,tpot,itl", percentiles = "99";
-  bool save = false, detailed = false, append = false;
+  bool save = false, detailed = false, append = false, json = false;
   std::string folder, filename, label;
 };
 
@@ -234,9 +235,11 @@ load::ReportOptions report_options(const ServeBenchOptions& o, const Served& ser
   return report;
 }
 
+std::string date_now() { return fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(std::time(nullptr))); }
+
 void save(const ServeBenchOptions& o, const load::ReportOptions& report, const load::Measured& measured,
           const load::Metrics& metrics) {
-  const std::string date = fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(std::time(nullptr)));
+  const std::string date = date_now();
   const Json json = load::report_json(report, measured, metrics, date);
   if (!o.folder.empty()) fs::create_directories(o.folder);
   const std::string path =
@@ -280,7 +283,11 @@ void bench(ServeBenchOptions o) {
   size_t shown = 0;
   for (const load::Record& record : measured.records)
     if (!record.success && ++shown <= 10) warn("a request failed: {}", record.error);
-  fmt::print("{}", load::report_text(report, measured, metrics));
+  if (o.json)
+    fmt::print("{}\n", load::report_json(report, measured, metrics, date_now())
+                           .dump(-1, ' ', false, Json::error_handler_t::replace));
+  else
+    fmt::print("{}", load::report_text(report, measured, metrics));
   if (o.save || o.append) save(o, report, measured, metrics);
   if (metrics.completed == 0 && !measured.interrupted) fail(ErrorKind::kResource, "no request succeeded");
 }
@@ -292,7 +299,7 @@ void add_server_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--base-url", o.base_url,
                  "the server, as http://127.0.0.1:8000, in place of --host and --port");
   app.add_option("--host", o.host, "the server's")->capture_default_str();
-  app.add_option("--port", o.port, "the server's")->check(CLI::Range(1, 65535))->capture_default_str();
+  app.add_option("--port", o.port, "the server's")->check(between(1, 65535))->capture_default_str();
   app.add_option("--endpoint", o.endpoint, "path of the API (default: the backend's)");
   app.add_option("--header", o.headers, "KEY=VALUE of each request; OPENAI_API_KEY is sent by itself")
       ->expected(1, -1);
@@ -300,18 +307,19 @@ void add_server_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--served-model-name", o.served_model_name, "the name in requests, where --model is a path");
   app.add_option("--tokenizer", o.tokenizer, "a tokenizer's or model's path (default: the server's own)");
   app.add_option("--ready-check-timeout-sec", o.ready_check, "wait so long for the server")
+      ->check(between(0, 1 << 20))
       ->capture_default_str();
 }
 
 void add_dataset_options(CLI::App& app, ServeBenchOptions& o) {
   load::DatasetOptions& d = o.dataset;
-  const auto size = CLI::Range(int64_t{0}, int64_t{1} << 40);
+  const auto size = between(int64_t{0}, int64_t{1} << 40);
   app.add_option("--dataset-name", d.name, "what to send")
       ->check(CLI::IsMember({"random", "prefix_repetition", "prefix-repetition", "sharegpt"}))
       ->capture_default_str();
   app.add_option("--dataset-path", d.path, "ShareGPT's JSON file");
   app.add_option("--num-prompts", d.num_prompts, "requests")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32))
+      ->check(between(int64_t{1}, int64_t{1} << 32))
       ->capture_default_str();
   app.add_option("--seed", d.seed, "of prompts and times")->capture_default_str();
   app.add_flag("--disable-shuffle", o.no_shuffle, "take the data set in its order");
@@ -351,13 +359,13 @@ void add_load_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--burstiness", o.rate.burstiness, "1: a Poisson process; less comes in bursts, more evenly")
       ->capture_default_str();
   app.add_option("--max-concurrency", o.concurrency, "requests under way at once (default: any number)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(between(int64_t{1}, int64_t{1} << 20));
   app.add_option("--ramp-up-strategy", o.rate.ramp_up, "how the rate rises over the run")
       ->check(CLI::IsMember({"linear", "exponential"}));
   app.add_option("--ramp-up-start-rps", o.rate.ramp_start, "the rate at first");
   app.add_option("--ramp-up-end-rps", o.rate.ramp_end, "the rate at last");
   app.add_option("--num-warmups", o.warmups, "requests before, not counted")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(between(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
   app.add_flag("--disable-tqdm", o.no_progress, "no progress");
 }
@@ -371,7 +379,8 @@ void add_request_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_option("--frequency-penalty", o.frequency_penalty, "");
   app.add_option("--presence-penalty", o.presence_penalty, "");
   app.add_option("--repetition-penalty", o.repetition_penalty, "");
-  app.add_option("--logprobs", o.logprobs, "with each token so many likeliest (openai)");
+  app.add_option("--logprobs", o.logprobs, "with each token so many likeliest (openai)")
+      ->check(between(0, 1 << 20));
   app.add_option("--extra-body", o.extra_body, "JSON object of further fields");
   app.add_option("--request-id-prefix", o.id_prefix, "requests are named so and numbered");
   app.add_option("--lora-modules", o.adapters, "adapters to spread the requests over")->expected(1, -1);
@@ -390,6 +399,7 @@ void add_result_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_flag("--save-result", o.save, "write a JSON file under vLLM's keys");
   app.add_flag("--save-detailed", o.detailed, "with every request's times, texts and errors");
   app.add_flag("--append-result", o.append, "add a line to the file");
+  app.add_flag("--json", o.json, "print the result as JSON, under those keys");
   app.add_option("--result-dir", o.folder, "where to");
   app.add_option("--result-filename", o.filename, "its name (default: vLLM's)");
   app.add_option("--metadata", o.metadata, "KEY=VALUE to put into it")->expected(1, -1);

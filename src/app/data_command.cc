@@ -11,6 +11,7 @@
 
 #include "app/command.h"
 #include "app/data_preprocess.h"
+#include "app/numbers.h"
 #include "base/log.h"
 #include "data/inspect.h"
 #include "data/tokenizing.h"
@@ -46,7 +47,7 @@ void inspect_command(CLI::App& app, Options& o) {
   command->add_option("--split", o.split, "also each split of these shares, like 969,30,1");
   add_tokenizer_options(*command, o.tokenizer);
   command->add_option("--documents", o.documents, "print the first ones as text (needs --tokenizer)")
-      ->check(CLI::Range(0, 1000));
+      ->check(between(0, 1000));
   command->add_option("--colour,--color", o.colour, "of what is learnt of a conversation")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
@@ -80,9 +81,9 @@ void train_tokenizer_command(CLI::App& app, Options& o) {
   command->add_option("--special-tokens", o.training.special_tokens, "the first ends documents")
       ->capture_default_str();
   command->add_option("--min-frequency", o.training.min_frequency, "of a pair that is merged")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(between(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
-  command->add_option("--workers", o.training.threads, "threads; 0: every core")->check(CLI::Range(0, 1024));
+  command->add_option("--workers", o.training.threads, "threads; 0: every core")->check(between(0, 1024));
   command->add_flag("--json", o.json, "print JSON");
   command->footer(
       "Examples:\n  flagscale data train-tokenizer --input book.txt --vocab-size 8192 --output tok");

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "app/numbers.h"
 #include "base/error.h"
 #include "data/preprocess.h"
 #include "data/tokenizing.h"
@@ -25,7 +26,7 @@ struct PreprocessFlags {
 // Records become conversations, by the tokenizer's chat template or the one in a file.
 void use_conversations(const PreprocessFlags& o, std::shared_ptr<const text::Tokenizer> tokenizer,
                        data::PreprocessOptions& job) {
-  const std::string source = o.chat_template.empty() ? "" : io::read_file(o.chat_template, 1 << 20);
+  const std::string source = o.chat_template.empty() ? "" : io::read_text(o.chat_template, 1 << 20);
   const data::LearntPart part = o.learn == "all"    ? data::LearntPart::kAll
                                 : o.learn == "last" ? data::LearntPart::kLastAnswer
                                                     : data::LearntPart::kAnswers;
@@ -104,7 +105,7 @@ void add_data_preprocess(CLI::App& data) {
   command->add_option("--learn", o.learn, "of conversations: answers, the last answer, or all tokens")
       ->check(CLI::IsMember({"answers", "last", "all"}))
       ->capture_default_str();
-  command->add_option("--workers", o.job.workers, "threads; 0: every core")->check(CLI::Range(0, 1024));
+  command->add_option("--workers", o.job.workers, "threads; 0: every core")->check(between(0, 1024));
   command
       ->add_option("--on-error", o.on_error,
                    "what a broken document does; skip lists all of them in PREFIX.skipped.jsonl")

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "app/model_argument.h"
+#include "app/numbers.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -50,7 +51,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--gpu-memory-utilization", o.gpu_memory, "share of a GPU's memory that may be taken in all")
-      ->check(CLI::Range(0.01, 1.0))
+      ->check(between(0.01, 1.0))
       ->capture_default_str();
   app.add_option("--kv-cache-dtype", o.cache, "of keys and values; auto: float32, on a GPU the weights' type")
       ->check(CLI::IsMember({"auto", "fp32", "float32", "bf16", "bfloat16", "int8"}))
@@ -59,9 +60,9 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
                "neither use nor leave packed weights and tokenizer tables in ~/.cache/flagscale");
   app.add_option("--max-model-len", o.max_model_len,
                  "tokens of the longest sequence; 0: what the requests need")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->check(between(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
-  app.add_option("--threads", o.threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();
+  app.add_option("--threads", o.threads, "0: all cores")->check(between(0, 4096))->capture_default_str();
   app.add_option("--prompts", o.prompts, "JSON lines {\"prompt\": ...} or {\"messages\": [...]}");
   app.add_flag("--json", o.json, "one JSON object a prompt");
 }

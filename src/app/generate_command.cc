@@ -5,6 +5,7 @@
 
 #include "app/command.h"
 #include "app/engine_options.h"
+#include "app/numbers.h"
 #include "base/error.h"
 #include "engine/prompts.h"
 
@@ -82,19 +83,19 @@ void setup(CLI::App& app) {
   app.add_option("--system", o->system, "a system message before --chat");
   app.add_option("--lora", o->engine.lora, "folder of a PEFT adapter to apply");
   app.add_option("--max-tokens", o->sampling.max_tokens, "tokens to generate at most")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(between(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--temperature", o->sampling.temperature, "0: always the likeliest token")
-      ->check(CLI::Range(0.f, 100.f))
+      ->check(between(0.f, 100.f))
       ->capture_default_str();
   app.add_option("--top-k", o->sampling.top_k, "draw from the k likeliest; 0: all")
-      ->check(CLI::Range(0, 1 << 24))
+      ->check(between(0, 1 << 24))
       ->capture_default_str();
   app.add_option("--top-p", o->sampling.top_p, "draw from the likeliest that hold this share")
-      ->check(CLI::Range(1e-6f, 1.f))
+      ->check(between(1e-6f, 1.f))
       ->capture_default_str();
   app.add_option("--min-p", o->sampling.min_p, "drop what is less likely than this share of the likeliest")
-      ->check(CLI::Range(0.f, 1.f))
+      ->check(between(0.f, 1.f))
       ->capture_default_str();
   app.add_option("--seed", o->sampling.seed, "of the draws")->capture_default_str();
   app.footer(

@@ -5,6 +5,7 @@
 
 #include "app/command.h"
 #include "app/experiment_argument.h"
+#include "app/numbers.h"
 #include "app/submitted.h"
 #include "launch/run/control.h"
 #include "launch/run/read_logs.h"
@@ -30,9 +31,8 @@ void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_experiment_argument(app, options->experiment);
   app.add_flag("-f,--follow", options->logs.follow, "go on until the job is over");
-  app.add_option("--rank", options->logs.rank, "of this rank alone");
-  app.add_option("-n,--lines", options->logs.lines, "the last ones of each rank")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--rank", options->logs.rank, "of this rank alone")->check(between(0, 1 << 20));
+  app.add_option("-n,--lines", options->logs.lines, "the last ones of each rank")->check(between(0, 1 << 30));
   app.footer(
       "Examples:\n  flagscale logs outputs/aquila -f\n  flagscale logs outputs/aquila --rank 3 --lines 50\n\n"
       "The files themselves are <exp_dir>/logs/host_<rank>_<host>.output.");

@@ -13,6 +13,7 @@
 #include <new>
 
 #include "app/command.h"
+#include "app/numbers.h"
 #include "app/suggest.h"
 #include "base/error.h"
 #include "base/heartbeat.h"
@@ -70,6 +71,7 @@ void build(CLI::App& app) {
     const Command* command = commands.find(name);
     command->setup(*app.add_subcommand(name, command->summary));
   }
+  check_numbers(app);
 }
 
 int run(int argc, char** argv) {

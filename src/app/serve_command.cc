@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "app/command.h"
+#include "app/numbers.h"
 #include "app/served_engine.h"
 #include "app/serving.h"
 #include "base/error.h"
@@ -146,7 +147,7 @@ void setup(CLI::App& app) {
                  "JSON object of further engine arguments, which win over the file's");
   app.add_option("--host", o->host,
                  "address to listen on (default 127.0.0.1); 0.0.0.0 opens it to the network");
-  app.add_option("--port", o->port, "port (default 8000); 0: any free one")->check(CLI::Range(0, 65535));
+  app.add_option("--port", o->port, "port (default 8000); 0: any free one")->check(between(0, 65535));
   app.add_option("--api-key", o->api_keys, "a key that each request must bring; may be repeated");
   app.add_option("--lora", o->loras, "NAME=FOLDER: serve a PEFT adapter under a name; may be repeated");
   app.add_option("--served-model-name", o->names, "what requests call the model; may be repeated");

@@ -105,6 +105,27 @@ TEST(CommandLine, NamesTheNearestCommandAndOption) {
   EXPECT_NE(result.err.find("did you mean \"--help\"?"), std::string::npos) << result.err;
 }
 
+TEST(CommandLine, NumbersOutsideTheRangeOfAFlagAreNamedWithIt) {
+  for (const auto& [words, says] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"generate", "m", "--seed", "-1"},
+            "--seed: '-1' is not a whole number from 0 to 18446744073709551615"},
+           {{"generate", "m", "--seed", "99999999999999999999"},
+            "--seed: '99999999999999999999' is not a whole"},
+           {{"generate", "m", "--seed", "1.5"}, "--seed: '1.5' is not a whole number"},
+           {{"generate", "m", "--max-tokens", "-1"},
+            "--max-tokens: '-1' is not a whole number from 1 to 1048576"},
+           {{"generate", "m", "--temperature", "nan"}, "--temperature: 'nan' is not a number from 0 to 100"},
+           {{"data", "train-tokenizer", "--input", "x", "--output", "y", "--vocab-size", "many"},
+            "--vocab-size: 'many' is not a whole number from"},
+           {{"bench", "serve", "--seed", "-1"}, "--seed: '-1' is not a whole number from 0"},
+           {{"bench", "serve", "--top-p", "nan"}, "--top-p: 'nan' is not a number"},
+           {{"logs", "x", "--lines", "-1"}, "--lines: '-1' is not a whole number from 0"}}) {
+    const Result result = run(words);
+    EXPECT_EQ(result.code, 2) << says;
+    EXPECT_NE(result.err.find(says), std::string::npos) << result.err;
+  }
+}
+
 // What bash offers for the last of the words typed.
 std::string completed(const std::string& words) {
   const Result result = shell("source <(flagscale completion bash)\nCOMP_WORDS=(" + words +
