@@ -13,6 +13,7 @@
 #include "app/command.h"
 #include "app/engine_options.h"
 #include "base/error.h"
+#include "base/text_encoding.h"
 #include "engine/prompts.h"
 
 namespace flagscale::score_command {
@@ -39,6 +40,7 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
   std::ostringstream text;
   text << in.rdbuf();
+  refuse_other_encoding(text.str(), file);
   const std::vector<int32_t> ids = tokenizer.encode(text.str(), true);
   std::vector<std::vector<int32_t>> pieces;
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(length))

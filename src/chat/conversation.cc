@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text_encoding.h"
 #include "serve/api_error.h"
 #include "serve/request/chat_request.h"
 
@@ -36,6 +37,7 @@ std::string read_file(const std::string& path) {
   if (!file) fail(ErrorKind::kNotFound, "cannot read {}: {}", path, std::strerror(errno));
   std::ostringstream text;
   text << file.rdbuf();
+  refuse_other_encoding(text.str(), path);
   return text.str();
 }
 

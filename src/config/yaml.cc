@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text_encoding.h"
 #include "config/interpolation.h"
 #include "config/utf8.h"
 #include "config/yaml_graph.h"
@@ -245,7 +246,9 @@ std::string read_text_file(const std::string& path) {
   if (!file)
     fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kResource, "cannot open {}: {}", path,
          std::strerror(errno));
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  refuse_other_encoding(text, path, ErrorKind::kConfig);
+  return text;
 }
 
 }  // namespace flagscale::config

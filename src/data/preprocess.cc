@@ -3,9 +3,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,6 +18,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "base/text_encoding.h"
 #include "data/encoded_block.h"
 #include "data/indexed_reader.h"
 #include "data/indexed_writer.h"
@@ -116,6 +120,8 @@ class Run {
              "{} is no file: what is stopped goes on in the middle of its input, which a pipe does not keep",
              path);
       if (error) fail(ErrorKind::kNotFound, "cannot read {}: {}", path, error.message());
+      if (!std::ifstream(path)) fail(ErrorKind::kResource, "cannot open {}: {}", path, std::strerror(errno));
+      refuse_file_of_other_encoding(path);
       begins_.push_back(report_.input_bytes);
       report_.input_bytes += static_cast<int64_t>(bytes);
     }

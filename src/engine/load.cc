@@ -71,7 +71,7 @@ void load_folder(LoadedModel& model, bool keep) {
   const fs::path folder(model.path);
   model.config = model::config_of_folder(model.path);
   if (fs::exists(folder / "generation_config.json"))
-    add_generation_stops(model, io::read_file((folder / "generation_config.json").string()));
+    add_generation_stops(model, io::read_text((folder / "generation_config.json").string()));
   if (has_tokenizer(folder)) model.tokenizer = load_cached_tokenizer(model.path, keep);
 }
 

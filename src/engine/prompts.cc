@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/text_encoding.h"
 #include "text/messages.h"
 
 namespace flagscale::engine {
@@ -63,6 +64,7 @@ std::vector<Prompt> read_prompts(const std::string& file) {
     fail(ErrorKind::kInvalidArgument, "--prompts {} is a folder: name a file of JSON lines", file);
   std::ifstream in(file);
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
+  refuse_file_of_other_encoding(file);
   std::vector<Prompt> prompts;
   std::string line;
   for (int64_t number = 1; std::getline(in, line); ++number) {

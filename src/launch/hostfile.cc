@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <charconv>
 #include <filesystem>
@@ -14,22 +13,12 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "config/yaml.h"
-#include "launch/shell_quote.h"
 
 namespace flagscale::launch {
 namespace {
 
 constexpr int kMostSlots = 1 << 16;
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors write it
-
-// What an editor of another system may save, by how it begins; the longer marks first.
-struct OtherEncoding {
-  std::string_view mark, name;
-};
-constexpr std::array<OtherEncoding, 4> kOtherEncodings{{{{"\xff\xfe\0\0", 4}, "UTF-32LE"},
-                                                        {{"\0\0\xfe\xff", 4}, "UTF-32BE"},
-                                                        {"\xff\xfe", "UTF-16LE"},
-                                                        {"\xfe\xff", "UTF-16BE"}}};
 
 struct Line {
   const std::string& file;
@@ -109,11 +98,6 @@ std::string hostfile_text(const std::string& path) {
          "the hostfile {} is no regular file: give one with a line a host, `NAME slots=N`", path);
   std::string text = config::read_text_file(path);
   if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-  for (const OtherEncoding& one : kOtherEncodings)
-    if (text.starts_with(one.mark))
-      fail(ErrorKind::kConfig,
-           "{} is {}: save it as UTF-8 (`iconv -f {} -t UTF-8 {} > NEW`, or the editor's choice of encoding)",
-           path, one.name, one.name.substr(0, 6), shell_quote(path));
   if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' ' && !std::isspace(c); }))
     fail(ErrorKind::kConfig, "{} is no text: a hostfile has a line a host, `NAME slots=N`", path);
   return text;

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/text_encoding.h"
 
 namespace flagscale::load {
 
@@ -118,6 +119,7 @@ std::vector<Json> conversations(const DatasetOptions& o) {
     fail(ErrorKind::kInvalidArgument, "--dataset-name sharegpt needs --dataset-path FILE.json");
   std::ifstream file(o.path);
   if (!file) fail(ErrorKind::kNotFound, "--dataset-path {}: {}", o.path, std::strerror(errno));
+  refuse_file_of_other_encoding(o.path);
   const Json all = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (!all.is_array())
     fail(ErrorKind::kCorrupt,

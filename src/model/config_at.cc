@@ -54,7 +54,7 @@ ModelKind kind_of(const std::string& path) {
   }
   if (fs::exists(fs::path(path) / "config.json")) return ModelKind::kFolder;
   if (const fs::path peft = fs::path(path) / "adapter_config.json"; fs::exists(peft))
-    refuse_adapter(path, io::read_file(peft.string()));
+    refuse_adapter(path, io::read_text(peft.string()));
   fail(ErrorKind::kNotFound,
        "{} is neither a Hugging Face folder (no config.json) nor a checkpoint (no "
        "latest_checkpointed_iteration.txt)",
@@ -86,7 +86,7 @@ DecoderConfig config_of(const io::Checkpoint& checkpoint) {
 }
 
 DecoderConfig config_of_folder(const std::string& folder) {
-  return parsed(io::read_file((fs::path(folder) / "config.json").string()), folder);
+  return parsed(io::read_text((fs::path(folder) / "config.json").string()), folder);
 }
 
 }  // namespace flagscale::model

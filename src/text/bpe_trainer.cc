@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/made_folder.h"
+#include "base/text_encoding.h"
 #include "text/bpe_json.h"
 #include "text/byte_alphabet.h"
 #include "text/files.h"
@@ -206,6 +208,11 @@ std::string config_json(const BpeTraining& training) {
   return config.dump(2) + "\n";
 }
 
+void check_readable(const std::string& file) {
+  if (!std::ifstream(file)) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
+  refuse_file_of_other_encoding(file);
+}
+
 // A file's text in parts that end with a line.
 class FileTexts {
  public:
@@ -273,12 +280,13 @@ TrainedBpe train_bpe_files(const std::vector<std::string>& files, const BpeTrain
   if (std::ranges::all_of(files,
                           [&](const auto& file) { return std::filesystem::file_size(file, error) == 0; }))
     fail(ErrorKind::kInvalidArgument, "there is no text in {} to train a tokenizer on", files[0]);
+  for (const std::string& file : files) check_readable(file);
+  MadeFolder made(folder);  // before the work: it may not be possible
   FileTexts texts(files);
   TrainedBpe trained = train_bpe([&](std::string& text) { return texts.next(text); }, training);
-  std::filesystem::create_directories(folder, error);
-  if (error) fail(ErrorKind::kResource, "cannot make the folder {}: {}", folder, error.message());
   write_text_file(folder + "/tokenizer.json", trained.tokenizer_json);
   write_text_file(folder + "/tokenizer_config.json", trained.tokenizer_config_json);
+  made.keep();
   return trained;
 }
 

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/text_encoding.h"
 
 namespace flagscale::text {
 
@@ -34,6 +35,7 @@ std::string read_text_file(const std::string& path) {
   text.resize(size);
   if (!file.read(text.data(), static_cast<std::streamsize>(size)))
     fail(ErrorKind::kResource, "cannot read {}: {}", path, std::strerror(errno));
+  refuse_other_encoding(text, path);
   return text;
 }
 

@@ -185,5 +185,15 @@ TEST(BpeTrainer, ReadsFilesAndWritesAFolder) {
   EXPECT_EQ(tokenizer->encode("line").size(), 1u);
 }
 
+TEST(BpeTrainer, AFailureLeavesNoFolder) {
+  const TemporaryFolder folder;
+  const std::string good = folder.put("good.txt", "a text\n");
+  const std::string wide = folder.put("wide.txt", std::string("\xff\xfe"
+                                                              "a\0",
+                                                              4));
+  EXPECT_THROW(train_bpe_files({good, wide}, {}, folder.path + "/made/tokenizer"), Error);
+  EXPECT_FALSE(std::filesystem::exists(folder.path + "/made"));
+}
+
 }  // namespace
 }  // namespace flagscale::text

@@ -167,7 +167,7 @@ TEST_F(BadInput, DamagedFilesOfEveryFormat) {
   copy("model/qwen2", "hf");
   for (const char* file :
        {"hf/config.json", "hf/model.safetensors.index.json", "hf/model-00001-of-00002.safetensors"})
-    damage(file, {"checkpoint", "export", "hf", "hf_out"});
+    damage(file, {"checkpoint", "export", "hf", "hf_out", "--overwrite"});
   copy("io/llama.gguf", "m/llama.gguf");
   damage("m/llama.gguf", {"checkpoint", "inspect", "m/llama.gguf"});
   copy("io/checkpoints", "ck");

@@ -1,5 +1,5 @@
-// Every file that a command reads, in its place: absent, a folder, empty, without the right to read it. The
-// error names the file and the reason.
+// Every file that a command reads, in its place: absent, a folder, empty, in UTF-16, without the right to
+// read it. The error names the file and the reason, and nothing half-made is left.
 
 #include <fstream>
 #include <regex>
@@ -98,6 +98,21 @@ class UnusableFile : public Workshop {
     EXPECT_TRUE(result.code == 1 || result.code == 2) << result.code << " " << said;
     EXPECT_NE(result.err.find(fs::path(row.file).stem().string()), std::string::npos) << said;
     EXPECT_TRUE(std::regex_search(result.err, std::regex(reason))) << said;
+    for (const auto& entry : fs::recursive_directory_iterator(folder_ / "out"))
+      ADD_FAILURE() << said << "\nleft " << entry.path();
+  }
+
+  static bool is_text(const Row& row) {
+    const fs::path path(row.file);
+    const std::string end = path.extension();
+    return (end == ".json" || end == ".jsonl" || end == ".txt" || end == ".yaml") &&
+           path.stem() != "manifest" && path.stem() != "latest_checkpointed_iteration";
+  }
+  static std::string in_utf16(const fs::path& file) {
+    std::string wide = "\xff\xfe";
+    std::ifstream in(file, std::ios::binary);
+    for (char c; in.get(c);) wide += {c, '\0'};
+    return wide;
   }
 
   // Something stands in the file's place while body() runs; the file is back afterwards.
@@ -129,6 +144,10 @@ TEST_F(UnusableFile, IsNamedWithTheReason) {
     replaced(row, [&] {
       write(row.file, "");
       if (row.filled) refuses(row, own, "");
+    });
+    replaced(row, [&] {
+      write(row.file, in_utf16(folder_ / "aside"));
+      if (is_text(row)) refuses(row, own, "is UTF-16LE: save it as UTF-8 \\(`iconv -f UTF-16 -t UTF-8 ");
     });
   }
 }
