@@ -10,11 +10,13 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/made_folder.h"
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/manifest.h"
@@ -162,11 +164,15 @@ void write_checkpoint(const std::string& dir, const SaveOptions& options, Traini
 
 // The folder, made where missing, open and locked: that it cannot be saved into is known before the training,
 // not hours later. The lock ends with the process.
-int open_folder(const std::string& dir) {
+int open_folder(const std::string& dir, std::optional<MadeFolder>& made) {
   std::error_code error;
-  fs::create_directories(dir, error);
-  const int fd = error ? -1 : ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (!error && (fd < 0 || ::access(dir.c_str(), W_OK | X_OK) != 0)) error = {errno, std::generic_category()};
+  try {
+    made.emplace(dir);
+  } catch (const Error&) {
+    rethrow_with("cannot save checkpoints into " + dir);
+  }
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if ((fd < 0 || ::access(dir.c_str(), W_OK | X_OK) != 0)) error = {errno, std::generic_category()};
   if (!error && ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
   const bool taken = !error && errno == EWOULDBLOCK;
   if (!error && !taken) return fd;  // a file system without locks
@@ -184,6 +190,7 @@ struct CheckpointWriter::State {
   State& operator=(const State&) = delete;
   ~State() { ::close(folder); }
   int folder = -1;
+  std::optional<MadeFolder> made;  // goes again where nothing is saved
   std::string dir;
   SaveOptions options;
   std::thread thread;
@@ -193,7 +200,7 @@ struct CheckpointWriter::State {
 
 CheckpointWriter::CheckpointWriter(std::string dir, SaveOptions options) : state_(std::make_unique<State>()) {
   state_->dir = std::move(dir);
-  state_->folder = open_folder(state_->dir);
+  state_->folder = open_folder(state_->dir, state_->made);
   state_->options = options;
 }
 
@@ -217,6 +224,7 @@ void CheckpointWriter::start(TrainingState state, std::vector<TensorSlice> snaps
   state_->thread = std::thread([this, state = std::move(state), snapshot = std::move(snapshot)]() mutable {
     try {
       write_checkpoint(state_->dir, state_->options, std::move(state), std::move(snapshot));
+      state_->made->keep();
     } catch (...) {
       state_->error = std::current_exception();
     }

@@ -6,8 +6,12 @@
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "base/log.h"
 #include "io/xxh64.h"
 #include "train/trainer.h"
 
@@ -60,6 +64,46 @@ inline uint64_t digest_of(const TrainStep& step) {
     for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
   }
   return hash.digest();
+}
+
+struct Line {
+  int64_t iteration, consumed, skipped_samples, batch, skipped, nan;
+  double rate;
+  std::string loss, norm;  // as printed; "" where there is none
+};
+
+inline std::string after(const std::string& line, const std::string& label) {
+  const size_t at = line.find(label);
+  if (at == std::string::npos) return "";
+  std::istringstream rest(line.substr(at + label.size()));
+  std::string word;
+  rest >> word;
+  return word;
+}
+
+struct Ran {
+  TrainResult result;
+  std::string text;
+  std::vector<Line> lines;
+  uint64_t digest = 0;  // of weights and moments
+};
+
+inline Ran run(const TrainOptions& options) {
+  set_log_level(LogLevel::kWarning);
+  Trainer trainer(options);
+  auto [result, printed] = run_printed(trainer);
+  Ran ran{std::move(result), std::move(printed), {}, 0};
+  ran.digest = digest_of(trainer.step());
+  std::istringstream text(ran.text);
+  const auto number = [](const std::string& word) { return word.empty() ? 0 : std::stoll(word); };
+  for (std::string line; std::getline(text, line);)
+    if (line.find("] iteration") != std::string::npos)
+      ran.lines.push_back({number(after(line, "] iteration")), number(after(line, "| consumed samples:")),
+                           number(after(line, "skipped samples:")), number(after(line, "global batch size:")),
+                           number(after(line, "skipped iterations:")), number(after(line, "nan iterations:")),
+                           std::stod(after(line, "learning rate:")), after(line, "lm loss:"),
+                           after(line, "grad norm:")});
+  return ran;
 }
 
 }  // namespace flagscale::train::testing

@@ -1,14 +1,9 @@
 #include "train/step.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <utility>
 
-#include "base/check.h"
 #include "base/error.h"
-#include "base/interrupt.h"
-#include "device/cuda/cuda.h"
 #include "model/packed_weights.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
@@ -250,166 +245,6 @@ void TrainStep::allocate(Allocator& allocator) {
   }
 }
 
-Tensor TrainStep::host(const Tensor& tensor) const {
-  return tensor.device().kind == DeviceKind::kCpu ? tensor : host_.at(tensor.storage().get());
-}
-
-void TrainStep::to_device(std::initializer_list<const Tensor*> tensors) const {
-  if (on_host()) return;
-  for (const Tensor* tensor : tensors)
-    if (tensor->bytes() > 0) copy_from_host(host(*tensor).raw(), *tensor);
-}
-
-void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
-  if (on_host()) return;
-  for (const Tensor* tensor : tensors)
-    if (tensor->bytes() > 0) copy_to_host(*tensor, host(*tensor).raw());
-}
-
-void TrainStep::initialise(uint64_t seed) {
-  for (size_t i = 0; i < trained_.size(); ++i) {
-    throw_if_interrupted();
-    model::initialise(*trained_[i], seed, decoder_->config().norm_init,
-                      loaded_into({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}), team_);
-  }
-  if (!shares()) weights_changed();
-}
-
-// On a GPU by way of the host's memory.
-void TrainStep::load_frozen(const io::WeightSet& weights) {
-  if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
-  auto& parameters = decoder_->parameters().parameters();
-  const auto memory = make_cpu_allocator();
-  std::vector<Tensor> values;
-  for (nn::Parameter& parameter : parameters) {
-    values.push_back(parameter.value);
-    parameter.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
-  }
-  model::load_weights(weights, decoder_->parameters(), team_);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    copy_from_host(parameters[i].value.raw(), values[i]);
-    parameters[i].value = values[i];
-  }
-}
-
-void TrainStep::load(const io::WeightSet& weights) {
-  model::warn_of_unused(weights, decoder_->parameters(), decoder_->config().tie_embeddings);
-  if (adapter_) return load_frozen(weights);
-  // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
-  auto& parameters = decoder_->parameters().parameters();
-  std::vector<Tensor> values;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    values.push_back(parameters[i].value);
-    const Shape& shape = parameters[i].shape;
-    parameters[i].value = loaded_into({offsets_[i], offsets_[i] + shape.numel()}).reshape(shape);
-  }
-  model::load_weights(weights, decoder_->parameters(), team_);
-  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
-  if (!shares()) weights_changed();
-}
-
-data::MicroBatch TrainStep::inputs() {
-  const auto n = static_cast<size_t>(tokens_.dim(0));
-  return {{host(tokens_).data<int32_t>(), n},
-          {host(labels_).data<int32_t>(), n},
-          {host(mask_).data<float>(), n},
-          {host(positions_).data<int32_t>(), n},
-          {host(cu_seqlens_).data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
-}
-
-double TrainStep::learnt_tokens() const {
-  const Tensor host_mask = host(mask_);
-  const float* mask = host_mask.data<float>();
-  if (learnt_) learnt_->choose(mask);
-  double tokens = 0;
-  for (int64_t i = 0; i < mask_.dim(0); ++i) tokens += static_cast<double>(mask[i]);
-  return tokens;
-}
-
-TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
-  Sums result{0, tokens, {}};
-  copy_to_host(loss, losses_.data());
-  for (const float value : losses_) result.loss += static_cast<double>(value);
-  return result;
-}
-
-TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
-                                       int64_t first_sample, double batch_tokens, cuda::RankGpus* ranks) {
-  dropout_rows_.first = first_sample * options_.sequence_length;
-  const double tokens = learnt_tokens();
-  num_seqs_ = num_seqs;
-  accumulate_ = first ? 0 : 1;
-  const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
-  grad_scale_ = static_cast<float>(1.0 / (batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts));
-  router_scale_ = static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts);
-  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
-  if (ranks)
-    run_with(*ranks);
-  else
-    run_micro_batch();
-  Sums result = sums(micro_loss_, tokens);
-  if (!router_.wanted()) return result;
-  op::RouterLosses told = router_;
-  told.statistics = host(router_.statistics);
-  to_host({&router_.statistics});
-  result.router = op::router_loss_values(told, decoder_->config().moe.top_k, tokens_.dim(0));
-  return result;
-}
-
-// Ranks may be threads that share a GPU, where copies of one wait for streams of all: not while one records.
-void TrainStep::run_micro_batch() {
-  if (on_host() || !options_.graphs || options_.ranks > 1) return micro_.run(team_);
-  const bool drops = options_.lora && options_.lora->dropout > 0;
-  graphs_.run({num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, grad_scale_, router_scale_},
-              [&] { micro_.start(team_); });
-  cuda::synchronize();
-}
-
-void TrainStep::run_with(cuda::RankGpus& ranks) {
-  if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
-    micro_.run(team_);
-    sum_on(ranks, {0, bucket_size_});
-    return ranks.wait();
-  }
-  auto next = ready_.begin();
-  int64_t begin = 0;
-  micro_.start(team_, [&](size_t launches) {
-    for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
-      sum_on(ranks, {begin, next->end});
-  });
-  ranks.wait();
-}
-
-TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
-  FLAGSCALE_CHECK(options_.evaluation);
-  num_seqs_ = num_seqs;
-  const double tokens = learnt_tokens();
-  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
-  evaluation_.run(team_);
-  return sums(evaluation_loss_, tokens);
-}
-
-void TrainStep::update(const op::StepScalars& step) {
-  scalars_ = step;
-  if (!stream_) return update_.run(team_);
-  if (step.skip != 0) return;  // all would come back as it went
-  stream_->start(*lanes_);
-  update_.start(team_, [&](size_t launches) { stream_->launched(*lanes_, launches); });
-  if (!on_host()) cuda::synchronize();
-}
-
-double TrainStep::zero_gradients() const {
-  int64_t zeros = 0;
-  to_host({&grads_});
-  const Tensor grads = host(grads_);
-  for (size_t i = 0; i < trained_.size(); ++i) {
-    const Range here = common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own());
-    const float* first = grads.data<float>() + here.begin;
-    zeros += std::count(first, first + here.size(), 0.f);
-  }
-  return static_cast<double>(zeros);
-}
-
 int64_t TrainStep::trained_parameters() const {
   int64_t total = 0;
   for (const nn::Parameter* parameter : trained_) total += parameter->shape.numel();
@@ -417,23 +252,5 @@ int64_t TrainStep::trained_parameters() const {
 }
 
 double TrainStep::flops_per_step() const { return micro_.cost().flops; }
-
-std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {
-  std::unordered_map<std::string, double> seconds;
-  num_seqs_ = num_seqs;
-  accumulate_ = 0;
-  micro_.profile(team_, seconds);
-  squares_.profile(team_, seconds);
-  norm_.profile(team_, seconds);
-  if (!stream_) {
-    update_.profile(team_, seconds);
-    return seconds;
-  }
-  const auto start = std::chrono::steady_clock::now();
-  update(op::StepScalars(scalars_));
-  seconds["update, offloaded"] +=
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return seconds;
-}
 
 }  // namespace flagscale::train

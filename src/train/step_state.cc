@@ -2,7 +2,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/interrupt.h"
 #include "device/cuda/cuda.h"
+#include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 #include "train/step.h"
 
@@ -18,6 +20,48 @@ std::vector<Range> times(std::vector<Range> ranges, DType dtype) {
 }
 
 }  // namespace
+
+void TrainStep::initialise(uint64_t seed) {
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    throw_if_interrupted();
+    model::initialise(*trained_[i], seed, decoder_->config().norm_init,
+                      loaded_into({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}), team_);
+  }
+  if (!shares()) weights_changed();
+}
+
+// On a GPU by way of the host's memory.
+void TrainStep::load_frozen(const io::WeightSet& weights) {
+  if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
+  auto& parameters = decoder_->parameters().parameters();
+  const auto memory = make_cpu_allocator();
+  std::vector<Tensor> values;
+  for (nn::Parameter& parameter : parameters) {
+    values.push_back(parameter.value);
+    parameter.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
+  }
+  model::load_weights(weights, decoder_->parameters(), team_);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    copy_from_host(parameters[i].value.raw(), values[i]);
+    parameters[i].value = values[i];
+  }
+}
+
+void TrainStep::load(const io::WeightSet& weights) {
+  model::warn_of_unused(weights, decoder_->parameters(), decoder_->config().tie_embeddings);
+  if (adapter_) return load_frozen(weights);
+  // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
+  auto& parameters = decoder_->parameters().parameters();
+  std::vector<Tensor> values;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    values.push_back(parameters[i].value);
+    const Shape& shape = parameters[i].shape;
+    parameters[i].value = loaded_into({offsets_[i], offsets_[i] + shape.numel()}).reshape(shape);
+  }
+  model::load_weights(weights, decoder_->parameters(), team_);
+  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
+  if (!shares()) weights_changed();
+}
 
 // Calls body(parameter, part, which elements of the buckets it is).
 template <class Body>

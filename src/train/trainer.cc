@@ -12,13 +12,12 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "base/transcript.h"
 #include "io/tokenizer_files.h"
 #include "io/xxh64.h"
 #include "train/evaluation.h"
-#include "train/log_line.h"
 #include "train/memory.h"
 #include "train/ranks.h"
+#include "train/run_log.h"
 #include "train/saving.h"
 #include "train/starting_weights.h"
 
@@ -74,17 +73,12 @@ struct Trainer::Run {
   std::unique_ptr<io::AsideFile> aside;  // what of a save other ranks have sent; outlives the writer
   std::unique_ptr<io::CheckpointWriter> writer;
   bool tokenizer_kept = false;  // beside its checkpoints, with the first
-  std::unique_ptr<TrainingEvents> events;
-  std::FILE* out = nullptr;
+  std::optional<RunLog> log;
   TrainResult result;
 
   data::TokenCounts counts;  // of what was trained on
 
-  // Of the iterations since the last log line.
-  double interval_loss = 0;
-  op::RouterLossValues router{}, interval_router{};  // of the last iteration, and of the interval
-  int64_t interval_losses = 0, interval_iterations = 0, interval_skipped = 0, interval_nan = 0;
-  Clock::time_point interval_start;
+  op::RouterLossValues router{};  // of the last iteration
 
   Run(TrainOptions o, comm::ProcessGroup* group, const std::function<void()>& begin)
       : options(std::move(o)), ranks(group), iterations(0) {
@@ -100,6 +94,7 @@ struct Trainer::Run {
     const size_t main_memory = available_memory();
     require_memory(options.model, wanted, step->memory(), available_memory(options.device),
                    main_memory / static_cast<size_t>(ranks.on_this_host()));
+    log.emplace(options, *step, ranks.size(), ranks.first());
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
     if (begin) begin();
     const size_t planned =
@@ -126,8 +121,6 @@ struct Trainer::Run {
            options.seq_length);
     if (ranks.first()) order = data_order(options, *data[data::kTrain]);
     allocator = make_allocator(options.device);
-    if (!options.tensorboard_dir.empty() && ranks.first())
-      events = std::make_unique<TrainingEvents>(options.tensorboard_dir, options.events, *allocator);
     step->allocate(*allocator);
     ranks.agree_on("what they train", [this] { return options_text(); });
     if (options.device == DeviceKind::kCuda) ranks.join_gpus();
@@ -136,6 +129,7 @@ struct Trainer::Run {
     std::unique_ptr<io::Checkpoint> checkpoint;
     if (ranks.first()) checkpoint = start_weights(options, order, *step, at);
     ranks.take_from_first(at, *step, checkpoint.get());
+    log->open_events(*allocator);  // the last that may fail, since it leaves a file
   }
 
   bool saves() const { return !options.save.empty(); }
@@ -195,13 +189,8 @@ struct Trainer::Run {
     return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
   }
 
-  // What Megatron reports of an iteration: of a spike nothing, of another one that it skips the loss alone.
-  struct Outcome {
-    std::optional<double> loss, norm, zeros, params_norm;
-  };
-
   // The update, unless it must not be.
-  Outcome apply(double loss, float norm, int64_t samples) {
+  RunLog::Outcome apply(double loss, float norm, int64_t samples) {
     op::StepScalars scalars;
     const auto power = static_cast<double>(at.updates + 1);
     scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
@@ -221,101 +210,34 @@ struct Trainer::Run {
     step->update(scalars);
     if (!scalars.skip) ranks.gather_weights(*step);
     if (scalars.skip) {
-      ++at.skipped_iterations, ++interval_skipped;
-      if (spike) return {};
-      if (!std::isfinite(loss)) ++at.nan_iterations, ++interval_nan;
-      return {loss, {}, {}, {}};
+      ++at.skipped_iterations;
+      const bool is_nan = !spike && !std::isfinite(loss);
+      at.nan_iterations += is_nan;
+      log->count_skipped(is_nan);
+      RunLog::Outcome skipped;
+      if (!spike) skipped.loss = loss;
+      skipped.router = router;
+      return skipped;
     }
     ++at.updates;
     at.schedule_samples += samples;
     at.last_loss = loss;
-    interval_loss += loss;
-    interval_router.balance += router.balance, interval_router.z += router.z;
-    ++interval_losses;
     result.lm_loss = loss;
-    Outcome outcome{loss, static_cast<double>(norm), {}, {}};
+    RunLog::Outcome outcome{loss, static_cast<double>(norm), {}, {}, router};
+    log->count_update(outcome);
     if (options.log_num_zeros_in_grad) outcome.zeros = ranks.zero_gradients(*step);
     return outcome;
-  }
-
-  // What a log line and an event file have alike.
-  StepReport report(int64_t batch, const Outcome& outcome) const {
-    StepReport r;
-    r.iteration = at.iteration, r.train_iters = iterations;
-    r.consumed_samples = at.consumed_samples, r.skipped_samples = at.skipped_samples;
-    r.learning_rate = learning_rate(options.lr, at.schedule_samples);
-    r.global_batch_size = batch;
-    r.lm_loss = outcome.loss;
-    r.grad_norm = outcome.norm;
-    r.num_zeros = outcome.zeros;
-    if (options.balance_loss > 0) r.load_balancing_loss = router.balance;
-    if (options.z_loss > 0) r.z_loss = router.z;
-    r.params_norm = outcome.params_norm;
-    return r;
-  }
-
-  bool is_logged() const { return at.iteration % options.log_interval == 0; }
-  bool is_an_event() const {
-    return !options.tensorboard_dir.empty() && at.iteration % options.tensorboard_log_interval == 0;
-  }
-
-  // Of the iterations since the last line; the norms are this one's.
-  void log(int64_t batch, const Outcome& outcome) {
-    if (!is_logged()) return;
-    StepReport r = report(batch, outcome);
-    r.lm_loss.reset();
-    if (interval_losses > 0) r.lm_loss = interval_loss / static_cast<double>(interval_losses);
-    const double seconds =
-        seconds_since(interval_start) / static_cast<double>(std::max<int64_t>(interval_iterations, 1));
-    r.ms_per_iteration = seconds * 1e3;
-    const auto counted = static_cast<double>(std::max<int64_t>(interval_losses, 1));
-    if (options.balance_loss > 0) r.load_balancing_loss = interval_router.balance / counted;
-    if (options.z_loss > 0) r.z_loss = interval_router.z / counted;
-    if (options.log_throughput)
-      r.tflops = step->decoder().train_flops_per_token(options.seq_length) *
-                 static_cast<double>(batch * options.seq_length) / seconds / ranks.size() * 1e-12;
-    r.skipped_iterations = interval_skipped, r.nan_iterations = interval_nan;
-    print(log_line(r, time_now()));
-    if (events) events->interval(r);
-    interval_loss = 0;
-    interval_router = {};
-    interval_losses = interval_iterations = interval_skipped = interval_nan = 0;
-    interval_start = Clock::now();
-  }
-
-  // Of this iteration alone: tensorboard_log_interval has nothing to do with log_interval.
-  void write_events(int64_t batch, const Outcome& outcome) const {
-    if (events && is_an_event()) events->step(report(batch, outcome));
-  }
-
-  // For whoever started this process. Seconds: of this iteration alone, without evaluation and saves.
-  void tell_metrics(int64_t batch, const Outcome& outcome, double seconds) const {
-    if (!ranks.first()) return;
-    std::vector<Metric> metrics{
-        {"consumed_samples", static_cast<double>(at.consumed_samples)},
-        {"learning_rate", learning_rate(options.lr, at.schedule_samples)},
-        {"tokens_per_second", static_cast<double>(batch * options.seq_length) / seconds}};
-    if (outcome.loss) metrics.push_back({"lm_loss", *outcome.loss});
-    if (outcome.norm) metrics.push_back({"grad_norm", *outcome.norm});
-    report_metrics(metrics);
-  }
-
-  void print(const std::string& line) {
-    if (!ranks.first()) return;
-    Progress::clear_line();
-    say(out, "{}\n", line);
-    std::fflush(out);
   }
 
   void evaluate_and_print(data::Split split, const std::string& prefix, int64_t before) {
     const auto start = Clock::now();
     const auto loss = evaluate(options, *data[split], ranks, *step, at.iteration, before, result.interrupted);
-    interval_start += Clock::now() - start;  // Megatron's timer stands still meanwhile
+    log->pause(Clock::now() - start);
     if (!loss) return;
-    print(validation_line(prefix, *loss));
+    log->validation(prefix, *loss);
     if (split != data::kValid) return;
     result.validation_loss = loss;
-    if (events) events->validation(at.iteration, at.consumed_samples, *loss);
+    log->validation_event(at, *loss);
   }
 
   // One bad batch is passed over; weights that give nothing else will not mend, and the checkpoints from
@@ -347,7 +269,7 @@ struct Trainer::Run {
     if (!std::exchange(tokenizer_kept, true)) io::keep_tokenizer(options.tokenizer, options.save);
     writer->start(training_state(options, *step, at, order), std::move(slices));
     if (!options.async_save) writer->wait();
-    interval_start += Clock::now() - start;
+    log->pause(Clock::now() - start);
   }
   int64_t saved_iteration = -1;
   static constexpr int64_t kMostNanInARow = 10;
@@ -379,15 +301,12 @@ struct Trainer::Run {
     double loss = 0;
     if (!accumulate(batch / options.micro_batch_size, loss)) return false;
     const float norm = ranks.gradient_norm(*step);
-    Outcome outcome = apply(loss, norm, batch);
+    RunLog::Outcome outcome = apply(loss, norm, batch);
     at.consumed_samples += batch;
     at.iteration = next;
-    if (options.log_params_norm && (is_logged() || is_an_event()))
+    if (options.log_params_norm && log->is_told(at.iteration))
       outcome.params_norm = ranks.parameters_norm(*step);
-    ++interval_iterations;
-    write_events(batch, outcome);
-    log(batch, outcome);
-    tell_metrics(batch, outcome, seconds_since(start));
+    log->iteration(at, iterations, batch, outcome, seconds_since(start));
     stop_if_diverged();
     return true;
   }
@@ -395,7 +314,6 @@ struct Trainer::Run {
   void loop() {
     std::optional<Progress> progress;
     if (ranks.first()) progress.emplace("train", iterations, "it").resume_at(at.iteration);
-    interval_start = Clock::now();
     beat(Phase::kFirstStep, at.iteration);
     while (at.iteration < iterations) {
       if (!iterate()) {
@@ -432,8 +350,8 @@ struct Trainer::Run {
           "the mask");
   }
 
-  TrainResult run(std::FILE* to) {
-    out = to;
+  TrainResult run(std::FILE* out) {
+    log->start(out);
     loop();
     say_drained();
     tell_tokens();
