@@ -103,8 +103,13 @@ void set_rope(const ModelKeys& m, model::DecoderConfig& out) {
   op::set_rope_scaling(out.rope, "llama3", values);
 }
 
+// NullTokenizer is made of vocab_size, and has one token more to end documents, as Megatron's.
+std::optional<int64_t> given_vocabulary(const TokenizerKeys& t) {
+  return t.tokenizer_type == "NullTokenizer" ? std::nullopt : t.vocab_size;
+}
+
 void check_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
-  if (tokenizer_size > t.vocab_size.value_or(tokenizer_size))
+  if (tokenizer_size > given_vocabulary(t).value_or(tokenizer_size))
     fail(ErrorKind::kConfig,
          "vocab_size is {}, but the tokenizer has {} tokens: set vocab_size to at least that", *t.vocab_size,
          tokenizer_size);
@@ -112,7 +117,7 @@ void check_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
 
 int64_t padded_vocabulary(const TokenizerKeys& t, int64_t tokenizer_size) {
   check_vocabulary(t, tokenizer_size);
-  const int64_t size = t.vocab_size.value_or(tokenizer_size);
+  const int64_t size = given_vocabulary(t).value_or(tokenizer_size);
   if (size < 1)
     fail(ErrorKind::kConfig, "the size of the vocabulary is not known: set vocab_size or a tokenizer");
   if (size > int64_t{1} << 24)
