@@ -2,13 +2,9 @@
 // Numbers given as flags: one that is none, or not in the flag's range, is refused by the flag's name with
 // what would be right.
 
+#include <CLI/CLI.hpp>
 #include <concepts>
 #include <cstdint>
-
-namespace CLI {
-class App;
-class Validator;
-}  // namespace CLI
 
 namespace flagscale {
 
