@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <optional>
 #include <string>
@@ -64,15 +65,19 @@ void check_number(CLI::Option& option) {
 
 }  // namespace
 
-CLI::Validator between_whole(int64_t least, int64_t most) {
-  return whole_number(least, most, fmt::format("{} to {}", least, most));
+template <class T>
+CLI::Validator between(T least, T most) {
+  if constexpr (std::integral<T>)
+    return whole_number<int64_t>(least, most, fmt::format("{} to {}", least, most));
+  else
+    return real_number(
+        static_cast<double>(least), static_cast<double>(most),
+        std::isinf(most) ? fmt::format("at least {:g}", least) : fmt::format("{:g} to {:g}", least, most));
 }
-
-CLI::Validator between_real(double least, double most) {
-  return real_number(
-      least, most,
-      std::isinf(most) ? fmt::format("at least {:g}", least) : fmt::format("{:g} to {:g}", least, most));
-}
+template CLI::Validator between(int, int);
+template CLI::Validator between(int64_t, int64_t);
+template CLI::Validator between(float, float);
+template CLI::Validator between(double, double);
 
 void check_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) check_number(*option);
