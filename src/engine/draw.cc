@@ -179,7 +179,7 @@ void score_prompt(Sequence& s, int64_t first, const LogitRows& rows) {
     const int32_t id = s.tokens[static_cast<size_t>(first + i + 1)];
     s.event.prompt.push_back({id, logits[static_cast<size_t>(id)] - lse,
                               best_tokens(logits, lse, s.job->request.sampling.prompt_logprobs),
-                              rank_of(logits, id)});
+                              s.job->request.sampling.prompt_ranks ? rank_of(logits, id) : 0});
   }
   s.prompt_scored += rows.count;
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <random>
 #include <sstream>
 
 #include "base/error.h"
@@ -357,6 +358,15 @@ TEST(Engine, ARequestWhoseLogitsAreNotNumbersEndsAlone) {
     }
     EXPECT_NE(long_ones[1].finish, FinishReason::kNone) << "it waits for a prompt that comes to nothing";
   }
+}
+
+TEST(Sampler, RanksAreThePlacesInTheOrderOfAll) {
+  std::mt19937 random(3);
+  std::vector<float> logits(1000);
+  for (float& logit : logits) logit = static_cast<float>(random() % 200);  // with ties
+  const auto best = best_tokens(logits, 0, 1000);
+  ASSERT_EQ(best.size(), logits.size());
+  for (const TokenLogprob& token : best) ASSERT_EQ(rank_of(logits, token.id), token.rank) << token.id;
 }
 
 TEST(Sampler, DrawsFromTheTruncatedDistribution) {

@@ -23,7 +23,8 @@ struct SamplingParams {
   // With each token its own log-probability and this many best ones, of the logits as the model gave them;
   // -1: none.
   int logprobs = -1;
-  int prompt_logprobs = -1;  // the same for each prompt token after the first
+  int prompt_logprobs = -1;   // the same for each prompt token after the first
+  bool prompt_ranks = false;  // and its rank
 };
 
 // kind: "json_object" (text is not looked at), "json_schema", "regex", "lark"; empty: free.
@@ -55,7 +56,7 @@ struct OutputToken {
   int32_t id = 0;
   float logprob = 0;               // valid when asked for
   std::vector<TokenLogprob> best;  // likeliest first
-  int rank = 0;                    // of a prompt's token, 1: the likeliest
+  int rank = 0;                    // with prompt_ranks; 1: the likeliest
 };
 
 }  // namespace flagscale::engine

@@ -166,10 +166,12 @@ float log_sum_exp(std::span<const float> logits) {
 }
 
 int rank_of(std::span<const float> logits, int32_t id) {
-  const float own = logits[static_cast<size_t>(id)];
-  const auto above = [own](float x) { return x > own; };
-  const auto ties = std::count(logits.begin(), logits.begin() + id, own);
-  return static_cast<int>(std::count_if(logits.begin(), logits.end(), above) + ties) + 1;
+  thread_local Scratch scratch;
+  scan(logits, scratch.maxima);
+  const Candidate own{logits[static_cast<size_t>(id)], id};
+  collect(logits, scratch.maxima, own.value, scratch.candidates);
+  return 1 + static_cast<int>(std::ranges::count_if(
+                 scratch.candidates, [&own](const Candidate& other) { return higher(other, own); }));
 }
 
 std::vector<TokenLogprob> best_tokens(std::span<const float> logits, float lse, int count) {

@@ -263,6 +263,7 @@ engine::SamplingParams sampling_params(const SamplingRequest& request, const Gen
   params.min_tokens = static_cast<int>(request.min_tokens);
   params.stop_ids = request.stop_token_ids;
   if (!request.ignore_eos) params.stop_ids.insert(params.stop_ids.end(), end_ids.begin(), end_ids.end());
+  params.prompt_ranks = request.prompt_logprobs.has_value();
   params.prompt_logprobs = request.prompt_logprobs ? static_cast<int>(*request.prompt_logprobs) : -1;
   return params;
 }
