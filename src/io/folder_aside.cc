@@ -92,12 +92,12 @@ FolderAside::~FolderAside() {
 void FolderAside::check_weights(const std::string& config_name, const std::string& config) const {
   const std::vector<fs::path> weights = weight_files(target_);
   for (const fs::path& file : weights)
-    if (!is_own(file)) refuse_file(file, "not written by this program");
+    if (!is_own(file)) refuse_file(file, "without a mark of this program");
   std::error_code error;
   for (const char* name : {"config.json", "adapter_config.json"}) {
     const fs::path there = target_ / name;
     if (!fs::exists(there, error)) continue;
-    if (weights.empty()) refuse_file(there, "not written by this program");
+    if (weights.empty()) refuse_file(there, "without a mark of this program");
     if (name != config_name || model_in(read_file(there.string())) != model_in(config))
       refuse_file(there, "another model's");
   }
@@ -113,7 +113,7 @@ void FolderAside::refuse_strangers(const std::set<std::string>& names) const {
     if (const fs::path there = target_ / name;
         fs::exists(there, error) &&
         (!fs::is_regular_file(there, error) || read_file(there.string()) != read_file(path_ + "/" + name)))
-      refuse_file(there, "not written by this program");
+      refuse_file(there, "without a mark of this program");
 }
 
 void FolderAside::replace_files(const std::set<std::string>& names) const {

@@ -46,7 +46,7 @@ TEST(FolderAside, AStrangersModelStaysAsItIs) {
     const TemporaryFolder folder;
     put(folder.path + "/" + name, kLlama);
     const std::string said = refusal(folder.path);
-    EXPECT_NE(said.find(folder.path + "/" + name + " is not written by this program"), std::string::npos)
+    EXPECT_NE(said.find(folder.path + "/" + name + " is without a mark of this program"), std::string::npos)
         << said;
     EXPECT_NE(said.find("another folder, or add --overwrite"), std::string::npos) << said;
     convert_to(folder.path, kLlama, Replace::kAny);
