@@ -47,7 +47,7 @@ struct ServiceConfig {
 
   // Limits.
   int64_t max_queued_requests = 1024, max_body_bytes = 8 << 20, max_header_bytes = 32 << 10,
-          max_logprobs = 20, max_answer_logprobs = 4 << 20, max_n = 128;
+          max_logprobs = 20, max_answer_logprobs = 1 << 20, max_n = 128;
 
   // Output.
   std::string tool_call_parser = "auto", reasoning_parser = "auto", generation_config = "auto";
