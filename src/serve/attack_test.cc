@@ -72,29 +72,34 @@ TestJson wide_schema(int properties) {
   return schema;
 }
 
-// As many links as 250 kB hold, in which @ is a link's own number and ^ the next one's; `last` is not linked.
-std::string chain(const std::string& start, const std::string& link, const std::string& last) {
+// So many links, or as many as 250 kB hold, in which @ is a link's own number and ^ the next one's; `last` is
+// not linked.
+std::string chain(int links, const std::string& start, const std::string& link, const std::string& last) {
   std::string text = start;
   int i = 0;
   const auto add = [&](const std::string& part) {
     for (const char c : part)
       c == '@' ? text += std::to_string(i) : c == '^' ? text += std::to_string(i + 1) : text += c;
   };
-  for (; text.size() < 250'000; ++i) add(link);
+  for (; i < links && text.size() < 250'000; ++i) add(link);
   add(last);
   return text;
 }
 
 // They are followed by recursion. Each is a grammar, or too much of one.
 std::vector<Attack> chain_attacks() {
-  const auto of_schemas = [](const char* name, const std::string& link) {
-    return on_completions(name, schema(chain(R"({"$ref":"#/x/0","x":[)", link, R"({"type":"string"}]})")),
-                          {200, 400, 422});
+  const auto chained = [](int links, const std::string& link) {
+    return schema(chain(links, R"({"$ref":"#/x/0","x":[)", link, R"({"type":"string"}]})"));
+  };
+  const auto of_schemas = [&](const char* name, const std::string& link) {
+    return on_completions(name, chained(1999, link), {200, 400, 422});
   };
   const auto of_rules = [](const char* name, const std::string& link, const std::string& last) {
-    return on_completions(name, {{"guided_grammar", chain("start: r0 T0\n", link, last)}}, {200, 400, 422});
+    return on_completions(name, {{"guided_grammar", chain(100'000, "start: r0 T0\n", link, last)}},
+                          {200, 400, 422});
   };
-  return {of_schemas("a chain of references", R"({"$ref":"#/x/^"},)"),
+  return {on_completions("too many references", chained(2000, R"({"$ref":"#/x/^"},)"), {422}),
+          of_schemas("a chain of references", R"({"$ref":"#/x/^"},)"),
           of_schemas("a chain of lists", R"({"type":"array","items":{"$ref":"#/x/^"}},)"),
           of_schemas("a chain of objects",
                      R"({"type":"object","properties":{"a":{"$ref":"#/x/^"}},"required":["a"]},)"),

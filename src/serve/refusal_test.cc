@@ -169,6 +169,11 @@ TEST(Refusals, AnAnswerOfTooManyLogprobsNamesItsLimit) {
   expect(many(6), {{"echo", true}, {"logprobs", 9}}, "logprobs");
   expect(many(1), {{"logprobs", 9}, {"max_tokens", 101}}, "logprobs");
   expect(many(6), TestJson::object(), "");
+  // A chat that names no length of its answer is cut where its log-probabilities would be too many.
+  const TestJson cut = server.post("/v1/chat/completions",
+                                   chat(std::string(300, 'a'), {{"logprobs", true}, {"top_logprobs", 19}}));
+  EXPECT_EQ(cut["usage"]["completion_tokens"], 50);
+  EXPECT_EQ(cut["choices"][0]["finish_reason"], "length");
   const TestJson streamed = completion("abc", {{"logprobs", 9}, {"max_tokens", 101}});
   EXPECT_EQ(server.stream("/v1/completions", streamed).content(), "abc");
 }

@@ -107,6 +107,7 @@ GenerationPlan plan(const Context& context, ChatRequest request) {
   plan.grammar_field = request.grammar_field.empty() ? "tools" : request.grammar_field;
   plan.requests.push_back(std::move(work));
   plan.stream = request.stream;
+  plan.open_ended = !request.max_tokens;
   const bool include_usage = request.include_usage || context.config.enable_force_include_usage;
   plan.include_usage = include_usage;
   plan.continuous_usage = request.continuous_usage;

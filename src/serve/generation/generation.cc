@@ -35,15 +35,24 @@ ApiError error_of(const Choice& choice, const std::string& grammar_field) {
   return {400, fmt::format("{}: {}", grammar_field, what), grammar_field};
 }
 
-// A body of some megabytes can ask for an answer of gigabytes. What is streamed goes out as it comes.
-void check_size(const GenerationPlan& plan, int64_t most) {
-  int64_t prompts = 0, outputs = 0;
+// A body of some megabytes can ask for an answer of gigabytes. What is streamed goes out as it comes; an
+// answer that may be as long as there is room for may be shorter.
+void bound_size(GenerationPlan& plan, int64_t most) {
+  int64_t prompts = 0, outputs = 0, of_a_token = 0;
   for (const engine::Request& request : plan.requests) {
     const engine::SamplingParams& sampling = request.sampling;
     prompts += request.n * static_cast<int64_t>(request.prompt.size()) * (sampling.prompt_logprobs + 1);
-    if (!plan.stream) outputs += int64_t{request.n} * sampling.max_tokens * (sampling.logprobs + 1);
+    if (plan.stream) continue;
+    of_a_token += int64_t{request.n} * (sampling.logprobs + 1);
+    outputs += int64_t{request.n} * sampling.max_tokens * (sampling.logprobs + 1);
   }
   if (prompts + outputs <= most) return;
+  if (plan.open_ended && prompts + of_a_token <= most) {
+    for (engine::Request& request : plan.requests)
+      request.sampling.max_tokens =
+          std::min(request.sampling.max_tokens, static_cast<int>((most - prompts) / of_a_token));
+    return;
+  }
   const char* field = prompts > outputs && plan.echoes.empty() ? "prompt_logprobs" : "logprobs";
   refuse(
       field,
@@ -81,7 +90,7 @@ Generation::~Generation() { --context_.metrics.in_flight; }
 
 void Generation::start(Context& context, std::shared_ptr<net::Exchange> exchange, GenerationPlan plan,
                        Clock::time_point arrival) {
-  check_size(plan, context.config.max_answer_logprobs);
+  bound_size(plan, context.config.max_answer_logprobs);
   for (const engine::Request& request : plan.requests) {
     context.metrics.params_n.observe(request.n);
     context.metrics.params_max_tokens.observe(request.sampling.max_tokens);

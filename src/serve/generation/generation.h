@@ -19,6 +19,7 @@ struct GenerationPlan {
   std::string grammar_field;                     // that an error of a grammar names
   std::unique_ptr<AnswerFormat> format;
   bool stream = false, include_usage = false, continuous_usage = false;
+  bool open_ended = false;  // the request says no max_tokens
   int keep = 0;  // best_of: of each prompt's choices so many, the best by mean log-probability; 0: all
 };
 

@@ -16,12 +16,14 @@ constexpr double kProperty = 33, kPair = 0.11, kValue = 3, kState = 8;
 constexpr double kMostCost = 150'000;
 constexpr size_t kMostOptional = 480;  // of one object: 4 Earley items each, 2000 in all
 constexpr double kMostStates = 10'000;
+constexpr size_t kMostReferences = 2000;  // each is followed, and in a chain a few times: some 8 us
 
 struct SchemaCost {
   double microseconds = 0;
   double divisors = 0, product = 1;  // of all multipleOf: their sum and their product
   size_t optional = 0;               // in the object that has most
-  bool combines = false;             // schemas may meet, and divisors with them: a number must obey both
+  size_t references = 0;
+  bool combines = false;  // schemas may meet, and divisors with them: a number must obey both
 };
 
 size_t members(const Json& schema, const char* key) {
@@ -45,6 +47,7 @@ void add(const Json& schema, SchemaCost& cost) {
   cost.microseconds += kProperty * wide + kPair * wide * wide;
   cost.microseconds += kValue * static_cast<double>(members(schema, "enum"));
   cost.optional = std::max(cost.optional, properties - std::min(properties, required));
+  cost.references += schema.contains("$ref") + schema.contains("$dynamicRef");
   for (const char* key : {"allOf", "anyOf", "oneOf", "$ref", "$dynamicRef"})
     cost.combines |= schema.contains(key);
   if (const auto multiple = schema.find("multipleOf"); multiple != schema.end() && multiple->is_number()) {
@@ -66,6 +69,11 @@ void check_schema_cost(const std::string& name, const Json& schema) {
                     "are allowed",
                     name, cost.optional, kMostOptional),
         name);
+  if (cost.references > kMostReferences)
+    throw ApiError(422,
+                   fmt::format("{}: the schema has {} references, at most {} are allowed", name,
+                               cost.references, kMostReferences),
+                   name);
   const double states = cost.combines ? cost.product : cost.divisors;
   if (!(states <= kMostStates))
     throw ApiError(
