@@ -145,7 +145,7 @@ void Team::run(FunctionRef<void(int)> body) const {
   if (size_ == 1) return body(0);
   const uint32_t number = workers_->call(&body);
   body(0);
-  workers_->run_untaken(number);
+  if (workers_->running.load(std::memory_order_acquire) > 0) workers_->run_untaken(number);
   for (int left = workers_->running.load(std::memory_order_acquire); left > 0;)
     left = await_change(workers_->running, left);
 }
