@@ -95,7 +95,7 @@ void run(Request request) {
   if (engine != "native")
     config::check_experiment(composed);  // a task of our own does so where it is read
   else
-    launch::check_runner_keys(*experiment.map("experiment.runner"), *experiment.root());
+    launch::check_runner_keys(*experiment.map("experiment.runner"), experiment);
   if (run_submitted({request.configuration, experiment, request.engine, request.on, request.detach})) return;
   const LaunchRequest launched{composed,   request.configuration, experiment,  engine,
                                request.on, request.detach,        request.json};

@@ -10,8 +10,8 @@ namespace flagscale::config {
 // variables for interpolations may stand). Throws Error{kConfig} with the place and the nearest name.
 void check_experiment(const Composed& composed);
 
-// Whether an interpolation in `node` reads the value at `path`: FlagScale's files keep values of their own
-// beside its keys, for ${path} elsewhere.
-bool is_referred_to(const Node& node, const std::string& path);
+// Whether an interpolation reads the value at `path`, Hydra's own settings included: FlagScale's files keep
+// values of their own beside its keys, for ${path}, ${a[b]} or ${.b} elsewhere.
+bool is_referred_to(const Node& root, const Node* hydra, const std::string& path);
 
 }  // namespace flagscale::config

@@ -103,7 +103,7 @@ Job make_job(const Experiment& e, const std::string& engine) {
   Registry<Adapter>::instance()
       .find(job.engine)
       ->fill(e, placement_of(e, devices_here().value_or(DevicesHere{})), job);
-  if (!job.mends_itself) check_runner_keys(*e.map("experiment.runner"), *e.root());
+  if (!job.mends_itself) check_runner_keys(*e.map("experiment.runner"), e);
   return job;
 }
 

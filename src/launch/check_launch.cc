@@ -26,7 +26,7 @@ config::NodePtr raw_map(const Experiment& e, const std::string& path) {
 
 void check_launch(const Experiment& e, const config::Composed& composed) {
   const config::NodePtr runner = raw_map(e, "experiment.runner");
-  check_runner_keys(*runner, *e.root());
+  check_runner_keys(*runner, e);
   check_runner_type(e.text("experiment.runner.type", "ssh"), e.place("experiment.runner.type"));
   read_launcher_options(*runner);
   read_run_options(composed, {});

@@ -38,6 +38,9 @@ class Experiment {
   std::filesystem::path checkout(const std::string& script) const;
 
   const config::NodePtr& root() const { return root_; }
+  const config::Node* hydra() const {
+    return hydra_.get();
+  }  // Hydra's own settings; null where none were composed
   bool planning() const { return planning_; }
 
  private:

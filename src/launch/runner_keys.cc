@@ -97,10 +97,10 @@ bool is_torchruns(const Entry& entry) {
   return true;
 }
 
-void check_runner_keys(const config::Node& runner, const config::Node& root) {
+void check_runner_keys(const config::Node& runner, const Experiment& e) {
   for (const Entry& entry : runner.entries)
     if (!is_among(kRunnerKeys, entry.key.text) && !is_among(kTorchrunOptions, entry.key.text) &&
-        !config::is_referred_to(root, "experiment.runner." + entry.key.text))
+        !config::is_referred_to(*e.root(), e.hydra(), "experiment.runner." + entry.key.text))
       refuse_runner_key(entry);
 }
 

@@ -2,6 +2,7 @@
 // The keys of experiment.runner: the launcher's own, and the options of torchrun.
 
 #include "config/node.h"
+#include "launch/experiment.h"
 
 namespace flagscale::launch {
 
@@ -11,7 +12,7 @@ namespace flagscale::launch {
 bool is_torchruns(const config::Entry& entry);
 
 // Throws Error{kConfig}, with the place and the nearest name, for a key that is neither and that no
-// interpolation of the whole configuration, `root`, reads.
-void check_runner_keys(const config::Node& runner, const config::Node& root);
+// interpolation of the whole configuration reads.
+void check_runner_keys(const config::Node& runner, const Experiment& e);
 
 }  // namespace flagscale::launch

@@ -292,6 +292,24 @@ TEST(TrainKeys, AMisspeltExperimentIsNamed) {
   read_train_config(Tree(yaml("")).compose({"+my_variable.of_mine=1"}));
 }
 
+// Variables of the user's own: whatever an interpolation reads, and what has not a section's form.
+TEST(TrainKeys, VariablesStandBesideTheKeys) {
+  for (const std::vector<std::string>& given : std::vector<std::vector<std::string>>{
+           {"+experiment.run_id=7", "hydra.run.dir=out/${experiment.run_id}"},
+           {"+experiment.base=q", "+experiment.exp_name='x${.base}'"},
+           {"+experiment.base=q", "+experiment.exp_name='x${experiment[base]}'"},
+           {"+experiment.base=q", "+which=base", "+experiment.exp_name='x${experiment.${which}}'"},
+           {"+experiment.base.a=q", "+mine.deep=['${experiment.base.a}']"},
+           {"+date=today", "+experiment.exp_name='x${[date]}'"},
+           {"+date=today", "+mode=fast", "+models=[a]", "+datas=1"}})
+    EXPECT_NO_THROW(read_train_config(Tree(yaml("")).compose(given))) << given[0] << ' ' << given[1];
+  for (const std::vector<std::string>& given :
+       std::vector<std::vector<std::string>>{{"+experiment.base=q", "+experiment.exp_name='x${oc.env:HOME}'"},
+                                             {"+experiment.base=q", "+mine='${experiment.bases}'"},
+                                             {"+experiment.base=q", "+base='${.experiment.exp_name}'"}})
+    EXPECT_THROW(read_train_config(Tree(yaml("")).compose(given)), Error) << given[1];
+}
+
 TEST(TrainKeys, WholeNumbersAreTakenAndNoOthers) {
   const std::string huge = refusal("seed: 99999999999999999999");
   EXPECT_NE(huge.find("expected an integer of at most 64 bits"), std::string::npos) << huge;
