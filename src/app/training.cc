@@ -21,6 +21,7 @@
 #include "data/tokenizing.h"
 #include "engine/load.h"
 #include "io/tokenizer_files.h"
+#include "launch/check_launch.h"
 #include "train/keys/key_places.h"
 #include "train/keys/train_keys.h"
 #include "train/memory.h"
@@ -216,8 +217,11 @@ void check_training(const TrainingRequest& request) {
                         available_memory());
 }
 
+// What a launch reads is not used here, but a misspelt key of it is told as `run` tells it.
 void run_training(const TrainingRequest& request) {
-  run_training(request, config::compose(request.configuration));
+  const config::Composed composed = config::compose(request.configuration);
+  launch::check_launch(launch::Experiment(composed, request.configuration.folder, true), composed);
+  run_training(request, composed);
 }
 
 namespace {

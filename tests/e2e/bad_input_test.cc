@@ -356,6 +356,16 @@ TEST_F(BadInput, ValidateKnowsTheKeysOfALaunch) {
   }
 }
 
+TEST_F(BadInput, TrainKnowsTheKeysOfALaunch) {
+  for (const auto& [override_, says] : std::vector<std::pair<std::string, std::string>>{
+           {"+experiment.runner.nproc_per_nod=1", "did you mean 'nproc_per_node'?"},
+           {"+experiment.supervision.on_hng=report", "did you mean 'on_hang'?"}}) {
+    Words words = training("launched", {});
+    words.push_back(override_);
+    refuses(words, 2, {says});
+  }
+}
+
 TEST_F(BadInput, ADamagedTrackerOffersTheNewestWholeCheckpoint) {
   copy("io/checkpoints", "tracked");
   for (const char* text : {"", "garbage\n", "12x"}) {
