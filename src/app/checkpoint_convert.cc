@@ -35,7 +35,7 @@ void conversion(CLI::App* command, const std::shared_ptr<ConvertFlags>& options,
   command->add_option("--dtype", options->dtype, "type of the weights")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  command->add_flag("--overwrite", options->overwrite, "replace a model in the folder, whoever wrote it");
+  command->add_flag("--overwrite", options->overwrite, "replace a model in the folder, whatever it is of");
   command->add_flag("--json", options->json, "the result as one JSON object");
   command->callback([options, convert] {
     io::ConvertOptions settings;
@@ -106,6 +106,7 @@ void add_merging(CLI::App& checkpoint, const char* name, float sign, const char*
   command->footer(example);
   conversion(command, options, [sign](const ConvertFlags& o, io::ConvertOptions& settings) {
     const auto weights = io::open_weights(o.path);
+    settings.adapter = o.adapter;
     settings.change = model::Merge(model::open_peft(o.adapter), *weights, sign);
     if (!o.path.ends_with(".gguf")) {
       io::export_weights(o.path, o.folder, settings);

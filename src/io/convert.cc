@@ -36,7 +36,7 @@ void fill_changed(const WeightSet& weights, const TensorInfo& info, const Conver
   }
 }
 
-void write_weights(const WeightSet& weights, const std::string& folder, const ConvertOptions& options) {
+void write_weights(const WeightSet& weights, const FolderAside& aside, const ConvertOptions& options) {
   std::vector<OutputTensor> tensors;
   for (const TensorInfo& info : weights.tensors()) {
     OutputTensor tensor = from_weights(weights, info, options.dtype);
@@ -55,7 +55,7 @@ void write_weights(const WeightSet& weights, const std::string& folder, const Co
     };
     tensors.push_back(std::move(tensor));
   }
-  write_model_folder(folder, std::move(tensors), options.max_shard_bytes);
+  write_model_folder(aside.path(), std::move(tensors), options.max_shard_bytes, aside.metadata());
 }
 
 struct Model {
@@ -106,12 +106,13 @@ void import_gguf(const std::string& file, const std::string& folder, const Conve
     if (!info.name.starts_with("model.") && info.name != "lm_head.weight")
       fail(ErrorKind::kUnsupported, "{}: tensor '{}' has no place in a Hugging Face {} model", file,
            info.name, gguf.architecture());
-  FolderAside aside(folder, "config.json", config, options.replace);
-  write_weights(*weights, aside.path(), options);
+  FolderAside aside(folder, {"config.json", config, source_mark(file, options.adapter)}, options.replace);
   if (gguf.strings("tokenizer.ggml.tokens"))
     aside.add({{"generation_config.json", gguf_generation_config_json(gguf)},
                {"tokenizer_config.json", gguf_tokenizer_config_json(gguf)}});
   aside.add(options.more_files);
+  aside.check();
+  write_weights(*weights, aside, options);
   aside.commit();
 }
 
@@ -121,13 +122,14 @@ std::vector<std::string> export_weights(const std::string& path, const std::stri
   const Model model = model_of(path);
   const std::string config = with_dtype(path, model.config, options.dtype);
   const auto weights = open_weights(path);
-  FolderAside aside(folder, "config.json", config, options.replace);
-  write_weights(*weights, aside.path(), options);
+  FolderAside aside(folder, {"config.json", config, source_mark(path, options.adapter)}, options.replace);
   const auto copied =
       copy_tokenizer(options.tokenizer.empty() ? model.tokenizer : options.tokenizer, aside.path());
   if (copied.empty() && !options.tokenizer.empty())
     fail(ErrorKind::kNotFound, "there is no tokenizer at {}", options.tokenizer);
   aside.add(options.more_files);
+  aside.check();
+  write_weights(*weights, aside, options);
   aside.commit();
   return copied;
 }

@@ -22,6 +22,7 @@ struct ConvertOptions {
   Replace replace = Replace::kOwn;
   std::string tokenizer;  // export: a folder or file with the tokenizer; "": the checkpoint's own
   std::map<std::string, std::string> more_files;  // name to text: written beside the weights
+  std::string adapter;                            // path of what `change` adds or takes out
   std::function<void(uint64_t bytes)> progress;   // called as bytes of `total` are written; may be empty
   // Changes rows of a weight, from `begin` on, as fp32 before they are written; may be empty.
   std::function<void(const std::string& name, int64_t begin, std::span<float> rows)> change;

@@ -12,7 +12,7 @@
 #include "io/atomic_file.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
-#include "io/safetensors_writer.h"
+#include "io/xxh64.h"
 
 namespace flagscale::io {
 
@@ -40,14 +40,39 @@ std::vector<fs::path> weight_files(const fs::path& folder) {
   return files;
 }
 
-bool is_own(const fs::path& file) {
+void refuse_stranger(const fs::path& file, const std::string& made_from) {
+  Metadata metadata;
   try {
-    const auto metadata = SafetensorsFile(file.string()).metadata();
-    const auto writer = metadata.find(kWriterKey);
-    return writer != metadata.end() && writer->second == kWriter;
-  } catch (const Error&) {
-    return false;
+    metadata = SafetensorsFile(file.string()).metadata();
+  } catch (const Error&) {  // no model of ours
   }
+  if (metadata[kWriterKey] != kWriter) refuse_file(file, "without a mark of this program");
+  if (metadata[kSourceKey].empty()) refuse_file(file, "without a mark of what it was made from");
+  if (metadata[kSourceKey] != made_from) refuse_file(file, "made from another run or model");
+}
+
+void refuse_folder(const fs::path& file) {
+  std::error_code error;
+  if (fs::is_directory(fs::symlink_status(file, error)))
+    fail(ErrorKind::kInvalidArgument,
+         "{} is a folder, and a file belongs there: move it away, or write to another folder", file.string());
+}
+
+fs::path folder_meant(const std::string& target) {
+  const std::string folder = target.substr(0, target.find_last_not_of('/') + 1);
+  if (folder.empty())
+    fail(ErrorKind::kInvalidArgument,
+         "the folder to write is given as '{}': name one for the model alone, as ./exported", target);
+  return folder;
+}
+
+// The run that a checkpoint is of.
+fs::path source_of(const std::string& path) {
+  const fs::path source = is_checkpoint(path) ? fs::path(Checkpoint(path).folder()) : fs::path(path);
+  std::error_code error;
+  const fs::path whole = fs::weakly_canonical(fs::absolute(source), error);
+  if (error) fail(ErrorKind::kResource, "{}: {}", source.string(), error.message());
+  return is_checkpoint(path) ? whole.parent_path() : whole;
 }
 
 // A conversion to another type writes the same model.
@@ -67,14 +92,19 @@ pid_t aside_owner(const std::string& name, const std::string& prefix) {
 
 }  // namespace
 
-FolderAside::FolderAside(const std::string& target, std::string config_name, std::string config,
-                         Replace replace)
-    : target_(target.substr(0, target.find_last_not_of('/') + 1)),
-      config_name_(std::move(config_name)),
-      config_(std::move(config)),
-      free_(replace == Replace::kAny) {
+std::string source_mark(const std::string& path, const std::string& adapter) {
+  std::string text = source_of(path);
+  if (!adapter.empty()) text += '\0' + source_of(adapter).string();
+  return checksum_text(xxh64(std::as_bytes(std::span(text))));
+}
+
+FolderAside::FolderAside(const std::string& target, Model model, Replace replace)
+    : target_(folder_meant(target)), model_(std::move(model)), free_(replace == Replace::kAny) {
   require_no_checkpoint(target);
-  if (!free_) check_weights(config_name_, config_);
+  for (const fs::path& file : weight_files(target_)) refuse_folder(file);
+  for (const std::string& name : {model_.config_name, std::string("model.safetensors.index.json")})
+    refuse_folder(target_ / name);
+  if (!free_) check_weights();
   path_ = target_.string() + (fs::exists(target_) ? "/" : ".") + std::to_string(getpid()) + ".tmp";
   remove_leftovers();
   made_.emplace(fs::absolute(path_).parent_path());
@@ -89,16 +119,15 @@ FolderAside::~FolderAside() {
 }
 
 // With weights of our own in it, what lies beside them is of our making too.
-void FolderAside::check_weights(const std::string& config_name, const std::string& config) const {
+void FolderAside::check_weights() const {
   const std::vector<fs::path> weights = weight_files(target_);
-  for (const fs::path& file : weights)
-    if (!is_own(file)) refuse_file(file, "without a mark of this program");
+  for (const fs::path& file : weights) refuse_stranger(file, model_.made_from);
   std::error_code error;
   for (const char* name : {"config.json", "adapter_config.json"}) {
     const fs::path there = target_ / name;
     if (!fs::exists(there, error)) continue;
     if (weights.empty()) refuse_file(there, "without a mark of this program");
-    if (name != config_name || model_in(read_file(there.string())) != model_in(config))
+    if (name != model_.config_name || model_in(read_file(there.string())) != model_in(model_.config))
       refuse_file(there, "another model's");
   }
 }
@@ -107,25 +136,41 @@ void FolderAside::add(const std::map<std::string, std::string>& files) const {
   for (const auto& [name, text] : files) write_file(path_ + "/" + name, text);
 }
 
-void FolderAside::refuse_strangers(const std::set<std::string>& names) const {
-  std::error_code error;
-  for (const std::string& name : names)
-    if (const fs::path there = target_ / name;
-        fs::exists(there, error) &&
-        (!fs::is_regular_file(there, error) || read_file(there.string()) != read_file(path_ + "/" + name)))
-      refuse_file(there, "without a mark of this program");
+Metadata FolderAside::metadata() const {
+  return {{"format", "pt"}, {kWriterKey, kWriter}, {kSourceKey, model_.made_from}};
 }
 
-void FolderAside::replace_files(const std::set<std::string>& names) const {
+std::set<std::string> FolderAside::names() const {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(path_)) names.insert(entry.path().filename().string());
+  return names;
+}
+
+void FolderAside::check() const {
+  const bool any = free_ || !weight_files(target_).empty();
   std::error_code error;
-  for (const std::string& name : names)
+  for (const std::string& name : names()) {
+    const fs::path there = target_ / name;
+    refuse_folder(there);
+    if (!any && fs::exists(there, error) &&
+        (!fs::is_regular_file(there, error) || read_file(there.string()) != read_file(path_ + "/" + name)))
+      refuse_file(there, "without a mark of this program");
+  }
+}
+
+void FolderAside::replace_files() const {
+  const std::set<std::string> ours = names();
+  std::error_code error;
+  for (const std::string& name : ours)
     if (!error) fs::rename(path_ + "/" + name, target_ / name, error);
   if (error) fail(ErrorKind::kResource, "{}: cannot be put in place: {}", target_.string(), error.message());
-  remove_stale_weights(target_.string(), names);
+  remove_stale_weights(target_.string(), ours);
+  for (const char* name : {"config.json", "adapter_config.json", "adapter_model.safetensors"})
+    if (!ours.contains(name)) fs::remove(target_ / name, error);
 }
 
 void FolderAside::commit() {
-  add({{config_name_, config_}});
+  add({{model_.config_name, model_.config}});
   std::error_code error;
   if (!fs::exists(target_)) {
     fs::rename(path_, target_, error);
@@ -133,10 +178,8 @@ void FolderAside::commit() {
       fail(ErrorKind::kResource, "{}: cannot be put in place: {}", target_.string(), error.message());
     return made_->keep();
   }
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(path_)) names.insert(entry.path().filename().string());
-  if (!free_ && weight_files(target_).empty()) refuse_strangers(names);
-  replace_files(names);
+  check();
+  replace_files();
   made_->keep();
 }
 

@@ -108,7 +108,7 @@ void write_safetensors(const std::string& path, std::vector<OutputTensor> tensor
 }
 
 void write_model_folder(const std::string& folder, std::vector<OutputTensor> tensors,
-                        uint64_t max_shard_bytes) {
+                        uint64_t max_shard_bytes, const Metadata& metadata) {
   std::vector<std::vector<OutputTensor>> shards(1);
   uint64_t in_shard = 0, total = 0;
   for (OutputTensor& tensor : tensors) {
@@ -120,7 +120,7 @@ void write_model_folder(const std::string& folder, std::vector<OutputTensor> ten
   }
   make_folder(folder);
   if (shards.size() == 1) {
-    write_safetensors(folder + "/model.safetensors", std::move(shards[0]));
+    write_safetensors(folder + "/model.safetensors", std::move(shards[0]), metadata);
     return remove_stale_weights(folder, {"model.safetensors"});
   }
   Json index{{"metadata", {{"total_size", total}}}, {"weight_map", Json::object()}};
@@ -129,7 +129,7 @@ void write_model_folder(const std::string& folder, std::vector<OutputTensor> ten
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     for (const OutputTensor& tensor : shards[i]) index["weight_map"][tensor.name] = name;
     kept.insert(name);
-    write_safetensors(folder + "/" + name, std::move(shards[i]));
+    write_safetensors(folder + "/" + name, std::move(shards[i]), metadata);
   }
   write_file(folder + "/model.safetensors.index.json", index.dump(2) + "\n");
   remove_stale_weights(folder, kept);

@@ -32,6 +32,7 @@ OutputTensor from_weights(const WeightSet& weights, const TensorInfo& info,
 
 using Metadata = std::map<std::string, std::string>;
 constexpr const char *kWriterKey = "written_by", *kWriter = "flagscale";  // in the metadata of our files
+constexpr const char* kSourceKey = "made_from";  // a model: source_mark() of its source
 void write_safetensors(const std::string& path, std::vector<OutputTensor> tensors,
                        const Metadata& metadata = {{"format", "pt"}, {kWriterKey, kWriter}});
 
@@ -39,7 +40,8 @@ void write_safetensors(const std::string& path, std::vector<OutputTensor> tensor
 // is larger than `max_shard_bytes`. Makes the folder; stale model*.safetensors of an earlier export go once
 // all is written.
 void write_model_folder(const std::string& folder, std::vector<OutputTensor> tensors,
-                        uint64_t max_shard_bytes = uint64_t{5'000'000'000});
+                        uint64_t max_shard_bytes = uint64_t{5'000'000'000},
+                        const Metadata& metadata = {{"format", "pt"}, {kWriterKey, kWriter}});
 
 // Removes the files of an earlier write_model_folder() that are not among `kept`.
 void remove_stale_weights(const std::string& folder, const std::set<std::string>& kept);

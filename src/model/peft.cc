@@ -242,8 +242,9 @@ void export_peft(const std::string& path, const std::string& folder, io::Replace
       tensors.push_back(io::from_weights(*adapter.weights, adapter.weights->info(name), DType::kF32));
       tensors.back().name = std::string(kPrefix) + name;
     }
-  io::FolderAside aside(folder, "adapter_config.json", checkpoint_config(checkpoint), replace);
-  io::write_safetensors(aside.path() + "/adapter_model.safetensors", std::move(tensors));
+  io::FolderAside aside(folder, {"adapter_config.json", checkpoint_config(checkpoint), io::source_mark(path)},
+                        replace);
+  io::write_safetensors(aside.path() + "/adapter_model.safetensors", std::move(tensors), aside.metadata());
   aside.commit();
 }
 

@@ -38,7 +38,7 @@ TEST(ExportPeft, NamesWhatPeftLeavesOut) {
   const auto said = [&](const std::vector<std::string>& modules, const std::string& model_type) {
     const std::string checkpoint = adapter(fmt::format("{}/{}", folder.path, ++made), modules, model_type);
     testing::internal::CaptureStderr();
-    export_peft(checkpoint, folder.path + "/out");
+    export_peft(checkpoint, folder.path + "/out", io::Replace::kAny);
     return testing::internal::GetCapturedStderr();
   };
   const std::string qwen2 = said({kExpert, "model.layers.0.self_attn.q_proj"}, "qwen2_moe");
