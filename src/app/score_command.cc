@@ -31,6 +31,15 @@ struct Texts {
   size_t skip = 0;  // of each text's tokens after the first, those that do not count
 };
 
+std::vector<int32_t> tokens_of(const std::string& text, const std::string& file,
+                               const text::Tokenizer& tokenizer) {
+  try {
+    return tokenizer.encode(text, true);
+  } catch (const Error& error) {  // its text is not UTF-8
+    fail(error.kind(), "{}: {}", file, error.what());
+  }
+}
+
 // The tokens of a text file in pieces of at most `length`: each piece is scored on its own.
 std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text::Tokenizer& tokenizer,
                                             int64_t length) {
@@ -40,8 +49,8 @@ std::vector<std::vector<int32_t>> pieces_of(const std::string& file, const text:
   if (!in) fail(ErrorKind::kNotFound, "cannot read {}: {}", file, std::strerror(errno));
   std::ostringstream text;
   text << in.rdbuf();
-  refuse_other_encoding(text.str(), file);
-  const std::vector<int32_t> ids = tokenizer.encode(text.str(), true);
+  refuse_file_of_other_encoding(file);
+  const std::vector<int32_t> ids = tokens_of(text.str(), file, tokenizer);
   std::vector<std::vector<int32_t>> pieces;
   for (size_t first = 0; first < ids.size(); first += static_cast<size_t>(length))
     pieces.emplace_back(

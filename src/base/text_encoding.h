@@ -13,7 +13,9 @@ namespace flagscale {
 void refuse_other_encoding(std::string_view begin, const std::string& file,
                            ErrorKind kind = ErrorKind::kInvalidArgument);
 
-// The same of a file that is read by parts; one that cannot be opened is passed over.
+// Of a file that is to be a text by its use; NUL bytes among the first 4096, which UTF-16 and UTF-32 without
+// a mark have, are refused too. One that cannot be opened is passed over, and Parquet and what is compressed,
+// which tell themselves.
 void refuse_file_of_other_encoding(const std::string& file);
 
 }  // namespace flagscale

@@ -34,5 +34,33 @@ TEST(TextEncoding, IsNamedWithTheWayOutOfIt) {
     EXPECT_EQ(said_of(text, "a"), "");
 }
 
+// As iconv writes it.
+std::string wide(std::u32string_view text, size_t bytes, bool big) {
+  std::string result;
+  for (const char32_t c : text)
+    for (size_t i = 0; i < bytes; ++i)
+      result += static_cast<char>(c >> (8 * (big ? bytes - 1 - i : i)) & 0xff);
+  return result;
+}
+
+TEST(TextEncoding, IsToldWithoutAMarkByItsNulBytes) {
+  for (const std::u32string_view text : {U"In the beginning was the word.\n", U"В начале было Слово\n"})
+    for (const auto& [bytes, big, name] : {std::tuple{size_t{2}, false, "UTF-16LE"},
+                                           {size_t{2}, true, "UTF-16BE"},
+                                           {size_t{4}, false, "UTF-32LE"},
+                                           {size_t{4}, true, "UTF-32BE"}}) {
+      const std::string said = said_of(wide(text, bytes, big), "a.txt");
+      EXPECT_TRUE(said.starts_with(std::string("a.txt holds NUL bytes: it is likely ") + name +
+                                   " without a byte-order mark; save it as UTF-8 (`iconv -f " + name + " -t"))
+          << said;
+    }
+  std::string stray(4000, 'x');
+  stray[1000] = '\0';
+  EXPECT_EQ(said_of(stray, "a.txt"), "a.txt holds NUL bytes: it is no text, or a damaged one");
+  EXPECT_EQ(said_of(std::string(5000, 'x') + '\0', "a.txt"), "");
+  for (const char* magic : {"PAR1", "\x1f\x8b", "\x28\xb5\x2f\xfd"})
+    EXPECT_EQ(said_of(magic + std::string(9, '\0'), "a"), "");
+}
+
 }  // namespace
 }  // namespace flagscale

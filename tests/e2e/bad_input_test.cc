@@ -410,7 +410,15 @@ TEST_F(BadInput, TextThatIsNotUtf8) {
   refuses({"config", "show", "--config-path", "latin", "--config-name", "c"}, 2, {"c.yaml", "UTF-8"});
   must(training("utf8", {"train.model.train_iters=2", "train.model.eval_iters=0"}));
   refuses({"generate", "utf8/checkpoints", "--prompt", "caf\xe9"}, 2, {"UTF-8"});
-  refuses({"score", "utf8/checkpoints", "--text", "latin.txt"}, 2, {"UTF-8"});
+  refuses({"score", "utf8/checkpoints", "--text", "latin.txt"}, 2,
+          {"latin.txt: the text is not UTF-8: byte 3"});
+
+  write("wide.txt", std::string("w\0i\0d\0e\0\n\0", 10));
+  const Words says{"wide.txt holds NUL bytes: it is likely UTF-16LE", "iconv -f UTF-16LE -t UTF-8"};
+  refuses(with({"data", "preprocess", "--input", "wide.txt", "--plain-text"}), 2, says);
+  refuses({"data", "train-tokenizer", "--input", "wide.txt", "--vocab-size", "300", "--output", "wide"}, 2,
+          says);
+  refuses({"score", "utf8/checkpoints", "--text", "wide.txt"}, 2, says);
 }
 
 TEST_F(BadInput, DocumentsOfNoLength) {
