@@ -269,6 +269,7 @@ void bench(ServeBenchOptions o) {
   load::ReportOptions report = report_options(o, {});  // what is wrong with the options is said first
   const net::Url server = server_of(o);
   const net::Headers headers = headers_of(o);
+  load::check(o.rate), load::check(o.dataset), common_body(o, "");
   wait_until_ready(o, server);
   net::Client client(server);
   Served served{o.served_model_name.empty() ? o.model : o.served_model_name, ""};
@@ -372,13 +373,15 @@ void add_load_options(CLI::App& app, ServeBenchOptions& o) {
 
 void add_request_options(CLI::App& app, ServeBenchOptions& o) {
   app.add_flag("--ignore-eos", o.ignore_eos, "answers of full length (always with random)");
-  app.add_option("--temperature", o.temperature, "of the requests (default: the server's, as the following)");
-  app.add_option("--top-p", o.top_p, "");
-  app.add_option("--top-k", o.top_k, "");
-  app.add_option("--min-p", o.min_p, "");
-  app.add_option("--frequency-penalty", o.frequency_penalty, "");
-  app.add_option("--presence-penalty", o.presence_penalty, "");
-  app.add_option("--repetition-penalty", o.repetition_penalty, "");
+  constexpr double kMostSampling = 1e6;  // as a server here has it
+  app.add_option("--temperature", o.temperature, "of the requests (default: the server's, as the following)")
+      ->check(between(0.0, kMostSampling));
+  app.add_option("--top-p", o.top_p, "")->check(between(1e-9, 1.0));
+  app.add_option("--top-k", o.top_k, "0 and -1: all")->check(between(-1, INT32_MAX));
+  app.add_option("--min-p", o.min_p, "")->check(between(0.0, 1.0));
+  app.add_option("--frequency-penalty", o.frequency_penalty, "")->check(between(-2.0, 2.0));
+  app.add_option("--presence-penalty", o.presence_penalty, "")->check(between(-2.0, 2.0));
+  app.add_option("--repetition-penalty", o.repetition_penalty, "")->check(between(1e-6, kMostSampling));
   app.add_option("--logprobs", o.logprobs, "with each token so many likeliest (openai)")
       ->check(between(0, 1 << 20));
   app.add_option("--extra-body", o.extra_body, "JSON object of further fields");

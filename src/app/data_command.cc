@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "data/inspect.h"
 #include "data/tokenizing.h"
+#include "text/token_table.h"
 
 namespace flagscale::data_command {
 namespace {
@@ -73,6 +74,7 @@ void train_tokenizer_command(CLI::App& app, Options& o) {
   CLI::App* command = app.add_subcommand("train-tokenizer", "make a byte-level BPE tokenizer of text files");
   command->add_option("--input", o.inputs, "UTF-8 text files")->required();
   command->add_option("--vocab-size", o.training.vocab_size, "ids, special tokens and bytes included")
+      ->check(between(256, static_cast<int>(text::kMaxTokenId)))
       ->capture_default_str();
   command->add_option("--output", o.output, "folder for tokenizer.json")->required();
   command->add_option("--pre-tokenizer", o.training.pre_tokenizer, "how text is cut before merging")

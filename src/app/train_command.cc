@@ -20,12 +20,36 @@ struct Options {
   bool json = false;
 };
 
-bool is_yaml(const std::string& text) {
-  return text.ends_with(".yaml") || text.ends_with(".yml") ||
-         (text.find('=') == std::string::npos && !text.starts_with('~'));
+bool is_override(const std::string& text) {
+  return text.find('=') != std::string::npos || text.starts_with('~');
+}
+bool is_yaml(const std::string& text) { return text.ends_with(".yaml") || text.ends_with(".yml"); }
+
+// The words that were typed may come in another order than they are to.
+void check_order(const Options& o) {
+  std::error_code error;
+  if (is_yaml(o.model) && !fs::is_directory(o.model, error)) {
+    const std::vector<std::string> names = example_names();
+    const bool named = !o.rest.empty() && !is_override(o.rest[0]) && !is_yaml(o.rest[0]);
+    fail(
+        ErrorKind::kInvalidArgument,
+        "{} is a YAML, where MODEL comes first (an example's name, or the weights to start from): `flagscale "
+        "train {} {}`",
+        o.model,
+        named           ? o.rest[0]
+        : names.empty() ? "MODEL"
+                        : names[0],
+        o.model);
+  }
+  for (size_t i = 1; i < o.rest.size(); ++i)
+    if (is_yaml(o.rest[i]) && !is_override(o.rest[i]))
+      fail(ErrorKind::kInvalidArgument,
+           "{} comes too late: one YAML comes before the overrides, `flagscale train {} {} key=value`",
+           o.rest[i], o.model, o.rest[i]);
 }
 
 void train(const Options& o) {
+  check_order(o);
   TrainingRequest request;
   request.action = o.action;
   request.json = o.json;
@@ -33,7 +57,7 @@ void train(const Options& o) {
   auto& c = request.configuration;
   c.overrides = o.rest;
   std::string yaml;
-  if (!c.overrides.empty() && is_yaml(c.overrides[0])) {
+  if (!c.overrides.empty() && (is_yaml(c.overrides[0]) || !is_override(c.overrides[0]))) {
     yaml = c.overrides[0];
     c.overrides.erase(c.overrides.begin());
   }

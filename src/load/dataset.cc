@@ -59,16 +59,10 @@ Lengths around(int64_t length, double ratio) {
 }
 
 std::vector<Sample> random_samples(const DatasetOptions& o, Tokens& tokens) {
-  if (!(o.range_ratio >= 0 && o.range_ratio < 1))
-    fail(ErrorKind::kInvalidArgument, "--random-range-ratio must be in [0, 1), got {}", o.range_ratio);
   Random random(o.seed);
   const Lengths input = around(o.input_length, o.range_ratio);
   Lengths output = around(o.output_length, o.range_ratio);
   output = {std::max<int64_t>(output.least, 1), std::max<int64_t>(output.most, 1)};
-  if (o.prefix_length + input.least < 1)
-    fail(ErrorKind::kInvalidArgument,
-         "--random-input-len {} with --random-range-ratio {} gives prompts without a token", o.input_length,
-         o.range_ratio);
   const Ids& plain = tokens.plain();
   const Ids prefix = draw_ids(random, plain, o.prefix_length);
   std::vector<Sample> samples;
@@ -88,11 +82,7 @@ std::vector<Sample> random_samples(const DatasetOptions& o, Tokens& tokens) {
 }
 
 std::vector<Sample> repetition_samples(const DatasetOptions& o, Tokens& tokens) {
-  const int64_t each = o.num_prompts / std::max<int64_t>(o.num_prefixes, 1);
-  if (o.num_prefixes < 1 || each < 1)
-    fail(ErrorKind::kInvalidArgument,
-         "--num-prompts ({}) must be at least --prefix-repetition-num-prefixes ({})", o.num_prompts,
-         o.num_prefixes);
+  const int64_t each = o.num_prompts / o.num_prefixes;
   Random random(o.seed);
   std::vector<Sample> samples;
   for (int64_t p = 0; p < o.num_prefixes; ++p) {
@@ -114,12 +104,25 @@ bool is_usual(int64_t prompt, int64_t output, bool any_output) {
   return prompt >= 4 && (any_output || output >= 4) && prompt <= 1024 && prompt + output <= 2048;
 }
 
-std::vector<Json> conversations(const DatasetOptions& o) {
+void check_random(const DatasetOptions& o) {
+  if (!(o.range_ratio >= 0 && o.range_ratio < 1))
+    fail(ErrorKind::kInvalidArgument, "--random-range-ratio must be in [0, 1), got {}", o.range_ratio);
+  if (o.prefix_length + around(o.input_length, o.range_ratio).least < 1)
+    fail(ErrorKind::kInvalidArgument,
+         "--random-input-len {} with --random-range-ratio {} gives prompts without a token", o.input_length,
+         o.range_ratio);
+}
+
+void check_file(const DatasetOptions& o) {
   if (o.path.empty())
     fail(ErrorKind::kInvalidArgument, "--dataset-name sharegpt needs --dataset-path FILE.json");
-  std::ifstream file(o.path);
-  if (!file) fail(ErrorKind::kNotFound, "--dataset-path {}: {}", o.path, std::strerror(errno));
+  if (!std::ifstream(o.path))
+    fail(ErrorKind::kNotFound, "--dataset-path {}: {}", o.path, std::strerror(errno));
   refuse_file_of_other_encoding(o.path);
+}
+
+std::vector<Json> conversations(const DatasetOptions& o) {
+  std::ifstream file(o.path);
   const Json all = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (!all.is_array())
     fail(ErrorKind::kCorrupt,
@@ -164,11 +167,20 @@ std::vector<Sample> sharegpt_samples(const DatasetOptions& o, Tokens& tokens) {
 
 }  // namespace
 
+void check(const DatasetOptions& o) {
+  if (o.name == "sharegpt") return check_file(o);
+  if (!o.path.empty())
+    fail(ErrorKind::kInvalidArgument, "the data set {} has no file: --dataset-path is for sharegpt", o.name);
+  if (o.name == "random") check_random(o);
+  if (o.name == "prefix_repetition" && (o.num_prefixes < 1 || o.num_prompts < o.num_prefixes))
+    fail(ErrorKind::kInvalidArgument,
+         "--num-prompts ({}) must be at least --prefix-repetition-num-prefixes ({})", o.num_prompts,
+         o.num_prefixes);
+}
+
 std::vector<Sample> make_samples(const DatasetOptions& options, Tokens& tokens) {
+  check(options);
   if (options.name == "sharegpt") return sharegpt_samples(options, tokens);
-  if (!options.path.empty())
-    fail(ErrorKind::kInvalidArgument, "the data set {} has no file: --dataset-path is for sharegpt",
-         options.name);
   if (tokens.plain().empty())
     fail(ErrorKind::kInvalidArgument, "the tokenizer has no token that stands for text");
   if (options.name == "random") return random_samples(options, tokens);

@@ -24,6 +24,9 @@ struct DatasetOptions {
   std::optional<int64_t> sharegpt_output_length;  // none: as long as the answer in the file
 };
 
+// Throws Error naming the option or the file, as far as they can be told wrong without a tokenizer.
+void check(const DatasetOptions& options);
+
 // Prompts of exactly so many tokens, as far as text allows it: ids are drawn, decoded, encoded again and cut
 // or filled up. Throws Error naming the option or the file.
 std::vector<Sample> make_samples(const DatasetOptions& options, Tokens& tokens);

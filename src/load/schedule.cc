@@ -7,8 +7,6 @@
 
 namespace flagscale::load {
 
-namespace {
-
 void check(const RateOptions& o) {
   if (!(o.rate > 0)) fail(ErrorKind::kInvalidArgument, "--request-rate must be above 0, got {}", o.rate);
   if (!(o.burstiness > 0))
@@ -22,6 +20,8 @@ void check(const RateOptions& o) {
   if (o.ramp_start <= 0 && o.ramp_up == "exponential")
     fail(ErrorKind::kInvalidArgument, "an exponential ramp cannot start at 0: --ramp-up-start-rps 1");
 }
+
+namespace {
 
 double rate_at(const RateOptions& o, size_t index, size_t count) {
   if (o.ramp_up.empty()) return o.rate;

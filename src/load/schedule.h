@@ -16,6 +16,9 @@ struct RateOptions {
   double ramp_start = 0, ramp_end = 0;
 };
 
+// Throws Error{kInvalidArgument} naming the option.
+void check(const RateOptions& options);
+
 // Seconds from the start for each of `count` requests, ascending. At a fixed rate they are scaled so that the
 // last one is sent after exactly count / rate, as in vLLM. Throws Error{kInvalidArgument} naming the option.
 std::vector<double> send_times(const RateOptions& options, size_t count, uint64_t seed);

@@ -116,11 +116,36 @@ TEST(CommandLine, NumbersOutsideTheRangeOfAFlagAreNamedWithIt) {
             "--max-tokens: '-1' is not a whole number from 1 to 1048576"},
            {{"generate", "m", "--temperature", "nan"}, "--temperature: 'nan' is not a number from 0 to 100"},
            {{"data", "train-tokenizer", "--input", "x", "--output", "y", "--vocab-size", "many"},
-            "--vocab-size: 'many' is not a whole number from"},
+            "--vocab-size: 'many' is not a whole number from 256 to 16777215"},
+           {{"data", "train-tokenizer", "--input", "x", "--output", "y", "--vocab-size", "-1"},
+            "--vocab-size: '-1' is not a whole number from 256"},
+           {{"data", "train-tokenizer", "--input", "x", "--output", "y", "--vocab-size", "99999999999"},
+            "--vocab-size: '99999999999' is not a whole number from 256"},
+           {{"bench", "serve", "--top-p", "7"}, "--top-p: '7' is not a number from 1e-09 to 1"},
+           {{"bench", "serve", "--temperature", "-1"}, "--temperature: '-1' is not a number from 0"},
+           {{"bench", "serve", "--top-k", "-3"}, "--top-k: '-3' is not a whole number from -1"},
+           {{"bench", "serve", "--random-range-ratio", "2"}, "--random-range-ratio must be in [0, 1), got 2"},
+           {{"bench", "serve", "--request-rate", "-1"}, "--request-rate must be above 0, got -1"},
+           {{"bench", "serve", "--extra-body", "[]"}, "--extra-body is no JSON object: []"},
            {{"bench", "serve", "--seed", "-1"}, "--seed: '-1' is not a whole number from 0"},
            {{"bench", "serve", "--top-p", "nan"}, "--top-p: 'nan' is not a number"},
            {{"logs", "x", "--lines", "-1"}, "--lines: '-1' is not a whole number from 0"}}) {
     const Result result = run(words);
+    EXPECT_EQ(result.code, 2) << says;
+    EXPECT_NE(result.err.find(says), std::string::npos) << result.err;
+  }
+}
+
+TEST(CommandLine, WordsOfATrainingInAnotherOrderAreNamed) {
+  for (const auto& [words, says] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"my.yaml"}, "my.yaml is a YAML, where MODEL comes first"},
+           {{"my.yaml", "some_hf"}, "`flagscale train some_hf my.yaml`"},
+           {{"m", "a.b=1", "u16.yaml"},
+            "u16.yaml comes too late: one YAML comes before the overrides, `flagscale train m u16.yaml"},
+           {{"m", "one.yaml", "two.yaml"}, "two.yaml comes too late: one YAML"}}) {
+    std::vector<std::string> all{"train"};
+    all.insert(all.end(), words.begin(), words.end());
+    const Result result = run(all);
     EXPECT_EQ(result.code, 2) << says;
     EXPECT_NE(result.err.find(says), std::string::npos) << result.err;
   }
