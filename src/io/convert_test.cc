@@ -84,6 +84,43 @@ TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
     EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }
 
+TEST(Convert, ARunsLaterCheckpointReplacesItsExportAndAnotherRunsDoesNot) {
+  const TemporaryFolder folder;
+  const auto save = [&](const std::string& run, int64_t iteration, float value) {
+    const std::vector<float> values{value};
+    TrainingState state;
+    state.iteration = iteration;
+    state.extra["config.json"] = R"({"model_type":"llama"})";
+    CheckpointWriter(folder.path + run)
+        .save(state, {whole_tensor("w", DType::kF32, {1}, std::as_bytes(std::span(values)))});
+  };
+  save("/one", 1, 1), save("/two", 1, 9);
+  const std::string hf = folder.path + "/hf";
+  const auto exported = [&](const std::string& path, const ConvertOptions& options) {
+    export_weights(folder.path + path, hf, options);
+    return open_weights(hf)->read_f32("w")[0];
+  };
+  EXPECT_EQ(exported("/one", {}), 1);
+  save("/one", 2, 2);
+  EXPECT_EQ(exported("/one", {}), 2);
+  EXPECT_EQ(exported("/one/iter_0000001", {}), 1);
+  uint64_t written = 0;
+  ConvertOptions options;
+  options.progress = [&](uint64_t bytes) { written += bytes; };
+  const std::string said = error_of([&] { exported("/two", options); });
+  EXPECT_NE(said.find("hf/model.safetensors is made from another run or model"), std::string::npos) << said;
+  EXPECT_EQ(open_weights(hf)->read_f32("w")[0], 1);
+  std::filesystem::remove_all(hf);
+  std::filesystem::create_directory(hf);
+  put(hf + "/tokenizer.json", "theirs");
+  options.more_files = {{"tokenizer.json", "{}"}};
+  EXPECT_NE(error_of([&] { exported("/two", options); }).find("tokenizer.json is without a mark"),
+            std::string::npos);
+  EXPECT_EQ(written, 0u) << "converted before it was refused";
+  options.replace = Replace::kAny;
+  EXPECT_EQ(exported("/two", options), 9);
+}
+
 TEST(Inspect, EveryFormat) {
   const Inspection gguf = inspect(golden("llama.gguf"));
   EXPECT_EQ(gguf.format, "GGUF version 3");
