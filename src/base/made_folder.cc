@@ -14,9 +14,9 @@ MadeFolder::MadeFolder(const fs::path& folder) {
     made_.push_back(at);
   fs::create_directories(folder, error);
   if (!error) return;
-  const std::error_code ignored_from = error;
-  for (const fs::path& each : made_) fs::remove(each, error);
-  fail(ErrorKind::kResource, "cannot make the folder {}: {}", folder.string(), ignored_from.message());
+  std::error_code ignored;
+  for (const fs::path& each : made_) fs::remove(each, ignored);
+  fail(ErrorKind::kResource, "cannot make the folder {}: {}", folder.string(), error.message());
 }
 
 MadeFolder::~MadeFolder() {

@@ -51,8 +51,7 @@ void refuse_no_text(std::string_view begin, const std::string& file) {
     fail(ErrorKind::kInvalidArgument, "{} holds NUL bytes: it is no text, or a damaged one", file);
   fail(ErrorKind::kInvalidArgument,
        "{} holds NUL bytes: it is likely {} without a byte-order mark; save it as UTF-8 (`iconv -f {} -t "
-       "UTF-8 "
-       "{} > NEW`, or the editor's choice of encoding)",
+       "UTF-8 {} > NEW`, or the editor's choice of encoding)",
        file, likely, likely, quoted(file));
 }
 

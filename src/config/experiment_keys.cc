@@ -16,8 +16,7 @@ namespace {
 using Names = std::vector<std::string>;
 
 const Names kSections{"experiment", "train", "inference", "serve", "compress", "rl"};
-const Names kTopLevel{"experiment", "train",  "inference", "serve", "compress",
-                      "rl",         "action", "system",    "model", "data"};
+const Names kBesideSections{"action", "system", "model", "data"};
 const Names kExperiment{"exp_name",  "exp_dir",    "seed",       "task",        "runner",     "envs",
                         "cmds",      "shell_cmds", "deploy",     "load",        "model",      "vq_model",
                         "node_args", "auto_tuner", "save_steps", "ckpt_format", "supervision"};
@@ -37,7 +36,7 @@ bool is_list(const NodePtr& node) { return node->kind == Kind::kList; }
 
 void check_names(const NodePtr& map, const std::string& path, const Names& known, const Composed& composed) {
   for (const Entry& entry : map->entries)
-    if (std::find(known.begin(), known.end(), entry.key.text) == known.end() &&
+    if (!is_among(known, entry.key.text) &&
         !is_referred_to(*composed.root(), composed.hydra().get(), path + "." + entry.key.text))
       refuse(entry.value, path + "." + entry.key.text, "is no key of an experiment",
              nearest(entry.key.text, known));
@@ -48,7 +47,7 @@ void check_names(const NodePtr& map, const std::string& path, const Names& known
 void check_top_level(const Composed& composed) {
   for (const Entry& entry : composed.root()->entries) {
     const std::string& name = entry.key.text;
-    if (std::find(kTopLevel.begin(), kTopLevel.end(), name) != kTopLevel.end() ||
+    if (is_among(kSections, name) || is_among(kBesideSections, name) ||
         is_referred_to(*composed.root(), composed.hydra().get(), name))
       continue;
     const std::string near = is_map(entry.value)    ? nearest(name, kSections)
@@ -113,7 +112,7 @@ void check_experiment(const Composed& composed) {
   check_names(task, "experiment.task", kTask, composed);
   const NodePtr backend = select_raw(composed.root(), "experiment.task.backend");
   if (!backend || backend->kind == Kind::kNull || backend->is_interpolation() ||
-      std::find(kBackends.begin(), kBackends.end(), backend->text) != kBackends.end())
+      is_among(kBackends, backend->text))
     return;
   const std::string near = nearest(backend->text, kBackends);
   refuse(backend, "experiment.task.backend",

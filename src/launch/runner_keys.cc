@@ -69,10 +69,6 @@ const Names kTorchrunOptions{"nnodes",
                              "numa_binding",
                              "signals_to_handle"};
 
-bool is_among(const Names& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
 std::string nearest_key(const std::string& name) {
   Names known = kTorchrunOptions;
   known.insert(known.end(), kRunnerKeys.begin(), kRunnerKeys.end());

@@ -2,10 +2,7 @@
 // everything.
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <regex>
-#include <sstream>
 
 #include "base/temporary_folder_test_support.h"
 #include "train/optimizer/optimizer.h"
@@ -15,7 +12,6 @@
 namespace flagscale::train {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::RankRun;
 using testing::run_rank;
 using testing::run_ranks;
@@ -30,31 +26,8 @@ TrainOptions run_of(const std::string& optimizer, DType compute, bool shares = f
   return o;
 }
 
-std::string bytes_of_file(const fs::path& file) {
-  std::ostringstream text;
-  text << std::ifstream(file).rdbuf();
-  return text.str();
-}
-
-// All files of all checkpoints, by name. What may differ in the manifest is not there.
-std::map<std::string, std::string> checkpoint_files(const std::string& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file())
-      files[fs::relative(entry.path(), folder).string()] = bytes_of_file(entry.path());
-  return files;
-}
-
 std::string without_times(const std::string& log) {
   return std::regex_replace(log, std::regex("\\[[0-9 :.-]+\\]|\\(ms\\): [0-9.]+"), "");
-}
-
-// What the ranks keep together.
-std::map<std::string, std::string> joined(const std::vector<RankRun>& ranks) {
-  std::map<std::string, std::string> all;
-  for (const RankRun& rank : ranks)
-    for (const auto& [name, bytes] : rank.kept) all[name] += bytes;
-  return all;
 }
 
 // Of the last update and of every checkpoint on the way.
@@ -71,10 +44,10 @@ void expect_equal_runs(TrainOptions o, int ranks) {
   EXPECT_EQ(shares[0].result.validation_loss, whole[0].result.validation_loss);
   EXPECT_EQ(without_times(shares[0].log), without_times(whole[0].log));
   EXPECT_NE(shares[0].log.find("params norm"), std::string::npos);
-  EXPECT_EQ(joined(shares), whole[0].kept);
-  const auto files = checkpoint_files(folder.path + "/shares");
+  EXPECT_EQ(testing::kept_by(shares), whole[0].kept);
+  const auto files = testing::files_below(folder.path + "/shares");
   EXPECT_EQ(files.size(), 6 * 2 + 1u);
-  EXPECT_TRUE(files == checkpoint_files(folder.path + "/whole"));
+  EXPECT_TRUE(files == testing::files_below(folder.path + "/whole"));
 }
 
 TEST(DistributedOptimizer, AdamWHasTheBitsOfWholeUpdates) {
@@ -137,7 +110,7 @@ TEST(DistributedOptimizer, ResumesOnAnyNumberOfRanksToTheSameBits) {
         ASSERT_EQ(shares[0].error + whole[0].error, "");
         EXPECT_EQ(shares[0].result.iteration, 6);
         EXPECT_EQ(without_times(shares[0].log), without_times(whole[0].log));
-        EXPECT_EQ(joined(shares), whole[0].kept);
+        EXPECT_EQ(testing::kept_by(shares), whole[0].kept);
       }
       const RankRun alone = run_rank(o, nullptr);
       o.distributed_optimizer = false;

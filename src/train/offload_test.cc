@@ -2,10 +2,6 @@
 // CPU pieces are copied within main memory, by the same schedule.
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
 #include "base/error.h"
 #include "base/temporary_folder_test_support.h"
 #include "train/memory.h"
@@ -15,7 +11,6 @@
 namespace flagscale::train {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::RankRun;
 using testing::run_rank;
 using testing::run_ranks;
@@ -27,25 +22,6 @@ TrainOptions offloaded_run(DType compute, DeviceKind device, double share) {
   o.log_params_norm = true;
   o.offload = share;
   return o;
-}
-
-// All files of all checkpoints, by name, but for what counts the seconds.
-std::map<std::string, std::string> files_below(const std::string& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) {
-      std::ostringstream text;
-      text << std::ifstream(entry.path()).rdbuf();
-      files[fs::relative(entry.path(), folder).string()] = text.str();
-    }
-  return files;
-}
-
-std::map<std::string, std::string> kept_by(const std::vector<RankRun>& ranks) {
-  std::map<std::string, std::string> all;
-  for (const RankRun& rank : ranks)
-    for (const auto& [name, bytes] : rank.kept) all[name] += bytes;
-  return all;
 }
 
 // Losses, weights, what is kept, and every checkpoint on the way.
@@ -63,11 +39,11 @@ void expect_the_same_run(TrainOptions o, int ranks) {
   }
   EXPECT_EQ(runs[1][0].result.lm_loss, runs[0][0].result.lm_loss);
   EXPECT_EQ(runs[1][0].result.validation_loss, runs[0][0].result.validation_loss);
-  EXPECT_EQ(kept_by(runs[1]), kept_by(runs[0]));
+  EXPECT_EQ(testing::kept_by(runs[1]), testing::kept_by(runs[0]));
   for (size_t r = 0; r < runs[0].size(); ++r) EXPECT_EQ(runs[1][r].weights, runs[0][r].weights);
-  const auto home = files_below(folder.path + "/home");
+  const auto home = testing::files_below(folder.path + "/home");
   EXPECT_EQ(home.size(), 3 * 2 + 1u);
-  EXPECT_TRUE(files_below(folder.path + "/away") == home);
+  EXPECT_TRUE(testing::files_below(folder.path + "/away") == home);
 }
 
 void expect_the_same_runs(DeviceKind device) {

@@ -2,8 +2,11 @@
 // Several ranks in a test, each a thread with a whole training run.
 
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -65,6 +68,27 @@ inline std::vector<RankRun> run_ranks(const std::vector<TrainOptions>& options, 
 
 inline std::vector<RankRun> run_ranks(const TrainOptions& options, int ranks) {
   return run_ranks(std::vector(static_cast<size_t>(ranks), options), comm::make_local_groups(ranks));
+}
+
+// What the ranks keep together.
+inline std::map<std::string, std::string> kept_by(const std::vector<RankRun>& ranks) {
+  std::map<std::string, std::string> all;
+  for (const RankRun& rank : ranks)
+    for (const auto& [name, bytes] : rank.kept) all[name] += bytes;
+  return all;
+}
+
+// The bytes of all files, by name: of all checkpoints where a run has saved.
+inline std::map<std::string, std::string> files_below(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) {
+      std::ostringstream bytes;
+      bytes << std::ifstream(entry.path(), std::ios::binary).rdbuf();
+      files[fs::relative(entry.path(), folder).string()] = bytes.str();
+    }
+  return files;
 }
 
 inline Groups tcp_groups(int size) {

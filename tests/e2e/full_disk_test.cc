@@ -118,7 +118,7 @@ TEST_F(FullDisk, TheOldCheckpointStays) {
 
 TEST_F(FullDisk, WithoutPermission) {
   Setting other{.folder = folder_, .nobody = true};
-  if (run({"--version"}, other).code != 0) GTEST_SKIP() << "another user cannot run the program here";
+  FLAGSCALE_NEED_ANOTHER_USER(other);
   fs::remove_all(folder_ / "full");
   fs::create_directory(folder_ / "full");
   fs::permissions(folder_ / "full", fs::perms(0555));

@@ -236,7 +236,7 @@ TEST_F(OwnTasks, AreDoneWhereNoRecordCanBeKept) {
   fs::create_directory(folder_ / "locked");
   fs::permissions(folder_ / "locked", fs::perms(0555));
   const Setting other{.folder = folder_, .environment = {"XDG_STATE_HOME=/dev/null"}, .nobody = true};
-  if (run({"--version"}, other).code != 0) GTEST_SKIP() << "another user cannot run the program here";
+  FLAGSCALE_NEED_ANOTHER_USER(other);
   const Result result = run(with(task("inference"), "experiment.exp_dir=locked/asked"), other);
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.out, whole.out);

@@ -50,6 +50,10 @@ std::vector<std::string> program(const std::vector<std::string>& words);
 Result run(const std::vector<std::string>& words, const std::string& folder = "");
 Result run(const std::vector<std::string>& words, const Setting& setting);
 
+// In a test: skips it where the user of this setting cannot reach the program, as below /root.
+#define FLAGSCALE_NEED_ANOTHER_USER(setting) \
+  if (run({"--version"}, setting).code != 0) GTEST_SKIP() << "another user cannot run the program here"
+
 // A bash command line, with the program's folder in PATH.
 Result shell(const std::string& command, const std::string& folder = "");
 

@@ -154,7 +154,7 @@ TEST_F(UnusableFile, IsNamedWithTheReason) {
 
 TEST_F(UnusableFile, ThatMayNotBeReadIsToldAsThat) {
   const Setting other{.folder = folder_, .nobody = true};
-  if (run({"--version"}, other).code != 0) GTEST_SKIP() << "another user cannot run the program here";
+  FLAGSCALE_NEED_ANOTHER_USER(other);
   for (const Row& row : rows()) {
     replaced(row, [&] {
       fs::copy(folder_ / "aside", folder_ / row.file);

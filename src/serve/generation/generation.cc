@@ -43,8 +43,9 @@ void bound_size(GenerationPlan& plan, int64_t most) {
     const engine::SamplingParams& sampling = request.sampling;
     prompts += request.n * static_cast<int64_t>(request.prompt.size()) * (sampling.prompt_logprobs + 1);
     if (plan.stream) continue;
-    of_a_token += int64_t{request.n} * (sampling.logprobs + 1);
-    outputs += int64_t{request.n} * sampling.max_tokens * (sampling.logprobs + 1);
+    const int64_t each = int64_t{request.n} * (sampling.logprobs + 1);
+    of_a_token += each;
+    outputs += each * sampling.max_tokens;
   }
   if (prompts + outputs <= most) return;
   if (plan.open_ended && prompts + of_a_token <= most) {
