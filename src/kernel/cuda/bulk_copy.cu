@@ -20,12 +20,12 @@ auto encoder() {
 
 // A tensor of `rank` sizes, the first the innermost; strides in bytes.
 CUtensorMap encode(const void* data, unsigned rank, const cuuint64_t* sizes, const cuuint64_t* strides,
-                   const cuuint32_t* box) {
+                   const cuuint32_t* box, CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B) {
   CUtensorMap map{};
-  const cuuint32_t steps[3] = {1, 1, 1};
+  const cuuint32_t steps[4] = {1, 1, 1, 1};
   if (encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(data), sizes, strides, box,
-                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
     launch_failed("copy_tile", "the driver refused a matrix");
   return map;
 }
@@ -55,6 +55,19 @@ CUtensorMap steps_of_tiles(const void* data, int64_t rows, int64_t pitch, int ti
                    strides[] = {static_cast<cuuint64_t>(pitch), 128};
   const cuuint32_t box[] = {64, static_cast<cuuint32_t>(tile_rows), static_cast<cuuint32_t>(steps)};
   return encode(data, 3, sizes, strides, box);
+}
+
+CUtensorMap lines_of_pages(const void* data, int64_t pages, int64_t page_stride, int64_t heads,
+                           int64_t head_stride, int lines, int line) {
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(line / 2), static_cast<cuuint64_t>(lines),
+                              static_cast<cuuint64_t>(heads), static_cast<cuuint64_t>(pages)},
+                   strides[] = {static_cast<cuuint64_t>(line), static_cast<cuuint64_t>(head_stride),
+                                static_cast<cuuint64_t>(page_stride)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(line / 2), static_cast<cuuint32_t>(lines), 1, 1};
+  return encode(data, 4, sizes, strides, box,
+                line == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                : line == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                             : CU_TENSOR_MAP_SWIZZLE_NONE);
 }
 
 }  // namespace flagscale::cuda

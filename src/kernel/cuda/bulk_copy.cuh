@@ -21,6 +21,11 @@ CUtensorMap heads_of(const void* data, int64_t rows, int64_t heads, int64_t dim,
 // panels, one after the other.
 CUtensorMap steps_of_tiles(const void* data, int64_t rows, int64_t pitch, int tile_rows, int steps);
 
+// Heads of `lines` lines of `line` bytes, in pages; strides in bytes. A tile is a head: lines one after the
+// other, pieces of 16 bytes swizzled by the line where it has 128 bytes, by every second one where it has 64.
+CUtensorMap lines_of_pages(const void* data, int64_t pages, int64_t page_stride, int64_t heads,
+                           int64_t head_stride, int lines, int line);
+
 using Barrier = uint64_t;  // in shared memory
 
 __device__ inline void init_barrier(Barrier* b, int arrivals) {
@@ -81,6 +86,23 @@ __device__ inline void copy_tile_of_head(void* to, const CUtensorMap& map, int r
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], "
       "[%5];" ::"r"(shared_address(to)),
       "l"(&map), "r"(column), "r"(head), "r"(row), "r"(shared_address(b))
+      : "memory");
+}
+
+// A head of a page.
+__device__ inline void copy_lines(void* to, const CUtensorMap& map, int page, int head, Barrier* b) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %2, %3, "
+      "%4}], [%5];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(0), "r"(head), "r"(page), "r"(shared_address(b))
+      : "memory");
+}
+// Bytes as they lie, in multiples of 16 from a multiple of 16.
+__device__ inline void copy_bytes(void* to, const void* from, int bytes, Barrier* b) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(b))
       : "memory");
 }
 

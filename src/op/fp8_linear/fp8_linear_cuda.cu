@@ -19,6 +19,7 @@ constexpr int kGroup = 128, kGroups = 4, kThreads = kGroup * kGroups;  // thread
 constexpr int kPanel = 32;                                             // rows of W of a block
 constexpr int kSteps = 2, kStage = kSteps * kPanel * kFp8Step;         // of a bulk copy; its bytes
 constexpr int kMostStages = 4, kLeastStages = 2;                       // of a warpgroup
+constexpr int kRead = 64 * kFp8Step;                                   // bytes of x that a product reads
 constexpr int kOfSlice = kFp8Slice / kFp8Step, kPartPitch = kPanel + 4;
 static_assert(kOfSlice % kSteps == 0);
 constexpr int kMostShared = 224 << 10, kMostSlices = 32;
@@ -147,18 +148,19 @@ __device__ void fold(const Few<C>& p, const float* parts, const float* scales, i
 template <int kX, class C>  // at most kX rows of x
 __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ CUtensorMap w, Few<C> p) {
 #ifdef FLAGSCALE_HOPPER
-  __shared__ Barrier barriers[kGroups][kMostStages];
+  __shared__ Barrier arrived[kGroups][kMostStages], read[kGroups][kMostStages];
   __shared__ float scales[kFewRows * kMostSlices];
   extern __shared__ uint8_t memory[];
   auto* rings = reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
   const Result<C>& to = p.to;
   uint8_t* x = rings + kGroups * p.stages * kStage;
   const int rows = static_cast<int>(to.m), slices = to.scales.slices;
-  auto* parts = reinterpret_cast<float*>(x + to.steps * kX * kFp8Step);  // of two panels in turn
+  auto* parts =
+      reinterpret_cast<float*>(x + (to.steps - 1) * kX * kFp8Step + kRead);  // of two panels in turn
   const int group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0),
             thread = static_cast<int>(threadIdx.x) % kGroup, lane = thread % 32;
   uint8_t* ring = rings + group * p.stages * kStage;
-  Barrier* full = barriers[group];
+  Barrier *full = arrived[group], *free = read[group];
   const auto end_of = [&](int slice) {
     return (slice + 1) * kOfSlice < to.steps ? (slice + 1) * kOfSlice : to.steps;
   };
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ 
     next_step = next_slice * kOfSlice;
   };
   if (thread == 0) {
-    for (int i = 0; i < p.stages; ++i) init_barrier(&full[i], 1);
+    for (int i = 0; i < p.stages; ++i) init_barrier(&full[i], 1), init_barrier(&free[i], kGroup / 32);
     show_barriers();
     for (int i = 0; i < p.stages; ++i) fetch();  // nobody writes weights
   }
@@ -209,8 +211,9 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ 
         commit_products();
         wait_for_products<0>();
         settle(sum);
-        meet_warpgroup(group);  // all four warps have read the stage
-        if (thread == 0) fetch();
+        if (lane == 0) arrive(&free[at]);
+        if (thread == 0) wait(&free[at], phase), fetch();  // all four warps have read the stage
+        __syncwarp();
         if (++at == p.stages) at = 0, phase ^= 1;
       }
 #pragma unroll
@@ -243,12 +246,11 @@ int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRo
 int64_t steps_of(const Fp8LinearArgs& args) { return divide_up(pitch_of(args), kFp8Step); }
 int64_t slices_of(const Fp8LinearArgs& args) { return divide_up(pitch_of(args), kFp8Slice); }
 
-// What few rows take of shared memory; of 64 rows of x that a product reads, the last ones are in it too.
+// What few rows take of shared memory.
 size_t shared_of(const Fp8LinearArgs& args, int stages) {
-  const int64_t rows = args.x.rows() <= 8 ? 8 : 16, x = steps_of(args) * rows * kFp8Step,
-                parts = 2 * slices_of(args) * args.x.rows() * kPartPitch * int64_t{sizeof(float)},
-                read = (64 - rows) * kFp8Step;
-  return 1024 + static_cast<size_t>(kGroups * stages * kStage + x + (parts > read ? parts : read));
+  const int64_t rows = args.x.rows() <= 8 ? 8 : 16, x = (steps_of(args) - 1) * rows * kFp8Step + kRead,
+                parts = 2 * slices_of(args) * args.x.rows() * kPartPitch * int64_t{sizeof(float)};
+  return 1024 + static_cast<size_t>(kGroups * stages * kStage + x + parts);
 }
 bool is_few(const Fp8LinearArgs& args) {
   return args.x.rows() <= kFewRows && slices_of(args) <= kMostSlices &&

@@ -89,7 +89,8 @@ __device__ inline uint32_t masked_or(uint32_t x, uint32_t mask, uint32_t bits) {
 // + 0 to 127, less 128 or 256.
 template <uint32_t kFirst, uint32_t kSecond>
 __device__ uint32_t widened(uint32_t four) {
-  const uint32_t x = __byte_perm(four, 0, 0x4040 | kSecond << 8 | kFirst);
+  constexpr bool kEven = kFirst == 0 && kSecond == 2, kOdd = kFirst == 1 && kSecond == 3;
+  const uint32_t x = kEven ? four : kOdd ? four >> 8 : __byte_perm(four, 0, 0x4040 | kSecond << 8 | kFirst);
   const uint32_t low = masked_or(x, 0x007f007f, 0x43004300), off = masked_or(x, 0x00800080, 0x43004300);
   const __nv_bfloat162 r =
       __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&low), *reinterpret_cast<const __nv_bfloat162*>(&off));

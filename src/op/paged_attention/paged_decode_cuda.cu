@@ -2,8 +2,7 @@
 // walks chunks of them: all of a sequence's where there are many, folding as it goes; else some, and what
 // each chunk gives is folded by a second kernel. The operations on a row and their order are the same,
 // prefill's too. Bound by memory: the next chunk is on its way while one is worked on.
-#include "kernel/cuda/warpgroup.cuh"
-#include "op/paged_attention/paged_chunks.cuh"
+#include "op/paged_attention/paged_decode_chunks.cuh"
 
 namespace flagscale::op {
 namespace {
@@ -19,91 +18,52 @@ __device__ float* part_of(float* parts, int64_t task, int group) {
   return parts + task * (kPartSize + group * D);
 }
 
-// Weights of 16 heads and a chunk's keys, and with their values' scales.
-template <class C>
+// Weights of a chunk's keys, of 8 or 16 heads, and with their values' scales. Of 8 a left factor's other rows
+// are whatever follows, and nobody's.
+template <class C, int kHalves>
 struct Weights {
-  bf16 of_keys[16 * kPitchOf<kKeys>], of_values[16 * kPitchOf<kKeys>];
+  bf16 of_keys[8 * kHalves * kPitchOf<kKeys>], of_values[16 * kPitchOf<kKeys>];
 };
-template <>
-struct Weights<bf16> {
+template <int kHalves>
+struct Weights<bf16, kHalves> {
   bf16 of_keys[16 * kPitchOf<kKeys>];
 };
 
-// Chunks on their way. Of 16 columns of a product a lane has two pairs of neighbours in each of its rows:
-// column(pair) on, first(sums, row, pair) and second().
-template <int D, class C>
-struct Chunks : Staging<D, C, TileLayout> {
-  __device__ void wait(int turn) { this->arrived(turn); }
-  __device__ void score(float (&sums)[2][4], const Fragment (&q)[D / 16], int turn, int page,
-                        int lane) const {
-    multiply_page<D>(sums, q, this->chunks[turn].k, page, lane);
-  }
-  __device__ void mix(float (&sums)[2][4], const Fragment (&p)[kPages], int turn, int column,
-                      int lane) const {
-    mix_columns<D>(sums, p, this->chunks[turn].v, column, lane);
-  }
-  static __device__ int column(int pair, int lane) { return pair * 8 + lane % 4 * 2; }
-  static __device__ float& first(float (&sums)[2][4], int r, int pair) { return sums[pair][2 * r]; }
-  static __device__ float& second(float (&sums)[2][4], int r, int pair) { return sums[pair][2 * r + 1]; }
-};
-
-// In int8 straight to registers: two bytes are what a matrix of ldmatrix takes for one number, so that each
-// register holds a factor of the even columns and one of the odd ones.
-template <int D>
-struct Chunks<D, int8_t> : NarrowChunks<D> {
-  __device__ void wait(int) { NarrowChunks<D>::wait(); }
-  __device__ void score(float (&sums)[2][4], const Fragment (&q)[D / 16], int turn, int page,
-                        int lane) const {
-#pragma unroll
-    for (int i = 0; i < D / 16; ++i) multiply(sums, q[i], this->at[turn].k + page * D + i * 16 + lane % 16);
-  }
-  __device__ void mix(float (&sums)[2][4], const Fragment (&p)[kPages], int turn, int column,
-                      int lane) const {
-#pragma unroll
-    for (int i = 0; i < kPages; ++i)
-      multiply(sums, p[i], this->at[turn].v + this->value(i * kPage + lane % 16, column / 16));
-  }
-  static __device__ void multiply(float (&sums)[2][4], const Fragment& left, const uint4* line) {
-    uint32_t r[2];
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(line)));
-    multiply_add(sums[0], left, widened<0, 2>(r[0]), widened<0, 2>(r[1]));
-    multiply_add(sums[1], left, widened<1, 3>(r[0]), widened<1, 3>(r[1]));
-  }
-  static __device__ int column(int pair, int lane) { return lane % 4 * 4 + pair * 2; }
-  static __device__ float& first(float (&sums)[2][4], int r, int pair) { return sums[0][2 * r + pair]; }
-  static __device__ float& second(float (&sums)[2][4], int r, int pair) { return sums[1][2 * r + pair]; }
-};
-
-template <int D, class C>
+template <class C, int kHalves, class Chunks>
 struct Memory {
-  Chunks<D, C> chunks;
-  alignas(16) Weights<C> weights;
-  float page_most[kWarps][16];
+  Chunks chunks;
+  alignas(16) Weights<C, kHalves> weights;
+  float page_most[kWarps][8 * kHalves];
 };
+
+constexpr unsigned kBoundary = 1024;  // of what the copy engine swizzles
+__device__ unsigned to_boundary(const void* memory) {
+  return (kBoundary - shared_address(memory) % kBoundary) % kBoundary;
+}
 
 // One block a sequence (x), head of keys (y) and `walked` chunks (z). parts: null to fold.
 // kHalves: 1 where a group has at most 8 heads, the other rows are nobody's then.
-template <int D, class C, int kHalves>
+template <int D, class C, int kHalves, class Chunks>
 __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
-    decode_chunks(Pages<C> a, float* parts, int64_t base, int64_t walked, int64_t of_sequence) {
+    decode_chunks(const __grid_constant__ CUtensorMap values, Pages<C> a, float* parts, int64_t base,
+                  int walked, int64_t of_sequence) {
   let_next_start();
   wait_for_previous();
   const int64_t s = base + blockIdx.x, kv = blockIdx.y, end = a.context_lens[s];
   const Span of{s, kv, a.first_key(end - 1), end};
-  const int64_t begin = of.first / kKeys, last = (end - 1) / kKeys;
-  int64_t c = begin + blockIdx.z * walked;
-  const int64_t stop = c + walked < last + 1 ? c + walked : last + 1;
+  const int begin = static_cast<int>(of.first) / kKeys, last = static_cast<int>(end - 1) / kKeys;
+  int c = begin + static_cast<int>(blockIdx.z) * walked;
+  const int stop = c + walked < last + 1 ? c + walked : last + 1;
   if (a.queries(s) != 1 || c >= stop) return;
   extern __shared__ uint4 shared[];
-  auto& memory = *reinterpret_cast<Memory<D, C>*>(shared);
+  auto& memory = *reinterpret_cast<Memory<C, kHalves, Chunks>*>(shared + to_boundary(shared) / sizeof(uint4));
   auto& chunks = memory.chunks;
   constexpr int kColumns = (D + kWarps * 16 - 1) / (kWarps * 16);  // 16 at a time, of a warp
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0),
+            lane = static_cast<int>(threadIdx.x) % 32;
   const int group = a.heads / a.kv_heads;
-  chunks.fetch(0, a, of, c);
-  commit_copies();
+  Source<C> from{a, values, of, stop, warp, lane};
+  chunks.start(from, c);
   Fragment q[D / 16];
   const bf16* row = a.q[a.cu_seqlens[s]] + kv * group * D;
   load_queries<D>(q, [&](int i) { return i < group ? row + i * D : nullptr; }, lane);
@@ -114,31 +74,33 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
   float* part =
       parts ? part_of<D>(parts, (int64_t{blockIdx.x} * gridDim.y + kv) * of_sequence + c - begin, group)
             : nullptr;
-  for (int turn = 0; c < stop; ++c, turn ^= 1) {
-    if (c + 1 < stop) chunks.fetch(turn ^ 1, a, of, c + 1);
-    commit_copies();
-    chunks.wait(turn);
-    const int seen = of.tokens_from(c * kKeys),
-              unseen = static_cast<int>(of.first - c * kKeys);  // from, before
+  for (int turn = 0, phase = 0; c < stop; ++c) {
+    chunks.begin(from, c, turn, phase);
+    const int seen = static_cast<int>(end) - c * kKeys,
+              unseen = static_cast<int>(of.first) - c * kKeys;  // from, before
+    const bool whole = seen >= kKeys && unseen <= 0;
+    const auto is_seen = [&](int key) { return whole || (key >= unseen && key < seen); };
     float score[2][4] = {}, here[kHalves];
     chunks.score(score, q, turn, warp, lane);
+    const Factors of_keys = chunks.of_keys(turn, warp, lane, a.scale);
 #pragma unroll
     for (int r = 0; r < kHalves; ++r) {
 #pragma unroll
       for (int pair = 0; pair < 2; ++pair) {
         const int key = warp * kPage + chunks.column(pair, lane);
-        const auto scaled = [&](float& x, int at) {
-          return x = at >= unseen && at < seen ? chunks.scored(turn, at, x, a.scale) : -INFINITY;
-        };
-        const float larger =
-            fmaxf(scaled(chunks.first(score, r, pair), key), scaled(chunks.second(score, r, pair), key + 1));
-        here[r] = pair == 0 ? larger : fmaxf(here[r], larger);
+        float &first = chunks.first(score, r, pair), &second = chunks.second(score, r, pair);
+        first = is_seen(key) ? first * of_keys.at[pair][0] : -INFINITY;
+        second = is_seen(key + 1) ? second * of_keys.at[pair][1] : -INFINITY;
+        here[r] = pair == 0 ? fmaxf(first, second) : fmaxf(here[r], fmaxf(first, second));
       }
       here[r] = fmaxf(here[r], __shfl_xor_sync(0xffffffffu, here[r], 1));
       here[r] = fmaxf(here[r], __shfl_xor_sync(0xffffffffu, here[r], 2));
       if (lane % 4 == 0) memory.page_most[warp][lane / 4 + 8 * r] = here[r];
     }
     __syncthreads();
+    chunks.met(from, c, turn);
+    Factors of_values{};
+    if constexpr (kScaled<C>) of_values = chunks.of_values(turn, warp, lane);
 #pragma unroll
     for (int r = 0; r < kHalves; ++r) {
       const int i = lane / 4 + 8 * r;
@@ -150,9 +112,10 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
         const float first = weight_of(chunks.first(score, r, pair), here[r]),
                     second = weight_of(chunks.second(score, r, pair), here[r]);
         *reinterpret_cast<uint32_t*>(memory.weights.of_keys + at) = pair_of(first, second);
-        if constexpr (kScaled<C>)
+        if constexpr (kScaled<C>)  // the scale of what is no key may be no number
           *reinterpret_cast<uint32_t*>(memory.weights.of_values + at) =
-              pair_of(chunks.weighed(turn, key, first), chunks.weighed(turn, key + 1, second));
+              pair_of(is_seen(key) ? first * of_values.at[pair][0] : 0.f,
+                      is_seen(key + 1) ? second * of_values.at[pair][1] : 0.f);
       }
     }
     __syncthreads();
@@ -197,7 +160,8 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
         }
     }
     if (part) part += kPartSize + group * D;
-    __syncthreads();  // the chunk has been read
+    chunks.end();
+    if (++turn == Chunks::kPlaces) turn = 0, phase ^= 1;
   }
   wait_for_copies<0>();
   if (parts) return;
@@ -242,12 +206,13 @@ size_t part_bytes(const PagedAttentionArgs& args) {
   return static_cast<size_t>(args.shape.kv_heads * (kPartSize + group * args.shape.head_dim)) * sizeof(float);
 }
 
-template <int D, class C, int kHalves>
-void launch(const Pages<C>& a, const PagedAttentionArgs& args, std::span<std::byte> memory) {
-  constexpr size_t kBytes = sizeof(Memory<D, C>);
+template <int D, class C, int kHalves, class Chunks>
+void launch(const CUtensorMap& values, const Pages<C>& a, const PagedAttentionArgs& args,
+            std::span<std::byte> memory) {
+  constexpr auto* kKernel = decode_chunks<D, C, kHalves, Chunks>;
+  constexpr size_t kBytes = sizeof(Memory<C, kHalves, Chunks>) + kBoundary;
   static const bool allowed =
-      cudaFuncSetAttribute(decode_chunks<D, C, kHalves>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           kBytes) == cudaSuccess;
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
   (void)allowed;  // a launch that asks for too much says so
   const int64_t sequences = sequences_of(args);
   int64_t most = longest_context(args);
@@ -260,18 +225,30 @@ void launch(const Pages<C>& a, const PagedAttentionArgs& args, std::span<std::by
   // those.
   const int64_t at_a_time = int64_t{3} * processors();
   if (2 * sequences * heads >= 5 * at_a_time && chunks <= kMostWalked)
-    return launch_early(decode_chunks<D, C, kHalves>, grid(sequences, 1), kThreads, kBytes, a, nullptr, 0,
-                        chunks, chunks);
+    return launch_early(kKernel, grid(sequences, 1), kThreads, kBytes, values, a, nullptr, 0,
+                        static_cast<int>(chunks), chunks);
   const int64_t walked = divide_up(sequences * heads * chunks, 6 * at_a_time);
   const auto fit = static_cast<int64_t>(memory.size() / (part_bytes(args) * static_cast<size_t>(chunks)));
   auto* parts = reinterpret_cast<float*>(memory.data());
   for (int64_t base = 0; base < sequences; base += fit) {
     const int64_t count = sequences - base < fit ? sequences - base : fit;
-    launch_early(decode_chunks<D, C, kHalves>, grid(count, divide_up(chunks, walked)), kThreads, kBytes, a,
-                 parts, base, walked, chunks);
+    launch_early(kKernel, grid(count, divide_up(chunks, walked)), kThreads, kBytes, values, a, parts, base,
+                 static_cast<int>(walked), chunks);
     launch_early(fold_chunks<D, C>, dim3(static_cast<unsigned>(count), static_cast<unsigned>(a.heads)), D, 0,
                  a, parts, base, chunks);
   }
+}
+
+template <int D, class C, int kHalves>
+void launch(const Pages<C>& a, const PagedAttentionArgs& args, std::span<std::byte> memory) {
+  if constexpr (kScaled<C>)
+    if (on_hopper()) {
+      constexpr int64_t kOfHead = (D + int64_t{sizeof(float)}) * kPage;
+      const TensorView& v = args.v_pages;
+      return launch<D, C, kHalves, BulkChunks<D>>(
+          lines_of_pages(v.data, v.dims[0], v.row_stride(), a.kv_heads, kOfHead, kPage, D), a, args, memory);
+    }
+  launch<D, C, kHalves, CopiedChunks<D, C>>({}, a, args, memory);
 }
 
 }  // namespace
