@@ -79,14 +79,17 @@ class Model(nn.Module):
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, tokens, labels):
+    def hidden(self, tokens):
         frequencies = 10000.0 ** (-torch.arange(0, self.head_dim, 2) / self.head_dim)
         angles = torch.arange(tokens.shape[1])[:, None] * frequencies
         h = self.embedding(tokens)
         cos, sin = (torch.cat((x, x), -1).to(h.dtype) for x in (angles.cos(), angles.sin()))
         for block in self.blocks:
             h = block(h, cos, sin)
-        return F.cross_entropy(self.head(self.norm(h)).float().flatten(0, 1), labels.flatten())
+        return self.norm(h)
+
+    def forward(self, tokens, labels):
+        return F.cross_entropy(self.head(self.hidden(tokens)).float().flatten(0, 1), labels.flatten())
 
 
 def peer_parser(shape, batch, seq, dtypes, steps, modes=("eager", "compile")):

@@ -1,5 +1,5 @@
 // Bound by memory: a row of logits is read twice, the second time from L2 since a multiprocessor has one row
-// at a time, and its gradient written.
+// at a time, and its gradient written. The next packs are under way while some are worked on.
 #include "kernel/cuda/cuda.cuh"
 #include "op/cross_entropy/cross_entropy.h"
 
@@ -22,6 +22,18 @@ struct Loss {
   bool learn;
 };
 
+constexpr float kLog2E = 1.4426950408889634f, kLowest = -1e30f;  // lower than any logit
+
+__device__ float power_of_2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// exp(x - maximum) where `scaled` is maximum * kLog2E; 0 for -infinity.
+__device__ float exponential(float x, float scaled) { return power_of_2(fmaf(x, kLog2E, -scaled)); }
+// What a sum of exp(x - before) is multiplied by for exp(x - now).
+__device__ float factor_of(float before, float now) { return power_of_2((before - now) * kLog2E); }
+
 // The maximum over the block, and the sum of exp(x - maximum), from each thread's own.
 __device__ void merge(float& maximum, float& sum) {
   __shared__ float maxima[kThreads / 32];
@@ -31,7 +43,7 @@ __device__ void merge(float& maximum, float& sum) {
   if (threadIdx.x % 32 == 0) maxima[threadIdx.x / 32] = high;
   __syncthreads();
   for (int i = 0; i < kThreads / 32; ++i) high = fmaxf(high, maxima[i]);
-  sum = block_sum(maximum == -INFINITY ? 0.f : sum * expf(maximum - high));
+  sum = block_sum(sum * factor_of(maximum, high));
   maximum = high;
 }
 
@@ -47,6 +59,16 @@ __device__ void read_packs(const float* x, int64_t first, int64_t vocab, float (
 #pragma unroll
       for (int j = 0; j < N; ++j) v[p][j] = -INFINITY;
     }
+  }
+}
+
+// body(first column, whether an odd one) of slice after slice; twice in the code, so that what turns about
+// stays in registers.
+template <class Body>
+__device__ void for_slices(int64_t vocab, int64_t step, Body&& body) {
+  for (int64_t first = 0; first < vocab; first += 2 * step) {
+    body(first, std::false_type());
+    if (first + step < vocab) body(first + step, std::true_type());
   }
 }
 
@@ -67,38 +89,46 @@ __global__ void __launch_bounds__(kThreads) loss_rows(Loss<D> a) {
   const int32_t wanted = a.labels[row];
   const int64_t label = wanted >= 0 && wanted < a.vocab ? wanted : 0;
   const float at_label = x[label];
-  float maximum = -INFINITY, sum = 0;
-  for (int64_t first = int64_t{threadIdx.x} * N; first < a.vocab; first += kStep) {
-    float v[kAtOnce][N], high = maximum;
-    read_packs(x, first, a.vocab, v);
+  float maximum = kLowest, sum = 0, packs[2][kAtOnce][N];
+  const int64_t own = int64_t{threadIdx.x} * N;
+  read_packs(x, own, a.vocab, packs[0]);
+  for_slices(a.vocab, kStep, [&](int64_t first, auto turn) {
+    read_packs(x, first + kStep + own, a.vocab, packs[!turn]);
+    const auto& v = packs[turn];
+    float high = maximum;
 #pragma unroll
     for (int p = 0; p < kAtOnce; ++p)
 #pragma unroll
       for (int j = 0; j < N; ++j) high = fmaxf(high, v[p][j]);
-    if (high > maximum) sum *= expf(maximum - high);
+    const float scaled = high * kLog2E;
+    sum *= factor_of(maximum, high);
     maximum = high;
 #pragma unroll
     for (int p = 0; p < kAtOnce; ++p)
 #pragma unroll
-      for (int j = 0; j < N; ++j) sum += v[p][j] == -INFINITY ? 0.f : expf(v[p][j] - high);
-  }
+      for (int j = 0; j < N; ++j) sum += exponential(v[p][j], scaled);
+  });
+  if (a.learn) read_packs(x, own, a.vocab, packs[0]);
   merge(maximum, sum);
   if (threadIdx.x == 0) a.loss[row] = (maximum + logf(sum) - at_label) * mask;
   if (!a.learn) return;
-  const float scale = a.scale * mask, factor = scale / sum;
-  for (int64_t first = 0; first < a.vocab; first += kStep) {
-    const int64_t begin = first + int64_t{threadIdx.x} * N;
-    float p[kAtOnce][N];
-    read_packs(x, begin, a.vocab, p);
-    __syncthreads();
+  const float scale = a.scale * mask, factor = scale / sum, scaled = maximum * kLog2E;
+  for_slices(a.vocab, kStep, [&](int64_t first, auto turn) {
+    read_packs(x, first + kStep + own, a.vocab, packs[!turn]);
+    __syncthreads();  // all have read this slice
+    auto& p = packs[turn];
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
-      const int64_t i = begin + k * kThreads * N;
+      const int64_t i = first + own + k * kThreads * N;
 #pragma unroll
-      for (int j = 0; j < N; ++j) p[k][j] = expf(p[k][j] - maximum) * factor - (i + j == label ? scale : 0.f);
+      for (int j = 0; j < N; ++j) p[k][j] = exponential(p[k][j], scaled) * factor;
+      if (i <= label && label < i + N) {
+#pragma unroll
+        for (int j = 0; j < N; ++j) p[k][j] -= i + j == label ? scale : 0.f;
+      }
       if (i < a.vocab) store(a.gradient[row] + i, p[k]);
     }
-  }
+  });
 }
 
 template <class D>
