@@ -38,7 +38,8 @@ TEST(Files, HeadersAreGuardedAndLight) {
   }
 }
 
-// A library belongs to one folder; everyone else goes through that folder's headers.
+// A library belongs to one folder; everyone else goes through that folder's headers. Code for GPUs is in
+// files *.cu, and *.cuh that these alone include.
 TEST(Files, VendorHeadersStayWithTheirOwner) {
   const std::vector<std::pair<std::regex, std::regex>> owners = {
       {std::regex("yaml\\.h"), std::regex("src/config/.*")},
@@ -51,16 +52,23 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex("sqlite3\\.h"), std::regex("src/launch/record/sqlite\\.cc")},
       {std::regex(".*intrin\\.h"),
        std::regex("src/kernel/.*|src/.*_(cpu|simd)\\.(cc|h)|src/text/.*|src/io/xxh64\\.cc|bench/.*")},
-      {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"), std::regex("src/(device|kernel|op|comm)/.*cuda.*")},
+      {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"),
+       std::regex("src/(device|kernel|op|comm)/.*cuda.*|src/op/.*\\.cuh")},
   };
   for (const std::string folder : {"src", "bench"})
-    for (const fs::path& file : files(folder, {".h", ".cc", ".cu"}))
+    for (const fs::path& file : files(folder, {".h", ".cc", ".cu", ".cuh"}))
       for (const std::string& line : lines(file)) {
         const std::string header = included(line, false);
         for (const auto& [vendor, owner] : owners)
           EXPECT_FALSE(std::regex_match(header, vendor) && !std::regex_match(shown(file), owner))
               << shown(file) << " includes " << header << ", which another folder owns";
       }
+}
+
+TEST(Files, DeviceCodeIsIncludedByDeviceCodeAlone) {
+  for (const fs::path& file : files("src", {".h", ".cc"}))
+    for (const std::string& line : lines(file))
+      EXPECT_FALSE(included(line, false).ends_with(".cuh")) << shown(file) << ": " << line;
 }
 
 TEST(Files, NoneNamesOpenMp) {

@@ -42,7 +42,7 @@ TEST(Layering, TheTableHasNoCycle) {
 TEST(Layering, EveryIncludeFollowsAnArrow) {
   const auto table = layers();
   int checked = 0;
-  for (const fs::path& file : files("src", {".h", ".cc", ".cu"})) {
+  for (const fs::path& file : files("src", {".h", ".cc", ".cu", ".cuh"})) {
     const std::string folder = folder_of(file.lexically_relative(source_dir() / "src"));
     const std::set<std::string>& allowed = table.at(folder);
     for (const std::string& line : lines(file)) {
