@@ -88,15 +88,47 @@ void for_float_type(DType dtype, const char* op, Body&& body) {
     no_kernel_for(op, dtype);
 }
 
+// The calling thread's GPU: its compute capability, 90 for 9.0, and its multiprocessors.
+int capability();
+int processors();
+
+// Shared memory of a block: 227 KiB on GPUs of compute capability 9 to 11; others, but for 8.0 and 8.7, have
+// 99, and code that is compiled for them keeps within that. Host code asks with capability().
+constexpr size_t kSharedAnywhere = size_t{99} << 10;
+constexpr bool is_roomy(int capability) { return capability >= 90 && capability < 120; }
+#ifdef __CUDA_ARCH__
+constexpr bool kRoomy = is_roomy(__CUDA_ARCH__ / 10);
+#else
+constexpr bool kRoomy = true;
+#endif
+size_t shared_of_block();
+size_t shared_of_one_block();  // that leaves a multiprocessor no room for a second one
+
+// Lets a kernel have more shared memory than is usual; where the GPU has less, says so.
+void allow_shared(const char* op, const void* kernel, size_t bytes);
+template <class... Parameters>
+void allow_shared(const char* op, void (*kernel)(Parameters...), size_t bytes) {
+  allow_shared(op, reinterpret_cast<const void*>(kernel), bytes);
+}
+
 inline void check_launch(const char* op) {
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
     launch_failed(op, cudaGetErrorString(error));
 }
 
 // Kernels of a step follow one another closely: one that was launched early may start while the one before it
-// ends, and waits for all that was written before it uses any of it (programmatic dependent launch).
-__device__ inline void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
-__device__ inline void wait_for_previous() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// ends, and waits for all that was written before it uses any of it (programmatic dependent launch; before
+// compute capability 9 it starts when the one before it has ended).
+__device__ inline void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 // kernel must call wait_for_previous() before it reads or writes what other kernels write or read.
 template <class... Parameters, class... Arguments>
@@ -111,7 +143,7 @@ void launch_early(void (*kernel)(Parameters...), dim3 blocks, int threads, size_
   config.dynamicSmemBytes = shared;
   config.stream = cudaStreamPerThread;
   config.attrs = &early;
-  config.numAttrs = 1;
+  config.numAttrs = capability() >= 90 ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 

@@ -16,6 +16,11 @@ void launch_failed(const char* op, const char* error) {
   fail(ErrorKind::kResource, "[{}] the GPU did not take the kernel: {}", op, error);
 }
 
+void too_little_shared(const char* op, size_t needed, size_t given) {
+  fail(ErrorKind::kUnsupported, "[{}] a block needs {:.1f} KiB of shared memory, this GPU gives it {:.1f}",
+       op, static_cast<double>(needed) / 1024, static_cast<double>(given) / 1024);
+}
+
 void library_failed(const char* what, const char* why) {
   fail(ErrorKind::kUnsupported,
        "{}: {}; install cuBLAS of CUDA 12.4 or newer, or put its folder into LD_LIBRARY_PATH", what, why);

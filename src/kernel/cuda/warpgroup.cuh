@@ -8,16 +8,15 @@
 
 #include "kernel/cuda/tensor_cores.cuh"
 
-// Defined in code compiled for Hopper; elsewhere its kernels are empty and never launched.
+// Defined in code compiled for Hopper; elsewhere its kernels only end the program, and are never launched.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define FLAGSCALE_HOPPER
 #endif
 
 namespace flagscale::cuda {
 
-// Whether the calling thread's GPU is of that kind, and its multiprocessors.
+// Whether the calling thread's GPU is of that kind.
 bool on_hopper();
-int processors();
 
 constexpr int kPanelColumns = 64;
 

@@ -15,6 +15,8 @@ struct AttentionShape {
   int64_t window = 0;  // keys that a query sees, itself included; 0: all before it
 };
 
+constexpr int kMostHeadDimOnCuda = 256;
+
 struct AttentionArgs {
   In q, k, v;                // [tokens, heads * head_dim], [tokens, kv_heads * head_dim] twice; row-strided
   In cu_seqlens;             // [sequences + 1] int32, ascending from 0

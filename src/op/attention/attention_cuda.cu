@@ -10,13 +10,17 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kTile = 32, kThreads = 128,
-              kPerRow = kThreads / kTile;  // queries or keys of a tile; threads of a row
+constexpr int kThreads = 128;
+// Queries or keys of a tile (four tiles are to fit into what any GPU gives a block); threads of a row.
+template <int D>
+constexpr int kTileOf = D <= 128 ? 32 : 16;
+template <int D>
+constexpr int kPerRowOf = kThreads / kTileOf<D>;
 
 // to[kTile][D + 1] from rows [first, first + kTile) of a sequence, columns of one head; zero outside.
 template <int D, class T>
 __device__ void read_tile(Rows<const T> from, Tile tile, int64_t first, int64_t column, int dim, float* to) {
-  for (int i = static_cast<int>(threadIdx.x); i < kTile * D; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTileOf<D> * D; i += kThreads) {
     const int row = i / D, d = i % D;
     to[row * (D + 1) + d] =
         first + row < tile.length && d < dim ? as_float(from[tile.begin + first + row][column + d]) : 0.f;
@@ -31,10 +35,12 @@ __device__ float dot(const float* a, const float* b) {
   return sum;
 }
 
+template <int kPerRow>
 __device__ float row_max(float x) {  // over the threads of a row
   for (int step = kPerRow / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
   return x;
 }
+template <int kPerRow>
 __device__ float row_sum(float x) {
   for (int step = kPerRow / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
   return x;
@@ -43,6 +49,7 @@ __device__ float row_sum(float x) {
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) attend(ForwardView<T> a) {
   extern __shared__ float memory[];
+  constexpr int kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
   float *q = memory, *k = q + kTile * (D + 1), *v = k + kTile * (D + 1), *p = v + kTile * (D + 1);
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
   if (tile.length == 0) return;
@@ -67,7 +74,7 @@ __global__ void __launch_bounds__(kThreads) attend(ForwardView<T> a) {
       scores[i] = seen ? a.shape.scale * dot<D>(q + row * (D + 1), k + key * (D + 1)) : -INFINITY;
       high = fmaxf(high, scores[i]);
     }
-    high = row_max(high);
+    high = row_max<kPerRow>(high);
     const float shrink = maximum == -INFINITY ? 0.f : expf(maximum - high);
     sum *= shrink;
 #pragma unroll
@@ -87,7 +94,7 @@ __global__ void __launch_bounds__(kThreads) attend(ForwardView<T> a) {
       mixed[j] = x;
     }
   }
-  sum = row_sum(sum);
+  sum = row_sum<kPerRow>(sum);
   if (query >= tile.length) return;
   T* out = a.out[tile.begin + query] + int64_t{head} * dim;
   for (int j = 0; j < D / kPerRow; ++j)
@@ -146,7 +153,7 @@ __device__ void pair(const BackwardView<T>& a, Tile tile, int head, int64_t quer
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<T> a) {
   extern __shared__ float memory[];
-  constexpr int kPitch = D + 1;
+  constexpr int kPitch = D + 1, kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
   float *q = memory, *dout = q + kTile * kPitch, *k = dout + kTile * kPitch, *v = k + kTile * kPitch,
         *scores = v + kTile * kPitch;
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
@@ -189,7 +196,7 @@ __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<T> 
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<T> a) {
   extern __shared__ float memory[];
-  constexpr int kPitch = D + 1;
+  constexpr int kPitch = D + 1, kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
   float *k = memory, *v = k + kTile * kPitch, *q = v + kTile * kPitch, *dout = q + kTile * kPitch,
         *weights = dout + kTile * kPitch, *scores = weights + kTile * (kTile + 1);
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
@@ -238,9 +245,9 @@ __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<T> a) 
 
 template <class Kernel, class Args>
 void launch(const char* op, Kernel kernel, dim3 grid, size_t floats, const Args& args) {
-  const auto bytes = static_cast<int>(floats * sizeof(float));
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  kernel<<<grid, kThreads, static_cast<size_t>(bytes)>>>(args);
+  const size_t bytes = floats * sizeof(float);
+  allow_shared(op, kernel, bytes);
+  kernel<<<grid, kThreads, bytes>>>(args);
   check_launch(op);
 }
 
@@ -251,15 +258,18 @@ void for_head_dim(const char* op, int dim, Body&& body) {
     body(std::integral_constant<int, 64>{});
   else if (dim <= 128)
     body(std::integral_constant<int, 128>{});
-  else if (dim <= 256)
-    body(std::integral_constant<int, 256>{});
+  else if (dim <= kMostHeadDimOnCuda)
+    body(std::integral_constant<int, kMostHeadDimOnCuda>{});
   else
-    too_large(op, "head_dim", dim, 256);
+    too_large(op, "head_dim", dim, kMostHeadDimOnCuda);
 }
 
-constexpr size_t floats_of(int tiles, int squares, int d) {
-  return static_cast<size_t>(tiles * kTile * (d + 1) + squares * kTile * (kTile + 1));
+template <int D>
+constexpr size_t floats_of(int tiles, int squares) {
+  return static_cast<size_t>(kTileOf<D> * (tiles * (D + 1) + squares * (kTileOf<D> + 1)));
 }
+static_assert(floats_of<128>(4, 2) * sizeof(float) <= kSharedAnywhere &&
+              floats_of<256>(4, 2) * sizeof(float) <= kSharedAnywhere);
 
 // Whether rows of this head_dim can be copied in pieces of 16 bytes and fit the tensor cores' kernels.
 bool for_tensor_cores(const AttentionShape& shape, std::initializer_list<const TensorView*> views) {
@@ -279,10 +289,10 @@ void forward(KernelContext&, const AttentionArgs& args) {
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out}))
           return attend_on_tensor_cores(a, args.q.dims[0]);
-      launch(
-          "attention", attend<D, T>,
-          dim3(most_tiles<kTile>(args.q.dims[0], sequences.count), static_cast<unsigned>(args.shape.heads)),
-          floats_of(3, 1, D), a);
+      launch("attention", attend<D, T>,
+             dim3(most_tiles<kTileOf<D>>(args.q.dims[0], sequences.count),
+                  static_cast<unsigned>(args.shape.heads)),
+             floats_of<D>(3, 1), a);
     });
   });
 }
@@ -304,7 +314,7 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
                               sequences,
                               args.lse.dims[1],
                               args.shape};
-      const unsigned tiles = most_tiles<kTile>(args.q.dims[0], sequences.count),
+      const unsigned tiles = most_tiles<kTileOf<D>>(args.q.dims[0], sequences.count),
                      heads = static_cast<unsigned>(args.shape.heads);
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out, &args.dout, &args.dq,
@@ -315,9 +325,9 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
         }
       sum_deltas<<<dim3(static_cast<unsigned>(args.q.rows()), heads), 32>>>(a);
       check_launch("attention_backward");
-      launch("attention_backward", backward_of_queries<D, T>, dim3(tiles, heads), floats_of(4, 1, D), a);
+      launch("attention_backward", backward_of_queries<D, T>, dim3(tiles, heads), floats_of<D>(4, 1), a);
       launch("attention_backward", backward_of_keys<D, T>,
-             dim3(tiles, static_cast<unsigned>(args.shape.kv_heads)), floats_of(4, 2, D), a);
+             dim3(tiles, static_cast<unsigned>(args.shape.kv_heads)), floats_of<D>(4, 2), a);
     });
   });
 }

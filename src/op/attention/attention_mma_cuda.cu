@@ -242,7 +242,7 @@ constexpr int bytes_of(int own, int shared, int rows) {
 
 template <class View>
 void launch(const char* op, void (*kernel)(View), dim3 grid, int bytes, const View& view) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  allow_shared(op, kernel, static_cast<size_t>(bytes));
   kernel<<<grid, kThreads, static_cast<size_t>(bytes)>>>(view);
   check_launch(op);
 }

@@ -70,6 +70,15 @@ TEST_P(AttentionSets, AgreesWithScalarInDouble) {
                          2e-5, 4e-2);
 }
 
+// Sizes that fill no tile of a kernel, the largest that a GPU trains, and windows beside tensor cores' tiles.
+TEST_P(AttentionSets, HeadsOfAnySizeAgree) {
+  for (const auto& [dim, window] : {std::pair{80, 0}, {96, 45}, {128, 70}, {128, 7}, {200, 0}, {256, 50}}) {
+    SCOPED_TRACE("dim " + std::to_string(dim) + " window " + std::to_string(window));
+    const AttentionShape shape{4, 2, dim, 1 / std::sqrt(static_cast<float>(dim)), window};
+    testing::expect_agrees(GetParam(), attend({0, 2, 67, 197}, shape), inputs(197, shape), 2e-5, 4e-2);
+  }
+}
+
 // One kv head: every block of keys waits for the one before it.
 TEST_P(AttentionSets, ThreadsChangeNothing) {
   for (const AttentionShape& shape : {AttentionShape{4, 2, 16, 0.25f, 0}, AttentionShape{2, 1, 16, 0.25f, 0},

@@ -140,6 +140,8 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 4 : 3)
     if (lane % 4 == 0)
       a.lse[int64_t{head} * a.tokens + tile.begin + query] = maximum[half] * a.shape.scale + logf(total);
   }
+#else
+  __trap();
 #endif
 }
 
@@ -219,6 +221,8 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
     if (query < tile.length)
       put_row<D>(a.dq[tile.begin + query] + int64_t{head} * dim, dq, half, a.shape.scale, lane, dim);
   }
+#else
+  __trap();
 #endif
 }
 
@@ -314,6 +318,8 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
     put_row<D>(a.dk[tile.begin + key] + int64_t{kv} * dim, dk, half, a.shape.scale, lane, dim);
     put_row<D>(a.dv[tile.begin + key] + int64_t{kv} * dim, dv, half, 1.f, lane, dim);
   }
+#else
+  __trap();
 #endif
 }
 
@@ -326,7 +332,7 @@ constexpr int bytes_of(int own, int shared, int rows) {
 template <class View>
 void launch(const char* op, void (*kernel)(Maps, View), dim3 grid, int bytes, const Maps& maps,
             const View& view) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  allow_shared(op, kernel, static_cast<size_t>(bytes));
   kernel<<<grid, kThreads, static_cast<size_t>(bytes)>>>(maps, view);
   check_launch(op);
 }

@@ -7,8 +7,7 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kThreads = 1024, kAtOnce = 4;   // packs of a thread that are read before any is used
-constexpr size_t kAlone = size_t{120} << 10;  // shared memory that leaves no room for a second block
+constexpr int kThreads = 1024, kAtOnce = 4;  // packs of a thread that are read before any is used
 
 template <class D>
 struct Loss {
@@ -143,8 +142,8 @@ void launch(const CrossEntropyArgs& args, const TensorView& gradient) {
                   args.grad_scale != nullptr};
   const auto rows = static_cast<unsigned>(args.logits.rows());
   const auto run = [&](auto* kernel) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kAlone));
-    kernel<<<rows, kThreads, kAlone>>>(a);
+    allow_shared("cross_entropy", kernel, shared_of_one_block());
+    kernel<<<rows, kThreads, shared_of_one_block()>>>(a);
   };
   wide(args.logits) ? run(loss_rows<4, D>) : run(loss_rows<1, D>);
 }

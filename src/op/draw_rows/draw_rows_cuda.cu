@@ -12,7 +12,7 @@ using namespace flagscale::cuda;
 
 constexpr int kThreads = 1024, kWarps = kThreads / 32;
 constexpr int kMostTiles = 512;        // of kThreads columns
-constexpr int kCandidates = 24 << 10;  // that fit; more are read from the row again and again
+constexpr int kCandidates = 23 << 10;  // that fit; more are read from the row again and again
 
 using Mass = unsigned long long;
 __device__ Mass mass_of(float weight) { return static_cast<Mass>(weight * 0x1p40f); }
@@ -215,8 +215,8 @@ __global__ void __launch_bounds__(kThreads)
 void run(KernelContext&, const DrawRowsArgs& args) {
   if (args.x.rows() == 0) return;
   constexpr int kBytes = kCandidates * static_cast<int>(sizeof(float));
-  static const bool once =
-      (cudaFuncSetAttribute(draw_each, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), true);
+  static_assert(kBytes + sizeof(Shared) <= kSharedAnywhere);
+  static const bool once = (allow_shared("draw_rows", draw_each, kBytes), true);
   (void)once;
   draw_each<<<static_cast<unsigned>(args.x.rows()), kThreads, kBytes>>>(
       rows_of<const float>(args.x), rows_of<const int32_t>(args.how), args.drawn.ptr<int32_t>(),

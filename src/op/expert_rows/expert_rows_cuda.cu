@@ -117,15 +117,12 @@ __global__ void __launch_bounds__(kChunk)
   choice_of_row[row] = static_cast<int32_t>(threadIdx.x);
 }
 
-template <class Kernel>
-void allow_all_experts(Kernel* kernel) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       kMostExperts * static_cast<int>(kWarps * sizeof(uint16_t) + sizeof(int32_t)));
-}
-
 void sort(KernelContext& context, const SortByExpertArgs& args) {
-  static const bool once = (allow_all_experts(count_choices), allow_all_experts(place_choices),
-                            allow_all_experts(sort_one_chunk), true);
+  constexpr size_t kBytes = kMostExperts * (kWarps * sizeof(uint16_t) + sizeof(int32_t));
+  static_assert(kBytes <= kSharedAnywhere);
+  static const bool once = (allow_shared("sort_by_expert", count_choices, kBytes),
+                            allow_shared("sort_by_expert", place_choices, kBytes),
+                            allow_shared("sort_by_expert", sort_one_chunk, kBytes), true);
   (void)once;
   const int64_t choices = args.experts.rows() * args.experts.cols(), chunks = divide_up(choices, kChunk);
   const int experts = static_cast<int>(args.counts.dims[0]);

@@ -26,9 +26,14 @@ constexpr int kMostShared = 224 << 10, kMostSlices = 32;
 constexpr float kLargest = 448;
 
 __device__ uint16_t two_e4m3(float low, float high) {
+#if __CUDA_ARCH__ >= 890
   uint16_t pair;
   asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
   return pair;
+#else
+  __trap();  // run() refuses it
+  return 0;
+#endif
 }
 
 // Eight neighbours of x from k on; zeros beyond `end`.
@@ -226,6 +231,8 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ 
     __syncthreads();
     fold(p, part, scales, panel);
   }
+#else
+  __trap();
 #endif
 }
 
@@ -261,8 +268,7 @@ template <int kX, class C>
 void launch_few(const Fp8LinearArgs& args, Few<C> p) {
   p.stages = kMostStages;
   while (shared_of(args, p.stages) > kMostShared) --p.stages;
-  static const bool once =
-      (cudaFuncSetAttribute(few_rows<kX, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostShared), true);
+  static const bool once = (allow_shared("fp8_linear", few_rows<kX, C>, kMostShared), true);
   (void)once;
   const int blocks = p.panels < processors() ? p.panels : processors();
   launch_early(few_rows<kX, C>, dim3(static_cast<unsigned>(blocks)), kThreads, shared_of(args, p.stages),

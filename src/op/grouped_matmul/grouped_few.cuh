@@ -168,10 +168,8 @@ __global__ void __launch_bounds__(kWarps * 32) few_rows_of_experts(const Product
 template <int kX, class W>
 void launch(const Product<W>& p, int64_t rows) {
   constexpr size_t kBytes = Ring<W, kX>::kBytes;
-  static const bool once =
-      (cudaFuncSetAttribute(few_rows_of_experts<W, kX>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                            static_cast<int>(kBytes)),
-       true);
+  static_assert(kBytes <= kSharedAnywhere);
+  static const bool once = (allow_shared("grouped_matmul", few_rows_of_experts<W, kX>, kBytes), true);
   (void)once;
   const int64_t live = rows < p.experts ? rows : p.experts, tiles = live + (rows - live) / (kX * 8);
   launch_early(few_rows_of_experts<W, kX>, dim3(static_cast<unsigned>(tiles * divide_up(p.n, kColumns))),

@@ -291,13 +291,15 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroup, 1)
     }
   }
   meet_in_pair();
+#else
+  __trap();
 #endif
 }
 
 template <Kind kKind, class C>
 void launch(const GroupedMatmulArgs& args, const GroupSizes& sizes, const TensorView& result) {
   const auto kernel = multiply_groups_of_rows<kKind, C>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kShared));
+  allow_shared("grouped_matmul", kernel, kShared);
   const int64_t rows = args.a.rows();
   const auto map_of = [&](const TensorView& view, int tile_rows) {
     const int64_t all = kKind == Kind::kSums || &view == &args.a ? rows : view.dims[0];

@@ -254,16 +254,11 @@ __global__ void __launch_bounds__(kThreads) many_rows(Steady<bf16, C> p) {
   }
 }
 
-// Lets a kernel have more shared memory than is usual; a launch that gets too little says so.
-template <class Kernel>
-void allow(Kernel* kernel, size_t bytes) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-}
-
 template <int kW, int kX, class C>
 void launch_few(const Steady<bf16, C>& p) {
   constexpr size_t kBytes = Ring<kW, kX>::kBytes;
-  static const bool once = (allow(few_rows<kW, kX, C>, kBytes), true);
+  static_assert(kBytes <= kSharedAnywhere);
+  static const bool once = (allow_shared("matmul", few_rows<kW, kX, C>, kBytes), true);
   (void)once;
   const dim3 blocks(
       static_cast<unsigned>(divide_up(p.m, kX * 8)),  // those that share weights follow one another
@@ -274,7 +269,7 @@ void launch_few(const Steady<bf16, C>& p) {
 template <int kX, class C>
 void launch_many(const Steady<bf16, C>& p) {
   constexpr size_t kBytes = kShared<kX>;
-  static const bool once = (allow(many_rows<kX, C>, kBytes), true);
+  static const bool once = (allow_shared("matmul", many_rows<kX, C>, kBytes), true);
   (void)once;
   const dim3 blocks(static_cast<unsigned>(divide_up(p.m, kX * 32)),
                     static_cast<unsigned>(divide_up(p.n, kTile)));
@@ -289,7 +284,9 @@ void launch_tiles(const Steady<bf16, C>& p) {
   if (p.m <= 8) return launch_few<1, 1>(p);
   if (p.m <= 16) return launch_few<1, 2>(p);
   if (p.m <= 128) return large ? launch_few<2, 4>(p) : launch_few<1, 4>(p);
-  if (divide_up(p.m, 128) * divide_up(p.n, kTile) < kBlocks / 2) return launch_many<2>(p);
+  static_assert(kShared<2> <= kSharedAnywhere);
+  if (divide_up(p.m, 128) * divide_up(p.n, kTile) < kBlocks / 2 || kShared<4> > shared_of_block())
+    return launch_many<2>(p);
   launch_many<4>(p);
 }
 

@@ -177,6 +177,8 @@ __global__ void __launch_bounds__((T::kRows / 64 + 1) * kGroup, 1)
     put_tile<T::kFp8>(to, total, ends[group][turn], row, column, lane);
   }
   if (T::kPair > 1) meet_in_cluster();
+#else
+  __trap();
 #endif
 }
 
@@ -235,6 +237,8 @@ __global__ void __launch_bounds__(T::kRows / 64 * kGroup + 32)
                                    lane % 4 * 2) = make_float2(sum[j][2 * half], sum[j][2 * half + 1]);
   }
   add_parts<T::kRows, T::kColumns, T::kPartPitch, kThreads>(part, to, row, column, slice);
+#else
+  __trap();
 #endif
 }
 
@@ -248,7 +252,7 @@ struct Factors {
 template <class T, class C>
 void launch(void (*kernel)(CUtensorMap, CUtensorMap, Result<C>), dim3 blocks, int threads, int cluster,
             const Factors& factors, const Result<C>& to) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kShared));
+  allow_shared("matmul", kernel, T::kShared);
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;

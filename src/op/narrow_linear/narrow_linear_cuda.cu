@@ -21,8 +21,9 @@ struct Product {
   int64_t m, n, k, slice;
 };
 
-// What a warp has under way: kDepth steps of kSpan of k, tiles of kW panels of the weight, then their scales
-// where columns share them by groups, then pieces of 16 bytes of x's rows.
+// What a warp has under way: kDepth steps (one less where shared memory is small) of kSpan of k, tiles of kW
+// panels of the weight, then their scales where columns share them by groups, then pieces of 16 bytes of x's
+// rows.
 template <Narrow kFormat, int kW, int kX>
 struct Ring {
   using L = Layout<kFormat>;
@@ -30,9 +31,12 @@ struct Ring {
   static constexpr int kRun = kSpan / 8, kScales = kW * kTiles * 32,
                        kScalePieces = kW * kTiles * L::kScalePieces;
   static constexpr int kOfX = kScales + kScalePieces, kPieces = kOfX + kX * 8 * kRun;
-  static constexpr int kDepth = kSpan == 128 && !L::kGrouped ? 3 : 4, kOfRings = kSlices * kDepth * kPieces;
-  static constexpr size_t kBytes =
-      kOfRings * sizeof(uint4) + sizeof(float) * kSlices * kW * kPanelRows * (kX * 8 + 1);
+  static constexpr int kMostDepth = kSpan == 128 && !L::kGrouped ? 3 : 4,
+                       kDepth = kRoomy ? kMostDepth : kMostDepth - 1, kOfRings = kSlices * kDepth * kPieces;
+  static constexpr size_t bytes(int depth) {
+    return size_t{kSlices} * depth * kPieces * sizeof(uint4) +
+           sizeof(float) * kSlices * kW * kPanelRows * (kX * 8 + 1);
+  }
   // Eight rows' pieces fall on different banks.
   static __device__ int x_place(int row, int piece) { return kOfX + row * kRun + (piece ^ row % 8); }
 };
@@ -173,17 +177,16 @@ __global__ void __launch_bounds__(kSliceThreads, 2) few_rows(Product<C> p) {
 
 template <Narrow kFormat, int kW, int kX, class C>
 void launch_few(const Product<C>& p) {
-  constexpr size_t kBytes = Ring<kFormat, kW, kX>::kBytes;
-  static const bool once =
-      (cudaFuncSetAttribute(few_rows<kFormat, kW, kX, C>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                            static_cast<int>(kBytes)),
-       true);
+  using R = Ring<kFormat, kW, kX>;
+  static_assert(R::bytes(R::kMostDepth - 1) <= kSharedAnywhere);
+  const size_t bytes = R::bytes(is_roomy(capability()) ? R::kMostDepth : R::kMostDepth - 1);
+  static const bool once = (allow_shared("narrow_linear", few_rows<kFormat, kW, kX, C>, bytes), true);
   (void)once;
   const int64_t over = divide_up(p.m, kX * 8), runs = divide_up(p.n, kW * kPanelRows),
                 blocks = divide_up(2 * processors(), over);
   launch_early(few_rows<kFormat, kW, kX, C>,
                dim3(static_cast<unsigned>(over), static_cast<unsigned>(runs < blocks ? runs : blocks)),
-               kSliceThreads, kBytes, p);
+               kSliceThreads, bytes, p);
 }
 
 // Two panels at once read x half as often, where there are enough of them for all blocks.

@@ -145,6 +145,8 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks)
         part[(j * 8 + lane % 4 * 2 + r % 2) * kPitch + warp * 16 + r / 2 * 8 + lane / 4] = sum[j][r];
   }
   add_parts<T::kRows, kOfWeight, kPitch, kConsumers>(part, to, row, column, slice);
+#else
+  __trap();
 #endif
 }
 
@@ -152,7 +154,7 @@ template <Narrow kFormat, int kN, class C>
 void launch(const NarrowLinearArgs& args, const Narrowed<C>& p) {
   using T = Tiles<kFormat, kN>;
   const auto kernel = split_narrow<kFormat, T, C>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(T::kShared));
+  allow_shared("narrow_linear", kernel, T::kShared);
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;

@@ -86,10 +86,9 @@ __global__ void __launch_bounds__(kThreads) prefill_rows(Pages<C> a, int64_t seq
 template <int D, class C>
 void prefill(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequences) {
   constexpr size_t kBytes = sizeof(Staging<D, C, TileLayout>);
-  static const bool allowed =
-      cudaFuncSetAttribute(prefill_rows<D, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) ==
-      cudaSuccess;
-  (void)allowed;  // a launch that asks for too much says so
+  static_assert(kBytes <= kSharedAnywhere);
+  static const bool once = (allow_shared("paged_attention", prefill_rows<D, C>, kBytes), true);
+  (void)once;
   prefill_rows<D, C>
       <<<dim3(static_cast<unsigned>(row_blocks(args, sequences)), static_cast<unsigned>(a.kv_heads)),
          kThreads, kBytes>>>(a, sequences);

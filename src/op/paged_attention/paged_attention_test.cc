@@ -164,9 +164,10 @@ void expect_exact(const Cache& cache, const Step& step, double tolerance) {
 FLAGSCALE_EVERY_SET(PagedAttentionSets);
 TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
   const Isa isa = GetParam();
-  const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24),    shaped(9, 3, 64),
-                                           shaped(4, 1, 128), shaped(27, 1, 8),    shaped(4, 2, 40, 21),
-                                           shaped(8, 2, 96),  shaped(5, 1, 80, 37)};
+  const std::vector<AttentionShape> shapes{shaped(3, 3, 16),  shaped(4, 2, 24),     shaped(9, 3, 64),
+                                           shaped(4, 1, 128), shaped(27, 1, 8),     shaped(4, 2, 40, 21),
+                                           shaped(8, 2, 96),  shaped(5, 1, 80, 37), shaped(4, 2, 128, 75),
+                                           shaped(3, 1, 200), shaped(2, 1, 256, 50)};
   for (const AttentionShape& shape : shapes) {
     SCOPED_TRACE("heads " + std::to_string(shape.heads) + " dim " + std::to_string(shape.head_dim));
     const Step whole{{0, 0, 1}, {1, 0, 15}, {2, 0, 16}, {3, 0, 290}};
@@ -186,7 +187,8 @@ TEST_P(PagedAttentionSets, MatchAttentionInDouble) {
 TEST_P(PagedAttentionSets, BatchChunksAndThreadsChangeNoBit) {
   const Isa isa = GetParam();
   for (const AttentionShape& shape :
-       {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100), shaped(8, 2, 128, 200)})
+       {shaped(9, 3, 64), shaped(5, 1, 24), shaped(4, 4, 40, 100), shaped(8, 2, 128, 200), shaped(4, 2, 80),
+        shaped(2, 1, 96, 150), shaped(2, 1, 200), shaped(2, 2, 256, 130)})
     for (const auto& [dtype, cache_dtype] :
          std::vector<std::pair<DType, DType>>{{DType::kF32, DType::kF32},
                                               {DType::kF32, DType::kBF16},

@@ -100,6 +100,8 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2) prefill(Pages<C> a,
   }
   wait_for_copies<0>();
   rows.put<D>(a, mix, sum);
+#else
+  __trap();
 #endif
 }
 
