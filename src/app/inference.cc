@@ -136,7 +136,9 @@ Task read_task(const config::Composed& composed) {
 void fit_engine(Task& task) {
   const int64_t answers =
       task.sampling.best_of.value_or(task.sampling.n) * static_cast<int64_t>(task.prompts.size());
-  task.engine.max_num_seqs = std::clamp<int64_t>(answers, 1, most_sequences(task.engine));
+  const DeviceKind device = choose_device(task.engine.device);
+  task.engine.device = name(device);
+  task.engine.max_num_seqs = std::clamp<int64_t>(answers, 1, most_sequences(task.engine, device));
   size_t longest = 0;
   for (const std::string& prompt : task.prompts) longest = std::max(longest, prompt.size());
   const int64_t tokens = static_cast<int64_t>(longest) + task.sampling.max_tokens.value_or(16);

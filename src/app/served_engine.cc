@@ -5,7 +5,6 @@
 #include "app/model_argument.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "device/device.h"
 
 namespace flagscale {
 
@@ -44,19 +43,20 @@ int64_t length_of(const serve::ServiceConfig& config, int64_t longest) {
   return length;
 }
 
-engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model) {
+engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model,
+                                     DeviceKind device) {
   engine::RunnerOptions options;
   options.weights = engine::parse_weight_format(format_of(config));
   options.weights.compute = op::parse_compute(config.compute), options.weights.keep = true;
-  options.device = choose_device(config.device);
-  const bool gpu = options.device == DeviceKind::kCuda;
+  options.device = device;
+  const bool gpu = device == DeviceKind::kCuda;
   options.memory_share = config.gpu_memory_utilization;
   if (config.kv_cache_dtype != "auto")
     options.cache = engine::parse_cache_dtype(config.kv_cache_dtype);
   else if (!gpu)
     options.cache = config.compute == "exact" ? DType::kF32 : DType::kBF16;
   options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
-  options.max_sequences = most_sequences(config);
+  options.max_sequences = most_sequences(config, device);
   options.max_tokens =
       std::max<int64_t>(config.max_num_batched_tokens.value_or(gpu ? 2048 : 256), options.max_sequences);
   options.max_length = length_of(config, model.config.max_positions);
@@ -70,18 +70,20 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
 
 }  // namespace
 
-int64_t most_sequences(const serve::ServiceConfig& config) {
-  return config.max_num_seqs.value_or(choose_device(config.device) == DeviceKind::kCuda ? 256 : 32);
+int64_t most_sequences(const serve::ServiceConfig& config, DeviceKind device) {
+  return config.max_num_seqs.value_or(device == DeviceKind::kCuda ? 256 : 32);
 }
 
 ServedEngine load_served_engine(const serve::ServiceConfig& config) {
   ServedEngine result;
+  const DeviceKind device =
+      choose_device(config.device);  // what cannot be had is said before anything is read
   result.model = engine::load_model(model_path(config.model), config.tokenizer);
   const engine::LoadedModel& model = result.model;
   if (!model.tokenizer)
     fail(ErrorKind::kNotFound,
          "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
-  const engine::RunnerOptions options = runner_options(config, model);
+  const engine::RunnerOptions options = runner_options(config, model, device);
   engine::EngineOptions engine_options;
   engine_options.prefix_caching = config.enable_prefix_caching;
   engine_options.tokenizer = model.tokenizer.get();

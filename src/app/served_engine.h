@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "device/device.h"
 #include "engine/engine.h"
 #include "engine/load.h"
 #include "serve/service_config.h"
@@ -20,7 +21,7 @@ struct ServedEngine {
 };
 
 // That are computed at once: a GPU has room for more.
-int64_t most_sequences(const serve::ServiceConfig& config);
+int64_t most_sequences(const serve::ServiceConfig& config, DeviceKind device);
 
 // Throws Error naming the model or the option.
 ServedEngine load_served_engine(const serve::ServiceConfig& config);

@@ -28,6 +28,8 @@ int http_status(ErrorKind kind) {
       return 413;
     case ErrorKind::kBusy:
       return 429;
+    case ErrorKind::kDevice:
+      return 503;
     default:
       return 500;
   }
@@ -51,6 +53,8 @@ const char* name(ErrorKind kind) {
       return "interrupted";
     case ErrorKind::kBusy:
       return "busy";
+    case ErrorKind::kDevice:
+      return "device";
   }
   return "error";
 }

@@ -19,6 +19,7 @@ enum class ErrorKind {
   kUnsupported,      // understood, but not done here
   kInterrupted,      // the user stopped it
   kBusy,             // as much waits as may: later it can be done
+  kDevice,           // a GPU that failed or is lost: nothing more can be asked of it
 };
 
 class Error : public std::runtime_error {
@@ -38,7 +39,7 @@ template <class... Args>
 
 // The one table from kind to what the outside sees.
 int exit_code(ErrorKind kind);    // 2 for usage, 1 for the rest, 130 when interrupted
-int http_status(ErrorKind kind);  // 400, 404, 413, 429 or 500
+int http_status(ErrorKind kind);  // 400, 404, 413, 429, 500 or 503
 const char* name(ErrorKind kind);
 
 // Inside a catch block: rethrows the current Error as "context: message", anything else unchanged.

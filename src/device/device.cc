@@ -28,10 +28,11 @@ size_t available_memory(DeviceKind device) {
 DeviceKind choose_device(const std::string& text) {
   if (text == "cpu") return DeviceKind::kCpu;
   if (text == "auto") {
-    const bool found = cuda::found().reason.empty();
-    if (found && !cuda::built())
-      info("a GPU is here ({}), this program has no kernels for it: run ./dev cuda", cuda::found().gpus[0]);
-    return found && cuda::built() ? DeviceKind::kCuda : DeviceKind::kCpu;
+    const cuda::Found& found = cuda::found();
+    if (cuda::built() && !found.reason.empty() && !found.absent) warn("the CPU computes: {}", found.reason);
+    if (!cuda::built() && found.reason.empty())
+      info("a GPU is here ({}), this program has no kernels for it: run ./dev cuda", found.gpus[0]);
+    return found.reason.empty() && cuda::built() ? DeviceKind::kCuda : DeviceKind::kCpu;
   }
   if (text != "cuda") fail(ErrorKind::kInvalidArgument, "device is '{}'; it may be auto, cpu or cuda", text);
   cuda::require();

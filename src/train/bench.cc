@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/process_age.h"
+#include "kernel/cuda/cublas.h"
 #include "kernel/eager.h"
 #include "op/matmul/matmul.h"
 #include "train/memory.h"
@@ -179,6 +180,7 @@ BenchResult bench_train(const BenchOptions& o) {
   if (o.offload > 0 && o.device == DeviceKind::kCpu)
     fail(ErrorKind::kInvalidArgument, "--offload concerns GPUs: on the CPU all is in main memory");
   if (o.recompute) options.recompute = {model::Recompute::kFull, -1};
+  if (o.device == DeviceKind::kCuda) cuda::cublas_library();
   require_weights(config, options, available_memory(o.device));
   TrainStep step(config, options);
   require_memory(config, options, step.memory(), available_memory(o.device), available_memory());

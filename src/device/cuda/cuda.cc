@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <atomic>
+#include <cctype>
+#include <charconv>
+#include <sstream>
 
 #include "base/error.h"
+#include "base/gib.h"
 #include "device/cuda/driver.h"
 
 namespace flagscale::cuda {
@@ -14,22 +18,67 @@ namespace {
 constexpr unsigned kPortableAndMapped = 1 | 2;  // CU_MEMHOSTALLOC_PORTABLE, _DEVICEMAP
 constexpr int kThisThread = 1;                  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
+int attribute(const Driver& d, int which, DeviceHandle gpu) {
+  int value = 0;
+  check(d.device_attribute(&value, which, gpu), "ask what the GPU can do");
+  return value;
+}
+
+struct Capability {
+  int major = 0, minor = 0;
+};
+Capability capability(const Driver& d, DeviceHandle gpu) {
+  constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
+  return {attribute(d, kMajor, gpu), attribute(d, kMinor, gpu)};
+}
+
+#ifdef FLAGSCALE_CUDA_ARCHITECTURES
+// Code for 80 runs on 8.0 and what is later within 8, code for 90a on 9.0 alone.
+bool runs(const std::string& code, Capability on) {
+  int number = 0;
+  std::from_chars(code.data(), code.data() + code.size(), number);
+  const bool alone = std::isalpha(static_cast<unsigned char>(code.back())) != 0;
+  return number / 10 == on.major && (alone ? number % 10 == on.minor : number % 10 <= on.minor);
+}
+#endif
+
+// Why this program's kernels do not run there; "" where they do.
+std::string lacks_code(const Driver& d, int index) {
+#ifdef FLAGSCALE_CUDA_ARCHITECTURES
+  DeviceHandle gpu = 0;
+  check(d.device_get(&gpu, index), "open the GPU");
+  const Capability on = capability(d, gpu);
+  std::istringstream all(FLAGSCALE_CUDA_ARCHITECTURES);
+  for (std::string code; all >> code;)
+    if (runs(code, on)) return {};
+  return fmt::format(
+      "GPU {} has compute capability {}.{}, this program has kernels for {}: build it with "
+      "-DFLAGSCALE_CUDA_ARCHITECTURES={}{}{}",
+      index, on.major, on.minor, FLAGSCALE_CUDA_ARCHITECTURES, on.major, on.minor, on.major == 9 ? "a" : "");
+#else
+  (void)d, (void)index;
+  return {};
+#endif
+}
+
 Found look() {
-  Found found;
-  const Driver* d = open_driver(found.reason);
-  if (!d) return found;
+  const OpenedDriver& opened = open_driver();
+  Found found{{}, opened.reason, opened.absent};
+  if (!found.reason.empty()) return found;
+  const Driver& d = opened.driver;
   int count = 0;
-  if (const Status status = d->device_count(&count)) {
-    found.reason = "the driver shows no GPU: " + describe(*d, status);
-    return found;
-  }
+  const Status status = d.device_count(&count);
   for (int i = 0; i < count; ++i) {
     DeviceHandle handle = 0;
     char name[128] = {};
-    if (d->device_get(&handle, i) || d->device_name(name, sizeof name - 1, handle)) continue;
+    if (d.device_get(&handle, i) || d.device_name(name, sizeof name - 1, handle)) continue;
     found.gpus.emplace_back(name);
   }
-  if (found.gpus.empty()) found.reason = "the driver shows no GPU";
+  found.absent = found.gpus.empty();
+  if (found.absent)
+    found.reason = "the driver shows no GPU" + (status ? ": " + describe(d, status) : "");
+  else
+    found.reason = lacks_code(d, 0);
   return found;
 }
 
@@ -53,9 +102,13 @@ class DeviceAllocator final : public Allocator {
   void* map(size_t bytes) override {
     Pointer pointer = 0;
     const size_t size = bytes ? bytes : 1;
-    if (const Status status = driver().allocate(&pointer, size))
-      fail(ErrorKind::kResource, "the GPU has {} bytes free, {} are needed ({})", free_memory(), size,
-           describe(driver(), status));
+    const Status status = driver().allocate(&pointer, size);
+    if (status == kNoMemory)
+      fail(ErrorKind::kResource,
+           "the GPU has {} of {} free, {} more are needed: another process has taken memory since this one "
+           "was planned; `nvidia-smi` shows which",
+           gib(free_memory()), gib(total_memory()), gib(size));
+    check(status, "take memory");
     check(driver().fill(pointer, 0, size), "clear memory");
     return reinterpret_cast<void*>(pointer);  // NOLINT(performance-no-int-to-ptr): CUdeviceptr is an integer
   }
@@ -72,9 +125,11 @@ class SharedAllocator final : public Allocator {
   void* map(size_t bytes) override {
     void* data = nullptr;
     const size_t size = bytes ? bytes : 1;
-    if (const Status status = driver().allocate_host(&data, size, kPortableAndMapped))
-      fail(ErrorKind::kResource, "[cuda] {} bytes of the host's memory cannot be pinned: {}", size,
-           describe(driver(), status));
+    const Status status = driver().allocate_host(&data, size, kPortableAndMapped);
+    if (status == kNoMemory)
+      fail(ErrorKind::kResource, "{} of main memory cannot be pinned for the GPU, {} are free", gib(size),
+           gib(available_memory()));
+    check(status, "pin main memory");
     check(driver().fill(reinterpret_cast<Pointer>(data), 0, size), "clear memory");  // faster than one core
     return data;
   }
@@ -112,6 +167,8 @@ void use(int index) {
   if (index < 0 || index >= static_cast<int>(found().gpus.size()))
     fail(ErrorKind::kUnsupported, "device cuda: GPU {} is asked for, there are {}", index,
          found().gpus.size());
+  if (const std::string reason = lacks_code(driver(), index); !reason.empty())
+    fail(ErrorKind::kUnsupported, "device cuda: {}", reason);
   used = index;
 }
 
@@ -123,12 +180,7 @@ std::string identity() {
   return text;
 }
 
-bool multiplies_fp8() {
-  constexpr int kMajor = 75;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-  int major = 0;
-  check(driver().device_attribute(&major, kMajor, enter()), "ask what the GPU can do");
-  return major == 9;
-}
+bool multiplies_fp8() { return capability(driver(), enter()).major == 9; }
 
 namespace {
 
@@ -152,6 +204,11 @@ void enter_here() {
 
 size_t free_memory() { return memory().free; }
 size_t total_memory() { return memory().total; }
+
+std::string of_others(size_t used) {
+  if (used >> 30 == 0) return {};
+  return fmt::format(", {} are other processes' (`nvidia-smi` shows whose)", gib(used));
+}
 
 std::unique_ptr<Allocator> make_allocator() {
   require();

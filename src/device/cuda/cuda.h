@@ -11,10 +11,14 @@
 
 namespace flagscale::cuda {
 
-// What the driver shows. `reason`: why no GPU can be used; empty where there is one.
+// What a message about a GPU that fails ends with.
+constexpr const char* kAskForXid = "`dmesg | grep -i xid` says whether the GPU itself failed";
+
+// What the driver shows.
 struct Found {
   std::vector<std::string> gpus;  // "NVIDIA H200"
-  std::string reason;
+  std::string reason;             // why no GPU can be used; empty where there is one
+  bool absent = false;            // there is none, or no driver, which is nobody's fault
 };
 const Found& found();
 
@@ -25,7 +29,7 @@ bool built();
 void require();
 
 // A process has one GPU: the first, or this one, said before anything is taken of it. Throws as require(),
-// and where there are not that many.
+// and where there are not that many or this one needs other kernels.
 void use(int index);
 // The GPU's own number, the same in every process: "6f1c…"
 std::string identity();
@@ -36,6 +40,9 @@ bool multiplies_fp8();
 // Bytes that this process may still take of its GPU, and all that it has.
 size_t free_memory();
 size_t total_memory();
+// ", 63.1 GiB are other processes' (`nvidia-smi` shows whose)" of what is used before this one takes any; ""
+// where that is no more than contexts.
+std::string of_others(size_t used);
 
 // The GPU's own memory, which the host cannot address. Throws Error{kResource} when there is none.
 std::unique_ptr<Allocator> make_allocator();
@@ -64,8 +71,8 @@ class Graph {
   struct GraphRunObject* run_ = nullptr;
 };
 
-// Waits for what was launched. Throws Error{kResource} with the driver's words for a
-// kernel that failed or a GPU that was lost.
+// Waits for what was launched. Throws Error{kDevice} with the driver's words for a kernel that failed or a
+// GPU that was lost.
 void synchronize();
 
 }  // namespace flagscale::cuda

@@ -1,11 +1,13 @@
 #include "device/cuda/driver.h"
 
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <cstdint>
 
 #include "base/error.h"
 #include "base/library_function.h"
+#include "device/cuda/cuda.h"
 
 namespace flagscale::cuda {
 
@@ -51,33 +53,55 @@ const char* first_missing(void* library, Driver& d) {
   return nullptr;
 }
 
+// Kernels run with every driver of their CUDA's major version, and later ones. "" where `version` is one.
+std::string too_old(int version) {
+#ifdef FLAGSCALE_CUDA_VERSION
+  constexpr int kMajor = FLAGSCALE_CUDA_VERSION / 1000;
+  const char* driver = kMajor == 13 ? ": driver 580 or newer" : kMajor == 12 ? ": driver 525 or newer" : "";
+  if (version < 1000 * kMajor)
+    return fmt::format("the NVIDIA driver runs CUDA {}.{}, this program needs {}.0{}", version / 1000,
+                       version % 1000 / 10, kMajor, driver);
+#else
+  (void)version;  // without kernels none is needed
+#endif
+  return {};
+}
+
+OpenedDriver open_library() {
+  OpenedDriver opened{};
+  Driver& driver = opened.driver;
+  void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!library) return {driver, "no NVIDIA driver is installed (libcuda.so.1 is not found)", true};
+  int version = 0;
+  if (find_function(library, "cuDriverGetVersion", driver.version)) driver.version(&version);
+  opened.reason = too_old(version);
+  if (!opened.reason.empty()) return opened;
+  if (const char* name = first_missing(library, driver)) {
+    opened.reason = std::string("the NVIDIA driver is too old: it lacks ") + name;
+  } else if (const Status status = driver.init(0)) {
+    opened.reason = "the NVIDIA driver does not start: " + describe(driver, status);
+    opened.absent = status == kNoDevice;
+  }
+  return opened;
+}
+
 }  // namespace
 
-const Driver* open_driver(std::string& reason) {
-  static Driver driver;
-  static const std::string failure = []() -> std::string {
-    void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return "no NVIDIA driver is installed (libcuda.so.1 is not found)";
-    if (const char* name = first_missing(library, driver))
-      return std::string("the NVIDIA driver is too old: it lacks ") + name;
-    if (const Status status = driver.init(0))
-      return "the NVIDIA driver does not start: " + describe(driver, status);
-    return {};
-  }();
-  reason = failure;
-  return failure.empty() ? &driver : nullptr;
+const OpenedDriver& open_driver() {
+  static const OpenedDriver opened = open_library();
+  return opened;
 }
 
 const Driver& driver() {
-  std::string reason;
-  const Driver* opened = open_driver(reason);
-  if (!opened) fail(ErrorKind::kUnsupported, "no GPU can be used: {}", reason);
-  return *opened;
+  const OpenedDriver& opened = open_driver();
+  if (!opened.reason.empty()) fail(ErrorKind::kUnsupported, "no GPU can be used: {}", opened.reason);
+  return opened.driver;
 }
 
 void check(Status status, const char* what) {
   if (status == 0) return;
-  fail(ErrorKind::kResource, "[cuda] {}: {}", what, describe(driver(), status));
+  if (status == kNoMemory) fail(ErrorKind::kResource, "[cuda] {}: {}", what, describe(driver(), status));
+  fail(ErrorKind::kDevice, "[cuda] {}: {}; {}", what, describe(driver(), status), kAskForXid);
 }
 
 StreamObject* thread_stream() {

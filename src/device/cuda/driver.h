@@ -16,11 +16,14 @@ struct GraphObject;
 struct GraphRunObject;
 struct EventObject;
 
+constexpr Status kNoMemory = 2;    // CUDA_ERROR_OUT_OF_MEMORY
+constexpr Status kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
 constexpr Status kNotReady = 600;  // CUDA_ERROR_NOT_READY: what was asked for still runs
 constexpr unsigned kAlone = 1;     // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
 constexpr unsigned kUntimed = 2;   // CU_EVENT_DISABLE_TIMING
 
 struct Driver {
+  Status (*version)(int*);
   Status (*init)(unsigned);
   Status (*error_name)(Status, const char**);
   Status (*error_string)(Status, const char**);
@@ -56,8 +59,12 @@ struct Driver {
   Status (*record_event)(EventObject*, StreamObject*);
 };
 
-// Null where there is no driver; `reason` then says why.
-const Driver* open_driver(std::string& reason);
+struct OpenedDriver {
+  Driver driver;
+  std::string reason;   // why it is of no use; empty where it is
+  bool absent = false;  // there is none, or it has no GPU
+};
+const OpenedDriver& open_driver();
 
 // Throws Error{kUnsupported} where there is none.
 const Driver& driver();
@@ -65,7 +72,7 @@ const Driver& driver();
 // "CUDA_ERROR_OUT_OF_MEMORY: out of memory"
 std::string describe(const Driver& driver, Status status);
 
-// Throws Error{kResource}: "[cuda] open the GPU: CUDA_ERROR_…"
+// Throws Error{kDevice}: "[cuda] open the GPU: CUDA_ERROR_…", Error{kResource} where it is memory that lacks.
 void check(Status status, const char* what);
 
 // Where a thread's kernels go (CU_STREAM_PER_THREAD): kernels are compiled for it, since the old default

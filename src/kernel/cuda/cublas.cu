@@ -1,5 +1,4 @@
 #include <cublasLt.h>
-#include <dlfcn.h>
 
 #include <cstring>
 #include <map>
@@ -40,9 +39,7 @@ void find(void* library, const char* name, Function& function) {
 
 const Library& library() {
   static const Library opened = [] {
-    void* file = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
-    if (!file) file = dlopen("libcublasLt.so.12", RTLD_NOW | RTLD_LOCAL);
-    if (!file) library_failed("cuBLASLt is not found", dlerror());
+    void* file = cublas_library();
     Library l{};
     find(file, "cublasLtCreate", l.create);
     find(file, "cublasLtMatmulDescCreate", l.describe);

@@ -18,6 +18,10 @@ struct Product {
   DType in, out;  // of a and b; of c. Sums are fp32 without rounding of fp32 factors.
 };
 
+// The library, opened once. Throws Error{kUnsupported} where it is missing: whoever will multiply asks before
+// anything is read.
+void* cublas_library();
+
 constexpr size_t kProductWorkspace = (size_t{32} << 20) + 256;  // of any alignment
 
 // Launches it. The algorithm is the fastest of those that cuBLASLt offers for the shape with the bits of its

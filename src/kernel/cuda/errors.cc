@@ -1,6 +1,7 @@
 #include "kernel/cuda/errors.h"
 
 #include "base/error.h"
+#include "device/cuda/cuda.h"
 
 namespace flagscale::cuda {
 
@@ -13,7 +14,7 @@ void too_large(const char* op, const char* what, int64_t value, int64_t most) {
 }
 
 void launch_failed(const char* op, const char* error) {
-  fail(ErrorKind::kResource, "[{}] the GPU did not take the kernel: {}", op, error);
+  fail(ErrorKind::kDevice, "[{}] the GPU did not take the kernel: {}; {}", op, error, kAskForXid);
 }
 
 void too_little_shared(const char* op, size_t needed, size_t given) {
@@ -27,9 +28,10 @@ void library_failed(const char* what, const char* why) {
 }
 
 void product_failed(int64_t m, int64_t n, int64_t k, DType in, DType out, int status) {
-  fail(ErrorKind::kUnsupported,
-       "[matmul] cuBLASLt does not multiply [{}, {}] by [{}, {}] in {} to {}: status {}", m, k, k, n,
-       name(in), name(out), status);
+  const bool device = status == 13 || status == 14;  // CUBLAS_STATUS_EXECUTION_FAILED, _INTERNAL_ERROR
+  fail(device ? ErrorKind::kDevice : ErrorKind::kUnsupported,
+       "[matmul] cuBLASLt does not multiply [{}, {}] by [{}, {}] in {} to {}: status {}{}{}", m, k, k, n,
+       name(in), name(out), status, device ? "; " : "", device ? kAskForXid : "");
 }
 
 }  // namespace flagscale::cuda

@@ -1,0 +1,68 @@
+// The whole program beside a driver whose GPU computes nothing (fake_driver.c), built with kernels or
+// without.
+
+#include "tests/e2e/program.h"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include "base/temporary_folder_test_support.h"
+
+namespace flagscale::e2e {
+namespace {
+
+constexpr const char* kModel = FLAGSCALE_SOURCE_DIR "/tests/golden/model/llama3";
+constexpr const char* kTokenizer = FLAGSCALE_SOURCE_DIR "/tests/golden/text/llama3.json";
+
+Result beside(const std::vector<std::string>& fake, const std::vector<std::string>& words) {
+  Setting setting;
+  setting.environment = fake;
+  setting.environment.emplace_back("LD_LIBRARY_PATH=" FLAGSCALE_FAKE_DRIVER);
+  return run(words, setting);
+}
+
+size_t times(const std::string& text, const std::string& words) {
+  size_t count = 0;
+  for (size_t at = 0; (at = text.find(words, at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
+bool built() {
+  static const Result result = beside({}, {"score", kModel, "--text", "a", "--device", "cuda"});
+  return result.err.find("run ./dev cuda") == std::string::npos;
+}
+
+TEST(Beside, WithoutKernelsItSaysOnceHowToGetThem) {
+  if (built()) GTEST_SKIP() << "this program has kernels";
+  const Result refused = beside({}, {"serve", kModel, "--device", "cuda"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find(
+                "a GPU is here (Fake), but this program was built without its kernels: run ./dev cuda"),
+            std::string::npos)
+      << refused.err;
+  // It goes on to what the cache lacks.
+  const Result chosen = beside({}, {"serve", kModel, "--tokenizer", kTokenizer, "--num-kv-blocks", "1"});
+  EXPECT_EQ(chosen.code, 2);
+  EXPECT_NE(chosen.err.find("16 tokens, fewer than"), std::string::npos) << chosen.err;
+  EXPECT_EQ(times(chosen.err, "run ./dev cuda"), 1u) << chosen.err;
+}
+
+TEST(Beside, AServerWhoseGpuDoesNotComputeIsNeverReady) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  const Result result = beside({}, {"serve", kModel, "--tokenizer", kTokenizer, "--port", "0"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("`dmesg | grep -i xid`"), std::string::npos) << result.err;
+}
+
+TEST(Beside, TrainingAsksForCublasBeforeItTakesAnything) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  if (dlopen("libcublasLt.so.13", RTLD_LAZY) || dlopen("libcublasLt.so.12", RTLD_LAZY))
+    GTEST_SKIP() << "this machine has cuBLASLt";
+  const Result result = beside({"FAKE_FREE_MIB=1"}, {"bench", "train", "--shape", "15m"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("cuBLASLt is not found: "), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace flagscale::e2e
