@@ -20,7 +20,8 @@
 namespace flagscale {
 namespace {
 
-constexpr double kDrainSeconds = 600;  // a second signal ends at once
+constexpr double kDrainSeconds = 600;   // a second signal ends at once
+constexpr double kFarewellSeconds = 5;  // for the last answers of a server that failed
 
 void refuse_empty(const std::vector<std::string>& list, const char* what) {
   if (std::find(list.begin(), list.end(), "") != list.end())
@@ -51,9 +52,16 @@ void serve_model(const serve::ServiceConfig& config) {
       "it.\n",
       server.name(), server.url(), loaded.formats, loaded.compute, loaded.capacity, loaded.cache, seconds);
   std::fflush(stdout);
-  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  info("stopping: no new requests; a second signal ends at once");
-  server.drain(kDrainSeconds);
+  while (!interrupted() && server.failure().empty())
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (server.failure().empty()) {
+    info("stopping: no new requests; a second signal ends at once");
+    server.drain(kDrainSeconds);
+  } else {
+    server.drain(kFarewellSeconds);
+  }
+  if (const std::string failure = server.failure(); !failure.empty())
+    fail(ErrorKind::kDevice, "the server stops: {}", failure);
 }
 
 }  // namespace flagscale

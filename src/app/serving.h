@@ -9,7 +9,8 @@
 
 namespace flagscale {
 
-// Returns when a signal has stopped the server in order. Throws Error before it is ready.
+// Returns when a signal has stopped the server in order. Throws Error before it is ready, Error{kDevice} when
+// its GPU fails.
 void serve_model(const serve::ServiceConfig& config);
 
 std::string task_type(

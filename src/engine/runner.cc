@@ -8,8 +8,10 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/gib.h"
 #include "device/cuda/cuda.h"
 #include "engine/dense_weights.h"
+#include "engine/gpu_room.h"
 #include "engine/team_worth.h"
 #include "engine/weight_cache.h"
 #include "model/weights.h"
@@ -19,10 +21,6 @@
 #include "op/rope/rope.h"
 
 namespace flagscale::engine {
-
-namespace {
-double gib(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
-}  // namespace
 
 // The model's attention over pages.
 class Runner::Attention final : public nn::AttentionContext {
@@ -88,12 +86,14 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   const size_t available = available_memory(options_.device);
   if (arena_.bytes() > available)
     fail(ErrorKind::kResource,
-         "the model needs {:.1f} GiB (weights, {} cache pages, one step), this {} has {:.1f} free; "
+         "the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too little; "
          "lower --max-model-len, or take fewer bits with --quantization",
-         gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available));
+         gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
+         on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "", gib(arena_.bytes() - available));
   arena_.bind(*allocator_, options_.device);
   load_model(weights);
   use_ = weight_use(*decoder_);
+  if (on_gpu()) try_step();
 }
 
 Runner::~Runner() = default;
@@ -148,30 +148,30 @@ void Runner::fit_cache() {
     fail(ErrorKind::kInvalidArgument,
          "a cache of {} bytes holds {} tokens, fewer than the {} of one sequence: it needs {} bytes for it",
          bytes, most * op::kPageTokens, options_.max_length, static_cast<size_t>(least) * page_bytes());
-  if (on_gpu() && most < least)
-    fail(ErrorKind::kResource,
-         "the GPU has {:.1f} of {:.1f} GiB free; within gpu_memory_utilization={:g}, {:.1f} GiB are left for "
-         "the "
-         "cache beside weights and a step ({:.1f} GiB), and one sequence of {} tokens needs {:.1f}; lower "
-         "max_model_len or max_num_batched_tokens, or raise gpu_memory_utilization",
-         gib(cuda::free_memory()), gib(cuda::total_memory()), options_.memory_share, gib(there),
-         gib(arena_.persistent_bytes() + step_bytes()), options_.max_length,
-         gib(static_cast<size_t>(least) * page_bytes()));
   options_.pages = static_cast<int32_t>(std::clamp<int64_t>(options_.pages, least, std::max(least, most)));
 }
 
 // On the CPU half of what weights leave free; of a GPU's share all, but for the driver's own and our graphs.
 size_t Runner::memory_for_cache() const {
-  constexpr size_t kReserve = size_t{512} << 20;
-  if (!on_gpu()) {
-    const size_t weights = std::max(weight_use(*decoder_).bytes, arena_.persistent_bytes()),
-                 available = available_memory();
-    return available > weights ? (available - weights) / 2 : 0;
+  if (on_gpu()) {
+    const auto pages = static_cast<size_t>((options_.max_length + op::kPageTokens - 1) / op::kPageTokens);
+    const GpuRoom room{cuda::free_memory(),   cuda::total_memory(),
+                       options_.memory_share, arena_.persistent_bytes() + step_bytes(),
+                       pages * page_bytes(),  options_.max_length};
+    room.require_sequence();
+    return room.for_cache();
   }
-  const size_t free = cuda::free_memory(), total = cuda::total_memory();
-  const auto kept = static_cast<size_t>(static_cast<double>(total) * (1 - options_.memory_share));
-  const size_t taken = kept + kReserve + arena_.persistent_bytes() + step_bytes();
-  return free > taken ? free - taken : 0;
+  const size_t weights = std::max(weight_use(*decoder_).bytes, arena_.persistent_bytes()),
+               available = available_memory();
+  return available > weights ? (available - weights) / 2 : 0;
+}
+
+// What a GPU cannot do is found here, and not by the first request.
+void Runner::try_step() {
+  const std::vector<int32_t> ids{0}, pages{0};
+  StepChunk chunk;
+  chunk.ids = ids, chunk.pages = &pages, chunk.rows = 1;
+  run({&chunk, 1});
 }
 
 // Of a step's transient tensors: traced with a cache of one page, since the pages' number changes none.

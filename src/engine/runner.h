@@ -65,7 +65,8 @@ struct StepInputs {
 
 class Runner {
  public:
-  // Plans, checks the memory there is (Error{kResource} before anything is allocated), allocates and loads.
+  // Plans, checks the memory there is (Error{kResource} before anything is allocated), allocates and loads; a
+  // GPU then shows that it computes (Error{kDevice}).
   Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options);
   virtual ~Runner();
 
@@ -111,6 +112,7 @@ class Runner {
   size_t step_bytes() const;
   void place_inputs();
   Results trace(Program& program, Attention& attention) const;
+  void try_step();
   int32_t* host(const Tensor& input) const;
   void place_chunk(const StepChunk& chunk);
   void place_rows(const StepChunk& chunk);

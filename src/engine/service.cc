@@ -30,6 +30,7 @@ bool Service::has_room_for(size_t more) const {
 }
 
 void Service::refuse_without_room(size_t more) const {
+  if (!failure_.empty()) throw Error(ErrorKind::kDevice, failure_);
   if (draining_ || stopping_) fail(ErrorKind::kBusy, "the server is stopping and takes no new requests");
   if (has_room_for(more)) return;
   if (more == 1) fail(ErrorKind::kBusy, "{} requests wait already: try again later", options_.max_waiting);
@@ -117,6 +118,11 @@ double Service::stalled_seconds() const {
   return static_cast<double>(now_ns() - std::max(since, runner().last_launch())) * 1e-9;
 }
 
+std::string Service::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
 void Service::drain() {
   std::unique_lock lock(mutex_);
   draining_ = true;
@@ -177,10 +183,20 @@ bool Service::step() {
       stats_ = engine_->stats();
     }
     return engine_->deliver();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kDevice) fail_for_good(error.what());
+    engine_->end_all(FinishReason::kError, error.what());
+    return false;
   } catch (const std::exception& error) {
     engine_->end_all(FinishReason::kError, error.what());
     return false;
   }
+}
+
+// Whoever is told of it next finds that nothing else is taken.
+void Service::fail_for_good(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  if (failure_.empty()) failure_ = reason;
 }
 
 // After a step: what others may know of it.

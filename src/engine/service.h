@@ -36,7 +36,8 @@ class Service {
   ~Service();  // what still runs gets a last event, kCancelled
 
   // Throws Error{kInvalidArgument} naming what cannot run, Error{kBusy} when max_waiting requests wait or
-  // drain() was called. A grammar is compiled here, on the caller's thread.
+  // drain() was called, Error{kDevice} once the GPU has failed. A grammar is compiled here, on the caller's
+  // thread.
   uint64_t submit(Request request, Sink sink);
   // All of them or none: throws as above, Error{kInvalidArgument} for more than can ever wait at once.
   std::vector<uint64_t> submit(std::vector<Submission> all);
@@ -59,6 +60,10 @@ class Service {
   // Since the engine's thread last finished a step, or on the CPU an op of one; 0 while it has nothing to do.
   double stalled_seconds() const;
 
+  // Why nothing can be computed any more: the GPU failed. What ran has ended with these words; submit()
+  // throws Error{kDevice}. "" while all is well.
+  std::string failure() const;
+
   // No new requests from here on; returns when all that there are have ended.
   void drain();
 
@@ -68,6 +73,7 @@ class Service {
   void loop();
   bool take_work(bool busy);
   bool step();
+  void fail_for_good(const std::string& reason);
   void publish();
   bool has_room_for(size_t more) const;         // mutex_ is held
   void refuse_without_room(size_t more) const;  // as well
@@ -83,6 +89,7 @@ class Service {
   uint64_t next_id_ = 1;
   bool draining_ = false, stopping_ = false, idle_ = true;
   bool quiet_ = true;  // no request is left, nor anything of one
+  std::string failure_;
   Stats stats_;
   std::atomic<bool> work_{false};                              // what take_work() takes has changed
   std::atomic<int64_t> progress_{0};                           // clock of the last step's end, 0 when idle

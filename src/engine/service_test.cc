@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "engine/answer.h"
+#include "engine/hash_runner_test_support.h"
 
 namespace flagscale::engine {
 namespace {
@@ -95,6 +96,36 @@ TEST(Service, CancelEndsTheEventsAndGivesPagesBack) {
   EXPECT_EQ(service.stats().finished[static_cast<size_t>(FinishReason::kCancelled)], 1);
   EXPECT_EQ(events, seen);
   EXPECT_LT(service.stalled_seconds(), 10);
+}
+
+TEST(Service, AGpuThatIsLostEndsAllAndTakesNoMore) {
+  RunnerOptions options;
+  options.max_length = 64;
+  auto runner = std::make_unique<testing::HashRunner>(64, options);
+  runner->observe = [steps = 0](auto) mutable {
+    if (++steps == 3) fail(ErrorKind::kDevice, "[cuda] a kernel failed: CUDA_ERROR_UNKNOWN");
+  };
+  Service service(std::make_unique<Engine>(std::move(runner)), {});
+  EXPECT_EQ(service.failure(), "");
+  Waiter waiters[2];
+  std::vector<Submission> two;
+  for (Waiter& waiter : waiters) two.push_back({request_of(20), waiter.sink()});
+  service.submit(std::move(two));
+  for (Waiter& waiter : waiters) {
+    waiter.future.wait();
+    EXPECT_EQ(waiter.answer.finish, FinishReason::kError);
+    EXPECT_EQ(waiter.answer.error, "[cuda] a kernel failed: CUDA_ERROR_UNKNOWN");
+    EXPECT_EQ(service.failure(), waiter.answer.error) << "known to whoever has been told";
+  }
+  try {
+    service.submit(request_of(2), [](const Event&) { FAIL() << "it was taken"; });
+    FAIL() << "it was not refused";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kDevice);
+    EXPECT_EQ(error.what(), service.failure());
+  }
+  service.drain();
+  EXPECT_EQ(service.stats().kv_usage, 0);
 }
 
 TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {

@@ -61,7 +61,7 @@ net::Response current_error() {
   } catch (const Error& error) {
     const int status = http_status(error.kind());
     if (status == 429) return error_response(status, error.what(), {}, "rate_limit_exceeded");
-    if (status < 500) return error_response(status, error.what());
+    if (status < 500 || error.kind() == ErrorKind::kDevice) return error_response(status, error.what());
     warn("a request failed: {}", error.what());
   } catch (const std::bad_alloc&) {
     warn("a request ran out of memory");

@@ -26,6 +26,31 @@ TEST(Embeddings, CountAmongTheRequestsUnderWay) {
   EXPECT_EQ(server.get("/load")["server_load"], 0);
 }
 
+// Who is being answered and who asks after that get the reason; whoever watches the server sees it.
+TEST(Overload, ALostGpuIs503) {
+  TestServer server;
+  *server.step_ms = 5;
+  EXPECT_EQ(server.send("GET", "/health").status, 200);
+  EXPECT_EQ(server.server().failure(), "");
+  auto other = std::async(std::launch::async, [&] {
+    return server.send("POST", "/v1/completions", completion(std::string(60, 'a')).dump());
+  });
+  while (server.metric("vllm:num_requests_running") < 1) std::this_thread::sleep_for(1ms);
+  constexpr const char* kWhy = "[cuda] a kernel failed: CUDA_ERROR_UNKNOWN";
+  EXPECT_EQ(server.post("/v1/completions", completion("a\x02"), 500)["error"]["message"], kWhy);
+  const net::Response ended = other.get();
+  EXPECT_EQ(ended.status, 500);
+  EXPECT_EQ(TestJson::parse(ended.body)["error"]["message"], kWhy);
+  for (const char* path : {"/health", "/ping"}) {
+    const net::Response health = server.send("GET", path);
+    EXPECT_EQ(health.status, 503) << path;
+    EXPECT_EQ(TestJson::parse(health.body)["error"]["message"], kWhy);
+  }
+  EXPECT_EQ(server.post("/v1/completions", completion("a"), 503)["error"]["message"], kWhy);
+  EXPECT_EQ(server.server().failure(), kWhy);
+  server.server().drain(5);
+}
+
 TEST(Overload, IsRefusedWith429) {
   ServiceConfig config;
   config.max_queued_requests = 2;

@@ -1,8 +1,8 @@
 #pragma once
 // A model that says what its prompt tells it to, for tests of everything around a model. It reads the text
 // between the last << and >> of the prompt, and writes it after the prompt, then ends the sequence. Where it
-// would write the byte 1, and where an embedded prompt has it, it gives NaN. Its tokenizer has a token
-// a byte, and a few of several.
+// would write the byte 1, and where an embedded prompt has it, it gives NaN; where it would write the byte 2,
+// its GPU is lost. Its tokenizer has a token a byte, and a few of several.
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/engine.h"
 #include "engine/load.h"
 #include "text/bpe_encoder.h"
@@ -53,7 +54,7 @@ inline std::unique_ptr<text::Tokenizer> make_tokenizer(const std::string& specia
 class ScriptedRunner final : public engine::Runner {
  public:
   static constexpr int64_t kVocab = 264;
-  static constexpr int32_t kBroken = 1;
+  static constexpr int32_t kBroken = 1, kLost = 2;
   static constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
   static model::DecoderConfig config_of() {
@@ -103,6 +104,7 @@ class ScriptedRunner final : public engine::Runner {
       rows_.resize(rows_.size() + static_cast<size_t>(kVocab), 0.f);
       const auto row = rows_.end() - static_cast<std::ptrdiff_t>(kVocab);
       const int32_t token = next(history);
+      if (token == kLost) fail(ErrorKind::kDevice, "[cuda] a kernel failed: CUDA_ERROR_UNKNOWN");
       if (token == kBroken)
         std::fill(row, rows_.end(), kNaN);
       else

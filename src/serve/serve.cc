@@ -73,6 +73,8 @@ std::string ModelServer::url() const {
                      config.host, v6 ? "]" : "", port());
 }
 
+std::string ModelServer::failure() const { return state_->service->failure(); }
+
 void ModelServer::drain(double seconds) {
   using Clock = std::chrono::steady_clock;
   const auto deadline =

@@ -21,6 +21,9 @@ class ModelServer {
   std::string url() const;
   const std::string& name() const;  // of the model
 
+  // Why it cannot answer any more; "" while it can.
+  std::string failure() const;
+
   // No new requests; returns when all that there are have been answered, at the latest after `seconds`.
   void drain(double seconds);
 
