@@ -1,32 +1,22 @@
 #include "train/memory.h"
 
 #include <cmath>
+#include <functional>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/gib.h"
+#include "device/cuda/cuda.h"
 
 namespace flagscale::train {
 
 namespace {
 
-std::string gib(size_t bytes) {
-  const double value = static_cast<double>(bytes) / static_cast<double>(size_t{1} << 30);
-  if (value >= 0.1) return fmt::format("{:.1f} GiB", value);
-  return value * 1024 >= 0.1 ? fmt::format("{:.1f} MiB", value * 1024)
-                             : fmt::format("{:.1f} KiB", static_cast<double>(bytes) / 1024);
-}
-
 std::string count(int64_t n, int decimals) {
   return n >= 100'000 ? fmt::format("{:.{}f}M", static_cast<double>(n) * 1e-6, decimals)
                       : fmt::format("{:.1f}K", static_cast<double>(n) * 1e-3);
-}
-
-// What a change saves, measured by planning it; nothing where it saves nothing.
-std::string saving(const model::DecoderConfig& config, const StepOptions& options, size_t total,
-                   const std::string& change) {
-  const size_t changed = TrainStep(config, options).memory().total();
-  if (changed >= total) return {};
-  return fmt::format("\n  {} saves {}: {} in all", change, gib(total - changed), gib(changed));
 }
 
 constexpr const char* kOffload = "++train.system.optimizer_cpu_offload=true";
@@ -77,6 +67,79 @@ void require_host_memory(const model::DecoderConfig& config, const StepOptions& 
   throw Error(ErrorKind::kResource, text);
 }
 
+// "the GPU has 16.0 GiB free, 63.1 GiB are other processes'"
+std::string has_free(const StepOptions& options, size_t available) {
+  const bool gpu = options.device == DeviceKind::kCuda;
+  return fmt::format(
+      "{} has {} free{}{}", gpu ? "the GPU" : "this machine", gib(available),
+      options.ranks > 1 ? " for each rank" : "",
+      gpu && cuda::found().reason.empty() ? cuda::of_others(cuda::total_memory() - cuda::free_memory()) : "");
+}
+
+// Makes a plan smaller; returns the keys that do, "" where it has been done or cannot be.
+using Change = std::function<std::string(StepOptions&)>;
+
+// The less a change costs, the earlier.
+std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
+  return {
+      [](StepOptions& o) -> std::string {
+        if (o.micro_batch_size == 1) return {};
+        o.micro_batch_size = 1, o.cu_seqlens_capacity = 0;
+        return "++train.model.micro_batch_size=1";
+      },
+      [](StepOptions& o) -> std::string {
+        if (o.recompute.granularity != model::Recompute::kNone) return {};
+        o.recompute = {model::Recompute::kFull, -1};
+        return "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform";
+      },
+      [config, host](StepOptions& o) -> std::string {
+        if (o.device == DeviceKind::kCpu || o.offload == 1) return {};
+        const auto offloaded = offloaded_as_fits(config, o, host);
+        if (!offloaded) return {};
+        return offload_keys(std::exchange(o.offload, offloaded->first.offload), offloaded->first.offload);
+      },
+      [](StepOptions& o) -> std::string {
+        OptimizerSpec smaller = o.optimizer;
+        smaller.name = "adamw8bit";
+        if (o.optimizer.name != "adam" || o.lora || !make_optimizer(smaller)->runs_on(o.device)) return {};
+        o.optimizer = smaller;
+        return "++train.model.optimizer.optimizer=adamw8bit";
+      },
+      [](StepOptions& o) -> std::string {
+        if (o.ranks == 1 || std::exchange(o.distributed_optimizer, true)) return {};
+        return kShares;
+      },
+      [](StepOptions& o) -> std::string {
+        if (o.sequence_length <= 512) return {};
+        o.sequence_length /= 2;
+        return fmt::format("++train.model.seq_length={}", o.sequence_length);
+      },
+  };
+}
+
+struct Together {
+  std::string keys;
+  int count = 0;
+  size_t total = 0;
+};
+
+// One change after the other, until the plan fits.
+Together take_together(const model::DecoderConfig& config, StepOptions options,
+                       const std::vector<Change>& all, size_t total, size_t available) {
+  Together taken{{}, 0, total};
+  for (const Change& change : all) {
+    if (taken.total <= available) break;
+    StepOptions changed = options;
+    const std::string keys = change(changed);
+    if (keys.empty()) continue;
+    const size_t less = TrainStep(config, changed).memory().total();
+    if (less >= taken.total) continue;
+    options = changed;
+    taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, less};
+  }
+  return taken;
+}
+
 }  // namespace
 
 std::string describe(const MemoryUse& use) {
@@ -105,62 +168,46 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
   const double activation = tokens * static_cast<double>(config.hidden_size) * sizeof(BF16);
   if (tokens > kTokensQuicklyPlanned && activation > static_cast<double>(available))
     fail(ErrorKind::kResource,
-         "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, this machine has {} "
-         "free: set a smaller micro_batch_size or seq_length",
-         tokens, activation / kGib, gib(available));
+         "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
+         "smaller micro_batch_size or seq_length",
+         tokens, activation / kGib, has_free(options, available));
   const double bytes = frozen ? sizeof(BF16) : 2 * sizeof(float);
   const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
   fail(ErrorKind::kResource,
-       "training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, this "
-       "machine has {} free: train a smaller model (num_layers, hidden_size) or use a machine with more "
-       "memory",
-       needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config), gib(available));
+       "training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, {}: "
+       "train a smaller model (num_layers, hidden_size) or use a machine with more memory",
+       needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config),
+       has_free(options, available));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
                     size_t available, size_t host) {
   if (use.total() <= available) return require_host_memory(config, options, use, host);
-  std::string text = fmt::format("training needs {}, this machine has {} free ({})", gib(use.total()),
-                                 gib(available), describe(use));
-  if (options.micro_batch_size > 1) {
-    StepOptions one = options;
-    one.micro_batch_size = 1;
-    one.cu_seqlens_capacity = 0;
-    text += saving(config, one, use.total(), "++train.model.micro_batch_size=1");
+  std::string text = fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, available),
+                                 describe(use));
+  const std::vector<Change> all = changes(config, host);
+  bool suffices = false;
+  for (const Change& change : all) {
+    StepOptions changed = options;
+    const std::string keys = change(changed);
+    if (keys.empty()) continue;
+    const size_t total = TrainStep(config, changed).memory().total();
+    if (total >= use.total()) continue;
+    text += fmt::format("\n  {} saves {}: {} in all", keys, gib(use.total() - total), gib(total));
+    suffices = suffices || total <= available;
   }
-  if (options.recompute.granularity == model::Recompute::kNone) {
-    StepOptions again = options;
-    again.recompute = {model::Recompute::kFull, -1};
-    text += saving(config, again, use.total(),
-                   "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform");
-  }
-  if (options.device != DeviceKind::kCpu && options.offload < 1)
-    if (const auto offloaded = offloaded_as_fits(config, options, host))
-      text += saving(config, offloaded->first, use.total(),
-                     offload_keys(options.offload, offloaded->first.offload));
-  OptimizerSpec smaller_state = options.optimizer;
-  smaller_state.name = "adamw8bit";
-  if (options.optimizer.name == "adam" && !options.lora &&
-      make_optimizer(smaller_state)->runs_on(options.device)) {
-    StepOptions smaller = options;
-    smaller.optimizer = smaller_state;
-    text += saving(config, smaller, use.total(), "++train.model.optimizer.optimizer=adamw8bit");
-  }
-  if (options.ranks > 1 && !options.distributed_optimizer) {
-    StepOptions shared = options;
-    shared.distributed_optimizer = true;
-    text += saving(config, shared, use.total(), kShares);
-  }
-  if (options.sequence_length > 512) {
-    StepOptions shorter = options;
-    shorter.sequence_length = options.sequence_length / 2;
-    text += saving(config, shorter, use.total(),
-                   fmt::format("++train.model.seq_length={}", shorter.sequence_length));
+  if (!suffices) {
+    const Together together = take_together(config, options, all, use.total(), available);
+    suffices = together.total <= available;
+    if (together.count > 1)
+      text += fmt::format("\n  {}: {}: {} in all",
+                          suffices ? "together they suffice" : "even together they do not", together.keys,
+                          gib(together.total));
   }
   const size_t fixed = use.total() - use.activations - use.inputs;
-  if (fixed > available)
+  if (!suffices && fixed > available)
     text += fmt::format(
         "\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "
         "or use a machine with more memory",

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/gib.h"
 #include "base/temporary_folder_test_support.h"
 #include "train/memory.h"
 #include "train/parity_test_support.h"
@@ -220,6 +221,31 @@ TEST(Offload, WhatMainMemoryDoesNotHoldIsRefusedWithTheShareThatItHolds) {
   options.offload = 1, options.ranks = 2;
   EXPECT_NE(refusal_of(options, use.total(), 1 << 20).find("use_distributed_optimizer=true holds 2"),
             std::string::npos);
+}
+
+// Where no change alone is enough, those that are together are named, to be typed as they stand.
+TEST(Memory, ChangesThatSufficeTogetherAreNamed) {
+  StepOptions options = testing::options_for(DType::kBF16, 4, 16);
+  options.optimizer.name = "adamw8bit";  // no smaller one to be named
+  StepOptions smaller = options;
+  smaller.micro_batch_size = 1, smaller.cu_seqlens_capacity = 0;
+  const size_t one = TrainStep(wider(), smaller).memory().total();
+  smaller.recompute = {model::Recompute::kFull, -1};
+  const size_t both = TrainStep(wider(), smaller).memory().total();
+  ASSERT_LT(both, one);
+  const std::string refused = refusal_of(options, both, 0);
+  EXPECT_NE(
+      refused.find("\n  together they suffice: ++train.model.micro_batch_size=1 "
+                   "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform: " +
+                   gib(both) + " in all"),
+      std::string::npos)
+      << refused;
+  EXPECT_EQ(refused.find("train a smaller model"), std::string::npos) << refused;
+  EXPECT_EQ(refusal_of(options, one, 0).find("together"), std::string::npos) << "one is enough";
+  const std::string never = refusal_of(options, 1000, 0);
+  EXPECT_NE(never.find("\n  even together they do not: ++train.model.micro_batch_size=1 "), std::string::npos)
+      << never;
+  EXPECT_NE(never.find("train a smaller model"), std::string::npos) << never;
 }
 
 // What does not fit on a GPU: the way out is named where main memory has room.

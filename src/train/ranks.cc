@@ -48,11 +48,18 @@ Ranks::Ranks(comm::ProcessGroup* group) : group_(group != nullptr && group->size
   if (group_) reducer_.emplace(*group_);
 }
 
-int Ranks::on_this_host() const {
-  if (!group_) return 1;
-  const std::vector<std::string> hosts = comm::gather(*group_, this_host());
-  return static_cast<int>(std::count(hosts.begin(), hosts.end(), hosts[static_cast<size_t>(rank())]));
+size_t Ranks::share_of(size_t free, const std::string& owner) const {
+  if (!group_) return free;
+  size_t least = free, sharing = 0;
+  for (const std::string& text : comm::gather(*group_, fmt::format("{} {}", free, owner))) {
+    if (text.substr(text.find(' ') + 1) != owner) continue;
+    least = std::min<size_t>(least, std::stoull(text));
+    ++sharing;
+  }
+  return least / sharing;
 }
+
+size_t Ranks::share_of_host(size_t free) const { return share_of(free, this_host()); }
 
 void Ranks::sum(std::span<double> values) {
   if (reducer_) reducer_->sum(values);

@@ -31,8 +31,10 @@ class Ranks {
   int size() const { return group_ ? group_->size() : 1; }
   bool first() const { return rank() == 0; }  // it logs and saves
 
-  // How many of them share this host's memory.
-  int on_this_host() const;
+  // What this rank may take of memory of which it sees `free` bytes and that all who name the same owner
+  // share. All ranks ask at once, so none has taken any yet.
+  size_t share_of(size_t free, const std::string& owner) const;
+  size_t share_of_host(size_t free) const;
 
   void sum(std::span<double> values);
   bool any(bool own);

@@ -19,15 +19,22 @@ using testing::run_ranks;
 using testing::small_run;
 using testing::tcp_groups;
 
-TEST(DataParallel, RanksKnowHowManyShareTheirHost) {
-  EXPECT_EQ(Ranks(nullptr).on_this_host(), 1);
+// Of a host all of them, of two GPUs each its own; the last to look saw what the others' contexts take.
+TEST(DataParallel, RanksShareTheMemoryOfOneOwner) {
+  EXPECT_EQ(Ranks(nullptr).share_of(7, "a GPU"), 7u);
+  EXPECT_EQ(Ranks(nullptr).share_of_host(7), 7u);
   const auto groups = comm::make_local_groups(3);
-  std::vector<int> here(3);
+  std::vector<size_t> of_host(3), of_gpu(3);
   std::vector<std::thread> threads;
   for (size_t r = 0; r < 3; ++r)
-    threads.emplace_back([&, r] { here[r] = Ranks(groups[r].get()).on_this_host(); });
+    threads.emplace_back([&, r] {
+      const Ranks ranks(groups[r].get());
+      of_host[r] = ranks.share_of_host(900 - r);
+      of_gpu[r] = ranks.share_of(1000 - 2 * r, r == 1 ? "a GPU" : "another GPU");
+    });
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(here, std::vector(3, 3));
+  EXPECT_EQ(of_host, std::vector<size_t>(3, 299));
+  EXPECT_EQ(of_gpu, (std::vector<size_t>{498, 998, 498}));
 }
 
 TEST(DataParallel, EqualsOneRank) {

@@ -12,8 +12,10 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "device/cuda/cuda.h"
 #include "io/tokenizer_files.h"
 #include "io/xxh64.h"
+#include "kernel/cuda/cublas.h"
 #include "train/evaluation.h"
 #include "train/memory.h"
 #include "train/ranks.h"
@@ -87,13 +89,15 @@ struct Trainer::Run {
     options.events.ranks = ranks.size();
     iterations = total_iterations(options);
     find_base(options);
+    const bool gpu = options.device == DeviceKind::kCuda;
+    if (gpu) cuda::cublas_library();
     const StepOptions wanted = step_options(options, ranks.rank(), ranks.size());
     require_weights(options.model, wanted, available_memory(options.device));
     step = std::make_unique<TrainStep>(options.model, wanted);
-    // Read before the ranks meet, and so before any of them has taken memory.
-    const size_t main_memory = available_memory();
-    require_memory(options.model, wanted, step->memory(), available_memory(options.device),
-                   main_memory / static_cast<size_t>(ranks.on_this_host()));
+    const size_t main_memory = ranks.share_of_host(available_memory());
+    const size_t available =
+        gpu ? ranks.share_of(available_memory(options.device), cuda::identity()) : main_memory;
+    require_memory(options.model, wanted, step->memory(), available, main_memory);
     log.emplace(options, *step, ranks.size(), ranks.first());
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
     if (begin) begin();
@@ -123,12 +127,13 @@ struct Trainer::Run {
     allocator = make_allocator(options.device);
     step->allocate(*allocator);
     ranks.agree_on("what they train", [this] { return options_text(); });
-    if (options.device == DeviceKind::kCuda) ranks.join_gpus();
+    if (gpu) ranks.join_gpus();
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     std::unique_ptr<io::Checkpoint> checkpoint;
     if (ranks.first()) checkpoint = start_weights(options, order, *step, at);
     ranks.take_from_first(at, *step, checkpoint.get());
+    began = at.iteration;
     log->open_events(*allocator);  // the last that may fail, since it leaves a file
   }
 
@@ -271,7 +276,7 @@ struct Trainer::Run {
     if (!options.async_save) writer->wait();
     log->pause(Clock::now() - start);
   }
-  int64_t saved_iteration = -1;
+  int64_t began = 0, saved_iteration = -1;
   static constexpr int64_t kMostNanInARow = 10;
   int64_t not_finite_in_a_row = 0;
 
@@ -350,6 +355,12 @@ struct Trainer::Run {
           "the mask");
   }
 
+  // For a run whose GPU is lost.
+  const char* way_on() const {
+    return began > 0 || saved_iteration >= 0 ? "started again, the run goes on from its last checkpoint"
+                                             : "the run has saved no checkpoint yet";
+  }
+
   TrainResult run(std::FILE* out) {
     log->start(out);
     loop();
@@ -395,7 +406,14 @@ void Trainer::tell_others(const std::function<void()>& work) const {
 Trainer::~Trainer() = default;
 TrainResult Trainer::run(std::FILE* out) {
   TrainResult result;
-  tell_others([&] { result = run_->run(out); });
+  tell_others([&] {
+    try {
+      result = run_->run(out);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kDevice) throw;
+      fail(ErrorKind::kDevice, "{}; {}", error.what(), run_->way_on());
+    }
+  });
   return result;
 }
 const TrainStep& Trainer::step() const { return *run_->step; }
