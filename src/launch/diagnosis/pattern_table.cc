@@ -146,7 +146,8 @@ constexpr Pattern kTable[] = {
     {"driver/library version mismatch", "DriverMismatch",
      "The NVIDIA driver was updated while its old kernel module is loaded.",
      "Reboot the host, or unload and load the nvidia modules.", kCause},
-    {"driver version is insufficient|nvidia driver on your system is too old|driver*is too old|"
+    {"driver version is insufficient|nvidia driver runs cuda *, this program needs|nvidia driver on your "
+     "system is too old|driver*is too old|"
      "unsupported display driver|compat_not_supported|forward compatibility was attempted|"
      "unsupported toolchain|ptx was compiled with an unsupported",
      "DriverTooOld", "The NVIDIA driver is older than the CUDA libraries of this job need.",
@@ -187,9 +188,12 @@ constexpr Pattern kTable[] = {
      "suspect "
      "its GPU (dmesg: Xid).",
      kCause},
-    {"no kernel image is available|not compatible with the current pytorch|no kernel image",
+    {"no kernel image is available|not compatible with the current pytorch|no kernel image|"
+     "this program has kernels for",
      "GPUArchitecture", "A library has no kernels for this GPU's generation.",
-     "Install builds for its compute capability, or compile with TORCH_CUDA_ARCH_LIST set to it.", kCause},
+     "Install builds for its compute capability, or compile with TORCH_CUDA_ARCH_LIST (this program: "
+     "FLAGSCALE_CUDA_ARCHITECTURES) set to it.",
+     kCause},
     {"re-initialize cuda in forked subprocess", "CUDAFork", "A process was forked after it used CUDA.",
      "Start processes with spawn: VLLM_WORKER_MULTIPROC_METHOD=spawn, or "
      "multiprocessing.set_start_method('spawn').",
@@ -559,6 +563,12 @@ constexpr Pattern kTable[] = {
     {"cuda error|cuda runtime error|cudaerror|cuda failure|cuda driver error|hip error|acl error",
      "CUDAError", "A call of CUDA failed.",
      "CUDA_LAUNCH_BLOCKING=1 names the operation; dmesg says whether the GPU itself failed (Xid).", kCause},
+    {"flagscale: error: *[cuda] |the gpu did not take the kernel", "GPUError",
+     "A GPU failed under this program, or its driver did.",
+     "`dmesg | grep -i xid` on that host says whether the GPU itself failed: then take the host out. A "
+     "training "
+     "goes on from its last checkpoint when it is started again; a server only has to be started.",
+     kCause},
     {"gpu error", "GPUError", "A GPU failed.", "See nvidia-smi and dmesg (Xid) on that host.", kCause},
     {"nccl error|distbackenderror|nccl failure", "NCCLError", "NCCL failed.",
      "NCCL_DEBUG=INFO says in which call; an error of another rank may be earlier.", kConsequence},

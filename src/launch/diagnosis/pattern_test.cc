@@ -313,6 +313,20 @@ constexpr Example kExamples[] = {
     {"ConnectionTimeout", "ssh: connect to host worker-1 port 22: Connection timed out"},
     {"TimeoutError", "TimeoutError: The read operation timed out"},
     {"HangError", "the job is hanging at iteration 12"},
+    {"GPUError",
+     "flagscale: error: [cuda] a kernel failed: CUDA_ERROR_UNKNOWN: unknown error; `dmesg | grep -i xid` "
+     "says "
+     "whether the GPU itself failed"},
+    {"GPUError",
+     "flagscale: error: the server stops: [rms_norm] the GPU did not take the kernel: unknown error"},
+    {"GPUArchitecture",
+     "flagscale: error: device cuda: GPU 0 has compute capability 8.0, this program has kernels for 90a: "
+     "build "
+     "it with -DFLAGSCALE_CUDA_ARCHITECTURES=80"},
+    {"DriverTooOld",
+     "flagscale: error: device cuda: the NVIDIA driver runs CUDA 12.4, this program needs 13.0: driver 580 "
+     "or "
+     "newer"},
     {"FlagscaleError", "flagscale: error: data_path 'book' has no book.idx"},
     {"AssertionFailed", "AssertionError: micro batch size must be positive"},
     {"CodeError", "Traceback (most recent call last):"},
