@@ -1,13 +1,28 @@
 #include "engine/adapters.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 
 namespace flagscale::engine {
+
+namespace {
+
+constexpr int64_t kLine = 16;  // numbers of 64 bytes, of fp32
+
+void store(std::span<const float> values, DType type, std::byte* to) {
+  if (type == DType::kF32)
+    std::memcpy(to, values.data(), values.size_bytes());
+  else
+    std::ranges::transform(values, reinterpret_cast<BF16*>(to), to_bf16);
+}
+
+}  // namespace
 
 // Names and slots. It lives as long as the last adapter.
 struct Adapters::Table {
@@ -15,6 +30,8 @@ struct Adapters::Table {
   std::vector<std::shared_ptr<const Adapter>> loaded;
   std::vector<bool> taken;                       // slots
   std::vector<std::function<void()>> when_gone;  // of each slot
+  std::vector<int32_t> ranks;                    // what Adapters::ranks_ and scales_ hold
+  std::vector<float> scales;
   uint64_t next_id = 1;
 
   int32_t take() {
@@ -37,37 +54,43 @@ struct Adapters::Table {
   }
 };
 
-Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, int64_t rows,
-                   const int64_t* live_rows)
+Adapters::Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, DType type,
+                   const Tensor& slots)
     : most_(most), most_rank_(most_rank), table_(std::make_shared<Table>()) {
   table_->taken.resize(static_cast<size_t>(most));
   table_->when_gone.resize(static_cast<size_t>(most));
-  slots_ = arena.persistent("lora.slots", {rows}, DType::kI32).with_live(live_rows);
   const auto give = [&](auto* linear) {
-    loras_.push_back({slots_, linear->lora_parts()});
+    loras_.push_back({slots, linear->lora_parts()});
     linear->adapt(&loras_.back());
   };
   for (nn::Linear* linear : decoder.linears()) give(linear);
   for (nn::ExpertLinear* linear : decoder.expert_linears()) give(linear);
+  // Matrices begin at lines of memory in any type.
   const auto elements_of = [&](int64_t size, const nn::LoraPart& part) {
-    return most_rank * size * std::max<int64_t>(part.experts, 1);
+    return (most_rank * size * std::max<int64_t>(part.experts, 1) + kLine - 1) / kLine * kLine;
   };
-  int64_t elements = 0;  // of a slot
+  int64_t elements = 0, parts = 0;  // of a slot
   for (const nn::Lora& lora : loras_)
-    for (const nn::LoraPart& part : lora.parts) elements += elements_of(part.in + part.rows, part);
-  const Tensor weights = arena.persistent("lora.weights", {most, elements}, DType::kF32);
-  int64_t at = 0;
-  const auto next = [&](int64_t columns) {
-    return weights.columns(std::exchange(at, at + columns), columns);
+    for (const nn::LoraPart& part : lora.parts)
+      elements += elements_of(part.in, part) + elements_of(part.rows, part), ++parts;
+  weights_ = arena.persistent("lora.weights", {most, elements}, type);
+  ranks_ = arena.persistent("lora.ranks", {parts, most}, DType::kI32);
+  scales_ = arena.persistent("lora.scales", {parts, most}, DType::kF32);
+  table_->ranks.resize(static_cast<size_t>(parts * most)), table_->scales.resize(table_->ranks.size());
+  int64_t at = 0, index = 0;
+  const auto next = [&](int64_t size, const nn::LoraPart& part) {
+    return weights_.columns(std::exchange(at, at + elements_of(size, part)),
+                            most_rank * size * std::max<int64_t>(part.experts, 1));
   };
   for (nn::Lora& lora : loras_)
     for (nn::LoraPart& part : lora.parts) {
-      part.a = next(elements_of(part.in, part));
-      part.b = next(elements_of(part.rows, part));
-      part.ranks = arena.persistent(part.module + ".lora_ranks", {most}, DType::kI32);
-      part.scales = arena.persistent(part.module + ".lora_scales", {most}, DType::kF32);
+      part.a = next(part.in, part);
+      part.b = next(part.rows, part);
+      part.ranks = ranks_.rows(index, 1).reshape({most});
+      part.scales = scales_.rows(index, 1).reshape({most});
       for (int64_t e = 0; e < std::max<int64_t>(part.experts, 1); ++e)
-        places_[part.module_of(e)] = {&part, e};
+        places_[part.module_of(e)] = {&part, e, index};
+      ++index;
     }
 }
 
@@ -176,28 +199,52 @@ void Adapters::check(const model::PeftAdapter& files, const std::string& folder)
   }
 }
 
+// What lies in a GPU's memory is put together here first: a copy there waits for the step that runs.
 void Adapters::fill(const model::PeftAdapter& files, int32_t slot) const {
-  const auto of_slot = [&](const Tensor& all) { return all.data<float>() + slot * all.strides()[0]; };
-  for (const nn::Lora& lora : loras_)
-    for (const nn::LoraPart& part : lora.parts) part.ranks.data<int32_t>()[slot] = 0;
-  std::vector<float> b;
+  const bool copied = weights_.device().kind != DeviceKind::kCpu;
+  const size_t number = size_of(weights_.dtype()), bytes = static_cast<size_t>(weights_.dim(1)) * number;
+  std::vector<std::byte> aside(copied ? bytes : 0);
+  std::byte* const to = copied ? aside.data() : weights_.place() + static_cast<size_t>(slot) * bytes;
+  const auto place_of = [&](const Tensor& matrices, int64_t first) {
+    return to + (matrices.offset() - weights_.offset()) + static_cast<size_t>(first) * number;
+  };
+  std::vector<int32_t> ranks(static_cast<size_t>(ranks_.dim(0)));
+  std::vector<float> scales(ranks.size()), values, columns;
   for (const model::PeftTarget& target : files.targets) {
-    const auto [found, expert] = find_place(target.module);
+    const auto [found, expert, index] = find_place(target.module);
     const nn::LoraPart& part = *found;
-    int32_t& rank = part.ranks.data<int32_t>()[slot];
-    if (part.experts > 0 && rank == 0)  // experts that the adapter has not
-      for (const Tensor& all : {part.a, part.b}) std::fill_n(of_slot(all), all.dim(1), 0.f);
-    float* const to = of_slot(part.a) + expert * most_rank_ * part.in;
-    files.weights->read_f32(target.a, 0, target.rank, {to, static_cast<size_t>(target.rank * part.in)});
-    b.resize(static_cast<size_t>(target.out * target.rank));
-    files.weights->read_f32(target.b, 0, target.out, b);
-    float* const columns = of_slot(part.b) + expert * most_rank_ * part.rows;
+    int32_t& rank = ranks[static_cast<size_t>(index)];
+    if (part.experts > 0 && rank == 0 && !copied)  // experts that the adapter has not
+      for (const Tensor& all : {part.a, part.b})
+        std::memset(place_of(all, 0), 0, static_cast<size_t>(all.dim(1)) * number);
+    rank = static_cast<int32_t>(target.rank), scales[static_cast<size_t>(index)] = target.scale;
+    values.resize(static_cast<size_t>(target.rank * part.in));
+    files.weights->read_f32(target.a, 0, target.rank, values);
+    store(values, weights_.dtype(), place_of(part.a, expert * most_rank_ * part.in));
+    values.resize(static_cast<size_t>(target.out * target.rank)), columns.resize(values.size());
+    files.weights->read_f32(target.b, 0, target.out, values);
     for (int64_t row = 0; row < target.out; ++row)
       for (int64_t j = 0; j < target.rank; ++j)
-        columns[j * part.rows + row] = b[static_cast<size_t>(row * target.rank + j)];
-    part.scales.data<float>()[slot] = target.scale;
-    rank = static_cast<int32_t>(target.rank);
+        columns[static_cast<size_t>(j * part.rows + row)] =
+            values[static_cast<size_t>(row * target.rank + j)];
+    store(columns, weights_.dtype(), place_of(part.b, expert * most_rank_ * part.rows));
   }
+  if (copied) copy_from_host(aside.data(), weights_.rows(slot, 1));
+  tell(slot, ranks, scales);
+}
+
+// Of a slot's parts. Other slots' numbers stay as they are while a step may read them.
+void Adapters::tell(int32_t slot, const std::vector<int32_t>& ranks, const std::vector<float>& scales) const {
+  const std::lock_guard lock(table_->mutex);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const size_t at = i * static_cast<size_t>(most_) + static_cast<size_t>(slot);
+    table_->ranks[at] = ranks[i], table_->scales[at] = scales[i];
+    if (ranks_.device().kind == DeviceKind::kCpu)
+      ranks_.data<int32_t>()[at] = ranks[i], scales_.data<float>()[at] = scales[i];
+  }
+  if (ranks_.device().kind == DeviceKind::kCpu) return;
+  copy_from_host(table_->ranks.data(), ranks_);
+  copy_from_host(table_->scales.data(), scales_);
 }
 
 }  // namespace flagscale::engine

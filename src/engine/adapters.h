@@ -1,6 +1,7 @@
 #pragma once
 // LoRA adapters that are loaded beside a model, by name. Each lies in a slot of tensors that the step's plan
-// knows (nn/lora.h), so that the rows of a batch may name different ones. Untouched slots cost no memory.
+// knows (nn/lora.h), so that the rows of a batch may name different ones. Untouched slots cost no memory but
+// on a GPU.
 //
 // Any thread may load, find and unload; the engine's thread reads the tensors of slots that its requests
 // hold, and those are never written.
@@ -28,13 +29,12 @@ struct Adapter {
 
 class Adapters {
  public:
-  // most: slots; most_rank: of each. Gives every linear of the decoder its tensors; before it is traced.
-  // rows: tokens of a step; what each names is slots().
-  Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, int64_t rows,
-           const int64_t* live_rows);
+  // most: slots; most_rank: of each; type: of A and B, the activations'. Gives every linear of the decoder
+  // its tensors; before it is traced. slots: what each token of a step names.
+  Adapters(Arena& arena, model::Decoder& decoder, int most, int64_t most_rank, DType type,
+           const Tensor& slots);
   ~Adapters();
 
-  Tensor slots() const { return slots_; }
   int most() const { return most_; }
   int64_t most_rank() const { return most_rank_; }
 
@@ -55,15 +55,18 @@ class Adapters {
   struct Place {
     const nn::LoraPart* part = nullptr;
     int64_t expert = 0;
+    int64_t index = 0;  // of the part
   };
   std::string absence(const std::string& module) const;
   Place find_place(const std::string& module) const;  // null: the model has none
   void fill(const model::PeftAdapter& files, int32_t slot) const;
+  void tell(int32_t slot, const std::vector<int32_t>& ranks, const std::vector<float>& scales) const;
 
   const int most_;
   const int64_t most_rank_;
-  Tensor slots_;
   std::deque<nn::Lora> loras_;  // of each linear
+  Tensor weights_;              // [slots, numbers of all parts' A and B]
+  Tensor ranks_, scales_;       // [parts, slots]
   std::unordered_map<std::string, Place> places_;
   std::shared_ptr<Table> table_;
 };

@@ -44,6 +44,15 @@ std::unique_ptr<Runner> make_runner(const std::string& base = kQwen3,
                                   *io::open_weights(base), options);
 }
 
+// Where this program may run; the CPU is one of them.
+std::vector<DeviceKind> devices() {
+  const DeviceKind best = choose_device("auto");
+  return best == DeviceKind::kCpu ? std::vector{best} : std::vector{DeviceKind::kCpu, best};
+}
+auto in_fp32(DeviceKind device) {
+  return [device](RunnerOptions& o) { o.device = device, o.weights.packing = op::Packing::kF32; };
+}
+
 TEST(Adapters, LogitsArePefts) {
   const auto oracle = io::open_weights(kLora + "oracle.safetensors");
   std::vector<int64_t> wide(24);
@@ -51,30 +60,35 @@ TEST(Adapters, LogitsArePefts) {
   const std::vector<int32_t> ids(wide.begin(), wide.end());
   std::vector<int32_t> pages(2);
   std::iota(pages.begin(), pages.end(), 0);
-  const auto runner = make_runner();
-  for (const std::string name : {"all", "rslora", "zero"}) {
-    StepChunk chunk;
-    chunk.ids = ids;
-    chunk.pages = &pages;
-    chunk.rows = 24;
-    const auto adapter = runner->adapters()->load(name, kLora + name);
-    chunk.adapter = adapter->slot;
-    runner->run({&chunk, 1});
-    const std::vector<float> expected = oracle->read_f32(name);
-    float most = 0, error = 0;
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const int64_t vocab = runner->config().vocab_size, at = static_cast<int64_t>(i);
-      error = std::max(error,
-                       std::fabs(runner->logits(at / vocab)[i % static_cast<size_t>(vocab)] - expected[i]));
-      most = std::max(most, std::fabs(expected[i]));
+  for (const DeviceKind device : devices()) {
+    const auto runner = make_runner(kQwen3, in_fp32(device));
+    for (const std::string name : {"all", "rslora", "zero"}) {
+      StepChunk chunk;
+      chunk.ids = ids;
+      chunk.pages = &pages;
+      chunk.rows = 24;
+      const auto adapter = runner->adapters()->load(name, kLora + name);
+      chunk.adapter = adapter->slot;
+      runner->run({&chunk, 1});
+      const std::vector<float> expected = oracle->read_f32(name);
+      float most = 0, error = 0;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        const int64_t vocab = runner->config().vocab_size, at = static_cast<int64_t>(i);
+        error = std::max(error,
+                         std::fabs(runner->logits(at / vocab)[i % static_cast<size_t>(vocab)] - expected[i]));
+        most = std::max(most, std::fabs(expected[i]));
+      }
+      EXPECT_LT(error / most, 1e-5) << name;
     }
-    EXPECT_LT(error / most, 1e-5) << name;
   }
 }
 
 TEST(Adapters, LogitsWithAdaptersOfExpertsArePefts) {
-  for (const std::string name : {"mixtral", "qwen3_moe", "qwen2_moe"}) {
-    SCOPED_TRACE(name);
+  const std::vector<std::string> names{"mixtral", "qwen3_moe", "qwen2_moe"};
+  for (size_t run = 0; run < names.size() * devices().size(); ++run) {
+    const std::string& name = names[run % names.size()];
+    const DeviceKind device = devices()[run / names.size()];
+    SCOPED_TRACE(name + " on " + flagscale::name(device));
     const std::string folder = kGoldens + "train/lora/experts/" + name;
     const auto oracle = io::open_weights(folder + "/oracle.safetensors");
     std::vector<int64_t> wide(24);
@@ -82,7 +96,7 @@ TEST(Adapters, LogitsWithAdaptersOfExpertsArePefts) {
     std::vector<int32_t> ids(wide.begin(), wide.end()), pages(2), others(2);
     std::iota(pages.begin(), pages.end(), 0);
     std::iota(others.begin(), others.end(), 2);
-    const auto runner = make_runner(kGoldens + "model/" + name);
+    const auto runner = make_runner(kGoldens + "model/" + name, in_fp32(device));
     std::vector<StepChunk> chunks(2);  // with the adapter and without
     for (StepChunk& chunk : chunks) chunk.ids = ids, chunk.rows = 24;
     chunks[0].pages = &pages, chunks[1].pages = &others;
@@ -141,31 +155,45 @@ bool same(const Answer& a, const Answer& b) {
 struct AdapterFormat {
   std::string name;
   std::function<void(RunnerOptions&)> set;
+  bool on_gpu = false;
 };
+AdapterFormat on_gpu(const std::string& name, const WeightOptions& weights) {
+  return {"gpu_" + name, [weights](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights = weights; },
+          true};
+}
 const std::vector<AdapterFormat>& adapter_formats() {
   static const std::vector<AdapterFormat> all{
       {"fp32", [](RunnerOptions& o) { o.weights.packing = op::Packing::kF32; }},
       {"bf16", [](RunnerOptions& o) { o.weights = {op::Packing::kBF16, op::Compute::kFast, false}; }},
       {"int8", [](RunnerOptions& o) { o.weights = {op::Packing::kInt8, op::Compute::kInt8, false}; }},
       {"int4", [](RunnerOptions& o) { o.weights = {op::Packing::kQ4_0, op::Compute::kExact, false}; }},
+      on_gpu("fp32", {op::Packing::kF32, op::Compute::kExact, false}),
+      on_gpu("bf16", {op::Packing::kBF16, op::Compute::kFast, false}),
+      on_gpu("int8", {op::Packing::kInt8, op::Compute::kFast, false}),
+      on_gpu("int4", {op::Packing::kQ4_0, op::Compute::kExact, false}),
+      on_gpu("fp8", {std::nullopt, op::Compute::kExact, false, true}),
+      on_gpu("fp8_products", {std::nullopt, op::Compute::kFast, false, true}),
   };
   return all;
 }
 
 class AdaptersOver : public ::testing::TestWithParam<size_t> {
  protected:
-  AdaptersOver() : engine(make_runner(kQwen3, adapter_formats()[GetParam()].set)) {
+  void SetUp() override {
+    if (adapter_formats()[GetParam()].on_gpu && devices().size() < 2)
+      GTEST_SKIP() << "this machine has no GPU, or this program no kernels for it";
+    engine = std::make_unique<Engine>(make_runner(kQwen3, adapter_formats()[GetParam()].set));
     for (const std::string name : {"all", "rslora", "zero"})
-      engine.runner().adapters()->load(name, kLora + name);
+      engine->runner().adapters()->load(name, kLora + name);
   }
-  Engine engine;
+  std::unique_ptr<Engine> engine;
 };
 
 TEST_P(AdaptersOver, AreTheSameToTheBitAloneAndInAMixedBatch) {
   const std::vector<std::string> names{"", "all", "rslora", "zero", "all", ""};
   std::vector<Answer> alone, mixed(names.size());
   for (size_t i = 0; i < names.size(); ++i)
-    alone.push_back(run(engine, request_of(names[i], static_cast<int32_t>(i))));
+    alone.push_back(run(*engine, request_of(names[i], static_cast<int32_t>(i))));
   Engine other(make_runner(kQwen3, [](RunnerOptions& o) {
     adapter_formats()[GetParam()].set(o);
     o.max_tokens = 37;  // prompts in chunks, beside others
@@ -179,9 +207,9 @@ TEST_P(AdaptersOver, AreTheSameToTheBitAloneAndInAMixedBatch) {
 }
 
 TEST_P(AdaptersOver, ChangeTheAnswerAndAZeroOneDoesNot) {
-  const Answer base = run(engine, request_of(""));
-  EXPECT_TRUE(same(run(engine, request_of("zero")), base));
-  EXPECT_FALSE(same(run(engine, request_of("all")), base));
+  const Answer base = run(*engine, request_of(""));
+  EXPECT_TRUE(same(run(*engine, request_of("zero")), base));
+  EXPECT_FALSE(same(run(*engine, request_of("all")), base));
   Engine without(make_runner(kQwen3, [](RunnerOptions& o) {
     adapter_formats()[GetParam()].set(o);
     o.max_adapters = 0;
@@ -193,44 +221,48 @@ INSTANTIATE_TEST_SUITE_P(Formats, AdaptersOver, ::testing::Range(size_t{0}, adap
                          [](const auto& test) { return adapter_formats()[test.param].name; });
 
 TEST(Adapters, PrefixesAreSharedUnderOneAdapterOnly) {
-  Engine engine(make_runner());
-  Adapters& adapters = *engine.runner().adapters();
-  adapters.load("one", kLora + "all");
-  const Answer first = run(engine, request_of("one")), second = run(engine, request_of("one"));
-  EXPECT_EQ(first.cached_tokens, 0);
-  EXPECT_EQ(second.cached_tokens, 32);
-  EXPECT_TRUE(same(first, second));
-  EXPECT_EQ(run(engine, request_of("")).cached_tokens, 0);
-  adapters.unload("one");
-  adapters.load("one", kLora + "rslora");  // another adapter under the old name
-  const Answer other = run(engine, request_of("one"));
-  EXPECT_EQ(other.cached_tokens, 0);
-  EXPECT_FALSE(same(other, first));
+  for (const DeviceKind device : devices()) {
+    Engine engine(make_runner(kQwen3, in_fp32(device)));
+    Adapters& adapters = *engine.runner().adapters();
+    adapters.load("one", kLora + "all");
+    const Answer first = run(engine, request_of("one")), second = run(engine, request_of("one"));
+    EXPECT_EQ(first.cached_tokens, 0);
+    EXPECT_EQ(second.cached_tokens, 32);
+    EXPECT_TRUE(same(first, second));
+    EXPECT_EQ(run(engine, request_of("")).cached_tokens, 0);
+    adapters.unload("one");
+    adapters.load("one", kLora + "rslora");  // another adapter under the old name
+    const Answer other = run(engine, request_of("one"));
+    EXPECT_EQ(other.cached_tokens, 0);
+    EXPECT_FALSE(same(other, first));
+  }
 }
 
 TEST(Adapters, UnloadingWaitsForWhatRuns) {
-  Engine engine(make_runner());
-  Adapters& adapters = *engine.runner().adapters();
-  adapters.load("one", kLora + "all");
-  const Answer expected = run(engine, request_of("one"));
-  Answer answer;
-  engine.add(request_of("one"), gather_into(answer));
-  for (int i = 0; i < 4; ++i) engine.step();
-  bool gone = false;
-  adapters.unload("one", [&] { gone = true; });
-  EXPECT_FALSE(gone);
-  EXPECT_EQ(adapters.find("one"), nullptr);
-  EXPECT_EQ(adapters.in_use(), 1);
-  EXPECT_THROW(engine.add(request_of("one"), [](const Event&) {}), Error);
-  EXPECT_THROW(adapters.unload("one"), Error);
-  adapters.load("one", kLora + "rslora");  // into another slot: what runs is not touched
-  run_to_end(engine);
-  EXPECT_TRUE(gone);
-  EXPECT_TRUE(same(answer, expected));
-  EXPECT_EQ(adapters.in_use(), 1);
-  adapters.unload("one", [&] { gone = false; });
-  EXPECT_FALSE(gone);
-  EXPECT_EQ(adapters.in_use(), 0);
+  for (const DeviceKind device : devices()) {
+    Engine engine(make_runner(kQwen3, in_fp32(device)));
+    Adapters& adapters = *engine.runner().adapters();
+    adapters.load("one", kLora + "all");
+    const Answer expected = run(engine, request_of("one"));
+    Answer answer;
+    engine.add(request_of("one"), gather_into(answer));
+    for (int i = 0; i < 4; ++i) engine.step();
+    bool gone = false;
+    adapters.unload("one", [&] { gone = true; });
+    EXPECT_FALSE(gone);
+    EXPECT_EQ(adapters.find("one"), nullptr);
+    EXPECT_EQ(adapters.in_use(), 1);
+    EXPECT_THROW(engine.add(request_of("one"), [](const Event&) {}), Error);
+    EXPECT_THROW(adapters.unload("one"), Error);
+    adapters.load("one", kLora + "rslora");  // into another slot: what runs is not touched
+    run_to_end(engine);
+    EXPECT_TRUE(gone);
+    EXPECT_TRUE(same(answer, expected));
+    EXPECT_EQ(adapters.in_use(), 1);
+    adapters.unload("one", [&] { gone = false; });
+    EXPECT_FALSE(gone);
+    EXPECT_EQ(adapters.in_use(), 0);
+  }
 }
 
 // An adapter in a folder of its own whose configuration is changed.

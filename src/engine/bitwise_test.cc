@@ -1,11 +1,13 @@
 // A request's logits are the same to the bit however it is run, in every format of weights: alone, among 32,
-// in chunks, after a prefix hit, after preemption, as rows of speculation.
+// in chunks, after a prefix hit, after preemption, as rows of speculation; with a LoRA adapter beside others
+// too.
 #include <gtest/gtest.h>
 
 #include <fstream>
 #include <functional>
 #include <sstream>
 
+#include "engine/adapters.h"
 #include "engine/answer.h"
 #include "engine/engine.h"
 #include "model/block_weights_test_support.h"
@@ -13,7 +15,8 @@
 namespace flagscale::engine {
 namespace {
 
-const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
+const std::string kGoldenFiles = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/",
+                  kModels = kGoldenFiles + "model/";
 const std::vector<std::string> kModelNames{"qwen3", "qwen2_moe"};  // dense; experts, shared ones too
 
 struct Format {
@@ -21,6 +24,7 @@ struct Format {
   std::function<void(RunnerOptions&)> set;
   io::Encoding blocks = io::Encoding::kPlain;  // of weights that a GGUF file brings so
   bool on_gpu = false;
+  bool adapted = false;  // the request has an adapter, and those beside it one of two or none
 };
 
 // On a GPU, in one type; tiles for tensor cores where the heads are those of `weights_of`.
@@ -90,6 +94,19 @@ const std::vector<Format>& formats() {
       {"gpu_int8_cache_tiles",
        [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16), o.cache = DType::kI8; },
        io::Encoding::kQ8_0, true},
+      {"bf16_adapted", [](RunnerOptions& o) { o.weights.packing = op::Packing::kBF16; }, io::Encoding::kPlain,
+       false, true},
+      {"gpu_fp32_adapted", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kF32); }, io::Encoding::kPlain,
+       true, true},
+      {"gpu_bf16_adapted", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); },
+       io::Encoding::kPlain, true, true},
+      {"gpu_int8_adapted", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kInt8); },
+       io::Encoding::kPlain, true, true},
+      {"gpu_int4_adapted", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kInt4); },
+       io::Encoding::kPlain, true, true},
+      {"gpu_fp8_adapted", [](RunnerOptions& o) { o.device = DeviceKind::kCuda, o.weights.fp8 = true; },
+       io::Encoding::kPlain, true, true},
+      {"gpu_fp8_products_adapted", serve_fp8_products, io::Encoding::kPlain, true, true},
       {"gpu_bf16_tiles", [](RunnerOptions& o) { serve_on_gpu(o, op::Packing::kBF16); }, io::Encoding::kQ8_0,
        true},
   };
@@ -113,10 +130,21 @@ class Bitwise : public ::testing::TestWithParam<std::tuple<size_t, size_t>> {  /
     options.threads = 1;
     const Format& format = formats()[std::get<1>(GetParam())];
     format.set(options);
+    if (format.adapted) options.max_adapters = 2, options.max_adapter_rank = 8;
     if (change) change(options);
     const auto weights = weights_of(format, model, config);
-    return Engine(std::make_unique<Runner>(config, *weights, options), engine_options);
+    auto runner = std::make_unique<Runner>(config, *weights, options);
+    for (const char* name : {"one", "two"})
+      if (format.adapted) runner->adapters()->load(name, adapter_of(name));
+    return Engine(std::move(runner), engine_options);
   }
+
+  static std::string adapter_of(const std::string& name) {
+    const std::string& model = kModelNames[std::get<0>(GetParam())];
+    if (model != "qwen3") return kGoldenFiles + "train/lora/experts/" + model;  // twice, in two places
+    return kGoldenFiles + "lora/" + (name == "one" ? "all" : "rslora");
+  }
+  static bool adapted() { return formats()[std::get<1>(GetParam())].adapted; }
 
   // Blocks of 256 do not fit the rows of 64 that the other formats are run with.
   static std::unique_ptr<io::WeightSet> weights_of(const Format& format, const std::string& model,
@@ -138,6 +166,7 @@ class Bitwise : public ::testing::TestWithParam<std::tuple<size_t, size_t>> {  /
     request.sampling.max_tokens = kOutput;
     request.sampling.logprobs = 100;
     request.sampling.prompt_logprobs = 100;
+    if (adapted()) request.adapter = "one";
     return request;
   }
 
@@ -184,6 +213,7 @@ TEST_P(Bitwise, AmongThirtyTwoMixedRequests) {
     for (int32_t j = 0; j <= i * 3; ++j) other.prompt.push_back((i * 17 + j * 5) % 100);
     other.sampling.max_tokens = 5 + i;
     other.sampling.seed = static_cast<uint64_t>(i);
+    if (adapted() && i % 3 > 0) other.adapter = i % 3 == 1 ? "one" : "two";
     engine.add(other, [](const Event&) {});
     if (i % 8 == 7) engine.step();
   }
@@ -220,6 +250,7 @@ TEST_P(Bitwise, AfterPreemption) {
     Request other = request();
     other.prompt.resize(30);
     other.sampling.max_tokens = 100;
+    if (adapted()) other.adapter = "two";
     engine.add(other, [](const Event&) {});
     expect_same(run(engine, request()), "after preemption");
     EXPECT_GT(engine.stats().preemptions, 0);

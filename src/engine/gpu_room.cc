@@ -23,7 +23,8 @@ std::string way_out(const GpuRoom& r, size_t missing) {
   if (missing > r.model + r.sequence) return "end what else runs there";
   const double enough =
       r.share + std::ceil(100 * static_cast<double>(missing) / static_cast<double>(r.total)) / 100;
-  return "lower max_model_len or max_num_batched_tokens, or take fewer bits with quantization" +
+  return fmt::format("lower max_model_len{} or max_num_batched_tokens, or take fewer bits with quantization",
+                     r.adapters ? ", max_loras" : "") +
          (enough < 0.995 ? fmt::format(", or raise gpu_memory_utilization to {:.2g}", enough) : "");
 }
 

@@ -12,6 +12,7 @@ struct GpuRoom {
   size_t model = 0;            // weights and a step's tensors
   size_t sequence = 0;         // cache of the longest one,
   int64_t length = 0;          // of this many tokens
+  bool adapters = false;       // places for them are among the weights
 
   // Beside what the driver and our graphs take.
   size_t for_cache() const;

@@ -41,7 +41,7 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
 void GpuSteps::launch(const Step& step) {
   if (!step.single) return program_.start(team_);
   if (graphs_.size() >= kMostGraphs) graphs_.clear();
-  const auto [at, is_new] = graphs_.try_emplace({step.tokens, step.context});
+  const auto [at, is_new] = graphs_.try_emplace({step.tokens, step.context, step.adapted});
   if (is_new) return program_.start(team_);
   if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { program_.start(team_); });
   at->second->launch();

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <tuple>
 
 #include "device/cuda/cuda.h"
 #include "plan/program.h"
@@ -33,7 +34,8 @@ class GpuSteps {
     int64_t rows = 0;                  // what is drawn of each comes back,
     std::span<const RowRange> logits;  // of these the logits too
     int64_t embedded_rows = 0;
-    int64_t tokens = 0, context = 0;  // what decides every launch of it, where `single`
+    int64_t tokens = 0, context = 0;  // what decides every launch of it, where `single`:
+    bool adapted = false;             // these, and whether any token has an adapter
     bool single = false;              // a token and a row of each sequence, nothing else
   };
   void run(const Step& step);
@@ -48,7 +50,7 @@ class GpuSteps {
   Results results_;
   std::unique_ptr<Allocator> pinned_;
   std::shared_ptr<void> host_inputs_, host_logits_, host_drawn_, host_embeddings_;
-  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
+  std::map<std::tuple<int64_t, int64_t, bool>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
 };
 
 }  // namespace flagscale::engine

@@ -70,7 +70,6 @@ Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
 
 Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options)
     : Runner(std::move(config), options) {
-  check_device();
   attention_ = std::make_unique<Attention>();
   allocator_ = make_allocator(options_.device);
   decoder_ = std::make_unique<model::Decoder>(config_, partition_);
@@ -78,7 +77,7 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   place_inputs();
   if (options_.max_adapters > 0)
     adapters_ = std::make_unique<Adapters>(arena_, *decoder_, options_.max_adapters,
-                                           options_.max_adapter_rank, options_.max_tokens, &num_tokens_);
+                                           options_.max_adapter_rank, activations_, inputs_.adapters);
   if (options.pages == 0) fit_cache();
   attention_->place(arena_, config_, options_.pages, *options_.cache);
   results_ = trace(program_, *attention_);
@@ -87,9 +86,10 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   if (arena_.bytes() > available)
     fail(ErrorKind::kResource,
          "the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too little; "
-         "lower --max-model-len, or take fewer bits with --quantization",
+         "lower --max-model-len{}, or take fewer bits with --quantization",
          gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
-         on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "", gib(arena_.bytes() - available));
+         on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "", gib(arena_.bytes() - available),
+         adapters_ ? " or --max-loras" : "");
   arena_.bind(*allocator_, options_.device);
   load_model(weights);
   use_ = weight_use(*decoder_);
@@ -98,18 +98,11 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
 
 Runner::~Runner() = default;
 
-// What has no kernel there, by name, before anything is read.
-void Runner::check_device() const {
-  if (!on_gpu()) return;
-  if (options_.max_adapters > 0)
-    fail(ErrorKind::kUnsupported, "LoRA adapters have no kernels for a GPU yet: run with --device cpu");
-}
-
 void Runner::place_model(const io::WeightSet& weights) {
   if (!on_gpu()) return place_weights(arena_, *decoder_, weights, options_.weights);
-  const DType dtype = dense_type(*decoder_, weights, options_.weights);
-  if (!options_.cache) options_.cache = dtype;
-  place_dense(arena_, *decoder_, weights, dtype, options_.weights);
+  activations_ = dense_type(*decoder_, weights, options_.weights);
+  if (!options_.cache) options_.cache = activations_;
+  place_dense(arena_, *decoder_, weights, activations_, options_.weights);
 }
 
 void Runner::load_model(const io::WeightSet& weights) {
@@ -157,7 +150,8 @@ size_t Runner::memory_for_cache() const {
     const auto pages = static_cast<size_t>((options_.max_length + op::kPageTokens - 1) / op::kPageTokens);
     const GpuRoom room{cuda::free_memory(),   cuda::total_memory(),
                        options_.memory_share, arena_.persistent_bytes() + step_bytes(),
-                       pages * page_bytes(),  options_.max_length};
+                       pages * page_bytes(),  options_.max_length,
+                       adapters_ != nullptr};
     room.require_sequence();
     return room.for_cache();
   }
@@ -201,8 +195,9 @@ void Runner::place_inputs() {
                 pages = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
   constexpr int64_t kLine = 16;  // what begins at a line of memory
   const int64_t rows = options_.max_rows;
-  const std::array<int64_t, 9> sizes{n, n, n, rows, s, s + 1, s, rows * op::kDrawWords, s * pages};
-  std::array<int64_t, 10> at{};
+  const int64_t adapted = options_.max_adapters > 0 ? n : 0;
+  const std::array<int64_t, 10> sizes{n, n, n, rows, s, s + 1, s, rows * op::kDrawWords, adapted, s * pages};
+  std::array<int64_t, 11> at{};
   for (size_t i = 0; i < sizes.size(); ++i) at[i + 1] = at[i] + (sizes[i] + kLine - 1) / kLine * kLine;
   StepInputs& in = inputs_;
   in.all = arena_.persistent("inputs", {at.back()}, DType::kI32);
@@ -215,7 +210,8 @@ void Runner::place_inputs() {
   in.cu_seqlens = piece(5);
   in.context_lens = piece(6);
   in.draws = piece(7).reshape({rows, op::kDrawWords});
-  in.block_tables = piece(8).reshape({s, pages});
+  if (adapted > 0) in.adapters = piece(8).with_live(&num_adapted_);
+  in.block_tables = piece(9).reshape({s, pages});
   attention_->inputs = &inputs_;
   attention_->sequences = &num_sequences_;
   attention_->longest = {&longest_chunk_, &longest_context_};
@@ -244,6 +240,9 @@ void Runner::run(std::span<const StepChunk> chunks) {
   logit_rows_.clear();
   host(inputs_.cu_seqlens)[0] = 0;
   for (const StepChunk& chunk : chunks) place_chunk(chunk);
+  num_adapted_ = std::ranges::any_of(chunks, [](const StepChunk& chunk) { return chunk.adapter >= 0; })
+                     ? num_tokens_
+                     : 0;
   if (!on_gpu()) {
     const bool team =
         worth_a_team({num_tokens_, num_rows_, attended_}, use_, config_, program_.num_launches());
@@ -259,7 +258,7 @@ void Runner::run(std::span<const StepChunk> chunks) {
   const int64_t tables = (inputs_.block_tables.offset() - inputs_.all.offset()) / sizeof(int32_t);
   const bool single = num_tokens_ == num_sequences_ && num_rows_ == num_tokens_ && num_embedded_ == 0;
   gpu_->run({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, logit_rows_, num_embedded_,
-             num_tokens_, longest_context_, single});
+             num_tokens_, longest_context_, num_adapted_ > 0, single});
 }
 
 int32_t* Runner::host(const Tensor& input) const {
@@ -307,7 +306,7 @@ void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {
   host(inputs_.positions)[num_tokens_] = position;
   host(inputs_.slots)[num_tokens_] =
       (*chunk.pages)[static_cast<size_t>(position / kPage)] * kPage + position % kPage;
-  if (adapters_) adapters_->slots().data<int32_t>()[num_tokens_] = chunk.adapter;
+  if (adapters_) host(inputs_.adapters)[num_tokens_] = chunk.adapter;
   ++num_tokens_;
 }
 

@@ -57,6 +57,7 @@ DType parse_cache_dtype(std::string_view name);
 struct StepInputs {
   Tensor all;
   Tensor ids, positions, slots;     // [max_tokens]
+  Tensor adapters;                  // [max_tokens], where there may be any
   Tensor rows, embedded_rows;       // [max_rows], [max_sequences]
   Tensor draws;                     // [max_rows, op::kDrawWords]
   Tensor cu_seqlens, context_lens;  // [max_sequences + 1], [max_sequences]
@@ -104,7 +105,6 @@ class Runner {
     Tensor logits, drawn, embeddings;  // drawn: on a GPU
   };
   bool on_gpu() const { return options_.device == DeviceKind::kCuda; }
-  void check_device() const;
   void place_model(const io::WeightSet& weights);
   void load_model(const io::WeightSet& weights);
   void fit_cache();
@@ -137,8 +137,10 @@ class Runner {
   float *host_logits_ = nullptr, *host_embeddings_ = nullptr;
   const int32_t* host_drawn_ = nullptr;
   int64_t num_tokens_ = 0, num_rows_ = 0, num_embedded_ = 0, num_sequences_ = 0, longest_chunk_ = 0,
-          longest_context_ = 0;                 // live counts, read by kernels
-  int64_t attended_ = 0;                        // by all tokens of the step
+          longest_context_ = 0;  // live counts, read by kernels
+  int64_t num_adapted_ = 0;      // tokens of the step where one of them has an adapter, or 0
+  int64_t attended_ = 0;         // by all tokens of the step
+  DType activations_ = DType::kF32;
   std::unique_ptr<GpuSteps> gpu_;               // null: on the CPU
   std::vector<GpuSteps::RowRange> logit_rows_;  // of the step, that come back from it
   std::jthread keeping_;  // writes the packed weights for the next start, which this one need not wait for

@@ -31,9 +31,7 @@ Tensor ExpertLinear::operator()(Context& context, const ExpertRows& at, const Te
           op::train_expert_lora(context, at.rows, at.counts, at.choices, a, targets, training, y);
         });
   else
-    for (const LoraPart& part : lora_->parts)
-      op::lora(context, at.rows, slots, part.a, part.b, part.ranks, part.scales,
-               y.columns(part.first, part.rows), part.experts);
+    op::lora(context, at.rows, slots, lora_slots(lora_->parts, y), lora_->parts[0].experts);
   return y;
 }
 

@@ -47,10 +47,15 @@ Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType
           op::train_lora(context, x, a, targets, training, y);
         });
   else
-    for (const LoraPart& part : lora_->parts)
-      op::lora(context, x, lora_->slots, part.a, part.b, part.ranks, part.scales,
-               y.columns(part.first, part.rows));
+    op::lora(context, x, lora_->slots, lora_slots(lora_->parts, y));
   return y;
+}
+
+std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts, const Tensor& y) {
+  std::vector<op::LoraSlots> slots;
+  for (const LoraPart& part : parts)
+    slots.push_back({part.a, part.b, part.ranks, part.scales, y.columns(part.first, part.rows)});
+  return slots;
 }
 
 std::vector<LoraPart> Linear::lora_parts() const {

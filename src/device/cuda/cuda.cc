@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cctype>
 #include <charconv>
+#include <mutex>
 #include <sstream>
 
 #include "base/error.h"
@@ -194,6 +195,9 @@ Memory memory() {
   return result;
 }
 
+// What a thread records must not meet another's copy.
+std::recursive_mutex recording;
+
 }  // namespace
 
 // A server's engine runs on another thread than that which made it.
@@ -221,6 +225,8 @@ std::unique_ptr<Allocator> make_shared_allocator() {
 }
 
 void copy(void* to, const void* from, size_t bytes) {
+  enter_here();
+  const std::lock_guard lock(recording);
   check(driver().copy(reinterpret_cast<Pointer>(to), reinterpret_cast<Pointer>(from), bytes), "copy memory");
 }
 
@@ -233,6 +239,7 @@ void copy_later(void* to, const void* from, size_t bytes) {
 
 Graph::Graph(const std::function<void()>& launches) {
   enter_here();
+  const std::lock_guard lock(recording);
   check(driver().record(thread_stream(), kThisThread), "record a graph");
   GraphObject* graph = nullptr;
   try {

@@ -4,7 +4,7 @@
 // Serving: each row of x names its adapter. Several adapters lie in one pair of tensors, a slot each, and a
 // batch mixes them. A slot is a row, which may be strided, so that all that an adapter has in a model lies
 // together. A row's result is bitwise the same whatever runs beside it: each sum is formed in an order that
-// depends on the shapes alone. A slot whose B is zero adds zero.
+// depends on the shapes alone. A slot whose B is zero adds zero. Projections of one product are one launch.
 //
 // Training: one adapter for all rows, A and B as matrices of their own, in any float type, with gradients.
 
@@ -18,23 +18,37 @@ namespace flagscale::op {
 
 constexpr int64_t kMaxLoraRank = 512;
 
+// What a projection adds to its columns of y.
+struct LoraAddition {
+  In a;       // [slots, experts * rank * in] of x's type
+  In b;       // [slots, experts * rank * out] of x's type: B transposed
+  In ranks;   // [slots] int32: rows of a and b in use; 0: this projection has no addition
+  In scales;  // [slots] fp32
+  InOut y;    // [rows, out] of x's type, row-strided
+};
+constexpr int kMostLoraParts = 3;
+
 struct LoraArgs {
-  In x;                 // [rows, in] fp32, row-strided
-  In slots;             // [rows] int32; negative: no adapter
-  In a;                 // [slots, experts * rank * in] fp32
-  In b;                 // [slots, experts * rank * out] fp32: B transposed
-  In ranks;             // [slots] int32: rows of a and b in use; 0: this product has no addition
-  In scales;            // [slots] fp32
-  InOut y;              // [rows, out] fp32, row-strided
+  In x;                                // [rows, in] fp32, on a GPU bf16 too, row-strided
+  In slots;                            // [rows] int32; negative: no adapter
+  LoraAddition parts[kMostLoraParts];  // those that are defined, first
   int64_t experts = 1;  // matrices in a slot, one after another; then slots[row] is slot * experts + expert
-  auto operands() { return std::tie(x, slots, a, b, ranks, scales, y); }
+  auto operands() {
+    auto& [p, q, r] = parts;
+    return std::tie(x, slots, p.a, p.b, p.ranks, p.scales, p.y, q.a, q.b, q.ranks, q.scales, q.y, r.a, r.b,
+                    r.ranks, r.scales, r.y);
+  }
 };
 inline constinit KernelSlot<LoraArgs> kLora{"lora"};
 
-// Adds to y, in place. No gradient. Rows of experts: x [tokens, top_k, in], slots of expert_slots() and y
-// [tokens, top_k, out].
-void lora(Context& context, const Tensor& x, const Tensor& slots, const Tensor& a, const Tensor& b,
-          const Tensor& ranks, const Tensor& scales, const Tensor& y, int64_t experts = 1);
+struct LoraSlots {
+  Tensor a, b, ranks, scales, y;
+};
+
+// Adds to each part's y, in place. No gradient. Rows of experts: x [tokens, top_k, in], slots of
+// expert_slots() and y [tokens, top_k, out]. slots' live count may be 0 where no row has an adapter.
+void lora(Context& context, const Tensor& x, const Tensor& slots, const std::vector<LoraSlots>& parts,
+          int64_t experts = 1);
 
 // How a trained adapter adds.
 struct LoraTraining {

@@ -14,14 +14,26 @@ constexpr int64_t kDown = 4;                                            // ranks
 constexpr int kWide = F32::kLanes == 1 ? 8 : F32::kLanes == 8 ? 2 : 4;  // vectors of y at once
 constexpr int64_t kUp = 256;                                            // columns of y of a task
 
+struct OnePart : LoraAddition {
+  In x, slots;
+  int64_t experts;
+};
+
+// Calls body(part) for each projection.
+template <class Body>
+void for_parts(const LoraArgs& args, Body&& body) {
+  for (const LoraAddition& part : args.parts)
+    if (part.y.defined()) body(OnePart{part, args.x, args.slots, args.experts});
+}
+
 // What runs of neighbouring rows with one adapter need.
 struct Run {
   int64_t which, rank;  // slot * experts + expert
 };
 
-int64_t most_rank(const LoraArgs& args) { return args.a.cols() / (args.x.cols() * args.experts); }
+int64_t most_rank(const OnePart& args) { return args.a.cols() / (args.x.cols() * args.experts); }
 
-Run run_of(const LoraArgs& args, int64_t row) {
+Run run_of(const OnePart& args, int64_t row) {
   const int64_t which = args.slots.ptr<const int32_t>()[row], slot = which / args.experts;
   if (which < 0) return {-1, 0};
   FLAGSCALE_CHECK(slot < args.a.dim(0));
@@ -30,14 +42,14 @@ Run run_of(const LoraArgs& args, int64_t row) {
   return {which, rank};
 }
 
-const float* matrix_of(const LoraArgs& args, const TensorView& all, const Run& run) {
+const float* matrix_of(const OnePart& args, const TensorView& all, const Run& run) {
   return all.ptr<const float>() + run.which / args.experts * all.row_stride() +
          run.which % args.experts * (all.cols() / args.experts);
 }
 
 // Calls body(run, row, n) for the runs of rows [first, last) that have something to add, n <= kTile.
 template <class Body>
-void for_runs(const LoraArgs& args, int64_t first, int64_t last, Body&& body) {
+void for_runs(const OnePart& args, int64_t first, int64_t last, Body&& body) {
   while (first < last) {
     const Run run = run_of(args, first);
     int64_t n = 1;
@@ -49,7 +61,7 @@ void for_runs(const LoraArgs& args, int64_t first, int64_t last, Body&& body) {
 
 // h[r][j] = scale * sum over k of a[j][k] * x[r][k], for kRanks j from `begin` on.
 template <int N, int kRanks>
-void down_tile(const LoraArgs& args, const Run& run, int64_t row, int64_t begin, float* h) {
+void down_tile(const OnePart& args, const Run& run, int64_t row, int64_t begin, float* h) {
   const int64_t in = args.x.cols(), pitch = most_rank(args), x_row = args.x.row_stride();
   const float* x = args.x.ptr<const float>() + row * x_row;
   const float* a = matrix_of(args, args.a, run) + begin * in;
@@ -80,14 +92,14 @@ void down_tile(const LoraArgs& args, const Run& run, int64_t row, int64_t begin,
 }
 
 template <int N>
-void down(const LoraArgs& args, const Run& run, int64_t row, int64_t begin, int64_t end, float* h) {
+void down(const OnePart& args, const Run& run, int64_t row, int64_t begin, int64_t end, float* h) {
   if (end - begin == kDown) return down_tile<N, kDown>(args, run, row, begin, h);
   for (; begin < end; ++begin) down_tile<N, 1>(args, run, row, begin, h);
 }
 
 // y[r][k] += sum over j of h[r][j] * b[j][k], for the columns [begin, end).
 template <int N>
-void up(const LoraArgs& args, const Run& run, int64_t row, int64_t begin, int64_t end, const float* h) {
+void up(const OnePart& args, const Run& run, int64_t row, int64_t begin, int64_t end, const float* h) {
   const int64_t out = args.y.cols(), pitch = most_rank(args), y_row = args.y.row_stride();
   float* y = args.y.ptr<float>() + row * y_row;
   const float* b = matrix_of(args, args.b, run);
@@ -134,7 +146,7 @@ void for_height(int64_t n, Body&& body) {
   }
 }
 
-int64_t rank_in_use(const LoraArgs& args, int64_t rows) {
+int64_t rank_in_use(const OnePart& args, int64_t rows) {
   int64_t most = 0;
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t rank = run_of(args, row).rank;
@@ -143,7 +155,7 @@ int64_t rank_in_use(const LoraArgs& args, int64_t rows) {
   return most;
 }
 
-void run(KernelContext& context, const LoraArgs& args) {
+void run_part(KernelContext& context, const OnePart& args) {
   const int64_t rows = args.x.rows(), most = rank_in_use(args, rows), pitch = most_rank(args),
                 out = args.y.cols();
   if (most == 0) return;
@@ -173,9 +185,17 @@ void run(KernelContext& context, const LoraArgs& args) {
   });
 }
 
+void run(KernelContext& context, const LoraArgs& args) {
+  FLAGSCALE_CHECK(args.x.dtype == DType::kF32);  // as all that a processor serves
+  if (args.slots.size() == 0) return;
+  for_parts(args, [&](const OnePart& part) { run_part(context, part); });
+}
+
 size_t workspace(const LoraArgs& args, int) {
   const int64_t rows = args.x.dims[0] * (args.x.rank == 3 ? args.x.dims[1] : 1);
-  return static_cast<size_t>(rows * most_rank(args)) * sizeof(float);
+  int64_t most = 0;
+  for_parts(args, [&](const OnePart& part) { most = most_rank(part) > most ? most_rank(part) : most; });
+  return static_cast<size_t>(rows * most) * sizeof(float);
 }
 
 const CpuKernel<LoraArgs> kKernel{kLora, kIsa, &run, &workspace};
