@@ -1,4 +1,4 @@
-"""Makes tests/golden/train/{tokens,llama3,qwen2,qwen3_tied}.json: 20 steps of training by PyTorch.
+"""Makes tests/golden/train/{tokens,llama3,qwen2,qwen3_tied}.json: 20 steps of training by PyTorch, and gradients/.
 
     python tests/oracle/train/make_train.py
 
@@ -7,12 +7,17 @@ sequences of 33 tokens (32 inputs, 32 targets) in two micro-batches of 4. `fp32`
 the loss before the update (mean over its 256 tokens), the norm of the gradient before clipping and the
 lr that the update used, and for each final weight its norm, sum and first four values. `bf16` is the
 same with bf16 weights and activations, fp32 masters and fp32 accumulation (final: the masters).
+
+gradients/<name>.safetensors holds the gradients of the first micro-batch in fp64, rounded to fp32, and
+gradients/errors.json how far PyTorch's in bf16 are from them: by tensor, and "all" together, the norm of
+the difference over the norm.
 """
 import json
 import pathlib
 import sys
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -20,6 +25,7 @@ from reference_adamw import SETTINGS, train
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
 NAMES = ("llama3", "qwen2", "qwen3_tied")
+WITH_GRADIENTS = ("llama3", "qwen3_tied")
 STEPS, BATCH, MICRO, LENGTH, VOCABULARY = 20, 8, 4, 32, 128
 RUN = SETTINGS | {
     "lr": 2e-3,
@@ -57,6 +63,27 @@ def run(name, tokens, dtype):
     return record | {"final": {n: summary(w) for n, w in weights.items()}}
 
 
+def gradients(name, rows, dtype):
+    model = AutoModelForCausalLM.from_pretrained(GOLDEN / "model" / name, dtype=dtype)
+    logits = model(input_ids=rows[:, :-1]).logits
+    logits = logits if dtype == torch.float64 else logits.float()
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten()).backward()
+    return {n: p.grad.double() for n, p in model.named_parameters()}
+
+
+def write_gradients(tokens):
+    folder = GOLDEN / "train" / "gradients"
+    folder.mkdir(exist_ok=True)
+    errors = {}
+    for name in WITH_GRADIENTS:
+        exact, rounded = (gradients(name, tokens[0, :MICRO], t) for t in (torch.float64, torch.bfloat16))
+        apart = lambda a, b: ((a - b).norm() / b.norm()).item()
+        errors[name] = {n: apart(rounded[n], g) for n, g in exact.items()}
+        errors[name]["all"] = apart(*(torch.cat([g.flatten() for g in of.values()]) for of in (rounded, exact)))
+        save_file({n: g.float() for n, g in exact.items()}, folder / f"{name}.safetensors")
+    (folder / "errors.json").write_text(json.dumps(errors, indent=1) + "\n")
+
+
 def compact(value):
     return json.dumps(value, separators=(",", ":"))
 
@@ -70,6 +97,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     tokens = make_tokens()
     (folder / "tokens.json").write_text(compact(tokens.tolist()) + "\n")
+    write_gradients(tokens)
     for name in sys.argv[1:] or NAMES:
         result = {"model": name, "settings": RUN} | {
             d: run(name, tokens, t) for d, t in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
