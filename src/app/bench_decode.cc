@@ -32,9 +32,10 @@ void print_text(const DecodeBenchOptions& o, const std::string& formats, double 
   fmt::print("{}: {}, compute {}, cache {}, ready in {:.2f} s\n", o.engine.model, formats, o.engine.compute,
              o.engine.cache, ready);
   const auto line = [&](const engine::StepRate& rate) {
-    fmt::print("  {:20} {:8.1f} tokens/s  {:6.1f} Gop/s  {:5.1f} GB/s, {:3.0f} % of reading alone\n",
+    fmt::print("  {:20} {:8.1f} tokens/s  {:6.1f} Gop/s  {:5.1f} GB/s, {:3.0f} % of reading alone{}\n",
                what(rate, o.steps.prompt), rate.tokens_per_s, rate.flops / rate.seconds * 1e-9,
-               rate.bytes / rate.seconds * 1e-9, 100 * rate.bytes / rate.seconds / r.read_bandwidth);
+               rate.bytes / rate.seconds * 1e-9, 100 * rate.bytes / rate.seconds / r.read_bandwidth,
+               rate.idle ? fmt::format(", GPU idle {:.1f} us a step", *rate.idle * 1e6) : "");
   };
   if (r.prefill.seconds > 0) line(r.prefill);
   for (const engine::StepRate& rate : r.decode) line(rate);
@@ -56,8 +57,10 @@ void print_json(const DecodeBenchOptions& o, const std::string& formats, double 
                               {"planned_bytes", r.peak_bytes},
                               {"resident_bytes", r.resident_bytes}};
   const auto rate = [](const engine::StepRate& x) {
-    return nlohmann::ordered_json{
+    nlohmann::ordered_json out{
         {"tokens_per_s", x.tokens_per_s}, {"seconds", x.seconds}, {"flops", x.flops}, {"bytes", x.bytes}};
+    if (x.idle) out["idle_us"] = *x.idle * 1e6;
+    return out;
   };
   if (r.prefill.seconds > 0) json["prefill"] = rate(r.prefill);
   for (const engine::StepRate& x : r.decode) json["decode"][std::to_string(x.streams)] = rate(x);

@@ -77,8 +77,11 @@ class StepBench {
                         for (int64_t t = 0; t < options_.steps; ++t) step(pages, options_.depth + t);
                       }) /
                       static_cast<double>(options_.steps));
-    return rate(streams, median(times), streams,
-                static_cast<double>(2 * options_.depth + options_.steps) / 2);
+    StepRate result =
+        rate(streams, median(times), streams, static_cast<double>(2 * options_.depth + options_.steps) / 2);
+    if (const double busy = runner_.gpu_seconds(32); busy > 0)
+      result.idle = std::max(0.0, result.seconds - busy);
+    return result;
   }
 
  private:

@@ -2,6 +2,7 @@
 // Tokens a second of a model's steps, with the share of the floor that binds each: reading the weights and
 // the cache once a step, or multiplying.
 
+#include <optional>
 #include <vector>
 
 #include "engine/runner.h"
@@ -18,11 +19,12 @@ struct StepBenchOptions {
 };
 
 struct StepRate {
-  int64_t streams = 0;      // 0: prefill
-  double tokens_per_s = 0;  // median of the repeats
-  double bytes = 0;         // read by a step at least: weights once, each stream's cache
-  double flops = 0;         // of a step
-  double seconds = 0;       // of a step, median
+  int64_t streams = 0;         // 0: prefill
+  double tokens_per_s = 0;     // median of the repeats
+  double bytes = 0;            // read by a step at least: weights once, each stream's cache
+  double flops = 0;            // of a step
+  double seconds = 0;          // of a step, median
+  std::optional<double> idle;  // of them a GPU waits, between steps; none: not known
 };
 
 struct StepBenchResult {

@@ -1,5 +1,7 @@
 #include "engine/gpu_steps.h"
 
+#include <chrono>
+
 namespace flagscale::engine {
 
 namespace {
@@ -39,12 +41,22 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
 // The first step of a size runs launch by launch: what it needs is loaded then, which a recording must not
 // wait for.
 void GpuSteps::launch(const Step& step) {
+  last_ = nullptr;
   if (!step.single) return program_.start(team_);
   if (graphs_.size() >= kMostGraphs) graphs_.clear();
   const auto [at, is_new] = graphs_.try_emplace({step.tokens, step.context, step.adapted});
   if (is_new) return program_.start(team_);
   if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { program_.start(team_); });
-  at->second->launch();
+  last_ = at->second.get();
+  last_->launch();
+}
+
+double GpuSteps::seconds(int times) const {
+  if (last_ == nullptr) return 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < times; ++i) last_->launch();
+  cuda::synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / times;
 }
 
 }  // namespace flagscale::engine

@@ -39,6 +39,9 @@ class GpuSteps {
     bool single = false;              // a token and a row of each sequence, nothing else
   };
   void run(const Step& step);
+  // Seconds that the GPU takes for the last step, launched again and again without waiting; 0 where that was
+  // no graph.
+  double seconds(int times) const;
 
  private:
   void launch(const Step& step);
@@ -51,6 +54,7 @@ class GpuSteps {
   std::unique_ptr<Allocator> pinned_;
   std::shared_ptr<void> host_inputs_, host_logits_, host_drawn_, host_embeddings_;
   std::map<std::tuple<int64_t, int64_t, bool>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
+  const cuda::Graph* last_ = nullptr;  // of the last step, if it was one
 };
 
 }  // namespace flagscale::engine

@@ -74,6 +74,9 @@ class Runner {
   // At most max_sequences chunks of at most max_tokens tokens and max_rows rows in all.
   virtual void run(std::span<const StepChunk> chunks);
 
+  // Seconds that a GPU takes for the last step alone; 0 where that was no graph (GpuSteps::seconds).
+  double gpu_seconds(int times) const { return gpu_ ? gpu_->seconds(times) : 0; }
+
   // The i-th of the rows that the last step wanted, in order, one after another in memory. The caller may
   // change them.
   virtual std::span<float> logits(int64_t i) const;
