@@ -86,6 +86,10 @@ void add_data_preprocess(CLI::App& data) {
   command->add_option("--output-prefix", o.job.output_prefix, "makes PREFIX_KEY_document.{bin,idx}")
       ->required();
   add_tokenizer_options(*command, o.tokenizer);
+  command
+      ->add_option("--vocab-size", o.tokenizer.vocab_size,
+                   "of --tokenizer-type NullTokenizer, whose texts are numbers")
+      ->check(between(1, 1 << 30));
   command->add_option("--json-keys", o.job.keys, "keys of each JSON object, or columns of Parquet, to take")
       ->capture_default_str();
   command->add_flag("--plain-text", o.plain_text, "the input is text, not JSON lines");

@@ -48,6 +48,9 @@ struct BenchResult {
 // Error naming them.
 model::DecoderConfig named_shape(const std::string& name);
 
+// GFLOP/s of a large product: the best of five.
+double product_ceiling(DType dtype, DeviceKind device, int threads = 0);
+
 BenchResult bench_train(const BenchOptions& options);
 
 }  // namespace flagscale::train

@@ -168,7 +168,7 @@ TEST(CommandLine, CompletesInBash) {
   EXPECT_EQ(completed("flagscale config explain rotary_b"), "rotary_base\n");
   EXPECT_EQ(completed("flagscale config explain train.model.rotary_b"), "train.model.rotary_base\n");
   EXPECT_NE((" " + completed("flagscale config explain tra")).find(" train. "), std::string::npos);
-  EXPECT_EQ(completed("flagscale train ''"), "aquila llama3 mixtral qwen2_5 qwen3 smollm2\n");
+  EXPECT_EQ(completed("flagscale train ''"), "aquila llama3 mixtral qwen2_5 qwen3 smollm2 speed\n");
   EXPECT_EQ(completed("flagscale train aquila train.mo"), "train.model.\n");
   EXPECT_EQ(completed("flagscale train aquila ++train.model.optimizer.adam_b"),
             "++train.model.optimizer.adam_beta1 ++train.model.optimizer.adam_beta2\n");
