@@ -11,6 +11,7 @@
 #include "app/numbers.h"
 #include "train/bench.h"
 #include "train/optimizer/optimizer.h"
+#include "train/optimizer/state_types.h"
 
 namespace flagscale::bench_command {
 namespace {
@@ -37,6 +38,10 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
                               {"seq", o.sequence_length},
                               {"dtype", name(o.dtype)},
                               {"optimizer", o.optimizer},
+                              {"main_params_dtype", name(o.types.params)},
+                              {"main_grads_dtype", name(o.types.grads)},
+                              {"exp_avg_dtype", name(o.types.exp_avg)},
+                              {"exp_avg_sq_dtype", name(o.types.exp_avg_sq)},
                               {"tokens_per_s", r.tokens_per_s},
                               {"gflops", r.gflops},
                               {"ceiling_gflops", r.ceiling},
@@ -91,6 +96,17 @@ void setup(CLI::App& app) {
       ->add_option("--optimizer", options->optimizer,
                    fmt::format("{}", fmt::join(train::optimizer_names(), ", ")))
       ->capture_default_str();
+  const auto add_type = [&](const char* option, DType* type, const char* of) {
+    train
+        ->add_option_function<std::string>(
+            option, [=](const auto& name) { *type = *train::state_type(name); }, of)
+        ->default_str("fp32")
+        ->check(CLI::IsMember({"fp32", "bf16"}));
+  };
+  add_type("--main-params-dtype", &options->types.params, "type of the weights that are updated, with bf16");
+  add_type("--main-grads-dtype", &options->types.grads, "type of gradients, with bf16");
+  add_type("--exp-avg-dtype", &options->types.exp_avg, "type of the first moments, with bf16");
+  add_type("--exp-avg-sq-dtype", &options->types.exp_avg_sq, "type of the second moments, with bf16");
   train->add_option("--threads", options->threads, "0: all cores")
       ->check(between(0, 4096))
       ->capture_default_str();

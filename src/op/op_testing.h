@@ -157,4 +157,43 @@ inline void expect_agrees(Isa isa, const Function& function, const std::vector<T
   }
 }
 
+// Gradients of two passes added up in leaves of this type: after the first, and after both.
+inline std::vector<Tensor> leaf_sums(Isa isa, const Function& function, const std::vector<Tensor>& inputs,
+                                     DType sums) {
+  const Team team(2);
+  EagerRecorder recorder(allocator(), team, isa);
+  std::vector<Tensor> grads, result;
+  for (const Tensor& input : inputs) grads.push_back(make_tensor(allocator(), input.shape(), sums));
+  int64_t accumulate = 0;
+  for (; accumulate < 2; ++accumulate) {
+    Tape tape = make_tape();
+    for (size_t i = 0; i < inputs.size(); ++i) tape.watch(inputs[i], grads[i], &accumulate);
+    Context context{recorder, &tape};
+    const Tensor output = function(context, inputs);
+    tape.seed(output, converted(random_tensor(output.shape(), 99), output.dtype()));
+    tape.backward(recorder);
+    for (const Tensor& grad : grads) result.push_back(converted(grad, DType::kF32));
+  }
+  return result;
+}
+
+// Of weights' gradients held in bf16: each is the sum in fp32, rounded once, and a second pass adds to that.
+inline void expect_rounded_sums(Isa isa, const Function& function, const std::vector<Tensor>& weights) {
+  std::vector<Tensor> narrow;
+  for (const Tensor& weight : weights) narrow.push_back(converted(weight, DType::kBF16));
+  const auto exact = leaf_sums(isa, function, narrow, DType::kF32),
+             rounded = leaf_sums(isa, function, narrow, DType::kBF16);
+  for (size_t k = 0; k < weights.size(); ++k) {
+    const Tensor &one = exact[k], &first = rounded[k], &both = rounded[weights.size() + k];
+    double largest = 0;
+    for (int64_t i = 0; i < one.shape().numel(); ++i) largest = std::max(largest, std::fabs(get(one, i)));
+    ASSERT_GT(largest, 0);
+    for (int64_t i = 0; i < one.shape().numel(); ++i) {
+      const double sum = get(first, i) + get(one, i);  // half a unit of the last of 8 bits, and the fp32 sums
+      ASSERT_NEAR(get(first, i), get(one, i), std::fabs(get(one, i)) / 256 + 1e-6 * largest) << k << " " << i;
+      ASSERT_NEAR(get(both, i), sum, std::fabs(sum) / 256 + 1e-6 * largest) << k << " " << i;
+    }
+  }
+}
+
 }  // namespace flagscale::op::testing

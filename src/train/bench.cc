@@ -172,6 +172,7 @@ BenchResult bench_train(const BenchOptions& o) {
   options.device = o.device;
   options.graphs = o.graphs;
   options.optimizer.name = o.optimizer;
+  options.optimizer.types = o.types;
   if (o.lora_rank > 0)
     options.lora = LoraSpec{{"all-linear"}, o.lora_rank, 2.0 * static_cast<double>(o.lora_rank), 0, false,
                             "kaiming",      "zero"};

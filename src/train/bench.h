@@ -9,6 +9,7 @@
 #include "model/decoder/config.h"
 #include "op/packed_linear/packing.h"
 #include "tensor/dtype.h"
+#include "train/optimizer/optimizer.h"
 
 namespace flagscale::train {
 
@@ -20,6 +21,7 @@ struct BenchOptions {
   int threads = 0;
   DeviceKind device = DeviceKind::kCpu;
   std::string optimizer = "adam";
+  StateTypes types;  // OptimizerSpec's
   bool profile = false;
   bool graphs = true;                 // StepOptions::graphs
   int64_t lora_rank = 0;              // of an adapter of every projection; 0: the whole model is trained

@@ -117,8 +117,8 @@ struct Pair {
     for (size_t s = 0; s < states.size(); ++s) {
       float difference = 0, largest = 0;
       for (int64_t i = 0; i < states[s].size; ++i) {
-        difference = std::max(difference, std::fabs(states[s].grad[i] - exact[s].grad[i]));
-        largest = std::max(largest, std::fabs(exact[s].grad[i]));
+        difference = std::max(difference, std::fabs(number(states[s].grad, i) - number(exact[s].grad, i)));
+        largest = std::max(largest, std::fabs(number(exact[s].grad, i)));
       }
       EXPECT_LE(difference, gradient * static_cast<double>(largest)) << states[s].name;
       seen += largest > 0;

@@ -171,7 +171,9 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
          "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
          "smaller micro_batch_size or seq_length",
          tokens, activation / kGib, has_free(options, available));
-  const double bytes = frozen ? sizeof(BF16) : 2 * sizeof(float);
+  const StateTypes& types = options.optimizer.types;
+  const auto bytes =
+      static_cast<double>(frozen ? sizeof(BF16) : size_of(types.params) + size_of(types.grads));
   const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;

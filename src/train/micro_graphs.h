@@ -12,6 +12,19 @@
 
 namespace flagscale::train {
 
+// Launches that read nothing of the host's memory which changes: their second run is recorded, and from then
+// on they are one.
+class ReplayedLaunches {
+ public:
+  void run(const std::function<void()>& launches);
+  int64_t replayed() const { return replayed_; }
+
+ private:
+  bool met_ = false;
+  std::unique_ptr<cuda::Graph> graph_;
+  int64_t replayed_ = 0;
+};
+
 class MicroGraphs {
  public:
   // What the launches of a micro-batch read on the host.

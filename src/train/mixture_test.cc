@@ -44,7 +44,8 @@ struct Training {
   }
   std::vector<float> gradients() const {
     std::vector<float> all;
-    for (const TrainStep::State& s : step.states(true)) all.insert(all.end(), s.grad, s.grad + s.size);
+    for (const TrainStep::State& s : step.states(true))
+      all.insert(all.end(), s.grad.data<float>(), s.grad.data<float>() + s.size);
     return all;
   }
   void update(float lr) { step.gradient_norm(), step.update({lr, 0, 1, 1, 1, 0}); }

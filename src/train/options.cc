@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "train/optimizer/state_types.h"
 
 namespace flagscale::train {
 
@@ -82,6 +83,7 @@ void validate(const TrainOptions& o, int ranks) {
     fail(ErrorKind::kConfig, "train_samples {} is less than one global batch of {}", o.train_samples,
          o.global_batch_size);
   if (o.lora) validate(*o.lora);
+  require_state_types(o.optimizer, {o.compute, o.lora.has_value(), o.offload, ranks});
   validate(o.lr);
   validate(o.weight_decay);
   model::validate(o.model);

@@ -118,8 +118,7 @@ void Ranks::take_from_first(Progression& progression, TrainStep& step, const io:
   static_assert(std::is_trivially_copyable_v<Progression>);
   comm::broadcast(*group_, std::as_writable_bytes(std::span(&progression, 1)));
   for (const TrainStep::State& state : step.loading()) {
-    comm::broadcast(*group_,
-                    std::as_writable_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
+    comm::broadcast(*group_, {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()});
     if (progression.updates == 0) continue;  // nothing is kept yet
     for (const TrainStep::Kept& kept : state.kept) comm::broadcast(*group_, kept.bytes);
   }

@@ -45,7 +45,7 @@ inline RankRun run_rank(const TrainOptions& options, comm::ProcessGroup* group) 
     auto [result, log] = run_printed(trainer);
     ran.result = std::move(result), ran.log = std::move(log);
     for (const TrainStep::State& state : trainer.step().states()) {
-      ran.weights.insert(ran.weights.end(), state.weight, state.weight + state.size);
+      for (int64_t i = 0; i < state.size; ++i) ran.weights.push_back(number(state.weight, i));
       for (const TrainStep::Kept& kept : state.kept)
         ran.kept[kept.role + ":" + state.name] = {reinterpret_cast<const char*>(kept.bytes.data()),
                                                   kept.bytes.size()};

@@ -60,7 +60,8 @@ inline Printed run_printed(Trainer& trainer) {
 inline uint64_t digest_of(const TrainStep& step) {
   io::Xxh64 hash;
   for (const TrainStep::State& state : step.states()) {
-    hash.update(std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size))));
+    if (state.size > 0)
+      hash.update({static_cast<const std::byte*>(state.weight.raw()), state.weight.bytes()});
     for (const TrainStep::Kept& kept : state.kept) hash.update(kept.bytes);
   }
   return hash.digest();

@@ -19,28 +19,18 @@ namespace flagscale::train {
 
 namespace {
 
-std::span<const std::byte> bytes_of(const float* data, int64_t size) {
-  return {reinterpret_cast<const std::byte*>(data), static_cast<size_t>(size) * sizeof(float)};
+std::span<const std::byte> bytes_of(const Tensor& tensor) {
+  if (!tensor.defined()) return {};
+  return {static_cast<const std::byte*>(tensor.raw()), tensor.bytes()};
 }
 
-void require_same(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
-                  const std::vector<int64_t>& shape) {
-  const io::TensorInfo* info = checkpoint.find(name);
-  if (!info)
-    fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it",
-         checkpoint.folder(), name);
-  if (info->shape != shape || info->dtype != dtype)
-    fail(ErrorKind::kInvalidArgument,
-         "{}: {} is {} [{}], this model's is {} [{}]; check train.model against the configuration it "
-         "was saved with",
-         checkpoint.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "),
-         flagscale::name(dtype), fmt::join(shape, ", "));
-}
+bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16; }
 
-void read(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
-          const std::vector<int64_t>& shape, std::span<std::byte> out) {
-  require_same(checkpoint, name, dtype, shape);
-  checkpoint.read(name, out);
+template <class To, class From, class Convert>
+void convert(std::span<const std::byte> from, std::span<std::byte> to, Convert&& one) {
+  const auto* const source = reinterpret_cast<const From*>(from.data());
+  auto* const target = reinterpret_cast<To*>(to.data());
+  for (size_t i = 0; i < to.size() / sizeof(To); ++i) target[i] = one(source[i]);
 }
 
 // What is kept of a weight means something else to another optimizer.
@@ -113,15 +103,57 @@ std::string data_order(const TrainOptions& o, const data::SampleSource& samples)
                      kFirstSamples, hash.digest());
 }
 
-std::span<const std::byte> saved_bytes(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
-                                       const std::vector<int64_t>& shape, std::vector<std::byte>& room) {
-  require_same(checkpoint, name, dtype, shape);
-  if (const auto mapped = checkpoint.mapped(name); !mapped.empty()) return mapped;
-  size_t bytes = size_of(dtype);
-  for (const int64_t dim : shape) bytes *= static_cast<size_t>(dim);
-  room.resize(bytes);
-  checkpoint.read(name, room);
-  return room;
+void SavedTensors::require(const std::string& name, DType dtype, const std::vector<int64_t>& shape) const {
+  const io::TensorInfo* info = checkpoint_.find(name);
+  if (!info)
+    fail(ErrorKind::kCorrupt, "{} has no tensor {}: it is of another model, or was saved without it",
+         checkpoint_.folder(), name);
+  const bool converts = is_float(info->dtype) && is_float(dtype);
+  if (info->shape != shape || (info->dtype != dtype && !converts))
+    fail(ErrorKind::kInvalidArgument,
+         "{}: {} is {} [{}], this model's is {} [{}]; check train.model against the configuration it "
+         "was saved with",
+         checkpoint_.folder(), name, flagscale::name(info->dtype), fmt::join(info->shape, ", "),
+         flagscale::name(dtype), fmt::join(shape, ", "));
+}
+
+std::span<const std::byte> SavedTensors::bytes(const std::string& name, DType dtype,
+                                               const std::vector<int64_t>& shape) {
+  require(name, dtype, shape);
+  const DType saved = checkpoint_.find(name)->dtype;
+  size_t elements = 1;
+  for (const int64_t dim : shape) elements *= static_cast<size_t>(dim);
+  std::span<const std::byte> all = checkpoint_.mapped(name);
+  if (all.empty()) {
+    room_.resize(elements * size_of(saved));
+    checkpoint_.read(name, room_);
+    all = room_;
+  }
+  if (saved == dtype) return all;
+  converted_.resize(elements * size_of(dtype));
+  if (saved == DType::kBF16) {
+    convert<float, BF16>(all, converted_, [](BF16 x) { return to_float(x); });
+  } else {
+    convert<BF16, float>(all, converted_, [](float x) { return to_bf16(x); });
+    if (rounded_.empty()) rounded_ = name;
+  }
+  return converted_;
+}
+
+void SavedTensors::read(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+                        std::span<std::byte> out) {
+  require(name, dtype, shape);
+  if (checkpoint_.find(name)->dtype == dtype) return checkpoint_.read(name, out);
+  const std::span<const std::byte> all = bytes(name, dtype, shape);
+  std::memcpy(out.data(), all.data(), all.size());
+}
+
+void SavedTensors::warn_if_rounded() const {
+  if (rounded_.empty()) return;
+  warn(
+      "{} is in fp32 in the checkpoint and in bf16 in this run (main_params_dtype, exp_avg_dtype, "
+      "exp_avg_sq_dtype), so it is rounded: the run goes on correctly, not bit for bit",
+      rounded_);
 }
 
 void load_adapter(const model::PeftAdapter& files, const std::string& folder, TrainStep& step) {
@@ -150,12 +182,12 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
         fail(ErrorKind::kInvalidArgument, "{}: {} is multiplied by {}, lora_alpha / lora_dim is {}", folder,
              module, target.scale, scale);
       const std::vector<float> values = files.weights->read_f32(is_a ? target.a : target.b);
-      if (name != state.name && std::memcmp(values.data(), state.weight, values.size() * sizeof(float)) != 0)
+      if (name != state.name && std::memcmp(values.data(), state.weight.raw(), state.weight.bytes()) != 0)
         fail(ErrorKind::kInvalidArgument,
              "{}: {} is not that of {}: a fused target has one A; name the projections in "
              "lora_target_modules (q_proj, k_proj, …)",
              folder, name, state.name);
-      std::copy(values.begin(), values.end(), state.weight);
+      std::copy(values.begin(), values.end(), state.weight.data<float>());
       loaded.insert(module);
     }
   }
@@ -168,10 +200,10 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
 std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
   std::vector<io::TensorSlice> slices;
   for (const auto& state : step.states()) {
-    slices.push_back(
-        io::whole_tensor(state.name, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
+    const DType dtype = state.weight.dtype();
+    slices.push_back(io::whole_tensor(state.name, dtype, state.shape, bytes_of(state.weight)));
     for (const std::string& copy : state.copies)
-      slices.push_back(io::whole_tensor(copy, DType::kF32, state.shape, bytes_of(state.weight, state.size)));
+      slices.push_back(io::whole_tensor(copy, dtype, state.shape, bytes_of(state.weight)));
     if (!optimizer) continue;
     for (const TrainStep::Kept& kept : state.kept)
       slices.push_back(io::whole_tensor(kept.role + ":" + state.name, kept.dtype, kept.shape, kept.bytes));
@@ -218,14 +250,15 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   require_same_model(checkpoint, options.model);
   const bool kept = !options.finetune && !options.no_load_optim;
   if (kept) require_same_optimizer(checkpoint, step);
+  SavedTensors saved_tensors(checkpoint);
   for (const auto& state : step.loading()) {
-    const auto bytes = static_cast<size_t>(state.size) * sizeof(float);
-    read(checkpoint, state.name, DType::kF32, state.shape,
-         {reinterpret_cast<std::byte*>(state.weight), bytes});
+    saved_tensors.read(state.name, state.weight.dtype(), state.shape,
+                       {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()});
     if (!kept) continue;
     for (const TrainStep::Kept& k : state.kept)
-      read(checkpoint, k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
+      saved_tensors.read(k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
   }
+  if (!options.finetune) saved_tensors.warn_if_rounded();
   if (!step.shares()) step.weights_changed();
   if (options.finetune) return {};
   const io::TrainingState& saved = checkpoint.state();

@@ -26,10 +26,26 @@ std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
                                  const Progression& progression, const std::string& order);
 
-// The whole of a saved tensor, mapped, or read into `room`. Throws Error{kCorrupt, kInvalidArgument} where it
-// is not there, or another.
-std::span<const std::byte> saved_bytes(const io::Checkpoint& checkpoint, const std::string& name, DType dtype,
-                                       const std::vector<int64_t>& shape, std::vector<std::byte>& room);
+// Saved tensors as a run wants them: fp32 and bf16 stand for one another.
+class SavedTensors {
+ public:
+  explicit SavedTensors(const io::Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+
+  // The whole of one, mapped or in memory until the next call. Throws Error{kCorrupt, kInvalidArgument} where
+  // it is not there, or another.
+  std::span<const std::byte> bytes(const std::string& name, DType dtype, const std::vector<int64_t>& shape);
+  void read(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+            std::span<std::byte> out);
+  // Tells of fp32 numbers that were rounded to bf16. The other way is exact.
+  void warn_if_rounded() const;
+
+ private:
+  void require(const std::string& name, DType dtype, const std::vector<int64_t>& shape) const;
+
+  const io::Checkpoint& checkpoint_;
+  std::vector<std::byte> room_, converted_;
+  std::string rounded_;  // the first of them
+};
 
 // Starts the adapter from one that PEFT or a run saved. Throws Error{kInvalidArgument} where its projections,
 // rank or scale are not those of the step's.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "base/check.h"
 #include "train/saving.h"
@@ -139,22 +140,25 @@ class Gathering {
 };
 
 std::span<std::byte> weight_of(const TrainStep::State& state) {
-  return std::as_writable_bytes(std::span(state.weight, static_cast<size_t>(state.size)));
+  if (!state.weight.defined()) return {};
+  return {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()};
 }
 
 }  // namespace
 
 void take_kept(comm::ProcessGroup& group, TrainStep& step, const io::Checkpoint* checkpoint) {
-  std::vector<std::byte> room;
+  std::optional<SavedTensors> saved;
+  if (group.rank() == 0) {
+    FLAGSCALE_CHECK(checkpoint != nullptr);
+    saved.emplace(*checkpoint);
+  }
   for (const TrainStep::State& state : step.states())
     for (const TrainStep::Kept& kept : state.kept) {
       Bytes whole;
-      if (group.rank() == 0) {
-        FLAGSCALE_CHECK(checkpoint != nullptr);
-        whole = saved_bytes(*checkpoint, kept.role + ":" + state.name, kept.dtype, kept.shape, room);
-      }
+      if (saved) whole = saved->bytes(kept.role + ":" + state.name, kept.dtype, kept.shape);
       SharedTensor(group, kept.of_rank, kept.bytes).take(whole);
     }
+  if (saved) saved->warn_if_rounded();
   step.weights_changed();
 }
 
@@ -167,10 +171,11 @@ std::vector<io::TensorSlice> gather_snapshot(comm::ProcessGroup& group, const Tr
     const TrainStep::State& state = states[i];
     std::vector<std::string> names{state.name};
     names.insert(names.end(), state.copies.begin(), state.copies.end());
+    const DType dtype = whole[i].weight.dtype();
     if (step.shares_weights())
-      gathering.add(names, DType::kF32, state.shape, {group, state.of_rank, weight_of(state)});
+      gathering.add(names, dtype, state.shape, {group, state.of_rank, weight_of(state)});
     else
-      gathering.add_whole(names, DType::kF32, state.shape, weight_of(whole[i]));
+      gathering.add_whole(names, dtype, state.shape, weight_of(whole[i]));
     for (const TrainStep::Kept& kept : state.kept)
       if (optimizer)
         gathering.add({kept.role + ":" + state.name}, kept.dtype, kept.shape,

@@ -7,6 +7,7 @@
 #include "model/packed_weights.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
+#include "train/optimizer/state_types.h"
 
 namespace flagscale::train {
 
@@ -19,6 +20,8 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
     fail(ErrorKind::kUnsupported,
          "optimizer: {} has no kernels for {} yet: set optimizer: adam, or use --device cpu",
          options_.optimizer.name, name(options_.device));
+  require_state_types(options_.optimizer,
+                      {options_.compute, options_.lora.has_value(), options_.offload, options_.ranks});
   if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
   if (options_.lora)
     adapter_ = std::make_unique<Adapter>(*decoder_, *options_.lora, options_.seed, &dropout_rows_);
@@ -54,15 +57,17 @@ void TrainStep::place_parameters() {
   std::vector<std::vector<Piece>> pieces;
   for (size_t i = trained_.size(); i-- > 0;) pieces.push_back(optimizer_->pieces(*trained_[i]));
   shares_ = cut_shares(pieces, shares() ? options_.ranks : 1);
-  const bool bf16 = options_.compute == DType::kBF16;
+  const StateTypes& types = options_.optimizer.types;
+  const bool copied = options_.compute != types.params;
   split_ = offloaded_end();
-  master_ = arena_.persistent("weights", {bf16 ? own().end - split_ : bucket_size_}, DType::kF32);
-  if (bf16 && split_ > own().begin)
-    offloaded_master_ = pinned_arena_.persistent("weights", {split_ - own().begin}, DType::kF32);
-  if (bf16) working_ = arena_.persistent("bf16 weights", {bucket_size_}, DType::kBF16);
-  grads_ = arena_.persistent("gradients", {bucket_size_}, DType::kF32);
+  master_ = arena_.persistent("weights", {copied ? own().end - split_ : bucket_size_}, types.params);
+  if (copied && split_ > own().begin)
+    offloaded_master_ = pinned_arena_.persistent("weights", {split_ - own().begin}, types.params);
+  if (copied) working_ = arena_.persistent("bf16 weights", {bucket_size_}, options_.compute);
+  grads_ = arena_.persistent("gradients", {bucket_size_}, types.grads);
   block_squares_ = arena_.persistent("gradient squares", {blocks_of({0, bucket_size_}).end}, DType::kF64);
   norm_value_ = arena_.persistent("gradient norm", {1}, DType::kF32);
+  step_ = arena_.persistent("step scalars", {sizeof(op::StepScalars)}, DType::kU8);
   const Tensor& weights = working_.defined() ? working_ : master_;
   for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->value = piece(weights, i, trained_[i]->shape);
   place_slots();
@@ -149,7 +154,7 @@ void TrainStep::find_ready() {
   constexpr int64_t kPiece = 8 << 20;  // gradients
   std::vector<size_t> written(trained_.size());
   micro_.for_writes(*grads_.storage(), [&](size_t launch, const TensorView& view) {
-    const auto at = static_cast<int64_t>(view.offset / sizeof(float));
+    const auto at = static_cast<int64_t>(view.offset / size_of(grads_.dtype()));
     for (size_t i = 0; i < trained_.size(); ++i)
       if (offsets_[i] <= at && at < offsets_[i] + trained_[i]->shape.numel()) written[i] = launch + 1;
   });
@@ -179,11 +184,11 @@ void TrainStep::trace_update() {
     const auto size = static_cast<double>(elements.size());
     Tracer(squares_).launch(op::kGradSquares,
                             {stretch(grads_, elements), block_squares_.rows(blocks.begin, blocks.size())},
-                            {2 * size, 4 * size});
+                            {2 * size, static_cast<double>(size_of(grads_.dtype())) * size});
   }
   Tracer(norm_).launch(op::kGradNorm, {block_squares_, norm_value_}, {});
   Tracer tracer(update_);
-  const UpdateContext context{tracer, norm_value_, &scalars_};
+  const UpdateContext context{tracer, norm_value_, step_, &scalars_};
   for (size_t i = weights_.size(); i-- > 0;)
     if (weights_[i].held.size() > 0 && !is_offloaded(i)) optimizer_->update(context, weights_[i]);
   if (stream_) trace_stream(context);
@@ -226,6 +231,8 @@ void TrainStep::allocate(Allocator& allocator) {
     return;
   }
   host_allocator_ = make_cpu_allocator();
+  shared_allocator_ = make_shared_allocator(options_.device);
+  pinned_step_ = make_tensor(*shared_allocator_, step_.shape(), step_.dtype());
   for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
     host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
   if (shares())

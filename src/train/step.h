@@ -36,8 +36,8 @@
 namespace flagscale::train {
 
 struct StepOptions {
-  DType compute =
-      DType::kF32;  // kBF16: bf16 weights and activations, fp32 master weights, moments and gradients
+  // kBF16: bf16 weights and activations; master weights, moments and gradients as OptimizerSpec::types says.
+  DType compute = DType::kF32;
   int64_t micro_batch_size = 1, sequence_length = 1024;
   int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
   model::RecomputeSpec recompute;
@@ -54,11 +54,14 @@ struct StepOptions {
   uint64_t seed = 1234;                       // of dropout
   int rank = 0, ranks = 1;                    // of those that share each global batch
   bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
-  bool graphs = true;                  // on a GPU, one rank: micro-batches that come again are CUDA graphs
+  bool graphs = true;  // on a GPU, one rank: micro-batches that come again and updates are CUDA graphs
   // Share of this rank's weights, whole ones in the order of the buckets until they are as much, whose
   // numbers of the optimizer lie in the host's memory; their fp32 master weights too.
   double offload = 0;
 };
+
+// Of an fp32 or bf16 tensor in the host's memory.
+float number(const Tensor& tensor, int64_t at);
 
 // What a plan needs, before anything is allocated.
 struct MemoryUse {
@@ -127,7 +130,8 @@ class TrainStep {
   double working_norm() const;           // of the products' weights
   double zero_gradients() const;         // how many gradients are 0, of this share
   int64_t trained_parameters() const;
-  int64_t graphs_replayed() const { return graphs_.replayed(); }
+  int64_t graphs_replayed() const { return graphs_.replayed(); }  // of micro-batches
+  int64_t updates_replayed() const { return replayed_update_.replayed(); }
 
   model::Decoder& decoder() { return *decoder_; }
   const Adapter* adapter() const { return adapter_.get(); }  // null: the whole model is trained
@@ -150,7 +154,7 @@ class TrainStep {
     std::string name;
     std::vector<std::string> copies;  // further names of the same numbers in files
     std::vector<int64_t> shape;       // of the whole
-    float *weight, *grad;             // fp32; grad: null unless asked for
+    Tensor weight, grad;              // [size], fp32 or bf16; undefined: no number, or not asked for
     int64_t size;
     std::vector<Kept> kept;
     std::vector<Range> of_rank = {};  // which bytes of the weight each rank has; empty: all have all
@@ -190,6 +194,7 @@ class TrainStep {
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   void find_ready();
   void run_micro_batch();
+  bool replays() const { return !on_host() && options_.graphs && options_.ranks == 1; }
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
   void sum_on(cuda::RankGpus& ranks, Range elements);
@@ -235,8 +240,11 @@ class TrainStep {
   std::vector<Ready> ready_;
   bool warm_ = false;
   MicroGraphs graphs_;
-  Tensor master_;  // fp32: whole; bf16: of this rank's from split_ on
-  Tensor working_, grads_, block_squares_, norm_value_;
+  ReplayedLaunches replayed_norm_, replayed_update_;
+  Tensor master_;   // what is updated: whole; where it has a copy, of this rank's from split_ on
+  Tensor working_;  // its copy for the products, in bf16; undefined: they take master_
+  Tensor grads_, block_squares_, norm_value_;
+  Tensor step_;  // scalars_ in the device's memory
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<TrainedWeight> weights_;  // of each trained parameter
   std::vector<Tensor> kept_;            // the buckets that their slots are pieces of, without those offloaded
@@ -246,7 +254,8 @@ class TrainStep {
   std::unique_ptr<StateStream> stream_;  // null: nothing is offloaded
   std::unique_ptr<Lanes> lanes_;
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
-  std::unique_ptr<Allocator> host_allocator_;
+  std::unique_ptr<Allocator> host_allocator_, shared_allocator_;
+  Tensor pinned_step_;         // on a GPU: on its way to step_
   std::vector<float> losses_;  // of the last micro-batch's tokens
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
   std::unique_ptr<op::LearntTokens> learnt_;  // null on a GPU, whose kernels take all

@@ -70,10 +70,14 @@ float TrainStep::gradient_norm(const RankLink* link) {
     gather(*link, grads_, heads);
     squares_.run(team_);
     gather(*link, block_squares_, blocks);
+    norm_.run(team_);
   } else {
-    squares_.run(team_);
+    const auto launches = [&] {
+      squares_.start(team_);
+      norm_.start(team_);
+    };
+    replays() ? replayed_norm_.run(launches) : launches();
   }
-  norm_.run(team_);
   float norm = 0;
   copy_to_host(norm_value_, &norm);
   return norm;

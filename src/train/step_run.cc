@@ -1,6 +1,7 @@
 // What a TrainStep does once it is planned and has its memory.
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -75,7 +76,7 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 
 // Ranks may be threads that share a GPU, where copies of one wait for streams of all: not while one records.
 void TrainStep::run_micro_batch() {
-  if (on_host() || !options_.graphs || options_.ranks > 1) return micro_.run(team_);
+  if (!replays()) return micro_.run(team_);
   const bool drops = options_.lora && options_.lora->dropout > 0;
   graphs_.run({num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, grad_scale_, router_scale_},
               [&] { micro_.start(team_); });
@@ -108,10 +109,17 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
 
 void TrainStep::update(const op::StepScalars& step) {
   scalars_ = step;
-  if (!stream_) return update_.run(team_);
-  if (step.skip != 0) return;  // all would come back as it went
-  stream_->start(*lanes_);
-  update_.start(team_, [&](size_t launches) { stream_->launched(*lanes_, launches); });
+  if (step.skip != 0) return;
+  std::memcpy((on_host() ? step_ : pinned_step_).raw(), &scalars_, sizeof scalars_);
+  if (!on_host()) cuda::copy_later(step_.place(), pinned_step_.raw(), sizeof scalars_);
+  if (stream_) {
+    stream_->start(*lanes_);
+    update_.start(team_, [&](size_t launches) { stream_->launched(*lanes_, launches); });
+  } else if (replays()) {
+    replayed_update_.run([&] { update_.start(team_); });
+  } else {
+    update_.start(team_);
+  }
   if (!on_host()) cuda::synchronize();
 }
 
@@ -121,8 +129,9 @@ double TrainStep::zero_gradients() const {
   const Tensor grads = host(grads_);
   for (size_t i = 0; i < trained_.size(); ++i) {
     const Range here = common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own());
-    const float* first = grads.data<float>() + here.begin;
-    zeros += std::count(first, first + here.size(), 0.f);
+    if (here.size() == 0) continue;
+    const Tensor some = stretch(grads, here);
+    for (int64_t at = 0; at < here.size(); ++at) zeros += number(some, at) == 0;
   }
   return static_cast<double>(zeros);
 }

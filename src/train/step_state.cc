@@ -1,4 +1,5 @@
 // What a TrainStep holds, to and from outside: files and other ranks.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -19,13 +20,30 @@ std::vector<Range> times(std::vector<Range> ranges, DType dtype) {
   return ranges;
 }
 
+void round_to(const Tensor& bf16, const Tensor& from, const Team& team) {
+  constexpr int64_t kBlock = 1 << 16;
+  const int64_t size = from.shape().numel();
+  team.for_each((size + kBlock - 1) / kBlock, [&](int64_t block) {
+    const int64_t end = std::min(size, (block + 1) * kBlock);
+    for (int64_t i = block * kBlock; i < end; ++i) bf16.data<BF16>()[i] = to_bf16(from.data<float>()[i]);
+  });
+}
+
 }  // namespace
 
+float number(const Tensor& tensor, int64_t at) {
+  return tensor.dtype() == DType::kBF16 ? to_float(tensor.data<BF16>()[at]) : tensor.data<float>()[at];
+}
+
 void TrainStep::initialise(uint64_t seed) {
+  const auto memory = make_cpu_allocator();
   for (size_t i = 0; i < trained_.size(); ++i) {
     throw_if_interrupted();
-    model::initialise(*trained_[i], seed, decoder_->config().norm_init,
-                      loaded_into({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}), team_);
+    const Tensor to = loaded_into({offsets_[i], offsets_[i] + trained_[i]->shape.numel()});
+    const bool rounded = to.dtype() != DType::kF32;
+    const Tensor values = rounded ? make_tensor(*memory, to.shape(), DType::kF32) : to;
+    model::initialise(*trained_[i], seed, decoder_->config().norm_init, values, team_);
+    if (rounded) round_to(to, values, team_);
   }
   if (!shares()) weights_changed();
 }
@@ -83,8 +101,8 @@ TrainStep::State TrainStep::whole_state(size_t i, size_t part, Range elements) c
           name,
           adapter_ ? adapter_->copies(name) : std::vector<std::string>(),
           std::move(shape),
-          nullptr,
-          nullptr,
+          {},
+          {},
           elements.size(),
           {}};
 }
@@ -113,8 +131,8 @@ std::vector<TrainStep::State> TrainStep::states(bool gradients) const {
     const Range here = common(elements, own());
     state.size = here.size();
     if (here.size() > 0) {
-      state.weight = master(here).data<float>();
-      if (gradients) state.grad = stretch(host(grads_), here).data<float>();
+      state.weight = master(here);
+      if (gradients) state.grad = stretch(host(grads_), here);
     }
     if (shares_weights()) {
       for (const Range& share : shares_) {
@@ -137,7 +155,7 @@ std::vector<TrainStep::State> TrainStep::loading() const {
   std::vector<State> result;
   for_parts([&](size_t i, size_t part, Range elements) {
     result.push_back(whole_state(i, part, elements));
-    result.back().weight = loaded_into(elements).data<float>();
+    result.back().weight = loaded_into(elements);
   });
   return result;
 }
@@ -188,8 +206,10 @@ double TrainStep::add_squares(double sum) const {
   to_host({&master_});
   for (const Tensor& weights : {offloaded_master_, host(master_)}) {
     if (!weights.defined()) continue;
-    const float* w = weights.data<float>();
-    for (int64_t i = 0; i < weights.dim(0); ++i) sum += static_cast<double>(w[i]) * static_cast<double>(w[i]);
+    for (int64_t i = 0; i < weights.dim(0); ++i) {
+      const auto w = static_cast<double>(number(weights, i));
+      sum += w * w;
+    }
   }
   return sum;
 }

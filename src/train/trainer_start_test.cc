@@ -99,7 +99,7 @@ TEST(Trainer, StartsFromAHuggingFaceFolder) {
   for (const TrainStep::State& state : trainer.step().states()) {
     const std::vector<float> want = weights->read_f32(state.name);
     ASSERT_EQ(static_cast<int64_t>(want.size()), state.size) << state.name;
-    EXPECT_EQ(std::memcmp(want.data(), state.weight, want.size() * sizeof(float)), 0) << state.name;
+    EXPECT_EQ(std::memcmp(want.data(), state.weight.raw(), state.weight.bytes()), 0) << state.name;
   }
   const Ran ran = run(o);
   EXPECT_EQ(ran.result.iteration, 3);

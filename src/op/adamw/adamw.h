@@ -1,9 +1,13 @@
 #pragma once
 // AdamW (Loshchilov and Hutter, 2019) with decoupled weight decay, and the gradient's norm that clips it or
-// skips the step. Both read what varies from a slot at run time, so one plan serves every step.
+// skips the step. What varies from step to step is in the device's memory, so one plan, and on a GPU one
+// graph, serves every step.
 //
 //   g = grad * min(1, clip / (norm + 1e-6));  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p -= lr * (m / bias1 / (sqrt(v / bias2) + eps) + weight_decay * p)
+//
+// Weights, moments and gradients are fp32 or bf16 each: the arithmetic is fp32, and what is kept in bf16 is
+// rounded once, as in PyTorch's fused AdamW.
 
 #include <cstdint>
 #include <tuple>
@@ -26,7 +30,7 @@ struct StepScalars {
 // all.
 constexpr int64_t kNormBlock = 65536;
 struct GradSquaresArgs {
-  In grads;  // [n] fp32, from a block's begin
+  In grads;  // [n] fp32 or bf16, from a block's begin
   Out sums;  // [n / kNormBlock, rounded up] fp64: of the squares of each block
   auto operands() { return std::tie(grads, sums); }
 };
@@ -40,14 +44,14 @@ struct GradNormArgs {
 inline constinit KernelSlot<GradNormArgs> kGradNorm{"grad_norm"};
 
 struct AdamWArgs {
-  InOut param, m, v;  // [n] fp32
-  In grad;            // [n] fp32
+  InOut param, m, v;  // [n] fp32 or bf16, each
+  In grad;            // [n] fp32 or bf16
   In norm;            // [1] fp32; not finite: nothing is updated
   Out copy;           // [n] bf16 working weights, or undefined
-  const StepScalars* step;
+  In step;            // a StepScalars, as bytes
   float beta1, beta2, eps;
   bool decay;  // false for biases and norm weights
-  auto operands() { return std::tie(param, m, v, grad, norm, copy); }
+  auto operands() { return std::tie(param, m, v, grad, norm, copy, step); }
 };
 inline constinit KernelSlot<AdamWArgs> kAdamW{"adamw"};
 

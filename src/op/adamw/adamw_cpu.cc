@@ -1,4 +1,4 @@
-// Bound by memory: 7 words of 4 bytes an element (4 read, 3 written), 2 more bytes for the bf16 copy.
+// Bound by memory: 7 numbers an element (4 read, 3 written), one more for the bf16 copy.
 #include "kernel/simd.h"
 #include "op/adamw/adamw.h"
 #include "op/adamw/step_simd.h"
@@ -7,7 +7,17 @@ namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
-double squares(const float* x, int64_t n) {
+// body(T{}) for the type of what is kept.
+template <class Body>
+void for_kept_type(DType dtype, Body&& body) {
+  if (dtype == DType::kBF16)
+    body(BF16{});
+  else
+    body(float{});
+}
+
+template <class T>
+double squares(const T* x, int64_t n) {
   double total = 0;
   for (int64_t first = 0; first < n; first += 1024) {  // fp32 sums stay short
     F32 sum = F32::zero();
@@ -23,9 +33,11 @@ double squares(const float* x, int64_t n) {
 void grad_squares(KernelContext& context, const GradSquaresArgs& args) {
   const int64_t n = args.grads.size();
   double* const sums = args.sums.ptr<double>();
-  context.team.for_each(args.sums.size(), [&](int64_t b) {
-    const int64_t first = b * kNormBlock;
-    sums[b] = squares(args.grads.ptr<const float>() + first, n - first < kNormBlock ? n - first : kNormBlock);
+  for_kept_type(args.grads.dtype, [&]<class T>(T) {
+    context.team.for_each(args.sums.size(), [&](int64_t b) {
+      const int64_t first = b * kNormBlock;
+      sums[b] = squares(args.grads.ptr<const T>() + first, n - first < kNormBlock ? n - first : kNormBlock);
+    });
   });
 }
 
@@ -35,16 +47,16 @@ void grad_norm(KernelContext&, const GradNormArgs& args) {
   *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
 }
 
-void adamw(KernelContext& context, const AdamWArgs& args) {
-  const StepScalars step = *args.step;
-  float clip = 1;
-  if (!gradient_scale(step, args.norm, clip)) return;
+template <class P, class M, class V, class G>
+void update(KernelContext& context, const AdamWArgs& args, const StepScalars& step, float clip) {
   const F32 scale = F32::set(clip), b1 = F32::set(args.beta1), b2 = F32::set(args.beta2);
   const F32 c1 = F32::set(1.f - args.beta1), c2 = F32::set(1.f - args.beta2), eps = F32::set(args.eps);
   const F32 inv1 = F32::set(1.f / step.bias1), inv2 = F32::set(1.f / step.bias2), lr = F32::set(-step.lr);
   const F32 keep = F32::set(args.decay ? 1.f - step.lr * step.weight_decay : 1.f);
-  float *p = args.param.ptr<float>(), *m = args.m.ptr<float>(), *v = args.v.ptr<float>();
-  const float* g = args.grad.ptr<const float>();
+  P* p = args.param.ptr<P>();
+  M* m = args.m.ptr<M>();
+  V* v = args.v.ptr<V>();
+  const G* g = args.grad.ptr<const G>();
   BF16* copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
   for_update(context, args.param.size(), [&](int64_t i, int64_t n) {
     const F32 gi = F32::load_n(g + i, n) * scale;
@@ -56,6 +68,19 @@ void adamw(KernelContext& context, const AdamWArgs& args) {
     vi.store_n(v + i, n);
     pi.store_n(p + i, n);
     if (copy) pi.store_n(copy + i, n);
+  });
+}
+
+void adamw(KernelContext& context, const AdamWArgs& args) {
+  const StepScalars& step = *args.step.ptr<const StepScalars>();
+  float clip = 1;
+  if (!gradient_scale(step, args.norm, clip)) return;
+  for_kept_type(args.param.dtype, [&]<class P>(P) {
+    for_kept_type(args.m.dtype, [&]<class M>(M) {
+      for_kept_type(args.v.dtype, [&]<class V>(V) {
+        for_kept_type(args.grad.dtype, [&]<class G>(G) { update<P, M, V, G>(context, args, step, clip); });
+      });
+    });
   });
 }
 

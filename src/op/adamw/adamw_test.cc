@@ -9,6 +9,11 @@ using testing::random_tensor;
 
 struct State {
   Tensor param, grad, m, v, sums, norm, copy;
+  // bit i: whether param, m, v, grad are held in bf16.
+  State(int64_t n, unsigned narrow) : State(n) {
+    for (auto& [tensor, bit] : {std::pair{&param, 1u}, {&m, 2u}, {&v, 4u}, {&grad, 8u}})
+      if (narrow & bit) *tensor = testing::converted(*tensor, DType::kBF16);
+  }
   explicit State(int64_t n)
       : param(random_tensor({n}, 1, DType::kF32)),
         grad(random_tensor({n}, 2, DType::kF32)),
@@ -24,7 +29,9 @@ struct State {
     EagerRecorder recorder(testing::allocator(), team, isa);
     recorder.launch(kGradSquares, {grad, sums});
     recorder.launch(kGradNorm, {sums, norm});
-    recorder.launch(kAdamW, {param, m, v, grad, norm, copy, &step, 0.9f, 0.95f, 1e-8f, true});
+    const Tensor scalars = make_tensor(testing::allocator(), {sizeof step}, DType::kU8);
+    copy_from_host(&step, scalars);
+    recorder.launch(kAdamW, {param, m, v, grad, norm, copy, scalars, 0.9f, 0.95f, 1e-8f, true});
   }
 };
 
@@ -44,6 +51,30 @@ TEST_P(AdamWSets, MatchTheFormulaInDouble) {
     const double expected = p - 1e-2 * (m / 0.1 / (std::sqrt(v / 0.05) + 1e-8) + 0.1 * p);
     EXPECT_NEAR(testing::get(after.param, i), expected, 2e-5 * (1 + std::fabs(expected)));
     EXPECT_EQ(after.copy.data<BF16>()[i].bits, to_bf16(after.param.data<float>()[i]).bits);
+  }
+}
+
+// Each of them in bf16, and any of them: what fp32 would make of the same numbers, rounded once.
+TEST_P(AdamWSets, NumbersInBf16AreRoundedOnce) {
+  const StepScalars step{1e-2f, 0.1f, 1 - 0.9f, 1 - 0.95f, 1.0f, 0};
+  for (unsigned narrow = 1; narrow < 16; ++narrow) {
+    const State held(1003, narrow), wide(1003);
+    for (const auto& [from, to] : {std::pair{&held.param, &wide.param},
+                                   {&held.m, &wide.m},
+                                   {&held.v, &wide.v},
+                                   {&held.grad, &wide.grad}})
+      for (int64_t i = 0; i < 1003; ++i) testing::set(*to, i, testing::get(*from, i));
+    held.update(GetParam(), step);
+    wide.update(GetParam(), step);
+    EXPECT_EQ(testing::get(held.norm, 0), testing::get(wide.norm, 0));
+    for (const auto& [got, exact] :
+         {std::pair{&held.param, &wide.param}, {&held.m, &wide.m}, {&held.v, &wide.v}})
+      for (int64_t i = 0; i < 1003; ++i) {
+        const auto want = static_cast<float>(testing::get(*exact, i));
+        EXPECT_EQ(testing::get(*got, i),
+                  static_cast<double>(got->dtype() == DType::kBF16 ? to_float(to_bf16(want)) : want))
+            << narrow << " " << i;
+      }
   }
 }
 

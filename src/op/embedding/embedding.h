@@ -18,7 +18,7 @@ inline constinit KernelSlot<EmbeddingArgs> kEmbedding{"embedding"};
 
 struct EmbeddingBackwardArgs {
   In ids, dy;
-  InOut dtable;  // [vocab, hidden] fp32 (fp64); rows of one id are added in token order
+  InOut dtable;  // [vocab, hidden] fp32, bf16 (fp64); rows of one id are added in token order
   const int64_t* accumulate;
   auto operands() { return std::tie(ids, dy, dtable); }
 };

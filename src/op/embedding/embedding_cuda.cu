@@ -88,30 +88,30 @@ void sort(Key* keys, int64_t count) {
   }
 }
 
-// The block of the first token of an id adds all of the id's.
-template <class T>
-__global__ void add_rows(const Key* keys, Rows<const T> dy, Rows<float> dtable, int64_t tokens,
-                         int64_t cols) {
+// The block of the first token of an id adds all of the id's; a sum in bf16 is rounded once.
+template <class T, class S>
+__global__ void add_rows(const Key* keys, Rows<const T> dy, Rows<S> dtable, int64_t tokens, int64_t cols) {
   const int64_t first = blockIdx.x;
   const Key id = keys[first] >> 32;
   if (first > 0 && keys[first - 1] >> 32 == id) return;
   int64_t end = first + 1;
   while (end < tokens && keys[end] >> 32 == id) ++end;
-  float* row = dtable[static_cast<int64_t>(id)];
+  S* row = dtable[static_cast<int64_t>(id)];
   for (int64_t column = threadIdx.x; column < cols; column += blockDim.x) {
-    float total = row[column];
+    float total = as_float(row[column]);
 #pragma unroll 8
     for (int64_t i = first; i < end; ++i)
       total += as_float(dy[static_cast<int64_t>(keys[i] & 0xffffffffu)][column]);
-    row[column] = total;
+    put(row + column, total);
   }
 }
 
 void backward(KernelContext& context, const EmbeddingBackwardArgs& args) {
   const int64_t tokens = args.ids.size(), cols = args.dtable.cols(), vocab = args.dtable.dims[0];
+  const size_t number = size_of(args.dtable.dtype);
   if (args.accumulate && *args.accumulate == 0)
-    cudaMemset2DAsync(args.dtable.data, static_cast<size_t>(args.dtable.row_stride()) * sizeof(float), 0,
-                      static_cast<size_t>(cols) * sizeof(float), static_cast<size_t>(vocab));
+    cudaMemset2DAsync(args.dtable.data, static_cast<size_t>(args.dtable.row_stride()) * number, 0,
+                      static_cast<size_t>(cols) * number, static_cast<size_t>(vocab));
   if (tokens == 0) return;
   auto* keys = reinterpret_cast<Key*>(context.workspace.data());
   const int64_t count = padded(tokens);
@@ -119,8 +119,10 @@ void backward(KernelContext& context, const EmbeddingBackwardArgs& args) {
                                                                              keys, tokens, count, vocab);
   sort(keys, count);
   for_float_type(args.dy.dtype, "embedding_backward", [&]<class T>(T) {
-    add_rows<<<static_cast<unsigned>(tokens), row_threads(cols, 1)>>>(
-        keys, rows_of<const T>(args.dy), rows_of<float>(args.dtable), tokens, cols);
+    for_float_type(args.dtable.dtype, "embedding_backward", [&]<class S>(S) {
+      add_rows<<<static_cast<unsigned>(tokens), row_threads(cols, 1)>>>(
+          keys, rows_of<const T>(args.dy), rows_of<S>(args.dtable), tokens, cols);
+    });
   });
   check_launch("embedding_backward");
 }

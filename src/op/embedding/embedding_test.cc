@@ -26,6 +26,10 @@ TEST_P(EmbeddingSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), kLookUp, {random_tensor({7, 150}, 1)});
 }
 
+TEST_P(EmbeddingSets, GradientsInBf16AreRoundedOnce) {
+  testing::expect_rounded_sums(GetParam(), kLookUp, {random_tensor({7, 150}, 1)});
+}
+
 TEST(Embedding, AnIdOutsideTheTableReadsRowZero) {
   const Tensor table = random_tensor({4, 3}, 1);
   const testing::Function outside = [](Context& c, const std::vector<Tensor>& in) {

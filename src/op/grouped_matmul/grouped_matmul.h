@@ -16,7 +16,7 @@ namespace flagscale::op {
 struct GroupedMatmulArgs {
   In a, b, counts;
   Out out;
-  InOut sum;  // fp32 (fp64); exactly one of the three is defined
+  InOut sum;  // fp32, bf16 (fp64), rounded once; exactly one of the three is defined
   bool trans_b = false;
   const int64_t* accumulate = nullptr;  // sum, into: null or not 0 adds, 0 overwrites
   InOut into{};                         // fp32 (fp64)

@@ -109,6 +109,15 @@ TEST_P(GroupedMatmulSets, AddsOrOverwrites) {
   }
 }
 
+TEST_P(GroupedMatmulSets, GradientsInBf16AreRoundedOnce) {
+  const Tensor x = testing::converted(random_tensor({210, 2, 24}, 3), DType::kBF16),
+               counts = testing::int_tensor({130, 0, 1, 289});
+  const testing::Function function = [&](Context& c, const std::vector<Tensor>& in) {
+    return grouped_linear(c, x, counts, in[0]);
+  };
+  testing::expect_rounded_sums(GetParam(), function, {random_tensor({4 * 40, 24}, 1)});
+}
+
 TEST_P(GroupedMatmulSets, RepeatsToTheBit) {
   const std::vector<Tensor> in{random_tensor({300, 2, 192}, 1, DType::kBF16),
                                random_tensor({4 * 256, 192}, 2, DType::kBF16)};

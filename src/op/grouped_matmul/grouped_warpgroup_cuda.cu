@@ -182,7 +182,7 @@ struct Out {
   __device__ void put_row(const float (&sum)[kColumns / 8][4], int half, int64_t row, int end, int column,
                           int lane) const {
     if constexpr (std::is_same_v<C, bf16>) {
-      if (!wide) {
+      if (!wide || add) {  // of sums: rounded once, after the old is added
         if (row < end) put_pairs(sum, half, row, column + lane % 4 * 2);
         return;
       }
@@ -329,6 +329,8 @@ bool aligned(const TensorView& view) {
 
 bool multiply_groups_by_warpgroups(const GroupedMatmulArgs& args, const GroupSizes& sizes) {
   if (!on_hopper() || args.a.dtype != DType::kBF16 || !aligned(args.a) || !aligned(args.b)) return false;
+  if (sizes.sums && args.sum.dtype == DType::kBF16)
+    return launch<Kind::kSums, bf16>(args, sizes, args.sum), true;
   if (sizes.sums) return launch<Kind::kSums, float>(args, sizes, args.sum), true;
   if (!args.out.defined() || args.out.dtype != DType::kBF16) return false;
   if (args.trans_b) return launch<Kind::kAcross, bf16>(args, sizes, args.out), true;

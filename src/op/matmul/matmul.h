@@ -12,7 +12,7 @@ namespace flagscale::op {
 struct MatmulArgs {
   In a, b;    // 2-D, row-strided, both of one float type
   Out out;    // [m, n] of the inputs' type or fp32; or
-  InOut sum;  // [m, n] fp32 (fp64): exactly one of the two is defined
+  InOut sum;  // [m, n] fp32, bf16 (fp64), rounded once: exactly one of the two is defined
   bool trans_a = false, trans_b = false;
   const int64_t* accumulate = nullptr;  // sum: null or not 0 adds, 0 overwrites
   In bias;                              // [n] added to every row of out, or undefined
@@ -35,7 +35,7 @@ Tensor linear(Context& context, const Tensor& x, const Tensor& weight, const Ten
 
 struct BiasGradArgs {
   In dy;        // [rows, n]
-  InOut dbias;  // [n] fp32 (fp64)
+  InOut dbias;  // [n] fp32, bf16 (fp64)
   const int64_t* accumulate;
   auto operands() { return std::tie(dy, dbias); }
 };

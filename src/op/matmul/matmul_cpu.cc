@@ -27,21 +27,28 @@ size_t workspace(const MatmulArgs& args, int threads) {
   return static_cast<size_t>(bytes) * static_cast<size_t>(threads);
 }
 
-void bias_grad(KernelContext& context, const BiasGradArgs& args) {
+template <class V, class T, class D>
+void sum_columns(KernelContext& context, const BiasGradArgs& args, D* dbias) {
   const bool add = !args.accumulate || *args.accumulate != 0;
-  for_float_type(args.dy.dtype, [&]<class V, class T>(V, T) {
-    using S = typename V::Scalar;
-    const int64_t n = args.dy.cols(), rows = args.dy.rows();
-    context.team.for_each((n + 63) / 64, [&](int64_t block) {
-      const int64_t first = block * 64;
-      for_lanes<V>(n - first < 64 ? n - first : 64, [&](int64_t j, int64_t m) {
-        S* out = args.dbias.ptr<S>() + first + j;
-        V sum = add ? V::load_n(out, m) : V::zero();
-        for (int64_t row = 0; row < rows; ++row)
-          sum = sum + V::load_n(args.dy.ptr<const T>() + row * args.dy.row_stride() + first + j, m);
-        sum.store_n(out, m);
-      });
+  const int64_t n = args.dy.cols(), rows = args.dy.rows();
+  context.team.for_each((n + 63) / 64, [&](int64_t block) {
+    const int64_t first = block * 64;
+    for_lanes<V>(n - first < 64 ? n - first : 64, [&](int64_t j, int64_t m) {
+      D* out = dbias + first + j;
+      V sum = add ? V::load_n(out, m) : V::zero();
+      for (int64_t row = 0; row < rows; ++row)
+        sum = sum + V::load_n(args.dy.ptr<const T>() + row * args.dy.row_stride() + first + j, m);
+      sum.store_n(out, m);
     });
+  });
+}
+
+void bias_grad(KernelContext& context, const BiasGradArgs& args) {
+  for_float_type(args.dy.dtype, [&]<class V, class T>(V, T) {
+    if (args.dbias.dtype == DType::kBF16)
+      sum_columns<V, T>(context, args, args.dbias.ptr<BF16>());
+    else
+      sum_columns<V, T>(context, args, args.dbias.ptr<typename V::Scalar>());
   });
 }
 

@@ -1,7 +1,7 @@
 // Products are cuBLASLt's. An odd alignment that it refuses is not met: rows of ours begin at 16 bytes, but
 // for tests and heads of an odd size, which a plain kernel multiplies.
+#include "kernel/cuda/column_sums.cuh"
 #include "kernel/cuda/cublas.h"
-#include "kernel/cuda/cuda.cuh"
 #include "op/matmul/matmul.h"
 #include "op/matmul/steady_cuda.h"
 
@@ -105,7 +105,7 @@ void bias_grad(KernelContext& context, const BiasGradArgs& args) {
       sum_rows<<<dim3(static_cast<unsigned>(chunks), static_cast<unsigned>(divide_up(cols, 128))), 128>>>(
           rows_of<const T>(args.dy), rows, cols, partials);
   });
-  add_chunks(partials, args.dbias.ptr<float>(), cols, chunks, !args.accumulate || *args.accumulate != 0);
+  add_columns("bias_grad", partials, args.dbias, cols, chunks, !args.accumulate || *args.accumulate != 0);
   check_launch("bias_grad");
 }
 

@@ -54,6 +54,14 @@ TEST_P(MatmulSets, EveryTypeAndTranspositionAgainstThePlainSum) {
     }
 }
 
+TEST_P(MatmulSets, GradientsInBf16AreRoundedOnce) {
+  const Tensor x = testing::converted(random_tensor({1700, 24}, 3), DType::kBF16);  // several blocks along k
+  const testing::Function function = [&](Context& c, const std::vector<Tensor>& in) {
+    return linear(c, x, in[0], in[1]);
+  };
+  testing::expect_rounded_sums(GetParam(), function, {random_tensor({40, 24}, 1), random_tensor({40}, 2)});
+}
+
 TEST(Matmul, Gradients) {
   testing::expect_gradients(kLinear, {random_tensor({9, 7}, 1), random_tensor({5, 7}, 2)});
   testing::expect_gradients(kBiased,

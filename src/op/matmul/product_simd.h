@@ -59,7 +59,7 @@ struct Grid {
     n = args.b.dims[args.trans_b ? 0 : 1];
     units = divide_up(k, Units<V, T>::kElements);
     depth = divide_up(divide_up(units, most(1, divide_up(units, kMostDepth))), 16) * 16;
-    keeps_sums = args.out.defined() && args.out.dtype == DType::kBF16 && units > depth;
+    keeps_sums = (args.out.defined() ? args.out.dtype : args.sum.dtype) == DType::kBF16 && units > depth;
 
     constexpr int kRows = Tile<V>::kRows, kColumns = Tile<V>::kColumns;
     const int64_t row_tiles = divide_up(m, kRows), column_tiles = divide_up(n, kColumns);
@@ -135,6 +135,7 @@ class Task {
         a_{args.a.ptr<const T>(), args.a.row_stride(), !args.trans_a, g_.k, g_.m},
         b_{args.b.ptr<const T>(), args.b.row_stride(), args.trans_b, g_.k, g_.n},
         in_place_(reads_in_place<V, T>(args)),
+        adds_(args.sum.defined() && (!args.accumulate || *args.accumulate != 0)),
         buffer_(scratch),
         panels_(scratch + Grid<V, T>::kPanelsAt),
         sums_(scratch + Grid<V, T>::kSumsAt) {
@@ -145,8 +146,7 @@ class Task {
   }
 
   void run() {
-    const bool adds = args_.sum.defined() && (!args_.accumulate || *args_.accumulate != 0);
-    if (g_.units == 0 && !adds) block(0, 0);  // an empty sum is zero
+    if (g_.units == 0 && !adds_) block(0, 0);  // an empty sum is zero
     for (int64_t u = 0; u < g_.units; u += g_.depth) block(u, least(g_.depth, g_.units - u));
   }
 
@@ -206,7 +206,7 @@ class Task {
   void prefetch(int64_t r, int64_t c, int64_t rows, int64_t u, int64_t units) const {
     prefetch_rows<V, T>(a_, r + kRows, kRows, u, units, (c - column_) / kColumns,
                         divide_up(column_end_ - column_, kColumns));
-    const TensorView& to = args_.sum.defined() ? static_cast<const TensorView&>(args_.sum) : args_.out;
+    const TensorView& to = result();
     const int64_t size = to.dtype == DType::kBF16 ? 2 : sizeof(S), stride = to.row_stride() * size;
     const char* p = to.ptr<const char>() + r * stride + c * size;
     for (int64_t i = 0; i < rows; ++i, p += stride)
@@ -220,35 +220,37 @@ class Task {
       for (int64_t j = 0; j < columns; ++j) bias[j] = as_float(args_.bias.template ptr<const T>()[c + j]);
       store.bias = bias;
     }
-    if (args_.sum.defined()) {
-      store.add = !first || !args_.accumulate || *args_.accumulate != 0;
-      put_tile<V>(tile, args_.sum.template ptr<S>() + r * args_.sum.row_stride() + c, args_.sum.row_stride(),
-                  rows, columns, store);
-    } else if (args_.out.dtype != DType::kBF16) {
-      put_tile<V>(tile, args_.out.template ptr<S>() + r * args_.out.row_stride() + c, args_.out.row_stride(),
-                  rows, columns, store);
-    } else {
-      put_narrow(tile, r, c, rows, columns, store, last);
-    }
+    const TensorView& to = result();
+    if (to.dtype == DType::kBF16) return put_narrow(tile, r, c, rows, columns, store, last);
+    store.add = !first || adds_;
+    put_tile<V>(tile, to.template ptr<S>() + r * to.row_stride() + c, to.row_stride(), rows, columns, store);
   }
 
   // A bf16 result: rounded once, when its sum is complete.
   void put_narrow(const S* tile, int64_t r, int64_t c, int64_t rows, int64_t columns, Store<S> store,
                   bool last) {
-    BF16* out = args_.out.template ptr<BF16>() + r * args_.out.row_stride() + c;
-    if (!g_.keeps_sums) return put_tile<V>(tile, out, args_.out.row_stride(), rows, columns, store);
+    const int64_t stride = result().row_stride();
+    BF16* out = result().template ptr<BF16>() + r * stride + c;
+    if (!g_.keeps_sums) {
+      store.add = adds_;
+      return put_tile<V>(tile, out, stride, rows, columns, store);
+    }
     S* sums = sums_ + (r - row_) * g_.group_columns + (c - column_);
     put_tile<V>(tile, sums, g_.group_columns, rows, columns, store);
     if (!last) return;
     for (int64_t i = 0; i < rows; ++i)
-      put_row<V>(sums + i * g_.group_columns, out + i * args_.out.row_stride(), columns, {false, nullptr});
+      put_row<V>(sums + i * g_.group_columns, out + i * stride, columns, {adds_, nullptr});
+  }
+
+  const TensorView& result() const {
+    return args_.sum.defined() ? static_cast<const TensorView&>(args_.sum) : args_.out;
   }
 
   const MatmulArgs& args_;
   [[no_unique_address]] Addition addition_;
   const Grid<V, T>& g_;
   Source<T> a_, b_;
-  const bool in_place_;
+  const bool in_place_, adds_;
   S *buffer_, *panels_, *sums_;
   int64_t row_, column_, row_end_, column_end_;
 };

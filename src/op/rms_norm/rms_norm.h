@@ -28,7 +28,7 @@ struct RmsNormBackwardArgs {
   In s, weight, rstd;         // s: what was normalised
   In dy, dsum;                // dsum undefined: nothing else used the sum
   Out dx;                     // gradient of x and of delta
-  InOut dweight;              // [group] fp32 or the gradient's type; undefined: frozen
+  InOut dweight;              // [group] fp32, bf16 (fp64); undefined: frozen
   const int64_t* accumulate;  // see Backward::Sink
   auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight); }
 };

@@ -77,12 +77,12 @@ void backward_row(const RmsNormBackwardArgs& args, int64_t row, typename V::Scal
   }
 }
 
-template <class V, class S>
+template <class V, class D, class S>
 void reduce_weight(const KernelContext& context, const RmsNormBackwardArgs& args, const S* partials,
                    int64_t blocks) {
   const int64_t group = args.weight.cols();
   const bool add = !args.accumulate || *args.accumulate != 0;
-  S* dweight = args.dweight.ptr<S>();
+  D* dweight = args.dweight.ptr<D>();
   context.team.for_each((group + 255) / 256, [&](int64_t block) {
     const int64_t first = block * 256, last = first + 256 < group ? first + 256 : group;
     for (int64_t i = first; i < last; i += V::kLanes) {
@@ -105,7 +105,11 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
       for (int64_t row = block * kRows; row < rows && row < (block + 1) * kRows; ++row)
         backward_row<V, T>(args, row, partial);
     });
-    if (partials) reduce_weight<V, S>(context, args, partials, blocks);
+    if (!partials) return;
+    if (args.dweight.dtype == DType::kBF16)
+      reduce_weight<V, BF16>(context, args, partials, blocks);
+    else
+      reduce_weight<V, S>(context, args, partials, blocks);
   });
 }
 

@@ -1,7 +1,7 @@
 // Bound by memory. One block a group of columns: x is read once from memory and again from L1. The weight's
 // gradient is summed over chunks of kChunk groups, each in a fixed order, then over chunks; where a warp's
 // registers hold a group, in the same pass as dx.
-#include "kernel/cuda/cuda.cuh"
+#include "kernel/cuda/column_sums.cuh"
 #include "op/rms_norm/rms_norm.h"
 
 namespace flagscale::op {
@@ -358,7 +358,8 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
     }
   });
   if (partials)
-    add_chunks(partials, args.dweight.ptr<float>(), group, chunks, !args.accumulate || *args.accumulate != 0);
+    add_columns("rms_norm_backward", partials, args.dweight, group, chunks,
+                !args.accumulate || *args.accumulate != 0);
   check_launch("rms_norm_backward");
 }
 

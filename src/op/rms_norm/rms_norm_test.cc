@@ -45,6 +45,14 @@ TEST_P(RmsNormSets, AgreesWithScalarInDouble) {
                          {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
 }
 
+TEST_P(RmsNormSets, GradientsInBf16AreRoundedOnce) {
+  const Tensor x = testing::converted(random_tensor({300, 96}, 3), DType::kBF16);
+  const testing::Function function = [&](Context& c, const std::vector<Tensor>& in) {
+    return rms_norm(c, x, in[0], 1e-5f);
+  };
+  testing::expect_rounded_sums(GetParam(), function, {random_tensor({96}, 1)});
+}
+
 TEST(RmsNorm, RefusesAWrongWeight) {
   EXPECT_THROW(testing::run(kPlain, {random_tensor({2, 8}, 1), random_tensor({3}, 2)}, Isa::kScalar), Error);
 }

@@ -138,7 +138,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Example{"mixtral", "tiny", "mixtral", {}}, Example{"mixtral", "8x7b", "mixtral", {}},
                       Example{"qwen2_5", "tiny", "qwen2", {}}, Example{"qwen2_5", "1_5b", "qwen2", {}},
                       Example{"qwen3", "tiny", "qwen3", {}}, Example{"qwen3", "0_6b", "qwen3", {}},
-                      Example{"llama3", "tiny", "llama", {}}, Example{"llama3", "8b", "llama", {}}),
+                      Example{"llama3", "tiny", "llama", {}}, Example{"llama3", "8b", "llama", {}},
+                      Example{"llama3", "8b_bf16", "llama", {}}),
     by_name);
 
 }  // namespace

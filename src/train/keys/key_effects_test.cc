@@ -154,6 +154,7 @@ const Keys kSplit{"data_path=null", "train_data_path=[%a]", "split=null"};
 const Keys kEvents{"tensorboard_dir=@/tb"};
 const Keys kFull{"recompute_granularity=full", "recompute_method=uniform"};
 const Keys kLora{"pretrained_checkpoint=prepared", "peft_type=lora"};
+const Keys kStateTypes{"bf16=true", "use_precision_aware_optimizer=true"};
 const Keys kBlock{"recompute_granularity=full", "recompute_method=block", "recompute_num_layers=1"};
 
 const std::vector<Sample>& table() {
@@ -283,6 +284,10 @@ const std::vector<Sample>& table() {
       {"keep_last", "1", {"save=@/s", "save_interval=2"}},
       {"bf16", "true", {}},
       {"fp16", "true", {}},
+      {"main_params_dtype", "bf16", kStateTypes},
+      {"main_grads_dtype", "bf16", kStateTypes},
+      {"exp_avg_dtype", "bf16", kStateTypes},
+      {"exp_avg_sq_dtype", "bf16", kStateTypes},
       {"recompute_granularity", "full", {"recompute_method=uniform"}},
       {"recompute_method", "uniform", kBlock},
       {"recompute_num_layers", "2", kBlock},
@@ -305,9 +310,10 @@ const std::vector<Sample>& table() {
 const Keys kTokenizers{"tokenizer_type", "tokenizer_path", "tokenizer_model",
                        "vocab_file",     "merge_file",     "special_tokens_file"};
 // Changes when a checkpoint is written, and nothing in it: the trainer's tests run both ways. Or only what
-// each of several ranks keeps: distributed_optimizer_test.cc. Or where it lies on a GPU: offload_test.cc.
+// each of several ranks keeps: distributed_optimizer_test.cc. Or where it lies on a GPU: offload_test.cc. Or
+// it lets others act, which are refused without it.
 const Keys kUnseen{"async_save", "use_distributed_optimizer", "optimizer_cpu_offload",
-                   "optimizer_offload_fraction"};
+                   "optimizer_offload_fraction", "use_precision_aware_optimizer"};
 
 // Planned, told or written beside the weights, which stay. Every other key changes them: a plan or a log line
 // that does would be seen of a mask or a loss that is not applied too.

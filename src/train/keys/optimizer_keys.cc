@@ -109,12 +109,19 @@ void add_offload(TrainSchema& keys) {
   for (const char* key : {"overlap_cpu_optimizer_d2h_h2d", "no_pin_cpu_grads", "no_pin_cpu_params",
                           "pin_cpu_grads", "pin_cpu_params", "use_torch_optimizer_for_cpu_offload"})
     keys.ignored(key, "the update is made on the GPU, and copies always run beside it");
-  keys.ignored("use_precision_aware_optimizer",
-               "gradients, master weights and moments are fp32, as its own keys have them by default");
-  for (const char* key : {"main_grads_dtype", "main_params_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"})
-    keys.refused(key,
-                 "what the optimizer reads and keeps in fewer bits (optimizer: adamw8bit has moments so)",
-                 {"fp32"});
+}
+
+// In fewer bits what adam reads and keeps.
+void add_state_types(TrainSchema& keys) {
+  keys.acts("use_precision_aware_optimizer", FLAGSCALE_FIELD(optimizer, use_precision_aware_optimizer),
+            {.doc = "the four keys below count; with bf16: true and optimizer: adam"});
+  const auto type = [](const char* doc) { return config::Limits{.doc = doc, .choices = {"fp32", "bf16"}}; };
+  keys.acts("main_params_dtype", FLAGSCALE_FIELD(optimizer, main_params_dtype),
+            type("of the weights that are updated; bf16: there is no master copy, each update is rounded"));
+  keys.acts("main_grads_dtype", FLAGSCALE_FIELD(optimizer, main_grads_dtype),
+            type("of gradients; bf16: what each product and micro-batch adds is rounded"));
+  keys.acts("exp_avg_dtype", FLAGSCALE_FIELD(optimizer, exp_avg_dtype), type("of the first moments"));
+  keys.acts("exp_avg_sq_dtype", FLAGSCALE_FIELD(optimizer, exp_avg_sq_dtype), type("of the second moments"));
 }
 
 }  // namespace
@@ -135,6 +142,7 @@ void add_optimizer_keys(TrainSchema& keys) {
   keys.acts("weight_decay_incr_style", FLAGSCALE_FIELD(optimizer, weight_decay_incr_style),
             {.doc = "how weight decay goes from start to end", .choices = {"constant", "linear", "cosine"}});
   add_offload(keys);
+  add_state_types(keys);
   add_schedule(keys);
   add_stablelm2(keys);
   keys.ignored("override_opt_param_scheduler",

@@ -4,7 +4,8 @@ namespace flagscale::train {
 
 void add_precision_keys(TrainSchema& keys) {
   keys.acts("bf16", FLAGSCALE_FIELD(precision, bf16),
-            {.doc = "products in bf16, weights and moments in fp32; without it and fp16: fp32"});
+            {.doc = "products in bf16; weights and moments in fp32 unless use_precision_aware_optimizer says "
+                    "otherwise; without it and fp16: fp32"});
   keys.acts("fp16", FLAGSCALE_FIELD(precision, fp16),
             {.doc = "trains in bf16, or in fp32 where the processor has no bf16 instructions, and says so"});
   keys.acts("recompute_granularity", FLAGSCALE_FIELD(recompute, recompute_granularity),
@@ -19,8 +20,8 @@ void add_precision_keys(TrainSchema& keys) {
   for (const char* key :
        {"initial_loss_scale", "min_loss_scale", "loss_scale", "loss_scale_window", "hysteresis"})
     keys.ignored(key, "bf16 and fp32 need no loss scale");
-  for (const char* key : {"accumulate_allreduce_grads_in_fp32", "attention_softmax_in_fp32"})
-    keys.ignored(key, "always so");
+  keys.ignored("accumulate_allreduce_grads_in_fp32", "always so, but where main_grads_dtype is bf16");
+  keys.ignored("attention_softmax_in_fp32", "always so");
   for (const char* key :
        {"recompute_granularity_per_stage_micro_batch", "recompute_method_per_stage_micro_batch",
         "recompute_num_layers_per_stage_micro_batch"})

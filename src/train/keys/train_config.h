@@ -66,6 +66,9 @@ struct OptimizerKeys {
   bool use_distributed_optimizer = false;
   bool optimizer_cpu_offload = false;
   double optimizer_offload_fraction = 1;
+  bool use_precision_aware_optimizer = false;
+  std::string main_params_dtype = "fp32", main_grads_dtype = "fp32";
+  std::string exp_avg_dtype = "fp32", exp_avg_sq_dtype = "fp32";
   bool muon_no_split_qkv = false;
   double lr = 0;
   double clip_grad = 1.0;

@@ -200,8 +200,27 @@ TEST(TrainKeys, OffloadConcernsAGpuAlone) {
   EXPECT_EQ(train_options(read("optimizer_offload_fraction: 0.25").config, {1000, 0}, Isa::kCuda).offload, 0);
   EXPECT_EQ(train_options(read("optimizer_cpu_offload: true").config, {1000, 0}, Isa::kCuda).offload, 1);
   EXPECT_NE(refusal("optimizer_offload_fraction: 1.5").find("optimizer_offload_fraction"), std::string::npos);
-  EXPECT_NE(refusal("exp_avg_dtype: bf16").find("exp_avg_dtype (what the optimizer reads"), std::string::npos)
-      << refusal("exp_avg_dtype: bf16");
+}
+
+TEST(TrainKeys, APrecisionAwareOptimizerIsAdamsInBf16) {
+  const std::string types =
+      "main_params_dtype: bf16, main_grads_dtype: bf16, exp_avg_dtype: bf16, exp_avg_sq_dtype: bf16";
+  const auto kept = [](const std::string& keys) {
+    return train_options(read(keys).config, {1000, 0}).optimizer.types;
+  };
+  const StateTypes narrow{DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
+  const std::string on = "bf16: true, use_precision_aware_optimizer: true, ";
+  EXPECT_EQ(kept(on + types), narrow);
+  EXPECT_EQ(kept("use_precision_aware_optimizer: true"), StateTypes{});
+  const StateTypes moment{DType::kF32, DType::kF32, DType::kF32, DType::kBF16};
+  EXPECT_EQ(kept(on + "exp_avg_sq_dtype: bf16"), moment);
+  const auto refused = [&](const std::string& keys, const std::string& with) {
+    EXPECT_NE(refusal(keys).find(with), std::string::npos) << keys << ": " << refusal(keys);
+  };
+  refused("bf16: true, exp_avg_dtype: bf16", "exp_avg_dtype: bf16 needs use_precision_aware_optimizer: true");
+  refused(on + "optimizer: lion, exp_avg_dtype: bf16", "exp_avg_dtype: bf16 is for optimizer: adam");
+  refused(on + "exp_avg_dtype: fp8", "exp_avg_dtype");
+  refused(on + "main_params_dtype: fp16", "main_params_dtype");
 }
 
 TEST(TrainKeys, AKeyGivenTwiceSaysWhichCounts) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "base/error.h"
 #include "data/blend.h"
@@ -9,6 +10,7 @@
 #include "train/keys/moe_layers.h"
 #include "train/keys/starting_model.h"
 #include "train/keys/train_keys.h"
+#include "train/optimizer/state_types.h"
 
 namespace flagscale::train {
 namespace {
@@ -256,6 +258,20 @@ void set_schedule(const TrainConfig& c, TrainOptions& out) {
   if (o.optimizer_cpu_offload) out.offload = o.optimizer_offload_fraction;
 }
 
+// Megatron's rule: without the key that turns them on the types are fp32.
+void set_state_types(const OptimizerKeys& keys, TrainOptions& out) {
+  StateTypes& types = out.optimizer.types;
+  for (const auto& [key, name, type] :
+       {std::tuple{"main_params_dtype", keys.main_params_dtype, &types.params},
+        {"main_grads_dtype", keys.main_grads_dtype, &types.grads},
+        {"exp_avg_dtype", keys.exp_avg_dtype, &types.exp_avg},
+        {"exp_avg_sq_dtype", keys.exp_avg_sq_dtype, &types.exp_avg_sq}}) {
+    *type = *state_type(name);
+    if (*type != DType::kF32 && !keys.use_precision_aware_optimizer)
+      fail(ErrorKind::kConfig, "{}: {} needs use_precision_aware_optimizer: true", key, name);
+  }
+}
+
 void set_data(const TrainConfig& c, const TokenizerFacts& tokenizer, TrainOptions& out) {
   const DataKeys& d = c.data;
   out.data.data_path = d.data_path;
@@ -364,6 +380,7 @@ TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokeniz
   out.z_loss = config.moe.moe_z_loss_coeff;
   set_batch(config, out);
   set_schedule(config, out);
+  set_state_types(config.optimizer, out);
   set_data(config, tokenizer, out);
   set_files(config, out);
   set_recompute(config.recompute, out);

@@ -3,7 +3,7 @@
 namespace flagscale::train {
 
 std::vector<Slot> Adam::slots(const nn::Parameter&, const Shape& part) const {
-  return {{"exp_avg", DType::kF32, part}, {"exp_avg_sq", DType::kF32, part}};
+  return {{"exp_avg", types_.exp_avg, part}, {"exp_avg_sq", types_.exp_avg_sq, part}};
 }
 
 void Adam::update(const UpdateContext& context, const TrainedWeight& weight) const {
@@ -13,10 +13,12 @@ void Adam::update(const UpdateContext& context, const TrainedWeight& weight) con
 
 void Adam::launch(const UpdateContext& context, const Tensor& value, const Tensor& m, const Tensor& v,
                   const Tensor& gradient, const Tensor& copy, bool decay) const {
-  op::AdamWArgs args{value, m, v, gradient, context.norm, {}, context.step, beta1_, beta2_, eps_, decay};
+  op::AdamWArgs args{value, m, v, gradient, context.norm, {}, context.scalars, beta1_, beta2_, eps_, decay};
   if (copy.defined()) args.copy = copy;
-  const auto elements = static_cast<double>(value.shape().numel());
-  context.recorder.launch(op::kAdamW, args, {12 * elements, (copy.defined() ? 30 : 28) * elements});
+  const double changed = static_cast<double>(value.bytes() + m.bytes() + v.bytes());
+  const double once = static_cast<double>(gradient.bytes() + (copy.defined() ? copy.bytes() : 0));
+  context.recorder.launch(op::kAdamW, args,
+                          {12 * static_cast<double>(value.shape().numel()), 2 * changed + once});
 }
 
 namespace {

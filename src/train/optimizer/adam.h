@@ -10,7 +10,8 @@ class Adam final : public Optimizer {
   explicit Adam(const OptimizerSpec& spec)
       : beta1_(static_cast<float>(spec.adam_beta1)),
         beta2_(static_cast<float>(spec.adam_beta2)),
-        eps_(static_cast<float>(spec.adam_eps)) {}
+        eps_(static_cast<float>(spec.adam_eps)),
+        types_(spec.types) {}
   bool runs_on(DeviceKind) const override { return true; }
   std::vector<Slot> slots(const nn::Parameter& parameter, const Shape& part) const override;
   void update(const UpdateContext& context, const TrainedWeight& weight) const override;
@@ -21,6 +22,7 @@ class Adam final : public Optimizer {
 
  private:
   float beta1_, beta2_, eps_;
+  StateTypes types_;
 };
 
 }  // namespace flagscale::train

@@ -96,7 +96,8 @@ TEST(MuonParity, FiveStepsOfAnAdapterEqualTorchsOfPefts) {
   }
   for (const TrainStep::State& state : got.states) {
     double squares = 0;
-    for (int64_t i = 0; i < state.size; ++i) squares += std::pow(static_cast<double>(state.weight[i]), 2);
+    for (int64_t i = 0; i < state.size; ++i)
+      squares += std::pow(static_cast<double>(number(state.weight, i)), 2);
     EXPECT_NEAR(std::sqrt(squares) / golden["final"][state.name].get<double>(), 1, 1e-4) << state.name;
   }
 }
@@ -116,7 +117,8 @@ TEST(MuonParity, EveryExpertsMatrixIsOrthogonalByItself) {
     step.micro_batch(8, true, 1);
     step.gradient_norm();
     std::vector<std::vector<float>> before;
-    for (const TrainStep::State& s : step.states()) before.emplace_back(s.weight, s.weight + s.size);
+    for (const TrainStep::State& s : step.states())
+      before.emplace_back(s.weight.data<float>(), s.weight.data<float>() + s.size);
     op::StepScalars scalars;
     scalars.lr = 0.01f, scalars.weight_decay = 0;
     step.update(scalars);
@@ -127,7 +129,7 @@ TEST(MuonParity, EveryExpertsMatrixIsOrthogonalByItself) {
       const bool part_of_qkv = s.parameter->parts.size() > 1 && s.parameter->groups == 1;
       double squares = 0;
       for (int64_t k = 0; k < s.size; ++k)
-        squares += std::pow(static_cast<double>(s.weight[k] - before[i][static_cast<size_t>(k)]), 2);
+        squares += std::pow(static_cast<double>(number(s.weight, k) - before[i][static_cast<size_t>(k)]), 2);
       if (squares == 0 || part_of_qkv) continue;
       const double larger = static_cast<double>(std::max(s.shape[0], s.shape[1]));
       const double rank = squares / (0.01 * 0.01 * larger);  // the scale's square is the larger side

@@ -15,9 +15,17 @@
 
 namespace flagscale::train {
 
+// What AdamW reads and keeps of a weight, fp32 or bf16 each: Megatron's precision-aware optimizer. params
+// bf16: the products' weights are what is updated, and there is no master copy.
+struct StateTypes {
+  DType params = DType::kF32, grads = DType::kF32, exp_avg = DType::kF32, exp_avg_sq = DType::kF32;
+  bool operator==(const StateTypes&) const = default;
+};
+
 // The keys of all of them; each reads its own.
 struct OptimizerSpec {
   std::string name = "adam";
+  StateTypes types;
   double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_eps = 1e-8;
   double sgd_momentum = 0.9;
   double lion_beta1 = 0.9, lion_beta2 = 0.99;
@@ -57,7 +65,7 @@ Range part_range(const nn::Parameter& parameter, size_t part);
 struct TrainedWeight {
   const nn::Parameter* parameter;
   Range held;                            // of its elements
-  Tensor value, gradient, copy;          // [held]: fp32, fp32, bf16 or undefined
+  Tensor value, gradient, copy;          // [held]: fp32 or bf16, the same, bf16 or undefined
   std::vector<std::vector<Slot>> slots;  // of each part, in the order of Optimizer::slots(); none: not held
 
   int64_t columns() const { return parameter->shape.numel() / parameter->shape[0]; }
@@ -71,13 +79,14 @@ struct TrainedWeight {
     for (size_t i = 0; i < slots.size(); ++i)
       if (const Range here = common(part_range(*parameter, i), held); here.size() > 0) body(i, here);
   }
-  // A role's fp32 tensors of all parts as one [held].
+  // A role's tensors of all parts, of a number an element, as one [held].
   Tensor whole(size_t slot) const;
 };
 
 struct UpdateContext {
   Recorder& recorder;
-  Tensor norm;  // of all gradients
+  Tensor norm;     // of all gradients
+  Tensor scalars;  // `step` in the device's memory
   const op::StepScalars* step;
 };
 

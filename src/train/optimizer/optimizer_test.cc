@@ -86,7 +86,8 @@ void expect_reference(const nlohmann::json& want, const nlohmann::json& tokens) 
   }
   for (const TrainStep::State& state : step.states()) {
     double squares = 0;
-    for (int64_t i = 0; i < state.size; ++i) squares += std::pow(static_cast<double>(state.weight[i]), 2);
+    for (int64_t i = 0; i < state.size; ++i)
+      squares += std::pow(static_cast<double>(number(state.weight, i)), 2);
     const bool rounding = state.name.ends_with("k_proj.bias");  // its gradient is softmax's rounding
     const double bound = rounding ? 0.3 : 10 * tolerance(options.optimizer.name);
     EXPECT_NEAR(std::sqrt(squares) / want["final"][state.name].get<double>(), 1, bound) << state.name;
@@ -180,7 +181,7 @@ std::vector<std::byte> train(const TrainOptions& options) {
   std::fclose(out);
   std::vector<std::byte> all;
   for (const TrainStep::State& state : trainer.step().states()) {
-    const auto weight = std::as_bytes(std::span(state.weight, static_cast<size_t>(state.size)));
+    const std::span weight(static_cast<const std::byte*>(state.weight.raw()), state.weight.bytes());
     all.insert(all.end(), weight.begin(), weight.end());
     for (const TrainStep::Kept& kept : state.kept)
       all.insert(all.end(), kept.bytes.begin(), kept.bytes.end());
