@@ -62,6 +62,11 @@ void check(cublasStatus_t status, const Product& p) {
 }
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F; }
+cudaDataType_t type_of(DType dtype, const Fp8Side& side) {
+  if (dtype != DType::kU8) return type_of(dtype);
+  return side.format == Fp8::kE4M3 ? CUDA_R_8F_E4M3 : CUDA_R_8F_E5M2;
+}
+bool in_blocks(const Product& p) { return p.in == DType::kU8 && p.a_fp8.shared != Fp8Scales::kTensor; }
 
 constexpr int kMostChoices = 8;
 
@@ -87,30 +92,60 @@ std::tuple<int, int, int> sums_of(const cublasLtMatmulAlgo_t& algorithm) {
   return {family, pieces, addition};
 }
 
+// In the way of a launch: where bias and scales lie.
+void point(const Product& p, cublasLtMatmulDesc_t operation) {
+  const Library& l = library();
+  if (p.bias) check(l.set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
+  if (p.in != DType::kU8) return;
+  const void *first = p.b_fp8.scales, *second = p.a_fp8.scales;
+  check(l.set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &first, sizeof first), p);
+  check(l.set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &second, sizeof second), p);
+}
+
+// How many share a scale: one a tensor where nothing is said, all that cuBLAS before 12.9 knows.
+void set_blocks(const Product& p, cublasLtMatmulDesc_t operation) {
+  const Library& l = library();
+#if CUBLAS_VERSION >= 120900
+  const auto mode_of = [](const Fp8Side& side) {
+    return static_cast<int32_t>(side.shared == Fp8Scales::kRow128
+                                    ? CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F
+                                    : CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F);
+  };
+  if (l.version() >= 120900) {
+    const int32_t first = mode_of(p.b_fp8), second = mode_of(p.a_fp8);
+    check(l.set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &first, sizeof first), p);
+    check(l.set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &second, sizeof second), p);
+    return;
+  }
+#endif
+  library_failed("cuBLASLt has no scales of blocks, which came with 12.9",
+                 ("this is " + std::to_string(l.version())).c_str());
+}
+
 // cuBLASLt's matrices are column-major: ours are their transposes, so c^T = op(b)^T op(a)^T.
 Plan make_plan(const Product& p) {
   const Library& l = library();
   Plan plan{};
   const cublasOperation_t first = p.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                           second = p.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  const auto layout = [&](cublasLtMatrixLayout_t* to, DType type, int64_t rows, int64_t columns,
+  const auto layout = [&](cublasLtMatrixLayout_t* to, cudaDataType_t type, int64_t rows, int64_t columns,
                           int64_t stride) {
-    check(l.layout(to, type_of(type), static_cast<uint64_t>(columns), static_cast<uint64_t>(rows), stride),
-          p);
+    check(l.layout(to, type, static_cast<uint64_t>(columns), static_cast<uint64_t>(rows), stride), p);
   };
   check(l.describe(&plan.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), p);
   check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first), p);
   check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second), p);
   if (p.bias) {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    const cudaDataType_t type = type_of(p.in);
+    const cudaDataType_t type = p.in == DType::kU8 ? CUDA_R_16BF : type_of(p.in);
     check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue), p);
     check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type), p);
-    check(l.set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
   }
-  layout(&plan.a, p.in, p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.a_stride);
-  layout(&plan.b, p.in, p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.b_stride);
-  layout(&plan.c, p.out, p.m, p.n, p.c_stride);
+  if (in_blocks(p)) set_blocks(p, plan.operation);
+  point(p, plan.operation);
+  layout(&plan.a, type_of(p.in, p.a_fp8), p.trans_a ? p.k : p.m, p.trans_a ? p.m : p.k, p.a_stride);
+  layout(&plan.b, type_of(p.in, p.b_fp8), p.trans_b ? p.n : p.k, p.trans_b ? p.k : p.n, p.b_stride);
+  layout(&plan.c, type_of(p.out), p.m, p.n, p.c_stride);
   cublasLtMatmulPreference_t preference{};
   const size_t most = kMostWorkspace;
   check(l.preference(&preference), p);
@@ -185,7 +220,17 @@ int fastest(const Product& p, const Plan& plan, int choices, void* workspace) {
   return winner;
 }
 
-using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType>;
+using Key =
+    std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool, bool, DType, DType, int>;
+
+// Of fp8 numbers: their formats and how many share a scale.
+int kind_of(const Product& p) {
+  if (p.in != DType::kU8) return 0;
+  int kind = 1;
+  for (const Fp8Side& side : {p.a_fp8, p.b_fp8})
+    kind = (kind * 2 + static_cast<int>(side.format)) * 3 + static_cast<int>(side.shared);
+  return kind;
+}
 
 std::string name_of(const Key& key) {
   std::string name;
@@ -201,7 +246,7 @@ void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspac
   constexpr double kLarge = 2e10;  // operations: some 30 us
   if (plan.count == 1 || p.add) return;
   const int choices = std::exchange(plan.count, 1);
-  if (p.in != DType::kBF16 ||
+  if (p.in == DType::kF32 ||
       2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kLarge)
     return;
   const std::string product = name_of(key);
@@ -217,8 +262,9 @@ void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspac
 Plan& plan_of(const Product& p, void* workspace) {
   static std::mutex mutex;
   static std::map<Key, Plan> plans;
-  const Key key{p.m,  p.n,  p.k, p.a_stride, p.b_stride, p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr,
-                p.in, p.out};
+  const Key key{p.m,        p.n,       p.k,       p.a_stride,        p.b_stride,
+                p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr, p.in,
+                p.out,      kind_of(p)};
   const std::lock_guard lock(mutex);
   auto it = plans.find(key);
   if (it == plans.end()) it = plans.emplace(key, make_plan(p)).first;
@@ -230,8 +276,7 @@ Plan& plan_of(const Product& p, void* workspace) {
 
 void multiply(const Product& p, void* workspace) {
   const Plan& plan = plan_of(p, workspace);
-  if (p.bias)
-    check(library().set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p.bias, sizeof p.bias), p);
+  point(p, plan.operation);
   check(launch(p, plan, plan.choices[0], workspace), p);
 }
 

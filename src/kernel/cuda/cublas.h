@@ -5,17 +5,27 @@
 #include <cstdint>
 
 #include "tensor/dtype.h"
+#include "tensor/fp8.h"
 
 namespace flagscale::cuda {
+
+// A factor of fp8 numbers (Product::in is kU8) and where its fp32 scales lie: kTensor one, kRow128
+// [k / 128, rows], kSquare128 [rows / 128, k / 128], rows to a multiple of four.
+struct Fp8Side {
+  Fp8 format;
+  Fp8Scales shared;
+  const void* scales;
+};
 
 // c (+)= op(a) op(b) + bias; a, b, c row-major with strides in numbers, rows beginning at multiples of 16
 // bytes.
 struct Product {
-  const void *a, *b, *bias;  // bias [n] of a's type, or null
+  const void *a, *b, *bias;  // bias [n] of a's type, of fp8's bf16, or null
   void* c;
   int64_t m, n, k, a_stride, b_stride, c_stride;
   bool trans_a, trans_b, add;
-  DType in, out;  // of a and b; of c. Sums are fp32 without rounding of fp32 factors.
+  DType in, out;             // of a and b; of c. Sums are fp32 without rounding of fp32 factors.
+  Fp8Side a_fp8{}, b_fp8{};  // with kU8, where trans_b is true and trans_a false
 };
 
 // The library, opened once. Throws Error{kUnsupported} where it is missing: whoever will multiply asks before

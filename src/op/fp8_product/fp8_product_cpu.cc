@@ -1,0 +1,120 @@
+// The meaning, to the bit for rounding: a processor has no such products, so sums are in double.
+#include "kernel/simd.h"
+#include "op/fp8_product/fp8_product.h"
+
+namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
+using namespace flagscale::FLAGSCALE_ISA;
+namespace {
+
+// A rectangle of x that shares a scale.
+struct Block {
+  int64_t row, rows, column, columns;
+};
+
+const BF16* at(const TensorView& x, int64_t row, int64_t column) {
+  return x.ptr<const BF16>() + row * x.row_stride() + column;
+}
+
+// By their bits, so that what is no number is the largest.
+float largest_magnitude(const TensorView& x, const Block& b) {
+  uint16_t most = 0;
+  for (int64_t i = b.row; i < b.row + b.rows; ++i)
+    for (int64_t j = b.column; j < b.column + b.columns; ++j) {
+      const auto bits = static_cast<uint16_t>(at(x, i, j)->bits & 0x7fff);
+      if (bits > most) most = bits;
+    }
+  return to_float(BF16{most});
+}
+
+// Rounds a block into numbers [rows, columns], or transposed; returns its scale.
+float round_block(const Fp8RoundArgs& args, const Block& b, float magnitude, const TensorView& to,
+                  bool transposed) {
+  const float factor = fp8_factor(args.format, args.scales, magnitude);
+  for (int64_t i = b.row; i < b.row + b.rows; ++i)
+    for (int64_t j = b.column; j < b.column + b.columns; ++j)
+      to.ptr<uint8_t>()[transposed ? j * to.cols() + i : i * to.cols() + j] =
+          to_fp8(args.format, to_float(*at(args.x, i, j)) * factor);
+  return 1 / factor;
+}
+
+void round_tensor(const Team& team, const Fp8RoundArgs& args) {
+  const int64_t m = args.x.rows(), n = args.x.cols();
+  const float magnitude = largest_magnitude(args.x, {0, m, 0, n});
+  team.for_each(m, [&](int64_t i) {
+    if (args.rows.defined()) round_block(args, {i, 1, 0, n}, magnitude, args.rows, false);
+    if (args.columns.defined()) round_block(args, {i, 1, 0, n}, magnitude, args.columns, true);
+  });
+  args.row_scales.ptr<float>()[0] = 1 / fp8_factor(args.format, args.scales, magnitude);
+}
+
+// One side: blocks of 1 x 128 or 128 x 128 numbers along the sum, which is columns, or transposed rows.
+void round_side(const Team& team, const Fp8RoundArgs& args, const TensorView& to, const TensorView& scales,
+                bool transposed) {
+  const int64_t outer = args.scales == Fp8Scales::kSquare128 ? 128 : 1;
+  const int64_t lines = to.dims[0] / outer, blocks = to.dims[1] / 128;
+  team.for_each(lines, [&](int64_t line) {
+    for (int64_t k = 0; k < blocks; ++k) {
+      const Block block =
+          transposed ? Block{k * 128, 128, line * outer, outer} : Block{line * outer, outer, k * 128, 128};
+      scales.ptr<float>()[outer == 1 ? k * scales.cols() + line : line * scales.cols() + k] =
+          round_block(args, block, largest_magnitude(args.x, block), to, transposed);
+    }
+  });
+}
+
+void round(KernelContext& context, const Fp8RoundArgs& args) {
+  if (args.keep && *args.keep != 0) return;
+  if (args.scales == Fp8Scales::kTensor) return round_tensor(context.team, args);
+  if (args.rows.defined()) round_side(context.team, args, args.rows, args.row_scales, false);
+  if (args.columns.defined()) round_side(context.team, args, args.columns, args.column_scales, true);
+}
+
+// The scale of a factor's row in its block along the sum.
+double scale_of(const TensorView& scales, Fp8Scales shared, int64_t row, int64_t block) {
+  const auto* s = scales.ptr<const float>();
+  const int64_t i = shared == Fp8Scales::kTensor   ? 0
+                    : shared == Fp8Scales::kRow128 ? block * scales.cols() + row
+                                                   : row / 128 * scales.cols() + block;
+  return static_cast<double>(s[i]);
+}
+
+double element(const Fp8ProductArgs& args, int64_t i, int64_t j) {
+  const int64_t k = args.a.cols();
+  const uint8_t *a = args.a.ptr<const uint8_t>() + i * k, *b = args.b.ptr<const uint8_t>() + j * k;
+  const float *a_values = fp8_values(args.a_format), *b_values = fp8_values(args.b_format);
+  double total = 0;
+  for (int64_t begin = 0; begin < k; begin += 128) {
+    const int64_t end = k - begin < 128 ? k : begin + 128;
+    double sums[4] = {};  // sizes are multiples of 16
+    for (int64_t at = begin; at < end; at += 4)
+      for (int64_t lane = 0; lane < 4; ++lane)
+        sums[lane] += static_cast<double>(a_values[a[at + lane]]) * static_cast<double>(b_values[b[at + lane]]);
+    total += (sums[0] + sums[1] + sums[2] + sums[3]) * scale_of(args.a_scales, args.a_shared, i, begin / 128) *
+             scale_of(args.b_scales, args.b_shared, j, begin / 128);
+  }
+  return total;
+}
+
+void multiply(KernelContext& context, const Fp8ProductArgs& args) {
+  const int64_t m = args.a.dims[0], n = args.b.dims[0];
+  const bool add = args.sum.defined() && (!args.accumulate || *args.accumulate != 0);
+  context.team.for_each(m, [&](int64_t i) {
+    for (int64_t j = 0; j < n; ++j) {
+      const double total = element(args, i, j);
+      if (args.sum.defined()) {
+        float& sum = args.sum.ptr<float>()[i * args.sum.row_stride() + j];
+        sum = static_cast<float>(total + (add ? static_cast<double>(sum) : 0));
+      } else {
+        const float bias = args.bias.defined() ? to_float(args.bias.ptr<const BF16>()[j]) : 0.f;
+        args.out.ptr<BF16>()[i * args.out.row_stride() + j] =
+            to_bf16(static_cast<float>(total + static_cast<double>(bias)));
+      }
+    }
+  });
+}
+
+const CpuKernel<Fp8RoundArgs> kRoundKernel{kFp8Round, kIsa, &round};
+const CpuKernel<Fp8ProductArgs> kProductKernel{kFp8Product, kIsa, &multiply};
+
+}  // namespace
+}  // namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE
