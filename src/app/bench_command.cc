@@ -16,11 +16,18 @@
 namespace flagscale::bench_command {
 namespace {
 
+// "bfloat16", or with what products are rounded to: "fp8 hybrid blockwise".
+std::string precision(const train::BenchOptions& o) {
+  if (!o.fp8) return std::string(name(o.dtype));
+  const auto& [recipe, gradients] = o.fp8->training;
+  return fmt::format("fp8 {} {}", gradients == Fp8::kE5M2 ? "hybrid" : "e4m3", op::name(recipe));
+}
+
 void print_text(const train::BenchOptions& o, const train::BenchResult& r) {
-  fmt::print("{} B{} T{} {}: {:.0f} tokens/s\n", o.shape, o.batch, o.sequence_length, name(o.dtype),
+  fmt::print("{} B{} T{} {}: {:.0f} tokens/s\n", o.shape, o.batch, o.sequence_length, precision(o),
              r.tokens_per_s);
-  fmt::print("  arithmetic           {:.1f} GFLOP/s, {:.0f} % of a large product's {:.1f}\n", r.gflops,
-             100 * r.gflops / r.ceiling, r.ceiling);
+  fmt::print("  arithmetic           {:.1f} GFLOP/s, {:.0f} % of a large product's {:.1f}{}\n", r.gflops,
+             100 * r.gflops / r.ceiling, r.ceiling, o.fp8 ? " in bf16" : "");
   fmt::print("  memory               {:.1f} MB planned, {:.1f} MB handed out, {:.1f} MB resident\n",
              static_cast<double>(r.planned_bytes) * 1e-6, static_cast<double>(r.peak_bytes) * 1e-6,
              static_cast<double>(r.resident_bytes) * 1e-6);
@@ -36,7 +43,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
   nlohmann::ordered_json json{{"shape", o.shape},
                               {"batch", o.batch},
                               {"seq", o.sequence_length},
-                              {"dtype", name(o.dtype)},
+                              {"dtype", precision(o)},
                               {"optimizer", o.optimizer},
                               {"main_params_dtype", name(o.types.params)},
                               {"main_grads_dtype", name(o.types.grads)},
@@ -71,6 +78,8 @@ void setup(CLI::App& app) {
   auto dtype = std::make_shared<std::string>("fp32");
   auto device = std::make_shared<std::string>("auto");
   auto load_in = std::make_shared<std::string>();
+  auto fp8 = std::make_shared<std::string>();
+  auto recipe = std::make_shared<std::string>("tensorwise");
   auto json = std::make_shared<bool>(false);
   train
       ->add_option("--shape", options->shape,
@@ -86,6 +95,15 @@ void setup(CLI::App& app) {
   train->add_option("--dtype", *dtype, "fp32 or bf16")
       ->capture_default_str()
       ->check(CLI::IsMember({"fp32", "bf16"}));
+  auto* products = train
+                       ->add_option("--fp8", *fp8,
+                                    "with --dtype bf16, products of the layers in fp8: e4m3, or hybrid with "
+                                    "gradients in e5m2")
+                       ->check(CLI::IsMember({"e4m3", "hybrid"}));
+  train->add_option("--fp8-recipe", *recipe, "scales of fp8: tensorwise or blockwise")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"tensorwise", "blockwise"}))
+      ->needs(products);
   train->add_option("--steps", options->steps, "timed steps, after two more")
       ->capture_default_str()
       ->check(between(1, 1 << 20));
@@ -136,6 +154,12 @@ void setup(CLI::App& app) {
   train->callback([=] {
     options->dtype = *dtype == "bf16" ? DType::kBF16 : DType::kF32;
     options->device = choose_device(*device);
+    if (!fp8->empty())
+      options->fp8 =
+          train::Fp8Spec{{*recipe == "blockwise" ? op::Fp8Recipe::kBlockwise : op::Fp8Recipe::kTensorwise,
+                          *fp8 == "hybrid" ? Fp8::kE5M2 : Fp8::kE4M3},
+                         0,
+                         0};
     if (*load_in == "8bit") options->frozen = op::Packing::kInt8;
     if (*load_in == "4bit") options->frozen = op::Packing::kQ4_0;
     const auto result = train::bench_train(*options);

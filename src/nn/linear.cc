@@ -1,6 +1,7 @@
 #include "nn/linear.h"
 
 #include "op/fp8_linear/fp8_linear.h"
+#include "op/fp8_product/fp8_product.h"
 #include "op/lora/adapted_linear.h"
 #include "op/lora/lora.h"
 #include "op/matmul/matmul.h"
@@ -15,6 +16,7 @@ Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
   if (const op::NarrowWeight& narrow = weight_->narrow; narrow.defined())
     return narrow.format == op::Narrow::kFp8Rows ? op::fp8_linear(context, x, narrow, bias, out)
                                                  : op::narrow_linear(context, x, narrow, bias, out);
+  if (weight_->fp8.defined()) return op::fp8_training_linear(context, x, weight_->value, weight_->fp8, bias);
   if (!packed.defined()) return op::linear(context, x, weight_->value, bias, out, weight_->steady);
   if (weight_->unpacked) return op::unpacked_linear(context, x, packed, bias, out);
   return op::packed_linear(context, x, packed, bias);
@@ -22,7 +24,7 @@ Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
 
 // Whether base and adapter are one product.
 bool Linear::is_one_product(const Tensor& x, DType out) const {
-  if (!lora_ || lora_->slots.defined() || out != x.dtype()) return false;
+  if (!lora_ || lora_->slots.defined() || out != x.dtype() || weight_->fp8.defined()) return false;
   const bool trains = !weight_->packed.defined() || weight_->unpacked;
   const auto& parts = lora_->parts;
   return trains && (lora_->a.defined() || parts.size() == 1) && std::ssize(parts) <= op::kMostAdditions &&

@@ -18,6 +18,7 @@ class Linear {
   // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model).
   Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
   const Parameter& weight() const { return *weight_; }
+  Parameter& weight() { return *weight_; }
 
   // Its projections by name, without memory.
   std::vector<LoraPart> lora_parts() const;

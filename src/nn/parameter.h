@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "op/fp8_product/fp8_product.h"
 #include "op/narrow_linear/narrow_weight.h"
 #include "op/packed_linear/packed_linear.h"
 #include "tensor/tensor.h"
@@ -42,6 +43,7 @@ struct Parameter {
   // training's frozen base: the type in which its rows are multiplied, unpacked some at a time.
   std::optional<DType> unpacked{};
   op::NarrowWeight narrow{};  // or eight or four bits an element, which a GPU serves
+  op::Fp8Weight fp8{};        // training in fp8: what products take in place of value, rounded from it
 
   int64_t groups = 1;    // matrices (experts', adapters' A): equal runs of rows, each with the same parts
   bool precise = false;  // never quantised: the choice of experts hangs on it

@@ -165,6 +165,7 @@ BenchResult bench_train(const BenchOptions& o) {
   BenchResult result;
   StepOptions options;
   options.compute = o.dtype;
+  options.fp8 = o.fp8;
   options.micro_batch_size = o.batch;
   options.sequence_length = o.sequence_length;
   options.evaluation = false;

@@ -9,6 +9,7 @@
 #include "model/decoder/config.h"
 #include "op/packed_linear/packing.h"
 #include "tensor/dtype.h"
+#include "train/fp8_spec.h"
 #include "train/optimizer/optimizer.h"
 
 namespace flagscale::train {
@@ -28,6 +29,7 @@ struct BenchOptions {
   std::optional<op::Packing> frozen;  // StepOptions::frozen, with an adapter
   double learnt = 1;                  // share of the tokens that are trained on, the end of each sequence
   double offload = 0;                 // StepOptions::offload
+  std::optional<Fp8Spec> fp8;         // StepOptions::fp8
   bool recompute = false;             // all layers
 };
 

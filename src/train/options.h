@@ -11,6 +11,7 @@
 #include "model/decoder/config.h"
 #include "model/decoder/decoder.h"
 #include "train/adapter.h"
+#include "train/fp8_spec.h"
 #include "train/optimizer/optimizer.h"
 #include "train/schedule.h"
 #include "train/training_events.h"
@@ -30,6 +31,7 @@ struct TrainOptions {
   std::optional<op::Packing> frozen;  // StepOptions::frozen
   std::string adapter_from;           // its PEFT folder or checkpoint to start from; empty: from nothing
   DType compute = DType::kF32;
+  std::optional<Fp8Spec> fp8;
   int64_t seq_length = 0;
   int64_t micro_batch_size = 1, global_batch_size = 1;
   std::optional<BatchRampup> rampup;

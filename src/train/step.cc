@@ -29,6 +29,7 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
     trained_.push_back(&p);
   place_parameters();
   if (adapter_) place_frozen();
+  if (options_.fp8) place_fp8();
   const int64_t tokens = options_.micro_batch_size * options_.sequence_length;
   tokens_ = arena_.persistent("tokens", {tokens}, DType::kI32);
   labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
@@ -136,6 +137,7 @@ void TrainStep::trace_micro_batch() {
     tape.watch(trained_[i]->value, piece(grads_, i, trained_[i]->shape), &accumulate_);
   if (adapter_) adapter_->connect(true, on_host());
   Tracer tracer(micro_);
+  round_weights(tracer, &accumulate_);
   Context context{tracer, &tape};
   if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
     router_ = {options_.balance_loss, options_.z_loss, false, &router_scale_,
@@ -171,6 +173,7 @@ void TrainStep::find_ready() {
 void TrainStep::trace_evaluation() {
   if (adapter_) adapter_->connect(false, on_host());
   Tracer tracer(evaluation_);
+  round_weights(tracer, nullptr);
   Context context{tracer, nullptr};
   evaluation_loss_ = forward(context, nullptr, {});
   evaluation_.keep(evaluation_loss_);

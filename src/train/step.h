@@ -29,6 +29,7 @@
 #include "op/cross_entropy/cross_entropy.h"
 #include "plan/program.h"
 #include "train/adapter.h"
+#include "train/fp8_spec.h"
 #include "train/micro_graphs.h"
 #include "train/optimizer/optimizer.h"
 #include "train/state_stream.h"
@@ -38,6 +39,7 @@ namespace flagscale::train {
 struct StepOptions {
   // kBF16: bf16 weights and activations; master weights, moments and gradients as OptimizerSpec::types says.
   DType compute = DType::kF32;
+  std::optional<Fp8Spec> fp8;  // with kBF16
   int64_t micro_batch_size = 1, sequence_length = 1024;
   int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
   model::RecomputeSpec recompute;
@@ -176,6 +178,8 @@ class TrainStep {
   void place_parameters();
   void place_slots();
   void place_frozen();
+  void place_fp8();
+  void round_weights(Recorder& recorder, const int64_t* keep) const;
   int64_t offloaded_end() const;
   void require_passable(size_t parameter) const;
   void place_stream(const std::vector<Tensor>& offloaded);
@@ -223,6 +227,7 @@ class TrainStep {
   op::DropoutRows dropout_rows_;  // read by kernels when they run
   std::unique_ptr<Adapter> adapter_;
   std::vector<nn::Parameter*> trained_;  // in order of use
+  std::vector<nn::Parameter*> fp8_;      // whose products are in fp8
   std::unique_ptr<nn::PackedAttention> attention_;
   Arena arena_;
   Program micro_{"micro_batch"}, squares_{"gradient_squares"}, norm_{"gradient_norm"}, update_{"update"},

@@ -43,6 +43,7 @@ bool meets(const std::vector<std::pair<int64_t, int64_t>>& ranges, int64_t first
 StepOptions step_options(const TrainOptions& o, int rank, int ranks) {
   StepOptions s;
   s.compute = o.compute;
+  s.fp8 = o.fp8;
   s.micro_batch_size = o.micro_batch_size;
   s.sequence_length = o.seq_length;
   s.cu_seqlens_capacity = data::max_cu_seqlens(o.micro_batch_size, o.seq_length, o.mask);

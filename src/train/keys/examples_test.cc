@@ -36,7 +36,7 @@ const Overrides kOneRank{"++train.system.tensor_model_parallel_size=1",
 struct Example {
   const char *name, *size;
   const char* model_type;
-  Overrides more;  // FlagScale's alone: sizes, and paths that are not
+  Overrides more;  // sizes, and paths that are not
 };
 
 struct Trained {
@@ -127,8 +127,9 @@ TEST_P(OurExamples, Train) {
   const TemporaryFolder folder;
   const Trained run =
       train(kSource / "examples" / example.name / "conf",
-            {std::string("train=") + example.size, "experiment.exp_dir=" + folder.path,
-             "data_path=[" + kTokens + "]", "tokenizer_path=none", "train.model.train_iters=3"});
+            Overrides{std::string("train=") + example.size, "experiment.exp_dir=" + folder.path,
+                      "data_path=[" + kTokens + "]", "tokenizer_path=none", "train.model.train_iters=3"} +
+                example.more);
   EXPECT_EQ(run.options.model.model_type, example.model_type);
   expect_three_iterations(run);
 }
@@ -139,7 +140,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Example{"qwen2_5", "tiny", "qwen2", {}}, Example{"qwen2_5", "1_5b", "qwen2", {}},
                       Example{"qwen3", "tiny", "qwen3", {}}, Example{"qwen3", "0_6b", "qwen3", {}},
                       Example{"llama3", "tiny", "llama", {}}, Example{"llama3", "8b", "llama", {}},
-                      Example{"llama3", "8b_bf16", "llama", {}}),
+                      Example{"llama3", "8b_bf16", "llama", {}},
+                      Example{"llama3", "1b_fp8", "llama", {"train.model.micro_batch_size=2"}}),
     by_name);
 
 }  // namespace

@@ -155,6 +155,8 @@ const Keys kEvents{"tensorboard_dir=@/tb"};
 const Keys kFull{"recompute_granularity=full", "recompute_method=uniform"};
 const Keys kLora{"pretrained_checkpoint=prepared", "peft_type=lora"};
 const Keys kStateTypes{"bf16=true", "use_precision_aware_optimizer=true"};
+const Keys kFp8{"bf16=true", "fp8=hybrid", "fp8_recipe=tensorwise"};
+const Keys kWide{"hidden_size=128", "ffn_hidden_size=128", "seq_length=64", "max_position_embeddings=64"};
 const Keys kBlock{"recompute_granularity=full", "recompute_method=block", "recompute_num_layers=1"};
 
 const std::vector<Sample>& table() {
@@ -288,6 +290,11 @@ const std::vector<Sample>& table() {
       {"main_grads_dtype", "bf16", kStateTypes},
       {"exp_avg_dtype", "bf16", kStateTypes},
       {"exp_avg_sq_dtype", "bf16", kStateTypes},
+      {"fp8", "e4m3", {"bf16=true", "fp8_recipe=tensorwise"}},
+      {"fp8_recipe", "blockwise", kFp8 + kWide},
+      {"first_last_layers_bf16", "true", kFp8},
+      {"num_layers_at_start_in_bf16", "0", kFp8 + Keys{"first_last_layers_bf16=true"}},
+      {"num_layers_at_end_in_bf16", "0", kFp8 + Keys{"first_last_layers_bf16=true"}},
       {"recompute_granularity", "full", {"recompute_method=uniform"}},
       {"recompute_method", "uniform", kBlock},
       {"recompute_num_layers", "2", kBlock},

@@ -2,6 +2,38 @@
 
 namespace flagscale::train {
 
+namespace {
+
+void add_fp8(TrainSchema& keys) {
+  keys.acts(
+      "fp8", FLAGSCALE_FIELD(precision, fp8),
+      {.doc = "with bf16: the layers' projections multiply fp8 numbers, e4m3 ones, or of gradients e5m2 "
+              "(hybrid); needs fp8_recipe",
+       .choices = {"e4m3", "hybrid"},
+       .aliases = {"fp8_format"}});
+  keys.acts(
+      "fp8_recipe", FLAGSCALE_FIELD(precision, fp8_recipe),
+      {.doc = "with fp8, scales: tensorwise has one for each tensor, by its largest magnitude now; blockwise "
+              "powers of two for 128 neighbours, and 128 x 128 of a weight; the others are not supported",
+       .choices = {"tensorwise", "blockwise", "delayed", "mxfp8", "custom"}});
+  keys.acts("first_last_layers_bf16", FLAGSCALE_FIELD(precision, first_last_layers_bf16),
+            {.doc = "with fp8: some layers at each end stay in bf16"});
+  keys.acts("num_layers_at_start_in_bf16", FLAGSCALE_FIELD(precision, num_layers_at_start_in_bf16),
+            {.doc = "with first_last_layers_bf16: how many at the start", .least = 0});
+  keys.acts("num_layers_at_end_in_bf16", FLAGSCALE_FIELD(precision, num_layers_at_end_in_bf16),
+            {.doc = "with first_last_layers_bf16: how many at the end", .least = 0});
+  for (const char* key : {"fp8_margin", "fp8_interval", "fp8_amax_history_len", "fp8_amax_compute_algo"})
+    keys.ignored(key, "it concerns fp8_recipe: delayed, which is refused");
+  keys.refused("no_fp8_wgrad", "gradients of weights of products in fp8");
+  for (const char* key : {"fp8_param_gather", "fp8_param", "reuse_grad_buf_for_mxfp8_param_ag"})
+    keys.refused(key, "weights in fp8 without a copy in bf16");
+  keys.refused("fp8_quantizer_factory", "a recipe of one's own");
+  for (const char* key : {"fp8_dot_product_attention", "fp8_multi_head_attention"})
+    keys.refused(key, "attention in fp8");
+}
+
+}  // namespace
+
 void add_precision_keys(TrainSchema& keys) {
   keys.acts("bf16", FLAGSCALE_FIELD(precision, bf16),
             {.doc = "products in bf16; weights and moments in fp32 unless use_precision_aware_optimizer says "
@@ -33,8 +65,7 @@ void add_precision_keys(TrainSchema& keys) {
         "no_gradient_accumulation_fusion", "cross_entropy_loss_fusion", "manual_gc", "manual_gc_interval"})
     keys.ignored(key, "chooses Megatron's code, not the result");
   keys.ignored("deterministic_mode", "always so at one layout, thread count and instruction set");
-  keys.refused("fp8_format", "products in fp8");
-  keys.refused("fp8", "products in fp8");
+  add_fp8(keys);
 }
 
 }  // namespace flagscale::train

@@ -164,6 +164,10 @@ struct LoggingKeys {
 
 struct PrecisionKeys {
   bool bf16 = false, fp16 = false;  // neither: fp32; compute_type says what fp16 stands for
+  std::string fp8{};                // "", e4m3, hybrid
+  std::string fp8_recipe = "delayed";
+  bool first_last_layers_bf16 = false;
+  int64_t num_layers_at_start_in_bf16 = 1, num_layers_at_end_in_bf16 = 1;
 };
 
 struct RecomputeKeys {

@@ -364,6 +364,28 @@ void set_recompute(const RecomputeKeys& r, TrainOptions& out) {
   }  // selective recomputes the scores of attention, which our kernel never keeps: nothing to do
 }
 
+// "train.yaml:9: train.system.fp8 is hybrid" without what it needs.
+void set_fp8(const TrainConfig& c, TrainOptions& out) {
+  const PrecisionKeys& p = c.precision;
+  if (p.fp8.empty()) return;
+  if (!p.bf16)
+    fail(ErrorKind::kConfig, "{}: it rounds the products of training in bf16: set bf16: true",
+         found(c, "fp8", p.fp8));
+  if (p.fp8_recipe != "tensorwise" && p.fp8_recipe != "blockwise")
+    fail(
+        ErrorKind::kUnsupported,
+        "{}, which is not supported yet: set fp8_recipe: tensorwise (a scale for each tensor, by its largest "
+        "magnitude now) or blockwise (for 128 numbers)",
+        found(c, "fp8_recipe", p.fp8_recipe));
+  if (c.moe.num_experts || out.model.moe.experts > 0)
+    fail(ErrorKind::kUnsupported, "{}, but experts are not trained in fp8 yet: leave fp8 out",
+         found(c, "fp8", p.fp8));
+  out.fp8 = Fp8Spec{{p.fp8_recipe == "tensorwise" ? op::Fp8Recipe::kTensorwise : op::Fp8Recipe::kBlockwise,
+                     p.fp8 == "hybrid" ? Fp8::kE5M2 : Fp8::kE4M3},
+                    p.first_last_layers_bf16 ? p.num_layers_at_start_in_bf16 : 0,
+                    p.first_last_layers_bf16 ? p.num_layers_at_end_in_bf16 : 0};
+}
+
 TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokenizer, Isa isa) {
   TrainOptions out;
   if (config.start) {
@@ -376,6 +398,7 @@ TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokeniz
   if (config.precision.fp16 && config.precision.bf16)
     fail(ErrorKind::kConfig, "fp16 and bf16 are both true: set one of them");
   out.compute = compute_type(config.precision, isa);
+  set_fp8(config, out);
   out.balance_loss = balance_coefficient(config);
   out.z_loss = config.moe.moe_z_loss_coeff;
   set_batch(config, out);
