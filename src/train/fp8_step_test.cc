@@ -23,7 +23,8 @@ model::DecoderConfig fp8_model() {
   return c;
 }
 
-StepOptions fp8_options(DType compute, std::optional<Fp8Spec> fp8 = {}, DeviceKind device = DeviceKind::kCpu) {
+StepOptions fp8_options(DType compute, std::optional<Fp8Spec> fp8 = {},
+                        DeviceKind device = DeviceKind::kCpu) {
   StepOptions o;
   o.compute = compute, o.fp8 = fp8, o.device = device;
   o.micro_batch_size = 2, o.sequence_length = kFp8Length, o.threads = 2;
@@ -45,8 +46,11 @@ struct Fp8Run {
   void fill(int seed) {
     const data::MicroBatch batch = step.inputs();
     for (size_t i = 0; i < batch.tokens.size(); ++i) {
-      const auto at = static_cast<int64_t>(i) % kFp8Length, row = static_cast<int64_t>(i) / kFp8Length + 2 * seed;
-      const auto token = [&](int64_t k) { return static_cast<int32_t>((row * 31 + k * (3 + row % 5)) % 128); };
+      const auto at = static_cast<int64_t>(i) % kFp8Length,
+                 row = static_cast<int64_t>(i) / kFp8Length + 2 * seed;
+      const auto token = [&](int64_t k) {
+        return static_cast<int32_t>((row * 31 + k * (3 + row % 5)) % 128);
+      };
       batch.tokens[i] = token(at), batch.labels[i] = token(at + 1);
       batch.loss_mask[i] = 1, batch.position_ids[i] = static_cast<int32_t>(at);
     }
@@ -74,7 +78,7 @@ struct Fp8Run {
       for (int m = 0; m < micro_batches; ++m) loss += accumulate(2 * (i % 2) + m, m == 0, micro_batches);
       losses.push_back(loss / static_cast<double>(2 * kFp8Length * micro_batches));
       step.gradient_norm();
-      op::StepScalars scalars{3e-3f, 0.01f, 1, 1, 1, 0};
+      op::StepScalars scalars{1e-3f, 0.01f, 1, 1, 1, 0};
       scalars.bias1 = 1 - (power1 *= 0.9f), scalars.bias2 = 1 - (power2 *= 0.999f), scalars.update = i + 1;
       step.update(scalars);
     }
@@ -120,7 +124,8 @@ TEST(Fp8Step, GradientsAreAsFarFromFp32sAsEightBitsAre) {
   EXPECT_LT(bf16, 0.02);
   for (const Recipe recipe : kFp8Recipes)
     for (const Fp8 format : {Fp8::kE4M3, Fp8::kE5M2}) {
-      const double fp8 = fp8_distance(gradients(fp8_options(DType::kBF16, Fp8Spec{{recipe, format}, 0, 0})), exact);
+      const double fp8 =
+          fp8_distance(gradients(fp8_options(DType::kBF16, Fp8Spec{{recipe, format}, 0, 0})), exact);
       RecordProperty(std::string(op::name(recipe)) + "_" + name(format), std::to_string(fp8));
       EXPECT_GT(fp8, 2 * bf16);
       EXPECT_LT(fp8, format == Fp8::kE4M3 ? 0.08 : 0.12) << op::name(recipe) << " " << name(format);
@@ -149,7 +154,9 @@ TEST(Fp8Step, MicroBatchesAddUpAndRecomputedLayersHaveTheSameGradients) {
 }
 
 TEST(Fp8Step, LayersAtTheEndsMayStayInBf16) {
-  const auto losses = [](std::optional<Fp8Spec> fp8) { return Fp8Run(fp8_options(DType::kBF16, fp8)).train(2); };
+  const auto losses = [](std::optional<Fp8Spec> fp8) {
+    return Fp8Run(fp8_options(DType::kBF16, fp8)).train(2);
+  };
   Fp8Spec one = hybrid(Recipe::kTensorwise), none = one;
   one.last_in_bf16 = 1;
   none.first_in_bf16 = none.last_in_bf16 = 1;
@@ -206,7 +213,9 @@ std::string fp8_refusal(const StepOptions& options, const model::DecoderConfig& 
 }
 
 TEST(Fp8Step, WhatItCannotDoIsNamed) {
-  const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
   EXPECT_TRUE(has(fp8_refusal(fp8_options(DType::kF32, hybrid(Recipe::kTensorwise))), "set bf16: true"));
   StepOptions odd = fp8_options(DType::kBF16, hybrid(Recipe::kBlockwise));
   odd.micro_batch_size = 1;
@@ -216,16 +225,17 @@ TEST(Fp8Step, WhatItCannotDoIsNamed) {
   EXPECT_TRUE(has(fp8_refusal(fp8_options(DType::kBF16, hybrid(Recipe::kBlockwise)), narrow),
                   "model.layers.0.mlp.down_proj.weight is [128, 192]"));
   EXPECT_EQ(fp8_refusal(fp8_options(DType::kBF16, hybrid(Recipe::kTensorwise)), narrow), "none");
-  EXPECT_TRUE(has(fp8_refusal(fp8_options(DType::kBF16, hybrid(Recipe::kTensorwise)), testing::config_of("mixtral")),
-                  "experts are not trained in fp8"));
+  EXPECT_TRUE(
+      has(fp8_refusal(fp8_options(DType::kBF16, hybrid(Recipe::kTensorwise)), testing::config_of("mixtral")),
+          "experts are not trained in fp8"));
 }
 
 #define FLAGSCALE_NEED_FP8() \
   FLAGSCALE_NEED_GPU();      \
   if (!cuda::multiplies_fp8()) GTEST_SKIP() << "not run: this GPU multiplies no fp8 numbers"
 
-// Beside the scalar kernels: sums of tensor cores differ in their last bits, and some numbers are then rounded
-// to their neighbours.
+// Beside the scalar kernels: where sums differ in their last bits some numbers are rounded to their
+// neighbours, an eighth or a quarter away.
 TEST(Fp8Step, TwentyStepsOnAGpuAreTheCpus) {
   FLAGSCALE_NEED_FP8();
   for (const Recipe recipe : kFp8Recipes)
@@ -237,7 +247,7 @@ TEST(Fp8Step, TwentyStepsOnAGpuAreTheCpus) {
       cpu.accumulate(0, true, 1), gpu.accumulate(0, true, 1);
       const double apart = fp8_distance(gpu.gradients(), cpu.gradients());
       RecordProperty(std::string(op::name(recipe)) + "_" + name(format), std::to_string(apart));
-      EXPECT_LT(apart, 0.03) << op::name(recipe) << " " << name(format);
+      EXPECT_LT(apart, format == Fp8::kE4M3 ? 0.04 : 0.06) << op::name(recipe) << " " << name(format);
       const std::vector<double> want = cpu.train(), got = gpu.train();
       for (size_t i = 0; i < want.size(); ++i)
         EXPECT_NEAR(got[i] / want[i], 1, 1e-2) << op::name(recipe) << " " << name(format) << " step " << i;

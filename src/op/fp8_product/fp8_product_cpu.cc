@@ -88,8 +88,10 @@ double element(const Fp8ProductArgs& args, int64_t i, int64_t j) {
     double sums[4] = {};  // sizes are multiples of 16
     for (int64_t at = begin; at < end; at += 4)
       for (int64_t lane = 0; lane < 4; ++lane)
-        sums[lane] += static_cast<double>(a_values[a[at + lane]]) * static_cast<double>(b_values[b[at + lane]]);
-    total += (sums[0] + sums[1] + sums[2] + sums[3]) * scale_of(args.a_scales, args.a_shared, i, begin / 128) *
+        sums[lane] +=
+            static_cast<double>(a_values[a[at + lane]]) * static_cast<double>(b_values[b[at + lane]]);
+    total += (sums[0] + sums[1] + sums[2] + sums[3]) *
+             scale_of(args.a_scales, args.a_shared, i, begin / 128) *
              scale_of(args.b_scales, args.b_shared, j, begin / 128);
   }
   return total;

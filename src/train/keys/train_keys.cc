@@ -203,6 +203,10 @@ void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
     notes.push_back("optimizer_cpu_offload changes nothing on the CPU: all is in main memory");
   if (reader.given("optimizer_offload_fraction") && !optimizer.optimizer_cpu_offload)
     notes.push_back("optimizer_offload_fraction changes nothing without optimizer_cpu_offload: true");
+  if (!config.precision.fp8.empty() && device_of(isa) == DeviceKind::kCpu)
+    notes.push_back("fp8 is slow on the CPU, which multiplies no such numbers: there it is for checks");
+  if (reader.given("fp8_recipe") && config.precision.fp8.empty())
+    notes.push_back("fp8_recipe changes nothing without fp8");
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})
     if (!config.start && !reader.seen(dropout))
       notes.push_back(fmt::format("{} is not set: Megatron's default is 0.1, here there is none", dropout));
