@@ -21,6 +21,9 @@ struct Round {
   const uint32_t* partials;           // kTensor
 };
 
+// From the last on: what was read last for the largest magnitude is still in the second-level cache.
+__device__ inline unsigned tile_row() { return gridDim.y - 1 - blockIdx.y; }
+
 // Of each half the larger magnitude, by bits, so that what is no number is the largest.
 __device__ inline uint32_t larger(uint32_t a, uint32_t b) { return __vmaxu2(a, b & 0x7fff7fffu); }
 __device__ inline float number_of(uint32_t bits) { return __uint_as_float(bits << 16); }
@@ -66,12 +69,14 @@ struct alignas(16) Eight {
   }
 };
 
-__global__ void __launch_bounds__(kThreads) find_largest(Round p, int64_t packs_of_row, uint32_t* partials) {
-  const int64_t packs = p.m * packs_of_row, step = int64_t{gridDim.x} * kThreads;
+// kFlat: rows follow one another.
+template <bool kFlat>
+__global__ void __launch_bounds__(kThreads) find_largest(Round p, uint32_t* partials) {
+  const int64_t packs_of_row = p.n / 8, packs = p.m * packs_of_row, step = int64_t{gridDim.x} * kThreads;
   uint32_t most = 0;
 #pragma unroll 4
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
-    const int64_t row = p.m == 1 ? 0 : i / packs_of_row;
+    const int64_t row = kFlat ? 0 : i / packs_of_row;
     const Eight x = *reinterpret_cast<const Eight*>(p.x[row] + (i - row * packs_of_row) * 8);
 #pragma unroll
     for (const uint32_t pair : x.pair) most = larger(most, pair);
@@ -96,8 +101,8 @@ __device__ Factors one_factor(const Round& p, float magnitude, bool first) {
     if (blockIdx.x + blockIdx.y == 0) p.row_scales[0] = 1 / factor;
     return f;
   }
-  if (p.rows) p.row_scales[blockIdx.y * p.row_stride + blockIdx.x] = 1 / factor;
-  if (p.columns) p.column_scales[blockIdx.x * p.column_stride + blockIdx.y] = 1 / factor;
+  if (p.rows) p.row_scales[tile_row() * p.row_stride + blockIdx.x] = 1 / factor;
+  if (p.columns) p.column_scales[blockIdx.x * p.column_stride + tile_row()] = 1 / factor;
   return f;
 }
 
@@ -116,7 +121,7 @@ __device__ Factors line_factors(const Round& p, const Eight (&x)[8]) {
       for (const uint32_t pair : x[i].pair) most = larger(most, pair);
       f.row[i] = factor_of<kFormat, Fp8Scales::kRow128>(of_both(larger_in_warp(most, 8, 1)));
       if (pack == i)
-        p.row_scales[blockIdx.x * p.m + int64_t{blockIdx.y} * kTile + group * 8 + i] = 1 / f.row[i];
+        p.row_scales[blockIdx.x * p.m + int64_t{tile_row()} * kTile + group * 8 + i] = 1 / f.row[i];
     }
   if (!p.columns) return f;
   uint32_t most[4] = {};
@@ -134,7 +139,7 @@ __device__ Factors line_factors(const Round& p, const Eight (&x)[8]) {
     for (int w = 0; w < kWarps; ++w)
       of_column = max(of_column, uint32_t{reinterpret_cast<const uint16_t*>(largest[w])[t]});
     column_factors[t] = factor_of<kFormat, Fp8Scales::kRow128>(number_of(of_column));
-    p.column_scales[blockIdx.y * p.n + int64_t{blockIdx.x} * kTile + t] = 1 / column_factors[t];
+    p.column_scales[tile_row() * p.n + int64_t{blockIdx.x} * kTile + t] = 1 / column_factors[t];
   }
   __syncthreads();
 #pragma unroll
@@ -148,7 +153,7 @@ __global__ void __launch_bounds__(kThreads) round_tiles(Round p) {
   // Eight rows' numbers of a column: where eight threads of different packs write, and read, banks differ.
   __shared__ __align__(16) uint2 turned[kTile][kTile / 8];
   const int t = static_cast<int>(threadIdx.x), pack = t % 16, group = t / 16;
-  const int64_t first_row = int64_t{blockIdx.y} * kTile, first_column = int64_t{blockIdx.x} * kTile;
+  const int64_t first_row = int64_t{tile_row()} * kTile, first_column = int64_t{blockIdx.x} * kTile;
   const int64_t row = first_row + group * 8, column = first_column + pack * 8;
   const bool here = row < p.m && column < p.n;
   Eight x[8] = {};
@@ -231,10 +236,9 @@ void run(KernelContext& context, const Fp8RoundArgs& args) {
           args.column_scales.defined() ? args.column_scales.cols() : 0,
           reinterpret_cast<const uint32_t*>(context.workspace.data())};
   if (args.scales == Fp8Scales::kTensor) {
-    Round flat = p;  // rows that follow one another are one
-    if (p.x.stride == p.n) flat.n *= flat.m, flat.m = 1;
-    find_largest<<<kPartials, kThreads>>>(flat, flat.n / 8,
-                                          reinterpret_cast<uint32_t*>(context.workspace.data()));
+    auto* partials = reinterpret_cast<uint32_t*>(context.workspace.data());
+    p.x.stride == p.n ? find_largest<true><<<kPartials, kThreads>>>(p, partials)
+                      : find_largest<false><<<kPartials, kThreads>>>(p, partials);
   }
   args.format == Fp8::kE4M3 ? launch<Fp8::kE4M3>(p, args.scales) : launch<Fp8::kE5M2>(p, args.scales);
   check_launch("fp8_round");
