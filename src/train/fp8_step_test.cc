@@ -62,12 +62,18 @@ struct Fp8Run {
   }
   std::vector<float> gradients() const {
     std::vector<float> all;
-    for (const TrainStep::State& s : step.states(true)) all.insert(all.end(), s.grad, s.grad + s.size);
+    for (const TrainStep::State& s : step.states(true)) {
+      const auto* from = s.grad.data<float>();
+      all.insert(all.end(), from, from + s.size);
+    }
     return all;
   }
   std::vector<float> weights() const {
     std::vector<float> all;
-    for (const TrainStep::State& s : step.states()) all.insert(all.end(), s.weight, s.weight + s.size);
+    for (const TrainStep::State& s : step.states()) {
+      const auto* from = s.weight.data<float>();
+      all.insert(all.end(), from, from + s.size);
+    }
     return all;
   }
   std::vector<double> train(int steps = 20, int micro_batches = 2) {
