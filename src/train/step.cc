@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/packed_weights.h"
 #include "model/weights.h"
+#include "op/attention/attention.h"
 #include "op/elementwise/elementwise.h"
 #include "train/optimizer/state_types.h"
 
@@ -16,6 +17,11 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
       team_(options.threads),
       decoder_(std::make_unique<model::Decoder>(std::move(config), partition_)),
       optimizer_(make_optimizer(options.optimizer)) {
+  if (const int head_dim = decoder_->config().head_dim; !on_host() && head_dim > op::kMostHeadDimOnCuda)
+    fail(ErrorKind::kUnsupported,
+         "kv_channels (head_dim) is {}: at most {} are trained on a GPU; set a smaller one, or use --device "
+         "cpu",
+         head_dim, op::kMostHeadDimOnCuda);
   if (!optimizer_->runs_on(options_.device))
     fail(ErrorKind::kUnsupported,
          "optimizer: {} has no kernels for {} yet: set optimizer: adam, or use --device cpu",

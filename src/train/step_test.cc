@@ -13,6 +13,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "data/indexed_writer.h"
 #include "io/gguf_weights.h"
+#include "op/attention/attention.h"
 #include "train/parity_test_support.h"
 #include "train/saving.h"
 
@@ -290,6 +291,21 @@ TEST(TrainStep, APlanOfSeventyBillionParametersTakesNoMemory) {
   c.intermediate_size = 28672, c.vocab_size = 100096, c.max_positions = 4096, c.rope.head_dim = 128;
   const TrainStep step(c, options_for(DType::kBF16, 1, 4096));
   EXPECT_GT(step.memory().total(), size_t{1} << 40);
+}
+
+TEST(TrainStep, HeadsThatAGpuDoesNotTrainAreRefusedBeforePlanning) {
+  model::DecoderConfig c = config_of("llama3");
+  c.head_dim = c.rope.head_dim = op::kMostHeadDimOnCuda + 8;
+  StepOptions options = options_for(DType::kBF16, 1, 32);
+  EXPECT_NO_THROW(TrainStep(c, options));
+  options.device = DeviceKind::kCuda;
+  try {
+    TrainStep(c, options);
+    FAIL() << "planned";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("kv_channels (head_dim) is 264: at most 256"), std::string::npos)
+        << error.what();
+  }
 }
 
 // The same conversations in one packed sample, and padded one a sample.
