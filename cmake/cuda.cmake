@@ -1,6 +1,14 @@
 # The CUDA toolkit: the machine's own (nvcc in PATH or CUDACXX), else the one that ./dev cuda takes from PyPI's wheels.
 # flagscale_cuda(NAME SOURCES...) makes an OBJECT library of device code. The driver and cuBLASLt are opened at run time;
 # CUDA's small runtime is linked in. Each thread has its own default stream: the old one cannot be recorded as a graph.
+foreach(architecture ${FLAGSCALE_CUDA_ARCHITECTURES})
+  if(architecture STREQUAL 90)
+    message(FATAL_ERROR "FLAGSCALE_CUDA_ARCHITECTURES has 90: say 90a, with what only Hopper has (wgmma)")
+  elseif(NOT architecture MATCHES "^[0-9]+[af]?$" OR architecture VERSION_LESS 80)
+    message(FATAL_ERROR "FLAGSCALE_CUDA_ARCHITECTURES has ${architecture}: compute capabilities from 80 on, as in 80;90a;100;120")
+  endif()
+endforeach()
+
 file(GLOB _wheel ${CMAKE_SOURCE_DIR}/.deps/cuda/lib/python3*/site-packages/nvidia/cu13)
 find_program(FLAGSCALE_NVCC NAMES $ENV{CUDACXX} nvcc HINTS ${_wheel}/bin PATHS /usr/local/cuda/bin)
 if(NOT FLAGSCALE_NVCC)

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# A folder that runs on any Linux x86-64 with glibc 2.36 or newer, as an archive: the program, stripped, the shared
-# libraries that it links beside glibc's own, the examples and the device profiles: tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]
+# A folder that runs on any Linux x86-64 with the builder's glibc or newer (releases: 2.36), as an archive: the program,
+# stripped, the shared libraries that it links beside glibc's own, the examples and the device profiles:
+# tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]. More than FLAGSCALE_PACK_MIB (48) MiB are refused.
 set -euo pipefail
 program=$1 archive=$2
 shift 2
 name=$(basename "$archive" .tar.gz)
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap 'rm -rf "$folder" "$archive.partial"' EXIT
+die() { echo "pack: $*" >&2; exit 1; }
 mkdir -p "$folder/$name/bin" "$folder/$name/lib" "$folder/$name/share/flagscale"
 root=$(dirname "$(readlink -f "$0")")/..
 cp -r "$root/examples" "$root/devices" "$folder/$name/share/flagscale"
@@ -17,8 +19,11 @@ for file in "$program" "$@"; do
 done
 # Not linked but loaded when a run is recorded.
 cp -L "$("${CXX:-c++}" -print-file-name=libsqlite3.so.0)" "$folder/$name/lib"
+glibc=$(objdump -T "$folder/$name"/bin/* "$folder/$name"/lib/* | sed -n 's/.*(\?GLIBC_\([0-9.]*[0-9]\).*/\1/p' | sort -uV | tail -1)
+printf '%s\n2.36\n' "$glibc" | sort --check=quiet --version-sort ||
+  echo "pack: the archive needs glibc $glibc: build it on a system that has 2.36 for one that runs anywhere" >&2
 tar -C "$folder" -czf "$archive.partial" "$name"
+size=$(stat -c %s "$archive.partial") most=${FLAGSCALE_PACK_MIB:-48}
+[ "$size" -le $((most << 20)) ] || die "the archive has $(((size >> 20) + 1)) MiB, more than $most"
 mv "$archive.partial" "$archive"
-size=$(stat -c %s "$archive")
-echo "$archive: $((size >> 20)) MiB"
-[ "$size" -le $((48 << 20)) ] || { echo "pack: the archive is larger than 48 MiB" >&2; exit 1; }
+echo "$archive: $((size >> 20)) MiB, for glibc $glibc and newer"

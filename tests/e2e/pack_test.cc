@@ -16,6 +16,7 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
                                  " flagscale.tar.gz && tar -xf flagscale.tar.gz && mkdir elsewhere",
             folder_);
   ASSERT_EQ(packed.code, 0) << packed.out << packed.err;
+  EXPECT_NE(packed.out.find(" MiB, for glibc 2."), std::string::npos) << packed.out;
   // glibc is the machine's; all else, the libraries' own libraries too, comes along.
   EXPECT_EQ(shell("ldd flagscale/bin/flagscale | awk '$3 ~ /^\\// { print $3 }' | grep -v "
                   "\"$PWD/flagscale/bin/../lib/\" | "
@@ -34,6 +35,19 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
   EXPECT_EQ(trained.code, 0) << trained.err;
   EXPECT_NE(trained.out.find("iteration        2/       2"), std::string::npos) << trained.out << trained.err;
   EXPECT_TRUE(std::filesystem::exists(folder_ / "elsewhere/outputs/aquila/checkpoints/iter_0000002"));
+}
+
+TEST_F(Pack, LeavesNoArchiveThatIsTooLarge) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a program with sanitizers is larger than an archive may be";
+#endif
+  const Result packed =
+      shell("FLAGSCALE_PACK_MIB=1 " FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM " large.tar.gz",
+            folder_);
+  EXPECT_EQ(packed.code, 1);
+  EXPECT_NE(packed.err.find("MiB, more than 1\n"), std::string::npos) << packed.err;
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "large.tar.gz"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "large.tar.gz.partial"));
 }
 
 }  // namespace
