@@ -18,8 +18,9 @@ void launch_failed(const char* op, const char* error) {
 }
 
 void too_little_shared(const char* op, size_t needed, size_t given) {
-  fail(ErrorKind::kUnsupported, "[{}] a block needs {:.1f} KiB of shared memory, this GPU gives it {:.1f}",
-       op, static_cast<double>(needed) / 1024, static_cast<double>(given) / 1024);
+  fail(ErrorKind::kUnsupported,
+       "[{}] a block needs {:.1f} KiB of shared memory, this GPU gives it {:.1f}: use --device cpu", op,
+       static_cast<double>(needed) / 1024, static_cast<double>(given) / 1024);
 }
 
 void library_failed(const char* what, const char* why) {
