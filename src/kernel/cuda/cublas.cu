@@ -173,6 +173,7 @@ Plan make_plan(const Product& p) {
 cublasStatus_t launch(const Product& p, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
                       void* workspace) {
   const Library& l = library();
+  point(p, plan.operation);
   const uintptr_t aligned = (reinterpret_cast<uintptr_t>(workspace) + 255) & ~uintptr_t{255};  // it insists
   const float one = 1, beta = p.add ? 1.f : 0.f;
   return l.multiply(l.handle, plan.operation, &one, p.b, plan.b, p.a, plan.a, &beta, p.c, plan.c, p.c, plan.c,
@@ -259,13 +260,12 @@ void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspac
   plan.choices[0] = plan.choices[winner];
 }
 
+// One at a time: a plan points to what its last launch took.
 Plan& plan_of(const Product& p, void* workspace) {
-  static std::mutex mutex;
   static std::map<Key, Plan> plans;
   const Key key{p.m,        p.n,       p.k,       p.a_stride,        p.b_stride,
                 p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr, p.in,
                 p.out,      kind_of(p)};
-  const std::lock_guard lock(mutex);
   auto it = plans.find(key);
   if (it == plans.end()) it = plans.emplace(key, make_plan(p)).first;
   if (it->second.count > 1) choose_by_time(p, key, it->second, workspace);
@@ -275,8 +275,9 @@ Plan& plan_of(const Product& p, void* workspace) {
 }  // namespace
 
 void multiply(const Product& p, void* workspace) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   const Plan& plan = plan_of(p, workspace);
-  point(p, plan.operation);
   check(launch(p, plan, plan.choices[0], workspace), p);
 }
 
