@@ -69,17 +69,24 @@ struct alignas(16) Eight {
   }
 };
 
-// kFlat: rows follow one another.
+// kFlat: rows follow one another. Four loads are under way at once.
 template <bool kFlat>
 __global__ void __launch_bounds__(kThreads) find_largest(Round p, uint32_t* partials) {
+  constexpr int kLoads = 4;
   const int64_t packs_of_row = p.n / 8, packs = p.m * packs_of_row, step = int64_t{gridDim.x} * kThreads;
   uint32_t most = 0;
-#pragma unroll 4
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += step) {
-    const int64_t row = kFlat ? 0 : i / packs_of_row;
-    const Eight x = *reinterpret_cast<const Eight*>(p.x[row] + (i - row * packs_of_row) * 8);
+  for (int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x; first < packs; first += kLoads * step) {
+    Eight x[kLoads];
 #pragma unroll
-    for (const uint32_t pair : x.pair) most = larger(most, pair);
+    for (int l = 0; l < kLoads; ++l) {
+      const int64_t i = first + l * step < packs ? first + l * step : first;
+      const int64_t row = kFlat ? 0 : i / packs_of_row;
+      x[l] = *reinterpret_cast<const Eight*>(p.x[row] + (i - row * packs_of_row) * 8);
+    }
+#pragma unroll
+    for (const Eight& pack : x)
+#pragma unroll
+      for (const uint32_t pair : pack.pair) most = larger(most, pair);
   }
   const float magnitude = larger_in_block(most);
   if (threadIdx.x == 0) partials[blockIdx.x] = __float_as_uint(magnitude) >> 16;
