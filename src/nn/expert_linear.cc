@@ -23,15 +23,20 @@ Tensor ExpertLinear::product(Context& context, const ExpertRows& at) const {
 }
 
 Tensor ExpertLinear::operator()(Context& context, const ExpertRows& at, const Tensor& slots) const {
+  if (lora_ && slots.defined()) {
+    const std::vector<op::LoraSlots> parts = lora_slots(lora_->parts);
+    const int64_t experts = lora_->parts[0].experts;
+    const op::LoraHidden hidden = op::lora_down(context, at.rows, slots, parts, experts);
+    const Tensor y = product(context, at);
+    op::lora_up(context, at.rows, hidden, slots, parts, y, experts);
+    return y;
+  }
   const Tensor y = product(context, at);
-  if (!lora_) return y;
-  if (!slots.defined())
+  if (lora_)
     lora_->for_targets(
         [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
           op::train_expert_lora(context, at.rows, at.counts, at.choices, a, targets, training, y);
         });
-  else
-    op::lora(context, at.rows, slots, lora_slots(lora_->parts, y), lora_->parts[0].experts);
   return y;
 }
 

@@ -41,22 +41,26 @@ Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType
         });
     return y;
   }
+  if (lora_ && lora_->slots.defined()) {
+    const std::vector<op::LoraSlots> parts = lora_slots(lora_->parts);
+    const op::LoraHidden hidden = op::lora_down(context, x, lora_->slots, parts);
+    const Tensor y = product(context, x, out.value_or(x.dtype()));
+    op::lora_up(context, x, hidden, lora_->slots, parts, y);
+    return y;
+  }
   const Tensor y = product(context, x, out.value_or(x.dtype()));
-  if (!lora_) return y;
-  if (!lora_->slots.defined())
+  if (lora_)
     lora_->for_targets(
         [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
           op::train_lora(context, x, a, targets, training, y);
         });
-  else
-    op::lora(context, x, lora_->slots, lora_slots(lora_->parts, y));
   return y;
 }
 
-std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts, const Tensor& y) {
+std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts) {
   std::vector<op::LoraSlots> slots;
   for (const LoraPart& part : parts)
-    slots.push_back({part.a, part.b, part.ranks, part.scales, y.columns(part.first, part.rows)});
+    slots.push_back({part.a, part.b, part.ranks, part.scales, part.first, part.rows});
   return slots;
 }
 

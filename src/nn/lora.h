@@ -27,8 +27,8 @@ struct LoraPart {
   std::string module_of(int64_t expert) const;
 };
 
-// Serving: what op::lora() adds to a product y of these parts.
-std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts, const Tensor& y);
+// Serving: as op::lora_down() and lora_up() take them.
+std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts);
 
 // In training the parts' A lie one after another in one matrix where nothing tells their inputs apart.
 struct Lora {

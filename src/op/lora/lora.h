@@ -4,7 +4,7 @@
 // Serving: each row of x names its adapter. Several adapters lie in one pair of tensors, a slot each, and a
 // batch mixes them. A slot is a row, which may be strided, so that all that an adapter has in a model lies
 // together. A row's result is bitwise the same whatever runs beside it: each sum is formed in an order that
-// depends on the shapes alone. A slot whose B is zero adds zero. Projections of one product are one launch.
+// depends on the shapes alone. A slot whose B is zero adds zero.
 //
 // Training: one adapter for all rows, A and B as matrices of their own, in any float type, with gradients.
 
@@ -18,37 +18,68 @@ namespace flagscale::op {
 
 constexpr int64_t kMaxLoraRank = 512;
 
-// What a projection adds to its columns of y.
-struct LoraAddition {
-  In a;       // [slots, experts * rank * in] of x's type
-  In b;       // [slots, experts * rank * out] of x's type: B transposed
-  In ranks;   // [slots] int32: rows of a and b in use; 0: this projection has no addition
-  In scales;  // [slots] fp32
-  InOut y;    // [rows, out] of x's type, row-strided
-};
-constexpr int kMostLoraParts = 3;
+constexpr int kMostLoraParts = 3;  // q, k and v of a fused product
 
-struct LoraArgs {
+// h = A x of each row's adapter, for all projections of a product; before the product, which need not wait.
+struct LoraDownPart {
+  In a;      // [slots, experts * rank * in] of x's type
+  In ranks;  // [slots] int32: rows of a in use; 0: this projection has no addition
+};
+struct LoraDownArgs {
   In x;                                // [rows, in] fp32, on a GPU bf16 too, row-strided
   In slots;                            // [rows] int32; negative: no adapter
-  LoraAddition parts[kMostLoraParts];  // those that are defined, first
+  LoraDownPart parts[kMostLoraParts];  // those that are defined, first
+  Out h;                               // kLoraUp's alone: fp32, as lora_down() makes it
   int64_t experts = 1;  // matrices in a slot, one after another; then slots[row] is slot * experts + expert
+  bool pieces = false;  // rows of x and all a are whole pieces of 16 bytes
   auto operands() {
     auto& [p, q, r] = parts;
-    return std::tie(x, slots, p.a, p.b, p.ranks, p.scales, p.y, q.a, q.b, q.ranks, q.scales, q.y, r.a, r.b,
-                    r.ranks, r.scales, r.y);
+    return std::tie(x, slots, p.a, p.ranks, q.a, q.ranks, r.a, r.ranks, h);
   }
 };
-inline constinit KernelSlot<LoraArgs> kLora{"lora"};
+inline constinit KernelSlot<LoraDownArgs> kLoraDown{"lora_down"};
 
+// y += scale B h
+struct LoraUpPart {
+  In b;       // [slots, experts * rank * out] of y's type: B transposed
+  In ranks;   // as above
+  In scales;  // [slots] fp32
+  InOut y;    // [rows, out], row-strided
+};
+struct LoraUpArgs {
+  In h, slots;
+  LoraUpPart parts[kMostLoraParts];
+  int64_t experts = 1, in = 0;
+  bool pieces = false;
+  auto operands() {
+    auto& [p, q, r] = parts;
+    return std::tie(h, slots, p.b, p.ranks, p.scales, p.y, q.b, q.ranks, q.scales, q.y, r.b, r.ranks,
+                    r.scales, r.y);
+  }
+};
+inline constinit KernelSlot<LoraUpArgs> kLoraUp{"lora_up"};
+
+// Of a projection, [slots, ...]; its columns of the product are [first, first + rows).
 struct LoraSlots {
-  Tensor a, b, ranks, scales, y;
+  Tensor a, b, ranks, scales;
+  int64_t first = 0, rows = 0;
 };
 
-// Adds to each part's y, in place. No gradient. Rows of experts: x [tokens, top_k, in], slots of
-// expert_slots() and y [tokens, top_k, out]. slots' live count may be 0 where no row has an adapter.
-void lora(Context& context, const Tensor& x, const Tensor& slots, const std::vector<LoraSlots>& parts,
-          int64_t experts = 1);
+// What an addition has between its two products. Ranks are rounded up to kLoraRanks; sums along `in` may be
+// in pieces of kLoraGroup, each for all rows, where there are at most kLoraSplitRows.
+struct LoraHidden {
+  Tensor h;
+  bool pieces = false;
+};
+constexpr int64_t kLoraRanks = 16, kLoraGroup = 1024, kLoraSplitRows = 2048;
+
+// No gradient. At most kMostLoraParts parts. Rows of experts: x [tokens, top_k, in], slots of expert_slots()
+// and y [tokens, top_k, out]. slots' live count may be 0 where no row has an adapter.
+LoraHidden lora_down(Context& context, const Tensor& x, const Tensor& slots,
+                     const std::vector<LoraSlots>& parts, int64_t experts = 1);
+// Adds to y, in place.
+void lora_up(Context& context, const Tensor& x, const LoraHidden& hidden, const Tensor& slots,
+             const std::vector<LoraSlots>& parts, const Tensor& y, int64_t experts = 1);
 
 // How a trained adapter adds.
 struct LoraTraining {

@@ -1,10 +1,10 @@
-// Two kernels: h = A x of each row's adapter, then y += B (scale h), of all projections of a product at once.
-// They are bound by reading x and by reading and writing y; of single tokens by what a kernel takes to start.
+// Bound by reading x and by reading and writing y; of single tokens by what a kernel takes to start: which
+// adapters there are is read, and their matrices are sent for, while the kernel before still runs.
 //
 // In bf16 products are mma.m16n8k16's, rows of x on the left. A sum of h is cut along k into chains of
 // kChain, which are added in order within a group of kWarps and then group by group, by one block or by those
-// who read h; h is rounded to bf16, and y += one chain along the ranks. So a row has the same bits in any
-// tile. A tile of rows with several adapters is computed for each, and rows keep their own.
+// who read h; scale h is rounded to bf16, and y += one chain along the ranks. So a row has the same bits in
+// any tile. A tile of rows with several adapters is computed for each, and rows keep their own.
 //
 // fp32, for checks, and rows that are not multiples of 16 bytes: a warp an element of h, a thread one of y.
 #include <type_traits>
@@ -19,27 +19,31 @@ using namespace flagscale::cuda;
 
 constexpr int kWarps = 8, kThreads = kWarps * 32;
 constexpr int kChain = 128, kGroup = kWarps * kChain;  // of k
-constexpr int kRanks = 16;                             // at once
-constexpr int kUnit = 32;                              // columns of y of a warp
-constexpr int64_t kSplitRows = 2048;                   // up to so many, groups of a sum are blocks' own
+static_assert(kLoraGroup == kWarps * kChain);
+constexpr int kRanks = kLoraRanks;  // at once
+constexpr int kUnit = 32;           // columns of y of a warp
 constexpr unsigned kAll = 0xffffffffu;
 
+// A or B of a projection.
 template <class T>
 struct Part {
-  const T *a, *b;
-  int64_t a_slot, b_slot, a_expert, b_expert;  // numbers from one slot's or expert's matrix to the next
+  const T* matrices;
+  int64_t of_slot, of_expert;  // numbers from one slot's or expert's to the next
   const int32_t* ranks;
-  const float* scales;
-  Rows<T> y;
-  int64_t out;
+  int64_t size;      // columns of y
   int first, width;  // its columns of h, a multiple of kRanks
+  Rows<T> y;
+  const float* scales;
+  __device__ const T* of(int slot, int expert) const {
+    return matrices + slot * of_slot + expert * of_expert;
+  }
 };
 
 template <class T>
 struct Job {
-  Rows<const T> x;
   const int32_t* slots;
   Part<T> parts[kMostLoraParts];
+  Rows<const T> x;
   int64_t rows, in;
   int experts, count;  // count: parts
   float* h;            // [sums, rows, pitch]
@@ -69,6 +73,7 @@ __device__ Tile tile_of(const int32_t* slots, int64_t row, int size, int64_t row
   return tile;
 }
 
+__device__ void send_for(const void* line) { asm volatile("prefetch.global.L2 [%0];" ::"l"(line)); }
 __device__ uint4 read_16(const bf16* from, bool there) {
   return there ? *reinterpret_cast<const uint4*>(from) : uint4{};
 }
@@ -104,14 +109,23 @@ __device__ void add_chain(float (&sum)[kM][2][4], const bf16* const (&x)[kM][2],
 
 // A block: kM * 16 rows; its groups of k and ranks begin at blockIdx's y and z.
 template <int kM>
-__global__ void __launch_bounds__(kThreads) shrink(Job<bf16> p, int passes) {
+__global__ void __launch_bounds__(kThreads) multiply_down(Job<bf16> p, int passes) {
   let_next_start();
-  wait_for_previous();
   constexpr int kRows = kM * 16;
   __shared__ float chains[kWarps][kRows][kRanks + 1];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int64_t row = int64_t{blockIdx.x} * kRows;
+  if (p.experts > 1) wait_for_previous();  // else nobody writes which adapters there are
   const Tile tile = tile_of(p.slots, row, kRows, p.rows);
+  if (tile.first) {  // of the first adapter
+    const int which = __shfl_sync(kAll, tile.own, __ffs(static_cast<int>(tile.first)) - 1);
+    int begin = static_cast<int>(blockIdx.z) * kRanks;
+    const Part<bf16>& part = p.parts[find_part(p, begin, [](const Part<bf16>& one) { return one.width; })];
+    const int slot = which / p.experts, rank = begin + thread / kRanks;
+    const int64_t k = int64_t{blockIdx.y} * kGroup + thread % kRanks * 64;
+    if (rank < part.ranks[slot] && k < p.in) send_for(part.of(slot, which % p.experts) + rank * p.in + k);
+  }
+  if (p.experts == 1) wait_for_previous();
   const bf16* x[kM][2];
 #pragma unroll
   for (int i = 0; i < kM; ++i)
@@ -128,7 +142,7 @@ __global__ void __launch_bounds__(kThreads) shrink(Job<bf16> p, int passes) {
       const Part<bf16>& part = p.parts[find_part(p, begin, [](const Part<bf16>& one) { return one.width; })];
       const int ranks = part.ranks[slot] - begin;
       if (ranks <= 0) continue;
-      const bf16* a = part.a + slot * part.a_slot + expert * part.a_expert + begin * p.in;
+      const bf16* a = part.of(slot, expert) + begin * p.in;
       float total[kM] = {};
       for (int64_t k = int64_t{blockIdx.y} * kGroup; k < p.in; k += int64_t{gridDim.y} * kGroup) {
         float sum[kM][2][4] = {};
@@ -197,65 +211,85 @@ __host__ __device__ inline int blocks_of(int64_t out, int units) {
   return static_cast<int>((out + units * kWarps * kUnit - 1) / (units * kWarps * kUnit));
 }
 
-// A block: kM * 16 rows of h, whose sums it adds, by `units` units of columns a warp.
+// Sums of groups of rank `rank` of a row, in order.
+template <class T>
+__device__ float whole_sum(const Job<T>& p, const Part<T>& part, int64_t row, int rank) {
+  const float* from = p.h + row * p.pitch + part.first + rank;
+  float sum = 0;
+#pragma unroll 4
+  for (int s = 0; s < p.sums; ++s) sum += from[s * p.rows * p.pitch];
+  return sum;
+}
+
+// A block: kM * 16 rows of h by `units` units of columns a warp.
 template <int kM>
-__global__ void __launch_bounds__(kThreads) expand(Job<bf16> p, int units) {
+__global__ void __launch_bounds__(kThreads, 3) multiply_up(Job<bf16> p, int units) {
   let_next_start();
-  wait_for_previous();
   constexpr int kRows = kM * 16;
   extern __shared__ uint4 shared[];
   __shared__ int owns[kRows];
   auto* const h = reinterpret_cast<bf16*>(shared);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int64_t row = int64_t{blockIdx.y} * kRows;
+  if (p.experts > 1) wait_for_previous();
   const Tile tile = tile_of(p.slots, row, kRows, p.rows);
   if (tile.first == 0) return;
   int block = static_cast<int>(blockIdx.x);
   const Part<bf16>& part =
-      p.parts[find_part(p, block, [&](const Part<bf16>& one) { return blocks_of(one.out, units); })];
+      p.parts[find_part(p, block, [&](const Part<bf16>& one) { return blocks_of(one.size, units); })];
+  const int64_t first = int64_t{block} * units * kWarps * kUnit;
   if (thread < kRows) owns[thread] = tile.own;
+  {  // of the first adapter
+    const int which = __shfl_sync(kAll, tile.own, __ffs(static_cast<int>(tile.first)) - 1);
+    const int slot = which / p.experts, rank = thread / kRanks, piece = thread % kRanks * 64;
+    if (rank < part.ranks[slot] && piece < units * kWarps * kUnit && first + piece < part.size)
+      send_for(part.of(slot, which % p.experts) + rank * part.size + first + piece);
+  }
   __syncthreads();
+  if (p.experts == 1) wait_for_previous();
   const int pitch = part.width + 8;
   for (int i = thread; i < kRows * part.width; i += kThreads) {
     const int at = i / part.width, rank = i % part.width, slot = owns[at] < 0 ? -1 : owns[at] / p.experts;
-    float sum = 0;
-    if (slot >= 0 && rank < part.ranks[slot]) {
-      const float* from = p.h + (row + at) * p.pitch + part.first + rank;
-#pragma unroll 4
-      for (int s = 0; s < p.sums; ++s) sum += from[s * p.rows * p.pitch];
-      sum *= part.scales[slot];
-    }
-    put(h + at * pitch + rank, sum);
+    const bool there = slot >= 0 && rank < part.ranks[slot];
+    put(h + at * pitch + rank, there ? part.scales[slot] * whole_sum(p, part, row + at, rank) : 0.f);
   }
   __syncthreads();
   for (unsigned left = tile.first; left; left &= left - 1) {
     const int which = __shfl_sync(kAll, tile.own, __ffs(static_cast<int>(left)) - 1);
-    const int slot = which / p.experts, expert = which % p.experts, rank = part.ranks[slot];
-    const bf16* b = part.b + slot * part.b_slot + expert * part.b_expert;
+    const int slot = which / p.experts, rank = part.ranks[slot];
+    const bf16* b = part.of(slot, which % p.experts);
     for (int unit = 0; unit < units && rank > 0; ++unit) {
-      const int64_t column = ((int64_t{block} * units + unit) * kWarps + warp) * kUnit + lane % 4 * 8;
-      const bool there = column < part.out;
-      float sum[kM][4][4] = {};
-      add_ranks(sum, h, pitch, b + column, rank, part.out, there);
+      const int64_t column = first + (unit * kWarps + warp) * kUnit + lane % 4 * 8;
+      const bool there = column < part.size;
+      uint4 y[kM][2];  // on its way while B is
+      bool mine[kM][2];
 #pragma unroll
       for (int i = 0; i < kM; ++i)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const int at = i * 16 + half * 8 + lane / 4;
-          if (!there || owns[at] != which) continue;
-          bf16* const to = part.y[row + at] + column;
-          float y[8];
-          load(to, y);
+          mine[i][half] = there && owns[at] == which;
+          y[i][half] = read_16(part.y[row + at] + column, mine[i][half]);
+        }
+      float sum[kM][4][4] = {};
+      add_ranks(sum, h, pitch, b + column, rank, part.size, there);
 #pragma unroll
-          for (int j = 0; j < 8; ++j) y[j] += sum[i][j / 2][half * 2 + j % 2];
-          store(to, y);
+      for (int i = 0; i < kM; ++i)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (!mine[i][half]) continue;
+          float v[8];
+          load(reinterpret_cast<const bf16*>(&y[i][half]), v);
+#pragma unroll
+          for (int j = 0; j < 8; ++j) v[j] += sum[i][j / 2][half * 2 + j % 2];
+          store(part.y[row + i * 16 + half * 8 + lane / 4] + column, v);
         }
     }
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) shrink_plainly(Job<T> p) {
+__global__ void __launch_bounds__(kThreads) down_plainly(Job<T> p) {
   const int64_t row = blockIdx.x;
   const int which = p.slots[row], lane = static_cast<int>(threadIdx.x) % 32;
   const int column = static_cast<int>(blockIdx.y * kWarps + threadIdx.x / 32);
@@ -264,127 +298,127 @@ __global__ void __launch_bounds__(kThreads) shrink_plainly(Job<T> p) {
   const Part<T>& part = p.parts[find_part(p, rank, [](const Part<T>& one) { return one.width; })];
   const int slot = which / p.experts;
   if (rank >= part.ranks[slot]) return;
-  const T *a = part.a + slot * part.a_slot + which % p.experts * part.a_expert + rank * p.in, *x = p.x[row];
+  const T *a = part.of(slot, which % p.experts) + rank * p.in, *x = p.x[row];
   float sum = 0;
   for (int64_t k = lane; k < p.in; k += 32) sum = fmaf(as_float(x[k]), as_float(a[k]), sum);
   sum = warp_sum(sum);
-  if (lane == 0) p.h[row * p.pitch + column] = part.scales[slot] * sum;
+  if (lane == 0) p.h[row * p.pitch + column] = sum;
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) expand_plainly(Job<T> p) {
+__global__ void __launch_bounds__(kThreads) up_plainly(Job<T> p) {
   const int64_t row = blockIdx.x;
   const int which = p.slots[row];
   if (which < 0) return;
   int block = static_cast<int>(blockIdx.y);
   const Part<T>& part =
-      p.parts[find_part(p, block, [](const Part<T>& one) { return blocks_of(one.out, 1); })];
+      p.parts[find_part(p, block, [](const Part<T>& one) { return blocks_of(one.size, 1); })];
   const int64_t column = int64_t{block} * kThreads + threadIdx.x;
-  if (column >= part.out) return;
+  if (column >= part.size) return;
   const int slot = which / p.experts, rank = part.ranks[slot];
-  const T* b = part.b + slot * part.b_slot + which % p.experts * part.b_expert + column;
-  const float* h = p.h + row * p.pitch + part.first;
+  const T* b = part.of(slot, which % p.experts) + column;
   float sum = 0;
-  for (int j = 0; j < rank; ++j) sum = fmaf(h[j], as_float(b[j * part.out]), sum);
+  for (int j = 0; j < rank; ++j)
+    sum = fmaf(part.scales[slot] * whole_sum(p, part, row, j), as_float(b[j * part.size]), sum);
   T* const to = part.y[row] + column;
   if (rank > 0) put(to, as_float(*to) + sum);
 }
 
-int64_t most_rank(const LoraArgs& args, const LoraAddition& part) {
-  return part.a.cols() / (args.x.cols() * args.experts);
-}
-int64_t pitch_of(const LoraArgs& args) {
-  int64_t pitch = 0;
-  for (const LoraAddition& part : args.parts)
-    if (part.y.defined()) pitch += divide_up(most_rank(args, part), kRanks) * kRanks;
-  return pitch;
+// size: of x's or y's rows.
+template <class T>
+void add_part(Job<T>& job, const TensorView& matrices, const TensorView& ranks, int64_t size) {
+  const int64_t of_expert = matrices.cols() / job.experts;
+  Part<T>& part = job.parts[job.count++];
+  part.matrices = matrices.ptr<const T>();
+  part.of_slot = matrices.row_stride(), part.of_expert = of_expert;
+  part.ranks = ranks.ptr<const int32_t>();
+  part.size = size;
+  part.first = job.pitch, part.width = static_cast<int>(divide_up(of_expert / size, kRanks)) * kRanks;
+  job.pitch += part.width;
 }
 
-template <class T>
-Job<T> job_of(const LoraArgs& args, void* workspace) {
-  Job<T> job{};
-  job.x = rows_of<const T>(args.x);
-  job.slots = args.slots.ptr<const int32_t>();
-  job.rows = args.x.rows(), job.in = args.x.cols();
-  job.experts = static_cast<int>(args.experts);
-  job.h = static_cast<float*>(workspace);
-  job.sums = 1;
-  for (const LoraAddition& from : args.parts) {
-    if (!from.y.defined()) break;
-    const int width = static_cast<int>(divide_up(most_rank(args, from), kRanks)) * kRanks;
-    job.parts[job.count++] = {from.a.ptr<const T>(),
-                              from.b.ptr<const T>(),
-                              from.a.row_stride(),
-                              from.b.row_stride(),
-                              from.a.cols() / args.experts,
-                              from.b.cols() / args.experts,
-                              from.ranks.ptr<const int32_t>(),
-                              from.scales.ptr<const float>(),
-                              rows_of<T>(from.y),
-                              from.y.cols(),
-                              job.pitch,
-                              width};
-    job.pitch += width;
-  }
-  return job;
+int sums_of(int64_t rows, int64_t in, bool pieces) {
+  return pieces && rows <= kLoraSplitRows ? static_cast<int>(divide_up(in, kGroup)) : 1;
+}
+
+constexpr int64_t kBlocks = 264;  // two for each multiprocessor of an H100
+
+template <int kM>
+void launch_down(const Job<bf16>& job) {
+  const int64_t tiles = divide_up(job.rows, kM * 16);
+  const int passes = job.pitch / kRanks;
+  const bool few = tiles * job.sums < 2 * kBlocks;
+  launch_early(multiply_down<kM>,
+               dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(job.sums),
+                    few ? static_cast<unsigned>(passes) : 1),
+               kThreads, 0, job, passes);
+}
+
+void down(KernelContext&, const LoraDownArgs& args) {
+  if (args.x.rows() == 0 || args.slots.size() == 0) return;
+  for_float_type(args.x.dtype, "lora_down", [&]<class T>(T) {
+    Job<T> job{};
+    job.slots = args.slots.ptr<const int32_t>();
+    job.x = rows_of<const T>(args.x);
+    job.rows = args.x.rows(), job.in = args.x.cols();
+    job.experts = static_cast<int>(args.experts);
+    job.h = args.h.ptr<float>();
+    for (const LoraDownPart& part : args.parts)
+      if (part.a.defined()) add_part(job, part.a, part.ranks, job.in);
+    job.sums = sums_of(job.rows, job.in, args.pieces);
+    if constexpr (std::is_same_v<T, bf16>)
+      if (args.pieces) return job.rows <= 16 ? launch_down<1>(job) : launch_down<2>(job);
+    down_plainly<<<dim3(static_cast<unsigned>(job.rows), static_cast<unsigned>(divide_up(job.pitch, kWarps))),
+                   kThreads>>>(job);
+  });
+  check_launch("lora_down");
 }
 
 template <int kM>
-void launch(Job<bf16>& job) {
-  constexpr int64_t kBlocks = 264;  // two for each multiprocessor of an H100
-  const int64_t tiles = divide_up(job.rows, kM * 16), groups = divide_up(job.in, kGroup);
-  const int passes = job.pitch / kRanks;
-  job.sums = job.rows <= kSplitRows ? static_cast<int>(groups) : 1;
-  const bool few = tiles * job.sums < kBlocks;
-  const auto rows = static_cast<unsigned>(tiles);
-  launch_early(shrink<kM>,
-               dim3(rows, static_cast<unsigned>(job.sums), few ? static_cast<unsigned>(passes) : 1), kThreads,
-               0, job, passes);
+void launch_up(const Job<bf16>& job) {
+  const int64_t tiles = divide_up(job.rows, kM * 16);
   const auto columns = [&](int units) {
     int64_t blocks = 0;
-    for (int i = 0; i < job.count; ++i) blocks += blocks_of(job.parts[i].out, units);
+    for (int i = 0; i < job.count; ++i) blocks += blocks_of(job.parts[i].size, units);
     return blocks;
   };
-  const int units = tiles * columns(4) >= kBlocks ? 4 : 1;
-  int widest = 0;
+  int units = 1, widest = 0;
+  while (units < 8 && tiles * columns(2 * units) >= 2 * kBlocks) units *= 2;
   for (const Part<bf16>& part : job.parts) widest = part.width > widest ? part.width : widest;
   const size_t shared = size_t{kM} * 16 * static_cast<size_t>(widest + 8) * sizeof(bf16);
-  launch_early(expand<kM>, dim3(static_cast<unsigned>(columns(units)), rows), kThreads, shared, job, units);
+  launch_early(multiply_up<kM>, dim3(static_cast<unsigned>(columns(units)), static_cast<unsigned>(tiles)),
+               kThreads, shared, job, units);
 }
 
-void launch_plainly(const auto& job) {
-  const auto rows = static_cast<unsigned>(job.rows);
-  unsigned blocks = 0;
-  for (int i = 0; i < job.count; ++i) blocks += static_cast<unsigned>(blocks_of(job.parts[i].out, 1));
-  shrink_plainly<<<dim3(rows, static_cast<unsigned>(divide_up(job.pitch, kWarps))), kThreads>>>(job);
-  expand_plainly<<<dim3(rows, blocks), kThreads>>>(job);
-}
-
-bool by_pieces(const LoraArgs& args) {
-  bool all = wide(args.x);
-  for (const LoraAddition& part : args.parts)
-    all = all && (!part.y.defined() || (wide(part.a) && wide(part.b) && wide(part.y)));
-  return all;
-}
-
-void run(KernelContext& context, const LoraArgs& args) {
-  if (args.x.rows() == 0 || args.slots.size() == 0) return;
-  for_float_type(args.x.dtype, "lora", [&]<class T>(T) {
-    Job<T> job = job_of<T>(args, context.workspace.data());
+void up(KernelContext&, const LoraUpArgs& args) {
+  const InOut& y = args.parts[0].y;
+  if (y.rows() == 0 || args.slots.size() == 0) return;
+  for_float_type(y.dtype, "lora_up", [&]<class T>(T) {
+    Job<T> job{};
+    job.slots = args.slots.ptr<const int32_t>();
+    job.rows = y.rows(), job.in = args.in;
+    job.experts = static_cast<int>(args.experts);
+    job.h = args.h.ptr<float>();
+    job.sums = sums_of(job.rows, job.in, args.pieces);
+    bool pieces = true;
+    unsigned blocks = 0;
+    for (const LoraUpPart& from : args.parts) {
+      if (!from.y.defined()) break;
+      Part<T>& part = job.parts[job.count];
+      add_part(job, from.b, from.ranks, from.y.cols());
+      part.y = rows_of<T>(from.y), part.scales = from.scales.ptr<const float>();
+      pieces = pieces && wide(from.b) && wide(from.y);
+      blocks += static_cast<unsigned>(blocks_of(part.size, 1));
+    }
     if constexpr (std::is_same_v<T, bf16>)
-      if (by_pieces(args)) return job.rows <= 16 ? launch<1>(job) : launch<2>(job);
-    launch_plainly(job);
+      if (pieces) return job.rows <= 16 ? launch_up<1>(job) : launch_up<2>(job);
+    up_plainly<<<dim3(static_cast<unsigned>(job.rows), blocks), kThreads>>>(job);
   });
-  check_launch("lora");
+  check_launch("lora_up");
 }
 
-size_t workspace(const LoraArgs& args, int) {
-  const int64_t rows = args.x.dims[0] * (args.x.rank == 3 ? args.x.dims[1] : 1);
-  const int64_t split = (rows < kSplitRows ? rows : kSplitRows) * divide_up(args.x.cols(), kGroup);
-  return static_cast<size_t>((rows > split ? rows : split) * pitch_of(args)) * sizeof(float);
-}
-
-const CudaKernel<LoraArgs> kKernel{kLora, &run, &workspace};
+const CudaKernel<LoraDownArgs> kDownKernel{kLoraDown, &down};
+const CudaKernel<LoraUpArgs> kUpKernel{kLoraUp, &up};
 
 }  // namespace
 }  // namespace flagscale::op
