@@ -34,7 +34,7 @@ class Upload {
   }
 
   // All parts of a parameter, as panels of its narrow weight.
-  void copy(const nn::Parameter& p) {
+  void copy_panels(const nn::Parameter& p) {
     const op::NarrowWeight& weight = p.narrow;
     const int64_t rows = p.shape[0];
     const auto panel = static_cast<size_t>(weight.data.dim(1));
@@ -49,7 +49,7 @@ class Upload {
                const std::span<uint8_t> own(
                    reinterpret_cast<uint8_t*>(at) + static_cast<size_t>(row / op::kPanelRows - begin) * panel,
                    panel);
-               narrow_row(p, row, values, own, scales.data() + row / op::kPanelRows * of_panel);
+               place_row(p, row, values, own, scales.data() + row / op::kPanelRows * of_panel);
              }
            });
     cuda::copy(weight.scales.place(), scales.data(), weight.scales.bytes());
@@ -71,17 +71,31 @@ class Upload {
     }
   }
 
-  void narrow_row(const nn::Parameter& p, int64_t row, std::span<float> values, std::span<uint8_t> panel,
-                  uint16_t* scales) const {
+  void place_row(const nn::Parameter& p, int64_t row, std::span<float> values, std::span<uint8_t> panel,
+                 uint16_t* scales) const {
     int64_t first = 0;
     auto part = p.parts.begin();
     for (; row >= first + part->rows; ++part) first += part->rows;
-    weights_.read_f32(part->name, row - first, 1, values);
     try {
+      if (p.narrow.format == op::Narrow::kFp8Blocks)
+        return place_as_it_is(part->name, row - first, row % op::kPanelRows, panel, scales);
+      weights_.read_f32(part->name, row - first, 1, values);
       op::narrow_row(p.narrow.format, values, row % op::kPanelRows, panel, scales);
     } catch (const Error&) {
       rethrow_with(part->name);
     }
+  }
+
+  void place_as_it_is(const std::string& name, int64_t row, int64_t of_panel, std::span<uint8_t> panel,
+                      uint16_t* scales) const {
+    const io::TensorInfo& info = weights_.info(name);
+    const io::BlockScales& blocks = *weights_.scales(info);
+    const auto q = weights_.row(info, row);
+    std::vector<float> of_row;
+    for (int64_t k = 0; k < info.row_elements(); k += op::columns_of_scale(op::Narrow::kFp8Blocks))
+      of_row.push_back(blocks.at(row, k));
+    op::place_fp8_row({reinterpret_cast<const uint8_t*>(q.data()), q.size()}, of_row, of_panel, panel,
+                      scales);
   }
 
   template <class Body>
@@ -123,9 +137,21 @@ std::optional<op::Narrow> narrow_type(const WeightOptions& options) {
   }
 }
 
+// Whether a file has all of a weight in e4m3 with scales that a panel's rows share.
+bool is_in_blocks(const nn::Parameter& p, const io::WeightSet& weights) {
+  int64_t left = std::ssize(p.parts);
+  return std::ranges::all_of(p.parts, [&](const nn::Part& part) {
+    const io::TensorInfo& info = weights.info(part.name);
+    const io::BlockScales* scales = info.encoding == io::Encoding::kFp8 ? weights.scales(info) : nullptr;
+    return scales && scales->rows > 1 && (--left == 0 || part.rows % op::kPanelRows == 0);
+  });
+}
+
 // None: embedding and head, which are looked up or precise. Experts' products widen their weights.
-std::optional<op::Narrow> narrow_type(const nn::Parameter& p, const WeightOptions& options) {
-  const auto format = narrow_type(options);
+std::optional<op::Narrow> narrow_type(const nn::Parameter& p, const io::WeightSet& weights,
+                                      const WeightOptions& options) {
+  auto format = narrow_type(options);
+  if (!options.packing && !options.fp8 && is_in_blocks(p, weights)) format = op::Narrow::kFp8Blocks;
   if (!format || p.shape.rank() != 2 || p.shard == nn::Shard::kVocabulary || p.precise) return std::nullopt;
   if (p.shard != nn::Shard::kExpert) return format;
   if (p.shape[0] / p.groups % op::kPanelRows != 0)
@@ -159,7 +185,7 @@ void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& wei
   for (nn::Parameter& p : decoder.parameters().parameters()) {
     for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
     p.steady = true;
-    if (const auto narrow = narrow_type(p, options))
+    if (const auto narrow = narrow_type(p, weights, options))
       p.narrow = {*narrow,
                   arena.persistent(p.name, op::narrow_shape(*narrow, p.shape[0], p.shape[1]), DType::kU8),
                   arena.persistent(p.name + ".scales", op::narrow_scales(*narrow, p.shape[0], p.shape[1]),
@@ -178,7 +204,7 @@ void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, Devic
   for (const nn::Parameter& p : decoder.parameters().parameters()) {
     throw_if_interrupted();
     if (p.narrow.defined()) {
-      upload.copy(p);
+      upload.copy_panels(p);
       continue;
     }
     const int64_t width = p.shape.numel() / p.shape[0];

@@ -1,5 +1,6 @@
 #pragma once
-// How the elements of a stored tensor are encoded: a plain DType, or one of GGUF's block formats.
+// How the elements of a stored tensor are encoded: a plain DType, one of GGUF's block formats, or e4m3, whose
+// scales are another tensor (weights.h).
 //
 // A block format packs `block_elements` neighbours of the last dimension in `block_bytes`. decode_f32()
 // gives, bit for bit, the fp32 values that the PyPI package `gguf` gives (quants.dequantize), which are
@@ -25,7 +26,8 @@ enum class Encoding : uint8_t {
   kQ3_K,
   kQ4_K,
   kQ5_K,
-  kQ6_K
+  kQ6_K,
+  kFp8
 };
 
 struct BlockSize {

@@ -70,8 +70,11 @@ SafetensorsEntry parse_entry(const std::string& path, const std::string& tensor,
   SafetensorsEntry entry;
   entry.info.name = tensor;
   entry.info.file = path;
-  entry.info.dtype = stored_dtype(path, tensor, value);
-  uint64_t expected = size_of(entry.info.dtype);
+  if (value.value("dtype", nlohmann::json()) == "F8_E4M3")
+    entry.info.encoding = Encoding::kFp8;
+  else
+    entry.info.dtype = stored_dtype(path, tensor, value);
+  auto expected = static_cast<uint64_t>(block_size(entry.info.encoding, entry.info.dtype).bytes);
   for (const uint64_t dim : numbers(path, tensor, value, "shape")) {
     if (dim > (uint64_t{1} << 48) || __builtin_mul_overflow(expected, dim, &expected) ||
         expected > (uint64_t{1} << 60))
@@ -112,6 +115,7 @@ void check_cover(const std::string& path, const std::vector<SafetensorsEntry>& e
 
 class SafetensorsSet : public WeightSet {
  public:
+  using WeightSet::find_scales;
   // Tensors of the file that `wanted` accepts.
   void add_file(const std::string& path, const std::function<bool(const std::string&)>& wanted) {
     files_.push_back(std::make_unique<SafetensorsFile>(path));
@@ -162,6 +166,7 @@ std::unique_ptr<WeightSet> open_sharded(const std::string& folder, const std::st
       if (!set->find(tensor))
         fail(ErrorKind::kCorrupt, "{}: tensor '{}' is not there, though {} says so", path, tensor, index);
   }
+  set->find_scales();
   return set;
 }
 }  // namespace
@@ -193,6 +198,7 @@ namespace {
 std::unique_ptr<WeightSet> open_file(const std::string& path) {
   auto set = std::make_unique<SafetensorsSet>();
   set->add_file(path, [](const std::string&) { return true; });
+  set->find_scales();
   return set;
 }
 }  // namespace

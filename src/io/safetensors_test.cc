@@ -62,7 +62,7 @@ TEST(Safetensors, RefusesDamageByFileAndTensor) {
   expect(good, 9, "1 bytes at the end belong to no tensor");
   expect(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8, "its shape and dtype need 12");
   expect(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8, "'shape' holds number");
-  expect(R"({"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}})", 8, "dtype F8_E4M3");
+  expect(R"({"a":{"dtype":"F8_E5M2","shape":[8],"data_offsets":[0,8]}})", 8, "dtype F8_E5M2");
   expect(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})", 8, "overflows");
   expect(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8, "tensor 'a' lies outside");
   expect(

@@ -1,5 +1,7 @@
 #include "io/weights.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -63,6 +65,50 @@ std::span<const std::byte> WeightSet::bytes(const TensorInfo& info) const {
   return in_order(index) ? stored(index) : std::span<const std::byte>{};
 }
 
+const BlockScales* WeightSet::scales(const TensorInfo& info) const {
+  const auto it = scales_.find(index_of(info));
+  return it == scales_.end() ? nullptr : &it->second;
+}
+
+namespace {
+
+constexpr std::string_view kScaleSuffixes[] = {"_scale_inv", "_scale"};
+
+BlockScales block_scales(const TensorInfo& tensor, const TensorInfo& scale) {
+  constexpr int64_t kBlock = 128;
+  const int64_t rows = tensor.rows(), width = tensor.row_elements();
+  const auto blocks = [](int64_t n) { return (n + kBlock - 1) / kBlock; };
+  if (scale.numel() == 1) return {{}, rows, width, 1};
+  if (scale.rows() == rows && scale.numel() == rows) return {{}, 1, width, 1};
+  if (tensor.shape.size() == 2 && scale.shape == std::vector{blocks(rows), blocks(width)})
+    return {{}, kBlock, kBlock, blocks(width)};
+  fail(ErrorKind::kCorrupt,
+       "{}: {} is [{}]: one scale, one for each of the {} rows of {}, or [{}, {}] of blocks "
+       "of 128 by 128 are read",
+       scale.file, scale.name, fmt::join(scale.shape, ", "), rows, tensor.name, blocks(rows), blocks(width));
+}
+
+}  // namespace
+
+bool is_scale(std::string_view name) {
+  return name.ends_with("input_scale") ||
+         std::ranges::any_of(kScaleSuffixes, [&](std::string_view suffix) { return name.ends_with(suffix); });
+}
+
+void WeightSet::find_scales() {
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const TensorInfo& tensor = tensors_[i];
+    if (tensor.encoding != Encoding::kFp8 || tensor.numel() == 0) continue;
+    for (const std::string_view suffix : kScaleSuffixes)
+      if (const TensorInfo* scale = find(tensor.name + std::string(suffix))) {
+        BlockScales found = block_scales(tensor, *scale);
+        found.values = read_f32(scale->name);
+        scales_[i] = std::move(found);
+        break;
+      }
+  }
+}
+
 void WeightSet::read_f32(std::string_view name, int64_t begin, int64_t rows, std::span<float> out) const {
   const TensorInfo& tensor = info(name);
   if (begin < 0 || rows < 0 || begin > tensor.rows() - rows)
@@ -72,6 +118,16 @@ void WeightSet::read_f32(std::string_view name, int64_t begin, int64_t rows, std
   FLAGSCALE_CHECK(static_cast<int64_t>(out.size()) == rows * width);
   const size_t index = index_of(tensor);
   const auto data = stored(index);
+  if (const BlockScales* scales = this->scales(tensor)) {
+    decode_f32(tensor.encoding, tensor.dtype, data, begin * width, out);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t k = 0; k < width;) {
+        const float scale = scales->at(begin + i, k);
+        for (const int64_t end = std::min(width, k + scales->columns); k < end; ++k)
+          out[static_cast<size_t>(i * width + k)] *= scale;
+      }
+    return;
+  }
   if (in_order(index)) return decode_f32(tensor.encoding, tensor.dtype, data, begin * width, out);
   for (int64_t i = 0; i < rows; ++i)
     decode_f32(tensor.encoding, tensor.dtype, data, stored_row(index, begin + i) * width,

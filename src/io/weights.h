@@ -39,6 +39,15 @@ struct TensorInfo {
   int64_t row_elements() const { return rows() == 0 ? 0 : numel() / rows(); }
 };
 
+// By what a tensor's elements are multiplied: a scale for blocks of [rows, columns].
+struct BlockScales {
+  std::vector<float> values;
+  int64_t rows = 1, columns = 1, across = 1;  // across: scales of a row of blocks
+  float at(int64_t row, int64_t column) const {
+    return values[static_cast<size_t>(row / rows * across + column / columns)];
+  }
+};
+
 class WeightSet {
  public:
   virtual ~WeightSet() = default;
@@ -56,6 +65,9 @@ class WeightSet {
   // file).
   std::span<const std::byte> bytes(const TensorInfo& info) const;
 
+  // Of a tensor in e4m3; null: none. What is read is the element times its scale in fp32, then rounded.
+  const BlockScales* scales(const TensorInfo& info) const;
+
   // Rows [begin, begin + rows) of dimension 0, decoded or converted to `dtype` (a floating type, or the
   // stored type as it is). out holds rows * row_elements() elements.
   void read(std::string_view name, int64_t begin, int64_t rows, DType dtype, std::span<std::byte> out) const;
@@ -66,6 +78,9 @@ class WeightSet {
   // Tensors in their stored order; `stored` gives a tensor's bytes, `stored_row` where logical row i lies in
   // them.
   void add(TensorInfo info);
+  // Finds the scales of tensors in e4m3 among the others, once all are added: NAME_scale_inv or NAME_scale,
+  // one for the tensor, for a row or for blocks of 128 by 128. Throws kCorrupt for other shapes.
+  void find_scales();
   virtual std::span<const std::byte> stored(size_t index) const = 0;
   virtual int64_t stored_row(size_t /*index*/, int64_t i) const { return i; }
   virtual bool in_order(size_t /*index*/) const { return true; }
@@ -73,6 +88,7 @@ class WeightSet {
  private:
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t, std::less<>> by_name_;
+  std::map<size_t, BlockScales> scales_;
   size_t index_of(const TensorInfo& info) const;
 };
 
@@ -80,5 +96,8 @@ class WeightSet {
 // or one of our checkpoints (an iter_* folder, or a folder with latest_checkpointed_iteration.txt: its
 // newest).
 std::unique_ptr<WeightSet> open_weights(const std::string& path);
+
+// Whether a tensor's name is that of another one's scales.
+bool is_scale(std::string_view name);
 
 }  // namespace flagscale::io

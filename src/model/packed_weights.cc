@@ -14,7 +14,8 @@ namespace {
 
 // Whether rows go into panels as the file has them.
 bool as_stored(const io::TensorInfo& info, op::Packing packing) {
-  return packing != op::Packing::kF32 && natural_packing(info) == packing;
+  return packing != op::Packing::kF32 && info.encoding != io::Encoding::kFp8 &&
+         natural_packing(info) == packing;
 }
 
 // Rows of a segment that come from one part.
@@ -69,6 +70,7 @@ op::Packing packing_of(const nn::Parameter& p, const nn::Part& part, const io::W
 }  // namespace
 
 op::Packing natural_packing(const io::TensorInfo& info) {
+  if (info.encoding == io::Encoding::kFp8) return op::Packing::kBF16;
   if (info.encoding != io::Encoding::kPlain) {
     for (int i = 0; i < op::kNumPackings; ++i) {
       const auto packing = static_cast<op::Packing>(i);

@@ -316,6 +316,9 @@ TEST(Configuration, WhatWouldChangeTheResultIsRefused) {
   EXPECT_TRUE(refused("vision_config", {{"hidden_size", 8}}));
   EXPECT_TRUE(refused("mm_vision_tower", "openai/clip"));
   EXPECT_TRUE(refused("quantization_config", {{"quant_method", "awq"}}));
+  EXPECT_TRUE(refused("quantization_config", {{"quant_method", 8}}));
+  EXPECT_TRUE(refused("quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {64, 64}}}));
+  EXPECT_FALSE(refused("quantization_config", {{"quant_method", "fp8"}, {"weight_block_size", {128, 128}}}));
   EXPECT_TRUE(refused("architectures", {"Qwen2ForSequenceClassification"}));
   EXPECT_TRUE(refused("architectures", {"Mistral3ForConditionalGeneration"}));
   EXPECT_TRUE(refused("num_hidden_layers", 1.5));

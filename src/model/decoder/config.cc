@@ -111,6 +111,27 @@ void read_ids(const nlohmann::json& json, DecoderConfig& config) {
     add(eos);
 }
 
+// Weights in e4m3 with scales (io/weights.h), as DeepSeek's, Qwen's and compressed-tensors' files have them;
+// how a file's maker rounds activations is left aside.
+bool is_fp8(const nlohmann::json& quantization) {
+  const nlohmann::json none, block{128, 128};
+  const auto key = [&](const nlohmann::json& object, const char* name) {
+    return object.is_object() && object.contains(name) ? object[name] : none;
+  };
+  const auto method = key(quantization, "quant_method");
+  if (method == "fp8") {
+    const auto size = key(quantization, "weight_block_size");
+    return size.is_null() || size == block;
+  }
+  const auto groups = key(quantization, "config_groups");
+  return method == "compressed-tensors" && groups.is_object() && !groups.empty() &&
+         std::ranges::all_of(groups, [&](const nlohmann::json& group) {
+           const auto weights = key(group, "weights");
+           return key(weights, "num_bits") == 8 && key(weights, "type") == "float" &&
+                  (key(weights, "strategy") != "block" || key(weights, "block_structure") == block);
+         });
+}
+
 // What has a text model's model_type and more in it, or something else on top: it would fail only later, at a
 // tensor that is missing or one too many.
 void refuse_what_is_no_text_model(const nlohmann::json& json) {
@@ -118,7 +139,8 @@ void refuse_what_is_no_text_model(const nlohmann::json& json) {
     if (json.contains(key) && !json[key].is_null())
       fail(ErrorKind::kUnsupported,
            "config.json has {}: a model of images or sound too; only text models run", key);
-  if (json.contains("quantization_config") && json["quantization_config"].is_object())
+  if (json.contains("quantization_config") && json["quantization_config"].is_object() &&
+      !is_fp8(json["quantization_config"]))
     fail(
         ErrorKind::kUnsupported,
         "config.json: quantization_config.quant_method is {}: such weights are not read; take the model that "

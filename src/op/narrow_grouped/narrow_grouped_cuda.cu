@@ -54,9 +54,10 @@ struct OfExperts {
     __device__ void fragments(const Read& a, int i, Fragment& first, Fragment& second) const {
       const int tile = i / L::kHalves, half = i % L::kHalves;
       if constexpr (L::kGrouped)
-        widen_half<kFormat>(a.q[tile], half,
-                            group_factors(a.scales[tile * L::kWords + half * L::kWords / L::kHalves]), first,
-                            second);
+        widen_half<kFormat>(
+            a.q[tile], half,
+            factors_of_group<kFormat>(a.scales[tile * L::kWords + half * L::kWords / L::kHalves]), first,
+            second);
       else
         widen_half<kFormat>(a.q[tile], half, factors, first, second);
     }

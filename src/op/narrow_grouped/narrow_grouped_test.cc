@@ -34,7 +34,7 @@ TEST_P(NarrowGroupedSets, IsTheProductOfTheWeightThatItStandsFor) {
       exact(testing::allocator(), team, Isa::kScalar);
   Context c{recorder}, wide{exact};
   const Tensor counts = testing::int_tensor({3, 0, 1, 22});
-  for (const Narrow format : testing::kOfPanels)
+  for (const Narrow format : testing::kMultiplied)
     for (const auto& [n, k] : {std::pair{16, 16}, {48, 64}, {80, 328}, {32, 70}}) {
       SCOPED_TRACE(fmt::format("{} {} {}", name(format), n, k));
       const NarrowedWeight weight = narrowed_weight(format, 4 * n, k);
@@ -53,7 +53,7 @@ TEST_P(NarrowGroupedGpu, HasTheBitsOfTheWideProduct) {
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, GetParam());
   Context c{recorder};
-  for (const Narrow format : testing::kOfPanels)
+  for (const Narrow format : testing::kMultiplied)
     for (const auto& [n, k] : {std::pair{48, 64}, {80, 328}, {208, 2048}}) {
       const NarrowedWeight weight = narrowed_weight(format, 4 * n, k);
       for (const auto& of_experts : {std::vector<int32_t>{1, 0, 0, 0},

@@ -9,7 +9,7 @@
 namespace flagscale::op {
 
 // A format's tile: kHalves runs of 32 columns. Where columns share scales by groups, a lane reads kWords
-// words of scales a tile, each of its two rows'.
+// words of scales a tile, each of its two rows', in fp32 one of both.
 template <Narrow kFormat>
 struct Layout {
   static constexpr int kColumns = static_cast<int>(tile_columns(kFormat)), kHalves = kColumns / 32;
@@ -55,18 +55,26 @@ __device__ inline Factors group_factors(uint32_t word) {
   return f;
 }
 
+template <Narrow kFormat>
+__device__ Factors factors_of_group(uint32_t word) {
+  if constexpr (kFormat != Narrow::kFp8Blocks) return group_factors(word);
+  Factors f{};
+  f.high[0] = f.high[1] = __float_as_uint(__uint_as_float(word) * 0x1p120f);
+  return f;
+}
+
 // A narrow weight; tiles and words of a panel. It has less than 2^31 pieces of 16 bytes.
 struct Panels {
   const uint4* data;
   const void* scales;
   int64_t rows, tiles;
-  int words;  // of scales, two rows' each, of a panel
+  int words;  // of scales, 32 bits, of a panel
   explicit Panels(const TensorView& data, const TensorView& scales, int64_t rows)
       : data(data.ptr<const uint4>()),
         scales(scales.data),
         rows(rows),
         tiles(data.cols() / kTileBytes),
-        words(static_cast<int>(scales.cols() / 2)) {}
+        words(static_cast<int>(scales.cols() * static_cast<int64_t>(size_of(scales.dtype)) / 4)) {}
 };
 
 // Of rows with one scale; past the last row, its.
@@ -105,6 +113,18 @@ __device__ void widen(uint32_t q, uint32_t factor, uint32_t& low, uint32_t& high
   high = one(__byte_perm(q, 0, kFormat == Narrow::kFp8 ? 0x3424 : 0x4342));
 }
 
+// Four e4m3 numbers to two pairs. With the exponent's field of fp32 they are 2^-120 of themselves, which the
+// factor makes up for.
+__device__ inline void widen_scaled(uint32_t q, uint32_t factor, uint32_t& low, uint32_t& high) {
+  const float scale = __uint_as_float(factor);
+  const auto one = [&](int shift) {  // the number in the topmost byte of q << shift
+    const uint32_t top = q << shift;
+    return __fmul_rn(__uint_as_float((top & 0x80000000u) | (top >> 4 & 0x07f00000u)), scale);
+  };
+  low = cuda::pair_of(one(24), one(16));
+  high = cuda::pair_of(one(8), one(0));
+}
+
 // Four numbers of four bits at 0, 4, 8 and 12 of each half. 128 + (q ^ 8), less 136, is q; its product with
 // the scale's rest is exact, so that the sum is rounded once.
 __device__ inline void widen_nibbles(uint32_t q, uint32_t high, uint32_t low, uint32_t (&to)[4]) {
@@ -122,7 +142,12 @@ __device__ inline void widen_nibbles(uint32_t q, uint32_t high, uint32_t low, ui
 template <Narrow kFormat>
 __device__ void widen_half(const uint4& tile, int half, const Factors& f, cuda::Fragment& first,
                            cuda::Fragment& second) {
-  if constexpr (Layout<kFormat>::kGrouped) {
+  if constexpr (kFormat == Narrow::kFp8Blocks) {
+    widen_scaled(tile.x, f.high[0], first[0], first[2]);
+    widen_scaled(tile.y, f.high[1], first[1], first[3]);
+    widen_scaled(tile.z, f.high[0], second[0], second[2]);
+    widen_scaled(tile.w, f.high[1], second[1], second[3]);
+  } else if constexpr (Layout<kFormat>::kGrouped) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       uint32_t of_row[4];
@@ -148,6 +173,8 @@ void for_format(Narrow format, Body&& body) {
     body.template operator()<Narrow::kInt4>();
   else if (format == Narrow::kInt4By32)
     body.template operator()<Narrow::kInt4By32>();
+  else if (format == Narrow::kFp8Blocks)
+    body.template operator()<Narrow::kFp8Blocks>();
   else
     body.template operator()<Narrow::kInt8>();
 }

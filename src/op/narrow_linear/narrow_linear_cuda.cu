@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kSliceThreads, 2) few_rows(Product<C> p) {
         for (int i = 0; i < kW; ++i) {
           const int tile = h / L::kHalves, of_tile = h % L::kHalves;
           if constexpr (L::kGrouped)
-            factors[i] = group_factors(scales[i][tile][of_tile * L::kWords / L::kHalves]);
+            factors[i] = factors_of_group<kFormat>(scales[i][tile][of_tile * L::kWords / L::kHalves]);
           Fragment left[2];
           widen_half<kFormat>(weights[i][tile], of_tile, factors[i], left[0], left[1]);
 #pragma unroll
@@ -232,7 +232,7 @@ __global__ void widen_tiles(Panels w, bf16* to, const int32_t* counts, int64_t p
 #pragma unroll
   for (int half = 0; half < L::kHalves; ++half) {
     if constexpr (L::kGrouped)
-      factors = group_factors(
+      factors = factors_of_group<kFormat>(
           group_scales<kFormat>(w, panel, of_panel)[half * L::kWords / L::kHalves * 8 + lane / 4]);
     Fragment left[2];
     widen_half<kFormat>(q, half, factors, left[0], left[1]);

@@ -116,7 +116,7 @@ TEST_P(NarrowLinearSets, IsTheProductOfTheWeightThatItStandsFor) {
   struct Case {
     int64_t m, n, k;
   };
-  for (const Narrow format : testing::kOfPanels)
+  for (const Narrow format : testing::kMultiplied)
     for (const Case& s :
          {Case{1, 16, 16}, Case{5, 83, 64}, Case{40, 132, 576}, Case{3, 40, 401}, Case{20, 70, 24}}) {
       SCOPED_TRACE(fmt::format("{} {} {} {}", name(format), s.m, s.n, s.k));
@@ -141,7 +141,7 @@ TEST_P(NarrowLinearGpu, HasTheBitsOfASteadyProduct) {
   struct Case {
     int64_t n, k;
   };
-  for (const Narrow format : testing::kOfPanels)
+  for (const Narrow format : testing::kMultiplied)
     for (const Case& s :
          {Case{83, 64}, Case{132, 576}, Case{96, 2120}, Case{8452, 72}, Case{300, 4096}, Case{8500, 1096}}) {
       const NarrowedWeight weight = narrowed_weight(format, s.n, s.k);

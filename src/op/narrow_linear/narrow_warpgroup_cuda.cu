@@ -20,7 +20,7 @@ template <Narrow kFormat, int kN>
 struct Tiles {
   using L = Layout<kFormat>;
   static constexpr int kRows = kN, kStages = 4, kNumbers = kN * kStep, kBytes = kNumbers * 2;
-  static constexpr int kAhead = L::kGrouped ? 4 : kN <= 64 ? 2 : 3, kBlocks = kN <= 64 ? 2 : 1;
+  static constexpr int kAhead = L::kHalves > 1 ? 4 : kN <= 64 ? 2 : 3, kBlocks = kN <= 64 ? 2 : 1;
   static constexpr size_t kInStages = size_t{kStages} * kBytes, kOfPart = sizeof(float) * kN * kPitch;
   static constexpr size_t kShared = (kInStages > kOfPart ? kInStages : kOfPart) + 1024;  // with room to align
 };
@@ -64,7 +64,8 @@ struct Step {
 #pragma unroll
     for (int half = 0; half < kStep / 32; ++half) {
       const int tile = half / L::kHalves, of_tile = half % L::kHalves;
-      if constexpr (L::kGrouped) factors = group_factors(scales[tile][of_tile * L::kWords / L::kHalves]);
+      if constexpr (L::kGrouped)
+        factors = factors_of_group<kFormat>(scales[tile][of_tile * L::kWords / L::kHalves]);
       widen_half<kFormat>(q[tile], of_tile, factors, left[2 * half], left[2 * half + 1]);
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "op/packed_linear/packing_blocks.h"
@@ -15,6 +16,8 @@ constexpr float kLargestFp8 = 448, kLargestInt8 = 127;
 constexpr float kLeastScale = 0x1p-100f;  // 256 times it, and 2^120 times the largest, are numbers of bf16
 constexpr float kMostScale = 0x1p7f;
 
+bool has_nibbles(Narrow format) { return format == Narrow::kInt4 || format == Narrow::kInt4By32; }
+
 // Where element k of a panel's row lies.
 size_t place_of(Narrow format, int64_t row, int64_t k, size_t panel_bytes) {
   if (format == Narrow::kFp8Rows)
@@ -22,7 +25,7 @@ size_t place_of(Narrow format, int64_t row, int64_t k, size_t panel_bytes) {
   const int64_t columns = tile_columns(format), in_tile = k % columns, of_factor = in_tile % 16,
                 pair = of_factor % 8, lane = row % 8 * 4 + pair / 2;
   const int64_t tile = k / columns * kTileBytes + lane * 16;
-  if (columns_of_scale(format) == 0)
+  if (!has_nibbles(format))
     return static_cast<size_t>(tile + (in_tile / 16 * 2 + row / 8) * 4 + of_factor / 8 * 2 + pair % 2);
   return static_cast<size_t>(tile + (in_tile / 32 * 2 + row / 8) * 4 + pair % 2 * 2 + in_tile / 16 % 2);
 }
@@ -32,6 +35,7 @@ int half_of(int64_t k) { return static_cast<int>(k / 8 % 2 * 4); }
 // Where a row's scale of element k lies.
 int64_t scale_of(Narrow format, int64_t row, int64_t k) {
   const int64_t columns = columns_of_scale(format);
+  if (format == Narrow::kFp8Blocks) return k / columns * kPanelRows + row % 8 * 2;  // of two halves
   return columns == 0 ? row : k / columns * kPanelRows + row % 8 * 2 + row / 8;
 }
 
@@ -67,6 +71,8 @@ const char* name(Narrow format) {
       return "int4";
     case Narrow::kInt4By32:
       return "int4-32";
+    case Narrow::kFp8Blocks:
+      return "fp8 blocks";
     default:
       return "fp8";
   }
@@ -100,10 +106,14 @@ int64_t scales_of_panel(Narrow format, int64_t in) {
 
 Shape narrow_scales(Narrow format, int64_t out, int64_t in) {
   if (columns_of_scale(format) == 0) return {out};
-  return {(out + kPanelRows - 1) / kPanelRows, scales_of_panel(format, in)};
+  return {(out + kPanelRows - 1) / kPanelRows,
+          scales_of_panel(format, in) / (format == Narrow::kFp8Blocks ? 2 : 1)};
 }
 
-DType scale_type(Narrow format) { return columns_of_scale(format) == 0 ? DType::kBF16 : DType::kF16; }
+DType scale_type(Narrow format) {
+  if (format == Narrow::kFp8Blocks) return DType::kF32;
+  return columns_of_scale(format) == 0 ? DType::kBF16 : DType::kF16;
+}
 
 namespace {
 
@@ -158,11 +168,32 @@ void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::
   (columns_of_scale(format) == 0 ? narrow_bytes : narrow_nibbles)(format, values, row, panel, scales);
 }
 
+void place_fp8_row(std::span<const uint8_t> q, std::span<const float> block_scales, int64_t row,
+                   std::span<uint8_t> panel, uint16_t* scales) {
+  constexpr Narrow kFormat = Narrow::kFp8Blocks;
+  const int64_t columns = columns_of_scale(kFormat);
+  for (int64_t k = 0; k < std::ssize(q); ++k) {
+    const uint8_t own = q[static_cast<size_t>(k)];
+    if ((own & 0x7f) == 0x7f) refuse(kFormat, false);
+    panel[place_of(kFormat, row, k, panel.size())] = own;
+    if (k % columns != 0) continue;
+    const float scale = block_scales[static_cast<size_t>(k / columns)];
+    if (!(std::fabs(scale) < kMostScale)) refuse(kFormat, !std::isnan(scale));
+    std::memcpy(scales + scale_of(kFormat, row, k), &scale, sizeof scale);
+  }
+}
+
 void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, const uint16_t* scales,
                std::span<BF16> values) {
-  const bool nibbles = columns_of_scale(format) > 0;
+  const bool nibbles = has_nibbles(format);
   for (int64_t k = 0; k < std::ssize(values); ++k) {
     const uint8_t q = panel[place_of(format, row, k, panel.size())];
+    if (format == Narrow::kFp8Blocks) {
+      float scale = 0;
+      std::memcpy(&scale, scales + scale_of(format, row, k), sizeof scale);
+      values[static_cast<size_t>(k)] = to_bf16(scale * from_e4m3(q));
+      continue;
+    }
     const uint16_t bits = scales[scale_of(format, row, k)];
     const float scale = nibbles ? to_float(F16{bits}) : to_float(BF16{bits});
     const float number = nibbles                   ? static_cast<float>(((q >> half_of(k) & 15) ^ 8) - 8)

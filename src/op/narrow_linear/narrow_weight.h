@@ -12,8 +12,10 @@ namespace flagscale::op {
 // kFp8: q is an e4m3 number (OCP 8-bit floating point, largest 448). kInt8: a whole number, -127 to 127; both
 // have a scale of bf16 a row. kFp8Rows: an e4m3 number that is multiplied as it is, by e4m3 numbers
 // (op/fp8_linear). kInt4, kInt4By32: a whole number, -8 to 7, and a scale of fp16 for 128 or 32 neighbours of
-// a row: the numbers and scales of op/packed_linear's kInt4 and kQ4_0.
-enum class Narrow : uint8_t { kFp8, kInt8, kFp8Rows, kInt4, kInt4By32 };
+// a row: the numbers and scales of op/packed_linear's kInt4 and kQ4_0. kFp8Blocks: an e4m3 number and a scale
+// of fp32 for 128 neighbours of the rows of a panel, as files have them; the product is rounded to fp32, then
+// to bf16.
+enum class Narrow : uint8_t { kFp8, kInt8, kFp8Rows, kInt4, kInt4By32, kFp8Blocks };
 const char* name(Narrow format);
 
 // To nearest, ties to even; magnitudes are at most 448.
@@ -33,14 +35,15 @@ constexpr int64_t tile_columns(Narrow format) {
 }
 // Neighbours of a row that share a scale; 0: all.
 constexpr int64_t columns_of_scale(Narrow format) {
-  return format == Narrow::kInt4 ? 128 : format == Narrow::kInt4By32 ? 32 : 0;
+  return format == Narrow::kInt4 || format == Narrow::kFp8Blocks ? 128 : format == Narrow::kInt4By32 ? 32 : 0;
 }
 
 // What is no element of the weight, or its scale, is 0.
 struct NarrowWeight {
   Narrow format = Narrow::kFp8;
   Tensor data;  // [panels, panel_bytes] uint8
-  // [out] bf16, or [panels, groups * kPanelRows] fp16, in a group those of rows r and r + 8 in turn
+  // [out] bf16, or [panels, groups * kPanelRows] fp16, in a group those of rows r and r + 8 in turn; or
+  // [panels, groups * 8] fp32, a group's eight alike
   Tensor scales;
   int64_t in = 0, out = 0;
   bool defined() const { return data.defined(); }
@@ -56,12 +59,16 @@ void check_product(const char* op, const Tensor& x, const NarrowWeight& weight, 
 Shape narrow_shape(Narrow format, int64_t out, int64_t in);
 Shape narrow_scales(Narrow format, int64_t out, int64_t in);
 DType scale_type(Narrow format);
-int64_t scales_of_panel(Narrow format, int64_t in);  // how far apart two panels' are
+int64_t scales_of_panel(Narrow format, int64_t in);  // how far apart two panels' are, in 16 bits
 
 // Row `row` of a panel, by the largest magnitude of each run that shares a scale. scales: the panel's, as
 // bits. Error{kInvalidArgument} where a value is not a number or too large.
 void narrow_row(Narrow format, std::span<const float> values, int64_t row, std::span<uint8_t> panel,
                 uint16_t* scales);
+// kFp8Blocks: a row as it is, e4m3 numbers and the scales of its blocks. Error{kInvalidArgument} for no
+// number and a scale of 128 or more.
+void place_fp8_row(std::span<const uint8_t> q, std::span<const float> block_scales, int64_t row,
+                   std::span<uint8_t> panel, uint16_t* scales);
 // What the row stands for.
 void widen_row(Narrow format, std::span<const uint8_t> panel, int64_t row, const uint16_t* scales,
                std::span<BF16> values);

@@ -11,6 +11,19 @@ struct NarrowedWeight {
   Tensor wide;  // what it stands for
 };
 
+// Some scale for each block of 128 rows and columns.
+inline void place_row_of_blocks(std::span<const float> values, int64_t row, std::span<uint8_t> panel,
+                                uint16_t* scales) {
+  std::vector<float> of_blocks;
+  std::vector<uint8_t> q;
+  for (size_t k = 0; k < values.size(); ++k) {
+    if (k % 128 == 0)
+      of_blocks.push_back(0.011f + 0.0037f * static_cast<float>((k / 128 * 5 + row / 128 * 3) % 7));
+    q.push_back(to_e4m3(values[k] / of_blocks.back()));
+  }
+  place_fp8_row(q, of_blocks, row % kPanelRows, panel, scales);
+}
+
 inline NarrowedWeight narrowed_weight(Narrow format, int64_t n, int64_t k) {
   const Tensor values = random_tensor({n, k}, 2, DType::kF32);
   const Shape shape = narrow_shape(format, n, k);
@@ -23,7 +36,11 @@ inline NarrowedWeight narrowed_weight(Narrow format, int64_t n, int64_t k) {
     const std::span<uint8_t> panel(both.narrow.data.data<uint8_t>() + i / kPanelRows * shape[1],
                                    static_cast<size_t>(shape[1]));
     uint16_t* scales = both.narrow.scales.data<uint16_t>() + i / kPanelRows * scales_of_panel(format, k);
-    narrow_row(format, {values.data<float>() + i * k, static_cast<size_t>(k)}, i % kPanelRows, panel, scales);
+    const std::span<const float> row(values.data<float>() + i * k, static_cast<size_t>(k));
+    if (format == Narrow::kFp8Blocks)
+      place_row_of_blocks(row, i, panel, scales);
+    else
+      narrow_row(format, row, i % kPanelRows, panel, scales);
     widen_row(format, panel, i % kPanelRows, scales,
               {both.wide.data<BF16>() + i * k, static_cast<size_t>(k)});
   }
@@ -31,5 +48,7 @@ inline NarrowedWeight narrowed_weight(Narrow format, int64_t n, int64_t k) {
 }
 
 inline constexpr Narrow kOfPanels[] = {Narrow::kFp8, Narrow::kInt8, Narrow::kInt4, Narrow::kInt4By32};
+inline constexpr Narrow kMultiplied[] = {Narrow::kFp8, Narrow::kInt8, Narrow::kInt4, Narrow::kInt4By32,
+                                         Narrow::kFp8Blocks};
 
 }  // namespace flagscale::op::testing
