@@ -200,12 +200,21 @@ BenchResult bench_train(const BenchOptions& o) {
     throw_if_interrupted();
     const auto start = std::chrono::steady_clock::now();
     const double processor_start = processor_seconds();
-    const auto sums = step.micro_batch(o.batch, true, 1);
-    step.gradient_norm();
     scalars.bias1 = 1 - (power1 *= 0.9f);
     scalars.bias2 = 1 - (power2 *= 0.999f);
     scalars.update = i + 1;
-    step.update(scalars);
+    TrainStep::Sums sums;
+    if (step.steps_whole()) {
+      const auto fill = [&](int64_t, const data::MicroBatch& inputs) {
+        if (i == 0) fill_random(inputs, o.batch, config.vocab_size, o.learnt, 1);
+        return o.batch;
+      };
+      sums = step.whole_step({1, 0, fill}, scalars).sums;
+    } else {
+      sums = step.micro_batch(o.batch, true, 1);
+      step.gradient_norm();
+      step.update(scalars);
+    }
     result.loss = sums.loss / sums.tokens;
     if (i == 0) result.first_step_s = seconds_since(start);
     if (i < 2) continue;

@@ -1,9 +1,9 @@
-// The precision-aware optimizer: weights, gradients and moments in bf16, against PyTorch's fused AdamW over the
-// same, and against runs in fp32 where they meet.
+// The precision-aware optimizer: weights, gradients and moments in bf16, against PyTorch's fused AdamW over
+// the same, and against runs in fp32 where they meet.
 #include <gtest/gtest.h>
 
-#include "io/checkpoint.h"
 #include "base/temporary_folder_test_support.h"
+#include "io/checkpoint.h"
 #include "kernel/eager.h"
 #include "train/parity_test_support.h"
 #include "train/ranks_test_support.h"
@@ -57,7 +57,7 @@ TEST(StateTypes, UpdatesAreThoseOfPyTorchsFusedAdamW) {
                               step};
     copy_from_host(&now, scalars);
     recorder.launch(op::kGradSquares, {gradient, sums});
-    recorder.launch(op::kGradNorm, {sums, norm});
+    recorder.launch(op::kGradNorm, {sums, norm, {}});
     recorder.launch(op::kAdamW, {weight, m, v, gradient, norm, {}, scalars, 0.9f, 0.95f, 1e-8f, true});
     EXPECT_NEAR(norm.data<float>()[0] / want["norm"].get<float>(), 1, 1e-6);
     expect_within_a_bit(weight, want["weight"], "weight");
@@ -126,7 +126,8 @@ TrainOptions narrow_run(const StateTypes& types, DeviceKind device = DeviceKind:
 }
 
 void expect_goes_on(DeviceKind device) {
-  for (const StateTypes& types : {kNarrow, StateTypes{DType::kF32, DType::kBF16, DType::kF32, DType::kBF16}}) {
+  for (const StateTypes& types :
+       {kNarrow, StateTypes{DType::kF32, DType::kBF16, DType::kF32, DType::kBF16}}) {
     set_log_level(LogLevel::kWarning);
     const TemporaryFolder folder;
     TrainOptions o = narrow_run(types, device);

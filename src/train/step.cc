@@ -8,6 +8,7 @@
 #include "model/weights.h"
 #include "op/attention/attention.h"
 #include "op/elementwise/elementwise.h"
+#include "op/matmul/matmul.h"
 #include "train/optimizer/state_types.h"
 
 namespace flagscale::train {
@@ -47,6 +48,7 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
   attention_ =
       std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
+  if (replays()) loss_sum_ = arena_.persistent("loss sum", {1}, DType::kF32);
   trace_micro_batch();
   trace_update();
   if (options_.evaluation) trace_evaluation();
@@ -151,6 +153,8 @@ void TrainStep::trace_micro_batch() {
   micro_loss_ = forward(context, &grad_scale_, options_.recompute);
   tape.backward(tracer);
   micro_.keep(micro_loss_);
+  if (loss_sum_.defined())
+    tracer.launch(op::kBiasGrad, {micro_loss_.reshape({tokens_.dim(0), 1}), loss_sum_, &accumulate_}, {});
   if (router_.wanted()) micro_.keep(router_.statistics);
   micro_.plan(isa_of(options_.device), team_.size());
   arena_.add(micro_);
@@ -195,7 +199,9 @@ void TrainStep::trace_update() {
                             {stretch(grads_, elements), block_squares_.rows(blocks.begin, blocks.size())},
                             {2 * size, static_cast<double>(size_of(grads_.dtype())) * size});
   }
-  Tracer(norm_).launch(op::kGradNorm, {block_squares_, norm_value_}, {});
+  op::GradNormArgs norm{block_squares_, norm_value_, {}};
+  if (loss_sum_.defined()) norm.loss = loss_sum_;
+  Tracer(norm_).launch(op::kGradNorm, norm, {});
   Tracer tracer(update_);
   const UpdateContext context{tracer, norm_value_, step_, &scalars_};
   for (size_t i = weights_.size(); i-- > 0;)
@@ -242,6 +248,7 @@ void TrainStep::allocate(Allocator& allocator) {
   host_allocator_ = make_cpu_allocator();
   shared_allocator_ = make_shared_allocator(options_.device);
   pinned_step_ = make_tensor(*shared_allocator_, step_.shape(), step_.dtype());
+  pinned_norm_ = make_tensor(*shared_allocator_, norm_value_.shape(), norm_value_.dtype());
   for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
     host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
   if (shares())

@@ -33,6 +33,7 @@
 #include "train/micro_graphs.h"
 #include "train/optimizer/optimizer.h"
 #include "train/state_stream.h"
+#include "train/whole_step.h"
 
 namespace flagscale::train {
 
@@ -113,6 +114,21 @@ class TrainStep {
                    double batch_tokens = 0, cuda::RankGpus* ranks = nullptr);
   Sums evaluate(int64_t num_seqs);
 
+  // All of a global batch and its update behind one another, on a GPU: nothing is waited for in between, and
+  // a step like the one before it is one graph. A loss or a norm that is not finite updates nothing.
+  struct GlobalBatch {
+    int64_t micro_batches;
+    double batch_tokens;  // micro_batch()'s
+    // Fills the inputs of a micro-batch; returns num_seqs.
+    std::function<int64_t(int64_t micro_batch, const data::MicroBatch&)> fill;
+  };
+  struct Whole {
+    Sums sums;
+    float norm;
+  };
+  bool steps_whole() const;
+  Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step);
+
   // Adds up what every rank has accumulated, in the host's memory: where ranks have shares, each its own.
   void reduce_gradients(comm::Reducer& reducer);
 
@@ -134,6 +150,7 @@ class TrainStep {
   int64_t trained_parameters() const;
   int64_t graphs_replayed() const { return graphs_.replayed(); }  // of micro-batches
   int64_t updates_replayed() const { return replayed_update_.replayed(); }
+  int64_t steps_replayed() const { return whole_.replayed(); }
 
   model::Decoder& decoder() { return *decoder_; }
   const Adapter* adapter() const { return adapter_.get(); }  // null: the whole model is trained
@@ -206,6 +223,10 @@ class TrainStep {
   void gather_through_hosts(comm::ProcessGroup& group, const Tensor& of, const std::vector<Range>& of_rank);
   static Range blocks_of(Range share);
   Sums sums(const Tensor& loss, double tokens);
+  MicroGraphs::Values values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
+                                double batch_tokens) const;
+  void take(const MicroGraphs::Values& values);
+  void launch_whole(const std::vector<MicroGraphs::Values>& values, bool parts);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
   State whole_state(size_t parameter, size_t part, Range elements) const;
@@ -246,6 +267,9 @@ class TrainStep {
   bool warm_ = false;
   MicroGraphs graphs_;
   ReplayedLaunches replayed_norm_, replayed_update_;
+  WholeStep whole_;
+  std::vector<MicroSlot> slots_;  // of a whole step's micro-batches
+  Tensor loss_sum_;               // on a GPU: of all micro-batches so far
   Tensor master_;   // what is updated: whole; where it has a copy, of this rank's from split_ on
   Tensor working_;  // its copy for the products, in bf16; undefined: they take master_
   Tensor grads_, block_squares_, norm_value_;
@@ -260,6 +284,7 @@ class TrainStep {
   std::unique_ptr<Lanes> lanes_;
   std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
   std::unique_ptr<Allocator> host_allocator_, shared_allocator_;
+  Tensor pinned_norm_;         // on a GPU: from norm_value_
   Tensor pinned_step_;         // on a GPU: on its way to step_
   std::vector<float> losses_;  // of the last micro-batch's tokens
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;

@@ -51,15 +51,25 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
   return result;
 }
 
+MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
+                                         double batch_tokens) const {
+  const bool drops = options_.lora && options_.lora->dropout > 0;
+  const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
+  const double learnt = batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts;
+  return {num_seqs, first ? 0 : 1, drops ? dropout_rows_.first : 0, static_cast<float>(1.0 / learnt),
+          static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
+}
+
+void TrainStep::take(const MicroGraphs::Values& values) {
+  num_seqs_ = values.num_seqs, accumulate_ = values.accumulate;
+  grad_scale_ = values.grad_scale, router_scale_ = values.router_scale;
+}
+
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
                                        int64_t first_sample, double batch_tokens, cuda::RankGpus* ranks) {
   dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = learnt_tokens();
-  num_seqs_ = num_seqs;
-  accumulate_ = first ? 0 : 1;
-  const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
-  grad_scale_ = static_cast<float>(1.0 / (batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts));
-  router_scale_ = static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts);
+  take(values_of(num_seqs, first, micro_batches, tokens, batch_tokens));
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   if (ranks)
     run_with(*ranks);
@@ -121,6 +131,58 @@ void TrainStep::update(const op::StepScalars& step) {
     update_.start(team_);
   }
   if (!on_host()) cuda::synchronize();
+}
+
+// What the host would have to know or say in between is left out.
+bool TrainStep::steps_whole() const {
+  return replays() && !stream_ && !router_.wanted() && !(options_.lora && options_.lora->dropout > 0);
+}
+
+TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step) {
+  FLAGSCALE_CHECK(steps_whole() && step.skip == 0);
+  const auto count = static_cast<size_t>(batch.micro_batches);
+  while (slots_.size() < count)
+    slots_.emplace_back(*shared_allocator_,
+                        MicroSlot::Tensors{tokens_, labels_, mask_, positions_, cu_seqlens_, micro_loss_});
+  std::vector<MicroGraphs::Values> values;
+  Whole result{};
+  for (size_t m = 0; m < count; ++m) {
+    const int64_t num_seqs = batch.fill(static_cast<int64_t>(m), slots_[m].inputs());
+    const double tokens = slots_[m].learnt_tokens();
+    values.push_back(values_of(num_seqs, m == 0, batch.micro_batches, tokens, batch.batch_tokens));
+    result.sums.tokens += tokens;
+  }
+  scalars_ = step;
+  std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);
+  constexpr size_t kMostLaunches = 1 << 14;  // of a graph
+  if (count * micro_.num_launches() <= kMostLaunches)
+    whole_.run(values, [&] { launch_whole(values, false); });
+  else
+    launch_whole(values, true);
+  cuda::synchronize();
+  for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
+  result.norm = *pinned_norm_.data<float>();
+  return result;
+}
+
+// parts: micro-batches and the update as graphs of their own.
+void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values, bool parts) {
+  cuda::copy_later(step_.place(), pinned_step_.raw(), pinned_step_.bytes());
+  for (size_t m = 0; m < values.size(); ++m) {
+    slots_[m].send();
+    take(values[m]);
+    const auto pass = [&] { micro_.start(team_); };
+    parts ? graphs_.run(values[m], pass) : pass();
+    slots_[m].fetch_loss();
+  }
+  const auto norm = [&] {
+    squares_.start(team_);
+    norm_.start(team_);
+  };
+  const auto change = [&] { update_.start(team_); };
+  parts ? replayed_norm_.run(norm) : norm();
+  parts ? replayed_update_.run(change) : change();
+  cuda::copy_later(pinned_norm_.raw(), norm_value_.place(), pinned_norm_.bytes());
 }
 
 double TrainStep::zero_gradients() const {

@@ -195,8 +195,7 @@ struct Trainer::Run {
     return std::isinf(loss) || (loss - at.last_loss) / at.last_loss >= options.spiky_loss_threshold;
   }
 
-  // The update, unless it must not be.
-  RunLog::Outcome apply(double loss, float norm, int64_t samples) {
+  op::StepScalars next_scalars() const {
     op::StepScalars scalars;
     const auto power = static_cast<double>(at.updates + 1);
     scalars.lr = static_cast<float>(learning_rate(options.lr, at.schedule_samples));
@@ -205,17 +204,52 @@ struct Trainer::Run {
     scalars.bias2 = static_cast<float>(1 - std::pow(options.optimizer.adam_beta2, power));
     scalars.clip = static_cast<float>(options.clip_grad);
     scalars.update = at.updates + 1;
-    const bool finite = std::isfinite(norm) && std::isfinite(loss), spike = is_spike(loss);
-    not_finite_in_a_row = finite ? 0 : not_finite_in_a_row + 1;
-    scalars.skip = spike || !finite;
-    if (writer) {  // a save may still read the weights
+    return scalars;
+  }
+
+  // A save may still read the weights.
+  void wait_for_save() {
+    if (writer) {
       if (saved_iteration == at.iteration) beat(Phase::kSave, at.iteration);
       writer->wait();
     }
     aside.reset();
+  }
+
+  // The update, unless it must not be.
+  RunLog::Outcome apply(double loss, float norm, int64_t samples) {
+    op::StepScalars scalars = next_scalars();
+    const bool finite = std::isfinite(norm) && std::isfinite(loss);
+    scalars.skip = is_spike(loss) || !finite;
+    wait_for_save();
     step->update(scalars);
     if (!scalars.skip) ranks.gather_weights(*step);
-    if (scalars.skip) {
+    return settle(loss, norm, samples);
+  }
+
+  // Batch and update at once, where nothing but what a GPU sees decides whether the update is made. False
+  // when interrupted, and nothing was done.
+  bool steps_whole() const { return step->steps_whole() && !options.skip_spiky_loss; }
+  bool whole_step(int64_t micro_batches, RunLog::Outcome& outcome) {
+    const double batch_tokens = tokens_of_batch(micro_batches);
+    if (interrupted()) return false;
+    wait_for_save();
+    const auto fill = [&](int64_t m, const data::MicroBatch& inputs) {
+      const int64_t first = at.consumed_samples + m * options.micro_batch_size;
+      return data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts) - 1;
+    };
+    const auto done = step->whole_step({micro_batches, batch_tokens, fill}, next_scalars());
+    router = {};
+    outcome = settle(done.sums.loss / std::max(done.sums.tokens, 1.0), done.norm,
+                     micro_batches * options.micro_batch_size);
+    return true;
+  }
+
+  // What an iteration is in the log and in what the next one knows.
+  RunLog::Outcome settle(double loss, float norm, int64_t samples) {
+    const bool finite = std::isfinite(norm) && std::isfinite(loss), spike = is_spike(loss);
+    not_finite_in_a_row = finite ? 0 : not_finite_in_a_row + 1;
+    if (spike || !finite) {
       ++at.skipped_iterations;
       const bool is_nan = !spike && !std::isfinite(loss);
       at.nan_iterations += is_nan;
@@ -304,10 +338,16 @@ struct Trainer::Run {
     }
     say_drained();
     const auto start = Clock::now();
-    double loss = 0;
-    if (!accumulate(batch / options.micro_batch_size, loss)) return false;
-    const float norm = ranks.gradient_norm(*step);
-    RunLog::Outcome outcome = apply(loss, norm, batch);
+    const int64_t micro_batches = batch / options.micro_batch_size;
+    RunLog::Outcome outcome;
+    if (steps_whole()) {
+      if (!whole_step(micro_batches, outcome)) return false;
+    } else {
+      double loss = 0;
+      if (!accumulate(micro_batches, loss)) return false;
+      const float norm = ranks.gradient_norm(*step);
+      outcome = apply(loss, norm, batch);
+    }
     at.consumed_samples += batch;
     at.iteration = next;
     if (options.log_params_norm && log->is_told(at.iteration))

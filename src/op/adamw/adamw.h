@@ -39,7 +39,8 @@ inline constinit KernelSlot<GradSquaresArgs> kGradSquares{"grad_squares"};
 struct GradNormArgs {
   In sums;   // of all blocks
   Out norm;  // [1] fp32: the L2 norm, sums added in a fixed order
-  auto operands() { return std::tie(sums, norm); }
+  In loss;   // [1] fp32 or undefined: not finite, and the norm is NaN
+  auto operands() { return std::tie(sums, norm, loss); }
 };
 inline constinit KernelSlot<GradNormArgs> kGradNorm{"grad_norm"};
 

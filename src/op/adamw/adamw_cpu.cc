@@ -31,10 +31,10 @@ double squares(const T* x, int64_t n) {
 }
 
 void grad_squares(KernelContext& context, const GradSquaresArgs& args) {
-  const int64_t n = args.grads.size();
+  const int64_t n = args.grads.size(), blocks = args.sums.size();
   double* const sums = args.sums.ptr<double>();
   for_kept_type(args.grads.dtype, [&]<class T>(T) {
-    context.team.for_each(args.sums.size(), [&](int64_t b) {
+    context.team.for_each(blocks, [&](int64_t b) {
       const int64_t first = b * kNormBlock;
       sums[b] = squares(args.grads.ptr<const T>() + first, n - first < kNormBlock ? n - first : kNormBlock);
     });
@@ -44,11 +44,14 @@ void grad_squares(KernelContext& context, const GradSquaresArgs& args) {
 void grad_norm(KernelContext&, const GradNormArgs& args) {
   double total = 0;
   for (int64_t b = 0; b < args.sums.size(); ++b) total += args.sums.ptr<const double>()[b];
+  if (const float loss = args.loss.defined() ? *args.loss.ptr<const float>() : 0.f; loss - loss != 0.f)
+    total = static_cast<double>(loss - loss);  // NaN
   *args.norm.ptr<float>() = static_cast<float>(std::sqrt(total));
 }
 
 template <class P, class M, class V, class G>
-void update(KernelContext& context, const AdamWArgs& args, const StepScalars& step, float clip) {
+void update(KernelContext& context, const AdamWArgs& args, const StepScalars& step, float clip,
+            int64_t size) {
   const F32 scale = F32::set(clip), b1 = F32::set(args.beta1), b2 = F32::set(args.beta2);
   const F32 c1 = F32::set(1.f - args.beta1), c2 = F32::set(1.f - args.beta2), eps = F32::set(args.eps);
   const F32 inv1 = F32::set(1.f / step.bias1), inv2 = F32::set(1.f / step.bias2), lr = F32::set(-step.lr);
@@ -58,7 +61,7 @@ void update(KernelContext& context, const AdamWArgs& args, const StepScalars& st
   V* v = args.v.ptr<V>();
   const G* g = args.grad.ptr<const G>();
   BF16* copy = args.copy.defined() ? args.copy.ptr<BF16>() : nullptr;
-  for_update(context, args.param.size(), [&](int64_t i, int64_t n) {
+  for_update(context, size, [&](int64_t i, int64_t n) {
     const F32 gi = F32::load_n(g + i, n) * scale;
     const F32 mi = F32::fma(b1, F32::load_n(m + i, n), c1 * gi);
     const F32 vi = F32::fma(b2, F32::load_n(v + i, n), c2 * (gi * gi));
@@ -73,12 +76,14 @@ void update(KernelContext& context, const AdamWArgs& args, const StepScalars& st
 
 void adamw(KernelContext& context, const AdamWArgs& args) {
   const StepScalars& step = *args.step.ptr<const StepScalars>();
+  const int64_t size = args.param.size();
   float clip = 1;
   if (!gradient_scale(step, args.norm, clip)) return;
   for_kept_type(args.param.dtype, [&]<class P>(P) {
     for_kept_type(args.m.dtype, [&]<class M>(M) {
       for_kept_type(args.v.dtype, [&]<class V>(V) {
-        for_kept_type(args.grad.dtype, [&]<class G>(G) { update<P, M, V, G>(context, args, step, clip); });
+        for_kept_type(args.grad.dtype,
+                      [&]<class G>(G) { update<P, M, V, G>(context, args, step, clip, size); });
       });
     });
   });

@@ -32,11 +32,13 @@ __global__ void square_blocks(const T* grads, int64_t size, double* partials) {
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-__global__ void root_of_sum(const double* partials, int64_t blocks, float* norm) {
+__global__ void root_of_sum(const double* partials, int64_t blocks, const float* loss, float* norm) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += partials[i];
   sum = block_sum_of_doubles(sum);
-  if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
+  if (threadIdx.x != 0) return;
+  if (const float none = loss ? *loss - *loss : 0.f; none != 0.f) sum = none;  // NaN
+  *norm = static_cast<float>(sqrt(sum));
 }
 
 void grad_squares(KernelContext&, const GradSquaresArgs& args) {
@@ -48,7 +50,9 @@ void grad_squares(KernelContext&, const GradSquaresArgs& args) {
 }
 
 void grad_norm(KernelContext&, const GradNormArgs& args) {
-  root_of_sum<<<1, kThreads>>>(args.sums.ptr<const double>(), args.sums.size(), args.norm.ptr<float>());
+  root_of_sum<<<1, kThreads>>>(args.sums.ptr<const double>(), args.sums.size(),
+                               args.loss.defined() ? args.loss.ptr<const float>() : nullptr,
+                               args.norm.ptr<float>());
   check_launch("grad_norm");
 }
 

@@ -28,7 +28,7 @@ struct State {
     const Team team(2);
     EagerRecorder recorder(testing::allocator(), team, isa);
     recorder.launch(kGradSquares, {grad, sums});
-    recorder.launch(kGradNorm, {sums, norm});
+    recorder.launch(kGradNorm, {sums, norm, {}});
     const Tensor scalars = make_tensor(testing::allocator(), {sizeof step}, DType::kU8);
     copy_from_host(&step, scalars);
     recorder.launch(kAdamW, {param, m, v, grad, norm, copy, scalars, 0.9f, 0.95f, 1e-8f, true});
@@ -90,6 +90,20 @@ TEST(AdamW, ANormThatIsNotFiniteOrASkipChangesNothing) {
   }
 }
 
+FLAGSCALE_EVERY_SET(GradNormSets);
+TEST_P(GradNormSets, OfALossThatIsNotFiniteIsNone) {
+  const State state(1000);
+  const Tensor loss = make_tensor(testing::allocator(), {1}, DType::kF32);
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  recorder.launch(kGradSquares, {state.grad, state.sums});
+  for (const float value : {3.f, INFINITY, -INFINITY, NAN}) {
+    *loss.data<float>() = value;
+    recorder.launch(kGradNorm, {state.sums, state.norm, loss});
+    EXPECT_EQ(std::isfinite(testing::get(state.norm, 0)), std::isfinite(value)) << value;
+  }
+}
+
 // Blocks whose sums are formed apart, as ranks do, give the bits of all at once.
 TEST(GradNorm, OfBlocksFormedApartIsThatOfAll) {
   constexpr int64_t kSize = 3 * kNormBlock + 1234;
@@ -101,7 +115,7 @@ TEST(GradNorm, OfBlocksFormedApartIsThatOfAll) {
     const int64_t first = block * kNormBlock, end = std::min((block + blocks) * kNormBlock, kSize);
     recorder.launch(kGradSquares, {apart.grad.rows(first, end - first), apart.sums.rows(block, blocks)});
   }
-  for (const State* state : {&all, &apart}) recorder.launch(kGradNorm, {state->sums, state->norm});
+  for (const State* state : {&all, &apart}) recorder.launch(kGradNorm, {state->sums, state->norm, {}});
   EXPECT_GT(testing::get(all.norm, 0), 0);
   EXPECT_EQ(testing::get(apart.norm, 0), testing::get(all.norm, 0));
 }

@@ -1,5 +1,5 @@
 // Bound by memory. One block a group of columns: x is read once from memory and again from L1. The weight's
-// gradient is summed over chunks of kChunk groups, each in a fixed order, then over chunks; where a warp's
+// gradient is summed over chunks of groups, each in a fixed order, then over chunks; where a warp's
 // registers hold a group, in the same pass as dx.
 #include "kernel/cuda/column_sums.cuh"
 #include "op/rms_norm/rms_norm.h"
@@ -8,7 +8,13 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int64_t kChunk = 128;
+// Groups of a chunk, by the shape alone: as many as leave enough blocks for all multiprocessors.
+constexpr int64_t kMostChunk = 128, kLeastChunk = 16, kEnoughBlocks = 512;
+int64_t chunk_of(int64_t groups) {
+  int64_t chunk = kMostChunk;
+  while (chunk > kLeastChunk && groups < chunk * kEnoughBlocks) chunk /= 2;
+  return chunk;
+}
 
 template <class T>
 struct Forward {
@@ -142,6 +148,7 @@ struct Backward {
   Rows<T> dx;
   float* partials;               // [chunks, group], or null: the weight is frozen
   int64_t group, groups, count;  // count: groups in all rows
+  int64_t chunk;                 // groups of a block's
 };
 
 // dx = rstd * (w dy) - s * rstd^3 * mean(w dy s)
@@ -176,8 +183,8 @@ template <class T>
 __global__ void sum_chunk(Backward<T> a) {
   const int64_t column = int64_t{blockIdx.y} * blockDim.x + threadIdx.x;
   if (column >= a.group) return;
-  const int64_t begin = int64_t{blockIdx.x} * kChunk,
-                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  const int64_t begin = int64_t{blockIdx.x} * a.chunk,
+                end = begin + a.chunk < a.count ? begin + a.chunk : a.count;
   float total = 0;
   for (int64_t g = begin; g < end; ++g) {
     const int64_t row = g / a.groups, at = g % a.groups * a.group + column;
@@ -196,8 +203,8 @@ __global__ void __launch_bounds__(kWarps * 32) backward_chunk(Backward<bf16> a) 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const auto column = [&](int pack) { return (int64_t{pack} * 32 + lane) * N; };
   float dweight[kPacks][N] = {};
-  const int64_t begin = int64_t{blockIdx.x} * kChunk,
-                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  const int64_t begin = int64_t{blockIdx.x} * a.chunk,
+                end = begin + a.chunk < a.count ? begin + a.chunk : a.count;
   for (int64_t g = begin + warp; g < end; g += kWarps) {
     const int64_t row = g / a.groups, first = g % a.groups * a.group;
     Pack<N, bf16> s[kPacks], dy[kPacks], more[kPacks];
@@ -254,8 +261,8 @@ __global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16
   constexpr int N = 8;
   using Eight = Pack<N, bf16>;
   const auto column = [&](int pack) { return (int64_t{pack} * kRowThreads + threadIdx.x) * N; };
-  const int64_t begin = int64_t{blockIdx.x} * kChunk,
-                end = begin + kChunk < a.count ? begin + kChunk : a.count;
+  const int64_t begin = int64_t{blockIdx.x} * a.chunk,
+                end = begin + a.chunk < a.count ? begin + a.chunk : a.count;
   struct Group {
     Eight s[kPacks], dy[kPacks], more[kPacks];
   };
@@ -320,7 +327,8 @@ bool launch_backward_chunks(const Backward<bf16>& a, int64_t chunks) {
 }
 
 int64_t chunks_of(const RmsNormBackwardArgs& args, int64_t rows) {
-  return divide_up(rows * (args.s.cols() / args.weight.cols()), kChunk);
+  const int64_t groups = args.s.cols() / args.weight.cols();
+  return divide_up(rows * groups, chunk_of(args.s.dims[0] * groups));
 }
 
 void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
@@ -337,7 +345,8 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
                         partials,
                         group,
                         groups,
-                        rows * groups};
+                        rows * groups,
+                        chunk_of(args.s.dims[0] * groups)};
     const bool all_wide = wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) &&
                           wide(args.dx) && group % 8 == 0;
     if constexpr (std::is_same_v<T, bf16>)

@@ -34,10 +34,11 @@ void require_state_types(const OptimizerSpec& optimizer, const StateTypesUse& us
   if (use.offload > 0)
     refuse("does not go with optimizer_cpu_offload, which moves fp32 numbers: leave one of them out");
   if (optimizer.types.grads != DType::kF32 && use.ranks > 1)
-    fail(ErrorKind::kUnsupported,
-         "main_grads_dtype: bf16 is for one rank, and this run has {}: ranks add gradients in fp32, leave the "
-         "key out",
-         use.ranks);
+    fail(
+        ErrorKind::kUnsupported,
+        "main_grads_dtype: bf16 is for one rank, and this run has {}: ranks add gradients in fp32, leave the "
+        "key out",
+        use.ranks);
 }
 
 }  // namespace flagscale::train
