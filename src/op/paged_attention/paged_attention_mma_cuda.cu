@@ -9,19 +9,21 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-// One block 64 rows of a sequence (x) and a head of keys (y).
+constexpr int kRows = 16 * kWarps;
+
+// One block kRows rows of a sequence (x) and a head of keys (y).
 template <int D, class C>
 __global__ void __launch_bounds__(kThreads) prefill_rows(Pages<C> a, int64_t sequences) {
   extern __shared__ uint4 shared[];
   auto& staging = *reinterpret_cast<Staging<D, C, TileLayout>*>(shared);
-  const RowsOfBlock rows(a, sequences);
+  const RowsOfBlock<kRows> rows(a, sequences, blockIdx.x, blockIdx.y);
   if (rows.none()) return;
   const int lane = rows.lane;
   const Span of{rows.s, rows.kv, rows.lowest, rows.end};
   Fragment q[D / 16];
   rows.load<D>(q, a);
   float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, mix[D / 8][4] = {};
-  int64_t c = rows.lowest / kKeys;
+  int c = rows.lowest / kKeys;
   staging.fetch(0, a, of, c);
   commit_copies();
   for (int turn = 0; c * kKeys <= rows.highest; ++c, turn ^= 1) {
@@ -51,13 +53,14 @@ __global__ void __launch_bounds__(kThreads) prefill_rows(Pages<C> a, int64_t seq
       here[r] = fmaxf(here[r], __shfl_xor_sync(0xffffffffu, here[r], 1));
       here[r] = fmaxf(here[r], __shfl_xor_sync(0xffffffffu, here[r], 2));
     }
+    const float base[2] = {base_of(here[0]), base_of(here[1])};
     Fragment p[kPages];
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
 #pragma unroll
       for (int n = 0; n < 2; ++n)
 #pragma unroll
-        for (int j = 0; j < 4; ++j) score[page][n][j] = weight_of(score[page][n][j], here[j / 2]);
+        for (int j = 0; j < 4; ++j) score[page][n][j] = weight_of(score[page][n][j], base[j / 2]);
       as_left(p[page], score[page][0], score[page][1]);
     }
     const Fold folds[2] = {Fold(most[0], here[0]), Fold(most[1], here[1])};
@@ -90,7 +93,7 @@ void prefill(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequence
   static const bool once = (allow_shared("paged_attention", prefill_rows<D, C>, kBytes), true);
   (void)once;
   prefill_rows<D, C>
-      <<<dim3(static_cast<unsigned>(row_blocks(args, sequences)), static_cast<unsigned>(a.kv_heads)),
+      <<<dim3(static_cast<unsigned>(row_blocks<kRows>(args, sequences)), static_cast<unsigned>(a.kv_heads)),
          kThreads, kBytes>>>(a, sequences);
 }
 

@@ -32,10 +32,10 @@ constexpr int kTurns = (kPieces + kThreads - 1) / kThreads;
 // Which keys of a sequence's head are fetched: pages without a key in [first, end) are not looked at, and
 // tokens from `end` on are zeros among the values: nothing times what was never written is not nothing.
 struct Span {
-  int64_t s, kv, first, end;
-  __device__ bool has_page(int64_t begin) const { return begin < end && begin + kPage > first; }
-  __device__ int tokens_from(int64_t begin) const {  // of a page or chunk that begins there
-    return end - begin < kKeys ? static_cast<int>(end - begin) : kKeys;
+  int s, kv, first, end;
+  __device__ bool has_page(int begin) const { return begin < end && begin + kPage > first; }
+  __device__ int tokens_from(int begin) const {  // of a page or chunk that begins there
+    return end - begin < kKeys ? end - begin : kKeys;
   }
 };
 
@@ -48,11 +48,11 @@ struct Staging<D, cuda::bf16, Layout> {
   Chunk<D, Layout> chunks[2];
 
   // Starts copying chunk c.
-  __device__ void fetch(int turn, const Pages<cuda::bf16>& a, const Span& of, int64_t c) {
+  __device__ void fetch(int turn, const Pages<cuda::bf16>& a, const Span& of, int c) {
     Chunk<D, Layout>& to = chunks[turn];
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
-      const int64_t begin = c * kKeys + page * kPage, head = of.kv * D * kPage;
+      const int begin = c * kKeys + page * kPage, head = of.kv * D * kPage;
       const bool there = of.has_page(begin);
       const int64_t row = there ? a.tables[of.s][begin / kPage] : 0;
       const int tokens = of.tokens_from(begin);
@@ -74,7 +74,7 @@ struct Staging<D, cuda::bf16, Layout> {
     __syncthreads();
     return chunks[turn];
   }
-  __device__ float scored(int, int, float score, float scale) const { return score * scale; }
+  __device__ float scored(int, int, float score, float scale) const { return __fmul_rn(score, scale); }
   // Weights of a page's keys as a left factor: with their values' scales in p, where they have any.
   __device__ void weigh(int, int, cuda::Fragment&, const float (&)[4], const float (&)[4], int) const {}
 };
@@ -117,13 +117,13 @@ struct NarrowChunks {
     const int swizzled = D == 128 ? piece ^ token % 8 : D == 64 ? piece ^ token / 2 % 4 : piece;
     return token * kPieces + swizzled;
   }
-  __device__ void fetch(int turn, const Pages<int8_t>& a, const Span& of, int64_t c) {
+  __device__ void fetch(int turn, const Pages<int8_t>& a, const Span& of, int c) {
     auto& to = at[turn];
-    const int64_t head = of.kv * (D + int64_t{sizeof(float)}) * kPage;
+    const int head = of.kv * (D + int{sizeof(float)}) * kPage;
     const auto thread = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
-      const int64_t begin = c * kKeys + page * kPage;
+      const int begin = c * kKeys + page * kPage;
       const bool there = of.has_page(begin);
       const int64_t row = there ? a.tables[of.s][begin / kPage] : 0;
       const int8_t *k = a.k_pages[row] + head, *v = a.v_pages[row] + head;
@@ -149,7 +149,7 @@ struct NarrowChunks {
     __syncthreads();
   }
   __device__ float scored(int turn, int key, float score, float scale) const {
-    return score * (scale * at[turn].k_scale[key]);
+    return __fmul_rn(score, scale * at[turn].k_scale[key]);
   }
   __device__ float weighed(int turn, int key, float weight) const { return weight * at[turn].v_scale[key]; }
 };

@@ -49,9 +49,10 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
                   int walked, int64_t of_sequence) {
   let_next_start();
   wait_for_previous();
-  const int64_t s = base + blockIdx.x, kv = blockIdx.y, end = a.context_lens[s];
-  const Span of{s, kv, a.first_key(end - 1), end};
-  const int begin = static_cast<int>(of.first) / kKeys, last = static_cast<int>(end - 1) / kKeys;
+  const int s = static_cast<int>(base + blockIdx.x), kv = static_cast<int>(blockIdx.y),
+            end = a.context_lens[s];
+  const Span of{s, kv, static_cast<int>(a.first_key(end - 1)), end};
+  const int begin = of.first / kKeys, last = (end - 1) / kKeys;
   int c = begin + static_cast<int>(blockIdx.z) * walked;
   const int stop = c + walked < last + 1 ? c + walked : last + 1;
   if (a.queries(s) != 1 || c >= stop) return;
@@ -76,8 +77,8 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
             : nullptr;
   for (int turn = 0, phase = 0; c < stop; ++c) {
     chunks.begin(from, c, turn, phase);
-    const int seen = static_cast<int>(end) - c * kKeys,
-              unseen = static_cast<int>(of.first) - c * kKeys;  // from, before
+    const int seen = end - c * kKeys,
+              unseen = of.first - c * kKeys;  // from, before
     const bool whole = seen >= kKeys && unseen <= 0;
     const auto is_seen = [&](int key) { return whole || (key >= unseen && key < seen); };
     float score[2][4] = {}, here[kHalves];
@@ -89,8 +90,8 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
       for (int pair = 0; pair < 2; ++pair) {
         const int key = warp * kPage + chunks.column(pair, lane);
         float &first = chunks.first(score, r, pair), &second = chunks.second(score, r, pair);
-        first = is_seen(key) ? first * of_keys.at[pair][0] : -INFINITY;
-        second = is_seen(key + 1) ? second * of_keys.at[pair][1] : -INFINITY;
+        first = is_seen(key) ? __fmul_rn(first, of_keys.at[pair][0]) : -INFINITY;
+        second = is_seen(key + 1) ? __fmul_rn(second, of_keys.at[pair][1]) : -INFINITY;
         here[r] = pair == 0 ? fmaxf(first, second) : fmaxf(here[r], fmaxf(first, second));
       }
       here[r] = fmaxf(here[r], __shfl_xor_sync(0xffffffffu, here[r], 1));
@@ -106,11 +107,12 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
       const int i = lane / 4 + 8 * r;
       const auto& pages = memory.page_most;
       here[r] = fmaxf(fmaxf(pages[0][i], pages[1][i]), fmaxf(pages[2][i], pages[3][i]));
+      const float base = base_of(here[r]);
 #pragma unroll
       for (int pair = 0; pair < 2; ++pair) {
         const int key = warp * kPage + chunks.column(pair, lane), at = i * kPitchOf<kKeys> + key;
-        const float first = weight_of(chunks.first(score, r, pair), here[r]),
-                    second = weight_of(chunks.second(score, r, pair), here[r]);
+        const float first = weight_of(chunks.first(score, r, pair), base),
+                    second = weight_of(chunks.second(score, r, pair), base);
         *reinterpret_cast<uint32_t*>(memory.weights.of_keys + at) = pair_of(first, second);
         if constexpr (kScaled<C>)  // the scale of what is no key may be no number
           *reinterpret_cast<uint32_t*>(memory.weights.of_values + at) =
@@ -166,6 +168,9 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
   wait_for_copies<0>();
   if (parts) return;
   bf16* out = a.out[a.cu_seqlens[s]] + kv * group * D;
+  float share[kHalves];
+#pragma unroll
+  for (int r = 0; r < kHalves; ++r) share[r] = share_of(sum[r]);
 #pragma unroll
   for (int m = 0; m < kColumns; ++m) {
     const int column = (m * kWarps + warp) * 16;
@@ -176,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
       for (int pair = 0; pair < 2; ++pair)
         if (const int i = lane / 4 + 8 * r; i < group)
           *reinterpret_cast<uint32_t*>(out + i * D + column + chunks.column(pair, lane)) =
-              pair_of(__fdiv_rn(mix[m][r][pair].x, sum[r]), __fdiv_rn(mix[m][r][pair].y, sum[r]));
+              pair_of(mix[m][r][pair].x * share[r], mix[m][r][pair].y * share[r]);
   }
 }
 
@@ -198,7 +203,7 @@ __global__ void fold_chunks(Pages<C> a, float* parts, int64_t base, int64_t chun
     sum = fold(sum, part[i]);
     mix = fold(mix, part[kPartSize + i * D + threadIdx.x]);
   }
-  put(a.out[a.cu_seqlens[s]] + head * D + threadIdx.x, __fdiv_rn(mix, sum));
+  put(a.out[a.cu_seqlens[s]] + head * D + threadIdx.x, mix * share_of(sum));
 }
 
 size_t part_bytes(const PagedAttentionArgs& args) {
