@@ -7,6 +7,7 @@
 #include "op/matmul/matmul.h"
 #include "op/narrow_linear/narrow_linear.h"
 #include "op/packed_linear/unpacked_linear.h"
+#include "op/swiglu/swiglu.h"
 
 namespace flagscale::nn {
 
@@ -62,6 +63,13 @@ std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts) {
   for (const LoraPart& part : parts)
     slots.push_back({part.a, part.b, part.ranks, part.scales, part.first, part.rows});
   return slots;
+}
+
+Tensor Linear::of_gated(Context& context, const Tensor& gate, const Tensor& up) const {
+  const op::NarrowWeight& narrow = weight_->narrow;
+  if (narrow.defined() && narrow.format == op::Narrow::kFp8Rows && !lora_)
+    return op::fp8_gated_linear(context, gate, up, narrow, bias_ ? bias_->value : Tensor(), gate.dtype());
+  return (*this)(context, op::swiglu(context, gate, up));
 }
 
 std::vector<LoraPart> Linear::lora_parts() const {

@@ -17,6 +17,7 @@ class Linear {
   Linear(Parameter& weight, Parameter* bias) : weight_(&weight), bias_(bias) {}
   // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model).
   Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
+  Tensor of_gated(Context& context, const Tensor& gate, const Tensor& up) const;  // of silu(gate) up
   const Parameter& weight() const { return *weight_; }
   Parameter& weight() { return *weight_; }
 

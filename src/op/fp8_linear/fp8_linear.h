@@ -19,14 +19,18 @@ constexpr int64_t kFp8Numbers = 1024;
 
 struct Fp8LinearArgs {
   In x;             // [rows, in] bf16, row-strided
+  In up;            // undefined, or as x: the product is that of silu(x) up, rounded to bf16 (op/swiglu)
   In data, scales;  // as NarrowWeight has them, kFp8Rows
   In bias;          // [out] bf16 or undefined
   Out y;            // [rows, out] bf16 or fp32
-  auto operands() { return std::tie(x, data, scales, bias, y); }
+  auto operands() { return std::tie(x, up, data, scales, bias, y); }
 };
 inline constinit KernelSlot<Fp8LinearArgs> kFp8Linear{"fp8_linear"};
 
 Tensor fp8_linear(Context& context, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
                   DType out);
+// Of silu(gate) up, which is never written to memory.
+Tensor fp8_gated_linear(Context& context, const Tensor& gate, const Tensor& up, const NarrowWeight& weight,
+                        const Tensor& bias, DType out);
 
 }  // namespace flagscale::op

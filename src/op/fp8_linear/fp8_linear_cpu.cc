@@ -32,10 +32,21 @@ Rounded rounded(const BF16* x, int64_t in) {
   return row;
 }
 
+// A row of what is multiplied.
+const BF16* row_of(const Fp8LinearArgs& args, int64_t i, std::vector<BF16>& gated) {
+  const BF16* x = args.x.ptr<const BF16>() + i * args.x.row_stride();
+  if (!args.up.defined()) return x;
+  const BF16* up = args.up.ptr<const BF16>() + i * args.up.row_stride();
+  for (size_t k = 0; k < gated.size(); ++k)
+    gated[k] = to_bf16(to_float(x[k]) / (1 + std::exp(-to_float(x[k]))) * to_float(up[k]));
+  return gated.data();
+}
+
 void run(KernelContext&, const Fp8LinearArgs& args) {
   const int64_t in = args.x.cols(), out = args.scales.dims[0], pitch = args.data.cols() / kPanelRows;
+  std::vector<BF16> gated(static_cast<size_t>(in));
   for (int64_t i = 0; i < args.x.rows(); ++i) {
-    const Rounded x = rounded(args.x.ptr<const BF16>() + i * args.x.row_stride(), in);
+    const Rounded x = rounded(row_of(args, i, gated), in);
     for (int64_t j = 0; j < out; ++j) {
       const uint8_t* w = args.data.ptr<const uint8_t>() + j * pitch;
       double total = 0;

@@ -40,12 +40,25 @@ __device__ uint16_t two_e4m3(float low, float high) {
 struct Eight {
   float at[8];
   Eight() = default;
+  __device__ explicit Eight(const Pack<8, bf16>& pack) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) at[i] = as_float(pack.at[i]);
+  }
   __device__ Eight(const bf16* x, int64_t k, int64_t end, bool wide) {
     if (wide && k + 8 <= end) {
       load(x + k, at);
     } else {
 #pragma unroll
       for (int i = 0; i < 8; ++i) at[i] = k + i < end ? as_float(x[k + i]) : 0.f;
+    }
+  }
+  // What it gates, silu(x) up, rounded to bf16.
+  __device__ void gate(const Eight& up) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      const auto gated = [&](int j) { return __fdividef(at[j], 1.f + __expf(-at[j])) * up.at[j]; };
+      const float2 pair = __bfloat1622float2(__floats2bfloat162_rn(gated(i), gated(i + 1)));
+      at[i] = pair.x, at[i + 1] = pair.y;
     }
   }
   __device__ float largest() const {
@@ -72,20 +85,37 @@ __device__ float inverse_of(float largest) { return largest > 0 ? __fdiv_rn(kLar
 __device__ float scale_of(float largest) { return __fdiv_rn(largest, kLargest); }
 
 // A warp's slice of a row of x: number i of [first, after) goes to q(i), zeros from k on. wide: in packs of
-// 16 bytes.
+// 16 bytes. up: null, or x gates it.
 template <class Place>
-__device__ void round_slice(const bf16* x, bool wide, int64_t first, int64_t after, int64_t k, float* scale,
-                            const Place& q) {
+__device__ void round_slice(const bf16* x, const bf16* up, bool wide, int64_t first, int64_t after, int64_t k,
+                            float* scale, const Place& q) {
   constexpr int kTurns = kFp8Slice / (32 * 8);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t last = after < k ? after : k;
   Eight eights[kTurns];
+  if (wide && last - first == kFp8Slice) {  // all of it on the way at once
+    Pack<8, bf16> packs[kTurns], ups[kTurns];
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int64_t at = first + (i * 32 + lane) * 8;
+      packs[i] = *reinterpret_cast<const Pack<8, bf16>*>(x + at);
+      if (up) ups[i] = *reinterpret_cast<const Pack<8, bf16>*>(up + at);
+    }
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      eights[i] = Eight(packs[i]);
+      if (up) eights[i].gate(Eight(ups[i]));
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      eights[i] = Eight(x, first + (i * 32 + lane) * 8, last, wide);
+      if (up) eights[i].gate(Eight(up, first + (i * 32 + lane) * 8, last, wide));
+    }
+  }
   float largest = 0;
 #pragma unroll
-  for (int i = 0; i < kTurns; ++i) {
-    eights[i] = Eight(x, first + (i * 32 + lane) * 8, last, wide);
-    largest = fmaxf(largest, eights[i].largest());
-  }
+  for (int i = 0; i < kTurns; ++i) largest = fmaxf(largest, eights[i].largest());
   largest = largest_of_warp(largest);
   if (lane == 0) *scale = scale_of(largest);
   const float inverse = inverse_of(largest);
@@ -128,7 +158,7 @@ __device__ void bring_rows(const Few<C>& p, uint8_t* x, float* scales) {
   for (int i = thread / 32; i < rows * slices; i += kThreads / 32) {
     const int64_t first = int64_t{i % slices} * kFp8Slice,
                   after = first + kFp8Slice < p.pitch ? first + kFp8Slice : p.pitch;
-    round_slice(p.x[i / slices], true, first, after, p.k, scales + i,
+    round_slice(p.x[i / slices], nullptr, true, first, after, p.k, scales + i,
                 [&](int64_t k) { return x_place<kX>(x, i / slices, k); });
   }
 }
@@ -236,17 +266,19 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ 
 #endif
 }
 
-// A warp: a slice of a row. q: rows of `pitch` numbers, zeros beyond k.
+// A warp: a slice of a row. q: rows of `pitch` numbers, zeros beyond k. Bound by memory.
+template <bool kGated>
 __global__ void __launch_bounds__(kRoundThreads)
-    round_slices(Rows<const bf16> x, bool wide, uint8_t* q, float* scales, int64_t m, int64_t k,
-                 int64_t pitch, int64_t slices) {
+    round_slices(Rows<const bf16> x, Rows<const bf16> up, bool wide, uint8_t* q, float* scales, int64_t m,
+                 int64_t k, int64_t pitch, int64_t slices) {
   let_next_start();
   wait_for_previous();
   const int64_t at = (int64_t{blockIdx.x} * kRoundThreads + threadIdx.x) / 32, row = at / slices,
                 first = at % slices * kFp8Slice,
                 after = first + kFp8Slice < pitch ? first + kFp8Slice : pitch;
   if (row < m)
-    round_slice(x[row], wide, first, after, k, scales + at, [&](int64_t i) { return q + row * pitch + i; });
+    round_slice(x[row], kGated ? up[row] : nullptr, wide, first, after, k, scales + at,
+                [&](int64_t i) { return q + row * pitch + i; });
 }
 
 int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
@@ -311,9 +343,11 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
   std::byte* room = context.workspace.data();
   auto* scales = reinterpret_cast<float*>(room);
   auto* q = reinterpret_cast<uint8_t*>(room + Room(m, args).scales);
-  launch_early(round_slices, dim3(static_cast<unsigned>(divide_up(m * slices * 32, kRoundThreads))),
-               kRoundThreads, 0, rows_of<const bf16>(args.x), wide(args.x), q, scales, m, args.x.cols(),
-               pitch_of(args), slices);
+  const bool gated = args.up.defined();
+  launch_early(gated ? round_slices<true> : round_slices<false>,
+               dim3(static_cast<unsigned>(divide_up(m * slices * 32, kRoundThreads))), kRoundThreads, 0,
+               rows_of<const bf16>(args.x), gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{},
+               wide(args.x) && wide(args.up), q, scales, m, args.x.cols(), pitch_of(args), slices);
   if (is_few(args)) return multiply_few(args, q, scales);
   multiply_fp8_by_warpgroups({q, args.data.data, pitch_of(args), scales, args.scales, args.bias, args.y});
 }
@@ -321,7 +355,7 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
 void run(KernelContext& context, const Fp8LinearArgs& args) {
   if (args.x.rows() == 0) return;
   if (!on_hopper()) launch_failed("fp8_linear", "it is for GPUs of compute capability 9.0");
-  const bool at_once = args.x.rows() <= kAtOnceRows && wide(args.x) && is_few(args);
+  const bool at_once = args.x.rows() <= kAtOnceRows && !args.up.defined() && wide(args.x) && is_few(args);
   at_once ? multiply_few(args, nullptr, nullptr) : multiply_many(context, args);
   check_launch("fp8_linear");
 }

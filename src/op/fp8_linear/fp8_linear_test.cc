@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "op/matmul/matmul.h"
 #include "op/op_testing.h"
+#include "op/swiglu/swiglu.h"
 
 namespace flagscale::op {
 namespace {
@@ -59,6 +60,27 @@ TEST_P(Fp8Linear, IsNearTheProductOfWhatIsNotRounded) {
     const Tensor want = linear(wide, to_double(x), weight.exact, to_double(bias));
     EXPECT_LT(testing::relative_error(fp8_linear(c, x, weight.narrow, bias, DType::kF32), want), 0.05);
     EXPECT_LT(testing::relative_error(fp8_linear(c, x, weight.narrow, bias, DType::kBF16), want), 0.05);
+  }
+}
+
+// What gates is rounded as op/swiglu does, however many rows there are; an odd number of columns is not wide.
+TEST_P(Fp8Linear, OfAGatedRowIsThatOfSwiglu) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context c{recorder};
+  for (const Case& s : {Case{1, 16, 64}, Case{2, 40, 401}, Case{9, 83, 2176}, Case{40, 132, 576}}) {
+    SCOPED_TRACE(fmt::format("{} {} {}", s.m, s.n, s.k));
+    const Both weight = weight_of(s.n, s.k);
+    const Tensor both = random_tensor({s.m, 2 * s.k}, 1, DType::kBF16),
+                 bias = random_tensor({s.n}, 3, DType::kBF16);
+    const Tensor gate = both.columns(0, s.k), up = both.columns(s.k, s.k);
+    const Tensor want = fp8_linear(c, swiglu(c, gate, up), weight.narrow, bias, DType::kF32),
+                 got = fp8_gated_linear(c, gate, up, weight.narrow, bias, DType::kF32);
+    EXPECT_LT(testing::relative_error(got, testing::converted(want, DType::kF64)), 5e-3);
+    const Tensor last =
+        fp8_gated_linear(c, gate.rows(s.m - 1, 1), up.rows(s.m - 1, 1), weight.narrow, bias, DType::kF32);
+    for (int64_t i = 0; i < s.n; ++i)
+      ASSERT_EQ(last.data<float>()[i], got.data<float>()[(s.m - 1) * s.n + i]) << i;
   }
 }
 
