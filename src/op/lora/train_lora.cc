@@ -40,11 +40,10 @@ void scale_in_place(Recorder& r, const Tensor& x, float scale) {
 // y += B h.
 void add_up(Recorder& r, const Tensor& h, const Tensor& b, const LoraTraining& t, const Tensor& y) {
   const bool drops = t.dropout > 0 && t.dropout_after;
-  if (y.dtype() != DType::kBF16 && !drops)  // sums of a product are never bf16
-    return launch_matmul(r, {h, b, {}, y, false, true, nullptr, {}});
+  if (!drops) return launch_matmul(r, {h, b, {}, y, false, true, nullptr, {}});
   const Tensor more = r.empty(y.shape(), y.dtype(), y.live());
   launch_matmul(r, {h, b, more, {}, false, true, nullptr, {}});
-  if (drops) launch_dropout(r, {more, more, 1, t.dropout, t.seed, t.stream, t.rows});
+  launch_dropout(r, {more, more, 1, t.dropout, t.seed, t.stream, t.rows});
   r.launch(kAdd, {more, y, y}, {0, 3 * static_cast<double>(more.bytes())});
 }
 
