@@ -111,4 +111,23 @@ __device__ inline void copy_tile_of_steps(void* to, const CUtensorMap& map, int 
   copy_tile_of_head(to, map, step, row, 0, b);
 }
 
+// Neighbouring floats of shared memory over those of global memory, or added to them one by one; bytes, and
+// both addresses: multiples of 16.
+__device__ inline void put_floats(float* to, const float* from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(shared_address(from)), "r"(bytes)
+               : "memory");
+}
+__device__ inline void add_floats(float* to, const float* from, int bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),
+               "r"(shared_address(from)), "r"(bytes)
+               : "memory");
+}
+// The thread's own, all of them: until shared memory is read; until global memory is written.
+__device__ inline void commit_puts() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ inline void wait_for_reads_of_puts() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+__device__ inline void wait_for_puts() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 }  // namespace flagscale::cuda

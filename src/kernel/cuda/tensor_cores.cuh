@@ -33,6 +33,13 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const __nv_bfl
                : "r"(shared_address(p)));
 }
 
+// The reverse of load_matrices: lane l names row l % 8 of matrix l / 8.
+__device__ inline void store_matrices(void* p, const uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(p)),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
 // The left factor: rows [row, row + 16), columns [column, column + 16) of a tile.
 __device__ inline void load_left(Fragment& a, const __nv_bfloat16* tile, int pitch, int row, int column,
                                  int lane) {

@@ -36,6 +36,13 @@ __device__ inline uint64_t down(const __nv_bfloat16* panel, int row, int pitch) 
   return across(panel + row * kPanelColumns, 0) | uint64_t{static_cast<uint32_t>(pitch)} >> 4 << 16;
 }
 
+// The factor that lies `numbers` further, a multiple of 8: columns [0, 64) of a row, or whole rows and
+// panels.
+__device__ inline uint64_t after(uint64_t factor, int numbers) {
+  const uint32_t place = static_cast<uint32_t>(factor) + static_cast<uint32_t>(numbers) * 2 / 16;
+  return (factor & 0xffffffff00000000) | place;
+}
+
 // Before the first product of a batch that uses registers written by others, and after it.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

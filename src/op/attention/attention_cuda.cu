@@ -297,6 +297,10 @@ void forward(KernelContext&, const AttentionArgs& args) {
   });
 }
 
+size_t delta_bytes(const AttentionBackwardArgs& args) {
+  return (static_cast<size_t>(args.shape.heads * args.lse.dims[1]) * sizeof(float) + 255) / 256 * 256;
+}
+
 void backward(KernelContext& context, const AttentionBackwardArgs& args) {
   const Sequences sequences = sequences_of(args.cu_seqlens, args.sequences);
   for_float_type(args.q.dtype, "attention_backward", [&]<class T>(T) {
@@ -311,6 +315,7 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
                               rows_of<T>(args.dv),
                               args.lse.ptr<const float>(),
                               reinterpret_cast<float*>(context.workspace.data()),
+                              context.workspace.data() + delta_bytes(args),
                               sequences,
                               args.lse.dims[1],
                               args.shape};
@@ -333,7 +338,8 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
 }
 
 size_t backward_workspace(const AttentionBackwardArgs& args, int) {
-  return static_cast<size_t>(args.shape.heads * args.lse.dims[1]) * sizeof(float);
+  const bool one_pass = args.q.dtype == DType::kBF16 && args.shape.head_dim <= 128;
+  return delta_bytes(args) + (one_pass ? one_pass_bytes(args.shape, args.lse.dims[1]) : 0);
 }
 
 const CudaKernel<AttentionArgs> kForward{kAttention, &forward};

@@ -79,6 +79,29 @@ TEST_P(AttentionSets, HeadsOfAnySizeAgree) {
   }
 }
 
+// Sequences that begin and end within tiles of 64 and 128, longer than some tiles of keys; groups of heads;
+// windows that leave out whole tiles. Twice, to the bit.
+TEST_P(AttentionSets, LongSequencesAgreeAndRepeat) {
+  const std::vector<int32_t> whole{0, 513}, mixed{0, 129, 130, 449, 513};
+  const std::pair<AttentionShape, std::vector<int32_t>> cases[] = {
+      {{2, 2, 64, 0.125f, 0}, whole},   {{4, 1, 64, 0.125f, 0}, mixed},  {{2, 1, 64, 0.125f, 150}, whole},
+      {{2, 2, 128, 0.09f, 0}, whole},   {{8, 1, 128, 0.09f, 0}, mixed},  {{2, 1, 128, 0.09f, 150}, whole},
+      {{2, 1, 128, 0.09f, 260}, mixed}, {{4, 2, 80, 0.11f, 300}, whole}, {{3, 3, 48, 0.14f, 64}, mixed},
+  };
+  for (const auto& [shape, ends] : cases) {
+    SCOPED_TRACE(::testing::Message()
+                 << shape.heads << "/" << shape.kv_heads << " heads of " << shape.head_dim << ", window "
+                 << shape.window << ", " << ends.size() - 1 << " sequences");
+    const auto in = inputs(513, shape);
+    testing::expect_agrees(GetParam(), attend(ends, shape), in, 2e-5, 4e-2);
+    std::vector<Tensor> narrow;
+    for (const Tensor& x : in) narrow.push_back(testing::converted(x, DType::kBF16));
+    const auto once = testing::run(attend(ends, shape), narrow, GetParam()),
+               again = testing::run(attend(ends, shape), narrow, GetParam());
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(once.grads[i], again.grads[i]), 0) << i;
+  }
+}
+
 // One kv head: every block of keys waits for the one before it.
 TEST_P(AttentionSets, ThreadsChangeNothing) {
   for (const AttentionShape& shape : {AttentionShape{4, 2, 16, 0.25f, 0}, AttentionShape{2, 1, 16, 0.25f, 0},

@@ -79,7 +79,8 @@ struct BackwardView {
   cuda::Rows<const T> q, k, v, out, dout;
   cuda::Rows<T> dq, dk, dv;
   const float* lse;
-  float* delta;  // [heads, tokens]: sum of dout * out
+  float* delta;     // [heads, tokens]: sum of dout * out
+  std::byte* room;  // one_pass_bytes(), after delta
   Sequences sequences;
   int64_t tokens;
   AttentionShape shape;
@@ -92,5 +93,8 @@ void attend_backward_on_tensor_cores(const BackwardView<cuda::bf16>& view,
 // The same by Hopper's warpgroups; false, and nothing is launched, on another GPU.
 bool attend_by_warpgroups(const ForwardView<cuda::bf16>& view, int64_t capacity);
 bool attend_backward_by_warpgroups(const BackwardView<cuda::bf16>& view, int64_t capacity);
+// The latter in one walk over the pairs, and the memory that it needs on this GPU.
+void attend_backward_in_one_pass(const BackwardView<cuda::bf16>& view, int64_t capacity);
+size_t one_pass_bytes(const AttentionShape& shape, int64_t tokens);
 
 }  // namespace flagscale::op

@@ -3,36 +3,15 @@
 // copy engine brings; several blocks share a multiprocessor, so that one's exponentials run beside another's
 // products. Rows beyond a sequence are the next one's, and count as unseen. Every sum has one owner and one
 // order: runs repeat bit for bit.
-#include "kernel/cuda/bulk_copy.cuh"
-#include "kernel/cuda/warpgroup.cuh"
-#include "op/attention/attention_rows.cuh"
+#include "op/attention/attention_warpgroup.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kThreads = 128, kOwn = 64;
-
-// A tile of kRows rows and D columns in shared memory: panels of 64 columns.
-template <int D, int kRows>
-constexpr int kNumbers = D * kRows;
-
-// Starts copying rows from `token` of one head, by one thread.
-template <int D, int kRows>
-__device__ void fetch(bf16* to, const CUtensorMap& map, int64_t token, int head, Barrier* b) {
-#pragma unroll
-  for (int panel = 0; panel < D / kPanelColumns; ++panel)
-    copy_tile_of_head(to + panel * kRows * kPanelColumns, map, static_cast<int>(token), head,
-                      panel * kPanelColumns, b);
-}
-template <int D>
-constexpr int bytes_of_rows(int rows) {
-  return rows * D * static_cast<int>(sizeof(bf16));
-}
-
-struct Maps {
-  CUtensorMap q, k, v, dout;  // in tiles of the kernel that they are for
-};
+constexpr int kThreads = 128, kOwn = kGroupRows;
+constexpr int kSmall = 64;       // heads whose backward pass is in two walks where sequences are short
+constexpr int64_t kLong = 2048;  // tokens of the average sequence, for the backward pass in one walk
 
 // Two stages of pairs of tiles, and what is there from the start.
 struct Arrivals {
@@ -45,34 +24,6 @@ struct Arrivals {
     __syncthreads();
   }
 };
-
-// sum = left right^T over D: 64 rows of the one, kN of the other.
-template <int D, int kN>
-__device__ __forceinline__ void scores_of(float (&sum)[kN / 8][4], const bf16* left, const bf16* right) {
-#pragma unroll
-  for (int d = 0; d < D; d += 16)
-    multiply<false>(sum, across(left + d / 64 * kOwn * kPanelColumns, d % 64),
-                    across(right + d / 64 * kN * kPanelColumns, d % 64), d > 0);
-}
-
-template <int kN>
-__device__ __forceinline__ void as_left_factors(Fragment (&a)[kN / 16], const float (&weights)[kN / 8][4]) {
-#pragma unroll
-  for (int n = 0; n < kN / 16; ++n) as_left(a[n], weights[2 * n], weights[2 * n + 1]);
-}
-
-// sum += weights, 64 x kN, times right, kN x D.
-template <int D, int kN>
-__device__ __forceinline__ void mix(float (&sum)[D / 8][4], const Fragment (&weights)[kN / 16],
-                                    const bf16* right) {
-#pragma unroll
-  for (int n = 0; n < kN / 16; ++n)
-    multiply<true>(sum, weights[n], down(right, n * 16, kN * kPanelColumns * int{sizeof(bf16)}), true);
-}
-
-__device__ inline bf16* on_boundary(uint8_t* memory) {
-  return reinterpret_cast<bf16*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
-}
 
 template <int D>
 __global__ void __launch_bounds__(kThreads, D == 64 ? 4 : 3)
@@ -145,11 +96,11 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 4 : 3)
 #endif
 }
 
-template <int D>
-__global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
+// The backward pass in two walks, for queries and for keys, each forming the scores again.
+__global__ void __launch_bounds__(kThreads, 3)
     backward_of_queries(const __grid_constant__ Maps maps, BackwardView<bf16> a) {
 #ifdef FLAGSCALE_HOPPER
-  constexpr int kKeys = 64, kTileSize = kNumbers<D, kKeys>;
+  constexpr int D = kSmall, kKeys = 64, kTileSize = kNumbers<D, kKeys>;
   extern __shared__ uint8_t memory[];
   __shared__ Arrivals arrivals;
   bf16 *q = on_boundary(memory), *dout = q + kNumbers<D, kOwn>;  // then k and v, twice
@@ -226,14 +177,10 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
 #endif
 }
 
-template <int D>
-constexpr int kQueriesOf = D == 64 ? 64 : 32;  // of a step of backward_of_keys: what registers hold
-
-template <int D>
-__global__ void __launch_bounds__(kThreads, D == 64 ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, 3)
     backward_of_keys(const __grid_constant__ Maps maps, BackwardView<bf16> a) {
 #ifdef FLAGSCALE_HOPPER
-  constexpr int kQueries = kQueriesOf<D>, kTileSize = kNumbers<D, kQueries>;
+  constexpr int D = kSmall, kQueries = 64, kTileSize = kNumbers<D, kQueries>;
   extern __shared__ uint8_t memory[];
   __shared__ Arrivals arrivals;
   bf16 *k = on_boundary(memory), *v = k + kNumbers<D, kOwn>;  // then q and dout, twice
@@ -337,31 +284,18 @@ void launch(const char* op, void (*kernel)(Maps, View), dim3 grid, int bytes, co
   check_launch(op);
 }
 
-// queries, keys: rows of a tile of each side.
-template <class View>
-Maps maps_of(const View& a, int64_t tokens, int queries, int keys) {
-  const AttentionShape& s = a.shape;
-  const auto of = [&](const Rows<const bf16>& rows, int heads, int tile) {
-    return heads_of(rows.data, tokens, heads, s.head_dim, rows.stride, tile);
-  };
-  Maps maps{of(a.q, s.heads, queries), of(a.k, s.kv_heads, keys), of(a.v, s.kv_heads, keys), {}};
-  if constexpr (requires { a.dout; }) maps.dout = of(a.dout, s.heads, queries);
-  return maps;
-}
-
 template <int D>
 void forward(const ForwardView<bf16>& view, int64_t tokens) {
   const dim3 grid(most_tiles<kOwn>(tokens, view.sequences.count), static_cast<unsigned>(view.shape.heads));
   launch("attention", attend<D>, grid, bytes_of<D>(1, 2, 64), maps_of(view, tokens, kOwn, 64), view);
 }
 
-template <int D>
 void backward(const BackwardView<bf16>& view, int64_t tokens) {
   const unsigned tiles = most_tiles<kOwn>(tokens, view.sequences.count);
-  launch("attention_backward", backward_of_queries<D>, dim3(tiles, static_cast<unsigned>(view.shape.heads)),
-         bytes_of<D>(2, 2, 64), maps_of(view, tokens, kOwn, 64), view);
-  launch("attention_backward", backward_of_keys<D>, dim3(tiles, static_cast<unsigned>(view.shape.kv_heads)),
-         bytes_of<D>(2, 2, kQueriesOf<D>), maps_of(view, tokens, kQueriesOf<D>, kOwn), view);
+  launch("attention_backward", backward_of_queries, dim3(tiles, static_cast<unsigned>(view.shape.heads)),
+         bytes_of<kSmall>(2, 2, 64), maps_of(view, tokens, kOwn, 64), view);
+  launch("attention_backward", backward_of_keys, dim3(tiles, static_cast<unsigned>(view.shape.kv_heads)),
+         bytes_of<kSmall>(2, 2, 64), maps_of(view, tokens, 64, kOwn), view);
 }
 
 }  // namespace
@@ -372,9 +306,12 @@ bool attend_by_warpgroups(const ForwardView<bf16>& view, int64_t capacity) {
   return true;
 }
 
+// Of short sequences with small heads, blocks that own 128 keys take too long to begin and to end.
 bool attend_backward_by_warpgroups(const BackwardView<bf16>& view, int64_t capacity) {
   if (!on_hopper()) return false;
-  view.shape.head_dim <= 64 ? backward<64>(view, capacity) : backward<128>(view, capacity);
+  const bool is_short = capacity < kLong * view.sequences.count;
+  view.shape.head_dim <= 64 && is_short ? backward(view, capacity)
+                                        : attend_backward_in_one_pass(view, capacity);
   return true;
 }
 
