@@ -21,6 +21,11 @@ std::string count(int64_t n, int decimals) {
 
 constexpr const char* kOffload = "++train.system.optimizer_cpu_offload=true";
 constexpr const char* kFraction = "++train.system.optimizer_offload_fraction";
+constexpr const char* kPrecisionAware =
+    "++train.model.optimizer.use_precision_aware_optimizer=true "
+    "++train.model.optimizer.main_params_dtype=bf16 "
+    "++train.model.optimizer.main_grads_dtype=bf16 ++train.model.optimizer.exp_avg_dtype=bf16 "
+    "++train.model.optimizer.exp_avg_sq_dtype=bf16";
 constexpr const char* kShares = "++train.system.use_distributed_optimizer=true";
 
 // The plan with as much offloaded as `host` holds, in hundredths; nothing where that is not more than now.
@@ -101,9 +106,21 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
       [](StepOptions& o) -> std::string {
         OptimizerSpec smaller = o.optimizer;
         smaller.name = "adamw8bit";
-        if (o.optimizer.name != "adam" || o.lora || !make_optimizer(smaller)->runs_on(o.device)) return {};
+        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora ||
+            !make_optimizer(smaller)->runs_on(o.device))
+          return {};
         o.optimizer = smaller;
         return "++train.model.optimizer.optimizer=adamw8bit";
+      },
+      [](StepOptions& o) -> std::string {  // where there is no adamw8bit
+        OptimizerSpec smaller = o.optimizer;
+        smaller.name = "adamw8bit";
+        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora ||
+            o.compute != DType::kBF16 || o.offload > 0 || o.ranks > 1 ||
+            make_optimizer(smaller)->runs_on(o.device))
+          return {};
+        o.optimizer.types = {DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
+        return kPrecisionAware;
       },
       [](StepOptions& o) -> std::string {
         if (o.ranks == 1 || std::exchange(o.distributed_optimizer, true)) return {};

@@ -2,9 +2,11 @@
 // the same, and against runs in fp32 where they meet.
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
 #include "kernel/eager.h"
+#include "train/memory.h"
 #include "train/parity_test_support.h"
 #include "train/ranks_test_support.h"
 
@@ -115,6 +117,34 @@ TEST(StateTypes, ThePlanHasTheirSizes) {
   const MemoryUse moment = planned({DType::kF32, DType::kF32, DType::kF32, DType::kBF16});
   near(moment.optimizer, wide.optimizer / 4 * 3);
   near(moment.weights, wide.weights);
+}
+
+// The message of a plan that does not fit on a GPU names them, where they are not what is planned already.
+TEST(StateTypes, OnAGpuAreAmongWhatWouldFit) {
+  FLAGSCALE_NEED_GPU();
+  const model::DecoderConfig config = testing::small_run().model;
+  const auto refused = [&](DType compute, const StateTypes& types) -> std::string {
+    StepOptions options = testing::options_for(compute, 1, 16);
+    options.device = DeviceKind::kCuda, options.optimizer.types = types;
+    const MemoryUse use = TrainStep(config, options).memory();
+    try {
+      require_memory(config, options, use, use.total() - 1, use.total());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string keys =
+      "++train.model.optimizer.use_precision_aware_optimizer=true "
+      "++train.model.optimizer.main_params_dtype=bf16 "
+      "++train.model.optimizer.main_grads_dtype=bf16 "
+      "++train.model.optimizer.exp_avg_dtype=bf16 "
+      "++train.model.optimizer.exp_avg_sq_dtype=bf16 saves ";
+  EXPECT_NE(refused(DType::kBF16, {}).find(keys), std::string::npos) << refused(DType::kBF16, {});
+  for (const std::string& other : {refused(DType::kF32, {}), refused(DType::kBF16, kNarrow)}) {
+    EXPECT_NE(other.find("training needs"), std::string::npos);
+    EXPECT_EQ(other.find("use_precision_aware_optimizer"), std::string::npos) << other;
+  }
 }
 
 TrainOptions narrow_run(const StateTypes& types, DeviceKind device = DeviceKind::kCpu) {

@@ -24,10 +24,9 @@ double sum(const Tensor& tensor) {
 }  // namespace
 
 MicroSlot::MicroSlot(Allocator& pinned, Tensors device)
-    : device_(std::move(device)),
-      host_{beside(pinned, device_.tokens),    beside(pinned, device_.labels),
-            beside(pinned, device_.mask),      beside(pinned, device_.positions),
-            beside(pinned, device_.cu_seqlens), beside(pinned, device_.loss)} {}
+    : device_(std::move(device)), host_{beside(pinned, device_.tokens),     beside(pinned, device_.labels),
+                                        beside(pinned, device_.mask),       beside(pinned, device_.positions),
+                                        beside(pinned, device_.cu_seqlens), beside(pinned, device_.loss)} {}
 
 data::MicroBatch MicroSlot::inputs() const {
   return {numbers<int32_t>(host_.tokens), numbers<int32_t>(host_.labels), numbers<float>(host_.mask),

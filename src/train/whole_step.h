@@ -1,6 +1,7 @@
 #pragma once
-// A global batch and its update as one CUDA graph: inputs of all micro-batches from pinned memory, their passes,
-// the norm and the update, and what is read afterwards. Recorded when a step is like the one before it.
+// A global batch and its update as one CUDA graph: inputs of all micro-batches from pinned memory, their
+// passes, the norm and the update, and what is read afterwards. Recorded when a step is like the one before
+// it.
 
 #include <memory>
 #include <vector>
