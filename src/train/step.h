@@ -293,6 +293,7 @@ class TrainStep {
 
   // Read by kernels when they run.
   int64_t num_seqs_ = 0, accumulate_ = 0;
+  int64_t base_rounded_ = 0;  // an adapter's base, to fp8, since it was loaded
   float grad_scale_ = 1, router_scale_ = 1;
   op::StepScalars scalars_;
   op::RouterLosses router_;

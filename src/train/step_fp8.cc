@@ -33,7 +33,8 @@ void TrainStep::place_fp8() {
   }
 }
 
-// keep: whether they are already, when the launches run: weights change between steps alone.
+// keep: whether they are already, when the launches run: weights change between steps alone, and those of an
+// adapter's base never.
 void TrainStep::round_weights(Recorder& recorder, const int64_t* keep) const {
   for (const nn::Parameter* weight : fp8_) op::round_fp8_weight(recorder, weight->value, weight->fp8, keep);
 }

@@ -75,6 +75,7 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
     run_with(*ranks);
   else
     run_micro_batch();
+  base_rounded_ = 1;
   Sums result = sums(micro_loss_, tokens);
   if (!router_.wanted()) return result;
   op::RouterLosses told = router_;
@@ -88,8 +89,9 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 void TrainStep::run_micro_batch() {
   if (!replays()) return micro_.run(team_);
   const bool drops = options_.lora && options_.lora->dropout > 0;
-  graphs_.run({num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, grad_scale_, router_scale_},
-              [&] { micro_.start(team_); });
+  graphs_.run(
+      {num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, base_rounded_, grad_scale_, router_scale_},
+      [&] { micro_.start(team_); });
   cuda::synchronize();
 }
 
@@ -114,6 +116,7 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   const double tokens = learnt_tokens();
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   evaluation_.run(team_);
+  base_rounded_ = 1;
   return sums(evaluation_loss_, tokens);
 }
 

@@ -50,6 +50,7 @@ void TrainStep::initialise(uint64_t seed) {
 
 // On a GPU by way of the host's memory.
 void TrainStep::load_frozen(const io::WeightSet& weights) {
+  base_rounded_ = 0;
   if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
   auto& parameters = decoder_->parameters().parameters();
   const auto memory = make_cpu_allocator();
