@@ -283,8 +283,8 @@ TEST_P(Fp8ProductGpu, LargeProductsAreAsNearAsSmallOnes) {
       const double y = distance(got.result.output, exact.output),
                    dx = distance(got.result.grads[0], exact.grads[0]),
                    dw = distance(got.weight_gradient, exact.grads[1]);
-      fmt::print("{} {}: y {:.4f}, dx {:.4f}, dW {:.4f}\n", name(recipe), flagscale::name(gradients), y, dx,
-                 dw);
+      RecordProperty(fmt::format("{}_{}", name(recipe), flagscale::name(gradients)),
+                     fmt::format("{:.4f} {:.4f} {:.4f}", y, dx, dw));
       const double expected = gradients == Fp8::kE4M3 ? 0.035 : 0.055;
       EXPECT_NEAR(y, 0.035, 0.004);
       EXPECT_NEAR(dx, expected, 0.006);
