@@ -39,6 +39,7 @@ void fill_changed(const WeightSet& weights, const TensorInfo& info, const Conver
 void write_weights(const WeightSet& weights, const FolderAside& aside, const ConvertOptions& options) {
   std::vector<OutputTensor> tensors;
   for (const TensorInfo& info : weights.tensors()) {
+    if (is_scale(info.name)) continue;  // in the weights that are written
     OutputTensor tensor = from_weights(weights, info, options.dtype);
     tensor.fill = [fill = std::move(tensor.fill), &options, &weights, &info](int64_t begin, int64_t rows,
                                                                              std::span<std::byte> out) {
@@ -83,7 +84,7 @@ void require_other_folder(const std::string& model, const std::string& folder) {
 std::string with_dtype(const std::string& where, const std::string& config, DType dtype) {
   auto json = nlohmann::ordered_json::parse(config, nullptr, false);
   if (!json.is_object()) fail(ErrorKind::kCorrupt, "{}: config.json is not a JSON object", where);
-  json.erase("dtype");
+  for (const char* key : {"dtype", "quantization_config"}) json.erase(key);
   json["torch_dtype"] = flagscale::name(dtype);
   return json.dump(2) + "\n";
 }

@@ -31,6 +31,25 @@ TEST(Convert, ImportsGgufAsItsExactFp32) {
     EXPECT_TRUE(nlohmann::json::accept(read_file(folder.path + "/hf/" + name))) << name;
 }
 
+// Scales are in the weights, and nothing says that there were any.
+TEST(Convert, ExportsFp8AsWhatItStandsFor) {
+  const TemporaryFolder folder;
+  const std::string model = FLAGSCALE_SOURCE_DIR "/tests/golden/fp8/blocks", out = folder.path + "/hf";
+  ConvertOptions options;
+  options.dtype = DType::kBF16;
+  export_weights(model, out, options);
+  const auto plain = open_weights(out), fp8 = open_weights(model),
+             oracle = open_weights(model + "/oracle.safetensors");
+  for (const TensorInfo& info : plain->tensors()) {
+    EXPECT_EQ(info.encoding, Encoding::kPlain) << info.name;
+    EXPECT_FALSE(is_scale(info.name)) << info.name;
+  }
+  EXPECT_LT(plain->tensors().size(), fp8->tensors().size());
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  EXPECT_EQ(plain->read_f32(name), oracle->read_f32(name));
+  EXPECT_EQ(read_file(out + "/config.json").find("quantization_config"), std::string::npos);
+}
+
 TEST(Convert, ExportsACheckpointThatCarriesItsConfig) {
   const TemporaryFolder folder;
   const std::vector<float> values{1, 2, 3, 4.0001f};
