@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "app/bench_row.h"
@@ -116,7 +117,16 @@ std::string share(const BenchRowResult& r, double ceiling) {
   return "-";
 }
 
-void print_row(const Measured& m, double ceiling) {
+// Of several GPUs: how often the speed of one, where that is among the rows.
+std::optional<double> times_one(const Measured& m, const std::vector<Measured>& all) {
+  for (const Measured& one : all)
+    if (m.row->gpus > 1 && one.row->gpus == 1 && m.row->name.starts_with(one.row->name + "-") &&
+        one.row->unit == m.row->unit && one.result.value > 0)
+      return m.result.value / one.result.value;
+  return {};
+}
+
+void print_row(const Measured& m, const std::vector<Measured>& all, double ceiling) {
   const BenchRowResult& r = m.result;
   if (!r.skipped.empty()) {
     fmt::print("{:14} {:44} {} {}\n", m.row->name, m.row->what,
@@ -128,6 +138,7 @@ void print_row(const Measured& m, double ceiling) {
              amount(*m.row, m.row->goal), amount(*m.row, r.value), reached(*m.row, r.value),
              share(r, ceiling), memory);
   if (r.alone) fmt::print("  engine alone {}", amount(*m.row, *r.alone));
+  if (const auto times = times_one(m, all)) fmt::print("  {:.2f} times one GPU", *times);
   if (r.idle_us) fmt::print(", idle {:.0f} us a step", *r.idle_us);
   fmt::print("\n");
 }
@@ -137,7 +148,7 @@ void print_text(const std::vector<Measured>& all, double ceiling, const std::str
              ceiling > 0 ? fmt::format(", a large product in bf16 {:.0f} TFLOP/s", ceiling) : "");
   fmt::print("{:14} {:44} {:>15} {:>16} {:>6} {:>18} {:>9}\n", "row", "", "goal", "measured", "ratio",
              "share", "memory");
-  for (const Measured& m : all) print_row(m, ceiling);
+  for (const Measured& m : all) print_row(m, all, ceiling);
 }
 
 void print_json(const std::vector<Measured>& all, double ceiling, const std::string& machine) {
@@ -153,6 +164,7 @@ void print_json(const std::vector<Measured>& all, double ceiling, const std::str
       if (r.floor) row["of_floor"] = *r.floor;
       if (r.alone) row["engine_alone"] = *r.alone;
       if (r.idle_us) row["idle_us"] = *r.idle_us;
+      if (const auto times = times_one(m, all)) row["times_one_gpu"] = *times;
     }
     out["rows"].push_back(row);
   }

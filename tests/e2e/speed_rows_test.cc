@@ -161,6 +161,12 @@ TEST(BenchRows, MeasuresWhatIsHereAndSaysWhyTheRestIsNot) {
   }
   EXPECT_TRUE(rows[0].contains("tflops"));
   EXPECT_NE(rows[2].value("not_measured", "").find("random_llama.py"), std::string::npos) << rows[2];
+  const Result two =
+      run(Words{"bench", "rows", "--rows", "1b,1b-2gpu", "--steps", "2", "--device", "cpu", "--json"} +
+              kSmall + Words{"train.model.global_batch_size=2"},
+          folder.path);
+  ASSERT_EQ(two.code, 0) << two.err;
+  EXPECT_GT(json::parse(two.out)["rows"][1].value("times_one_gpu", 0.0), 0) << two.out;
   const Result unknown = run({"bench", "rows", "--rows", "124"}, folder.path);
   EXPECT_NE(unknown.code, 0);
   EXPECT_NE(unknown.err.find("did you mean 124m?"), std::string::npos) << unknown.err;
