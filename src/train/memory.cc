@@ -98,7 +98,7 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
         return "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform";
       },
       [config, host](StepOptions& o) -> std::string {
-        if (o.device == DeviceKind::kCpu || o.offload == 1) return {};
+        if (o.device == DeviceKind::kCpu || o.offload == 1 || o.optimizer.types != StateTypes{}) return {};
         const auto offloaded = offloaded_as_fits(config, o, host);
         if (!offloaded) return {};
         return offload_keys(std::exchange(o.offload, offloaded->first.offload), offloaded->first.offload);

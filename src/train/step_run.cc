@@ -56,7 +56,11 @@ MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t m
   const bool drops = options_.lora && options_.lora->dropout > 0;
   const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
   const double learnt = batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts;
-  return {num_seqs, first ? 0 : 1, drops ? dropout_rows_.first : 0, static_cast<float>(1.0 / learnt),
+  return {num_seqs,
+          first ? 0 : 1,
+          drops ? dropout_rows_.first : 0,
+          base_rounded_,
+          static_cast<float>(1.0 / learnt),
           static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
 }
 
@@ -165,6 +169,7 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
+  base_rounded_ = 1;
   return result;
 }
 
