@@ -11,16 +11,15 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kThreads = 128;
-// Queries or keys of a tile (four tiles are to fit into what any GPU gives a block); threads of a row.
-template <int D>
-constexpr int kTileOf = D <= 128 ? 32 : 16;
-template <int D>
-constexpr int kPerRowOf = kThreads / kTileOf<D>;
+// Queries or keys of a tile, where a block owns queries: of heads above 128 fewer where shared memory is
+// small. Where it owns keys, fewer are faster for those heads anyway.
+constexpr int tile_of_queries(int d, bool roomy) { return d <= 128 || roomy ? 32 : 16; }
+constexpr int tile_of_keys(int d) { return d <= 128 ? 32 : 16; }
 
 // to[kTile][D + 1] from rows [first, first + kTile) of a sequence, columns of one head; zero outside.
-template <int D, class T>
+template <int D, int kTile, class T>
 __device__ void read_tile(Rows<const T> from, Tile tile, int64_t first, int64_t column, int dim, float* to) {
-  for (int i = static_cast<int>(threadIdx.x); i < kTileOf<D> * D; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTile * D; i += kThreads) {
     const int row = i / D, d = i % D;
     to[row * (D + 1) + d] =
         first + row < tile.length && d < dim ? as_float(from[tile.begin + first + row][column + d]) : 0.f;
@@ -49,7 +48,7 @@ __device__ float row_sum(float x) {
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) attend(ForwardView<T> a) {
   extern __shared__ float memory[];
-  constexpr int kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
+  constexpr int kTile = tile_of_queries(D, kRoomy), kPerRow = kThreads / kTile;
   float *q = memory, *k = q + kTile * (D + 1), *v = k + kTile * (D + 1), *p = v + kTile * (D + 1);
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
   if (tile.length == 0) return;
@@ -57,14 +56,14 @@ __global__ void __launch_bounds__(kThreads) attend(ForwardView<T> a) {
   const int64_t kv = int64_t{head / (a.shape.heads / a.shape.kv_heads)} * dim;
   const int row = static_cast<int>(threadIdx.x) / kPerRow, lane = static_cast<int>(threadIdx.x) % kPerRow;
   const int64_t query = tile.first + row;
-  read_tile<D>(a.q, tile, tile.first, int64_t{head} * dim, dim, q);
+  read_tile<D, kTile>(a.q, tile, tile.first, int64_t{head} * dim, dim, q);
 
   float mixed[D / kPerRow] = {}, maximum = -INFINITY, sum = 0;
   for (int64_t k0 = first_key_tile<kTile>(tile.first, a.shape);
        k0 <= tile.first + kTile - 1 && k0 < tile.length; k0 += kTile) {
     __syncthreads();
-    read_tile<D>(a.k, tile, k0, kv, dim, k);
-    read_tile<D>(a.v, tile, k0, kv, dim, v);
+    read_tile<D, kTile>(a.k, tile, k0, kv, dim, k);
+    read_tile<D, kTile>(a.v, tile, k0, kv, dim, v);
     __syncthreads();
     float scores[kTile / kPerRow], high = maximum;
 #pragma unroll
@@ -153,7 +152,7 @@ __device__ void pair(const BackwardView<T>& a, Tile tile, int head, int64_t quer
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<T> a) {
   extern __shared__ float memory[];
-  constexpr int kPitch = D + 1, kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
+  constexpr int kPitch = D + 1, kTile = tile_of_queries(D, kRoomy), kPerRow = kThreads / kTile;
   float *q = memory, *dout = q + kTile * kPitch, *k = dout + kTile * kPitch, *v = k + kTile * kPitch,
         *scores = v + kTile * kPitch;
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
@@ -162,14 +161,14 @@ __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<T> 
   const int64_t kv = int64_t{head / (a.shape.heads / a.shape.kv_heads)} * dim;
   const int row = static_cast<int>(threadIdx.x) / kPerRow, lane = static_cast<int>(threadIdx.x) % kPerRow;
   const int64_t query = tile.first + row;
-  read_tile<D>(a.q, tile, tile.first, int64_t{head} * dim, dim, q);
-  read_tile<D>(a.dout, tile, tile.first, int64_t{head} * dim, dim, dout);
+  read_tile<D, kTile>(a.q, tile, tile.first, int64_t{head} * dim, dim, q);
+  read_tile<D, kTile>(a.dout, tile, tile.first, int64_t{head} * dim, dim, dout);
   float dq[D / kPerRow] = {};
   for (int64_t k0 = first_key_tile<kTile>(tile.first, a.shape);
        k0 <= tile.first + kTile - 1 && k0 < tile.length; k0 += kTile) {
     __syncthreads();
-    read_tile<D>(a.k, tile, k0, kv, dim, k);
-    read_tile<D>(a.v, tile, k0, kv, dim, v);
+    read_tile<D, kTile>(a.k, tile, k0, kv, dim, k);
+    read_tile<D, kTile>(a.v, tile, k0, kv, dim, v);
     __syncthreads();
     for (int i = lane; i < kTile; i += kPerRow) {
       float p, ds;
@@ -196,7 +195,7 @@ __global__ void __launch_bounds__(kThreads) backward_of_queries(BackwardView<T> 
 template <int D, class T>
 __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<T> a) {
   extern __shared__ float memory[];
-  constexpr int kPitch = D + 1, kTile = kTileOf<D>, kPerRow = kPerRowOf<D>;
+  constexpr int kPitch = D + 1, kTile = tile_of_keys(D), kPerRow = kThreads / kTile;
   float *k = memory, *v = k + kTile * kPitch, *q = v + kTile * kPitch, *dout = q + kTile * kPitch,
         *weights = dout + kTile * kPitch, *scores = weights + kTile * (kTile + 1);
   const Tile tile = tile_of<kTile>(a.sequences, blockIdx.x);
@@ -205,16 +204,16 @@ __global__ void __launch_bounds__(kThreads) backward_of_keys(BackwardView<T> a) 
   const int64_t kv = int64_t{blockIdx.y} * dim;
   const int row = static_cast<int>(threadIdx.x) / kPerRow, lane = static_cast<int>(threadIdx.x) % kPerRow;
   const int64_t key = tile.first + row;
-  read_tile<D>(a.k, tile, tile.first, kv, dim, k);
-  read_tile<D>(a.v, tile, tile.first, kv, dim, v);
+  read_tile<D, kTile>(a.k, tile, tile.first, kv, dim, k);
+  read_tile<D, kTile>(a.v, tile, tile.first, kv, dim, v);
   float dk[D / kPerRow] = {}, dv[D / kPerRow] = {};
   const int64_t last = a.shape.window == 0 ? tile.length : tile.first + kTile - 1 + a.shape.window;
   for (int g = 0; g < group; ++g) {
     const int head = static_cast<int>(blockIdx.y) * group + g;
     for (int64_t q0 = tile.first; q0 < tile.length && q0 < last; q0 += kTile) {
       __syncthreads();
-      read_tile<D>(a.q, tile, q0, int64_t{head} * dim, dim, q);
-      read_tile<D>(a.dout, tile, q0, int64_t{head} * dim, dim, dout);
+      read_tile<D, kTile>(a.q, tile, q0, int64_t{head} * dim, dim, q);
+      read_tile<D, kTile>(a.dout, tile, q0, int64_t{head} * dim, dim, dout);
       __syncthreads();
       for (int i = lane; i < kTile; i += kPerRow)
         pair<D>(a, tile, head, q0 + i, key, q + i * kPitch, k + row * kPitch, dout + i * kPitch,
@@ -264,12 +263,15 @@ void for_head_dim(const char* op, int dim, Body&& body) {
     too_large(op, "head_dim", dim, kMostHeadDimOnCuda);
 }
 
-template <int D>
-constexpr size_t floats_of(int tiles, int squares) {
-  return static_cast<size_t>(kTileOf<D> * (tiles * (D + 1) + squares * (kTileOf<D> + 1)));
+unsigned most_tiles_of(int tile, int64_t tokens, int64_t sequences) {
+  return tile == 32 ? most_tiles<32>(tokens, sequences) : most_tiles<16>(tokens, sequences);
 }
-static_assert(floats_of<128>(4, 2) * sizeof(float) <= kSharedAnywhere &&
-              floats_of<256>(4, 2) * sizeof(float) <= kSharedAnywhere);
+
+constexpr size_t floats_of(int tile, int tiles, int squares, int d) {
+  return static_cast<size_t>(tile * (tiles * (d + 1) + squares * (tile + 1)));
+}
+static_assert(floats_of(32, 4, 2, 128) * sizeof(float) <= kSharedAnywhere &&
+              floats_of(16, 4, 2, kMostHeadDimOnCuda) * sizeof(float) <= kSharedAnywhere);
 
 // Whether rows of this head_dim can be copied in pieces of 16 bytes and fit the tensor cores' kernels.
 bool for_tensor_cores(const AttentionShape& shape, std::initializer_list<const TensorView*> views) {
@@ -289,10 +291,11 @@ void forward(KernelContext&, const AttentionArgs& args) {
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out}))
           return attend_on_tensor_cores(a, args.q.dims[0]);
-      launch("attention", attend<D, T>,
-             dim3(most_tiles<kTileOf<D>>(args.q.dims[0], sequences.count),
-                  static_cast<unsigned>(args.shape.heads)),
-             floats_of<D>(3, 1), a);
+      const int tile = tile_of_queries(D, is_roomy(capability()));
+      launch(
+          "attention", attend<D, T>,
+          dim3(most_tiles_of(tile, args.q.dims[0], sequences.count), static_cast<unsigned>(args.shape.heads)),
+          floats_of(tile, 3, 1, D), a);
     });
   });
 }
@@ -319,8 +322,8 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
                               sequences,
                               args.lse.dims[1],
                               args.shape};
-      const unsigned tiles = most_tiles<kTileOf<D>>(args.q.dims[0], sequences.count),
-                     heads = static_cast<unsigned>(args.shape.heads);
+      const auto heads = static_cast<unsigned>(args.shape.heads),
+                 kv_heads = static_cast<unsigned>(args.shape.kv_heads);
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out, &args.dout, &args.dq,
                                           &args.dk, &args.dv})) {
@@ -330,9 +333,13 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
         }
       sum_deltas<<<dim3(static_cast<unsigned>(args.q.rows()), heads), 32>>>(a);
       check_launch("attention_backward");
-      launch("attention_backward", backward_of_queries<D, T>, dim3(tiles, heads), floats_of<D>(4, 1), a);
-      launch("attention_backward", backward_of_keys<D, T>,
-             dim3(tiles, static_cast<unsigned>(args.shape.kv_heads)), floats_of<D>(4, 2), a);
+      const auto run = [&](auto* kernel, int tile, unsigned blocks_of_tile, int squares) {
+        launch("attention_backward", kernel,
+               dim3(most_tiles_of(tile, args.q.dims[0], sequences.count), blocks_of_tile),
+               floats_of(tile, 4, squares, D), a);
+      };
+      run(backward_of_queries<D, T>, tile_of_queries(D, is_roomy(capability())), heads, 1);
+      run(backward_of_keys<D, T>, tile_of_keys(D), kv_heads, 2);
     });
   });
 }
