@@ -1,7 +1,5 @@
 #include "engine/gpu_steps.h"
 
-#include <chrono>
-
 namespace flagscale::engine {
 
 namespace {
@@ -22,12 +20,22 @@ GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Resu
       host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {}
 
 void GpuSteps::run(const Step& step) {
-  cuda::copy_later(inputs_.place(), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
-  launch(step);
+  if (!replay(step)) compute(step);
   for (const RowRange& range : step.logits) fetch(host_logits_, results_.logits, range);
-  fetch(host_drawn_, results_.drawn, {0, step.rows});
   fetch(host_embeddings_, results_.embeddings, {0, step.embedded_rows});
   cuda::synchronize();
+}
+
+void GpuSteps::compute(const Step& step) {
+  cuda::copy_later(inputs_.place(), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
+  program_.start(team_);
+  fetch(host_drawn_, results_.drawn, {0, step.rows});
+}
+
+void GpuSteps::record(const Step& step) {
+  if (watch_) watch_->start();
+  compute(step);
+  if (watch_) watch_->stop();
 }
 
 void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range) {
@@ -39,24 +47,21 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
 }
 
 // The first step of a size runs launch by launch: what it needs is loaded then, which a recording must not
-// wait for.
-void GpuSteps::launch(const Step& step) {
-  last_ = nullptr;
-  if (!step.single) return program_.start(team_);
+// wait for. How much is copied follows from the number of tokens too.
+bool GpuSteps::replay(const Step& step) {
+  replayed_ = false;
+  if (!step.single) return false;
   if (graphs_.size() >= kMostGraphs) graphs_.clear();
   const auto [at, is_new] = graphs_.try_emplace({step.tokens, step.context, step.adapted});
-  if (is_new) return program_.start(team_);
-  if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { program_.start(team_); });
-  last_ = at->second.get();
-  last_->launch();
+  if (is_new) return false;
+  if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { record(step); });
+  at->second->launch();
+  return replayed_ = true;
 }
 
-double GpuSteps::seconds(int times) const {
-  if (last_ == nullptr) return 0;
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < times; ++i) last_->launch();
-  cuda::synchronize();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / times;
+void GpuSteps::time_graphs(bool on) {
+  graphs_.clear();
+  watch_ = on ? std::make_unique<cuda::Stopwatch>() : nullptr;
 }
 
 }  // namespace flagscale::engine

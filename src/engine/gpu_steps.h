@@ -1,6 +1,6 @@
 #pragma once
 // A runner's steps on a GPU: inputs go there in one copy, logits come back in another, and a step of single
-// tokens that comes again is a graph.
+// tokens that comes again is a graph, copies of inputs and drawn tokens included.
 
 #include <map>
 #include <memory>
@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "device/cuda/cuda.h"
+#include "device/cuda/stopwatch.h"
 #include "plan/program.h"
 
 namespace flagscale::engine {
@@ -39,12 +40,15 @@ class GpuSteps {
     bool single = false;              // a token and a row of each sequence, nothing else
   };
   void run(const Step& step);
-  // Seconds that the GPU takes for the last step, launched again and again without waiting; 0 where that was
-  // no graph.
-  double seconds(int times) const;
+  // Whether the GPU times each step that is a graph from now on. Graphs are recorded anew.
+  void time_graphs(bool on);
+  // That it took for the last step; 0 where that was no graph.
+  double seconds() const { return watch_ && replayed_ ? watch_->seconds() : 0; }
 
  private:
-  void launch(const Step& step);
+  void compute(const Step& step);  // inputs there, kernels, what was drawn back
+  void record(const Step& step);   // compute(), for a graph
+  bool replay(const Step& step);   // the same as a graph, false where it is none yet
   static void fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range);
 
   const Program& program_;
@@ -54,7 +58,8 @@ class GpuSteps {
   std::unique_ptr<Allocator> pinned_;
   std::shared_ptr<void> host_inputs_, host_logits_, host_drawn_, host_embeddings_;
   std::map<std::tuple<int64_t, int64_t, bool>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
-  const cuda::Graph* last_ = nullptr;  // of the last step, if it was one
+  bool replayed_ = false;                                                              // the last step
+  std::unique_ptr<cuda::Stopwatch> watch_;                                             // null: not timed
 };
 
 }  // namespace flagscale::engine

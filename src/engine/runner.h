@@ -74,8 +74,11 @@ class Runner {
   // At most max_sequences chunks of at most max_tokens tokens and max_rows rows in all.
   virtual void run(std::span<const StepChunk> chunks);
 
-  // Seconds that a GPU takes for the last step alone; 0 where that was no graph (GpuSteps::seconds).
-  double gpu_seconds(int times) const { return gpu_ ? gpu_->seconds(times) : 0; }
+  // On a GPU: whether it times each step that is a graph, and what it took for the last; 0: unknown.
+  void time_gpu(bool on) {
+    if (gpu_) gpu_->time_graphs(on);
+  }
+  double gpu_seconds() const { return gpu_ ? gpu_->seconds() : 0; }
 
   // The i-th of the rows that the last step wanted, in order, one after another in memory. The caller may
   // change them.

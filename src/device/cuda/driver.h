@@ -21,6 +21,7 @@ constexpr Status kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
 constexpr Status kNotReady = 600;  // CUDA_ERROR_NOT_READY: what was asked for still runs
 constexpr unsigned kAlone = 1;     // CU_STREAM_NON_BLOCKING: the old default stream does not wait for it
 constexpr unsigned kUntimed = 2;   // CU_EVENT_DISABLE_TIMING
+constexpr unsigned kExternal = 1;  // CU_EVENT_RECORD_EXTERNAL: a recorded graph sets it when it runs
 
 struct Driver {
   Status (*version)(int*);
@@ -57,6 +58,8 @@ struct Driver {
   Status (*make_event)(EventObject**, unsigned flags);
   Status (*free_event)(EventObject*);
   Status (*record_event)(EventObject*, StreamObject*);
+  Status (*record_event_in_graph)(EventObject*, StreamObject*, unsigned flags);
+  Status (*elapsed)(float* milliseconds, EventObject* from, EventObject* to);
 };
 
 struct OpenedDriver {
