@@ -36,7 +36,7 @@ __device__ void read_pairs(float2 (&to)[kN / 8], const float* from, int lane) {
 #pragma unroll
   for (int j = 0; j < kN / 8; ++j) to[j] = *reinterpret_cast<const float2*>(from + j * 8 + lane % 4 * 2);
 }
-__device__ float of_pair(float2 pair, int i) { return i % 2 == 0 ? pair.x : pair.y; }
+__device__ inline float of_pair(float2 pair, int i) { return i % 2 == 0 ? pair.x : pair.y; }
 
 template <int D>
 __device__ void multiply_pairs(const BackwardView<bf16>& a, const Work& w, const Room<D>& room, Pipe& pipe,
