@@ -197,6 +197,7 @@ const std::vector<BenchRow>& bench_row_list() {
        .goal = 3,
        .unit = Unit::kSeconds,
        .words = {"train=1b"}},
+      {.name = "8b", .what = "LLaMA-3-8B, B1 T8192, all in bf16", .goal = 10500, .words = {"train=8b"}},
       {.name = "8b-lora",
        .what = "LLaMA-3-8B, LoRA r16, B1 T4096",
        .goal = 16e3,

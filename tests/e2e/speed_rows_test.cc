@@ -105,6 +105,7 @@ INSTANTIATE_TEST_SUITE_P(
                    {"train=1b", "train.model.global_batch_size=16", "++experiment.runner.nproc_per_node=2"},
                    "16 samples of 4096 tokens, in micro-batches of 8",
                    "plan of each of 2 ranks: 1235.8M parameters"},
+        PlannedRow{"8b", "train", {"train=8b"}, "1 samples of 8192 tokens", "8030.3M parameters"},
         PlannedRow{"lora",
                    "train",
                    {"train=8b_lora"},
