@@ -106,6 +106,7 @@ Trained train(const Words& words, int ranks, int iterations) {
   }
   for (const auto& child : children)
     if (child->wait() != 0) fail(ErrorKind::kResource, "{}", complaint(*child));
+  if (times.empty()) fail(ErrorKind::kInvalidArgument, "the training told no iteration: log_interval=1");
   if (times.size() > kWarmup)
     for (auto* of : {&times, &teraflops}) of->erase(of->begin(), of->begin() + kWarmup);
   result.step_ms = median(times), result.teraflops = median(teraflops);

@@ -175,8 +175,9 @@ Measured measure(const BenchRow& row, const BenchRowsOptions& options) {
   Measured measured{.row = &row, .result = {}};
   try {
     measured.result = run_bench_row(row, options);
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kInterrupted) throw;
+  } catch (const std::exception& error) {  // of a row; the others are measured
+    const auto* const ours = dynamic_cast<const Error*>(&error);
+    if (ours && ours->kind() == ErrorKind::kInterrupted) throw;
     measured.result.skipped = error.what();
     measured.failed = measured.result.skipped.find(" GiB") == std::string::npos;  // else it does not fit
   }

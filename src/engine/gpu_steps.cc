@@ -51,8 +51,9 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
 bool GpuSteps::replay(const Step& step) {
   replayed_ = false;
   if (!step.single) return false;
-  if (graphs_.size() >= kMostGraphs) graphs_.clear();
-  const auto [at, is_new] = graphs_.try_emplace({step.tokens, step.context, step.adapted});
+  const std::tuple key{step.tokens, step.context, step.adapted};
+  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) graphs_.clear();
+  const auto [at, is_new] = graphs_.try_emplace(key);
   if (is_new) return false;
   if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { record(step); });
   at->second->launch();

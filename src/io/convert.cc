@@ -39,7 +39,7 @@ void fill_changed(const WeightSet& weights, const TensorInfo& info, const Conver
 void write_weights(const WeightSet& weights, const FolderAside& aside, const ConvertOptions& options) {
   std::vector<OutputTensor> tensors;
   for (const TensorInfo& info : weights.tensors()) {
-    if (is_scale(info.name)) continue;  // in the weights that are written
+    if (weights.has_scales() && is_scale(info.name)) continue;  // in the weights that are written
     OutputTensor tensor = from_weights(weights, info, options.dtype);
     tensor.fill = [fill = std::move(tensor.fill), &options, &weights, &info](int64_t begin, int64_t rows,
                                                                              std::span<std::byte> out) {

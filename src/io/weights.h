@@ -67,6 +67,7 @@ class WeightSet {
 
   // Of a tensor in e4m3; null: none. What is read is the element times its scale in fp32, then rounded.
   const BlockScales* scales(const TensorInfo& info) const;
+  bool has_scales() const { return !scales_.empty(); }  // of any tensor
 
   // Rows [begin, begin + rows) of dimension 0, decoded or converted to `dtype` (a floating type, or the
   // stored type as it is). out holds rows * row_elements() elements.
@@ -97,7 +98,7 @@ class WeightSet {
 // newest).
 std::unique_ptr<WeightSet> open_weights(const std::string& path);
 
-// Whether a tensor's name is that of another one's scales.
+// Whether a tensor's name is that of another one's scales, in a set that has any.
 bool is_scale(std::string_view name);
 
 }  // namespace flagscale::io

@@ -88,7 +88,7 @@ std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::
   for (const io::TensorInfo& info : weights.tensors()) {
     const bool known = used.contains(info.name) || (tied && info.name == "lm_head.weight") ||
                        info.name.ends_with("rotary_emb.inv_freq") || info.name == "rope_freqs.weight" ||
-                       io::is_scale(info.name);
+                       (weights.has_scales() && io::is_scale(info.name));
     if (!known) unused.push_back(info.name);
   }
   return unused;

@@ -180,7 +180,10 @@ void route(Context& context, const std::shared_ptr<CountedExchange>& exchange) {
   }
   exchange->set_handler(found.name.substr(found.name.find(' ') + 1));
   check_key(context, *found.endpoint, request);
-  if (context.draining && found.endpoint->body_schema) throw ApiError(503, "the server is stopping");
+  if (context.draining && found.endpoint->body_schema) {
+    const std::string failure = context.service.failure();
+    throw ApiError(503, failure.empty() ? "the server is stopping" : failure);
+  }
   found.endpoint->handle(context, exchange);
 }
 

@@ -204,7 +204,7 @@ BenchResult bench_train(const BenchOptions& o) {
     scalars.bias2 = 1 - (power2 *= 0.999f);
     scalars.update = i + 1;
     TrainStep::Sums sums;
-    if (step.steps_whole()) {
+    if (step.steps_whole(1)) {
       const auto fill = [&](int64_t, const data::MicroBatch& inputs) {
         if (i == 0) fill_random(inputs, o.batch, config.vocab_size, o.learnt, 1);
         return o.batch;

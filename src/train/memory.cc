@@ -134,6 +134,16 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
   };
 }
 
+// What a changed step takes; nothing where it may not be changed so.
+std::optional<size_t> planned(const model::DecoderConfig& config, const StepOptions& changed) {
+  try {
+    return TrainStep(config, changed).memory().total();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;
+    return std::nullopt;
+  }
+}
+
 struct Together {
   std::string keys;
   int count = 0;
@@ -149,10 +159,10 @@ Together take_together(const model::DecoderConfig& config, StepOptions options,
     StepOptions changed = options;
     const std::string keys = change(changed);
     if (keys.empty()) continue;
-    const size_t less = TrainStep(config, changed).memory().total();
-    if (less >= taken.total) continue;
+    const auto less = planned(config, changed);
+    if (!less || *less >= taken.total) continue;
     options = changed;
-    taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, less};
+    taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, *less};
   }
   return taken;
 }
@@ -212,10 +222,10 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     StepOptions changed = options;
     const std::string keys = change(changed);
     if (keys.empty()) continue;
-    const size_t total = TrainStep(config, changed).memory().total();
-    if (total >= use.total()) continue;
-    text += fmt::format("\n  {} saves {}: {} in all", keys, gib(use.total() - total), gib(total));
-    suffices = suffices || total <= available;
+    const auto total = planned(config, changed);
+    if (!total || *total >= use.total()) continue;
+    text += fmt::format("\n  {} saves {}: {} in all", keys, gib(use.total() - *total), gib(*total));
+    suffices = suffices || *total <= available;
   }
   if (!suffices) {
     const Together together = take_together(config, options, all, use.total(), available);

@@ -126,7 +126,7 @@ class TrainStep {
     Sums sums;
     float norm;
   };
-  bool steps_whole() const;
+  bool steps_whole(int64_t micro_batches) const;
   Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step);
 
   // Adds up what every rank has accumulated, in the host's memory: where ranks have shares, each its own.
@@ -214,7 +214,7 @@ class TrainStep {
   void to_host(std::initializer_list<const Tensor*> tensors) const;
   Tensor forward(Context& context, const float* grad_scale, model::RecomputeSpec recompute);
   void find_ready();
-  void run_micro_batch();
+  void run_micro_batch(const MicroGraphs::Values& values);
   bool replays() const { return !on_host() && options_.graphs && options_.ranks == 1; }
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
@@ -226,7 +226,7 @@ class TrainStep {
   MicroGraphs::Values values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
                                 double batch_tokens) const;
   void take(const MicroGraphs::Values& values);
-  void launch_whole(const std::vector<MicroGraphs::Values>& values, bool parts);
+  void launch_whole(const std::vector<MicroGraphs::Values>& values);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
   State whole_state(size_t parameter, size_t part, Range elements) const;

@@ -59,7 +59,7 @@ MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t m
   return {num_seqs,
           first ? 0 : 1,
           drops ? dropout_rows_.first : 0,
-          base_rounded_,
+          adapter_ && options_.fp8 ? base_rounded_ : 0,
           static_cast<float>(1.0 / learnt),
           static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
 }
@@ -73,12 +73,13 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
                                        int64_t first_sample, double batch_tokens, cuda::RankGpus* ranks) {
   dropout_rows_.first = first_sample * options_.sequence_length;
   const double tokens = learnt_tokens();
-  take(values_of(num_seqs, first, micro_batches, tokens, batch_tokens));
+  const MicroGraphs::Values values = values_of(num_seqs, first, micro_batches, tokens, batch_tokens);
+  take(values);
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   if (ranks)
     run_with(*ranks);
   else
-    run_micro_batch();
+    run_micro_batch(values);
   base_rounded_ = 1;
   Sums result = sums(micro_loss_, tokens);
   if (!router_.wanted()) return result;
@@ -90,12 +91,9 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
 }
 
 // Ranks may be threads that share a GPU, where copies of one wait for streams of all: not while one records.
-void TrainStep::run_micro_batch() {
+void TrainStep::run_micro_batch(const MicroGraphs::Values& values) {
   if (!replays()) return micro_.run(team_);
-  const bool drops = options_.lora && options_.lora->dropout > 0;
-  graphs_.run(
-      {num_seqs_, accumulate_, drops ? dropout_rows_.first : 0, base_rounded_, grad_scale_, router_scale_},
-      [&] { micro_.start(team_); });
+  graphs_.run(values, [&] { micro_.start(team_); });
   cuda::synchronize();
 }
 
@@ -141,12 +139,14 @@ void TrainStep::update(const op::StepScalars& step) {
 }
 
 // What the host would have to know or say in between is left out.
-bool TrainStep::steps_whole() const {
-  return replays() && !stream_ && !router_.wanted() && !(options_.lora && options_.lora->dropout > 0);
+bool TrainStep::steps_whole(int64_t micro_batches) const {
+  constexpr size_t kMostLaunches = 1 << 14;  // of a graph, and of what Ctrl-C waits for
+  return static_cast<size_t>(micro_batches) * micro_.num_launches() <= kMostLaunches && replays() &&
+         !stream_ && !router_.wanted() && !(options_.lora && options_.lora->dropout > 0);
 }
 
 TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step) {
-  FLAGSCALE_CHECK(steps_whole() && step.skip == 0);
+  FLAGSCALE_CHECK(steps_whole(batch.micro_batches) && step.skip == 0);
   const auto count = static_cast<size_t>(batch.micro_batches);
   while (slots_.size() < count)
     slots_.emplace_back(*shared_allocator_,
@@ -161,11 +161,7 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   }
   scalars_ = step;
   std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);
-  constexpr size_t kMostLaunches = 1 << 14;  // of a graph
-  if (count * micro_.num_launches() <= kMostLaunches)
-    whole_.run(values, [&] { launch_whole(values, false); });
-  else
-    launch_whole(values, true);
+  whole_.run(values, [&] { launch_whole(values); });
   cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
@@ -173,23 +169,17 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   return result;
 }
 
-// parts: micro-batches and the update as graphs of their own.
-void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values, bool parts) {
+void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values) {
   cuda::copy_later(step_.place(), pinned_step_.raw(), pinned_step_.bytes());
   for (size_t m = 0; m < values.size(); ++m) {
     slots_[m].send();
     take(values[m]);
-    const auto pass = [&] { micro_.start(team_); };
-    parts ? graphs_.run(values[m], pass) : pass();
+    micro_.start(team_);
     slots_[m].fetch_loss();
   }
-  const auto norm = [&] {
-    squares_.start(team_);
-    norm_.start(team_);
-  };
-  const auto change = [&] { update_.start(team_); };
-  parts ? replayed_norm_.run(norm) : norm();
-  parts ? replayed_update_.run(change) : change();
+  squares_.start(team_);
+  norm_.start(team_);
+  update_.start(team_);
   cuda::copy_later(pinned_norm_.raw(), norm_value_.place(), pinned_norm_.bytes());
 }
 

@@ -263,7 +263,7 @@ TEST(TrainStep, WholeStepsOnAGpuHaveTheBitsOfTheirParts) {
       const auto allocator = make_allocator(DeviceKind::kCuda);
       step.allocate(*allocator);
       step.initialise(7);
-      ASSERT_TRUE(step.steps_whole());
+      ASSERT_TRUE(step.steps_whole(2));
       auto& values = told.emplace_back();
       for (int s = 0; s < 8; ++s) {
         const op::StepScalars scalars{1e-3f * static_cast<float>(s + 1), 0.1f, 0.1f, 0.05f, 1.f, 0, s + 1};

@@ -229,16 +229,18 @@ struct Trainer::Run {
 
   // Batch and update at once, where nothing but what a GPU sees decides whether the update is made. False
   // when interrupted, and nothing was done.
-  bool steps_whole() const { return step->steps_whole() && !options.skip_spiky_loss; }
+  bool steps_whole(int64_t micro_batches) const {
+    return step->steps_whole(micro_batches) && !options.skip_spiky_loss;
+  }
   bool whole_step(int64_t micro_batches, RunLog::Outcome& outcome) {
     const double batch_tokens = tokens_of_batch(micro_batches);
     if (interrupted()) return false;
-    wait_for_save();
     const auto fill = [&](int64_t m, const data::MicroBatch& inputs) {
       const int64_t first = at.consumed_samples + m * options.micro_batch_size;
       return data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts) - 1;
     };
     const auto done = step->whole_step({micro_batches, batch_tokens, fill}, next_scalars());
+    wait_for_save();  // of the host's copies, which only the next save changes
     router = {};
     outcome = settle(done.sums.loss / std::max(done.sums.tokens, 1.0), done.norm,
                      micro_batches * options.micro_batch_size);
@@ -340,7 +342,7 @@ struct Trainer::Run {
     const auto start = Clock::now();
     const int64_t micro_batches = batch / options.micro_batch_size;
     RunLog::Outcome outcome;
-    if (steps_whole()) {
+    if (steps_whole(micro_batches)) {
       if (!whole_step(micro_batches, outcome)) return false;
     } else {
       double loss = 0;

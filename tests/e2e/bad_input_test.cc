@@ -312,7 +312,7 @@ TEST_F(BadInput, ExamplesOfTheirOwn) {
   const Result untrained = run({"generate", "mine", "--prompt", "x"}, folder_ / "own");
   EXPECT_NE(untrained.err.find("(kept does not exist)"), std::string::npos) << untrained.err;
   EXPECT_EQ(run({"completion", "--list", "examples"}, folder_ / "own").out,
-            "aquila\nllama3\nmine\nmixtral\nqwen2_5\nqwen3\nsmollm2\n");
+            "aquila\nllama3\nmine\nmixtral\nqwen2_5\nqwen3\nsmollm2\nspeed\n");
 }
 
 TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {

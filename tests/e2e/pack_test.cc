@@ -28,7 +28,7 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
     return shell("../flagscale/bin/flagscale " + words, folder_ / "elsewhere");
   };
   EXPECT_EQ(run_there("completion --list examples").out,
-            "aquila\nllama3\nmixtral\nqwen2_5\nqwen3\nsmollm2\n");
+            "aquila\nllama3\nmixtral\nqwen2_5\nqwen3\nsmollm2\nspeed\n");
   const Result trained = run_there(
       "train aquila data_path=../text_text_document tokenizer_path=../tokenizer train.model.train_iters=2 "
       "train.model.eval_iters=1 train.system.logging.log_interval=1");

@@ -12,7 +12,7 @@ auto encoder() {
     if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault,
                                          &result) != cudaSuccess ||
         !function)
-      launch_failed("copy_tile", "the driver has no cuTensorMapEncodeTiled");
+      not_run_here("copy_tile", "the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
   return found;
@@ -26,7 +26,7 @@ CUtensorMap encode(const void* data, unsigned rank, const cuuint64_t* sizes, con
   if (encoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(data), sizes, strides, box,
                 steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
-    launch_failed("copy_tile", "the driver refused a matrix");
+    not_run_here("copy_tile", "the driver refused a matrix");
   return map;
 }
 

@@ -112,8 +112,10 @@ void allow_shared(const char* op, void (*kernel)(Parameters...), size_t bytes) {
 }
 
 inline void check_launch(const char* op) {
-  if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess)
-    launch_failed(op, cudaGetErrorString(error));
+  const cudaError_t error = cudaGetLastError();
+  if (error == cudaErrorInvalidValue || error == cudaErrorInvalidConfiguration)
+    not_run_here(op, cudaGetErrorString(error));
+  if (error != cudaSuccess) launch_failed(op, cudaGetErrorString(error));
 }
 
 // Kernels of a step follow one another closely: one that was launched early may start while the one before it
@@ -148,27 +150,6 @@ void launch_early(void (*kernel)(Parameters...), dim3 blocks, int threads, size_
 }
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// sums[columns] (+)= partials[chunks][columns]: every 32nd chunk in order, then those sums in order.
-static __global__ void add_chunks_of_columns(const float* partials, float* sums, int64_t columns,
-                                             int64_t chunks, bool add) {
-  __shared__ float sum_of[32][33];
-  const int64_t column = int64_t{blockIdx.x} * 32 + threadIdx.x;
-  float total = 0;
-  if (column < columns)
-#pragma unroll 4
-    for (int64_t c = threadIdx.y; c < chunks; c += 32) total += partials[c * columns + column];
-  sum_of[threadIdx.y][threadIdx.x] = total;
-  __syncthreads();
-  if (threadIdx.y != 0 || column >= columns) return;
-  total = add ? sums[column] : 0.f;
-  for (int i = 0; i < 32; ++i) total += sum_of[i][threadIdx.x];
-  sums[column] = total;
-}
-inline void add_chunks(const float* partials, float* sums, int64_t columns, int64_t chunks, bool add) {
-  add_chunks_of_columns<<<static_cast<unsigned>(divide_up(columns, 32)), dim3(32, 32)>>>(
-      partials, sums, columns, chunks, add);
-}
 
 // Threads of a block that walks a row of `cols` numbers, N at a time.
 inline int row_threads(int64_t cols, int n) {

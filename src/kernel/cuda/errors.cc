@@ -17,6 +17,10 @@ void launch_failed(const char* op, const char* error) {
   fail(ErrorKind::kDevice, "[{}] the GPU did not take the kernel: {}; {}", op, error, kAskForXid);
 }
 
+void not_run_here(const char* op, const char* why) {
+  fail(ErrorKind::kUnsupported, "[{}] this GPU or its driver does not run it: {}", op, why);
+}
+
 void too_little_shared(const char* op, size_t needed, size_t given) {
   fail(ErrorKind::kUnsupported,
        "[{}] a block needs {:.1f} KiB of shared memory, this GPU gives it {:.1f}: use --device cpu", op,

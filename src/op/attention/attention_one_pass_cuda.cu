@@ -181,6 +181,8 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
   multiply_pairs<D>(a, work, room, pipe, statistics, group);
+#else
+  __trap();
 #endif
 }
 
@@ -241,7 +243,8 @@ void backward(const BackwardView<bf16>& view, int64_t tokens) {
               static_cast<int>(divide_up(s.kv_heads, sets))};
   cudaMemsetAsync(room, 0, layout.turns, cudaStreamPerThread);
   const auto kernel = backward_of_pairs<D>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Room<D>::kBytes);
+  static const bool once = (allow_shared("attention_backward", kernel, Room<D>::kBytes), true);
+  (void)once;
   kernel<<<static_cast<unsigned>(key_tiles * s.kv_heads), kThreads, Room<D>::kBytes>>>(
       maps_of(view, tokens, kQ, kKeys), view, turns);
   check_launch("attention_backward");

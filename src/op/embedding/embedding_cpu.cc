@@ -48,9 +48,9 @@ struct TokensOfRows {
 
   explicit TokensOfRows(std::byte* memory, const EmbeddingBackwardArgs& args)
       : first(reinterpret_cast<int32_t*>(memory)), next(first + args.dtable.dims[0]) {
-    const int64_t vocab = args.dtable.dims[0];
+    const int64_t vocab = args.dtable.dims[0], count = args.ids.live ? *args.ids.live : args.ids.dims[0];
     for (int64_t row = 0; row < vocab; ++row) first[row] = -1;
-    for (int64_t token = args.ids.size(); token-- > 0;) {
+    for (int64_t token = count; token-- > 0;) {
       const int64_t row = row_of(args.ids, token, vocab);
       next[token] = first[row];
       first[row] = static_cast<int32_t>(token);

@@ -354,7 +354,7 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
 
 void run(KernelContext& context, const Fp8LinearArgs& args) {
   if (args.x.rows() == 0) return;
-  if (!on_hopper()) launch_failed("fp8_linear", "it is for GPUs of compute capability 9.0");
+  if (!on_hopper()) not_run_here("fp8_linear", "it is for GPUs of compute capability 9.0");
   const bool at_once = args.x.rows() <= kAtOnceRows && !args.up.defined() && wide(args.x) && is_few(args);
   at_once ? multiply_few(args, nullptr, nullptr) : multiply_many(context, args);
   check_launch("fp8_linear");

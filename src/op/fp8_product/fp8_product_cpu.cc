@@ -97,6 +97,17 @@ double element(const Fp8ProductArgs& args, int64_t i, int64_t j) {
   return total;
 }
 
+void put(float& to, float x) { to = x; }
+void put(BF16& to, float x) { to = to_bf16(x); }
+double widened(float x) { return static_cast<double>(x); }
+double widened(BF16 x) { return static_cast<double>(to_float(x)); }
+
+template <class S>
+void add_to(const TensorView& sums, int64_t i, int64_t j, double total, bool add) {
+  S& sum = sums.ptr<S>()[i * sums.row_stride() + j];
+  put(sum, static_cast<float>(total + (add ? widened(sum) : 0)));
+}
+
 void multiply(KernelContext& context, const Fp8ProductArgs& args) {
   const int64_t m = args.a.dims[0], n = args.b.dims[0];
   const bool add = args.sum.defined() && (!args.accumulate || *args.accumulate != 0);
@@ -104,8 +115,8 @@ void multiply(KernelContext& context, const Fp8ProductArgs& args) {
     for (int64_t j = 0; j < n; ++j) {
       const double total = element(args, i, j);
       if (args.sum.defined()) {
-        float& sum = args.sum.ptr<float>()[i * args.sum.row_stride() + j];
-        sum = static_cast<float>(total + (add ? static_cast<double>(sum) : 0));
+        const bool rounded = args.sum.dtype == DType::kBF16;
+        rounded ? add_to<BF16>(args.sum, i, j, total, add) : add_to<float>(args.sum, i, j, total, add);
       } else {
         const float bias = args.bias.defined() ? to_float(args.bias.ptr<const BF16>()[j]) : 0.f;
         args.out.ptr<BF16>()[i * args.out.row_stride() + j] =

@@ -233,7 +233,10 @@ __global__ void __launch_bounds__(kThreads, 3) multiply_up(Job<bf16> p, int unit
   const int64_t row = int64_t{blockIdx.y} * kRows;
   if (p.experts > 1) wait_for_previous();
   const Tile tile = tile_of(p.slots, row, kRows, p.rows);
-  if (tile.first == 0) return;
+  if (tile.first == 0) {  // y is not touched before the product that it is of has ended
+    if (p.experts == 1) wait_for_previous();
+    return;
+  }
   int block = static_cast<int>(blockIdx.x);
   const Part<bf16>& part =
       p.parts[find_part(p, block, [&](const Part<bf16>& one) { return blocks_of(one.size, units); })];

@@ -31,7 +31,7 @@ struct Ring {
   static constexpr int kRun = kSpan / 8, kScales = kW * kTiles * 32,
                        kScalePieces = kW * kTiles * L::kScalePieces;
   static constexpr int kOfX = kScales + kScalePieces, kPieces = kOfX + kX * 8 * kRun;
-  static constexpr int kMostDepth = kSpan == 128 && !L::kGrouped ? 3 : 4,
+  static constexpr int kMostDepth = kSpan == 128 && L::kColumns == 32 ? 3 : 4,
                        kDepth = kRoomy ? kMostDepth : kMostDepth - 1, kOfRings = kSlices * kDepth * kPieces;
   static constexpr size_t bytes(int depth) {
     return size_t{kSlices} * depth * kPieces * sizeof(uint4) +
@@ -189,10 +189,10 @@ void launch_few(const Product<C>& p) {
                kSliceThreads, bytes, p);
 }
 
-// Two panels at once read x half as often, where there are enough of them for all blocks.
+// Two panels of four bits at once read x half as often, where there are enough of them for all blocks.
 template <Narrow kFormat, int kX, class C>
 void launch_few(const Product<C>& p) {
-  if constexpr (Layout<kFormat>::kGrouped) {
+  if constexpr (Layout<kFormat>::kColumns == 64) {
     if (p.n >= 4 * processors() * kPanelRows) return launch_few<kFormat, 2, kX>(p);
   }
   launch_few<kFormat, 1, kX>(p);

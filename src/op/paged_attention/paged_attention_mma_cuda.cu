@@ -15,7 +15,7 @@ constexpr int kRows = 16 * kWarps;
 template <int D, class C>
 __global__ void __launch_bounds__(kThreads) prefill_rows(Pages<C> a, int64_t sequences) {
   extern __shared__ uint4 shared[];
-  auto& staging = *reinterpret_cast<Staging<D, C, TileLayout>*>(shared);
+  auto& staging = *reinterpret_cast<Staging<D, C>*>(shared);
   const RowsOfBlock<kRows> rows(a, sequences, blockIdx.x, blockIdx.y);
   if (rows.none()) return;
   const int lane = rows.lane;
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kThreads) prefill_rows(Pages<C> a, int64_t seq
 
 template <int D, class C>
 void prefill(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequences) {
-  constexpr size_t kBytes = sizeof(Staging<D, C, TileLayout>);
+  constexpr size_t kBytes = sizeof(Staging<D, C>);
   static_assert(kBytes <= kSharedAnywhere);
   static const bool once = (allow_shared("paged_attention", prefill_rows<D, C>, kBytes), true);
   (void)once;

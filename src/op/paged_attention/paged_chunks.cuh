@@ -7,23 +7,21 @@
 
 namespace flagscale::op {
 
-// What a chunk's products read; a layout says where 8 tokens of line d of a page's keys, and 8 numbers of a
-// token's values lie. For mma.sync: keys swizzled, so that 8 lines fall on different banks.
+// What a chunk's products read: where 8 tokens of line d of a page's keys, swizzled so that 8 lines fall on
+// different banks, and 8 numbers of a token's values lie.
 template <int D>
 struct TileLayout {
-  using Place = uint4;  // as a chunk is aligned
   static constexpr int kValues = kKeys * cuda::kPitchOf<D>;
   static __device__ int key(int page, int d, int half) {
     return page * D * kPage + d * kPage + (half ^ (d >> 2 & 1)) * 8;
   }
   static __device__ int value(int token, int piece) { return token * cuda::kPitchOf<D> + piece * 8; }
-  static __device__ void show() {}  // what threads wrote, to the products after the next barrier
 };
 
-template <int D, template <int> class Layout>
-struct alignas(alignof(typename Layout<D>::Place)) Chunk {
+template <int D>
+struct alignas(16) Chunk {
   cuda::bf16 k[kKeys * D];
-  cuda::bf16 v[Layout<D>::kValues];
+  cuda::bf16 v[TileLayout<D>::kValues];
 };
 
 template <int kPieces>  // that a block's threads copy
@@ -39,17 +37,17 @@ struct Span {
   }
 };
 
-template <int D, class C, template <int> class Layout>
+template <int D, class C>
 struct Staging;
 
-template <int D, template <int> class Layout>
-struct Staging<D, cuda::bf16, Layout> {
-  using At = Layout<D>;
-  Chunk<D, Layout> chunks[2];
+template <int D>
+struct Staging<D, cuda::bf16> {
+  using At = TileLayout<D>;
+  Chunk<D> chunks[2];
 
   // Starts copying chunk c.
   __device__ void fetch(int turn, const Pages<cuda::bf16>& a, const Span& of, int c) {
-    Chunk<D, Layout>& to = chunks[turn];
+    Chunk<D>& to = chunks[turn];
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
       const int begin = c * kKeys + page * kPage, head = of.kv * D * kPage;
@@ -68,9 +66,8 @@ struct Staging<D, cuda::bf16, Layout> {
     }
   }
   // Waits for it, with all threads; the one that was begun after it may still be under way.
-  __device__ const Chunk<D, Layout>& arrived(int turn) {
+  __device__ const Chunk<D>& arrived(int turn) {
     cuda::wait_for_copies<1>();
-    At::show();
     __syncthreads();
     return chunks[turn];
   }
@@ -154,12 +151,12 @@ struct NarrowChunks {
   __device__ float weighed(int turn, int key, float weight) const { return weight * at[turn].v_scale[key]; }
 };
 
-template <int D, template <int> class Layout>
-struct Staging<D, int8_t, Layout> : NarrowChunks<D> {
-  using At = Layout<D>;
-  Chunk<D, Layout> chunk;
+template <int D>
+struct Staging<D, int8_t> : NarrowChunks<D> {
+  using At = TileLayout<D>;
+  Chunk<D> chunk;
 
-  __device__ const Chunk<D, Layout>& arrived(int turn) {
+  __device__ const Chunk<D>& arrived(int turn) {
     this->wait();
     const auto& from = this->at[turn];
     for (int i = static_cast<int>(threadIdx.x); i < kPages * D; i += kThreads) {
@@ -168,7 +165,6 @@ struct Staging<D, int8_t, Layout> : NarrowChunks<D> {
       widen_16(from.v[this->value(token, piece)], chunk.v + At::value(token, 2 * piece),
                chunk.v + At::value(token, 2 * piece + 1));
     }
-    At::show();
     __syncthreads();
     return chunk;
   }

@@ -73,7 +73,7 @@ struct NarrowProducts {
 // By the block's threads. start() with the first chunk, then for each begin(), met() once all threads have
 // met after it, end().
 template <int D, class C>
-struct CopiedChunks : std::conditional_t<kScaled<C>, NarrowChunks<D>, Staging<D, C, TileLayout>>,
+struct CopiedChunks : std::conditional_t<kScaled<C>, NarrowChunks<D>, Staging<D, C>>,
                       std::conditional_t<kScaled<C>, NarrowProducts, WideProducts> {
   static constexpr int kPlaces = 2;
 
@@ -141,6 +141,8 @@ struct BulkChunks : NarrowProducts {
     __syncthreads();
     look_up(from, c);
     for (int i = 0; i + 1 < kPlaces; ++i) fetch(from, c + i, i);
+#else
+    __trap();
 #endif
   }
   __device__ void begin(const Source<int8_t>&, int, int turn, int phase) {
@@ -173,18 +175,15 @@ struct BulkChunks : NarrowProducts {
 
  private:
 #ifdef FLAGSCALE_HOPPER
-  static __device__ bool has_page(const Source<int8_t>& from, int page) {
-    return page * kPage < from.of.end && (page + 1) * kPage > from.of.first;
-  }
   // Of the warp's page of chunk c, by its first thread.
   static __device__ void look_up(Source<int8_t>& from, int c) {
     const int page = c * kPages + from.warp;
-    if (from.lane == 0 && has_page(from, page)) from.row = from.pages.tables[from.of.s][page];
+    if (from.lane == 0 && from.of.has_page(page * kPage)) from.row = from.pages.tables[from.of.s][page];
   }
   __device__ void fetch(Source<int8_t>& from, int c, int place) {
     if (from.lane != 0 || c >= from.stop) return;
     constexpr int kPiece = sizeof(uint4), kScales = kPage * int{sizeof(float)};
-    const bool there = has_page(from, c * kPages + from.warp);
+    const bool there = from.of.has_page((c * kPages + from.warp) * kPage);
     cuda::arrive_for_bytes(&full[place], there ? (kHead + D) * kPiece + kScales : 0);
     if (there) {
       const int64_t head = from.of.kv * kHead * kPiece;

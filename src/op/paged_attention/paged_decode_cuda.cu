@@ -1,7 +1,8 @@
 // One query of a sequence over its pages. A block takes a head of keys, with all heads that share it, and
 // walks chunks of them: all of a sequence's where there are many, folding as it goes; else some, and what
 // each chunk gives is folded by a second kernel. The operations on a row and their order are the same,
-// prefill's too. Bound by memory: the next chunk is on its way while one is worked on.
+// prefill's too. Bound by memory: the next chunk, of int8 on Hopper the next two, are on their way while one
+// is worked on.
 #include "op/paged_attention/paged_decode_chunks.cuh"
 
 namespace flagscale::op {
@@ -216,9 +217,8 @@ void launch(const CUtensorMap& values, const Pages<C>& a, const PagedAttentionAr
             std::span<std::byte> memory) {
   constexpr auto* kKernel = decode_chunks<D, C, kHalves, Chunks>;
   constexpr size_t kBytes = sizeof(Memory<C, kHalves, Chunks>) + kBoundary;
-  static const bool allowed =
-      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
-  (void)allowed;  // a launch that asks for too much says so
+  static const bool once = (allow_shared("paged_attention", kKernel, kBytes), true);
+  (void)once;
   const int64_t sequences = sequences_of(args);
   int64_t most = longest_context(args);
   if (args.shape.window > 0 && most > args.shape.window + kKeys) most = args.shape.window + kKeys;

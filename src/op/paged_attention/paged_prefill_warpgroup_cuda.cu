@@ -230,9 +230,8 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroup, 1)
 template <int D, class C>
 void launch(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequences) {
   constexpr size_t kBytes = sizeof(Memory<D>) + 1024;
-  static const bool allowed =
-      cudaFuncSetAttribute(prefill<D, C>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
-  (void)allowed;  // a launch that asks for too much says so
+  static const bool once = (allow_shared("paged_attention", prefill<D, C>, kBytes), true);
+  (void)once;
   const int64_t tiles = row_blocks<kRows>(args, sequences) * a.kv_heads;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
   prefill<D, C><<<blocks, (kGroups + 1) * kGroup, kBytes>>>(a, sequences, static_cast<unsigned>(tiles));

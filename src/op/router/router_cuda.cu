@@ -1,5 +1,5 @@
 // A warp a token: its numbers, some 8 to 256, lie in shared memory, and the highest is found top_k times.
-#include "kernel/cuda/cuda.cuh"
+#include "kernel/cuda/column_sums.cuh"
 #include "op/router/router.h"
 
 namespace flagscale::op {
@@ -220,7 +220,7 @@ void statistics(KernelContext& context, const RouterStatisticsArgs& args) {
     add_tokens<<<static_cast<unsigned>(chunks), 256>>>(
         rows_of<const float>(args.logits), args.scores.ptr<const float>(), args.experts.ptr<const int32_t>(),
         partials, tokens, static_cast<int>(n), static_cast<int>(args.experts.cols()));
-  add_chunks(partials, args.statistics.ptr<float>(), 2 * n + 1, chunks, false);
+  add_columns("router_statistics", partials, args.statistics, 2 * n + 1, chunks, false);
   check_launch("router_statistics");
 }
 

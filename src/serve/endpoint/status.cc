@@ -10,8 +10,8 @@ namespace {
 
 // A process that answers is not enough: the engine must get on, too.
 void health(Context& context, const std::shared_ptr<net::Exchange>& exchange) {
-  if (context.draining) throw ApiError(503, "the server is stopping");
   if (const std::string failure = context.service.failure(); !failure.empty()) throw ApiError(503, failure);
+  if (context.draining) throw ApiError(503, "the server is stopping");
   const double stalled = context.service.stalled_seconds();
   if (stalled > context.config.health_stall_seconds)
     throw ApiError(503, fmt::format("the engine has not got on for {:.1f} s", stalled));
