@@ -50,7 +50,9 @@ struct Stand : TemporaryFolder {
     std::filesystem::permissions(put("bin/" + name, "#!/bin/sh\n" + script), std::filesystem::perms(0755));
   }
   Result dev(const std::string& words, const std::string& variables = "") const {
-    return shell("unset CUDACXX; PATH=$PWD/bin:$PATH " + variables + " ./dev --no-apt " + words, path);
+    return shell(
+        "unset CUDACXX FLAGSCALE_PRESET; PATH=$PWD/bin:$PATH " + variables + " ./dev --no-apt " + words,
+        path);
   }
 };
 
