@@ -177,7 +177,7 @@ TEST(BenchRows, TellsWhatItHasMeasuredWhereItIsStopped) {
   const TemporaryFolder folder;
   std::string words;
   for (const std::string& word : kSmall) words += " " + word;
-  const Result result = shell("flagscale bench rows --rows 124m,1b --steps 3 --device cpu" + words +
+  const Result result = shell("flagscale bench rows --rows 124m,1b --steps 300 --device cpu" + words +
                                   " >out 2>err & p=$!\n"
                                   "until grep -q '^1b: ' err || ! kill -0 $p; do sleep 0.02; done; kill "
                                   "-TERM $p; wait $p; echo code $?; cat out",
