@@ -1,7 +1,6 @@
 #include "app/bench_row.h"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -12,8 +11,10 @@
 
 #include "app/watched.h"
 #include "base/error.h"
+#include "base/median.h"
 #include "device/cuda/cuda.h"
 #include "launch/launcher/this_program.h"
+#include "launch/placement.h"
 
 namespace flagscale::bench_rows {
 
@@ -22,11 +23,6 @@ namespace {
 using Json = nlohmann::json;
 using Words = std::vector<std::string>;
 using Clock = std::chrono::steady_clock;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 Words operator+(Words a, const Words& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -77,7 +73,7 @@ struct Trained {
 // As torchrun would start them.
 std::vector<launch::Command> ranks_of(const Words& words, int ranks) {
   std::vector<launch::Command> commands;
-  const int port = 20000 + getpid() % 20000;
+  const int port = launch::free_port();
   for (int rank = 0; rank < ranks; ++rank) {
     commands.push_back(command_of(words));
     if (ranks == 1) continue;

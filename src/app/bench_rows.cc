@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -21,6 +20,7 @@
 #include "base/nearest.h"
 #include "data/indexed_writer.h"
 #include "device/cuda/cuda.h"
+#include "launch/launcher/scratch_folder.h"
 #include "train/bench.h"
 
 namespace flagscale {
@@ -46,10 +46,6 @@ struct Measured {
 class RandomTokens {
  public:
   RandomTokens() {
-    std::string pattern = (fs::temp_directory_path() / "flagscale-rows-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr)
-      fail(ErrorKind::kResource, "no folder for random tokens can be made as {}", pattern);
-    folder_ = pattern;
     constexpr int kDocuments = 1000, kLength = 4096, kVocabulary = 50304;
     data::IndexedWriter writer(prefix(), data::TokenType::kI32);
     std::mt19937 random(1);
@@ -62,16 +58,10 @@ class RandomTokens {
     writer.commit();
     writer.remove_parts();
   }
-  ~RandomTokens() {
-    std::error_code error;
-    fs::remove_all(folder_, error);
-  }
-  RandomTokens(const RandomTokens&) = delete;
-  RandomTokens& operator=(const RandomTokens&) = delete;
-  std::string prefix() const { return (folder_ / "random_text_document").string(); }
+  std::string prefix() const { return folder_.path + "/random_text_document"; }
 
  private:
-  fs::path folder_;
+  launch::ScratchFolder folder_{fs::temp_directory_path().string()};
 };
 
 std::vector<const BenchRow*> chosen(const std::vector<std::string>& names) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/median.h"
 #include "device/cuda/cuda.h"
 #include "op/paged_attention/paged_attention.h"
 
@@ -16,11 +17,6 @@ namespace flagscale::engine {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 template <class Body>
 double seconds(Body&& body) {

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/median.h"
 #include "base/process_age.h"
 #include "kernel/cuda/cublas.h"
 #include "kernel/eager.h"
@@ -40,11 +41,6 @@ double processor_seconds() {
   timespec t{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 void fill_random(const data::MicroBatch& batch, int64_t sequences, int64_t vocab, double learnt,

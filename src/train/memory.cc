@@ -106,19 +106,12 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
       [](StepOptions& o) -> std::string {
         OptimizerSpec smaller = o.optimizer;
         smaller.name = "adamw8bit";
-        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora ||
-            !make_optimizer(smaller)->runs_on(o.device))
-          return {};
-        o.optimizer = smaller;
-        return "++train.model.optimizer.optimizer=adamw8bit";
-      },
-      [](StepOptions& o) -> std::string {  // where there is no adamw8bit
-        OptimizerSpec smaller = o.optimizer;
-        smaller.name = "adamw8bit";
-        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora ||
-            o.compute != DType::kBF16 || o.offload > 0 || o.ranks > 1 ||
-            make_optimizer(smaller)->runs_on(o.device))
-          return {};
+        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora) return {};
+        if (make_optimizer(smaller)->runs_on(o.device)) {
+          o.optimizer = smaller;
+          return "++train.model.optimizer.optimizer=adamw8bit";
+        }
+        if (o.compute != DType::kBF16 || o.offload > 0 || o.ranks > 1) return {};
         o.optimizer.types = {DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
         return kPrecisionAware;
       },

@@ -227,11 +227,11 @@ struct Trainer::Run {
     return settle(loss, norm, samples);
   }
 
-  // Batch and update at once, where nothing but what a GPU sees decides whether the update is made. False
-  // when interrupted, and nothing was done.
+  // Where nothing but what a GPU sees decides whether the update is made.
   bool steps_whole(int64_t micro_batches) const {
     return step->steps_whole(micro_batches) && !options.skip_spiky_loss;
   }
+  // Batch and update at once. False when interrupted, and nothing was done.
   bool whole_step(int64_t micro_batches, RunLog::Outcome& outcome) {
     const double batch_tokens = tokens_of_batch(micro_batches);
     if (interrupted()) return false;

@@ -13,15 +13,15 @@ namespace flagscale::launch {
 
 namespace {
 
-std::string new_folder() {
-  std::string name = "/tmp/flagscale-XXXXXX";
+std::string new_folder(const std::string& parent) {
+  std::string name = parent + "/flagscale-XXXXXX";
   if (!mkdtemp(name.data())) fail(ErrorKind::kResource, "cannot make {}: {}", name, std::strerror(errno));
   return name;
 }
 
 }  // namespace
 
-ScratchFolder::ScratchFolder() : path(new_folder()) {}
+ScratchFolder::ScratchFolder(const std::string& parent) : path(new_folder(parent)) {}
 
 ScratchFolder::~ScratchFolder() {
   std::error_code ignored;
