@@ -80,8 +80,9 @@ class Model(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def hidden(self, tokens):
-        frequencies = 10000.0 ** (-torch.arange(0, self.head_dim, 2) / self.head_dim)
-        angles = torch.arange(tokens.shape[1])[:, None] * frequencies
+        here = {"device": tokens.device, "dtype": torch.float32}
+        frequencies = 10000.0 ** (-torch.arange(0, self.head_dim, 2, **here) / self.head_dim)
+        angles = torch.arange(tokens.shape[1], **here)[:, None] * frequencies
         h = self.embedding(tokens)
         cos, sin = (torch.cat((x, x), -1).to(h.dtype) for x in (angles.cos(), angles.sin()))
         for block in self.blocks:
