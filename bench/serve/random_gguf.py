@@ -1,4 +1,5 @@
-"""Writes a GGUF file of a named shape with random bf16 weights, for speed alone: random_gguf.py SHAPE VOCABULARY.gguf OUT.gguf
+"""Writes a GGUF file of a named shape with random weights, for speed alone:
+random_gguf.py SHAPE VOCABULARY.gguf OUT.gguf [bf16|q8_0]
 
 The tokenizer's keys are copied from VOCABULARY.gguf (any GGUF file with a tokenizer); the vocabulary is cut or filled up
 to the shape's. Needs the PyPI packages gguf and numpy.
@@ -13,15 +14,27 @@ import numpy as np
 SHAPES = {
     "qwen2.5-0.5b": (24, 896, 4864, 14, 2, 64, 151936, True, "qwen2"),
     "llama-3.2-1b": (16, 2048, 8192, 32, 8, 64, 128256, True, "llama"),
+    "llama-3-8b": (32, 4096, 14336, 32, 8, 128, 128256, False, "llama"),
 }
 
 
-def bf16(random, rows, columns, std):
-    x = random.standard_normal((rows, columns), dtype=np.float32) * np.float32(std)
-    return (x.view(np.uint32) >> 16).astype(np.uint16)
+# Normal numbers are drawn once; a matrix takes them from some row of 32 on, again and again.
+POOL = np.random.default_rng(1).standard_normal((1 << 19, 32), dtype=np.float32)
+Q8_0 = gguf.quants.quantize(POOL, gguf.GGMLQuantizationType.Q8_0)  # rows of a scale in fp16, then 32 numbers
 
 
-def main(shape, vocabulary, out):
+def numbers(random, rows, columns, std, kind):
+    if kind == gguf.GGMLQuantizationType.Q8_0:
+        block = Q8_0.copy()
+        block[:, :2] = (Q8_0[:, :2].copy().view(np.float16) * np.float16(std)).view(np.uint8)
+    else:
+        block = ((POOL * np.float32(std)).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+    start = random.integers(len(block))
+    return np.resize(np.concatenate((block[start:], block[:start])), (rows, columns // 32 * block.shape[1]))
+
+
+def main(shape, vocabulary, out, kind="bf16"):
+    kind = gguf.GGMLQuantizationType[kind.upper()]
     layers, hidden, ffn, heads, kv, d, vocab, tied, arch = SHAPES[shape]
     writer = gguf.GGUFWriter(out, arch)
     writer.add_block_count(layers)
@@ -34,18 +47,19 @@ def main(shape, vocabulary, out):
     writer.add_rope_freq_base(1e6)
     writer.add_rope_dimension_count(d)
     writer.add_vocab_size(vocab)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.name}"])
     add_tokenizer(writer, vocabulary, vocab)
     random = np.random.default_rng(1)
 
     def matrix(name, rows, columns, std=None):
-        data = bf16(random, rows, columns, std or columns**-0.5)
-        writer.add_tensor(name, data.view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+        writer.add_tensor(name, numbers(random, rows, columns, std or columns**-0.5, kind), raw_dtype=kind)
 
     def ones(name, n, value=1.0):
         writer.add_tensor(name, np.full(n, value, np.float32))
 
     matrix("token_embd.weight", vocab, hidden)
+    if not tied:
+        matrix("output.weight", vocab, hidden)
     ones("output_norm.weight", hidden)
     for i in range(layers):
         p = f"blk.{i}."
