@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 namespace flagscale::e2e {
 
@@ -16,12 +18,20 @@ namespace {
 
 constexpr uid_t kNobody = 65534;
 
+// The child's place in the file is this one's: it is not moved.
 std::string contents(std::FILE* file) {
   std::string text;
-  std::fseek(file, 0, SEEK_SET);
   char buffer[4096];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, file)) > 0;) text.append(buffer, n);
+  for (ssize_t n; (n = pread(fileno(file), buffer, sizeof buffer, static_cast<off_t>(text.size()))) > 0;)
+    text.append(buffer, static_cast<size_t>(n));
   return text;
+}
+
+void ask_for_stacks(pid_t pid) {
+  std::error_code gone;
+  std::filesystem::directory_iterator at("/proc/" + std::to_string(pid) + "/task", gone);
+  for (const std::filesystem::directory_iterator end; !gone && at != end; at.increment(gone))
+    syscall(SYS_tgkill, pid, std::atoi(at->path().filename().c_str()), SIGRTMIN + 10);
 }
 
 // Between fork() and exec(): false when the setting cannot be had.
@@ -87,6 +97,24 @@ Result Child::wait() {
   collect(true);
   return result_;
 }
+
+Result Child::wait(std::chrono::seconds limit) {
+  using namespace std::chrono_literals;
+  const auto until = std::chrono::steady_clock::now() + limit;
+  const auto ended_by = [&](auto time) {
+    while (running() && std::chrono::steady_clock::now() < time) std::this_thread::sleep_for(2ms);
+    return ended_;
+  };
+  if (ended_by(until)) return result_;
+  ask_for_stacks(pid_);
+  ended_by(until + 1s);
+  signal(SIGKILL);
+  collect(true);
+  result_.err += "killed by the test, as it had not ended after " + std::to_string(limit.count()) + " s\n";
+  return result_;
+}
+
+std::string Child::said() const { return contents(out_); }
 
 std::vector<std::string> program(const std::vector<std::string>& words) {
   std::vector<std::string> all{FLAGSCALE_PROGRAM};

@@ -1,6 +1,7 @@
 #pragma once
 // Runs the program that was built, as a shell would.
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -35,6 +36,10 @@ class Child {
   bool running();
   void signal(int number) const;
   Result wait();
+  // The same; what has not ended by then is asked for its threads' stacks (base/heartbeat.h) and killed. Its
+  // err says so at the end.
+  Result wait(std::chrono::seconds limit);
+  std::string said() const;  // on stdout, until now
 
  private:
   void collect(bool block);

@@ -37,6 +37,39 @@ class Ranks : public Workshop {
     }
     return children;
   }
+
+  // Two ranks, and what is known of them while they run: a hang is seen where it is, and ends by itself.
+  class Pair {
+   public:
+    Pair(std::string what, std::vector<std::unique_ptr<Child>> ranks)
+        : what_(std::move(what)), ranks_(std::move(ranks)) {}
+
+    Child& rank(size_t r) { return *ranks_[r]; }
+    // Until rank 0 has printed so many iterations; false where it does not.
+    bool reaches(size_t iterations) {
+      const auto until = Clock::now() + kLimit;
+      while (losses(rank(0).said()).size() < iterations) {
+        if (!rank(0).running() || Clock::now() > until) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      return true;
+    }
+    Result end(size_t r) {
+      const Result result = rank(r).wait(kLimit);
+      const std::chrono::duration<double> took = Clock::now() - began_;
+      std::printf("  %s: rank %zu ended with code %d, %.1f s after its start\n", what_.c_str(), r,
+                  result.code, took.count());
+      std::fflush(stdout);
+      return result;
+    }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::seconds kLimit{30};
+    std::string what_;
+    std::vector<std::unique_ptr<Child>> ranks_;
+    Clock::time_point began_ = Clock::now();
+  };
 };
 
 TEST_F(Ranks, TrainAsOne) {
@@ -57,60 +90,60 @@ TEST_F(Ranks, TrainAsOne) {
   if (!cuda::built() || cuda::found().gpus.size() < 2) \
   GTEST_SKIP() << "not run: this machine has no two GPUs, or this program no kernels for them"
 
-// On two by NCCL while gradients are formed, in several pieces; on one that both share in main memory; with
-// and without shares of the optimizer.
+// Three pieces of gradients; three steps of two micro-batches each. On two by NCCL while gradients are
+// formed, on one that both share in main memory; with shares of the optimizer and without.
 TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
   FLAGSCALE_NEED_TWO_GPUS();
-  for (const char* bf16 : {"false", "true"}) {
-    SCOPED_TRACE(bf16);
-    const auto train = [&](const std::string& name, const Words& environment, bool shares = false) {
-      Words command = words(name + bf16, 5, "cuda");
-      for (const char* more : {"train.model.num_layers=8", "train.model.hidden_size=512",
-                               "train.model.ffn_hidden_size=1408", "train.model.global_batch_size=8"})
-        command.push_back(more);
-      command.push_back(std::string("++train.system.precision.bf16=") + bf16);
-      command.push_back(std::string("++train.system.use_distributed_optimizer=") +
-                        (shares ? "true" : "false"));
-      const auto children = start(command, 2, environment);
-      const Result rank_1 = children[1]->wait(), rank_0 = children[0]->wait();
-      EXPECT_EQ(rank_0.code, 0) << rank_0.err;
-      EXPECT_EQ(rank_1.code, 0) << rank_1.err;
-      return rank_0;
-    };
-    const Result apart = train("apart", {}), shared = train("shared", {"CUDA_VISIBLE_DEVICES=0"});
-    EXPECT_EQ(apart.err.find("in main memory"), std::string::npos) << apart.err;
-    EXPECT_NE(shared.err.find("in main memory"), std::string::npos) << shared.err;
-    EXPECT_EQ(losses(apart.out), losses(shared.out));
-    const std::string shard = std::string(bf16) + "/checkpoints/iter_0000005/rank_00000_00000.safetensors";
-    EXPECT_FALSE(contents("apart" + shard).empty());
-    EXPECT_EQ(contents("apart" + shard), contents("shared" + shard));
-    const Result apart_in_shares = train("apart in shares", {}, true);
-    EXPECT_EQ(apart_in_shares.err.find("in main memory"), std::string::npos) << apart_in_shares.err;
-    EXPECT_EQ(losses(apart_in_shares.out), losses(apart.out));
-    EXPECT_EQ(contents("apart in shares" + shard), contents("apart" + shard));
-    train("shared in shares", {"CUDA_VISIBLE_DEVICES=0"}, true);
-    EXPECT_EQ(contents("shared in shares" + shard), contents("apart" + shard));
-  }
+  const auto train = [&](const std::string& name, bool bf16, bool apart, bool shares) {
+    Words command = words(name, 3, "cuda");
+    for (const char* more :
+         {"train.model.num_layers=6", "train.model.hidden_size=512", "train.model.ffn_hidden_size=1408",
+          "train.model.global_batch_size=8", "train.model.eval_iters=0"})
+      command.push_back(more);
+    command.push_back(std::string("++train.system.precision.bf16=") + (bf16 ? "true" : "false"));
+    command.push_back(std::string("++train.system.use_distributed_optimizer=") + (shares ? "true" : "false"));
+    Pair pair(name, start(command, 2, apart ? Words{} : Words{"CUDA_VISIBLE_DEVICES=0"}));
+    const Result rank_1 = pair.end(1), rank_0 = pair.end(0);
+    EXPECT_EQ(rank_0.code, 0) << name << rank_0.err;
+    EXPECT_EQ(rank_1.code, 0) << name << rank_1.err;
+    EXPECT_EQ(rank_0.err.find("in main memory") == std::string::npos, apart) << name << rank_0.err;
+    EXPECT_EQ(losses(rank_0.out).size(), 3u) << name << rank_0.out;
+    return std::pair(losses(rank_0.out),
+                     contents(name + "/checkpoints/iter_0000003/rank_00000_00000.safetensors"));
+  };
+  const auto first = train("bf16 on two GPUs", true, true, false);
+  EXPECT_FALSE(first.second.empty());
+  // Not EXPECT_EQ: nobody reads megabytes of a checkpoint.
+  EXPECT_TRUE(train("bf16 on one GPU", true, false, false) == first);
+  EXPECT_TRUE(train("bf16 on two GPUs in shares", true, true, true) == first);
+  EXPECT_TRUE(train("fp32 on two GPUs", false, true, false) ==
+              train("fp32 on one GPU in shares", false, false, true));
 }
 
 // Whether they are being joined, add for the first time or are far on.
 TEST_F(Ranks, OnTwoGpusTheDeathOfOneEndsTheOther) {
   FLAGSCALE_NEED_TWO_GPUS();
-  for (const char* shares : {"false", "true"})
-    for (const int ms : {0, 500, 1500, 3000}) {
-      SCOPED_TRACE(ms);
-      const std::string folder = std::string("gone ") + shares + std::to_string(ms);
-      Words command = words(folder, 1000000, "cuda");
-      command.push_back(std::string("++train.system.use_distributed_optimizer=") + shares);
-      const auto children = start(command);
-      while (children[0]->running() && !fs::exists(folder_ / folder))
+  constexpr int kFarOn = -1;
+  for (const auto& [ms, shares] : {std::pair{0, "false"}, std::pair{500, "true"}, std::pair{1000, "false"},
+                                   std::pair{kFarOn, "false"}, std::pair{kFarOn, "true"}}) {
+    const std::string folder = std::string(std::string_view(shares) == "true" ? "shares " : "") + "gone " +
+                               (ms == kFarOn ? "far on" : "after " + std::to_string(ms) + " ms");
+    SCOPED_TRACE(folder);
+    Words command = words(folder, 1000000, "cuda");
+    command.push_back(std::string("++train.system.use_distributed_optimizer=") + shares);
+    Pair pair(folder, start(command));
+    if (ms == kFarOn) {
+      EXPECT_TRUE(pair.reaches(20)) << pair.rank(0).said();
+    } else {
+      while (pair.rank(0).running() && !fs::exists(folder_ / folder))
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
       std::this_thread::sleep_for(std::chrono::milliseconds(ms));
-      children[1]->signal(SIGKILL);
-      const Result rank_0 = children[0]->wait();
-      EXPECT_EQ(rank_0.code, 1);
-      EXPECT_NE(rank_0.err.find("rank 1"), std::string::npos) << rank_0.err;
     }
+    pair.rank(1).signal(SIGKILL);
+    const Result rank_0 = pair.end(0);
+    EXPECT_EQ(rank_0.code, 1);
+    EXPECT_NE(rank_0.err.find("rank 1"), std::string::npos) << rank_0.err;
+  }
 }
 
 TEST_F(Ranks, TheDeathOfOneEndsTheOtherByName) {
@@ -194,6 +227,14 @@ TEST_F(Ranks, ThatHangAreStartedAgainWhereThatIsAskedFor) {
   EXPECT_NE(result.err.find("every rank's stack is in"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("starting again from the last checkpoint (1 of 1 restarts)"), std::string::npos)
       << result.err;
+}
+
+TEST_F(Ranks, ThatTakeTooLongForATestTellWhereTheyAre) {
+  Child child(program(words("endless", 1000000)), {.folder = folder_});
+  const Result result = child.wait(std::chrono::seconds(1));
+  EXPECT_EQ(result.code, 128 + SIGKILL);
+  EXPECT_NE(result.err.find("stack of thread"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("had not ended after 1 s"), std::string::npos) << result.err;
 }
 
 TEST_F(Ranks, AnAgentThatNobodyGivesOrdersSaysItIsThereAndEnds) {

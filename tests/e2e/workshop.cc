@@ -7,6 +7,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <sstream>
+#include <utility>
 
 namespace flagscale::e2e {
 
@@ -82,7 +84,9 @@ std::vector<std::string> Workshop::training(const std::string& name, const std::
 
 std::string Workshop::contents(const fs::path& file) {
   std::ifstream in(folder_ / file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+  std::ostringstream text;  // a checkpoint by characters takes seconds
+  text << in.rdbuf();
+  return std::move(text).str();
 }
 
 void Workshop::write(const fs::path& file, const std::string& text) {
