@@ -2,8 +2,12 @@
 
 #include <fmt/core.h>
 
+#include <cmath>
 #include <cstring>
+#include <fstream>
+#include <functional>
 #include <limits>
+#include <sstream>
 
 #include "base/error.h"
 #include "device/cuda/cuda.h"
@@ -203,9 +207,9 @@ struct LinearRun {
   Tensor weight_gradient, bias_gradient;
 };
 
-// y, dx, dW and dbias of one set.
-LinearRun run_linear(Isa isa, Fp8Training training, const Tensor& x, const Tensor& weight,
-                     const Tensor& bias) {
+// y, dx, dW and, where there is a bias, dbias of one set.
+LinearRun run_linear(Isa isa, Fp8Training training, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                     const Tensor& dy) {
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, isa);
   Tape tape = make_tape();
@@ -213,19 +217,27 @@ LinearRun run_linear(Isa isa, Fp8Training training, const Tensor& x, const Tenso
   const int64_t overwrite = 0;
   LinearRun run;
   run.weight_gradient = make_tensor(testing::allocator(), weight.shape(), DType::kF32);
-  run.bias_gradient = make_tensor(testing::allocator(), bias.shape(), DType::kF32);
   tape.watch(weight, run.weight_gradient, &overwrite);
-  tape.watch(bias, run.bias_gradient, &overwrite);
+  if (bias.defined()) {
+    run.bias_gradient = make_tensor(testing::allocator(), bias.shape(), DType::kF32);
+    tape.watch(bias, run.bias_gradient, &overwrite);
+  }
   Context context{recorder, &tape};
   const Fp8Weight rounded = make_fp8_weight(
       "w", weight.shape(), training,
       [](const Shape& shape, DType dtype) { return make_tensor(testing::allocator(), shape, dtype); });
   round_fp8_weight(recorder, weight, rounded);
   run.result.output = fp8_training_linear(context, x, weight, rounded, bias);
-  tape.seed(run.result.output, random_tensor(run.result.output.shape(), 99, DType::kBF16));
+  tape.seed(run.result.output, dy);
   tape.backward(recorder);
   run.result.grads = {tape.grad(x)};
   return run;
+}
+
+LinearRun run_linear(Isa isa, Fp8Training training, const Tensor& x, const Tensor& weight,
+                     const Tensor& bias) {
+  return run_linear(isa, training, x, weight, bias,
+                    random_tensor({x.dim(0), weight.dim(0)}, 99, DType::kBF16));
 }
 
 // Against double without any rounding: of the largest of so many results the worst is off by 4 to 7 %.
@@ -253,6 +265,54 @@ TEST_P(Fp8Product, ALinearAndItsGradientsAreNearTheExactOnes) {
       EXPECT_LT(testing::relative_error(got.result.grads[0], scalar.result.grads[0]), 1e-2);
       EXPECT_LT(testing::relative_error(got.weight_gradient, scalar.weight_gradient), 1e-3);
     }
+}
+
+// Whole numbers scrambled, in [-0.5, 0.5), as the reference makes them.
+double scrambled(int64_t i, uint32_t seed) {
+  uint32_t h = (static_cast<uint32_t>(i) + seed * 7919u) * 2654435761u;
+  h = (h ^ h >> 15) * 2246822519u;
+  return static_cast<double>((h ^ h >> 13) >> 8) / (1 << 24) - 0.5;
+}
+
+Tensor scrambled_tensor(const Shape& shape, uint32_t seed,
+                        const std::function<double(int64_t row, int64_t column)>& times) {
+  const Tensor t = make_tensor(testing::allocator(), shape, DType::kBF16);
+  for (int64_t i = 0; i < shape.numel(); ++i)
+    testing::set(t, i, scrambled(i, seed) * times(i / shape[1], i % shape[1]));
+  return t;
+}
+
+// Transformer Engine's recipes in PyTorch (tests/golden/op/fp8_linear.txt, every 331st number): each factor
+// of a product, the transposed ones too, rounded from bf16 in blocks along that product's sum; products in
+// double. A few columns of x are 64 times as large as the rest, rows of dy down to 2^-18.
+TEST_P(Fp8Product, ALinearAndItsGradientsAreTheReferences) {
+  if (GetParam() == Isa::kCuda && !cuda::multiplies_fp8())
+    GTEST_SKIP() << "this GPU multiplies no fp8 numbers";
+  const auto columns = [](int64_t, int64_t j) { return j % 37 == 0 ? 64. : 1.; };
+  const auto rows = [](int64_t i, int64_t) { return std::ldexp(1., -static_cast<int>(i * 5 % 19)); };
+  const Tensor x = scrambled_tensor({384, 256}, 1, columns),
+               weight = scrambled_tensor({128, 256}, 2, [](int64_t, int64_t) { return 1.; }),
+               dy = scrambled_tensor({384, 128}, 3, rows);
+  std::ifstream golden(FLAGSCALE_SOURCE_DIR "/tests/golden/op/fp8_linear.txt");
+  int products = 0;
+  for (std::string line; std::getline(golden, line); ++products) {
+    std::istringstream words(line);
+    std::string recipe, gradients, product;
+    words >> recipe >> gradients >> product;
+    SCOPED_TRACE(recipe + " " + gradients + " " + product);
+    const Fp8Training training{recipe == "tensorwise" ? Fp8Recipe::kTensorwise : Fp8Recipe::kBlockwise,
+                               gradients == "e4m3" ? Fp8::kE4M3 : Fp8::kE5M2};
+    const LinearRun run = run_linear(GetParam(), training, x, weight, {}, dy);
+    const Tensor& got = product == "y"    ? run.result.output
+                        : product == "dx" ? run.result.grads[0]
+                                          : run.weight_gradient;
+    double difference = 0, size = 0, want = 0;
+    for (int64_t at = 0; words >> want; at += 331)
+      difference += std::pow(testing::get(got, at) - want, 2), size += want * want;
+    EXPECT_GT(size, 0);
+    EXPECT_LT(std::sqrt(difference / size), got.dtype() == DType::kF32 ? 1e-4 : 3e-3);
+  }
+  EXPECT_EQ(products, 12);
 }
 
 // In the square mean.
