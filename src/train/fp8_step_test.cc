@@ -118,6 +118,24 @@ TEST(Fp8Step, TwentyStepsAreNearThoseInBf16) {
   }
 }
 
+// The numbers of fp8 are those of the weights when they were last told to have changed.
+TEST(Fp8Step, EvaluationsBetweenUpdatesRoundWeightsOnce) {
+  Fp8Run t(fp8_options(DType::kBF16, hybrid(Recipe::kTensorwise)));
+  t.train(1, 2);
+  t.fill(1);
+  const double loss = t.step.evaluate(2).loss;
+  for (nn::Parameter& p : t.step.decoder().parameters().parameters())
+    if (p.fp8.defined()) std::memset(p.value.raw(), 0, p.value.bytes());
+  EXPECT_EQ(t.step.evaluate(2).loss, loss);
+  t.step.weights_changed();
+  EXPECT_EQ(t.step.evaluate(2).loss, loss);
+  t.train(1, 1);
+  t.fill(1);
+  const double then = t.step.evaluate(2).loss;
+  EXPECT_NE(then, loss);
+  EXPECT_EQ(t.accumulate(1, true, 1), then);
+}
+
 // Of one step from the same weights, beside fp32's, whose rounding is a thousandth of theirs.
 TEST(Fp8Step, GradientsAreAsFarFromFp32sAsEightBitsAre) {
   const auto gradients = [](const StepOptions& o) {

@@ -145,7 +145,7 @@ void TrainStep::trace_micro_batch() {
     tape.watch(trained_[i]->value, piece(grads_, i, trained_[i]->shape), &accumulate_);
   if (adapter_) adapter_->connect(true, on_host());
   Tracer tracer(micro_);
-  round_weights(tracer, adapter_ ? &base_rounded_ : &accumulate_);
+  round_weights(tracer, adapter_ ? &rounded_ : &accumulate_);
   Context context{tracer, &tape};
   if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
     router_ = {options_.balance_loss, options_.z_loss, false, &router_scale_,
@@ -183,7 +183,7 @@ void TrainStep::find_ready() {
 void TrainStep::trace_evaluation() {
   if (adapter_) adapter_->connect(false, on_host());
   Tracer tracer(evaluation_);
-  round_weights(tracer, adapter_ ? &base_rounded_ : nullptr);
+  round_weights(tracer, &rounded_);
   Context context{tracer, nullptr};
   evaluation_loss_ = forward(context, nullptr, {});
   evaluation_.keep(evaluation_loss_);

@@ -197,6 +197,7 @@ class TrainStep {
   void place_frozen();
   void place_fp8();
   void round_weights(Recorder& recorder, const int64_t* keep) const;
+  void trained_changed();
   int64_t offloaded_end() const;
   void require_passable(size_t parameter) const;
   void place_stream(const std::vector<Tensor>& offloaded);
@@ -293,7 +294,7 @@ class TrainStep {
 
   // Read by kernels when they run.
   int64_t num_seqs_ = 0, accumulate_ = 0;
-  int64_t base_rounded_ = 0;  // an adapter's base, to fp8, since it was loaded
+  int64_t rounded_ = 0;  // whether the fp8 numbers are those of the weights as they are now
   float grad_scale_ = 1, router_scale_ = 1;
   op::StepScalars scalars_;
   op::RouterLosses router_;

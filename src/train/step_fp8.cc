@@ -39,4 +39,9 @@ void TrainStep::round_weights(Recorder& recorder, const int64_t* keep) const {
   for (const nn::Parameter* weight : fp8_) op::round_fp8_weight(recorder, weight->value, weight->fp8, keep);
 }
 
+// An adapter's base stays as it was loaded.
+void TrainStep::trained_changed() {
+  if (!adapter_) rounded_ = 0;
+}
+
 }  // namespace flagscale::train

@@ -59,7 +59,7 @@ MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t m
   return {num_seqs,
           first ? 0 : 1,
           drops ? dropout_rows_.first : 0,
-          adapter_ && options_.fp8 ? base_rounded_ : 0,
+          adapter_ && options_.fp8 ? rounded_ : 0,
           static_cast<float>(1.0 / learnt),
           static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
 }
@@ -80,7 +80,7 @@ TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t mic
     run_with(*ranks);
   else
     run_micro_batch(values);
-  base_rounded_ = 1;
+  rounded_ = 1;
   Sums result = sums(micro_loss_, tokens);
   if (!router_.wanted()) return result;
   op::RouterLosses told = router_;
@@ -118,13 +118,14 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   const double tokens = learnt_tokens();
   to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
   evaluation_.run(team_);
-  base_rounded_ = 1;
+  rounded_ = 1;
   return sums(evaluation_loss_, tokens);
 }
 
 void TrainStep::update(const op::StepScalars& step) {
   scalars_ = step;
   if (step.skip != 0) return;
+  trained_changed();
   std::memcpy((on_host() ? step_ : pinned_step_).raw(), &scalars_, sizeof scalars_);
   if (!on_host()) cuda::copy_later(step_.place(), pinned_step_.raw(), sizeof scalars_);
   if (stream_) {
@@ -165,7 +166,8 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
-  base_rounded_ = 1;
+  rounded_ = 1;
+  trained_changed();
   return result;
 }
 

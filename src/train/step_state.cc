@@ -50,7 +50,7 @@ void TrainStep::initialise(uint64_t seed) {
 
 // On a GPU by way of the host's memory.
 void TrainStep::load_frozen(const io::WeightSet& weights) {
-  base_rounded_ = 0;
+  rounded_ = 0;
   if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
   auto& parameters = decoder_->parameters().parameters();
   const auto memory = make_cpu_allocator();
@@ -184,6 +184,7 @@ void TrainStep::cast_to_working(const Tensor& weights, Range elements) {
 void TrainStep::weights_changed() {
   to_device({&master_});
   for (const Tensor& kept : kept_) to_device({&kept});
+  trained_changed();
   if (!working_.defined() || shares_weights()) return;
   cast_to_working(master_, {split_, own().end});
   cast_offloaded();
