@@ -38,7 +38,7 @@ Tensor expert_slots(Context& c, const Tensor& slots, const ExpertOrder& order) {
   if (slots.dtype() != DType::kI32 || slots.shape() != Shape{order.choices.dim(0)})
     fail(ErrorKind::kInvalidArgument, "[expert_slots] slots are {} {}, choices {}", name(slots.dtype()),
          slots.shape().str(), order.choices.shape().str());
-  const Tensor rows = c.recorder.empty_like(order.choices);
+  const Tensor rows = c.recorder.empty(order.choices.shape(), DType::kI32, slots.live());
   c.recorder.launch(kExpertSlots, {slots, order.counts, order.choices, rows},
                     {0, 2 * static_cast<double>(rows.bytes())});
   return rows;

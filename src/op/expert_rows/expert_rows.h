@@ -36,7 +36,8 @@ struct ExpertSlotsArgs {
 inline constinit KernelSlot<ExpertSlotsArgs> kExpertSlots{"expert_slots"};
 
 // What each sorted row is to op::lora_down() with matrices of several experts in a slot: its token's slot
-// times the experts, plus its expert; -1 where the slot is negative.
+// times the experts, plus its expert; -1 where the slot is negative. Where slots' live count is 0 nothing is
+// done, here and there.
 Tensor expert_slots(Context& context, const Tensor& slots, const ExpertOrder& order);
 
 struct SpreadArgs {

@@ -170,7 +170,7 @@ __global__ void slots_of_rows(const int32_t* slots, const int32_t* first_rows, c
 void expert_slots(KernelContext& context, const ExpertSlotsArgs& args) {
   const int experts = static_cast<int>(args.counts.dims[0]), top_k = static_cast<int>(args.choices.cols());
   const int64_t rows = args.choices.rows() * top_k;
-  if (rows == 0) return;
+  if (rows == 0 || args.slots.size() == 0) return;
   auto* const first_rows = reinterpret_cast<int32_t*>(context.workspace.data());
   sum_experts<<<1, 32>>>(args.counts.ptr<const int32_t>(), experts, first_rows);
   slots_of_rows<<<static_cast<unsigned>(divide_up(rows, 256)), 256>>>(

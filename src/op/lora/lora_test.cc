@@ -326,6 +326,25 @@ TEST_P(ServedLoraSets, RowsOfExpertsAreThoseOfTheirMatrices) {
   }
 }
 
+TEST_P(ServedLoraSets, ExpertsOfAStepWithoutAdaptersAddNothing) {
+  constexpr int64_t kExperts = 2, kIn = 24, kOut = 40, kRank = 4, kTokens = 3;
+  const Tensor a = random_tensor({1, kExperts * kRank * kIn}, 1, DType::kF32),
+               b = random_tensor({1, kExperts * kRank * kOut}, 2, DType::kF32);
+  const Tensor ranks = int_tensor({4}), scales = random_tensor({1}, 3, DType::kF32);
+  const Tensor x = random_tensor({kTokens, 1, kIn}, 4, DType::kF32);
+  for (const int64_t adapted : {int64_t{0}, kTokens}) {
+    const Tensor y = random_tensor({kTokens, 1, kOut}, 5, DType::kF32),
+                 before = testing::converted(y, DType::kF32);
+    const Team team(1);
+    EagerRecorder recorder(testing::allocator(), team, GetParam());
+    Context c{recorder};
+    const ExpertOrder order = sort_by_expert(c, int_tensor({1, 0, 1}).reshape({kTokens, 1}), kExperts);
+    add(c, x, expert_slots(c, int_tensor({0, 0, 0}).with_live(&adapted), order),
+        {{a, b, ranks, scales, 0, kOut}}, y, kExperts);
+    EXPECT_EQ(testing::relative_error(y, before) == 0, adapted == 0);
+  }
+}
+
 TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
   const std::vector<Tensor> in = trained_inputs();
   const testing::Result whole = testing::run(trained({1.5f}), in, Isa::kScalar);
