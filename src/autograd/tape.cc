@@ -68,6 +68,17 @@ void Tape::record(const std::vector<Tensor>& inputs, const std::vector<Tensor>& 
   nodes_.push_back({outputs, std::move(closure)});
 }
 
+void Tape::record_addition(const std::vector<Tensor>& inputs, const Tensor& output, Closure closure) {
+  const auto makes = [&](const Node& node) {
+    return std::any_of(node.outputs.begin(), node.outputs.end(),
+                       [&](const Tensor& t) { return t.storage() == output.storage(); });
+  };
+  const size_t before = nodes_.size();
+  record(inputs, {output}, std::move(closure));
+  const auto maker = std::find_if(nodes_.begin(), nodes_.begin() + static_cast<ptrdiff_t>(before), makes);
+  if (nodes_.size() > before) std::rotate(maker, nodes_.end() - 1, nodes_.end());
+}
+
 void Tape::seed(const Tensor& tensor, const Tensor& gradient) {
   Value* value = find(tensor);
   if (!value)
@@ -175,6 +186,16 @@ void Backward::give(const Tensor& input, const Tensor& gradient) {
     tape_.add_(recorder, value->part(input), gradient, value->part(input));
     value->written.push_back(region);
   }
+}
+
+Tensor Backward::sum(const Tensor& input) const {
+  const Tape::Value* value = tape_.find(input);
+  if (!value || !value->owned) return {};
+  const auto region = value->region(input);
+  const bool all = std::any_of(value->written.begin(), value->written.end(), [&](Tape::Region r) {
+    return r.begin <= region.begin && region.end <= r.end;
+  });
+  return all ? value->part(input) : Tensor();
 }
 
 Backward::Sink Backward::sink(const Tensor& parameter) {

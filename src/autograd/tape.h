@@ -31,6 +31,9 @@ class Backward {
   // Adds gradient to what input has so far; takes it over when it is the first. No copy, so the same tensor
   // may be given to several inputs.
   void give(const Tensor& input, const Tensor& gradient);
+  // What input's gradient is so far, for a kernel that adds to it in place, instead of buffer() and give();
+  // undefined where there is none yet or it is not the tape's own.
+  Tensor sum(const Tensor& input) const;
 
   // Where a weight's gradient accumulates: a leaf's memory, else a gradient that the tape owns. The kernel
   // overwrites when *accumulate is 0 and adds when it is not, or when accumulate is null. undefined grad:
@@ -64,6 +67,9 @@ class Tape {
 
   // Records a node if any input needs a gradient; then the outputs need one too.
   void record(const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs, Closure closure);
+  // The same of an op that added to `output` in place: its gradients are formed after those of the op that
+  // made output, so that they may be added to them.
+  void record_addition(const std::vector<Tensor>& inputs, const Tensor& output, Closure closure);
 
   // For an op that forms gradients during its forward pass.
   Backward early(Recorder& recorder) { return Backward(recorder, *this, {}); }

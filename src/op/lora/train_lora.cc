@@ -65,7 +65,11 @@ void backward(Backward& back, const Tensor& x, const Tensor& a, const std::vecto
     launch_matmul(r, {dh, before ? dropped(r, x, t) : x, {}, da.grad, true, false, da.accumulate, {}});
   }
   if (!back.wants(x)) return;
-  if (!before) return give_product(back, dh, a, x);
+  if (!before) {
+    const Tensor sum = back.sum(x);  // the product's own dx, mostly
+    if (!sum.defined()) return give_product(back, dh, a, x);
+    return launch_matmul(r, {dh, a, {}, sum, false, false, nullptr, {}});
+  }
   const Tensor dx = back.buffer(x);
   launch_matmul(r, {dh, a, dx, {}, false, false, nullptr, {}});
   launch_dropout(r, {dx, dx, 1, t.dropout, t.seed, t.stream, t.rows});
@@ -89,7 +93,8 @@ void train_lora(Context& c, const Tensor& x, const Tensor& a, const std::vector<
     inputs.push_back(b);
   }
   if (c.tape)
-    c.tape->record(inputs, {y}, [=](Backward& back) { backward(back, x, a, targets, h, t, back.grad(0)); });
+    c.tape->record_addition(inputs, y,
+                            [=](Backward& back) { backward(back, x, a, targets, h, t, back.grad(0)); });
 }
 
 }  // namespace flagscale::op
