@@ -33,11 +33,24 @@ struct AttentionBackwardArgs {
   Out dq, dk, dv;
   const int64_t* sequences;
   AttentionShape shape;
-  auto operands() { return std::tie(q, k, v, cu_seqlens, out, lse, dout, dq, dk, dv); }
+  In positions{}, cos{}, sin{};  // RopeArgs': q and k were rotated, dq and dk are of what they were before;
+  bool interleaved = false;      // or undefined
+  auto operands() { return std::tie(q, k, v, cu_seqlens, out, lse, dout, dq, dk, dv, positions, cos, sin); }
 };
 inline constinit KernelSlot<AttentionBackwardArgs> kAttentionBackward{"attention_backward"};
 
+// For kernels that form dq and dk of the rotated q and k: turns them back.
+void turn_back(KernelContext& context, const AttentionBackwardArgs& args);
+
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
                  const Tensor& cu_seqlens, const int64_t* sequences, const AttentionShape& shape);
+
+// The same with q and k rotated first (op/rope).
+struct Rope {
+  Tensor positions, cos, sin;
+  bool interleaved;
+};
+Tensor rope_attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Rope& rope,
+                      const Tensor& cu_seqlens, const int64_t* sequences, const AttentionShape& shape);
 
 }  // namespace flagscale::op

@@ -239,6 +239,7 @@ void run(KernelContext& context, const AttentionBackwardArgs& args) {
       args.shape.head_dim % 2 == 0 && even(args.q) && even(args.k) && even(args.v) && even(args.dout);
   for_factors(args.q.dtype, pairs,
               [&]<class V, class T, class F>(V, T, F) { Backward<V, T, F>(context, args).run(); });
+  turn_back(context, args);
 }
 
 size_t workspace(const AttentionBackwardArgs& args, int threads) {

@@ -306,29 +306,38 @@ size_t delta_bytes(const AttentionBackwardArgs& args) {
 
 void backward(KernelContext& context, const AttentionBackwardArgs& args) {
   const Sequences sequences = sequences_of(args.cu_seqlens, args.sequences);
+  bool turned = !args.positions.defined();
   for_float_type(args.q.dtype, "attention_backward", [&]<class T>(T) {
     for_head_dim("attention_backward", args.shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-      const BackwardView<T> a{rows_of<const T>(args.q),
-                              rows_of<const T>(args.k),
-                              rows_of<const T>(args.v),
-                              rows_of<const T>(args.out),
-                              rows_of<const T>(args.dout),
-                              rows_of<T>(args.dq),
-                              rows_of<T>(args.dk),
-                              rows_of<T>(args.dv),
-                              args.lse.ptr<const float>(),
-                              reinterpret_cast<float*>(context.workspace.data()),
-                              context.workspace.data() + delta_bytes(args),
-                              sequences,
-                              args.lse.dims[1],
-                              args.shape};
+      BackwardView<T> a{rows_of<const T>(args.q),
+                        rows_of<const T>(args.k),
+                        rows_of<const T>(args.v),
+                        rows_of<const T>(args.out),
+                        rows_of<const T>(args.dout),
+                        rows_of<T>(args.dq),
+                        rows_of<T>(args.dk),
+                        rows_of<T>(args.dv),
+                        args.lse.ptr<const float>(),
+                        reinterpret_cast<float*>(context.workspace.data()),
+                        context.workspace.data() + delta_bytes(args),
+                        sequences,
+                        args.lse.dims[1],
+                        args.shape,
+                        {}};
       const auto heads = static_cast<unsigned>(args.shape.heads),
                  kv_heads = static_cast<unsigned>(args.shape.kv_heads);
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out, &args.dout, &args.dq,
                                           &args.dk, &args.dv})) {
-          D <= 64 ? launch_wide_deltas<8>(a, args.q.rows()) : launch_wide_deltas<16>(a, args.q.rows());
-          check_launch("attention_backward");
+          if (!warpgroups_sum_deltas(a, args.q.dims[0])) {
+            D <= 64 ? launch_wide_deltas<8>(a, args.q.rows()) : launch_wide_deltas<16>(a, args.q.rows());
+            check_launch("attention_backward");
+          }
+          if (!turned && warpgroups_turn_back(args)) {
+            a.rotation = {args.positions.ptr<const int32_t>(), args.cos.ptr<const float>(),
+                          args.sin.ptr<const float>(), static_cast<int>(args.cos.dims[0] - 1)};
+            turned = true;
+          }
           return attend_backward_on_tensor_cores(a, args.q.dims[0]);
         }
       sum_deltas<<<dim3(static_cast<unsigned>(args.q.rows()), heads), 32>>>(a);
@@ -342,6 +351,7 @@ void backward(KernelContext& context, const AttentionBackwardArgs& args) {
       run(backward_of_keys<D, T>, tile_of_keys(D), kv_heads, 2);
     });
   });
+  if (!turned) turn_back(context, args);
 }
 
 size_t backward_workspace(const AttentionBackwardArgs& args, int) {

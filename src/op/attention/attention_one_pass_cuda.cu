@@ -148,6 +148,7 @@ __device__ void multiply_pairs(const BackwardView<bf16>& a, const Work& w, const
   for (int half = 0; half < 2; ++half) {
     const int64_t key = w.tile.first + row + lane / 4 + half * 8, column = int64_t{w.kv} * a.shape.head_dim;
     const bool there = key < w.tile.length;
+    if (there && a.rotation.cos) turn_back<D>(dk, half, a.rotation, w.tile.begin + key, lane);
     put_wide_row<D>(there ? a.dk[w.tile.begin + key] + column : nullptr, dk, half, a.shape.scale, lane,
                     a.shape.head_dim);
     put_wide_row<D>(there ? a.dv[w.tile.begin + key] + column : nullptr, dv, half, 1.f, lane,
@@ -186,24 +187,26 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// dq from its sums: a lane's four pieces of a row, 64 columns of a head.
+// dq from its sums: a lane's quarter of a head's row.
 template <int D>
 __global__ void round_sums(BackwardView<bf16> a, const float* sums) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, plane = static_cast<int>(blockIdx.y),
-            column = plane % (D / kColumns) * kColumns;
+  constexpr int kPlanes = D / kColumns;
+  const int lane = static_cast<int>(threadIdx.x) % 32, head = static_cast<int>(blockIdx.y);
   const int64_t token = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 4;
   const bool there = token < a.sequences.ends[a.sequences.count];
-  float dq[kColumns / 8][4] = {};
-  if (there)
+  float dq[D / 8][4] = {};
+  if (there) {
 #pragma unroll
-    for (int couple = 0; couple < kColumns / 16; ++couple) {
+    for (int piece = 0; piece < D / 16; ++piece) {
+      const int plane = head * kPlanes + piece / (kColumns / 16), couple = piece % (kColumns / 16);
       const float4 x = *reinterpret_cast<const float4*>(sums + (plane * a.tokens + token) * kColumns +
                                                         place_of(token, couple, lane % 4));
-      dq[2 * couple][0] = x.x, dq[2 * couple][1] = x.y, dq[2 * couple + 1][0] = x.z,
-             dq[2 * couple + 1][1] = x.w;
+      dq[2 * piece][0] = x.x, dq[2 * piece][1] = x.y, dq[2 * piece + 1][0] = x.z, dq[2 * piece + 1][1] = x.w;
     }
-  bf16* to = there ? a.dq[token] + plane / (D / kColumns) * a.shape.head_dim + column : nullptr;
-  put_wide_row<kColumns>(to, dq, 0, a.shape.scale, lane, a.shape.head_dim - column);
+    if (a.rotation.cos) turn_back<D>(dq, 0, a.rotation, token, lane);
+  }
+  bf16* to = there ? a.dq[token] + head * a.shape.head_dim : nullptr;
+  put_wide_row<D>(to, dq, 0, a.shape.scale, lane, a.shape.head_dim);
 }
 
 size_t on_pack(size_t bytes) { return (bytes + 255) / 256 * 256; }
@@ -249,8 +252,7 @@ void backward(const BackwardView<bf16>& view, int64_t tokens) {
       maps_of(view, tokens, kQ, kKeys), view, turns);
   check_launch("attention_backward");
   constexpr int kRound = 256;
-  round_sums<D><<<dim3(static_cast<unsigned>(divide_up(tokens * 4, kRound)),
-                       static_cast<unsigned>(s.heads * (D / kColumns))),
+  round_sums<D><<<dim3(static_cast<unsigned>(divide_up(tokens * 4, kRound)), static_cast<unsigned>(s.heads)),
                   kRound>>>(view, turns.sums);
   check_launch("attention_backward");
 }

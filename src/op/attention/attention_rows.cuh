@@ -28,6 +28,24 @@ __device__ void put_row(cuda::bf16* to, const float (&sum)[D / 8][4], int half, 
   }
 }
 
+// Turns row `half` of the lane's two, a gradient of a head rotated by halves, back.
+template <int D>
+__device__ void turn_back(float (&sum)[D / 8][4], int half, const Rotation& r, int64_t token, int lane) {
+  const int64_t row = int64_t{min(max(r.positions[token], 0), r.last)} * (D / 2) + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < D / 16; ++j) {
+    const auto cos = *reinterpret_cast<const float2*>(r.cos + row + j * 8),
+               sin = *reinterpret_cast<const float2*>(r.sin + row + j * 8);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float &p = sum[j][2 * half + i], &q = sum[j + D / 16][2 * half + i];
+      const float c = i == 0 ? cos.x : cos.y, s = i == 0 ? sin.x : sin.y, x = p;
+      p = x * c + q * s;
+      q = q * c - x * s;
+    }
+  }
+}
+
 __device__ inline float over_row(float x, bool largest) {  // over the four lanes that share a row
 #pragma unroll
   for (int step = 1; step < 4; step *= 2) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "op/op_testing.h"
+#include "op/rope/rope.h"
 
 namespace flagscale::op {
 namespace {
@@ -142,6 +143,66 @@ TEST_P(AttentionSets, GradientsOfAFusedProduct) {
   };
   testing::expect_gradients(fused, {random_tensor({11, 12}, 1)});
   testing::expect_agrees(GetParam(), fused, {random_tensor({11, 12}, 1)}, 2e-5, 4e-2);
+}
+
+// Positions that differ from rows, and one beyond the tables.
+Rope rope_of(int64_t tokens, int64_t dim, bool interleaved) {
+  std::vector<int32_t> positions;
+  for (int64_t i = 0; i < tokens; ++i) positions.push_back(static_cast<int32_t>((i * 7 + 3) % (tokens + 2)));
+  const Tensor cos = make_tensor(testing::allocator(), {tokens, dim / 2}, DType::kF32),
+               sin = make_tensor(testing::allocator(), {tokens, dim / 2}, DType::kF32);
+  for (int64_t i = 0; i < cos.shape().numel(); ++i) {
+    const double angle = 0.37 * static_cast<double>(i);
+    testing::set(cos, i, std::cos(angle)), testing::set(sin, i, std::sin(angle));
+  }
+  return {testing::int_tensor(positions), cos, sin, interleaved};
+}
+
+testing::Function rotate_and_attend(const std::vector<int32_t>& ends, const AttentionShape& shape,
+                                    const Rope& rope, bool apart) {
+  return [=](Context& c, const std::vector<Tensor>& in) {
+    const Tensor cu_seqlens = testing::int_tensor(ends);
+    if (!apart) return rope_attention(c, in[0], in[1], in[2], rope, cu_seqlens, nullptr, shape);
+    const auto rotate = [&](const Tensor& x) {
+      return op::rope(c, x, rope.positions, rope.cos, rope.sin, rope.interleaved);
+    };
+    return attention(c, rotate(in[0]), rotate(in[1]), in[2], cu_seqlens, nullptr, shape);
+  };
+}
+
+TEST(Attention, GradientsOfWhatIsRotatedFirst) {
+  for (const bool interleaved : {false, true})
+    testing::expect_gradients(
+        rotate_and_attend({0, 1, 12}, {4, 2, 4, 0.5f, 0}, rope_of(12, 4, interleaved), false),
+        inputs(12, {4, 2, 4, 0, 0}));
+}
+
+// Sizes that a GPU's kernels turn back as they write gradients, and others.
+TEST_P(AttentionSets, RotatedFirstAgrees) {
+  const std::vector<int32_t> ends{0, 70, 71, 197};
+  for (const auto& [dim, interleaved] :
+       {std::pair{64, false}, {64, true}, {128, false}, {48, false}, {96, false}}) {
+    SCOPED_TRACE("dim " + std::to_string(dim) + (interleaved ? ", interleaved" : ""));
+    const AttentionShape shape{4, 2, dim, 1 / std::sqrt(static_cast<float>(dim)), 0};
+    testing::expect_agrees(GetParam(), rotate_and_attend(ends, shape, rope_of(197, dim, interleaved), false),
+                           inputs(197, shape), 2e-5, 4e-2);
+  }
+}
+
+// Longer than what a GPU does in two walks.
+TEST_P(AttentionSets, LongSequencesRotatedFirstAreThoseOfTwoOps) {
+  if (GetParam() != Isa::kCuda) GTEST_SKIP() << "a processor has one way for all lengths";
+  for (const int dim : {64, 128}) {
+    const AttentionShape shape{2, 1, dim, 1 / std::sqrt(static_cast<float>(dim)), 0};
+    const Rope rope = rope_of(4100, dim, false);
+    std::vector<Tensor> in;
+    for (const Tensor& x : inputs(4100, shape)) in.push_back(testing::converted(x, DType::kBF16));
+    const auto one = testing::run(rotate_and_attend({0, 4100}, shape, rope, false), in, GetParam()),
+               two = testing::run(rotate_and_attend({0, 4100}, shape, rope, true), in, GetParam());
+    EXPECT_EQ(testing::relative_error(one.output, two.output), 0);
+    EXPECT_EQ(testing::relative_error(one.grads[2], two.grads[2]), 0);
+    for (size_t i = 0; i < 2; ++i) EXPECT_LT(testing::relative_error(one.grads[i], two.grads[i]), 1e-2) << i;
+  }
 }
 
 TEST_P(AttentionSets, RowsThatAreNotWholePairs) {

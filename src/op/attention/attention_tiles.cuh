@@ -74,6 +74,13 @@ struct ForwardView {
   AttentionShape shape;
 };
 
+// Of RopeArgs, half of a head a row; none where cos is null.
+struct Rotation {
+  const int32_t* positions;
+  const float *cos, *sin;
+  int last;  // row of the tables
+};
+
 template <class T>
 struct BackwardView {
   cuda::Rows<const T> q, k, v, out, dout;
@@ -84,17 +91,21 @@ struct BackwardView {
   Sequences sequences;
   int64_t tokens;
   AttentionShape shape;
+  Rotation rotation;  // of q and k, where kernels turn dq and dk back as they write them
 };
 
 // On tensor cores, for bf16 rows of 16-byte pieces and heads of at most 128.
 void attend_on_tensor_cores(const ForwardView<cuda::bf16>& view, int64_t capacity);
 void attend_backward_on_tensor_cores(const BackwardView<cuda::bf16>& view,
-                                     int64_t capacity);  // delta is there
+                                     int64_t capacity);  // delta is there, where it has to be
 // The same by Hopper's warpgroups; false, and nothing is launched, on another GPU.
 bool attend_by_warpgroups(const ForwardView<cuda::bf16>& view, int64_t capacity);
 bool attend_backward_by_warpgroups(const BackwardView<cuda::bf16>& view, int64_t capacity);
 // The latter in one walk over the pairs, and the memory that it needs on this GPU.
 void attend_backward_in_one_pass(const BackwardView<cuda::bf16>& view, int64_t capacity);
+// Whether those need no deltas beforehand, and whether they turn dq and dk back.
+bool warpgroups_sum_deltas(const BackwardView<cuda::bf16>& view, int64_t capacity);
+bool warpgroups_turn_back(const AttentionBackwardArgs& args);
 size_t one_pass_bytes(const AttentionShape& shape, int64_t tokens);
 
 }  // namespace flagscale::op

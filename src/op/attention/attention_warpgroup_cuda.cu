@@ -96,7 +96,23 @@ __global__ void __launch_bounds__(kThreads, D == 64 ? 4 : 3)
 #endif
 }
 
-// The backward pass in two walks, for queries and for keys, each forming the scores again.
+// The lane's quarter of the sum of dout * out over a row of a head, which `to` gets from one of the four.
+__device__ float sum_delta(const BackwardView<bf16>& a, int64_t token, int head, bool there, int lane) {
+  float sum = 0;
+#pragma unroll
+  for (int d = lane % 4 * 16; d < lane % 4 * 16 + 16; d += 8)
+    if (there && d < a.shape.head_dim) {
+      float out[8], dout[8];
+      load(a.out[token] + head * a.shape.head_dim + d, out);
+      load(a.dout[token] + head * a.shape.head_dim + d, dout);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum = fmaf(out[i], dout[i], sum);
+    }
+  return over_row(sum, false);
+}
+
+// The backward pass in two walks, for queries and for keys, each forming the scores again; the first one
+// leaves the second its deltas.
 __global__ void __launch_bounds__(kThreads, 3)
     backward_of_queries(const __grid_constant__ Maps maps, BackwardView<bf16> a) {
 #ifdef FLAGSCALE_HOPPER
@@ -129,10 +145,15 @@ __global__ void __launch_bounds__(kThreads, 3)
 
   const float scale = a.shape.scale * kLog2e;
   float lse[2] = {}, delta[2] = {}, dq[D / 8][4] = {};
+#pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t query = tile.first + row + lane / 4 + half * 8,
                   at = int64_t{head} * a.tokens + tile.begin + query;
-    if (query < tile.length) lse[half] = a.lse[at] * kLog2e, delta[half] = a.delta[at];
+    const bool there = query < tile.length;
+    delta[half] = sum_delta(a, tile.begin + query, head, there, lane);
+    if (!there) continue;
+    lse[half] = a.lse[at] * kLog2e;
+    if (lane % 4 == 0) a.delta[at] = delta[half];
   }
   wait(&arrivals.own, 0);
   int stage = 0, phase = 0;
@@ -167,10 +188,12 @@ __global__ void __launch_bounds__(kThreads, 3)
     __syncthreads();  // the stage is read
     fetch_keys(k0 + 2 * kKeys, stage);
   }
+#pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t query = tile.first + row + lane / 4 + half * 8;
-    if (query < tile.length)
-      put_row<D>(a.dq[tile.begin + query] + int64_t{head} * dim, dq, half, a.shape.scale, lane, dim);
+    if (query >= tile.length) continue;
+    if (a.rotation.cos) turn_back<D>(dq, half, a.rotation, tile.begin + query, lane);
+    put_row<D>(a.dq[tile.begin + query] + int64_t{head} * dim, dq, half, a.shape.scale, lane, dim);
   }
 #else
   __trap();
@@ -259,9 +282,11 @@ __global__ void __launch_bounds__(kThreads, 3)
     __syncthreads();  // the stage is read
     fetch_queries(step + 2, stage);
   }
+#pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t key = tile.first + row + lane / 4 + half * 8;
     if (key >= tile.length) continue;
+    if (a.rotation.cos) turn_back<D>(dk, half, a.rotation, tile.begin + key, lane);
     put_row<D>(a.dk[tile.begin + key] + int64_t{kv} * dim, dk, half, a.shape.scale, lane, dim);
     put_row<D>(a.dv[tile.begin + key] + int64_t{kv} * dim, dv, half, 1.f, lane, dim);
   }
@@ -298,6 +323,11 @@ void backward(const BackwardView<bf16>& view, int64_t tokens) {
          bytes_of<kSmall>(2, 2, 64), maps_of(view, tokens, 64, kOwn), view);
 }
 
+// Of short sequences with small heads, blocks that own 128 keys take too long to begin and to end.
+bool in_two_walks(const BackwardView<bf16>& view, int64_t capacity) {
+  return view.shape.head_dim <= kSmall && capacity < kLong * view.sequences.count;
+}
+
 }  // namespace
 
 bool attend_by_warpgroups(const ForwardView<bf16>& view, int64_t capacity) {
@@ -306,12 +336,18 @@ bool attend_by_warpgroups(const ForwardView<bf16>& view, int64_t capacity) {
   return true;
 }
 
-// Of short sequences with small heads, blocks that own 128 keys take too long to begin and to end.
+bool warpgroups_turn_back(const AttentionBackwardArgs& args) {
+  const int dim = args.shape.head_dim;
+  return on_hopper() && (dim == 64 || dim == 128) && !args.interleaved && args.cos.cols() * 2 == dim;
+}
+
+bool warpgroups_sum_deltas(const BackwardView<bf16>& view, int64_t capacity) {
+  return on_hopper() && in_two_walks(view, capacity);
+}
+
 bool attend_backward_by_warpgroups(const BackwardView<bf16>& view, int64_t capacity) {
   if (!on_hopper()) return false;
-  const bool is_short = capacity < kLong * view.sequences.count;
-  view.shape.head_dim <= 64 && is_short ? backward(view, capacity)
-                                        : attend_backward_in_one_pass(view, capacity);
+  in_two_walks(view, capacity) ? backward(view, capacity) : attend_backward_in_one_pass(view, capacity);
   return true;
 }
 
