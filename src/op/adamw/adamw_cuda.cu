@@ -73,6 +73,8 @@ struct Update {
 // kN neighbouring weights a thread at a time; the last ones, fewer, one by one.
 template <int kN, class P, class M, class V, class G>
 __global__ void update_weights(Update<P, M, V, G> a) {
+  let_next_start();
+  wait_for_previous();
   const float norm = *a.norm;
   const StepScalars step = *a.step;
   if (step.skip != 0 || !(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
@@ -137,7 +139,8 @@ void launch(const AdamWArgs& args) {
                              args.decay,
                              by_packs(args, kN)};
   const int64_t blocks = divide_up(a.size, kThreads * (a.wide ? kN : 1));
-  update_weights<kN><<<static_cast<unsigned>(blocks < 65536 ? blocks : 65536), kThreads>>>(a);
+  launch_early(update_weights<kN, P, M, V, G>, dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
+               kThreads, 0, a);
 }
 
 void adamw(KernelContext&, const AdamWArgs& args) {

@@ -202,6 +202,8 @@ __global__ void __launch_bounds__(kWarps * 32) backward_chunk(Backward<bf16> a) 
   __shared__ float sums[kWarps][kPacks * 32 * N];
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const auto column = [&](int pack) { return (int64_t{pack} * 32 + lane) * N; };
+  let_next_start();
+  wait_for_previous();
   float dweight[kPacks][N] = {};
   const int64_t begin = int64_t{blockIdx.x} * a.chunk,
                 end = begin + a.chunk < a.count ? begin + a.chunk : a.count;
@@ -261,6 +263,8 @@ __global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16
   constexpr int N = 8;
   using Eight = Pack<N, bf16>;
   const auto column = [&](int pack) { return (int64_t{pack} * kRowThreads + threadIdx.x) * N; };
+  let_next_start();
+  wait_for_previous();
   const int64_t begin = int64_t{blockIdx.x} * a.chunk,
                 end = begin + a.chunk < a.count ? begin + a.chunk : a.count;
   struct Group {
@@ -316,7 +320,7 @@ __global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16
 // False where the group is too long, or too short for a warp.
 bool launch_backward_chunks(const Backward<bf16>& a, int64_t chunks) {
   const auto run = [&](void (*kernel)(Backward<bf16>)) {
-    kernel<<<static_cast<unsigned>(chunks), 256>>>(a);
+    launch_early(kernel, dim3(static_cast<unsigned>(chunks)), 256, 0, a);
     return true;
   };
   if (a.group < 64 || a.group > 4096) return false;

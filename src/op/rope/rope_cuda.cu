@@ -36,6 +36,8 @@ __global__ void rotate_rows(Rotation<T> a) {
 constexpr int kPack = 8, kThreads = 256;
 template <class T>
 __global__ void rotate_packs(Rotation<T> a, int packs_of_token, int packs_of_head, int64_t count) {
+  let_next_start();
+  wait_for_previous();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t token = i / packs_of_token, wanted = a.positions[token];
@@ -74,8 +76,8 @@ void run(KernelContext&, const RopeArgs& args) {
                         args.backwards ? -1.f : 1.f};
     if (std::is_same_v<T, bf16> && !args.interleaved && half % kPack == 0 && wide(args.x) && wide(args.y)) {
       const int64_t count = rows * (pairs / kPack);
-      rotate_packs<<<static_cast<unsigned>(divide_up(count, kThreads)), kThreads>>>(
-          a, static_cast<int>(pairs / kPack), static_cast<int>(half / kPack), count);
+      launch_early(rotate_packs<T>, dim3(static_cast<unsigned>(divide_up(count, kThreads))), kThreads, 0, a,
+                   static_cast<int>(pairs / kPack), static_cast<int>(half / kPack), count);
       return;
     }
     rotate_rows<<<static_cast<unsigned>(rows), row_threads(pairs, 2)>>>(a);

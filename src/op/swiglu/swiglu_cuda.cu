@@ -1,4 +1,5 @@
-// Bound by memory: forward reads two numbers and writes one, backward reads three and writes two.
+// Bound by memory: forward reads two numbers and writes one, backward reads three and writes two. In bf16 the
+// exponential and the division are the processor's short ones, or arithmetic would bind.
 #include "kernel/cuda/cuda.cuh"
 #include "op/swiglu/swiglu.h"
 
@@ -6,7 +7,13 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-__device__ float sigmoid(float x) { return 1.f / (1.f + expf(-x)); }
+template <class T>
+__device__ float sigmoid(float x) {
+  if constexpr (std::is_same_v<T, bf16>)
+    return __fdividef(1.f, 1.f + __expf(-x));
+  else
+    return 1.f / (1.f + expf(-x));
+}
 
 template <int N, class T>
 __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, int64_t cols) {
@@ -18,7 +25,7 @@ __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, in
     load(gate[row] + i, g);
     load(up[row] + i, u);
 #pragma unroll
-    for (int j = 0; j < N; ++j) g[j] = g[j] * sigmoid(g[j]) * u[j];
+    for (int j = 0; j < N; ++j) g[j] = g[j] * sigmoid<T>(g[j]) * u[j];
     store(y[row] + i, g);
   }
 }
@@ -26,6 +33,8 @@ __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, in
 template <int N, class T>
 __global__ void backward_rows(Rows<const T> gate, Rows<const T> up, Rows<const T> dy, Rows<T> dgate,
                               Rows<T> dup, int64_t cols) {
+  let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
     float g[N], u[N], d[N];
@@ -34,7 +43,7 @@ __global__ void backward_rows(Rows<const T> gate, Rows<const T> up, Rows<const T
     load(dy[row] + i, d);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const float s = sigmoid(g[j]), slope = s * fmaf(g[j], 1.f - s, 1.f);  // silu'(g) = s (1 + g (1 - s))
+      const float s = sigmoid<T>(g[j]), slope = s * fmaf(g[j], 1.f - s, 1.f);  // silu'(g) = s (1 + g (1 - s))
       u[j] = d[j] * u[j] * slope;
       d[j] = d[j] * g[j] * s;
     }
@@ -67,9 +76,9 @@ void backward(KernelContext&, const SwigluBackwardArgs& args) {
   if (rows == 0) return;
   for_float_type(args.dy.dtype, "swiglu_backward", [&]<class T>(T) {
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
-      backward_rows<N><<<static_cast<unsigned>(rows), row_threads(cols, N)>>>(
-          rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<const T>(args.dy),
-          rows_of<T>(args.dgate), rows_of<T>(args.dup), cols);
+      launch_early(backward_rows<N, T>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
+                   rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<const T>(args.dy),
+                   rows_of<T>(args.dgate), rows_of<T>(args.dup), cols);
     };
     if (wide(args.gate) && wide(args.up) && wide(args.dy) && wide(args.dgate) && wide(args.dup))
       run(std::integral_constant<int, kWide<T>>{});
