@@ -99,7 +99,7 @@ void Engine::wait(Sequence& s) {
 bool Engine::step() { return compute() && deliver(); }
 
 bool Engine::compute() {
-  if (running_.empty() && waiting_.empty()) return false;
+  if (!has_work()) return false;
   const auto start = Clock::now();
   plan();
   stats_.plan_seconds += seconds_since(start);
@@ -109,14 +109,15 @@ bool Engine::compute() {
   int64_t embedding = 0;
   for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
   std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::kRunning; });
+  untold_.swap(stepped_);
   count_step();
   stats_.busy_seconds += seconds_since(start);
   return true;
 }
 
-// Where a core is free meanwhile, it plans the next step, and grammars say what may come next: all of a step
-// that is known before its logits are. Where none is, the next step is planned first: another thread would
-// take a core from the model's, whose others wait for it.
+// Where a core is free meanwhile, it tells what the last step gave and plans the next one, and grammars say
+// what may come next: all of a step that is known before its logits are. Where none is, that comes first:
+// another thread would take a core from the model's, whose others wait for it.
 void Engine::compute_model() {
   masked_.clear();
   for (size_t i = 0; runner_->spares_a_core() && i < chunks_.size(); ++i) {
@@ -126,9 +127,11 @@ void Engine::compute_model() {
   }
   const auto run = [this] { runner_->run(chunks_); };
   const auto prepare = [this] {
+    deliver();
     plan_ahead();
     for (Sequence* s : masked_) prepare_mask(*s, runner_->config().vocab_size);
   };
+  if (!runner_->spares_a_core()) deliver();
   auto start = Clock::now();
   if (runner_->spares_a_core()) {
     beside_.run(prepare, run);
@@ -141,9 +144,9 @@ void Engine::compute_model() {
 }
 
 bool Engine::deliver() {
-  for (Sequence* s : stepped_) tell(*s);
-  stepped_.clear();
-  return !running_.empty() || !waiting_.empty();
+  for (Sequence* s : untold_) tell(*s);
+  untold_.clear();
+  return has_work();
 }
 
 // A large vocabulary's rows are worth waking the team for.
@@ -270,6 +273,7 @@ void Engine::release(Sequence& s) {
 }
 
 void Engine::cancel(uint64_t id) {
+  deliver();
   const auto it = jobs_.find(id);
   if (it == jobs_.end()) return;
   it->second->cancelled.store(true, std::memory_order_release);
@@ -277,6 +281,7 @@ void Engine::cancel(uint64_t id) {
 }
 
 void Engine::cancel(uint64_t id, int choice) {
+  deliver();
   const auto it = jobs_.find(id);
   if (it == jobs_.end() || choice < 0 || choice >= it->second->request.n) return;
   const std::shared_ptr<Job> job = it->second;  // its last choice's event takes it out of jobs_
@@ -290,6 +295,7 @@ void Engine::cancel(uint64_t id, int choice) {
 }
 
 void Engine::end_all(FinishReason reason, const std::string& error) {
+  deliver();
   while (!jobs_.empty()) end_job(jobs_.begin()->second, reason, error);
 }
 

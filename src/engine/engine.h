@@ -50,9 +50,11 @@ class Engine {
   // One step for as many sequences as fit. False when nothing is left to do.
   bool step();
   // The same in two halves, for who has something to do between them: compute() is false when there was
-  // nothing to do; deliver() calls the sinks, and is false when nothing is left.
+  // nothing to do; deliver() calls the sinks, and is false when nothing is left. Between two steps it may be
+  // left out: the second compute() calls the first one's sinks beside the model, on a thread of its own.
   bool compute();
   bool deliver();
+  bool has_work() const { return !running_.empty() || !waiting_.empty(); }
 
   // Ids of the jobs that ended since clear_ended().
   const std::vector<uint64_t>& ended() const { return ended_; }
@@ -108,7 +110,7 @@ class Engine {
   // Of the current step, kept for their memory.
   StepPlan plan_;
   std::vector<Progress> progress_;
-  std::vector<Sequence*> stepped_;
+  std::vector<Sequence*> stepped_, untold_;  // untold_: the last step's, whose sinks have not been called
   std::vector<StepChunk> chunks_;
   std::vector<int64_t> first_rows_;  // of each chunk
   std::vector<int32_t> prefix_;      // pages that find_prefix() found

@@ -84,6 +84,32 @@ TEST_P(Ahead, WhoEndsBeforeItsLengthIsLeftOut) {
   EXPECT_EQ(ahead.stats.generation_tokens, after.stats.generation_tokens);
 }
 
+// Sinks are called beside the next step's model, or by whoever asks before.
+TEST_P(Ahead, TellsWhatAStepGaveBesideTheNextOne) {
+  RunnerOptions options;
+  options.max_tokens = 40, options.max_sequences = 8, options.max_length = 160, options.threads = GetParam();
+  auto runner = std::make_unique<testing::HashRunner>(kTokens, options);
+  Engine engine(std::move(runner), {});
+  Request request;
+  request.prompt = {1, 2, 3}, request.sampling.temperature = 0, request.sampling.max_tokens = 4;
+  std::array<Answer, 2> answers;
+  engine.add(request, gather_into(answers[0]));
+  const uint64_t second = engine.add(request, gather_into(answers[1]));
+  for (size_t step = 0; step < 2; ++step) {
+    EXPECT_TRUE(engine.compute());
+    for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), step);
+  }
+  engine.cancel(second, 0);
+  for (const Answer& answer : answers) EXPECT_EQ(answer.tokens.size(), 2u);
+  EXPECT_EQ(answers[1].finish, FinishReason::kCancelled);
+  while (engine.has_work()) engine.compute();
+  EXPECT_EQ(answers[0].tokens.size(), 3u);
+  EXPECT_FALSE(engine.deliver());
+  EXPECT_EQ(answers[0].tokens.size(), 4u);
+  EXPECT_EQ(answers[0].finish, FinishReason::kLength);
+  EXPECT_EQ(engine.ended().size(), 2u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, Ahead, ::testing::Values(1, 2));
 
 }  // namespace

@@ -182,7 +182,7 @@ bool Service::step() {
       const std::lock_guard lock(mutex_);
       stats_ = engine_->stats();
     }
-    return engine_->deliver();
+    return engine_->has_work() || engine_->deliver();  // beside the next step's model, if there is one
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kDevice) fail_for_good(error.what());
     engine_->end_all(FinishReason::kError, error.what());

@@ -129,7 +129,7 @@ TEST(Service, AGpuThatIsLostEndsAllAndTakesNoMore) {
 }
 
 TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
-  Service service(make_engine(1), {3});  // the first counts until its first step has ended
+  Service service(make_engine(1), {3});
   std::promise<void> go, started;
   std::shared_future<void> gate = go.get_future().share();
   std::atomic<bool> once{false};
@@ -140,6 +140,7 @@ TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
     gate.wait();  // the engine's thread stands still
   });
   started.get_future().wait();
+  service.submit(request_of(2), [](const Event&) {});
   EXPECT_TRUE(service.has_room());
   // Three at once are more than the two for which there is room; four can never wait.
   const auto together = [&](size_t count) {
