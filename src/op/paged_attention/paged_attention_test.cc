@@ -241,8 +241,12 @@ TEST_P(PagedAttentionSets, ManyLongContextsDecodeInWaves) {
 // odd sizes.
 TEST_P(PagedAttentionSets, ManySequencesHaveTheBitsOfOne) {
   const int count = GetParam() == Isa::kCuda ? 260 : 12;
-  const AttentionShape shape = shaped(16, 4, 64, 90);
-  for (const DType cache_dtype : {DType::kBF16, DType::kI8}) {
+  std::vector<std::pair<AttentionShape, DType>> models{{shaped(16, 4, 64, 90), DType::kBF16}};
+  for (const AttentionShape& shape : {shaped(16, 4, 64, 90), shaped(12, 4, 128), shaped(36, 4, 64),
+                                      shaped(4, 4, 80, 130), shaped(4, 4, 96)})
+    models.emplace_back(shape, DType::kI8);
+  for (const auto& [shape, cache_dtype] : models) {
+    SCOPED_TRACE("heads " + std::to_string(shape.heads) + " dim " + std::to_string(shape.head_dim));
     std::vector<int> lengths;
     Step fill, decode;
     for (int s = 0; s < count; ++s) {

@@ -1,8 +1,8 @@
 // One query of a sequence over its pages. A block takes a head of keys, with all heads that share it, and
-// walks chunks of them: all of a sequence's where there are many, folding as it goes; else some, and what
-// each chunk gives is folded by a second kernel. The operations on a row and their order are the same,
-// prefill's too. Bound by memory: the next chunk, of int8 on Hopper the next two, are on their way while one
-// is worked on.
+// walks chunks of them: all of a sequence's where there are many, folding as it goes (of int8 on Hopper a
+// warp does, paged_decode_warps_cuda.cu); else some, and what each chunk gives is folded by a second kernel.
+// The operations on a row and their order are the same, prefill's too. Bound by memory: the next chunk, of
+// int8 on Hopper the next two, are on their way while one is worked on.
 #include "op/paged_attention/paged_decode_chunks.cuh"
 
 namespace flagscale::op {
@@ -229,9 +229,13 @@ void launch(const CUtensorMap& values, const Pages<C>& a, const PagedAttentionAr
   // Whole contexts where they are many for the blocks that run at a time; else pieces, many for each of
   // those.
   const int64_t at_a_time = int64_t{3} * processors();
-  if (2 * sequences * heads >= 5 * at_a_time && chunks <= kMostWalked)
-    return launch_early(kKernel, grid(sequences, 1), kThreads, kBytes, values, a, nullptr, 0,
-                        static_cast<int>(chunks), chunks);
+  if (2 * sequences * heads >= 5 * at_a_time && chunks <= kMostWalked) {
+    if constexpr (std::is_same_v<Chunks, BulkChunks<D>>)
+      return decode_by_warps(a, args);
+    else
+      return launch_early(kKernel, grid(sequences, 1), kThreads, kBytes, values, a, nullptr, 0,
+                          static_cast<int>(chunks), chunks);
+  }
   const int64_t walked = divide_up(sequences * heads * chunks, 6 * at_a_time);
   const auto fit = static_cast<int64_t>(memory.size() / (part_bytes(args) * static_cast<size_t>(chunks)));
   auto* parts = reinterpret_cast<float*>(memory.data());

@@ -163,6 +163,8 @@ constexpr int kMostGroup = 16;  // heads that share keys
 template <class C>
 void decode(const Pages<C>& pages, const PagedAttentionArgs& args, std::span<std::byte> memory);
 size_t decode_bytes(const PagedAttentionArgs& args);
+// The same of an int8 cache on Hopper, for sequences that are many.
+void decode_by_warps(const Pages<int8_t>& pages, const PagedAttentionArgs& args);
 
 // More queries than one, by Hopper's warpgroups; false, and nothing is launched, on another GPU or where rows
 // of q are not in packs of 16 bytes.
