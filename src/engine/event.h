@@ -23,8 +23,8 @@ struct Event {
   bool refused = false;             // kError: by the request's own doing, such as a grammar of too much work
 };
 
-// Called on the engine's thread: it must neither block nor throw. The last event of each choice has finish !=
-// kNone.
+// Called on the engine's thread or, while that computes, on one beside it: it must neither block nor throw.
+// The last event of each choice has finish != kNone.
 using Sink = std::function<void(Event)>;
 
 }  // namespace flagscale::engine

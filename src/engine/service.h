@@ -2,7 +2,7 @@
 // The thread boundary: one engine thread inside, every method may be called from any thread.
 //
 //   Service service(std::make_unique<Engine>(std::make_unique<Runner>(...), EngineOptions{}), {});
-//   const uint64_t id = service.submit(request, [](Event event) { ... });   // on the engine's thread
+//   const uint64_t id = service.submit(request, [](Event event) { ... });   // not on the caller's thread
 //   service.cancel(id);
 //
 // Stop strings, text and parsers are the caller's side: it cancels what it has enough of.
