@@ -9,11 +9,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "app/watched.h"
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/median.h"
 #include "device/cuda/cuda.h"
 #include "launch/launcher/this_program.h"
+#include "launch/launcher/watched.h"
 #include "launch/placement.h"
 
 namespace flagscale::bench_rows {
@@ -32,21 +32,26 @@ Words operator+(Words a, const Words& b) {
 launch::Command command_of(const Words& words) { return {Words{launch::this_program({})} + words, {}, {}}; }
 
 // The line with which a command ended.
-std::string complaint(const Watched& child) {
+std::string complaint(const launch::Watched& child) {
   const std::string said = child.said(), mark = "flagscale: error: ";
   const size_t at = said.rfind(mark);
-  if (at == std::string::npos) return said.substr(said.find_last_of('\n', said.size() - 2) + 1);
+  if (at == std::string::npos) return child.last_said();
   return said.substr(at + mark.size(), said.find('\n', at) - at - mark.size());
+}
+
+// Throws Error as the command has told it.
+[[noreturn]] void fail_as(const launch::Watched& child, int code) {
+  if (code == kDoesNotFit) throw DoesNotFit(complaint(child));
+  fail(ErrorKind::kResource, "{}",
+       code > 128 ? fmt::format("it ended by signal {}", code - 128) : complaint(child));
 }
 
 // Of a command that prints one JSON object. Throws Error with what it says where it fails.
 Json json_of(const Words& words) {
-  Watched child(command_of(words));
+  launch::Watched child(command_of(words));
   std::string line, text;
   while (child.next(line)) text += line;
-  if (const int code = child.wait(); code != 0)
-    fail(ErrorKind::kResource, "{}",
-         code > 128 ? fmt::format("{} ended by signal {}", words[0], code - 128) : complaint(child));
+  if (const int code = child.wait(); code != 0) fail_as(child, code);
   return Json::parse(text);
 }
 
@@ -87,10 +92,10 @@ std::vector<launch::Command> ranks_of(const Words& words, int ranks) {
 Trained train(const Words& words, int ranks, int iterations) {
   constexpr size_t kWarmup = 2;
   const auto start = Clock::now();
-  std::vector<std::unique_ptr<Watched>> children;
+  std::vector<std::unique_ptr<launch::Watched>> children;
   for (const launch::Command& command :
        ranks_of(words + Words{fmt::format("train.model.train_iters={}", iterations)}, ranks))
-    children.push_back(std::make_unique<Watched>(command));
+    children.push_back(std::make_unique<launch::Watched>(command));
   Trained result;
   std::vector<double> times, teraflops;
   for (std::string line; children[0]->next(line);) {
@@ -101,7 +106,7 @@ Trained train(const Words& words, int ranks, int iterations) {
     teraflops.push_back(number_after(line, "throughput per GPU (TFLOP/s/GPU): ").value_or(0));
   }
   for (const auto& child : children)
-    if (child->wait() != 0) fail(ErrorKind::kResource, "{}", complaint(*child));
+    if (const int code = child->wait(); code != 0) fail_as(*child, code);
   if (times.empty()) fail(ErrorKind::kInvalidArgument, "the training told no iteration: log_interval=1");
   if (times.size() > kWarmup)
     for (auto* of : {&times, &teraflops}) of->erase(of->begin(), of->begin() + kWarmup);
@@ -129,13 +134,12 @@ BenchRowResult run_training(const BenchRow& row, const BenchRowsOptions& o) {
 // -- serving
 
 // Where the server answers, once it does.
-std::string url_of(Watched& server) {
+std::string url_of(launch::Watched& server) {
   const std::string mark = " at http://";
   for (std::string line; server.next(line);)
     if (const size_t at = line.find(mark); at != std::string::npos)
       return line.substr(at + 4, line.find(' ', at + 4) - at - 4);
-  server.wait();
-  fail(ErrorKind::kResource, "{}", complaint(server));
+  fail_as(server, server.wait());
 }
 
 BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
@@ -144,7 +148,7 @@ BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
   for (std::string& word : load)
     if (word == "REQUESTS") word = std::to_string(o.requests);
   {
-    Watched server(
+    launch::Watched server(
         command_of({"serve", o.model, o.folder + "/serve/" + row.yaml, "--port", "0", "--device", o.device}));
     const std::string url = url_of(server);
     const Json json = json_of(Words{"bench", "serve", "--base-url", url, "--json", "--disable-tqdm"} + load);

@@ -14,7 +14,7 @@
 #include "app/command.h"
 #include "app/model_argument.h"
 #include "app/numbers.h"
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/nearest.h"
@@ -169,7 +169,7 @@ Measured measure(const BenchRow& row, const BenchRowsOptions& options) {
     const auto* const ours = dynamic_cast<const Error*>(&error);
     if (ours && ours->kind() == ErrorKind::kInterrupted) throw;
     measured.result.skipped = error.what();
-    measured.failed = measured.result.skipped.find(" GiB") == std::string::npos;  // else it does not fit
+    measured.failed = dynamic_cast<const DoesNotFit*>(&error) == nullptr;
   }
   return measured;
 }

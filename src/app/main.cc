@@ -15,7 +15,7 @@
 #include "app/command.h"
 #include "app/numbers.h"
 #include "app/suggest.h"
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/heartbeat.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
@@ -34,8 +34,9 @@ constexpr const char* kExamples = R"(Examples:
 
 Every command has --help with its own examples.
 Exit codes: 0 done; 1 failed (files, memory, network, what is not supported); 2 a mistake in
-the command line or the configuration; 130 stopped by Ctrl-C. A job's own code is that of
-the rank that failed first.)";
+the command line or the configuration; 3 it does not fit in the memory that is free, and
+nothing was begun; 130 stopped by Ctrl-C. A job's own code is that of the rank that failed
+first.)";
 
 int complain(const char* message, int code) {
   Progress::clear_line();
@@ -89,6 +90,8 @@ int run(int argc, char** argv) {
     return end.code != 0 ? end.code : code;
   } catch (const CLI::ParseError& error) {
     return report_parse_error(app, error, argc, argv);
+  } catch (const DoesNotFit& error) {
+    return complain(error.what(), kDoesNotFit);
   } catch (const Error& error) {
     return complain(error.what(), exit_code(error.kind()));
   } catch (const std::bad_alloc&) {

@@ -11,6 +11,7 @@
 #include "app/launched.h"
 #include "app/ranks.h"
 #include "app/ways_on.h"
+#include "base/does_not_fit.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
@@ -270,6 +271,8 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
   if (!reading.ignored.empty()) info("{}", reading.ignored_line());
   try {
     run_as_read(request, composed, action, reading, ranks.get());
+  } catch (const DoesNotFit& error) {
+    throw DoesNotFit(train::with_places(reading.config.places, error).what());
   } catch (const Error& error) {
     throw train::with_places(reading.config.places, error);
   }

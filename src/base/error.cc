@@ -2,6 +2,8 @@
 
 #include <exception>
 
+#include "base/does_not_fit.h"
+
 namespace flagscale {
 
 int exit_code(ErrorKind kind) {
@@ -62,6 +64,8 @@ const char* name(ErrorKind kind) {
 void rethrow_with(const std::string& context) {
   try {
     throw;
+  } catch (const DoesNotFit& error) {
+    throw DoesNotFit(context + ": " + error.what());
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::kInterrupted) throw;  // no fault of anything
     throw Error(error.kind(), context + ": " + error.what());

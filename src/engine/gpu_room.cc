@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/gib.h"
 #include "device/cuda/cuda.h"
 
@@ -38,12 +38,11 @@ size_t GpuRoom::for_cache() const {
 void GpuRoom::require_sequence() const {
   if (for_cache() >= sequence) return;
   const size_t missing = kept_free(*this) + kReserve + model + sequence - free;
-  fail(ErrorKind::kResource,
-       "the GPU has {} of {} free{}, {} too little: weights and a step take {}, the cache of one sequence of "
-       "{} "
-       "tokens {}, and gpu_memory_utilization={:g} leaves {} free; {}",
-       gib(free), gib(total), cuda::of_others(total - free), gib(missing), gib(model), length, gib(sequence),
-       share, gib(kept_free(*this)), way_out(*this, missing));
+  throw DoesNotFit(
+      fmt::format("the GPU has {} of {} free{}, {} too little: weights and a step take {}, the cache of one "
+                  "sequence of {} tokens {}, and gpu_memory_utilization={:g} leaves {} free; {}",
+                  gib(free), gib(total), cuda::of_others(total - free), gib(missing), gib(model), length,
+                  gib(sequence), share, gib(kept_free(*this)), way_out(*this, missing)));
 }
 
 }  // namespace flagscale::engine

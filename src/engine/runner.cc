@@ -7,7 +7,7 @@
 #include <bit>
 
 #include "base/check.h"
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/gib.h"
 #include "device/cuda/cuda.h"
 #include "engine/dense_weights.h"
@@ -84,12 +84,12 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   arena_.add(program_);
   const size_t available = available_memory(options_.device);
   if (arena_.bytes() > available)
-    fail(ErrorKind::kResource,
-         "the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too little; "
-         "lower --max-model-len{}, or take fewer bits with --quantization",
-         gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
-         on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "", gib(arena_.bytes() - available),
-         adapters_ ? " or --max-loras" : "");
+    throw DoesNotFit(
+        fmt::format("the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too "
+                    "little; lower --max-model-len{}, or take fewer bits with --quantization",
+                    gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
+                    on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "",
+                    gib(arena_.bytes() - available), adapters_ ? " or --max-loras" : ""));
   arena_.bind(*allocator_, options_.device);
   load_model(weights);
   use_ = weight_use(*decoder_);

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
+#include "base/does_not_fit.h"
 #include "base/gib.h"
 #include "device/cuda/cuda.h"
 
@@ -69,7 +69,7 @@ void require_host_memory(const model::DecoderConfig& config, const StepOptions& 
     text += fmt::format("\n  {} holds {} there for each rank", kShares,
                         gib(TrainStep(config, shared).memory().offloaded));
   }
-  throw Error(ErrorKind::kResource, text);
+  throw DoesNotFit(text);
 }
 
 // "the GPU has 16.0 GiB free, 63.1 GiB are other processes'"
@@ -187,21 +187,21 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
   constexpr double kTokensQuicklyPlanned = 1 << 22;
   const double activation = tokens * static_cast<double>(config.hidden_size) * sizeof(BF16);
   if (tokens > kTokensQuicklyPlanned && activation > static_cast<double>(available))
-    fail(ErrorKind::kResource,
-         "a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
-         "smaller micro_batch_size or seq_length",
-         tokens, activation / kGib, has_free(options, available));
+    throw DoesNotFit(
+        fmt::format("a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
+                    "smaller micro_batch_size or seq_length",
+                    tokens, activation / kGib, has_free(options, available)));
   const StateTypes& types = options.optimizer.types;
   const auto bytes =
       static_cast<double>(frozen ? sizeof(BF16) : size_of(types.params) + size_of(types.grads));
   const double needed = model::parameter_count(config) * bytes;
   constexpr int kQuicklyPlanned = 4096;  // layers: a second or two
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
-  fail(ErrorKind::kResource,
-       "training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, {}: "
-       "train a smaller model (num_layers, hidden_size) or use a machine with more memory",
-       needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config),
-       has_free(options, available));
+  throw DoesNotFit(
+      fmt::format("training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, {}: "
+                  "train a smaller model (num_layers, hidden_size) or use a machine with more memory",
+                  needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config),
+                  has_free(options, available)));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
@@ -234,7 +234,7 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
         "\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "
         "or use a machine with more memory",
         gib(fixed));
-  throw Error(ErrorKind::kResource, text);
+  throw DoesNotFit(text);
 }
 
 }  // namespace flagscale::train

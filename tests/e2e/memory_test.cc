@@ -50,7 +50,7 @@ class Memory : public Workshop {
       ASSERT_GT(available_gib(), 60) << "it ran, on a machine without the memory for 7 billion parameters";
       GTEST_SKIP() << "this machine has the memory for 7 billion parameters";
     }
-    ASSERT_EQ(result.code, 1) << result.err;
+    ASSERT_EQ(result.code, 3) << result.err;
     EXPECT_NE(result.err.find("this machine has "), std::string::npos) << result.err;
     EXPECT_NE(result.err.find("weights, gradients and optimizer alone need "), std::string::npos)
         << result.err;
@@ -60,7 +60,7 @@ class Memory : public Workshop {
     ASSERT_FALSE(more.empty()) << result.err;
     words.insert(words.end(), more.begin(), more.end());  // as they stand there
     const Result changed = run(words, working_folder);
-    EXPECT_EQ(changed.code, 1) << changed.err;
+    EXPECT_EQ(changed.code, 3) << changed.err;
     EXPECT_GT(gib_needed(result.err), gib_needed(changed.err)) << changed.err;
     EXPECT_GT(gib_needed(changed.err), 60) << "of which the fixed part is most: " << changed.err;
   }
@@ -129,7 +129,7 @@ TEST_F(Memory, ACgroupsLimitCounts) {
   fs::remove(group, error);
   if (result.err.find("cgroup.procs") != std::string::npos || result.err.find(limit) != std::string::npos)
     GTEST_SKIP() << "no right to use a cgroup: " << result.err;
-  EXPECT_EQ(result.code, 1) << result.err;
+  EXPECT_EQ(result.code, 3) << result.err;
   EXPECT_TRUE(std::regex_search(result.err, std::regex("this machine has (0\\.[123]|[0-9.]+ M)")))
       << result.err;
   EXPECT_FALSE(fs::exists(folder_ / "group"));

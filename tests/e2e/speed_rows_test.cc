@@ -173,6 +173,20 @@ TEST(BenchRows, MeasuresWhatIsHereAndSaysWhyTheRestIsNot) {
   EXPECT_NE(unknown.err.find("did you mean 124m?"), std::string::npos) << unknown.err;
 }
 
+// What does not fit is not measured, and no failure; a mistake is one, whatever its words.
+TEST(BenchRows, TellsWhatDoesNotFitFromWhatFails) {
+  const TemporaryFolder folder;
+  const Words command{"bench", "rows", "--rows", "8b", "--steps", "1", "--device", "cpu", "--json"};
+  const Result large = run(command + Words{"train.model.num_layers=400"}, folder.path);
+  EXPECT_EQ(large.code, 0) << large.err;
+  const json not_measured = json::parse(large.out)["rows"][0];
+  EXPECT_NE(not_measured.value("not_measured", "").find("GiB free"), std::string::npos) << not_measured;
+  const Result mistake = run(command + Words{"train.model.lr=some GiB free"}, folder.path);
+  EXPECT_EQ(mistake.code, 1) << mistake.err;
+  const json failed = json::parse(mistake.out)["rows"][0];
+  EXPECT_NE(failed.value("failed", "").find("some GiB free"), std::string::npos) << failed;
+}
+
 TEST(BenchRows, TellsWhatItHasMeasuredWhereItIsStopped) {
   const TemporaryFolder folder;
   std::string words;
