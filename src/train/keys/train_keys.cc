@@ -207,6 +207,13 @@ void add_notes(const Reader& reader, Isa isa, TrainReading& reading) {
     notes.push_back("fp8 is slow on the CPU, which multiplies no such numbers: there it is for checks");
   if (reader.given("fp8_recipe") && config.precision.fp8.empty())
     notes.push_back("fp8_recipe changes nothing without fp8");
+  const PrecisionKeys& precision = config.precision;
+  if (precision.first_last_layers_bf16 && precision.fp8.empty())
+    notes.push_back("first_last_layers_bf16 changes nothing without fp8");
+  for (const char* layers : {"num_layers_at_start_in_bf16", "num_layers_at_end_in_bf16"})
+    if (reader.given(layers) && (precision.fp8.empty() || !precision.first_last_layers_bf16))
+      notes.push_back(fmt::format("{} changes nothing without {}", layers,
+                                  precision.fp8.empty() ? "fp8" : "first_last_layers_bf16: true"));
   for (const char* dropout : {"attention_dropout", "hidden_dropout"})
     if (!config.start && !reader.seen(dropout))
       notes.push_back(fmt::format("{} is not set: Megatron's default is 0.1, here there is none", dropout));

@@ -186,7 +186,31 @@ TEST(TrainKeys, SaysWhatSurprises) {
             "optimizer_offload_fraction changes nothing without optimizer_cpu_offload: true");
   EXPECT_EQ(notes("optimizer_cpu_offload: true, optimizer_offload_fraction: 0.5"),
             "optimizer_cpu_offload changes nothing on the CPU: all is in main memory");
+  EXPECT_EQ(notes("first_last_layers_bf16: true, num_layers_at_start_in_bf16: 0"),
+            "first_last_layers_bf16 changes nothing without fp8\n"
+            "num_layers_at_start_in_bf16 changes nothing without fp8");
+  const std::string fp8 = "bf16: true, fp8: hybrid, fp8_recipe: tensorwise, ",
+                    slow = "fp8 is slow on the CPU, which multiplies no such numbers: there it is for checks";
+  EXPECT_EQ(notes(fp8 + "num_layers_at_end_in_bf16: 2"),
+            slow + "\nnum_layers_at_end_in_bf16 changes nothing without first_last_layers_bf16: true");
+  EXPECT_EQ(notes(fp8 + "first_last_layers_bf16: true, num_layers_at_end_in_bf16: 2"), slow);
   EXPECT_EQ(notes(""), "");
+}
+
+// As Megatron's own check has it.
+TEST(TrainKeys, NoMoreLayersThanThereAreStayInBf16) {
+  const std::string fp8 = "bf16: true, fp8: hybrid, fp8_recipe: tensorwise, first_last_layers_bf16: true, ";
+  const auto spec = [&](const std::string& more) {
+    return *train_options(read(fp8 + more).config, {1000, 0}).fp8;
+  };
+  EXPECT_EQ(spec("").first_in_bf16, 1);
+  EXPECT_EQ(spec("num_layers_at_start_in_bf16: 0").first_in_bf16, 0);
+  EXPECT_EQ(spec("num_layers_at_end_in_bf16: 2").last_in_bf16, 2);
+  EXPECT_NE(refusal(fp8 + "num_layers_at_end_in_bf16: 3")
+                .find("num_layers_at_end_in_bf16 is 3, the model has 2 "
+                      "layers"),
+            std::string::npos)
+      << refusal(fp8 + "num_layers_at_end_in_bf16: 3");
 }
 
 // As Megatron's command lines give them together.

@@ -380,6 +380,11 @@ void set_fp8(const TrainConfig& c, TrainOptions& out) {
   if (c.moe.num_experts || out.model.moe.experts > 0)
     fail(ErrorKind::kUnsupported, "{}, but experts are not trained in fp8 yet: leave fp8 out",
          found(c, "fp8", p.fp8));
+  for (const auto& [key, layers] : {std::pair{"num_layers_at_start_in_bf16", p.num_layers_at_start_in_bf16},
+                                    {"num_layers_at_end_in_bf16", p.num_layers_at_end_in_bf16}})
+    if (p.first_last_layers_bf16 && layers > out.model.num_layers)
+      fail(ErrorKind::kConfig, "{}, the model has {} layers: set at most as many",
+           found(c, key, std::to_string(layers)), out.model.num_layers);
   out.fp8 = Fp8Spec{{p.fp8_recipe == "tensorwise" ? op::Fp8Recipe::kTensorwise : op::Fp8Recipe::kBlockwise,
                      p.fp8 == "hybrid" ? Fp8::kE5M2 : Fp8::kE4M3},
                     p.first_last_layers_bf16 ? p.num_layers_at_start_in_bf16 : 0,
