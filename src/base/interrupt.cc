@@ -3,18 +3,26 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 
 #include "base/error.h"
+#include "base/interrupt_notice.h"
 
 namespace flagscale {
 
 namespace {
 volatile std::sig_atomic_t stop_requested = 0;
+std::atomic<const std::string*> notice{nullptr};
 
 void on_signal(int signal) {
-  if (stop_requested && signal != SIGHUP) _exit(128 + signal);
+  const int before = errno;
+  const bool again = stop_requested != 0;
+  if (again && signal != SIGHUP) _exit(128 + signal);
   stop_requested = 1;
+  if (const std::string* text = notice; text != nullptr && !again) [[maybe_unused]]
+    const ssize_t written = write(STDERR_FILENO, text->data(), text->size());
+  errno = before;
 }
 }  // namespace
 
@@ -28,6 +36,9 @@ void install_interrupt_handler() {
   sigaction(SIGHUP, nullptr, &hangup);
   if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
+
+InterruptNotice::InterruptNotice(const std::string& line) : text_('\n' + line + '\n') { notice = &text_; }
+InterruptNotice::~InterruptNotice() { notice = nullptr; }
 
 bool interrupted() { return stop_requested != 0; }
 

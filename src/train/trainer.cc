@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/heartbeat.h"
 #include "base/interrupt.h"
+#include "base/interrupt_notice.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "device/cuda/cuda.h"
@@ -359,7 +360,17 @@ struct Trainer::Run {
     return true;
   }
 
+  // A GPU's step may be one graph, which nothing stops.
+  std::string stop_notice() const {
+    return fmt::format("stopping after this {}{} (Ctrl-C again ends at once{})",
+                       options.device == DeviceKind::kCuda ? "step" : "micro-batch",
+                       saves() ? "; then the last whole iteration is saved" : "",
+                       saves() ? ", with what was saved before" : "");
+  }
+
   void loop() {
+    std::optional<InterruptNotice> notice;
+    if (ranks.first()) notice.emplace(stop_notice());
     std::optional<Progress> progress;
     if (ranks.first()) progress.emplace("train", iterations, "it").resume_at(at.iteration);
     beat(Phase::kFirstStep, at.iteration);

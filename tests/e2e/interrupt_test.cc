@@ -83,6 +83,33 @@ TEST_F(Interrupt, TrainingSavesTheLastIterationAndGoesOn) {
       4);
 }
 
+// The answer comes at once; a second signal, here before the program does anything else, ends it there.
+TEST_F(Interrupt, SaysWhatItWaitsForAndWaitsForNothingTheSecondTime) {
+  const Words words = training("told", {"train.model.train_iters=1000000", "train.model.eval_iters=0"});
+  for (const bool again : {false, true}) {
+    Child child(program(words), {.folder = folder_});
+    const auto trains = [&] { return child.said().find("iteration") != std::string::npos; };
+    for (int i = 0; i < 6000 && child.running() && !trains(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_TRUE(trains());
+    child.signal(SIGSTOP);
+    child.signal(SIGINT);
+    if (again) child.signal(SIGTERM);
+    child.signal(SIGCONT);
+    const Result result = child.wait();
+    EXPECT_NE(result.err.find("\nstopping after this micro-batch; then the last whole iteration is saved "
+                              "(Ctrl-C again ends at once, with what was saved before)\n"),
+              std::string::npos)
+        << result.err;
+    EXPECT_EQ(result.err.find("the same command goes on") == std::string::npos, again) << result.err;
+    if (again)
+      EXPECT_TRUE(result.code == 128 + SIGINT || result.code == 128 + SIGTERM) << result.code;
+    else
+      EXPECT_EQ(result.code, 130);
+    must({"checkpoint", "verify", "told/checkpoints"});
+  }
+}
+
 // A connection that breaks: the shell sends SIGHUP, and so does the kernel.
 TEST_F(Interrupt, TheTerminalsEndIsAStopInOrder) {
   const Words words = training("hung", {"train.model.train_iters=1000000", "train.model.eval_iters=0"});
