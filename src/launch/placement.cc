@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <optional>
+#include <random>
 #include <sstream>
 
 #include "base/error.h"
@@ -210,16 +212,42 @@ std::optional<ElasticHosts> elastic_hosts(const Experiment& e) {
   return ElasticHosts{list, static_cast<int>(range.least), static_cast<int>(most)};
 }
 
-int free_port() {
+namespace {
+
+// The port that is free where `wanted` is, or any that the system gives for 0; 0 where there is none.
+int bound_port(int wanted) {
   const int file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(wanted));
   socklen_t size = sizeof address;
   const bool bound = file >= 0 && bind(file, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
                      getsockname(file, reinterpret_cast<sockaddr*>(&address), &size) == 0;
   if (file >= 0) close(file);
-  if (!bound) fail(ErrorKind::kResource, "this machine has no free port: give experiment.runner.master_port");
-  return ntohs(address.sin_port);
+  return bound ? ntohs(address.sin_port) : 0;
+}
+
+// Where the ports begin that the system gives connections by itself.
+int first_given_port() {
+  int first = 32768;
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first;
+  return first;
+}
+
+}  // namespace
+
+// Of those that no connection is given by itself: what begins before it is taken (srun, ssh) does not take
+// it.
+int free_port() {
+  constexpr int kFirst = 20000, kTries = 200;
+  const int end = first_given_port();
+  std::random_device random;
+  for (int i = 0; i < kTries && end > kFirst; ++i)
+    if (const int port = bound_port(std::uniform_int_distribution<int>(kFirst, end - 1)(random))) return port;
+  const int port = bound_port(0);
+  if (port == 0)
+    fail(ErrorKind::kResource, "this machine has no free port: give experiment.runner.master_port");
+  return port;
 }
 
 int given_port(const Experiment& e) {

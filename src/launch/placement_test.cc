@@ -1,5 +1,8 @@
 #include "launch/placement.h"
 
+#include <fstream>
+#include <set>
+
 #include "launch/job_test_support.h"
 
 namespace flagscale::launch {
@@ -97,6 +100,19 @@ TEST_F(PlacementTest, WithoutDevicesOneProcessUnlessTheyAreForProcessors) {
 }
 
 // The least of what is known.
+TEST_F(PlacementTest, FreePortsAreNotThoseThatConnectionsAreGiven) {
+  int first = 0, last = 0;
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> first >> last;
+  if (first <= 21000) GTEST_SKIP() << "here connections are given ports from " << first << " on";
+  std::set<int> ports;
+  for (int i = 0; i < 20; ++i) {
+    const int port = free_port();
+    EXPECT_TRUE(port >= 1024 && port < first) << port;
+    ports.insert(port);
+  }
+  EXPECT_GT(ports.size(), 15u) << "each call for itself: two jobs do not choose the same";
+}
+
 TEST_F(PlacementTest, ProcessesAreTheLeastOfSlotsWantedAndVisible) {
   EXPECT_EQ(processes("{runner: {nproc_per_node: 8}}"), (std::vector{8}));
   EXPECT_EQ(processes("{runner: {nproc_per_node: '8'}}"), (std::vector{8}));

@@ -4,8 +4,8 @@
 #include <memory>
 #include <thread>
 
-#include "comm/tcp/socket.h"
 #include "device/cuda/cuda.h"
+#include "launch/placement.h"
 #include "tests/e2e/workshop.h"
 
 namespace flagscale::e2e {
@@ -24,7 +24,7 @@ class Ranks : public Workshop {
 
   static std::vector<std::unique_ptr<Child>> start(const Words& words, int ranks = 2,
                                                    const Words& environment = {}) {
-    const std::string port = std::to_string(comm::listen_on(0).local_port());
+    const std::string port = std::to_string(launch::free_port());
     std::vector<std::unique_ptr<Child>> children;
     for (int r = 0; r < ranks; ++r) {
       const std::string rank = std::to_string(r), size = std::to_string(ranks);
