@@ -24,6 +24,11 @@ struct alignas(16) Chunk {
   cuda::bf16 v[TileLayout<D>::kValues];
 };
 
+constexpr unsigned kBoundary = 1024;  // of what the copy engine swizzles
+__device__ inline unsigned to_boundary(const void* memory) {
+  return (kBoundary - cuda::shared_address(memory) % kBoundary) % kBoundary;
+}
+
 template <int kPieces>  // that a block's threads copy
 constexpr int kTurns = (kPieces + kThreads - 1) / kThreads;
 

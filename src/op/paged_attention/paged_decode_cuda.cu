@@ -37,11 +37,6 @@ struct Memory {
   float page_most[kWarps][8 * kHalves];
 };
 
-constexpr unsigned kBoundary = 1024;  // of what the copy engine swizzles
-__device__ unsigned to_boundary(const void* memory) {
-  return (kBoundary - shared_address(memory) % kBoundary) % kBoundary;
-}
-
 // One block a sequence (x), head of keys (y) and `walked` chunks (z). parts: null to fold.
 // kHalves: 1 where a group has at most 8 heads, the other rows are nobody's then.
 template <int D, class C, int kHalves, class Chunks>

@@ -1,9 +1,10 @@
-// One query of each of many sequences over pages of int8, on Hopper: a warp takes a head of keys of a sequence
-// with all heads that share it, walks its chunks and folds them, and meets nobody. What it multiplies keys and
-// values by stays in its registers: they are left factors, of 16 keys by 16 numbers or 16 columns by 16 keys,
-// and weights come out of one product as they go into the next one, but transposed. A chunk's keys give way to
-// the next one's while its values are worked on, and values to values. The operations on a row are those of
-// paged_decode_cuda.cu; of a product's 16 neighbours the order is no matter. Bound by memory.
+// One query of each of many sequences over pages of int8, on Hopper: a warp takes a head of keys of a
+// sequence with all heads that share it, walks its chunks and folds them, and meets nobody. What it
+// multiplies keys and values by stays in its registers: they are left factors, of 16 keys by 16 numbers or 16
+// columns by 16 keys, and weights come out of one product as they go into the next one, but transposed. A
+// chunk's keys give way to the next one's while its values are worked on, and values to values. The
+// operations on a row are those of paged_decode_cuda.cu; of a product's 16 neighbours the order is no matter.
+// Bound by memory.
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/paged_attention/paged_chunks.cuh"
@@ -13,7 +14,6 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kPiece = sizeof(uint4);
-constexpr unsigned kBoundaryOfLines = 1024;  // of what the copy engine swizzles
 
 // A chunk, and where the copy engine says that it has come.
 template <int D>
@@ -32,8 +32,8 @@ __device__ uint32_t transposed(uint32_t eight_by_eight) {
 }
 
 #ifdef FLAGSCALE_HOPPER
-// A sequence's head of keys, of which chunks before `stop` are wanted. Each of a warp's first threads asks the
-// copy engine for a page of a chunk. What is no key of the sequence is whatever lies there.
+// A sequence's head of keys, of which chunks before `stop` are wanted. Each of a warp's first threads asks
+// the copy engine for a page of a chunk. What is no key of the sequence is whatever lies there.
 template <int D>
 struct WarpChunks {
   WarpMemory<D>& to;
@@ -61,8 +61,7 @@ struct WarpChunks {
     if (c >= stop || lane >= kPages) return;
     constexpr int kBytes = WarpMemory<D>::kHead * kPiece;
     arrive_for_bytes(&to.keys, there ? kBytes : 0);
-    if (there)
-      copy_bytes(to.k + lane * WarpMemory<D>::kHead, pages.k_pages[row] + head(), kBytes, &to.keys);
+    if (there) copy_bytes(to.k + lane * WarpMemory<D>::kHead, pages.k_pages[row] + head(), kBytes, &to.keys);
   }
   __device__ void fetch_values(int c) {
     if (c >= stop || lane >= kPages) return;
@@ -100,8 +99,7 @@ __global__ void __launch_bounds__(32, kHalves == 1 ? 12 : 8)
             lane = static_cast<int>(threadIdx.x);
   if (a.queries(s) != 1) return;
   extern __shared__ uint4 shared[];
-  auto& memory = *reinterpret_cast<WarpMemory<D>*>(
-      shared + (kBoundaryOfLines - shared_address(shared) % kBoundaryOfLines) % kBoundaryOfLines / kPiece);
+  auto& memory = *reinterpret_cast<WarpMemory<D>*>(shared + to_boundary(shared) / kPiece);
   const Span of{s, kv, static_cast<int>(a.first_key(end - 1)), end};
   int c = of.first / kKeys;
   WarpChunks<D> chunks{memory, a, values, of, (end - 1) / kKeys + 1, lane};
@@ -253,7 +251,7 @@ __global__ void __launch_bounds__(32, kHalves == 1 ? 12 : 8)
 template <int D, int kHalves>
 void launch_warps(const Pages<int8_t>& a, const PagedAttentionArgs& args, int64_t sequences) {
   constexpr auto* kKernel = walk_chunks<D, kHalves>;
-  constexpr size_t kBytes = sizeof(WarpMemory<D>) + kBoundaryOfLines;
+  constexpr size_t kBytes = sizeof(WarpMemory<D>) + kBoundary;
   static const bool once = (allow_shared("paged_attention", kKernel, kBytes), true);
   (void)once;
   const TensorView& v = args.v_pages;
