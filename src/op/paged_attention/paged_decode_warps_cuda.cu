@@ -25,13 +25,13 @@ struct WarpMemory {
   Barrier keys, values;
 };
 
+#ifdef FLAGSCALE_HOPPER
 __device__ uint32_t transposed(uint32_t eight_by_eight) {
   uint32_t r;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(eight_by_eight));
   return r;
 }
 
-#ifdef FLAGSCALE_HOPPER
 // A sequence's head of keys, of which chunks before `stop` are wanted. Each of a warp's first threads asks
 // the copy engine for a page of a chunk. What is no key of the sequence is whatever lies there.
 template <int D>
@@ -72,7 +72,6 @@ struct WarpChunks {
     copy_bytes(to.v_scale + lane * kPage, pages.v_pages[row] + head() + D * kPiece, kScales, &to.values);
   }
 };
-#endif
 
 // Lines of two pages, brought by eight at a time: those of the page for j = 0, of the next one for 1. A pair
 // of neighbours in a line gives a row of the left factor and the one eight further on.
@@ -86,6 +85,7 @@ struct LeftFactors {
     left[2] = widened<0, 2>(r[2 * j + 1]), left[3] = widened<1, 3>(r[2 * j + 1]);
   }
 };
+#endif
 
 // A warp a head of keys (x) and a sequence (y). Of a page a lane has keys 2 (lane / 4) and the next one, of
 // heads 2 (lane % 4) and the next one: [key][head], one row of a sum after the other.
