@@ -129,10 +129,10 @@ void dry_run(const train::TrainOptions& options, int ranks, bool json) {
   train::TrainStep plan(options.model, step);
   const train::MemoryUse use = plan.memory();
   if (json) {
-    const nlohmann::ordered_json memory{{"weights", use.weights},     {"gradients", use.gradients},
-                                        {"optimizer", use.optimizer}, {"activations", use.activations},
-                                        {"inputs", use.inputs},       {"frozen", use.frozen},
-                                        {"total", use.total()},       {"offloaded", use.offloaded}};
+    const nlohmann::ordered_json memory{
+        {"weights", use.weights},         {"gradients", use.gradients}, {"optimizer", use.optimizer},
+        {"activations", use.activations}, {"inputs", use.inputs},       {"frozen", use.frozen},
+        {"graphs", use.graphs},           {"total", use.total()},       {"offloaded", use.offloaded}};
     const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
                                      {"global_batch_size", options.global_batch_size},
                                      {"micro_batch_size", options.micro_batch_size},

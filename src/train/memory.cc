@@ -167,9 +167,10 @@ std::string describe(const MemoryUse& use) {
   const std::string offloaded =
       use.offloaded > 0 ? fmt::format("; in main memory {} of what the optimizer keeps", gib(use.offloaded))
                         : "";
-  return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}{}", frozen,
+  const std::string graphs = use.graphs > 0 ? ", CUDA graphs " + gib(use.graphs) : "";
+  return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}{}{}", frozen,
                      gib(use.weights), gib(use.gradients), gib(use.optimizer), gib(use.activations),
-                     gib(use.inputs), offloaded);
+                     gib(use.inputs), graphs, offloaded);
 }
 
 std::string describe_parameters(TrainStep& step) {
@@ -228,7 +229,7 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
                           suffices ? "together they suffice" : "even together they do not", together.keys,
                           gib(together.total));
   }
-  const size_t fixed = use.total() - use.activations - use.inputs;
+  const size_t fixed = use.total() - use.activations - use.inputs - use.graphs;
   if (!suffices && fixed > available)
     text += fmt::format(
         "\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "

@@ -229,8 +229,20 @@ MemoryUse TrainStep::memory() const {
       use.inputs += rounded;
   }
   use.activations = arena_.transient_bytes();
+  use.graphs = graph_bytes();
   use.offloaded = pinned_arena_.bytes();
   return use;
+}
+
+// Measured: 4 to 6 KB a launch, of 420 and of 1,900 in a graph, taken by 2 MiB.
+size_t TrainStep::graph_bytes() const {
+  if (!replays()) return 0;
+  constexpr size_t kOfLaunch = 8 << 10, kPiece = 2 << 20;
+  const int64_t most = options_.micro_batches;
+  const auto micro_batches = static_cast<size_t>(steps_whole(most) ? most : std::min<int64_t>(most, 2));
+  const size_t launches = micro_batches * micro_.num_launches() + squares_.num_launches() +
+                          norm_.num_launches() + update_.num_launches();
+  return (launches * kOfLaunch + kPiece - 1) / kPiece * kPiece;
 }
 
 void TrainStep::allocate(Allocator& allocator) {

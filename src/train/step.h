@@ -42,6 +42,7 @@ struct StepOptions {
   DType compute = DType::kF32;
   std::optional<Fp8Spec> fp8;  // with kBF16
   int64_t micro_batch_size = 1, sequence_length = 1024;
+  int64_t micro_batches = 1;        // of a step on this rank: how large its CUDA graph becomes
   int64_t cu_seqlens_capacity = 0;  // entries; 0: micro_batch_size + 1
   model::RecomputeSpec recompute;
   float balance_loss = 0, z_loss = 0;  // coefficients of the losses of a mixture's routers
@@ -70,8 +71,9 @@ float number(const Tensor& tensor, int64_t at);
 struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
   size_t frozen = 0;     // weights that are not trained
+  size_t graphs = 0;     // on a GPU: at most what its driver keeps of the launches of CUDA graphs
   size_t offloaded = 0;  // of weights and optimizer, in the host's memory: not in the total
-  size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen; }
+  size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen + graphs; }
 };
 
 // How ranks tell one another what each has made.
@@ -227,6 +229,7 @@ class TrainStep {
   MicroGraphs::Values values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
                                 double batch_tokens) const;
   void take(const MicroGraphs::Values& values);
+  size_t graph_bytes() const;
   void launch_whole(const std::vector<MicroGraphs::Values>& values);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;

@@ -248,6 +248,23 @@ TEST(TrainStep, GraphsOnAGpuHaveTheBitsOfLaunches) {
   }
 }
 
+TEST(TrainStep, GraphsOnAGpuAreInThePlan) {
+  FLAGSCALE_NEED_GPU();
+  auto options = options_for(DType::kBF16, 4, 32);
+  options.device = DeviceKind::kCuda;
+  const auto planned = [&](bool graphs, int64_t micro_batches) {
+    options.graphs = graphs, options.micro_batches = micro_batches;
+    return TrainStep(config_of("llama3"), options).memory();
+  };
+  const MemoryUse none = planned(false, 8), one = planned(true, 1), eight = planned(true, 8);
+  EXPECT_EQ(none.graphs, 0u);
+  EXPECT_GT(one.graphs, 0u);
+  EXPECT_GT(eight.graphs, one.graphs);
+  EXPECT_EQ(eight.total(), none.total() + eight.graphs);
+  // More than a graph holds: micro-batches are graphs of their own, of two kinds.
+  EXPECT_EQ(planned(true, 1 << 20).graphs, planned(true, 2).graphs);
+}
+
 // Two micro-batches and their update at once: launches, then graphs, then launches again for another mask.
 TEST(TrainStep, WholeStepsOnAGpuHaveTheBitsOfTheirParts) {
   FLAGSCALE_NEED_GPU();

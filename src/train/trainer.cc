@@ -46,6 +46,7 @@ StepOptions step_options(const TrainOptions& o, int rank, int ranks) {
   s.compute = o.compute;
   s.fp8 = o.fp8;
   s.micro_batch_size = o.micro_batch_size;
+  s.micro_batches = o.global_batch_size / (o.micro_batch_size * ranks);
   s.sequence_length = o.seq_length;
   s.cu_seqlens_capacity = data::max_cu_seqlens(o.micro_batch_size, o.seq_length, o.mask);
   s.recompute = o.recompute;
