@@ -1,6 +1,5 @@
 // Bound by memory: a row of logits is read twice, the second time from L2 since a multiprocessor has one row
-// at a time, and its gradient written. The next packs are under way while some are worked on. Rows that are
-// too long for L2 are read once, by a cluster of blocks each.
+// at a time, and its gradient written. The next packs are under way while some are worked on.
 #include "kernel/cuda/cuda.cuh"
 #include "op/cross_entropy/cross_entropy.h"
 
@@ -131,137 +130,6 @@ __global__ void __launch_bounds__(kThreads) loss_rows(Loss<D> a) {
   });
 }
 
-// Long rows, which the second-level cache does not hold until they are read again: each by a cluster of
-// blocks, in their registers, kPacks packs of four a thread.
-constexpr int kCluster = 8, kSliceThreads = 512;
-constexpr int64_t kLongRow = int64_t{1} << 16;
-
-__device__ inline void arrive_in_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-__device__ inline void wait_for_cluster() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-// What another block has where we have p.
-__device__ inline float read_of_block(const float* p, int block) {
-  float v = 0;
-#if __CUDA_ARCH__ >= 900
-  asm volatile("{\n.reg .b32 a;\nmapa.shared::cluster.u32 a, %1, %2;\nld.shared::cluster.f32 %0, [a];\n}\n"
-               : "=f"(v)
-               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(p))), "r"(block)
-               : "memory");
-#endif
-  return v;
-}
-
-template <int kPacks, class D>
-__global__ void __launch_bounds__(kSliceThreads, 2) loss_long_rows(Loss<D> a) {
-  constexpr int N = 4;
-  __shared__ float highs[kSliceThreads / 32], of_block[2];  // its maximum and sum
-  const int64_t row = blockIdx.x / kCluster;
-  const int rank = static_cast<int>(blockIdx.x % kCluster), vocab = static_cast<int>(a.vocab);
-  const float* x = a.logits[row];
-  const auto column = [&](int p) {
-    return ((p * kCluster + rank) * kSliceThreads + static_cast<int>(threadIdx.x)) * N;
-  };
-  const float mask = a.mask[row];
-  if (mask == 0.f) {
-    if (threadIdx.x == 0 && rank == 0) a.loss[row] = 0;
-    const float none[N] = {};
-    if (a.learn)
-#pragma unroll
-      for (int p = 0; p < kPacks; ++p)
-        if (column(p) < vocab) store(a.gradient[row] + column(p), none);
-    return;
-  }
-  const int32_t wanted = a.labels[row];
-  const int label = wanted >= 0 && wanted < vocab ? wanted : 0;
-  const float at_label = x[label];
-  float v[kPacks][N];
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p) {
-    if (column(p) < vocab) {
-      load(x + column(p), v[p]);
-    } else {
-#pragma unroll
-      for (int j = 0; j < N; ++j) v[p][j] = -INFINITY;
-    }
-  }
-  float high = kLowest;
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p)
-#pragma unroll
-    for (int j = 0; j < N; ++j) high = fmaxf(high, v[p][j]);
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, step));
-  if (threadIdx.x % 32 == 0) highs[threadIdx.x / 32] = high;
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kSliceThreads / 32; ++i) high = fmaxf(high, highs[i]);
-  const float scaled = high * kLog2E;
-  float sum = 0;
-#pragma unroll
-  for (int p = 0; p < kPacks; ++p)
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      v[p][j] = exponential(v[p][j], scaled);
-      sum += v[p][j];
-    }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) of_block[0] = high, of_block[1] = sum;
-  arrive_in_cluster();
-  wait_for_cluster();  // all of the row has been read, too
-  float maxima[kCluster], highest = kLowest, total = 0;
-#pragma unroll
-  for (int i = 0; i < kCluster; ++i) {
-    maxima[i] = read_of_block(&of_block[0], i);
-    highest = fmaxf(highest, maxima[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < kCluster; ++i)
-    total = fmaf(read_of_block(&of_block[1], i), factor_of(maxima[i], highest), total);
-  arrive_in_cluster();
-  if (threadIdx.x == 0 && rank == 0) a.loss[row] = (highest + logf(total) - at_label) * mask;
-  if (a.learn) {
-    const float scale = a.scale * mask, factor = scale / total * factor_of(high, highest);
-#pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const int i = column(p);
-#pragma unroll
-      for (int j = 0; j < N; ++j) v[p][j] = v[p][j] * factor - (i + j == label ? scale : 0.f);
-      if (i < vocab) store(a.gradient[row] + i, v[p]);
-    }
-  }
-  wait_for_cluster();  // nobody reads of_block any more
-}
-
-template <int kPacks, class D>
-void launch_long_rows(const Loss<D>& a, int64_t rows) {
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kCluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(rows * kCluster));
-  config.blockDim = dim3(kSliceThreads);
-  config.stream = cudaStreamPerThread;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  cudaLaunchKernelEx(&config, loss_long_rows<kPacks, D>, a);
-}
-
-// False where rows are too short, or longer than registers hold.
-template <class D>
-bool launch_long_rows(const Loss<D>& a, int64_t rows) {
-  constexpr int64_t kPack = int64_t{kCluster} * kSliceThreads * 4;
-  if (capability() < 90 || a.vocab < kLongRow || a.vocab > 10 * kPack) return false;
-  a.vocab <= 8 * kPack ? launch_long_rows<8>(a, rows) : launch_long_rows<10>(a, rows);
-  return true;
-}
-
 template <class D>
 void launch(const CrossEntropyArgs& args, const TensorView& gradient) {
   const Loss<D> a{rows_of<float>(args.logits),
@@ -277,7 +145,6 @@ void launch(const CrossEntropyArgs& args, const TensorView& gradient) {
     allow_shared("cross_entropy", kernel, shared_of_one_block());
     kernel<<<rows, kThreads, shared_of_one_block()>>>(a);
   };
-  if (wide(args.logits) && launch_long_rows(a, args.logits.rows())) return;
   wide(args.logits) ? run(loss_rows<4, D>) : run(loss_rows<1, D>);
 }
 
