@@ -244,7 +244,7 @@ std::string name_of(const Key& key) {
 // them, or as they are timed now. All give the same bits, so that it does not matter which wins: sums cut
 // alike along k are chains of the same products in the same order.
 void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspace) {
-  constexpr double kLarge = 2e10;  // operations: some 30 us
+  constexpr double kLarge = 5e8;  // operations: 10 us and more of an adapter's, which memory binds
   if (plan.count == 1 || p.add) return;
   const int choices = std::exchange(plan.count, 1);
   if (p.in == DType::kF32 ||

@@ -54,6 +54,30 @@ TEST_P(MatmulSets, EveryTypeAndTranspositionAgainstThePlainSum) {
     }
 }
 
+// What an adapter adds, for which a GPU has a kernel of its own: few numbers a sum, rows that fill no tile.
+TEST_P(MatmulSets, ThinProductsAreAddedToWhatIsThere) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  for (const int64_t k : {16, 32, 48, 64})
+    for (const bool trans_b : {false, true}) {
+      const int64_t rows = 300, columns = 288;
+      const Tensor h = random_tensor({rows, k + 2}, 1, DType::kBF16).columns(2, k),
+                   b = random_tensor(trans_b ? Shape{columns, k} : Shape{k, columns}, 2, DType::kBF16),
+                   wide = random_tensor({rows, columns + 16}, 3, DType::kBF16),
+                   before = testing::converted(wide, DType::kF32);
+      launch_matmul(recorder, {h, b, {}, wide.columns(8, columns), false, trans_b, nullptr, {}});
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = -8; j < columns + 8; ++j) {
+          const int64_t at = i * (columns + 16) + j + 8;
+          double sum = testing::get(before, at);
+          for (int64_t l = 0; j >= 0 && j < columns && l < k; ++l)
+            sum += static_cast<double>(to_float(h.data<BF16>()[i * (k + 2) + l])) *
+                   testing::get(b, trans_b ? j * k + l : l * columns + j);
+          ASSERT_NEAR(testing::get(wide, at), sum, std::fabs(sum) / 128 + 1e-4) << k << " " << i << " " << j;
+        }
+    }
+}
+
 TEST_P(MatmulSets, GradientsInBf16AreRoundedOnce) {
   const Tensor x = testing::converted(random_tensor({1700, 24}, 3), DType::kBF16);  // several blocks along k
   const testing::Function function = [&](Context& c, const std::vector<Tensor>& in) {
