@@ -14,6 +14,9 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kPiece = sizeof(uint4);
+// Of a warp where a multiprocessor has eight. Twelve would fit with heads of 128, but eight keep the memory
+// as busy, and their last ones are fewer.
+constexpr size_t kOfEight = size_t{26} << 10;
 
 // A chunk, and where the copy engine says that it has come.
 template <int D>
@@ -251,7 +254,8 @@ __global__ void __launch_bounds__(32, kHalves == 1 ? 12 : 8)
 template <int D, int kHalves>
 void launch_warps(const Pages<int8_t>& a, const PagedAttentionArgs& args, int64_t sequences) {
   constexpr auto* kKernel = walk_chunks<D, kHalves>;
-  constexpr size_t kBytes = sizeof(WarpMemory<D>) + kBoundary;
+  constexpr size_t kLeast = sizeof(WarpMemory<D>) + kBoundary, kBytes = D == 128 ? kOfEight : kLeast;
+  static_assert(kBytes >= kLeast);
   static const bool once = (allow_shared("paged_attention", kKernel, kBytes), true);
   (void)once;
   const TensorView& v = args.v_pages;
