@@ -245,6 +245,7 @@ TEST_P(PagedAttentionSets, ManySequencesHaveTheBitsOfOne) {
   for (const AttentionShape& shape : {shaped(16, 4, 64, 90), shaped(12, 4, 128), shaped(36, 4, 64),
                                       shaped(4, 4, 80, 130), shaped(4, 4, 96)})
     models.emplace_back(shape, DType::kI8);
+  if (GetParam() != Isa::kCuda) models.resize(2);  // a CPU has one way for all of them
   for (const auto& [shape, cache_dtype] : models) {
     SCOPED_TRACE("heads " + std::to_string(shape.heads) + " dim " + std::to_string(shape.head_dim));
     std::vector<int> lengths;
