@@ -105,8 +105,11 @@ Trained train(const Words& words, int ranks, int iterations) {
     times.push_back(*ms);
     teraflops.push_back(number_after(line, "throughput per GPU (TFLOP/s/GPU): ").value_or(0));
   }
+  const launch::Watched* failed = nullptr;  // who does not fit ends the others, who tell it otherwise
+  int why = 0;
   for (const auto& child : children)
-    if (const int code = child->wait(); code != 0) fail_as(*child, code);
+    if (const int code = child->wait(); code != 0 && why != kDoesNotFit) failed = child.get(), why = code;
+  if (failed) fail_as(*failed, why);
   if (times.empty()) fail(ErrorKind::kInvalidArgument, "the training told no iteration: log_interval=1");
   if (times.size() > kWarmup)
     for (auto* of : {&times, &teraflops}) of->erase(of->begin(), of->begin() + kWarmup);
@@ -154,7 +157,11 @@ BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
     const Json json = json_of(Words{"bench", "serve", "--base-url", url, "--json", "--disable-tqdm"} + load);
     result.value = row.prefill ? json["total_input_tokens"].get<double>() / json["duration"].get<double>()
                                : json["output_throughput"].get<double>();
-    server.stop();
+    try {
+      server.stop();
+    } catch (const Error& error) {  // what was measured stands
+      fmt::print(stderr, "{}: {}\n", row.name, error.what());
+    }
   }
   const Json alone = json_of(Words{"bench", "decode", o.model, "--json", "--device", o.device} + row.alone);
   const Json& step = row.prefill ? alone["prefill"] : alone["decode"].front();

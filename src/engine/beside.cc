@@ -1,5 +1,7 @@
 #include "engine/beside.h"
 
+#include <utility>
+
 namespace flagscale::engine {
 
 Beside::~Beside() {
@@ -17,9 +19,11 @@ void Beside::run(std::function<void()> work, FunctionRef<void()> body) {
     body();
   } catch (...) {
     wait();
+    thrown_ = nullptr;
     throw;
   }
   wait();
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
 }
 
 void Beside::wait() { state_.wait(kWork, std::memory_order_acquire); }
@@ -28,7 +32,11 @@ void Beside::loop() {
   for (;;) {
     state_.wait(kIdle, std::memory_order_acquire);
     if (state_.load(std::memory_order_acquire) == kStop) return;
-    work_();
+    try {
+      work_();
+    } catch (...) {
+      thrown_ = std::current_exception();
+    }
     state_.store(kIdle, std::memory_order_release);
     state_.notify_all();
   }

@@ -2,6 +2,7 @@
 // A thread for what can be done of a step while its model computes. It starts with the first work.
 
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <thread>
 
@@ -16,7 +17,7 @@ class Beside {
   Beside(const Beside&) = delete;
   Beside& operator=(const Beside&) = delete;
 
-  // Runs both at once; returns, or throws what body throws, when both have ended. work must not throw.
+  // Runs both at once; returns, or throws what body or else work throws, when both have ended.
   void run(std::function<void()> work, FunctionRef<void()> body);
 
  private:
@@ -26,6 +27,7 @@ class Beside {
 
   std::atomic<int> state_{kIdle};
   std::function<void()> work_;
+  std::exception_ptr thrown_;  // by work
   std::thread thread_;
 };
 

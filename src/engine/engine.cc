@@ -109,7 +109,8 @@ bool Engine::compute() {
   int64_t embedding = 0;
   for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
   std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::kRunning; });
-  untold_.swap(stepped_);
+  untold_.assign(stepped_.rbegin(), stepped_.rend());
+  stepped_.clear();
   count_step();
   stats_.busy_seconds += seconds_since(start);
   return true;
@@ -144,8 +145,11 @@ void Engine::compute_model() {
 }
 
 bool Engine::deliver() {
-  for (Sequence* s : untold_) tell(*s);
-  untold_.clear();
+  while (!untold_.empty()) {
+    Sequence& s = *untold_.back();
+    untold_.pop_back();  // a sink that throws is not called again
+    tell(s);
+  }
   return has_work();
 }
 
@@ -196,6 +200,7 @@ void Engine::finish_chunk(Sequence& s, const StepChunk& chunk, int64_t& embeddin
     }
   }
   record_pages(s);
+  if (!s.told) s.event.prefill_seconds = seconds_since(s.scheduled);
   const bool prompt_done = computed >= s.prompt_size();
   if (chunk.embed) {
     const auto values = runner_->embedding(embedding++);
@@ -244,10 +249,8 @@ void Engine::tell(Sequence& s) {
   Job& job = *s.job;
   event.choice = s.choice;
   if (!s.told && s.choice == 0) event.cached_tokens = s.found;
-  if (!s.told && s.started) {
+  if (!s.told && s.started)
     event.queue_seconds = std::chrono::duration<double>(s.scheduled - job.arrived).count();
-    event.prefill_seconds = seconds_since(s.scheduled);
-  }
   s.told = true;
   if (!job.cancelled.load(std::memory_order_acquire)) job.sink(std::move(event));
   event = {};

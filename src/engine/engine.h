@@ -110,7 +110,8 @@ class Engine {
   // Of the current step, kept for their memory.
   StepPlan plan_;
   std::vector<Progress> progress_;
-  std::vector<Sequence*> stepped_, untold_;  // untold_: the last step's, whose sinks have not been called
+  std::vector<Sequence*> stepped_,
+      untold_;  // untold_: the last step's from the last one on, whose sinks are to be called
   std::vector<StepChunk> chunks_;
   std::vector<int64_t> first_rows_;  // of each chunk
   std::vector<int32_t> prefix_;      // pages that find_prefix() found

@@ -1,6 +1,6 @@
 #pragma once
-// What the engine keeps of a request and of each of its choices. The engine's thread alone changes them, but
-// for Job::cancelled.
+// What the engine keeps of a request and of each of its choices. The engine alone changes them, on its thread
+// or the one beside it, but for Job::cancelled.
 
 #include <atomic>
 #include <chrono>

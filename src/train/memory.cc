@@ -89,7 +89,8 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
   return {
       [](StepOptions& o) -> std::string {
         if (o.micro_batch_size == 1) return {};
-        o.micro_batch_size = 1, o.cu_seqlens_capacity = 0;
+        o.micro_batches *= std::exchange(o.micro_batch_size, 1);
+        o.cu_seqlens_capacity = 0;
         return "++train.model.micro_batch_size=1";
       },
       [](StepOptions& o) -> std::string {

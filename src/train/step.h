@@ -71,7 +71,7 @@ float number(const Tensor& tensor, int64_t at);
 struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
   size_t frozen = 0;     // weights that are not trained
-  size_t graphs = 0;     // on a GPU: at most what its driver keeps of the launches of CUDA graphs
+  size_t graphs = 0;     // on a GPU: about what its driver keeps of the launches of CUDA graphs
   size_t offloaded = 0;  // of weights and optimizer, in the host's memory: not in the total
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen + graphs; }
 };

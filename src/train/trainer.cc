@@ -361,12 +361,13 @@ struct Trainer::Run {
     return true;
   }
 
-  // A GPU's step may be one graph, which nothing stops.
+  // A step that is one graph is stopped by nothing.
   std::string stop_notice() const {
-    return fmt::format("stopping after this {}{} (Ctrl-C again ends at once{})",
-                       options.device == DeviceKind::kCuda ? "step" : "micro-batch",
-                       saves() ? "; then the last whole iteration is saved" : "",
-                       saves() ? ", with what was saved before" : "");
+    return fmt::format(
+        "stopping after this {}{} (Ctrl-C again ends at once{})",
+        steps_whole(options.global_batch_size / options.micro_batch_size) ? "step" : "micro-batch",
+        saves() ? "; then the last whole iteration is saved" : "",
+        saves() ? ", with what was saved before" : "");
   }
 
   void loop() {

@@ -98,14 +98,22 @@ bool add_thin_product(const MatmulArgs& args) {
                     k % 16 == 0 && k <= kThin && columns % kWarpColumns == 0 && wide(sum) &&
                     in_pairs(args.a) && (!args.trans_b || in_pairs(args.b));
   if (!fits) return false;
-  const Thin p{rows_of<const bf16>(args.a), rows_of<const bf16>(args.b),        rows_of<bf16>(sum),
-               args.a.rows(),               columns,                            columns < 8192 ? 128 : 256};
+  const Thin p{
+      rows_of<const bf16>(args.a), rows_of<const bf16>(args.b), rows_of<bf16>(sum), args.a.rows(), columns,
+      columns < 8192 ? 128 : 256};
   if (p.rows == 0) return true;
   switch (k / 16) {
-    case 1: launch<1>(p, args.trans_b); break;
-    case 2: launch<2>(p, args.trans_b); break;
-    case 3: launch<3>(p, args.trans_b); break;
-    default: launch<4>(p, args.trans_b);
+    case 1:
+      launch<1>(p, args.trans_b);
+      break;
+    case 2:
+      launch<2>(p, args.trans_b);
+      break;
+    case 3:
+      launch<3>(p, args.trans_b);
+      break;
+    default:
+      launch<4>(p, args.trans_b);
   }
   return true;
 }

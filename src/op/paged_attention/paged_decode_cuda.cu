@@ -10,8 +10,9 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr size_t kMostParts = size_t{256} << 20;  // bytes; more sequences than fit are taken in turns
-constexpr int64_t kMostWalked = 256;              // chunks that one block walks in any case
-constexpr int kPartSize = kMostGroup * 2;         // without the mixes
+// Chunks that one block, and that one warp, walks in any case.
+constexpr int64_t kMostWalked = 256, kMostOfWarp = 64;
+constexpr int kPartSize = kMostGroup * 2;  // without the mixes
 
 // What chunks give: [task][sum, most of each head of a group; their mixes].
 template <int D>
@@ -226,10 +227,9 @@ void launch(const CUtensorMap& values, const Pages<C>& a, const PagedAttentionAr
   const int64_t at_a_time = int64_t{3} * processors();
   if (2 * sequences * heads >= 5 * at_a_time && chunks <= kMostWalked) {
     if constexpr (std::is_same_v<Chunks, BulkChunks<D>>)
-      return decode_by_warps(a, args);
-    else
-      return launch_early(kKernel, grid(sequences, 1), kThreads, kBytes, values, a, nullptr, 0,
-                          static_cast<int>(chunks), chunks);
+      if (chunks <= kMostOfWarp) return decode_by_warps(a, args);
+    return launch_early(kKernel, grid(sequences, 1), kThreads, kBytes, values, a, nullptr, 0,
+                        static_cast<int>(chunks), chunks);
   }
   const int64_t walked = divide_up(sequences * heads * chunks, 6 * at_a_time);
   const auto fit = static_cast<int64_t>(memory.size() / (part_bytes(args) * static_cast<size_t>(chunks)));
