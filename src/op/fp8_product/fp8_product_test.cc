@@ -310,7 +310,9 @@ TEST_P(Fp8Product, ALinearAndItsGradientsAreTheReferences) {
     for (int64_t at = 0; words >> want; at += 331)
       difference += std::pow(testing::get(got, at) - want, 2), size += want * want;
     EXPECT_GT(size, 0);
-    EXPECT_LT(std::sqrt(difference / size), got.dtype() == DType::kF32 ? 1e-4 : 3e-3);
+    // A GPU's tensor cores add products of fp8 in some 14 bits.
+    const double exact = GetParam() == Isa::kCuda ? 5e-4 : 1e-4;
+    EXPECT_LT(std::sqrt(difference / size), got.dtype() == DType::kF32 ? exact : 3e-3);
   }
   EXPECT_EQ(products, 12);
 }
