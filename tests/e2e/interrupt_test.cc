@@ -88,7 +88,7 @@ TEST_F(Interrupt, SaysWhatItWaitsForAndWaitsForNothingTheSecondTime) {
   const Words words = training("told", {"train.model.train_iters=1000000", "train.model.eval_iters=0"});
   for (const bool again : {false, true}) {
     Child child(program(words), {.folder = folder_});
-    const auto trains = [&] { return child.said().find("iteration") != std::string::npos; };
+    const auto trains = [&] { return child.said().find("lm loss") != std::string::npos; };
     for (int i = 0; i < 6000 && child.running() && !trains(); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     ASSERT_TRUE(trains());
