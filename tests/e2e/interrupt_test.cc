@@ -97,10 +97,11 @@ TEST_F(Interrupt, SaysWhatItWaitsForAndWaitsForNothingTheSecondTime) {
     if (again) child.signal(SIGTERM);
     child.signal(SIGCONT);
     const Result result = child.wait();
-    EXPECT_NE(result.err.find("\nstopping after this micro-batch; then the last whole iteration is saved "
-                              "(Ctrl-C again ends at once, with what was saved before)\n"),
-              std::string::npos)
-        << result.err;
+    const bool told = result.err.find(
+                          "\nstopping after this micro-batch; then the last whole iteration is saved "
+                          "(Ctrl-C again ends at once, with what was saved before)\n") != std::string::npos;
+    EXPECT_TRUE(told || again)
+        << result.err;  // two signals at once may reach two threads, and the second ends it
     EXPECT_EQ(result.err.find("the same command goes on") == std::string::npos, again) << result.err;
     if (again)
       EXPECT_TRUE(result.code == 128 + SIGINT || result.code == 128 + SIGTERM) << result.code;
