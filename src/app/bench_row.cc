@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/does_not_fit.h"
+#include "base/log.h"
 #include "base/median.h"
 #include "device/cuda/cuda.h"
 #include "launch/launcher/this_program.h"
@@ -160,7 +161,7 @@ BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
     try {
       server.stop();
     } catch (const Error& error) {  // what was measured stands
-      fmt::print(stderr, "{}: {}\n", row.name, error.what());
+      warn("{}: {}", row.name, error.what());
     }
   }
   const Json alone = json_of(Words{"bench", "decode", o.model, "--json", "--device", o.device} + row.alone);

@@ -271,8 +271,8 @@ void run_training(const TrainingRequest& request, const config::Composed& compos
   if (!reading.ignored.empty()) info("{}", reading.ignored_line());
   try {
     run_as_read(request, composed, action, reading, ranks.get());
-  } catch (const DoesNotFit& error) {
-    throw DoesNotFit(train::with_places(reading.config.places, error).what());
+  } catch (const DoesNotFit&) {
+    throw;  // it names its keys
   } catch (const Error& error) {
     throw train::with_places(reading.config.places, error);
   }
