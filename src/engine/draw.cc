@@ -17,10 +17,10 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 bool penalises_output(const SamplingParams& p) { return p.presence_penalty != 0 || p.frequency_penalty != 0; }
 
-bool changes_logits(const Sequence& s) {
+bool changes_logits(const Sequence& s, int64_t unknown = 0) {
   const SamplingParams& p = s.job->request.sampling;
   return penalises_output(p) || p.repetition_penalty != 1 || !p.logit_bias.empty() ||
-         !p.allowed_ids.empty() || s.output_size() < p.min_tokens || s.grammar;
+         !p.allowed_ids.empty() || s.output_size() + unknown < p.min_tokens || s.grammar;
 }
 
 void keep_only(std::span<float> logits, std::span<const int32_t> allowed) {
@@ -149,18 +149,19 @@ void draw_row(Sequence& s, const LogitRows& rows, int64_t row, int64_t max_lengt
 
 }  // namespace
 
-bool draws_plainly(const Sequence& s) {
+bool draws_plainly(const Sequence& s, int64_t unknown) {
   const SamplingParams& p = s.job->request.sampling;
-  return p.logprobs < 0 && p.prompt_logprobs < 0 && !changes_logits(s);
+  return p.logprobs < 0 && p.prompt_logprobs < 0 && !changes_logits(s, unknown);
 }
 
-void plan_draws(const Sequence& s, int64_t count, std::vector<op::Draw>& draws) {
+void plan_draws(const Sequence& s, int64_t unknown, int64_t count, std::vector<op::Draw>& draws) {
   const SamplingParams& p = s.job->request.sampling;
   draws.assign(static_cast<size_t>(count), {});
   if (p.temperature <= 0) return;
   for (int64_t i = 0; i < count; ++i)
-    draws[static_cast<size_t>(i)] = {1 / p.temperature, p.min_p, p.top_k, p.top_p,
-                                     uniform({p.seed, static_cast<uint32_t>(s.choice), s.output_size() + i})};
+    draws[static_cast<size_t>(i)] = {
+        1 / p.temperature, p.min_p, p.top_k, p.top_p,
+        uniform({p.seed, static_cast<uint32_t>(s.choice), s.output_size() + unknown + i})};
 }
 
 void end_without_numbers(Sequence& s, int64_t tokens) {

@@ -20,9 +20,10 @@ struct LogitRows {
 
 // Whether drawing looks at nothing but the logits as the model gives them, now and later in the same step, so
 // that a GPU may do it. It depends on the request and how far it is, not on who else is in the step.
-bool draws_plainly(const Sequence& sequence);
-// How rows for the sequence's next `count` tokens are then drawn from.
-void plan_draws(const Sequence& sequence, int64_t count, std::vector<op::Draw>& draws);
+// unknown: tokens that it has beside those that are known.
+bool draws_plainly(const Sequence& sequence, int64_t unknown);
+// How rows for the `count` tokens after these are then drawn from.
+void plan_draws(const Sequence& sequence, int64_t unknown, int64_t count, std::vector<op::Draw>& draws);
 
 // Ends it with kError, which is the model's doing and not the request's: what the model gives after that many
 // of its tokens is not a number.

@@ -101,16 +101,20 @@ bool Engine::step() { return compute() && deliver(); }
 bool Engine::compute() {
   if (!has_work()) return false;
   const auto start = Clock::now();
-  plan();
-  stats_.plan_seconds += seconds_since(start);
-  FLAGSCALE_CHECK(!chunks_.empty());
+  if (!take_launched()) {
+    plan();
+    stats_.plan_seconds += seconds_since(start);
+  }
+  FLAGSCALE_CHECK(!step_.chunks.empty());
   compute_model();
   draw_tokens();
   int64_t embedding = 0;
-  for (size_t i = 0; i < chunks_.size(); ++i) finish_chunk(*stepped_[i], chunks_[i], embedding);
+  for (size_t i = 0; i < step_.chunks.size(); ++i)
+    if (step_.of[i]) finish_chunk(*step_.of[i], step_.chunks[i], embedding);
   std::erase_if(running_, [](const Sequence* s) { return s->state != Sequence::State::kRunning; });
-  untold_.assign(stepped_.rbegin(), stepped_.rend());
-  stepped_.clear();
+  untold_.assign(step_.of.rbegin(), step_.of.rend());
+  std::erase(untold_, nullptr);
+  step_.of.clear();
   count_step();
   stats_.busy_seconds += seconds_since(start);
   return true;
@@ -121,12 +125,14 @@ bool Engine::compute() {
 // another thread would take a core from the model's, whose others wait for it.
 void Engine::compute_model() {
   masked_.clear();
-  for (size_t i = 0; runner_->spares_a_core() && i < chunks_.size(); ++i) {
-    Sequence& s = *stepped_[i];
-    const bool draws = chunks_[i].first + static_cast<int64_t>(chunks_[i].ids.size()) == s.size();
-    if (s.grammar && draws) masked_.push_back(&s);
+  for (size_t i = 0; runner_->spares_a_core() && i < step_.chunks.size(); ++i) {
+    Sequence* const s = step_.of[i];
+    const StepChunk& chunk = step_.chunks[i];
+    if (s && s->grammar && chunk.first + static_cast<int64_t>(chunk.ids.size()) == s->size())
+      masked_.push_back(s);  // it draws
   }
-  const auto run = [this] { runner_->run(chunks_); };
+  if (runner_->launches()) return launch_and_finish();
+  const auto run = [this] { runner_->run(step_.chunks); };
   const auto prepare = [this] {
     deliver();
     plan_ahead();
@@ -157,7 +163,7 @@ bool Engine::deliver() {
 void Engine::draw_tokens() {
   first_rows_.clear();
   int64_t rows = 0, logit_rows = 0;
-  for (const StepChunk& chunk : chunks_) {
+  for (const StepChunk& chunk : step_.chunks) {
     first_rows_.push_back(rows);
     rows += chunk.rows;
     if (chunk.draws.empty()) logit_rows += chunk.rows;
@@ -165,9 +171,9 @@ void Engine::draw_tokens() {
   const int64_t vocab = runner_->config().vocab_size;
   const auto one = [&](int64_t index) {
     const auto i = static_cast<size_t>(index);
-    const StepChunk& chunk = chunks_[i];
-    if (chunk.rows == 0) return;
-    Sequence& s = *stepped_[i];
+    const StepChunk& chunk = step_.chunks[i];
+    if (chunk.rows == 0 || !step_.of[i]) return;
+    Sequence& s = *step_.of[i];
     if (!chunk.draws.empty())
       return draw(s, {nullptr, runner_->drawn(first_rows_[i]), vocab, chunk.rows}, chunk.drafts,
                   runner_->options().max_length);
@@ -182,7 +188,7 @@ void Engine::draw_tokens() {
       draw(s, {all.data + scored * vocab, nullptr, vocab, draws}, chunk.drafts,
            runner_->options().max_length);
   };
-  const auto count = static_cast<int64_t>(chunks_.size());
+  const auto count = static_cast<int64_t>(step_.chunks.size());
   runner_->team().for_each(count, one, logit_rows * vocab < (1 << 20) ? count : 1);
 }
 
@@ -263,7 +269,7 @@ void Engine::tell(Sequence& s) {
 void Engine::end(Sequence& s) {
   if (s.state == Sequence::State::kWaiting) waiting_.erase(&s);
   s.state = Sequence::State::kEnded;
-  forget_part(s);
+  forget(s);
   ++stats_.finished[static_cast<size_t>(s.event.finish)];
   release(s);
 }
@@ -321,7 +327,7 @@ void Engine::end_choice(Sequence& s, FinishReason reason, const std::string& err
 
 void Engine::count_step() {
   int64_t tokens = 0;
-  for (const StepChunk& chunk : chunks_)
+  for (const StepChunk& chunk : step_.chunks)
     tokens += static_cast<int64_t>(chunk.ids.size() + chunk.drafts.size());
   size_t bucket = 0;
   while (bucket + 1 < stats_.step_tokens.size() && tokens > (int64_t{1} << bucket)) ++bucket;

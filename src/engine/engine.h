@@ -23,7 +23,8 @@ struct EngineOptions {
   bool prefix_caching = true;  // false: only the choices of one request share pages
   Speculation speculation;
   const text::Tokenizer* tokenizer = nullptr;  // for grammars; must outlive the engine
-  bool plan_ahead = true;  // a step while the one before it computes; the answers are the same
+  bool plan_ahead = true;  // a step while the one before it computes, and on a GPU launch it too where the
+                           // host need not know the tokens; the answers are the same
 };
 
 class Engine {
@@ -71,17 +72,22 @@ class Engine {
   bool take_planned(Budget& budget);
   void plan_ahead();
   bool expect_progress();
-  void start_ahead();
+  bool start_ahead();
   void add_part(Sequence& sequence, int64_t first, int64_t count, int64_t left);
-  void forget_part(const Sequence& sequence);
+  void give_pages(const NextStep::Part& part);
+  void launch_ahead();
+  bool take_launched();
+  void forget(const Sequence& sequence);
   bool computes_prompt_of(const std::string& scope) const;
   void guess(Sequence& sequence);
   void admit(Budget& budget);
   int64_t find_prefix(const Sequence& sequence);
   int64_t start(Sequence& sequence, Budget& budget);
-  void add_chunk(Sequence& sequence, int64_t count, int64_t drafts);
+  void add_chunk(Step& step, Sequence& sequence, int64_t first, int64_t count, int64_t drafts);
   void preempt(Sequence& sequence);
   void compute_model();
+  void launch(Step& step);
+  void launch_and_finish();
   void wait(Sequence& sequence);
   void draw_tokens();
   void finish_chunk(Sequence& sequence, const StepChunk& chunk, int64_t& embedding);
@@ -110,9 +116,8 @@ class Engine {
   // Of the current step, kept for their memory.
   StepPlan plan_;
   std::vector<Progress> progress_;
-  std::vector<Sequence*> stepped_,
-      untold_;  // untold_: the last step's from the last one on, whose sinks are to be called
-  std::vector<StepChunk> chunks_;
+  Step step_;
+  std::vector<Sequence*> untold_;    // the last step's from the last one on, whose sinks are to be called
   std::vector<int64_t> first_rows_;  // of each chunk
   std::vector<int32_t> prefix_;      // pages that find_prefix() found
   std::vector<Sequence*> masked_;    // that draw under a grammar
@@ -123,6 +128,8 @@ class Engine {
   StepPlan next_plan_;
   std::vector<Progress> expected_;
   std::vector<Sequence*> expected_of_;
+  int64_t leaving_ = 0;  // that end by their length in the current step
+  Step launched_;        // without chunks: it was not launched
 };
 
 }  // namespace flagscale::engine

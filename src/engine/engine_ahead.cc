@@ -23,7 +23,7 @@ bool is_plain(const Sequence& s) {
 void Engine::plan_ahead() {
   next_.parts.clear();
   next_.pages.clear();
-  next_.made = false;
+  next_.made = next_.whole = false;
   if (!options_.plan_ahead || options_.speculation.draft_tokens > 0 || !expect_progress()) return;
   next_.left = {runner_->options().max_tokens, runner_->options().max_rows, pool_.free_pages()};
   plan_step(expected_, op::kPageTokens, next_.left, next_plan_);
@@ -33,7 +33,7 @@ void Engine::plan_ahead() {
     const auto i = static_cast<size_t>(chunk.sequence);
     add_part(*expected_of_[i], chunk.first, chunk.count, expected_[i].left);
   }
-  start_ahead();
+  next_.whole = start_ahead();
 }
 
 // Where the running sequences will be when the current step has ended: each that draws has a token more. Who
@@ -41,13 +41,17 @@ void Engine::plan_ahead() {
 bool Engine::expect_progress() {
   expected_.clear();
   expected_of_.clear();
+  leaving_ = 0;
   for (Sequence* s : running_) {
     if (!is_plain(*s)) return false;
     const int64_t cached = s->cached + s->computing;
     int64_t size = s->size();
     if (cached == size) {  // it draws
-      if (s->output_size() + 1 >= s->job->request.sampling.max_tokens) continue;
-      if (++size >= runner_->options().max_length) continue;
+      if (s->output_size() + 1 >= s->job->request.sampling.max_tokens ||
+          ++size >= runner_->options().max_length) {
+        ++leaving_;
+        continue;
+      }
     }
     expected_.push_back({cached, size - cached, static_cast<int64_t>(s->pages.size())});
     expected_of_.push_back(s);
@@ -55,22 +59,23 @@ bool Engine::expect_progress() {
   return true;
 }
 
-// Not beside a prompt whose pages this one might find when the step has ended.
-void Engine::start_ahead() {
-  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < runner_->options().max_sequences &&
-         next_.left.tokens > 0) {
+// Not beside a prompt whose pages this one might find when the step has ended: false, for then it may start.
+bool Engine::start_ahead() {
+  while (!waiting_.empty() && next_.left.tokens > 0 &&
+         static_cast<int64_t>(running_.size()) - leaving_ < runner_->options().max_sequences) {
     Sequence& s = **waiting_.begin();
-    if (!is_plain(s) || computes_prompt_of(s.job->scope)) return;
+    if (!is_plain(s) || computes_prompt_of(s.job->scope)) return false;
     const int64_t count = start(s, next_.left);
-    if (count <= 0) return;
+    if (count <= 0) return true;
     add_part(s, s.cached, count, s.size() - s.cached);
   }
+  return true;
 }
 
 bool Engine::computes_prompt_of(const std::string& scope) const {
   const auto of_scope = [&](const Sequence* s) { return s->job->scope == scope; };
-  for (size_t i = 0; i < chunks_.size(); ++i)
-    if (chunks_[i].ids.size() > 1 && of_scope(stepped_[i])) return true;
+  for (size_t i = 0; i < step_.chunks.size(); ++i)
+    if (step_.chunks[i].ids.size() > 1 && step_.of[i] && of_scope(step_.of[i])) return true;
   return std::ranges::any_of(
       next_.parts, [&](const NextStep::Part& part) { return part.count > 1 && of_scope(part.sequence); });
 }
@@ -84,8 +89,10 @@ void Engine::add_part(Sequence& s, int64_t first, int64_t count, int64_t left) {
   next_.parts.push_back({&s, first, count, left, begin, next_.pages.size()});
 }
 
-// Of a sequence that ends: nothing of it is left.
-void Engine::forget_part(const Sequence& s) {
+// Of a sequence that ends: nothing of it is left. Where its part is launched already, that computes for
+// nobody; its pages may be taken again all the same, since who takes them computes behind it.
+void Engine::forget(const Sequence& s) {
+  std::ranges::replace(launched_.of, &s, nullptr);
   for (NextStep::Part& part : next_.parts) {
     if (part.sequence != &s) continue;
     part.sequence = nullptr;
@@ -95,20 +102,23 @@ void Engine::forget_part(const Sequence& s) {
   }
 }
 
+void Engine::give_pages(const NextStep::Part& part) {
+  std::vector<int32_t>& pages = part.sequence->pages;
+  for (size_t i = part.pages_begin; i < part.pages_end; ++i) pages.push_back(next_.pages[i]);
+}
+
 // The step that was planned ahead, with the tokens that have been drawn since. False: there is none, or a
 // sequence is not where it was expected to be; the pages that were taken stay with who will need them.
 bool Engine::take_planned(Budget& budget) {
   if (!std::exchange(next_.made, false)) return false;
   std::erase_if(next_.parts, [](const NextStep::Part& part) { return !part.sequence; });
-  for (const NextStep::Part& part : next_.parts) {
-    std::vector<int32_t>& pages = part.sequence->pages;
-    for (size_t i = part.pages_begin; i < part.pages_end; ++i) pages.push_back(next_.pages[i]);
-  }
+  for (const NextStep::Part& part : next_.parts) give_pages(part);
   const bool holds = std::ranges::all_of(next_.parts, [](const NextStep::Part& part) {
     return part.sequence->cached == part.first && part.sequence->size() - part.first == part.left;
   });
   if (holds) {
-    for (const NextStep::Part& part : next_.parts) add_chunk(*part.sequence, part.count, 0);
+    for (const NextStep::Part& part : next_.parts)
+      add_chunk(step_, *part.sequence, part.first, part.count, 0);
     budget = next_.left;
     stats_.steps_planned_ahead += next_.parts.empty() ? 0 : 1;
   }

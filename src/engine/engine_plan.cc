@@ -21,13 +21,12 @@ bool scores(const Sequence& s) {
 }  // namespace
 
 void Engine::plan() {
-  chunks_.clear();
-  stepped_.clear();
+  step_.clear();
   for (Sequence* s : running_) s->computing = 0;
   Budget budget;
   if (take_planned(budget)) {
     admit(budget);
-    if (!chunks_.empty()) return;
+    if (!step_.chunks.empty()) return;
   }
   if (options_.speculation.draft_tokens > 0)
     for (Sequence* s : running_) guess(*s);
@@ -44,7 +43,7 @@ void Engine::plan() {
     preempted = true;
   }
   for (const Chunk& chunk : plan_.chunks)
-    add_chunk(*running_[static_cast<size_t>(chunk.sequence)], chunk.count, chunk.drafts);
+    add_chunk(step_, *running_[static_cast<size_t>(chunk.sequence)], chunk.first, chunk.count, chunk.drafts);
   if (!plan_.stalled && !preempted) admit(budget);
 }
 
@@ -64,7 +63,7 @@ void Engine::admit(Budget& budget) {
     Sequence& s = **waiting_.begin();
     const int64_t count = start(s, budget);
     if (count <= 0) return;
-    add_chunk(s, count, 0);
+    add_chunk(step_, s, s.cached, count, 0);
   }
 }
 
@@ -122,35 +121,43 @@ int64_t Engine::find_prefix(const Sequence& s) {
   return found;
 }
 
-void Engine::add_chunk(Sequence& s, int64_t count, int64_t drafts) {
-  const int64_t end = s.cached + count;
-  s.computing = count;
+// Tokens from `first` on. Where the sequence has none there yet, it is one that the step before this one
+// draws.
+void Engine::add_chunk(Step& step, Sequence& s, int64_t first, int64_t count, int64_t drafts) {
+  static constexpr int32_t kUnknown = 0;
+  const int64_t end = first + count, unknown = std::max<int64_t>(0, end - s.size());
   while (static_cast<int64_t>(s.pages.size()) < pages_for(end + drafts)) {
     s.pages.push_back(pool_.take());
     FLAGSCALE_CHECK(s.pages.back() != BlockPool::kNone);
   }
   StepChunk chunk;
-  chunk.ids =
-      std::span<const int32_t>(s.tokens).subspan(static_cast<size_t>(s.cached), static_cast<size_t>(count));
-  chunk.first = static_cast<int32_t>(s.cached);
+  if (unknown > 0)
+    chunk.ids = {&kUnknown, 1}, chunk.id_row = s.row;
+  else
+    chunk.ids =
+        std::span<const int32_t>(s.tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+  chunk.first = static_cast<int32_t>(first);
   chunk.drafts = std::span<const int32_t>(s.drafts).first(static_cast<size_t>(drafts));
   chunk.pages = &s.pages;
   if (s.job->adapter) chunk.adapter = s.job->adapter->slot;
-  const bool last = end == s.size();
+  const bool last = end == s.size() + unknown;
   if (embeds(s)) {
     chunk.embed = last;
   } else {
     // Rows of prompt tokens to score, then the row to draw from: they are neighbours where a chunk has both.
-    const int64_t scored = scores(s) ? std::min(end, s.prompt_size() - 1) : s.cached;
-    chunk.first_row = scores(s) ? std::max(s.cached, s.prompt_scored) - s.cached : count - 1;
-    chunk.rows = scores(s) ? std::max<int64_t>(0, scored - s.cached - chunk.first_row) : 0;
+    const int64_t scored = scores(s) ? std::min(end, s.prompt_size() - 1) : first;
+    chunk.first_row = scores(s) ? std::max(first, s.prompt_scored) - first : count - 1;
+    chunk.rows = scores(s) ? std::max<int64_t>(0, scored - first - chunk.first_row) : 0;
     if (last && s.job->request.sampling.max_tokens > 0) chunk.rows += 1 + drafts;
-    s.draws.clear();
-    if (runner_->draws() && chunk.rows > 0 && draws_plainly(s)) plan_draws(s, chunk.rows, s.draws);
-    chunk.draws = s.draws;
+    std::vector<op::Draw>& draws = s.draws[static_cast<size_t>(step.turn)];
+    draws.clear();
+    if (runner_->draws() && chunk.rows > 0 && draws_plainly(s, unknown))
+      plan_draws(s, unknown, chunk.rows, draws);
+    chunk.draws = draws;
   }
-  stepped_.push_back(&s);
-  chunks_.push_back(chunk);
+  s.computing = count;
+  step.of.push_back(&s);
+  step.chunks.push_back(chunk);
 }
 
 void Engine::preempt(Sequence& s) {

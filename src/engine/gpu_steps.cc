@@ -1,5 +1,7 @@
 #include "engine/gpu_steps.h"
 
+#include "base/error.h"
+
 namespace flagscale::engine {
 
 namespace {
@@ -14,28 +16,35 @@ GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Resu
       inputs_(std::move(inputs)),
       results_(std::move(results)),
       pinned_(make_shared_allocator(DeviceKind::kCuda)),
-      host_inputs_(pinned_->allocate(inputs_.bytes())),
       host_logits_(pinned_->allocate(results_.logits.bytes())),
-      host_drawn_(pinned_->allocate(results_.drawn.bytes())),
-      host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {}
+      host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {
+  for (Turn& turn : turns_) {
+    turn.inputs = pinned_->allocate(inputs_.bytes());
+    turn.drawn = pinned_->allocate(results_.drawn.bytes());
+  }
+}
 
-void GpuSteps::run(const Step& step) {
-  if (!replay(step)) compute(step);
+GpuSteps::~GpuSteps() {
+  try {
+    cuda::synchronize();
+  } catch (const Error&) {  // a GPU that failed has nothing under way
+  }
+}
+
+int32_t* GpuSteps::inputs(int turn) const {
+  turn_of(turn).done.wait();
+  return static_cast<int32_t*>(turn_of(turn).inputs.get());
+}
+
+void GpuSteps::launch(const Step& step, int turn) {
+  const Turn& own = turn_of(turn);
+  cuda::copy_later(inputs_.place(), own.inputs.get(),
+                   static_cast<size_t>(step.input_elements) * sizeof(int32_t));
+  if (!replay(step, turn)) program_.start(team_);
+  fetch(own.drawn, results_.drawn, {0, step.rows});
   for (const RowRange& range : step.logits) fetch(host_logits_, results_.logits, range);
   fetch(host_embeddings_, results_.embeddings, {0, step.embedded_rows});
-  cuda::synchronize();
-}
-
-void GpuSteps::compute(const Step& step) {
-  cuda::copy_later(inputs_.place(), inputs(), static_cast<size_t>(step.input_elements) * sizeof(int32_t));
-  program_.start(team_);
-  fetch(host_drawn_, results_.drawn, {0, step.rows});
-}
-
-void GpuSteps::record(const Step& step) {
-  if (watch_) watch_->start();
-  compute(step);
-  if (watch_) watch_->stop();
+  own.done.set();
 }
 
 void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range) {
@@ -47,22 +56,38 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
 }
 
 // The first step of a size runs launch by launch: what it needs is loaded then, which a recording must not
-// wait for. How much is copied follows from the number of tokens too.
-bool GpuSteps::replay(const Step& step) {
-  replayed_ = false;
+// wait for.
+bool GpuSteps::replay(const Step& step, int turn) {
+  Turn& own = turns_[static_cast<size_t>(turn)];
+  own.replayed = false;
   if (!step.single) return false;
-  const std::tuple key{step.tokens, step.context, step.adapted};
-  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) graphs_.clear();
+  const std::tuple key{step.tokens, step.context, step.adapted, own.watch ? turn : 0};
+  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) {
+    cuda::synchronize();  // one of them may be under way
+    graphs_.clear();
+  }
   const auto [at, is_new] = graphs_.try_emplace(key);
   if (is_new) return false;
-  if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { record(step); });
+  if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { record(own); });
   at->second->launch();
-  return replayed_ = true;
+  return own.replayed = true;
+}
+
+void GpuSteps::record(const Turn& turn) const {
+  if (turn.watch) turn.watch->start();
+  program_.start(team_);
+  if (turn.watch) turn.watch->stop();
 }
 
 void GpuSteps::time_graphs(bool on) {
+  cuda::synchronize();
   graphs_.clear();
-  watch_ = on ? std::make_unique<cuda::Stopwatch>() : nullptr;
+  for (Turn& turn : turns_) turn.watch = on ? std::make_unique<cuda::Stopwatch>() : nullptr;
+}
+
+double GpuSteps::seconds(int turn) const {
+  const Turn& own = turn_of(turn);
+  return own.watch && own.replayed ? own.watch->seconds() : 0;
 }
 
 }  // namespace flagscale::engine

@@ -1,13 +1,16 @@
 #pragma once
 // A runner's steps on a GPU: inputs go there in one copy, logits come back in another, and a step of single
-// tokens that comes again is a graph, copies of inputs and drawn tokens included.
+// tokens that comes again is a graph. Two steps may be under way, each with inputs and drawn tokens of its
+// own in the host's memory, so that the GPU goes from one to the next without the host.
 
+#include <array>
 #include <map>
 #include <memory>
 #include <span>
 #include <tuple>
 
 #include "device/cuda/cuda.h"
+#include "device/cuda/mark.h"
 #include "device/cuda/stopwatch.h"
 #include "plan/program.h"
 
@@ -20,11 +23,16 @@ class GpuSteps {
     Tensor logits, drawn, embeddings;  // fp32, int32, fp32
   };
   GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results);
+  ~GpuSteps();  // waits for what is under way
+  GpuSteps(const GpuSteps&) = delete;
+  GpuSteps& operator=(const GpuSteps&) = delete;
 
-  // The host's copies, pinned: inputs are written there before run(), results read there after it.
-  int32_t* inputs() const { return static_cast<int32_t*>(host_inputs_.get()); }
+  // The host's copies, pinned; steps take turns, 0 and 1. Inputs are written before launch(), where the step
+  // that had this turn before has ended; results are read after finish(). Logits and embeddings are those of
+  // the step launched last that has any.
+  int32_t* inputs(int turn) const;
+  const int32_t* drawn(int turn) const { return static_cast<const int32_t*>(turn_of(turn).drawn.get()); }
   float* logits() const { return static_cast<float*>(host_logits_.get()); }
-  const int32_t* drawn() const { return static_cast<const int32_t*>(host_drawn_.get()); }
   float* embeddings() const { return static_cast<float*>(host_embeddings_.get()); }
 
   struct RowRange {
@@ -39,16 +47,26 @@ class GpuSteps {
     bool adapted = false;             // these, and whether any token has an adapter
     bool single = false;              // a token and a row of each sequence, nothing else
   };
-  void run(const Step& step);
+  // Behind the steps launched before.
+  void launch(const Step& step, int turn);
+  // Until it has ended. Throws Error{kDevice} where a kernel failed.
+  void finish(int turn) const { turn_of(turn).done.wait(); }
+
   // Whether the GPU times each step that is a graph from now on. Graphs are recorded anew.
   void time_graphs(bool on);
-  // That it took for the last step; 0 where that was no graph.
-  double seconds() const { return watch_ && replayed_ ? watch_->seconds() : 0; }
+  // That it took for the last step of this turn; 0 where that was no graph.
+  double seconds(int turn) const;
 
  private:
-  void compute(const Step& step);  // inputs there, kernels, what was drawn back
-  void record(const Step& step);   // compute(), for a graph
-  bool replay(const Step& step);   // the same as a graph, false where it is none yet
+  struct Turn {
+    std::shared_ptr<void> inputs, drawn;
+    cuda::Mark done;
+    bool replayed = false;                   // its last step
+    std::unique_ptr<cuda::Stopwatch> watch;  // null: not timed
+  };
+  const Turn& turn_of(int turn) const { return turns_[static_cast<size_t>(turn)]; }
+  bool replay(const Step& step, int turn);  // as a graph, false where it is none yet
+  void record(const Turn& turn) const;
   static void fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range);
 
   const Program& program_;
@@ -56,10 +74,10 @@ class GpuSteps {
   Tensor inputs_;
   Results results_;
   std::unique_ptr<Allocator> pinned_;
-  std::shared_ptr<void> host_inputs_, host_logits_, host_drawn_, host_embeddings_;
-  std::map<std::tuple<int64_t, int64_t, bool>, std::unique_ptr<cuda::Graph>> graphs_;  // null: was run once
-  bool replayed_ = false;                                                              // the last step
-  std::unique_ptr<cuda::Stopwatch> watch_;                                             // null: not timed
+  std::array<Turn, 2> turns_;
+  std::shared_ptr<void> host_logits_, host_embeddings_;
+  // By tokens, context, adapted, and where steps are timed their turn. Null: was run once.
+  std::map<std::tuple<int64_t, int64_t, bool, int>, std::unique_ptr<cuda::Graph>> graphs_;
 };
 
 }  // namespace flagscale::engine

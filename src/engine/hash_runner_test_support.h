@@ -1,12 +1,16 @@
 #pragma once
 // A stand-in for the model in tests of the engine. Its cache holds, for each slot, a hash of the tokens up to
 // there; the next token is a function of that hash. So a page that is wrong, stale or in the wrong place
-// changes the answer, and expected() says without any cache what the answer must be.
+// changes the answer, and expected() says without any cache what the answer must be. With `launching` it
+// stands in for a GPU: two steps may be under way, and tokens are drawn where they are computed.
 
+#include <array>
+#include <cmath>
 #include <functional>
 #include <vector>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "engine/runner.h"
 #include "op/paged_attention/paged_attention.h"
 
@@ -47,7 +51,24 @@ class HashRunner final : public Runner {
     return output;
   }
 
+  bool launches() const override { return launching; }
+  bool draws() const override { return launching; }
+  // At once, which is as early as can be: what the caller changes afterwards does not count.
+  void launch(std::span<const StepChunk> chunks, int turn) override {
+    run(chunks);
+    drawn_of_[static_cast<size_t>(turn)] = drawn_;
+  }
+  void finish(int turn) override {
+    if (finishes_left-- == 0) fail(ErrorKind::kDevice, "the GPU is lost");
+    finished_ = turn;
+  }
+  const int32_t* drawn(int64_t i) const override {
+    return drawn_of_[static_cast<size_t>(finished_)].data() + i;
+  }
+
   void run(std::span<const StepChunk> chunks) override {
+    drawn_before_ = drawn_;
+    drawn_.clear();
     rows_.clear();
     int64_t tokens = 0;
     FLAGSCALE_CHECK(static_cast<int64_t>(chunks.size()) <= options().max_sequences);
@@ -63,6 +84,8 @@ class HashRunner final : public Runner {
   std::span<const float> embedding(int64_t) const override { return std::span(rows_).first(0); }
 
   std::function<void(std::span<const StepChunk>)> observe;
+  bool launching = false;
+  int finishes_left = -1;  // until one fails; negative: none does
 
  private:
   uint64_t& slot(const StepChunk& chunk, int64_t position) {
@@ -74,19 +97,27 @@ class HashRunner final : public Runner {
     const auto count = static_cast<int64_t>(chunk.ids.size() + chunk.drafts.size());
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<size_t>(i);
-      const int32_t id = at < chunk.ids.size() ? chunk.ids[at] : chunk.drafts[at - chunk.ids.size()];
+      const int32_t id = chunk.id_row >= 0       ? drawn_before_.at(static_cast<size_t>(chunk.id_row))
+                         : at < chunk.ids.size() ? chunk.ids[at]
+                                                 : chunk.drafts[at - chunk.ids.size()];
       const int64_t position = chunk.first + i;
       slot(chunk, position) = next_hash(position == 0 ? 0 : slot(chunk, position - 1), id);
       if (i < chunk.first_row || i >= chunk.first_row + chunk.rows) continue;
-      rows_.resize(rows_.size() + static_cast<size_t>(config().vocab_size), 0.f);
+      // Of a row the logits are there or what was drawn from it.
+      const bool drawn = !chunk.draws.empty();
+      rows_.resize(rows_.size() + static_cast<size_t>(config().vocab_size), drawn ? NAN : 0.f);
       const int32_t next = next_token(slot(chunk, position), id, config().vocab_size);
-      (rows_.end() - static_cast<std::ptrdiff_t>(config().vocab_size))[next] = 10;
+      drawn_.push_back(drawn ? next : -1);
+      if (!drawn) (rows_.end() - static_cast<std::ptrdiff_t>(config().vocab_size))[next] = 10;
     }
     return count;
   }
 
   std::vector<uint64_t> cache_;
   mutable std::vector<float> rows_;
+  std::vector<int32_t> drawn_, drawn_before_;  // of the last step, and of the one before it
+  std::array<std::vector<int32_t>, 2> drawn_of_;
+  int finished_ = 0;
 };
 
 }  // namespace flagscale::engine::testing

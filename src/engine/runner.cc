@@ -19,6 +19,7 @@
 #include "op/embedding/embedding.h"
 #include "op/paged_attention/paged_attention.h"
 #include "op/rope/rope.h"
+#include "op/take_drawn/take_drawn.h"
 
 namespace flagscale::engine {
 
@@ -112,8 +113,7 @@ void Runner::load_model(const io::WeightSet& weights) {
     gpu_ =
         std::make_unique<GpuSteps>(program_, team_, inputs_.all,
                                    GpuSteps::Results{results_.logits, results_.drawn, results_.embeddings});
-    host_inputs_ = gpu_->inputs(), host_logits_ = gpu_->logits(), host_embeddings_ = gpu_->embeddings();
-    host_drawn_ = gpu_->drawn();
+    host_logits_ = gpu_->logits(), host_embeddings_ = gpu_->embeddings();
     return;
   }
   if (load_weights(*decoder_, weights, options_.weights, team_))
@@ -195,9 +195,10 @@ void Runner::place_inputs() {
                 pages = (options_.max_length + op::kPageTokens - 1) / op::kPageTokens;
   constexpr int64_t kLine = 16;  // what begins at a line of memory
   const int64_t rows = options_.max_rows;
-  const int64_t adapted = options_.max_adapters > 0 ? n : 0;
-  const std::array<int64_t, 10> sizes{n, n, n, rows, s, s + 1, s, rows * op::kDrawWords, adapted, s * pages};
-  std::array<int64_t, 11> at{};
+  const int64_t adapted = options_.max_adapters > 0 ? n : 0, taken = on_gpu() ? n : 0;
+  const std::array<int64_t, 11> sizes{n,       n,     n,        rows, s, s + 1, s, rows * op::kDrawWords,
+                                      adapted, taken, s * pages};
+  std::array<int64_t, 12> at{};
   for (size_t i = 0; i < sizes.size(); ++i) at[i + 1] = at[i] + (sizes[i] + kLine - 1) / kLine * kLine;
   StepInputs& in = inputs_;
   in.all = arena_.persistent("inputs", {at.back()}, DType::kI32);
@@ -211,7 +212,9 @@ void Runner::place_inputs() {
   in.context_lens = piece(6);
   in.draws = piece(7).reshape({rows, op::kDrawWords});
   if (adapted > 0) in.adapters = piece(8).with_live(&num_adapted_);
-  in.block_tables = piece(9).reshape({s, pages});
+  if (taken > 0) in.id_rows = piece(9).with_live(&num_tokens_);
+  in.block_tables = piece(10).reshape({s, pages});
+  if (on_gpu()) drawn_ = arena_.persistent("drawn", {rows}, DType::kI32);
   attention_->inputs = &inputs_;
   attention_->sequences = &num_sequences_;
   attention_->longest = {&longest_chunk_, &longest_context_};
@@ -220,21 +223,50 @@ void Runner::place_inputs() {
 Runner::Results Runner::trace(Program& program, Attention& attention) const {
   Tracer tracer(program);
   Context context{tracer, nullptr};
-  const Tensor hidden = decoder_->hidden(context, inputs_.ids, attention);
+  const Tensor ids = on_gpu() ? op::take_drawn(context, inputs_.ids, inputs_.id_rows, drawn_) : inputs_.ids;
+  const Tensor hidden = decoder_->hidden(context, ids, attention);
   Results results;
   results.logits = decoder_->logits(context, op::embedding(context, inputs_.rows, hidden));
   results.embeddings = op::embedding(context, inputs_.embedded_rows, hidden);
   if (results.embeddings.dtype() != DType::kF32)
     results.embeddings = op::cast(context, results.embeddings, DType::kF32);
-  if (on_gpu()) results.drawn = op::draw_rows(context, results.logits, inputs_.draws);
+  if (on_gpu()) results.drawn = op::draw_rows(context, results.logits, inputs_.draws, drawn_);
   program.keep(results.logits);
-  if (on_gpu()) program.keep(results.drawn);
   program.keep(results.embeddings);
   program.plan(on_gpu() ? Isa::kCuda : machine_isa(), team_.size());
   return results;
 }
 
 void Runner::run(std::span<const StepChunk> chunks) {
+  if (on_gpu()) return launch(chunks, 0), finish(0);
+  place(chunks);
+  const bool team = worth_a_team({num_tokens_, num_rows_, attended_}, use_, config_, program_.num_launches());
+  program_.start(team ? team_ : alone_, [this](size_t) {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 5 ns
+    last_launch_.store(now.tv_sec * 1'000'000'000 + now.tv_nsec, std::memory_order_relaxed);
+  });
+}
+
+void Runner::launch(std::span<const StepChunk> chunks, int turn) {
+  host_inputs_ = gpu_->inputs(turn);
+  place(chunks);
+  // A power of two, so that few graphs serve all lengths.
+  longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),
+                              inputs_.block_tables.dim(1) * op::kPageTokens);
+  const int64_t tables = (inputs_.block_tables.offset() - inputs_.all.offset()) / sizeof(int32_t);
+  const bool single = num_tokens_ == num_sequences_ && num_rows_ == num_tokens_ && num_embedded_ == 0;
+  gpu_->launch({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, logit_rows_, num_embedded_,
+                num_tokens_, longest_context_, num_adapted_ > 0, single},
+               turn);
+}
+
+void Runner::finish(int turn) {
+  gpu_->finish(turn);
+  host_drawn_ = gpu_->drawn(turn);
+}
+
+void Runner::place(std::span<const StepChunk> chunks) {
   num_tokens_ = num_rows_ = num_embedded_ = num_sequences_ = longest_chunk_ = longest_context_ = 0;
   attended_ = 0;
   logit_rows_.clear();
@@ -243,22 +275,6 @@ void Runner::run(std::span<const StepChunk> chunks) {
   num_adapted_ = std::ranges::any_of(chunks, [](const StepChunk& chunk) { return chunk.adapter >= 0; })
                      ? num_tokens_
                      : 0;
-  if (!on_gpu()) {
-    const bool team =
-        worth_a_team({num_tokens_, num_rows_, attended_}, use_, config_, program_.num_launches());
-    return program_.start(team ? team_ : alone_, [this](size_t) {
-      timespec now{};
-      clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 5 ns
-      last_launch_.store(now.tv_sec * 1'000'000'000 + now.tv_nsec, std::memory_order_relaxed);
-    });
-  }
-  // A power of two, so that few graphs serve all lengths.
-  longest_context_ = std::min(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(longest_context_))),
-                              inputs_.block_tables.dim(1) * op::kPageTokens);
-  const int64_t tables = (inputs_.block_tables.offset() - inputs_.all.offset()) / sizeof(int32_t);
-  const bool single = num_tokens_ == num_sequences_ && num_rows_ == num_tokens_ && num_embedded_ == 0;
-  gpu_->run({tables + num_sequences_ * inputs_.block_tables.dim(1), num_rows_, logit_rows_, num_embedded_,
-             num_tokens_, longest_context_, num_adapted_ > 0, single});
 }
 
 int32_t* Runner::host(const Tensor& input) const {
@@ -267,6 +283,7 @@ int32_t* Runner::host(const Tensor& input) const {
 
 void Runner::place_chunk(const StepChunk& chunk) {
   FLAGSCALE_CHECK(num_sequences_ < options_.max_sequences && !chunk.ids.empty());
+  FLAGSCALE_CHECK(chunk.id_row < 0 || (chunk.ids.size() == 1 && chunk.drafts.empty() && on_gpu()));
   const int64_t before = num_tokens_;
   std::copy(chunk.pages->begin(), chunk.pages->end(),
             host(inputs_.block_tables) + num_sequences_ * inputs_.block_tables.dim(1));
@@ -303,6 +320,7 @@ void Runner::place_token(int32_t id, int32_t position, const StepChunk& chunk) {
   FLAGSCALE_CHECK(num_tokens_ < options_.max_tokens);
   constexpr auto kPage = static_cast<int32_t>(op::kPageTokens);
   host(inputs_.ids)[num_tokens_] = id;
+  if (on_gpu()) host(inputs_.id_rows)[num_tokens_] = chunk.id_row;
   host(inputs_.positions)[num_tokens_] = position;
   host(inputs_.slots)[num_tokens_] =
       (*chunk.pages)[static_cast<size_t>(position / kPage)] * kPage + position % kPage;

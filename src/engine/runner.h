@@ -48,6 +48,8 @@ struct StepChunk {
                                       // wanted, not its logits
   bool embed = false;                 // the hidden state of the last id is wanted
   int32_t adapter = -1;               // slot of its LoRA adapter; -1: none
+  int32_t id_row = -1;  // not negative: its only id is what the step launched before drew from this row, and
+                        // ids says nothing
 };
 
 // "fp32", "bf16", "int8", and PyTorch's names of them. Throws Error naming them.
@@ -58,6 +60,7 @@ struct StepInputs {
   Tensor all;
   Tensor ids, positions, slots;     // [max_tokens]
   Tensor adapters;                  // [max_tokens], where there may be any
+  Tensor id_rows;                   // [max_tokens], on a GPU: StepChunk::id_row
   Tensor rows, embedded_rows;       // [max_rows], [max_sequences]
   Tensor draws;                     // [max_rows, op::kDrawWords]
   Tensor cu_seqlens, context_lens;  // [max_sequences + 1], [max_sequences]
@@ -74,19 +77,27 @@ class Runner {
   // At most max_sequences chunks of at most max_tokens tokens and max_rows rows in all.
   virtual void run(std::span<const StepChunk> chunks);
 
-  // On a GPU: whether it times each step that is a graph, and what it took for the last; 0: unknown.
+  // The same in two halves, where launches(): two steps may be under way, which take turns, 0 and 1, and are
+  // computed in the order in which they were launched. Chunks are not needed once launch() returns; results
+  // are there when finish() does, logits and embeddings only as long as no later step that has any is
+  // launched.
+  virtual bool launches() const { return on_gpu(); }
+  virtual void launch(std::span<const StepChunk> chunks, int turn);
+  virtual void finish(int turn);
+
+  // On a GPU: whether it times each step that is a graph, and what it took for a turn's last; 0: unknown.
   void time_gpu(bool on) {
     if (gpu_) gpu_->time_graphs(on);
   }
-  double gpu_seconds() const { return gpu_ ? gpu_->seconds() : 0; }
+  double gpu_seconds(int turn) const { return gpu_ ? gpu_->seconds(turn) : 0; }
 
-  // The i-th of the rows that the last step wanted, in order, one after another in memory. The caller may
-  // change them.
+  // The i-th of the rows that the step finished last wanted, in order, one after another in memory. The
+  // caller may change them.
   virtual std::span<float> logits(int64_t i) const;
   // What op::draw_rows drew from the same row and those after it, of chunks with draws.
-  const int32_t* drawn(int64_t i) const { return host_drawn_ + i; }
-  bool draws() const { return on_gpu(); }  // whether chunks may have them
-  // After the final norm, of the i-th chunk of the last step that wanted it.
+  virtual const int32_t* drawn(int64_t i) const { return host_drawn_ + i; }
+  virtual bool draws() const { return on_gpu(); }  // whether chunks may have them
+  // After the final norm, of the i-th chunk of that step that wanted it.
   virtual std::span<const float> embedding(int64_t i) const;
 
   // When a step on the CPU last got on, in nanoseconds of the steady clock; any thread may ask.
@@ -120,6 +131,7 @@ class Runner {
   Results trace(Program& program, Attention& attention) const;
   void try_step();
   int32_t* host(const Tensor& input) const;
+  void place(std::span<const StepChunk> chunks);
   void place_chunk(const StepChunk& chunk);
   void place_rows(const StepChunk& chunk);
   void place_token(int32_t id, int32_t position, const StepChunk& chunk);
@@ -138,6 +150,7 @@ class Runner {
   Arena arena_;
   Program program_{"step"};
   StepInputs inputs_;
+  Tensor drawn_;  // of the step launched last, on a GPU
   Results results_;
   int32_t* host_inputs_ = nullptr;  // the same in the host's reach
   float *host_logits_ = nullptr, *host_embeddings_ = nullptr;

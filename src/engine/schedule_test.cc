@@ -78,6 +78,7 @@ TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
   options.pages = 8 + upto(20);
   options.threads = 1 + upto(2);  // with a core to spare, and on a machine of two without one
   auto runner = std::make_unique<testing::HashRunner>(kVocab, options);
+  runner->launching = GetParam() % 3 > 0;  // as a GPU: steps are launched ahead too
   EngineOptions engine_options;
   engine_options.prefix_caching = upto(4) != 0;
   engine_options.speculation = {upto(2) * upto(5), 3, 1};  // without it steps are planned ahead
@@ -101,6 +102,7 @@ TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
       c.request.sampling.prompt_logprobs = upto(6) == 0 ? 2 : -1;
       c.request.n = upto(5) == 0 ? 3 : 1;
       c.request.priority = upto(3) - 1;
+      if (upto(3) == 0) c.request.sampling.stop_ids = {upto(kVocab)};
       c.answers.resize(static_cast<size_t>(c.request.n));
       c.id = engine.add(c.request, gather_into(c.answers));
     }
@@ -118,14 +120,19 @@ TEST_P(RandomLoad, EveryAnswerIsRightAndEverythingReturnsToZero) {
 
   EXPECT_EQ(engine.pool().held_pages(), 0);
   EXPECT_EQ(engine.stats().running + engine.stats().waiting + engine.unstarted(), 0);
+  const bool launches = GetParam() % 3 > 0 && engine_options.speculation.draft_tokens == 0;
+  EXPECT_EQ(engine.stats().steps_launched_ahead > 0, launches);
   EXPECT_EQ(engine.ended().size(), cases.size());
   for (const auto& c : cases) {
     if (c->cancelled) continue;
     const int count = c->request.sampling.max_tokens;
-    const auto expected = testing::HashRunner::expected(c->request.prompt, count, kVocab);
+    auto expected = testing::HashRunner::expected(c->request.prompt, count, kVocab);
+    const auto stop = std::ranges::find_first_of(expected, c->request.sampling.stop_ids);
+    const bool stops = stop != expected.end();
+    if (stops) expected.erase(stop + 1, expected.end());
     for (const Answer& answer : c->answers) {
       EXPECT_EQ(answer.ids(), expected);
-      EXPECT_EQ(answer.finish, FinishReason::kLength);
+      EXPECT_EQ(answer.finish, stops ? FinishReason::kStop : FinishReason::kLength);
     }
     if (c->request.sampling.prompt_logprobs >= 0) {
       EXPECT_EQ(c->answers[0].prompt.size() + 1, c->request.prompt.size());

@@ -2,6 +2,7 @@
 // What the engine keeps of a request and of each of its choices. The engine alone changes them, on its thread
 // or the one beside it, but for Job::cancelled.
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -37,8 +38,9 @@ struct Sequence {
   bool masked = false;                            // mask is that of the tokens there are
   bool may_end = false;                           // its grammar lets the text end here
   std::vector<int32_t> drafts;                    // guesses of the current step
-  std::vector<op::Draw> draws;                    // of its rows, where the runner draws
-  int64_t computing = 0;                          // tokens of the current step, without them
+  std::array<std::vector<op::Draw>, 2> draws;     // of its rows, where the runner draws, by the step's turn
+  int64_t computing = 0;                          // tokens of the step launched last, without them
+  int32_t row = 0;                                // of that step, which its next token is drawn from
 
   Event event;        // that the current step fills
   bool told = false;  // an event went out

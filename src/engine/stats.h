@@ -24,10 +24,11 @@ struct Stats {
   // rest.
   std::array<int64_t, 16> step_tokens{};
   int64_t steps = 0, step_tokens_sum = 0;
-  int64_t steps_planned_ahead = 0;  // while the step before them computed
-  double busy_seconds = 0;          // in steps
-  double model_seconds = 0;         // of these, in the model
-  double plan_seconds = 0;          // of these, planning while nothing computes
+  int64_t steps_planned_ahead = 0;   // while the step before them computed
+  int64_t steps_launched_ahead = 0;  // of these, behind it on a GPU
+  double busy_seconds = 0;           // in steps
+  double model_seconds = 0;          // of these, in the model
+  double plan_seconds = 0;           // of these, planning while nothing computes
 };
 
 }  // namespace flagscale::engine

@@ -54,7 +54,7 @@ std::unique_ptr<Allocator> make_shared_allocator();
 void copy(void* to, const void* from, size_t bytes);
 
 // The same behind what this thread launched, without waiting for it. The host's side is pinned memory, which
-// must not change before synchronize().
+// must not change before synchronize() or a Mark's wait().
 void copy_later(void* to, const void* from, size_t bytes);
 
 // What a thread launches, recorded once, then launched as a whole: the GPU goes from kernel to kernel without

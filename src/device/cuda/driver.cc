@@ -50,6 +50,7 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuEventCreate", d.make_event)) return "cuEventCreate";
   if (missing("cuEventDestroy_v2", d.free_event)) return "cuEventDestroy_v2";
   if (missing("cuEventRecord", d.record_event)) return "cuEventRecord";
+  if (missing("cuEventSynchronize", d.wait_for_event)) return "cuEventSynchronize";
   if (missing("cuEventRecordWithFlags", d.record_event_in_graph)) return "cuEventRecordWithFlags";
   if (missing("cuEventElapsedTime", d.elapsed)) return "cuEventElapsedTime";
   return nullptr;

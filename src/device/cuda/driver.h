@@ -58,6 +58,7 @@ struct Driver {
   Status (*make_event)(EventObject**, unsigned flags);
   Status (*free_event)(EventObject*);
   Status (*record_event)(EventObject*, StreamObject*);
+  Status (*wait_for_event)(EventObject*);
   Status (*record_event_in_graph)(EventObject*, StreamObject*, unsigned flags);
   Status (*elapsed)(float* milliseconds, EventObject* from, EventObject* to);
 };

@@ -32,7 +32,7 @@ struct DrawRowsArgs {
 };
 inline constinit KernelSlot<DrawRowsArgs> kDrawRows{"draw_rows"};
 
-// At most 2^19 columns.
-Tensor draw_rows(Context& context, const Tensor& x, const Tensor& how);
+// At most 2^19 columns. drawn: where they go; none: a new tensor.
+Tensor draw_rows(Context& context, const Tensor& x, const Tensor& how, Tensor drawn = {});
 
 }  // namespace flagscale::op
