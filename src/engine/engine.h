@@ -78,7 +78,7 @@ class Engine {
   void launch_ahead();
   bool take_launched();
   void forget(const Sequence& sequence);
-  bool computes_prompt_of(const std::string& scope) const;
+  bool computes_prompt_of(const Sequence& sequence) const;
   void guess(Sequence& sequence);
   void admit(Budget& budget);
   int64_t find_prefix(const Sequence& sequence);

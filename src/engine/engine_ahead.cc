@@ -64,7 +64,7 @@ bool Engine::start_ahead() {
   while (!waiting_.empty() && next_.left.tokens > 0 &&
          static_cast<int64_t>(running_.size()) - leaving_ < runner_->options().max_sequences) {
     Sequence& s = **waiting_.begin();
-    if (!is_plain(s) || computes_prompt_of(s.job->scope)) return false;
+    if (!is_plain(s) || computes_prompt_of(s)) return false;
     const int64_t count = start(s, next_.left);
     if (count <= 0) return true;
     add_part(s, s.cached, count, s.size() - s.cached);
@@ -72,12 +72,17 @@ bool Engine::start_ahead() {
   return true;
 }
 
-bool Engine::computes_prompt_of(const std::string& scope) const {
-  const auto of_scope = [&](const Sequence* s) { return s->job->scope == scope; };
+// Whether a prompt that begins with the same page is computed in the current step or the next one.
+bool Engine::computes_prompt_of(const Sequence& s) const {
+  const auto shares = [&](const Sequence* other) {
+    return other && other->job->scope == s.job->scope && s.size() > op::kPageTokens &&
+           other->size() >= op::kPageTokens &&
+           std::equal(s.tokens.begin(), s.tokens.begin() + op::kPageTokens, other->tokens.begin());
+  };
   for (size_t i = 0; i < step_.chunks.size(); ++i)
-    if (step_.chunks[i].ids.size() > 1 && step_.of[i] && of_scope(step_.of[i])) return true;
+    if (step_.chunks[i].ids.size() > 1 && shares(step_.of[i])) return true;
   return std::ranges::any_of(
-      next_.parts, [&](const NextStep::Part& part) { return part.count > 1 && of_scope(part.sequence); });
+      next_.parts, [&](const NextStep::Part& part) { return part.count > 1 && shares(part.sequence); });
 }
 
 void Engine::add_part(Sequence& s, int64_t first, int64_t count, int64_t left) {

@@ -1,6 +1,6 @@
-// Where the runner launches steps, the next one follows the current one there before its tokens have come back:
-// the GPU goes on while the host draws, finishes and tells. Its plan is that of engine_ahead.cc, and the tokens
-// are taken where they were drawn. Who ends otherwise than by its length is in it for nothing.
+// Where the runner launches steps, the next one follows the current one there before its tokens have come
+// back: the GPU goes on while the host draws, finishes and tells. Its plan is that of engine_ahead.cc, and
+// the tokens are taken where they were drawn. Who ends otherwise than by its length is in it for nothing.
 #include <algorithm>
 #include <chrono>
 #include <utility>

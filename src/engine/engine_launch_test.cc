@@ -93,7 +93,8 @@ TEST_F(Launched, WhoStopsHasARowInTheNextStepThatNobodyIsToldOf) {
   run_all();
   EXPECT_EQ(sizes[length + 1], 1u);
   EXPECT_EQ(answers[0].finish, FinishReason::kStop);
-  EXPECT_EQ(answers[0].ids(), std::vector(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)));
+  EXPECT_EQ(answers[0].ids(),
+            std::vector(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length)));
   EXPECT_EQ(answers[1].ids(), expected(requests[1]));
   EXPECT_EQ(engine->stats().generation_tokens, static_cast<int64_t>(length) + 40);
 }
@@ -142,7 +143,8 @@ TEST_F(Launched, EveryoneMayBeCancelledWhileAStepIsUnderWay) {
   for (int round = 0; round < 4; ++round) {
     std::array<Answer, 2> answers;
     std::array<uint64_t, 2> ids{};
-    for (int32_t i = 0; i < 2; ++i) ids[static_cast<size_t>(i)] = engine->add(request_of(i, 50), [](const Event&) {});
+    for (int32_t i = 0; i < 2; ++i)
+      ids[static_cast<size_t>(i)] = engine->add(request_of(i, 50), [](const Event&) {});
     for (int step = 0; step <= round; ++step) engine->compute();
     for (const uint64_t id : ids) engine->cancel(id);
     EXPECT_FALSE(engine->has_work());
@@ -169,11 +171,35 @@ TEST_F(Launched, PromptsJoinAStepThatIsLaunchedAhead) {
   EXPECT_EQ(engine->stats().steps_launched_ahead, engine->stats().steps - 1);
 }
 
+TEST_F(Launched, PromptsThatBeginAlikeStartWhenThePagesOfTheFirstAreThere) {
+  const auto launched = [&](bool alike) {
+    start({});
+    std::array<Answer, 4> answers;
+    for (int32_t i = 0; i < 4; ++i) {
+      Request request = request_of(alike ? 1 : i, 12);
+      request.prompt.back() = i;
+      engine->add(request, gather_into(answers[static_cast<size_t>(i)]));
+      if (i == 0) engine->step();
+    }
+    run_all();
+    for (int32_t i = 0; i < 4; ++i) {
+      Request request = request_of(alike ? 1 : i, 12);
+      request.prompt.back() = i;
+      EXPECT_EQ(answers[static_cast<size_t>(i)].ids(), expected(request));
+      EXPECT_EQ(answers[static_cast<size_t>(i)].cached_tokens, alike && i > 0 ? 16 : 0);
+    }
+    return engine->stats().steps - 1 - engine->stats().steps_launched_ahead;
+  };
+  EXPECT_EQ(launched(false), 0);
+  EXPECT_EQ(launched(true), 1) << "the second waits for the first";
+}
+
 // No step is spent on fewer than there could be, though who ends is known to have ended only afterwards.
 TEST_F(Launched, WhoEndsByItsLengthMakesRoomInTheNextStep) {
   start({}, 2);
   std::array<Answer, 12> answers;
-  for (int32_t i = 0; i < 12; ++i) engine->add(request_of(i, 3), gather_into(answers[static_cast<size_t>(i)]));
+  for (int32_t i = 0; i < 12; ++i)
+    engine->add(request_of(i, 3), gather_into(answers[static_cast<size_t>(i)]));
   run_all();
   for (int32_t i = 0; i < 12; ++i)
     EXPECT_EQ(answers[static_cast<size_t>(i)].ids(), expected(request_of(i, 3))) << i;
@@ -209,7 +235,8 @@ TEST_F(Launched, WhatTheHostDecidesIsWaitedFor) {
 TEST_F(Launched, WhenTheGpuIsLostEveryoneIsToldAndNothingStays) {
   for (int finishes = 0; finishes < 5; ++finishes) {
     std::array<Answer, 2> answers;
-    for (int32_t i = 0; i < 2; ++i) engine->add(request_of(i, 30), gather_into(answers[static_cast<size_t>(i)]));
+    for (int32_t i = 0; i < 2; ++i)
+      engine->add(request_of(i, 30), gather_into(answers[static_cast<size_t>(i)]));
     runner->finishes_left = finishes;
     try {
       while (engine->step()) {

@@ -1,5 +1,5 @@
-// On a GPU steps are launched before the tokens of the one before them are known: answers are those of an engine
-// that waits for each.
+// On a GPU steps are launched before the tokens of the one before them are known: answers are those of an
+// engine that waits for each.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,7 +22,8 @@ std::unique_ptr<Runner> runner_of(const std::string& model, int sequences) {
   options.weights.packing = op::Packing::kBF16;
   options.max_tokens = 64, options.max_sequences = sequences, options.max_length = 100, options.threads = 2;
   options.pages = 40;
-  return std::make_unique<Runner>(model::parse_config(text.str()), *io::open_weights(kModels + model), options);
+  return std::make_unique<Runner>(model::parse_config(text.str()), *io::open_weights(kModels + model),
+                                  options);
 }
 
 Request request_of(int32_t i) {

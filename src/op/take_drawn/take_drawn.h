@@ -1,6 +1,6 @@
 #pragma once
-// Ids of a step's tokens, some of which the step before it drew: they are taken where they were drawn, so that
-// the host need not know them.
+// Ids of a step's tokens, some of which the step before it drew: they are taken where they were drawn, so
+// that the host need not know them.
 
 #include <tuple>
 
