@@ -98,10 +98,13 @@ TEST(Service, CancelEndsTheEventsAndGivesPagesBack) {
   EXPECT_LT(service.stalled_seconds(), 10);
 }
 
-TEST(Service, AGpuThatIsLostEndsAllAndTakesNoMore) {
+class LostGpu : public ::testing::TestWithParam<bool> {};
+
+TEST_P(LostGpu, EndsAllAndTakesNoMore) {
   RunnerOptions options;
   options.max_length = 64;
   auto runner = std::make_unique<testing::HashRunner>(64, options);
+  runner->launching = GetParam();
   runner->observe = [steps = 0](auto) mutable {
     if (++steps == 3) fail(ErrorKind::kDevice, "[cuda] a kernel failed: CUDA_ERROR_UNKNOWN");
   };
@@ -126,6 +129,39 @@ TEST(Service, AGpuThatIsLostEndsAllAndTakesNoMore) {
   }
   service.drain();
   EXPECT_EQ(service.stats().kv_usage, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Launching, LostGpu, ::testing::Bool());
+
+// Callers go at any time, also between two steps of which the second is under way.
+TEST(Service, WhoIsCancelledWhileStepsAreLaunchedAheadLeavesOthersRight) {
+  constexpr int32_t kVocab = 24;
+  RunnerOptions options;
+  options.max_tokens = 64, options.max_sequences = 6, options.max_length = 96, options.pages = 24;
+  auto runner = std::make_unique<testing::HashRunner>(kVocab, options);
+  runner->launching = true;
+  Service service(std::make_unique<Engine>(std::move(runner)), {});
+  std::vector<std::thread> threads;
+  for (int32_t client = 0; client < 4; ++client)
+    threads.emplace_back([&service, client] {
+      for (int32_t round = 0; round < 60; ++round) {
+        Request request = request_of(20 + client);
+        request.prompt = {client, round % kVocab, round / kVocab};
+        auto expected = testing::HashRunner::expected(request.prompt, 20 + client, kVocab);
+        Waiter waiter;
+        const auto events = std::make_shared<std::atomic<int>>(0);
+        const uint64_t other = service.submit(request_of(50), [events](const Event&) { ++*events; });
+        service.submit(request, waiter.sink());
+        while (round % 3 > 0 && *events < round % 7) std::this_thread::yield();
+        service.cancel(other);
+        waiter.future.wait();
+        EXPECT_EQ(waiter.answer.ids(), expected);
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  service.drain();
+  EXPECT_EQ(service.stats().kv_usage, 0);
+  EXPECT_GT(service.stats().steps_launched_ahead, 0);
 }
 
 TEST(Service, RefusesWhenTooManyWaitAndWhenItDrains) {
