@@ -20,6 +20,7 @@ std::string count(int64_t n, int decimals) {
 }
 
 constexpr const char* kOffload = "++train.system.optimizer_cpu_offload=true";
+constexpr const char* kNoOffload = "++train.system.optimizer_cpu_offload=false ";
 constexpr const char* kFraction = "++train.system.optimizer_offload_fraction";
 constexpr const char* kPrecisionAware =
     "++train.model.optimizer.use_precision_aware_optimizer=true "
@@ -51,33 +52,15 @@ std::string offload_keys(double before, double share) {
   return fmt::format("{}{}={:.2f}", before == 0 ? std::string(kOffload) + " " : "", kFraction, share);
 }
 
-// What would have fewer of the optimizer's states in main memory.
-void require_host_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                         size_t host) {
-  if (use.offloaded <= host) return;
-  std::string text = fmt::format(
-      "optimizer_cpu_offload holds {} of what the optimizer keeps in main memory, which has {} free",
-      gib(use.offloaded), gib(host));
-  const auto less = offloaded_as_fits(config, options, host);
-  if (less && less->first.offload < options.offload)
-    text += fmt::format("\n  {}={:.2f} holds {} there and needs {} of the {}'s memory", kFraction,
-                        less->first.offload, gib(less->second.offloaded), gib(less->second.total()),
-                        name(options.device));
-  if (options.ranks > 1 && !options.distributed_optimizer) {
-    StepOptions shared = options;
-    shared.distributed_optimizer = true;
-    text += fmt::format("\n  {} holds {} there for each rank", kShares,
-                        gib(TrainStep(config, shared).memory().offloaded));
-  }
-  throw DoesNotFit(text);
+const char* who_computes(const StepOptions& options) {
+  return options.device == DeviceKind::kCuda ? "the GPU" : "this machine";
 }
 
 // "the GPU has 16.0 GiB free, 63.1 GiB are other processes'"
 std::string has_free(const StepOptions& options, size_t available) {
   const bool gpu = options.device == DeviceKind::kCuda;
   return fmt::format(
-      "{} has {} free{}{}", gpu ? "the GPU" : "this machine", gib(available),
-      options.ranks > 1 ? " for each rank" : "",
+      "{} has {} free{}{}", who_computes(options), gib(available), options.ranks > 1 ? " for each rank" : "",
       gpu && cuda::found().reason.empty() ? cuda::of_others(cuda::total_memory() - cuda::free_memory()) : "");
 }
 
@@ -144,12 +127,13 @@ struct Together {
   size_t total = 0;
 };
 
-// One change after the other, until the plan fits.
-Together take_together(const model::DecoderConfig& config, StepOptions options,
-                       const std::vector<Change>& all, size_t total, size_t available) {
+// One change after the other but for `left_out`, until the plan fits.
+Together take_all_but(const Change* left_out, const model::DecoderConfig& config, StepOptions options,
+                      const std::vector<Change>& all, size_t total, size_t available) {
   Together taken{{}, 0, total};
   for (const Change& change : all) {
     if (taken.total <= available) break;
+    if (&change == left_out) continue;
     StepOptions changed = options;
     const std::string keys = change(changed);
     if (keys.empty()) continue;
@@ -159,6 +143,50 @@ Together take_together(const model::DecoderConfig& config, StepOptions options,
     taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, *less};
   }
   return taken;
+}
+
+// One may shut out another that saves more, as states in main memory do states in bf16.
+Together take_together(const model::DecoderConfig& config, const StepOptions& options,
+                       const std::vector<Change>& all, size_t total, size_t available) {
+  Together taken = take_all_but(nullptr, config, options, all, total, available);
+  for (const Change& change : all) {
+    if (taken.total <= available) break;
+    Together other = take_all_but(&change, config, options, all, total, available);
+    if (other.total < taken.total) taken = std::move(other);
+  }
+  return taken;
+}
+
+// What would have fewer of the optimizer's states in main memory.
+void require_host_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
+                         size_t available, size_t host) {
+  if (use.offloaded <= host) return;
+  std::string text = fmt::format(
+      "optimizer_cpu_offload holds {} of what the optimizer keeps in main memory, which has {} free",
+      gib(use.offloaded), gib(host));
+  const auto less = offloaded_as_fits(config, options, host);
+  const bool fits = less && less->first.offload < options.offload && less->second.total() <= available;
+  if (less && less->first.offload < options.offload)
+    text += fmt::format("\n  {}={:.2f} holds {} there and needs {}; {} has {} free", kFraction,
+                        less->first.offload, gib(less->second.offloaded), gib(less->second.total()),
+                        who_computes(options), gib(available));
+  if (options.ranks > 1 && !options.distributed_optimizer) {
+    StepOptions shared = options;
+    shared.distributed_optimizer = true;
+    text += fmt::format("\n  {} holds {} there for each rank", kShares,
+                        gib(TrainStep(config, shared).memory().offloaded));
+  }
+  if (!fits) {
+    StepOptions without = options;
+    without.offload = 0;
+    const Together together = take_together(config, without, changes(config, host),
+                                            TrainStep(config, without).memory().total(), available);
+    if (together.total <= available)
+      text += fmt::format("\n  {}{}: {} in all",
+                          together.keys.find(kOffload) == std::string::npos ? kNoOffload : "", together.keys,
+                          gib(together.total));
+  }
+  throw DoesNotFit(text);
 }
 
 }  // namespace
@@ -208,7 +236,7 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
                     size_t available, size_t host) {
-  if (use.total() <= available) return require_host_memory(config, options, use, host);
+  if (use.total() <= available) return require_host_memory(config, options, use, available, host);
   std::string text = fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, available),
                                  describe(use));
   const std::vector<Change> all = changes(config, host);

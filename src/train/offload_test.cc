@@ -213,11 +213,22 @@ TEST(Offload, WhatMainMemoryDoesNotHoldIsRefusedWithTheShareThatItHolds) {
   EXPECT_TRUE(refused.starts_with("optimizer_cpu_offload holds 5")) << refused;
   const std::string key = "++train.system.optimizer_offload_fraction=";
   ASSERT_NE(refused.find(key), std::string::npos) << refused;
+  EXPECT_TRUE(refused.ends_with("; this machine has " + gib(use.total()) + " free")) << refused;
   options.offload = std::stod(refused.substr(refused.find(key) + key.size()));
   EXPECT_GT(options.offload, 0.3);
   const MemoryUse less = TrainStep(wider(), options).memory();
   EXPECT_LE(less.offloaded, use.offloaded * 6 / 10);
   EXPECT_EQ(refusal_of(options, less.total(), use.offloaded * 6 / 10), "");
+  // Where that takes too much of the device's, what does not.
+  StepOptions smaller = options;
+  smaller.offload = 0, smaller.optimizer.name = "adamw8bit";
+  const size_t enough = TrainStep(wider(), smaller).memory().total();
+  ASSERT_LT(enough, less.total());
+  options.offload = 1;
+  const std::string large = refusal_of(options, enough, use.offloaded * 6 / 10);
+  const size_t without = large.find("\n  ++train.system.optimizer_cpu_offload=false ");
+  ASSERT_NE(without, std::string::npos) << large;
+  EXPECT_NE(large.find("++train.model.optimizer.optimizer=adamw8bit: ", without), std::string::npos) << large;
   options.offload = 1, options.ranks = 2;
   EXPECT_NE(refusal_of(options, use.total(), 1 << 20).find("use_distributed_optimizer=true holds 2"),
             std::string::npos);
