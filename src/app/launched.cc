@@ -159,10 +159,10 @@ bool has_ranks(const launch::Experiment& experiment) {
          !hosts[0].is_here();
 }
 
-int planned_ranks(const launch::Experiment& experiment) {
-  if (!has_ranks(experiment) || launch::elastic_hosts(experiment) || launch::is_cloud(experiment)) return 1;
-  const int64_t each = experiment.number("experiment.runner.nproc_per_node", 1);
-  return static_cast<int>(each) * static_cast<int>(launch::hosts_of(experiment).list.size());
+PlannedRanks planned_ranks(const launch::Experiment& experiment) {
+  if (!has_ranks(experiment) || launch::elastic_hosts(experiment) || launch::is_cloud(experiment)) return {};
+  const auto each = static_cast<int>(experiment.number("experiment.runner.nproc_per_node", 1));
+  return {each * static_cast<int>(launch::hosts_of(experiment).list.size()), each};
 }
 
 bool run_launched(const LaunchRequest& request) {

@@ -23,8 +23,12 @@ struct LaunchRequest {
 // Whether a training of our own has several ranks, which share each global batch: more than one host, or
 // nproc_per_node. In the YAML of another backend these count that one's devices: one process trains there.
 bool has_ranks(const launch::Experiment& experiment);
-// How many; 1 where that is known only once they start (a cloud's, nnodes: MIN:MAX).
-int planned_ranks(const launch::Experiment& experiment);
+// How many, and how many of them on a host; 1 where that is known only once they start (a cloud's, nnodes:
+// MIN:MAX).
+struct PlannedRanks {
+  int all = 1, of_host = 1;
+};
+PlannedRanks planned_ranks(const launch::Experiment& experiment);
 
 // action=stop or query of any task; run or test of a foreign engine's, and of our own where it is detached,
 // has several ranks, experiment.runner.max_restarts or experiment.supervision. False where it is none of

@@ -13,6 +13,7 @@
 #include "app/ways_on.h"
 #include "base/does_not_fit.h"
 #include "base/error.h"
+#include "base/gib.h"
 #include "base/log.h"
 #include "base/nearest.h"
 #include "base/transcript.h"
@@ -20,6 +21,7 @@
 #include "config/show.h"
 #include "data/blend.h"
 #include "data/tokenizing.h"
+#include "device/cuda/cuda.h"
 #include "engine/load.h"
 #include "io/tokenizer_files.h"
 #include "launch/check_launch.h"
@@ -119,9 +121,30 @@ auto or_ways_on(const TrainingRequest& request, const config::Composed& composed
   }
 }
 
+// Throws DoesNotFit. What only ranks of this machine together do not find is a warning: a plan may be for
+// another, which has a GPU for each.
+void compare(const train::TrainOptions& options, const train::StepOptions& step, const train::MemoryUse& use,
+             int ranks_of_host) {
+  const auto ranks = static_cast<size_t>(ranks_of_host);
+  const bool gpu = options.device == DeviceKind::kCuda;
+  const size_t gpus = gpu ? cuda::found().gpus.size() : 1, of_gpu = (ranks + gpus - 1) / gpus;
+  const size_t free = available_memory(options.device), each = free / of_gpu, host = available_memory();
+  train::require_memory(options.model, step, use, use.total() > free ? each : free,
+                        use.offloaded > host ? host / ranks : host);
+  if (use.total() > each)
+    warn("{} ranks share {} here, which has {} free for each, {} too little: this machine would not run them",
+         of_gpu, gpu ? "a GPU" : "the memory", gib(each), gib(use.total() - each));
+  else if (use.offloaded > host / ranks)
+    warn(
+        "{} ranks share the main memory here, which has {} free for each, {} too little for what is "
+        "offloaded",
+        ranks, gib(host / ranks), gib(use.offloaded - host / ranks));
+}
+
 // What would run, planned and compared with the memory there is; nothing is allocated or written.
-// `ranks`: that share each global batch; the plan is of the first one.
-void dry_run(const train::TrainOptions& options, int ranks, bool json) {
+// `planned`: ranks that share each global batch; the plan is of the first one.
+void dry_run(const train::TrainOptions& options, PlannedRanks planned, bool json) {
+  const int ranks = planned.all;
   train::validate(options);
   warn_of_missing_data(options.data);
   const train::StepOptions step = train::step_options(options, 0, ranks);
@@ -149,7 +172,7 @@ void dry_run(const train::TrainOptions& options, int ranks, bool json) {
     fmt::print("plan{}: {}; {}\n", ranks > 1 ? fmt::format(" of each of {} ranks", ranks) : "",
                train::describe_parameters(plan), train::describe(use));
   }
-  train::require_memory(options.model, step, use, available_memory(options.device), available_memory());
+  compare(options, step, use, planned.of_host);
 }
 
 void print_result(const train::TrainResult& result, bool json) {

@@ -56,6 +56,40 @@ TEST(Beside, AServerWhoseGpuDoesNotComputeIsNeverReady) {
   EXPECT_NE(result.err.find("`dmesg | grep -i xid`"), std::string::npos) << result.err;
 }
 
+Result plan_beside(const std::vector<std::string>& fake, const std::vector<std::string>& overrides) {
+  std::vector<std::string> words{
+      "run",           "--config-path", FLAGSCALE_SOURCE_DIR "/examples/speed/conf", "--config-name", "train",
+      "action=dryrun", "data_path=none"};
+  words.insert(words.end(), overrides.begin(), overrides.end());
+  return beside(fake, words);
+}
+
+// States in main memory shut out states in bf16, which take less.
+TEST(Beside, APlanThatDoesNotFitNamesChangesThatSuffice) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  std::vector<std::string> words{"train=8b"};
+  for (const char* key : {"main_params_dtype", "main_grads_dtype", "exp_avg_dtype", "exp_avg_sq_dtype"})
+    words.push_back(std::string("train.model.optimizer.") + key + "=fp32");
+  const Result plan = plan_beside({"FAKE_FREE_MIB=70000"}, words);
+  EXPECT_EQ(plan.code, 3) << plan.out << plan.err;
+  EXPECT_NE(plan.err.find("\n  together they suffice: "), std::string::npos) << plan.err;
+  EXPECT_EQ(plan.err.find("train a smaller model"), std::string::npos) << plan.err;
+}
+
+TEST(Beside, RanksThatShareAGpuAreToldSoInAPlan) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  const std::vector<std::string> two{"train=1b", "train.model.global_batch_size=16",
+                                     "++experiment.runner.nproc_per_node=2"};
+  const Result shared = plan_beside({}, two);
+  EXPECT_EQ(shared.code, 0) << shared.err;
+  EXPECT_NE(shared.err.find("2 ranks share a GPU here, which has 40.0 GiB free for each"), std::string::npos)
+      << shared.err;
+  EXPECT_EQ(plan_beside({"FAKE_GPUS=2"}, two).err.find(" share "), std::string::npos);
+  const Result refused = plan_beside({"FAKE_FREE_MIB=60000"}, two);
+  EXPECT_EQ(refused.code, 3);
+  EXPECT_NE(refused.err.find("the GPU has 29.3 GiB free for each rank"), std::string::npos) << refused.err;
+}
+
 TEST(Beside, TrainingAsksForCublasBeforeItTakesAnything) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
   if (dlopen("libcublasLt.so.13", RTLD_LAZY) || dlopen("libcublasLt.so.12", RTLD_LAZY))
