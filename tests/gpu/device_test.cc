@@ -71,7 +71,7 @@ TEST(FakeGpu, WithoutKernelsForItIsRefused) {
   expect_auto({{"FAKE_MAJOR", "8"}, {"FAKE_MINOR", "9"}}, "^chosen: cuda");
   expect_refused({{"FAKE_MAJOR", "10"}},
                  "GPU 0 has compute capability 10.0, this program has kernels for 80 90a: build it with "
-                 "-DFLAGSCALE_CUDA_ARCHITECTURES=100; leave --device away");
+                 "./dev cuda --architectures 100; leave --device away");
   expect_auto({{"FAKE_MAJOR", "7"}, {"FAKE_MINOR", "5"}},
               "the CPU computes: GPU 0 has .* 7.5, .*\n.*chosen: cpu");
   const auto use = [](int index) {
@@ -82,7 +82,7 @@ TEST(FakeGpu, WithoutKernelsForItIsRefused) {
   };
   const Said two{{"FAKE_GPUS", "2"}, {"FAKE_SECOND_MINOR", "1"}};
   EXPECT_EXIT(tell(two, use(0)), ::testing::ExitedWithCode(0), "^00000000000000000000000000000000\n");
-  expect_error(two, use(1), "device cuda: GPU 1 has compute capability 9.1, this .*ARCHITECTURES=91a");
+  expect_error(two, use(1), "device cuda: GPU 1 has compute capability 9.1, this .*--architectures 91a");
   expect_error(two, use(2), "GPU 2 is asked for, there are 2");
 }
 
@@ -111,7 +111,10 @@ TEST(FakeGpu, ThatIsLostSaysWhereToLook) {
   };
   expect_error({{"FAKE_LOST", "999"}}, wait,
                "^device: .cuda. a kernel failed: CUDA_ERROR_UNKNOWN: words; `dmesg . grep -i xid` says");
-  expect_error({{"FAKE_LOST", "2"}}, wait, "^resource: .cuda. a kernel failed: CUDA_ERROR_OUT_OF_MEMORY");
+  expect_error(
+      {{"FAKE_LOST", "2"}}, wait,
+      "^resource: .cuda. a kernel failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory; `nvidia-smi` shows "
+      "who has .* micro_batch_size, .* gpu_memory_utilization");
 }
 
 TEST(FakeGpu, WhatOthersHaveIsToldWhereItIsMoreThanContexts) {

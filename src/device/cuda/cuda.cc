@@ -53,8 +53,8 @@ std::string lacks_code(const Driver& d, int index) {
   for (std::string code; all >> code;)
     if (runs(code, on)) return {};
   return fmt::format(
-      "GPU {} has compute capability {}.{}, this program has kernels for {}: build it with "
-      "-DFLAGSCALE_CUDA_ARCHITECTURES={}{}{}",
+      "GPU {} has compute capability {}.{}, this program has kernels for {}: build it with ./dev cuda "
+      "--architectures {}{}{}",
       index, on.major, on.minor, FLAGSCALE_CUDA_ARCHITECTURES, on.major, on.minor, on.major == 9 ? "a" : "");
 #else
   (void)d, (void)index;

@@ -103,7 +103,12 @@ const Driver& driver() {
 
 void check(Status status, const char* what) {
   if (status == 0) return;
-  if (status == kNoMemory) fail(ErrorKind::kResource, "[cuda] {}: {}", what, describe(driver(), status));
+  if (status == kNoMemory)
+    fail(ErrorKind::kResource,
+         "[cuda] {}: {}; `nvidia-smi` shows who has the GPU's memory: end what else runs there, or leave "
+         "more of "
+         "it (a training's micro_batch_size, a server's gpu_memory_utilization)",
+         what, describe(driver(), status));
   fail(ErrorKind::kDevice, "[cuda] {}: {}; {}", what, describe(driver(), status), kAskForXid);
 }
 

@@ -322,7 +322,7 @@ constexpr Example kExamples[] = {
     {"GPUArchitecture",
      "flagscale: error: device cuda: GPU 0 has compute capability 8.0, this program has kernels for 90a: "
      "build "
-     "it with -DFLAGSCALE_CUDA_ARCHITECTURES=80"},
+     "it with ./dev cuda --architectures 80"},
     {"DriverTooOld",
      "flagscale: error: device cuda: the NVIDIA driver runs CUDA 12.4, this program needs 13.0: driver 580 "
      "or "
