@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -90,13 +91,17 @@ std::vector<launch::Command> ranks_of(const Words& words, int ranks) {
   return commands;
 }
 
-Trained train(const Words& words, int ranks, int iterations) {
+using Variables = std::map<std::string, std::string>;
+
+Trained train(const Words& words, int ranks, int iterations, const Variables& variables = {}) {
   constexpr size_t kWarmup = 2;
   const auto start = Clock::now();
   std::vector<std::unique_ptr<launch::Watched>> children;
-  for (const launch::Command& command :
-       ranks_of(words + Words{fmt::format("train.model.train_iters={}", iterations)}, ranks))
+  for (launch::Command& command :
+       ranks_of(words + Words{fmt::format("train.model.train_iters={}", iterations)}, ranks)) {
+    command.env.insert(variables.begin(), variables.end());
     children.push_back(std::make_unique<launch::Watched>(command));
+  }
   Trained result;
   std::vector<double> times, teraflops;
   for (std::string line; children[0]->next(line);) {
@@ -124,8 +129,9 @@ BenchRowResult run_training(const BenchRow& row, const BenchRowsOptions& o) {
   const Json plan = json_of(words + Words{"--action", "dryrun", "--json"});  // refuses what does not fit
   result.memory = plan["plan_bytes"]["total"];
   if (row.kind == BenchRow::Kind::kStart) {
-    train(words, 1, 1);  // which leaves the table of algorithms
-    result.value = train(words, 1, 1).first_step_end;
+    const Variables variables = row.cold ? Variables{{"FLAGSCALE_CACHE_BYTES", "0"}} : Variables{};
+    train(words, 1, 1, variables);  // warm: which leaves the table of algorithms
+    result.value = train(words, 1, 1, variables).first_step_end;
     return result;
   }
   const Trained trained = train(words, row.gpus, o.steps + 2);
@@ -206,7 +212,16 @@ const std::vector<BenchRow>& bench_row_list() {
        .goal = 3,
        .unit = Unit::kSeconds,
        .words = {"train=1b"}},
+      {.name = "1b-start-cold",
+       .what = "the same, products timed anew",
+       .kind = Kind::kStart,
+       .unit = Unit::kSeconds,
+       .words = {"train=1b"},
+       .cold = true},
       {.name = "8b", .what = "LLaMA-3-8B, B1 T8192, all in bf16", .goal = 10500, .words = {"train=8b"}},
+      {.name = "8b-fp32",
+       .what = "the same, fp32 weights and moments, recompute",
+       .words = {"train=8b_fp32"}},
       {.name = "8b-lora",
        .what = "LLaMA-3-8B, LoRA r16, B1 T4096",
        .goal = 16e3,
@@ -227,7 +242,8 @@ const std::vector<BenchRow>& bench_row_list() {
        .what = "1B on two GPUs",
        .goal = 1.95 * 71e3,
        .words = {"train=1b", "train.model.global_batch_size=16"},
-       .gpus = 2},
+       .gpus = 2,
+       .times_one = 1.95},
       {.name = "8b-bf16",
        .what = "8B in bf16, 1 stream",
        .kind = Kind::kServe,
@@ -262,6 +278,15 @@ const std::vector<BenchRow>& bench_row_list() {
                  "--random-output-len", "1000"},
        .yaml = "8b_fp8.yaml",
        .alone = fp8 + decode("256", "1500"),
+       .needs_model = true},
+      {.name = "8b-serve-512",
+       .what = "the same, 512 under way",
+       .kind = Kind::kServe,
+       .goal = 17700,
+       .words = {"--num-prompts", "REQUESTS", "--max-concurrency", "512", "--random-input-len", "1000",
+                 "--random-output-len", "1000"},
+       .yaml = "8b_fp8_512.yaml",
+       .alone = fp8 + decode("512", "1500"),
        .needs_model = true},
   };
   return kRows;

@@ -15,7 +15,7 @@ struct BenchRow {
   std::string name{};  // as --rows has it
   std::string what{};  // in words
   Kind kind = Kind::kTrain;
-  double goal = 0;
+  double goal = 0;  // 0: it is reported
   Unit unit = Unit::kTokens;
   std::vector<std::string> words{};  // kTrain, kStart: overrides; kServe: flags of `bench serve`
   std::string yaml{};                // kServe: in examples/speed/conf/serve
@@ -23,6 +23,8 @@ struct BenchRow {
   bool prefill = false;              // kServe: prompts count, not answers
   bool needs_model = false;          // LLaMA-3-8B's folder
   int gpus = 1;
+  double times_one = 0;   // several GPUs: the goal, of what one gives where that is measured too
+  bool cold = false;      // kStart: no algorithm has been timed before
   double arithmetic = 1;  // share of a whole model's training that is computed
 };
 

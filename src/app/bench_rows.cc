@@ -96,24 +96,37 @@ std::string amount(const BenchRow& row, double value) {
   return fmt::format("{:.{}f} {}", value, digits, unit_of(row));
 }
 
-// 1 and more: reached. Of seconds fewer are better.
-double reached(const BenchRow& row, double value) {
-  return row.unit == BenchRow::Unit::kSeconds ? row.goal / value : value / row.goal;
-}
-
 std::string share(const BenchRowResult& r, double ceiling) {
   if (r.floor) return fmt::format("{:.0f} % of the floor", 100 * *r.floor);
   if (r.teraflops && ceiling > 0) return fmt::format("{:.0f} % of a product", 100 * *r.teraflops / ceiling);
   return "-";
 }
 
-// Of several GPUs: how often the speed of one, where that is among the rows.
-std::optional<double> times_one(const Measured& m, const std::vector<Measured>& all) {
+// The row of one GPU beside a row of several; null where it is not among those measured.
+const Measured* one_of(const Measured& m, const std::vector<Measured>& all) {
   for (const Measured& one : all)
     if (m.row->gpus > 1 && one.row->gpus == 1 && m.row->name.starts_with(one.row->name + "-") &&
         one.row->unit == m.row->unit && one.result.value > 0)
-      return m.result.value / one.result.value;
-  return {};
+      return &one;
+  return nullptr;
+}
+
+std::optional<double> times_one(const Measured& m, const std::vector<Measured>& all) {
+  const Measured* const one = one_of(m, all);
+  return one ? std::optional(m.result.value / one->result.value) : std::nullopt;
+}
+
+// 0: there is none.
+double goal_of(const Measured& m, const std::vector<Measured>& all) {
+  const Measured* const one = one_of(m, all);
+  return one && m.row->times_one > 0 ? m.row->times_one * one->result.value : m.row->goal;
+}
+
+// 1 and more: reached. Of seconds fewer are better.
+std::optional<double> reached(const Measured& m, const std::vector<Measured>& all) {
+  const double goal = goal_of(m, all);
+  if (goal == 0) return {};
+  return m.row->unit == BenchRow::Unit::kSeconds ? goal / m.result.value : m.result.value / goal;
 }
 
 void print_row(const Measured& m, const std::vector<Measured>& all, double ceiling) {
@@ -124,9 +137,10 @@ void print_row(const Measured& m, const std::vector<Measured>& all, double ceili
     return;
   }
   const std::string memory = r.memory > 0 ? fmt::format("{:.1f} GB", r.memory * 1e-9) : "-";
-  fmt::print("{:14} {:44} {:>15} {:>16} {:>6.2f} {:>18} {:>9}", m.row->name, m.row->what,
-             amount(*m.row, m.row->goal), amount(*m.row, r.value), reached(*m.row, r.value),
-             share(r, ceiling), memory);
+  const auto ratio = reached(m, all);
+  fmt::print("{:14} {:44} {:>15} {:>16} {:>6} {:>18} {:>9}", m.row->name, m.row->what,
+             ratio ? amount(*m.row, goal_of(m, all)) : "-", amount(*m.row, r.value),
+             ratio ? fmt::format("{:.2f}", *ratio) : "-", share(r, ceiling), memory);
   if (r.alone) fmt::print("  engine alone {}", amount(*m.row, *r.alone));
   if (const auto times = times_one(m, all)) fmt::print("  {:.2f} times one GPU", *times);
   if (r.idle_us) fmt::print(", idle {:.0f} us a step", *r.idle_us);
@@ -144,12 +158,14 @@ void print_text(const std::vector<Measured>& all, double ceiling, const std::str
 void print_json(const std::vector<Measured>& all, double ceiling, const std::string& machine) {
   Ordered out{{"machine", machine}, {"product_tflops", ceiling}, {"rows", Ordered::array()}};
   for (const Measured& m : all) {
-    Ordered row{{"row", m.row->name}, {"unit", unit_of(*m.row)}, {"goal", m.row->goal}};
+    Ordered row{{"row", m.row->name}, {"unit", unit_of(*m.row)}, {"goal", goal_of(m, all)}};
+    if (row["goal"] == 0) row["goal"] = nullptr;
     const BenchRowResult& r = m.result;
     if (!r.skipped.empty()) {
       row[m.failed ? "failed" : "not_measured"] = r.skipped;
     } else {
-      row["measured"] = r.value, row["of_goal"] = reached(*m.row, r.value), row["planned_bytes"] = r.memory;
+      row["measured"] = r.value, row["planned_bytes"] = r.memory;
+      if (const auto ratio = reached(m, all)) row["of_goal"] = *ratio;
       if (r.teraflops) row["tflops"] = *r.teraflops;
       if (r.floor) row["of_floor"] = *r.floor;
       if (r.alone) row["engine_alone"] = *r.alone;

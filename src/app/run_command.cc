@@ -6,12 +6,15 @@
 #include "app/command.h"
 #include "app/job.h"
 #include "app/launched.h"
+#include "app/model_argument.h"
 #include "app/serving.h"
 #include "app/submitted.h"
 #include "app/training.h"
 #include "app/ways_on.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "config/experiment_keys.h"
+#include "hub/settings.h"
 #include "launch/adapter.h"
 #include "launch/experiment.h"
 #include "launch/launcher/launcher.h"
@@ -45,6 +48,10 @@ void run_service(const config::Composed& composed, bool json, const Begin& begin
     begin();
     return serve_model(config);
   }
+  // As a training's plan may be made before its data.
+  if (!config.model.empty() && !is_model_path(config.model) && example_conf(config.model).empty() &&
+      !hub::is_model_id(config.model))
+    warn("model: there is no {} yet", config.model);
   const nlohmann::ordered_json out{{"model", config.model}, {"host", config.host}, {"port", config.port}};
   if (json) return fmt::print("{}\n", out.dump());
   fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);

@@ -85,6 +85,8 @@ TEST_P(SpeedRows, PlanAsTheyAreSaidToBe) {
   EXPECT_NE(plan.out.find(row.plan), std::string::npos) << plan.out;
   if (!why.empty()) GTEST_SKIP() << "planned, and refused since " << why;
   EXPECT_EQ(plan.code, 0) << plan.err;
+  const bool warned = plan.err.find("there is no outputs/speed/llama3-8b yet") != std::string::npos;
+  EXPECT_EQ(warned, std::string(row.file) == "serve") << plan.err;
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -106,6 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "16 samples of 4096 tokens, in micro-batches of 8",
                    "plan of each of 2 ranks: 1235.8M parameters"},
         PlannedRow{"8b", "train", {"train=8b"}, "1 samples of 8192 tokens", "8030.3M parameters"},
+        PlannedRow{"8b_fp32", "train", {"train=8b_fp32"}, "1 samples of 8192 tokens", "8030.3M parameters"},
         PlannedRow{"lora",
                    "train",
                    {"train=8b_lora"},
@@ -119,6 +122,7 @@ INSTANTIATE_TEST_SUITE_P(
                    "9 samples of 4096 tokens, in micro-batches of 9",
                    "5607.3M parameters"},
         PlannedRow{"serve_fp8", "serve", {"serve=8b_fp8"}, "would serve", "outputs/speed/llama3-8b"},
+        PlannedRow{"serve_fp8_512", "serve", {"serve=8b_fp8_512"}, "would serve", "outputs/speed/llama3-8b"},
         PlannedRow{"serve_bf16", "serve", {"serve=8b_bf16"}, "would serve", "outputs/speed/llama3-8b"}),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -148,26 +152,30 @@ TEST(SpeedRow, IsTrainedOnAnyNumbers) {
 
 TEST(BenchRows, MeasuresWhatIsHereAndSaysWhyTheRestIsNot) {
   const TemporaryFolder folder;
-  const Result result = run(
-      Words{"bench", "rows", "--rows", "124m,1b-start,8b-lora", "--steps", "3", "--device", "cpu", "--json"} +
-          kSmall,
-      folder.path);
+  const Result result = run(Words{"bench", "rows", "--rows", "124m,1b-start,1b-start-cold,8b-lora", "--steps",
+                                  "3", "--device", "cpu", "--json"} +
+                                kSmall,
+                            folder.path);
   ASSERT_EQ(result.code, 0) << result.err;
   const json rows = json::parse(result.out)["rows"];
-  ASSERT_EQ(rows.size(), 3u);
+  ASSERT_EQ(rows.size(), 4u);
   for (const size_t i : {0u, 1u}) {
     EXPECT_GT(rows[i].value("measured", 0.0), 0) << rows[i];
     EXPECT_GT(rows[i].value("planned_bytes", 0.0), 1e6) << rows[i];
     EXPECT_GT(rows[i].value("of_goal", 0.0), 0) << rows[i];
   }
   EXPECT_TRUE(rows[0].contains("tflops"));
-  EXPECT_NE(rows[2].value("not_measured", "").find("random_llama.py"), std::string::npos) << rows[2];
+  EXPECT_GT(rows[2].value("measured", 0.0), 0) << rows[2];  // which has no goal
+  EXPECT_TRUE(rows[2]["goal"].is_null() && !rows[2].contains("of_goal")) << rows[2];
+  EXPECT_NE(rows[3].value("not_measured", "").find("random_llama.py"), std::string::npos) << rows[3];
   const Result two =
       run(Words{"bench", "rows", "--rows", "1b,1b-2gpu", "--steps", "2", "--device", "cpu", "--json"} +
               kSmall + Words{"train.model.global_batch_size=2"},
           folder.path);
   ASSERT_EQ(two.code, 0) << two.err;
-  EXPECT_GT(json::parse(two.out)["rows"][1].value("times_one_gpu", 0.0), 0) << two.out;
+  const json pair = json::parse(two.out)["rows"][1];
+  EXPECT_GT(pair.value("times_one_gpu", 0.0), 0) << two.out;
+  EXPECT_NEAR(pair.value("of_goal", 0.0), pair.value("times_one_gpu", 0.0) / 1.95, 1e-9) << two.out;
   const Result unknown = run({"bench", "rows", "--rows", "124"}, folder.path);
   EXPECT_NE(unknown.code, 0);
   EXPECT_NE(unknown.err.find("did you mean 124m?"), std::string::npos) << unknown.err;
