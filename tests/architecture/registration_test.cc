@@ -43,6 +43,39 @@ TEST(Registration, EveryKernelSlotHasAScalarKernel) {
   for (const std::string& name : declared) EXPECT_TRUE(filled.contains(name)) << name;
 }
 
+// What a GPU trains and serves has kernels for it, in any build's sources. Those without are refused by name
+// (optimizers), or their work is done otherwise there: adapters by matmul, GGUF's blocks widened as they are
+// loaded, weights drawn before they are brought over, rows of the head computed for masked tokens too.
+TEST(Registration, EveryKernelSlotButTheseHasAKernelForCuda) {
+  const std::set<std::string> without = {"adafactor",
+                                         "adamw8bit",
+                                         "adapted_matmul",
+                                         "lion",
+                                         "muon_apply",
+                                         "muon_direction",
+                                         "muon_sum",
+                                         "packed_linear",
+                                         "packed_linear_exact",
+                                         "packed_linear_int8",
+                                         "packed_rows",
+                                         "put_rows",
+                                         "random_normal",
+                                         "sgd",
+                                         "thin_gradient",
+                                         "thin_matmul",
+                                         "unpack"};
+  const std::regex slot("KernelSlot<\\w+>\\s+(k\\w+)\\{\\s*\"([^\"]+)\"");
+  const auto filled = named("src/op", ".cu", "CudaKernel<\\w+>\\s+k\\w+\\{\\s*(k\\w+)");
+  std::set<std::string> absent;
+  for (const fs::path& file : files("src/op", {".h"})) {
+    const std::string text = text_of(file);
+    for (std::sregex_iterator it(text.begin(), text.end(), slot), end; it != end; ++it)
+      if (!filled.contains((*it)[1])) absent.insert((*it)[2]);
+  }
+  EXPECT_GT(filled.size(), 30u);
+  EXPECT_EQ(absent, without);
+}
+
 TEST(Registration, EveryModelFamilyIsThere) {
   const auto declared = named("src/model", ".cc", "Registration<ModelFamily>\\s+k\\w+\\{\\s*\"([^\"]+)\"");
   ASSERT_GE(declared.size(), 3u);

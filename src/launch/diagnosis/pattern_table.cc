@@ -191,7 +191,8 @@ constexpr Pattern kTable[] = {
     {"no kernel image is available|not compatible with the current pytorch|no kernel image|"
      "this program has kernels for",
      "GPUArchitecture", "A library has no kernels for this GPU's generation.",
-     "Install builds for its compute capability, or compile with TORCH_CUDA_ARCH_LIST set to it (this program: "
+     "Install builds for its compute capability, or compile with TORCH_CUDA_ARCH_LIST set to it (this "
+     "program: "
      "./dev cuda --architectures).",
      kCause},
     {"re-initialize cuda in forked subprocess", "CUDAFork", "A process was forked after it used CUDA.",
