@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <type_traits>
@@ -13,6 +14,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/nccl.h"
+#include "device/cuda/peers.h"
+#include "op/elementwise/elementwise.h"
 #include "train/shared_state.h"
 
 namespace flagscale::train {
@@ -28,8 +32,6 @@ std::string why_apart(const std::vector<std::string>& ranks) {
     if (!gpus.insert(ranks[r].substr(0, end)).second)
       return fmt::format("rank {} shares its GPU with another one", r);
   }
-  if (ranks.size() > 2)  // NCCL's order of more than two is not the ranks'
-    return fmt::format("{} ranks, and their order is kept only there", ranks.size());
   return {};
 }
 
@@ -40,6 +42,41 @@ std::string this_host() {
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
   return std::string(name.data()) + ' ' + boot;
+}
+
+// Why two ranks' GPUs may not see each other's memory, "process off host" of each; "" where they may.
+std::string why_unseen(const std::vector<std::string>& ranks) {
+  const auto rest = [&](size_t r, size_t words) {
+    size_t at = 0;
+    for (; words > 0; --words) at = ranks[r].find(' ', at) + 1;
+    return ranks[r].substr(at);
+  };
+  if (rest(0, 2) != rest(1, 2)) return "the ranks are on different hosts";
+  if (ranks[0] == ranks[1]) return "the ranks are threads of one process";
+  for (size_t r = 0; r < 2; ++r)
+    if (rest(r, 1).front() == '1') return fmt::format("rank {}: NCCL_P2P_DISABLE is set", r);
+  return {};
+}
+
+// What NCCL is told of machines on which GPUs do not copy to one another.
+bool copies_are_off() {
+  const char* value = std::getenv("NCCL_P2P_DISABLE");
+  return value != nullptr && std::string(value) != "0";
+}
+
+cuda::PeerGpus::Add adding(const Team& team) {
+  return [&team](float* to, const float* from, size_t count, void* stream) {
+    const auto tensor = [count](const float* data) {
+      auto storage = std::make_shared<Storage>();
+      storage->device = {DeviceKind::kCuda, 0}, storage->bytes = count * sizeof(float);
+      storage->data = const_cast<float*>(data);
+      return Tensor(std::move(storage), 0, DType::kF32, {static_cast<int64_t>(count)});
+    };
+    const Isa isa = isa_of(DeviceKind::kCuda);
+    KernelContext context{{DeviceKind::kCuda, 0}, isa, team, {}};
+    const Tensor sum = tensor(to), other = tensor(from);
+    op::kAdd.kernel(DeviceKind::kCuda, isa)(context, {other, sum, sum, stream});
+  };
 }
 
 }  // namespace
@@ -75,14 +112,55 @@ void Ranks::sum_gradients(TrainStep& step) {
   if (reducer_ && !gpus_) step.reduce_gradients(*reducer_);
 }
 
-void Ranks::join_gpus() {
+void Ranks::join_gpus(const TrainStep& step) {
   if (!group_) return;
+  if (size() > 2)  // NCCL's order of more than two is not the ranks'
+    return info("gradients are added in main memory: {} ranks, and their order is kept only there", size());
+  const std::string unseen = join_peers(step);
+  if (unseen.empty()) return;
   const std::string why = why_apart(comm::gather(*group_, cuda::identity() + ' ' + cuda::nccl_missing()));
-  if (!why.empty()) return info("gradients are added in main memory: {}", why);
+  if (!why.empty()) return info("gradients are added in main memory: {}; {}", unseen, why);
+  info("gradients are added by NCCL: {}", unseen);
   cuda::NcclId id{};
   if (first()) id = cuda::make_nccl_id();
   comm::broadcast(*group_, std::as_writable_bytes(std::span(id)));
-  gpus_ = std::make_unique<cuda::RankGpus>(id, rank(), size(), [group = group_] { group->check_others(); });
+  gpus_ = std::make_unique<cuda::NcclGpus>(id, rank(), size(), [group = group_] { group->check_others(); });
+}
+
+// Why not; "" where they are.
+std::string Ranks::join_peers(const TrainStep& step) {
+  const std::string own = fmt::format("{} {} {}", getpid(), copies_are_off() ? 1 : 0, this_host());
+  if (std::string why = why_unseen(comm::gather(*group_, own)); !why.empty()) return why;
+  auto peers = std::make_unique<cuda::PeerGpus>(rank(), step.exchanged(), adding(step.team()),
+                                                [group = group_] { group->check_others(); });
+  std::string offer;
+  if (std::string why = refused([&] { offer = peers->offer(); }); !why.empty()) return why;
+  offer = comm::gather(*group_, offer)[static_cast<size_t>(1 - rank())];
+  if (std::string why = refused([&] { peers->open(offer); }); !why.empty()) return why;
+  if (std::string why = refused([&] { peers->try_out(); }); !why.empty()) return why;
+  gpus_ = std::move(peers);
+  return {};
+}
+
+// Why a rank cannot do it; "" where all have done it.
+std::string Ranks::refused(const std::function<void()>& own) const {
+  std::string reason;
+  try {
+    own();
+  } catch (const Error& error) {
+    reason = error.what();
+  }
+  const std::vector<std::string> all = comm::gather(*group_, reason);
+  for (size_t r = 0; r < all.size(); ++r)
+    if (!all[r].empty()) return fmt::format("rank {}: {}", r, all[r]);
+  return {};
+}
+
+// Nobody frees what another one still sees.
+void Ranks::leave_gpus() {
+  if (!gpus_) return;
+  gpus_.reset();
+  comm::gather(*group_, {});
 }
 
 void Ranks::agree_on(const char* what, const std::function<std::string()>& own) {

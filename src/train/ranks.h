@@ -3,8 +3,9 @@
 // takes every size-th micro-batch, and the gradients are added in rank order, so all make the same update.
 // Alone, everything here is the identity.
 //
-// Where each of two ranks has a GPU of its own and NCCL is there, gradients are added on the GPUs while the
-// rest of them is formed; else through the hosts' memory. The bits are the same.
+// Gradients of two ranks are added on their GPUs while the rest of them is formed: by copies from one GPU's
+// memory to the other's, or, where those are refused and each has a GPU of its own, by NCCL. Else through the
+// hosts' memory. The bits are the same.
 //
 // With use_distributed_optimizer each rank adds up the gradients of its share of the weights
 // (optimizer/share.h), updates that and tells the others. An element's update reads nothing of another share,
@@ -47,8 +48,9 @@ class Ranks {
 
   // To be given to the last micro-batch of a step; null where sum_gradients() adds all.
   cuda::RankGpus* gpus() const { return gpus_.get(); }
-  // What they are joined for: once the step's memory is taken.
-  void join_gpus();
+  // Once the step's memory is taken. Before it is freed, if all went well, they leave one another together.
+  void join_gpus(const TrainStep& step);
+  void leave_gpus();
 
   // Throws Error{kInvalidArgument} naming a rank whose text is not rank 0's. Alone, none is made.
   void agree_on(const char* what, const std::function<std::string()>& own);
@@ -64,6 +66,8 @@ class Ranks {
                                                std::unique_ptr<io::AsideFile>& aside);
 
  private:
+  std::string refused(const std::function<void()>& own) const;
+  std::string join_peers(const TrainStep& step);
   comm::ProcessGroup* group_;
   std::optional<comm::Reducer> reducer_;
   std::unique_ptr<cuda::RankGpus> gpus_;

@@ -22,7 +22,7 @@
 
 #include "comm/process_group.h"
 #include "data/train_data.h"
-#include "device/cuda/nccl.h"
+#include "device/cuda/rank_gpus.h"
 #include "device/lanes.h"
 #include "io/weights.h"
 #include "model/decoder/decoder.h"
@@ -58,7 +58,7 @@ struct StepOptions {
   uint64_t seed = 1234;                       // of dropout
   int rank = 0, ranks = 1;                    // of those that share each global batch
   bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
-  bool graphs = true;  // on a GPU, one rank: micro-batches that come again and updates are CUDA graphs
+  bool graphs = true;  // on a GPU: what comes again is a CUDA graph, of several ranks whole steps alone
   // Share of this rank's weights, whole ones in the order of the buckets until they are as much, whose
   // numbers of the optimizer lie in the host's memory; their fp32 master weights too.
   double offload = 0;
@@ -119,8 +119,8 @@ class TrainStep {
   // All of a global batch and its update behind one another, on a GPU: nothing is waited for in between, and
   // a step like the one before it is one graph. A loss or a norm that is not finite updates nothing.
   struct GlobalBatch {
-    int64_t micro_batches;
-    double batch_tokens;  // micro_batch()'s
+    int64_t micro_batches, of_all_ranks;  // this rank's; all
+    double batch_tokens;                  // micro_batch()'s
     // Fills the inputs of a micro-batch; returns num_seqs.
     std::function<int64_t(int64_t micro_batch, const data::MicroBatch&)> fill;
   };
@@ -128,8 +128,12 @@ class TrainStep {
     Sums sums;
     float norm;
   };
-  bool steps_whole(int64_t micro_batches) const;
-  Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step);
+  // ranks: micro_batch()'s; with them, where they may be part of a graph.
+  bool steps_whole(int64_t micro_batches, const cuda::RankGpus* ranks = nullptr) const;
+  Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step, cuda::RankGpus* ranks = nullptr);
+
+  // What the GPUs of ranks read of one another.
+  std::vector<std::span<std::byte>> exchanged() const;
 
   // Adds up what every rank has accumulated, in the host's memory: where ranks have shares, each its own.
   void reduce_gradients(comm::Reducer& reducer);
@@ -159,6 +163,8 @@ class TrainStep {
   const Team& team() const { return team_; }
   const StepOptions& options() const { return options_; }
   double flops_per_step() const;  // of one micro-batch, as traced
+  // Launches of a micro-batch that wait until the embedding's gradient is ready, which ranks add beside them.
+  size_t postponed() const { return postponed_; }
 
   // What an optimizer keeps of a weight: "role:name" in checkpoints.
   struct Kept {
@@ -219,6 +225,11 @@ class TrainStep {
   void find_ready();
   void run_micro_batch(const MicroGraphs::Values& values);
   bool replays() const { return !on_host() && options_.graphs && options_.ranks == 1; }
+  // Whether it is planned for graphs of whole steps: of two ranks those may turn out to be none.
+  bool may_step_whole() const {
+    return !on_host() && options_.graphs && (options_.ranks == 1 || (options_.ranks == 2 && !shares()));
+  }
+  void start_with(cuda::RankGpus& ranks);
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
   void sum_on(cuda::RankGpus& ranks, Range elements);
@@ -230,7 +241,7 @@ class TrainStep {
                                 double batch_tokens) const;
   void take(const MicroGraphs::Values& values);
   size_t graph_bytes() const;
-  void launch_whole(const std::vector<MicroGraphs::Values>& values);
+  void launch_whole(const std::vector<MicroGraphs::Values>& values, cuda::RankGpus* ranks);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
   State whole_state(size_t parameter, size_t part, Range elements) const;
@@ -262,12 +273,13 @@ class TrainStep {
   int64_t bucket_size_ = 0;
   std::vector<Range> shares_;  // of each rank in the buckets; one where none share
   int64_t split_ = 0;          // where what is offloaded of this rank's ends in the buckets
-  // Gradients up to `end` are ready after so many launches of a micro-batch.
+  // Gradients that are ready after so many launches of a micro-batch.
   struct Ready {
     size_t launches;
-    int64_t end;
+    Range elements;
   };
-  std::vector<Ready> ready_;
+  std::vector<Ready> ready_;  // in order of launches
+  size_t postponed_ = 0;
   bool warm_ = false;
   MicroGraphs graphs_;
   ReplayedLaunches replayed_norm_, replayed_update_;

@@ -38,6 +38,15 @@ void TrainStep::sum_on(cuda::RankGpus& ranks, Range elements) {
   ranks.sum_to_each(of_rank);
 }
 
+std::vector<std::span<std::byte>> TrainStep::exchanged() const {
+  std::vector<std::span<std::byte>> memory{memory_of(grads_)};
+  if (loss_sum_.defined()) memory.push_back(memory_of(loss_sum_));
+  if (!shares()) return memory;
+  memory.push_back(memory_of(block_squares_));
+  memory.push_back(memory_of(shares_weights() ? working_ : master_));
+  return memory;
+}
+
 void TrainStep::reduce_gradients(comm::Reducer& reducer) {
   to_host({&grads_});
   float* const grads = host(grads_).data<float>();

@@ -98,18 +98,19 @@ void TrainStep::run_micro_batch(const MicroGraphs::Values& values) {
 }
 
 void TrainStep::run_with(cuda::RankGpus& ranks) {
+  start_with(ranks);
+  ranks.wait();
+}
+
+void TrainStep::start_with(cuda::RankGpus& ranks) {
   if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
-    micro_.run(team_);
-    sum_on(ranks, {0, bucket_size_});
-    return ranks.wait();
+    micro_.start(team_);
+    return sum_on(ranks, {0, bucket_size_});
   }
   auto next = ready_.begin();
-  int64_t begin = 0;
   micro_.start(team_, [&](size_t launches) {
-    for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
-      sum_on(ranks, {begin, next->end});
+    for (; next != ready_.end() && next->launches <= launches; ++next) sum_on(ranks, next->elements);
   });
-  ranks.wait();
 }
 
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
@@ -140,14 +141,17 @@ void TrainStep::update(const op::StepScalars& step) {
 }
 
 // What the host would have to know or say in between is left out.
-bool TrainStep::steps_whole(int64_t micro_batches) const {
+bool TrainStep::steps_whole(int64_t micro_batches, const cuda::RankGpus* ranks) const {
   constexpr size_t kMostLaunches = 1 << 14;  // of a graph, and of what Ctrl-C waits for
-  return static_cast<size_t>(micro_batches) * micro_.num_launches() <= kMostLaunches && replays() &&
-         !stream_ && !router_.wanted() && !(options_.lora && options_.lora->dropout > 0);
+  const bool alone = options_.ranks == 1;
+  return static_cast<size_t>(micro_batches) * micro_.num_launches() <= kMostLaunches && may_step_whole() &&
+         (alone || (ranks && ranks->recordable())) && !stream_ && !router_.wanted() &&
+         !(options_.lora && options_.lora->dropout > 0);
 }
 
-TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step) {
-  FLAGSCALE_CHECK(steps_whole(batch.micro_batches) && step.skip == 0);
+TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step,
+                                       cuda::RankGpus* ranks) {
+  FLAGSCALE_CHECK(steps_whole(batch.micro_batches, ranks) && step.skip == 0);
   const auto count = static_cast<size_t>(batch.micro_batches);
   while (slots_.size() < count)
     slots_.emplace_back(*shared_allocator_,
@@ -157,13 +161,13 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   for (size_t m = 0; m < count; ++m) {
     const int64_t num_seqs = batch.fill(static_cast<int64_t>(m), slots_[m].inputs());
     const double tokens = slots_[m].learnt_tokens();
-    values.push_back(values_of(num_seqs, m == 0, batch.micro_batches, tokens, batch.batch_tokens));
+    values.push_back(values_of(num_seqs, m == 0, batch.of_all_ranks, tokens, batch.batch_tokens));
     result.sums.tokens += tokens;
   }
   scalars_ = step;
   std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);
-  whole_.run(values, [&] { launch_whole(values); });
-  cuda::synchronize();
+  whole_.run(values, [&] { launch_whole(values, ranks); });
+  ranks ? ranks->settle() : cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
   rounded_ = 1;
@@ -171,13 +175,20 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   return result;
 }
 
-void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values) {
+void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values, cuda::RankGpus* ranks) {
   cuda::copy_later(step_.place(), pinned_step_.raw(), pinned_step_.bytes());
   for (size_t m = 0; m < values.size(); ++m) {
     slots_[m].send();
     take(values[m]);
-    micro_.start(team_);
+    if (ranks && m + 1 == values.size())
+      start_with(*ranks);
+    else
+      micro_.start(team_);
     slots_[m].fetch_loss();
+  }
+  if (ranks) {  // a loss that is not finite is one of all
+    ranks->sum(loss_sum_.view().ptr<float>(), 1);
+    ranks->join();
   }
   squares_.start(team_);
   norm_.start(team_);

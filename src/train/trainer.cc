@@ -130,7 +130,7 @@ struct Trainer::Run {
     allocator = make_allocator(options.device);
     step->allocate(*allocator);
     ranks.agree_on("what they train", [this] { return options_text(); });
-    if (gpu) ranks.join_gpus();
+    if (gpu) ranks.join_gpus(*step);
     beat(Phase::kLoad);
     if (options.lora) step->load(*step->options().base);
     std::unique_ptr<io::Checkpoint> checkpoint;
@@ -231,21 +231,25 @@ struct Trainer::Run {
 
   // Where nothing but what a GPU sees decides whether the update is made.
   bool steps_whole(int64_t micro_batches) const {
-    return step->steps_whole(micro_batches) && !options.skip_spiky_loss;
+    return micro_batches % ranks.size() == 0 &&
+           step->steps_whole(micro_batches / ranks.size(), ranks.gpus()) && !options.skip_spiky_loss;
   }
   // Batch and update at once. False when interrupted, and nothing was done.
   bool whole_step(int64_t micro_batches, RunLog::Outcome& outcome) {
     const double batch_tokens = tokens_of_batch(micro_batches);
-    if (interrupted()) return false;
+    if (ranks.any(interrupted())) return false;
     const auto fill = [&](int64_t m, const data::MicroBatch& inputs) {
-      const int64_t first = at.consumed_samples + m * options.micro_batch_size;
+      const int64_t first =
+          at.consumed_samples + (m * ranks.size() + ranks.rank()) * options.micro_batch_size;
       return data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts) - 1;
     };
-    const auto done = step->whole_step({micro_batches, batch_tokens, fill}, next_scalars());
+    const auto done = step->whole_step({micro_batches / ranks.size(), micro_batches, batch_tokens, fill},
+                                       next_scalars(), ranks.gpus());
     wait_for_save();  // of the host's copies, which only the next save changes
     router = {};
-    outcome = settle(done.sums.loss / std::max(done.sums.tokens, 1.0), done.norm,
-                     micro_batches * options.micro_batch_size);
+    std::array sums{done.sums.loss, done.sums.tokens};
+    ranks.sum(sums);
+    outcome = settle(sums[0] / std::max(sums[1], 1.0), done.norm, micro_batches * options.micro_batch_size);
     return true;
   }
 
@@ -440,6 +444,7 @@ struct Trainer::Run {
     if (writer && at.iteration > 0) result.checkpoint = options.save;
     result.iteration = at.iteration;
     result.consumed_samples = at.consumed_samples;
+    ranks.leave_gpus();
     return result;
   }
 };

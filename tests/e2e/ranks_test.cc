@@ -86,15 +86,26 @@ TEST_F(Ranks, TrainAsOne) {
   EXPECT_EQ(rank_1.err, "");
 }
 
-#define FLAGSCALE_NEED_TWO_GPUS()                      \
-  if (!cuda::built() || cuda::found().gpus.size() < 2) \
-  GTEST_SKIP() << "not run: this machine has no two GPUs, or this program no kernels for them"
+#define FLAGSCALE_NEED_GPUS(count)                         \
+  if (!cuda::built() || cuda::found().gpus.size() < count) \
+  GTEST_SKIP() << "not run: this machine has too few GPUs, or this program no kernels for them"
 
-// Three pieces of gradients; three steps of two micro-batches each. On two by NCCL while gradients are
-// formed, on one that both share in main memory; with shares of the optimizer and without.
-TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
-  FLAGSCALE_NEED_TWO_GPUS();
-  const auto train = [&](const std::string& name, bool bf16, bool apart, bool shares) {
+// Of ranks with GPUs: how they add, and where.
+enum class Adding { kCopies, kNccl, kCopiesOnOne, kInMemoryOnOne };
+class RanksOnGpus : public Ranks {
+ protected:
+  static Words environment(Adding adding) {
+    Words words;
+    if (adding == Adding::kCopiesOnOne || adding == Adding::kInMemoryOnOne)
+      words.push_back("CUDA_VISIBLE_DEVICES=0");
+    if (adding == Adding::kNccl || adding == Adding::kInMemoryOnOne) words.push_back("NCCL_P2P_DISABLE=1");
+    return words;
+  }
+
+  // Three pieces of gradients; three steps of two micro-batches each, of which the last are one graph where
+  // copies add. Losses and a checkpoint.
+  std::pair<std::vector<double>, std::string> train(const std::string& name, bool bf16, Adding adding,
+                                                    bool shares) {
     Words command = words(name, 3, "cuda");
     for (const char* more :
          {"train.model.num_layers=6", "train.model.hidden_size=512", "train.model.ffn_hidden_size=1408",
@@ -102,48 +113,76 @@ TEST_F(Ranks, OnTwoGpusAddAsOnOne) {
       command.push_back(more);
     command.push_back(std::string("++train.system.precision.bf16=") + (bf16 ? "true" : "false"));
     command.push_back(std::string("++train.system.use_distributed_optimizer=") + (shares ? "true" : "false"));
-    Pair pair(name, start(command, 2, apart ? Words{} : Words{"CUDA_VISIBLE_DEVICES=0"}));
+    Pair pair(name, start(command, 2, environment(adding)));
     const Result rank_1 = pair.end(1), rank_0 = pair.end(0);
     EXPECT_EQ(rank_0.code, 0) << name << rank_0.err;
     EXPECT_EQ(rank_1.code, 0) << name << rank_1.err;
-    EXPECT_EQ(rank_0.err.find("in main memory") == std::string::npos, apart) << name << rank_0.err;
+    EXPECT_EQ(rank_0.err.find("in main memory") != std::string::npos, adding == Adding::kInMemoryOnOne)
+        << name << rank_0.err;
+    EXPECT_EQ(rank_0.err.find("by NCCL") != std::string::npos, adding == Adding::kNccl) << name << rank_0.err;
     EXPECT_EQ(losses(rank_0.out).size(), 3u) << name << rank_0.out;
-    return std::pair(losses(rank_0.out),
-                     contents(name + "/checkpoints/iter_0000003/rank_00000_00000.safetensors"));
-  };
-  const auto first = train("bf16 on two GPUs", true, true, false);
-  EXPECT_FALSE(first.second.empty());
-  // Not EXPECT_EQ: nobody reads megabytes of a checkpoint.
-  EXPECT_TRUE(train("bf16 on one GPU", true, false, false) == first);
-  EXPECT_TRUE(train("bf16 on two GPUs in shares", true, true, true) == first);
-  EXPECT_TRUE(train("fp32 on two GPUs", false, true, false) ==
-              train("fp32 on one GPU in shares", false, false, true));
-}
+    return {losses(rank_0.out), contents(name + "/checkpoints/iter_0000003/rank_00000_00000.safetensors")};
+  }
 
-// Whether they are being joined, add for the first time or are far on.
-TEST_F(Ranks, OnTwoGpusTheDeathOfOneEndsTheOther) {
-  FLAGSCALE_NEED_TWO_GPUS();
-  constexpr int kFarOn = -1;
-  for (const auto& [ms, shares] : {std::pair{0, "false"}, std::pair{500, "true"}, std::pair{1000, "false"},
-                                   std::pair{kFarOn, "false"}, std::pair{kFarOn, "true"}}) {
-    const std::string folder = std::string(std::string_view(shares) == "true" ? "shares " : "") + "gone " +
-                               (ms == kFarOn ? "far on" : "after " + std::to_string(ms) + " ms");
-    SCOPED_TRACE(folder);
-    Words command = words(folder, 1000000, "cuda");
-    command.push_back(std::string("++train.system.use_distributed_optimizer=") + shares);
-    Pair pair(folder, start(command));
-    if (ms == kFarOn) {
+  static constexpr int kFarOn = -1;
+  void kill_one(const std::string& name, int after_ms, Adding adding, bool shares) {
+    SCOPED_TRACE(name);
+    Words command = words(name, 1000000, "cuda");
+    command.push_back(std::string("++train.system.use_distributed_optimizer=") + (shares ? "true" : "false"));
+    Pair pair(name, start(command, 2, environment(adding)));
+    if (after_ms == kFarOn) {
       EXPECT_TRUE(pair.reaches(20)) << pair.rank(0).said();
     } else {
-      while (pair.rank(0).running() && !fs::exists(folder_ / folder))
+      while (pair.rank(0).running() && !fs::exists(folder_ / name))
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+      std::this_thread::sleep_for(std::chrono::milliseconds(after_ms));
     }
     pair.rank(1).signal(SIGKILL);
     const Result rank_0 = pair.end(0);
     EXPECT_EQ(rank_0.code, 1);
     EXPECT_NE(rank_0.err.find("rank 1"), std::string::npos) << rank_0.err;
   }
+};
+
+// Not EXPECT_EQ: nobody reads megabytes of a checkpoint.
+TEST_F(RanksOnGpus, OnOneGpuCopiesAddAsMainMemoryDoes) {
+  FLAGSCALE_NEED_GPUS(1);
+  const auto first = train("bf16 in memory", true, Adding::kInMemoryOnOne, false);
+  EXPECT_FALSE(first.second.empty());
+  EXPECT_TRUE(train("bf16 by copies", true, Adding::kCopiesOnOne, false) == first);
+  EXPECT_TRUE(train("bf16 by copies in shares", true, Adding::kCopiesOnOne, true) == first);
+}
+
+TEST_F(RanksOnGpus, OnTwoGpusAddAsOnOne) {
+  FLAGSCALE_NEED_GPUS(2);
+  const auto first = train("bf16 by copies", true, Adding::kCopies, false);
+  EXPECT_FALSE(first.second.empty());
+  EXPECT_TRUE(train("bf16 in memory", true, Adding::kInMemoryOnOne, false) == first);
+  EXPECT_TRUE(train("bf16 by copies in shares", true, Adding::kCopies, true) == first);
+  EXPECT_TRUE(train("bf16 by NCCL", true, Adding::kNccl, false) == first);
+  EXPECT_TRUE(train("bf16 by NCCL in shares", true, Adding::kNccl, true) == first);
+  EXPECT_TRUE(train("fp32 by copies", false, Adding::kCopies, false) ==
+              train("fp32 in memory in shares", false, Adding::kInMemoryOnOne, true));
+}
+
+// Whether they are being joined, add for the first time or are far on.
+TEST_F(RanksOnGpus, OnTwoGpusTheDeathOfOneEndsTheOther) {
+  FLAGSCALE_NEED_GPUS(2);
+  for (const Adding adding : {Adding::kCopies, Adding::kNccl}) {
+    const std::string how = adding == Adding::kNccl ? "NCCL " : "copies ";
+    kill_one(how + "at once", 0, adding, false);
+    kill_one(how + "after 500 ms", 500, adding, true);
+    kill_one(how + "after 1000 ms", 1000, adding, false);
+    kill_one(how + "far on", kFarOn, adding, false);
+    kill_one(how + "far on in shares", kFarOn, adding, true);
+  }
+}
+
+TEST_F(RanksOnGpus, OnOneGpuTheDeathOfOneEndsTheOther) {
+  FLAGSCALE_NEED_GPUS(1);
+  kill_one("after 700 ms", 700, Adding::kCopiesOnOne, false);
+  kill_one("far on", kFarOn, Adding::kCopiesOnOne, false);
+  kill_one("far on in shares", kFarOn, Adding::kCopiesOnOne, true);
 }
 
 TEST_F(Ranks, TheDeathOfOneEndsTheOtherByName) {

@@ -53,6 +53,11 @@ const char* first_missing(void* library, Driver& d) {
   if (missing("cuEventSynchronize", d.wait_for_event)) return "cuEventSynchronize";
   if (missing("cuEventRecordWithFlags", d.record_event_in_graph)) return "cuEventRecordWithFlags";
   if (missing("cuEventElapsedTime", d.elapsed)) return "cuEventElapsedTime";
+  if (missing("cuMemGetAddressRange_v2", d.range_of)) return "cuMemGetAddressRange_v2";
+  if (missing("cuIpcGetMemHandle", d.export_memory)) return "cuIpcGetMemHandle";
+  if (missing("cuIpcOpenMemHandle_v2", d.open_memory)) return "cuIpcOpenMemHandle_v2";
+  if (missing("cuIpcCloseMemHandle", d.close_memory)) return "cuIpcCloseMemHandle";
+  if (missing("cuStreamBatchMemOp_v2", d.operate)) return "cuStreamBatchMemOp_v2";
   return nullptr;
 }
 

@@ -23,6 +23,22 @@ constexpr unsigned kAlone = 1;     // CU_STREAM_NON_BLOCKING: the old default st
 constexpr unsigned kUntimed = 2;   // CU_EVENT_DISABLE_TIMING
 constexpr unsigned kExternal = 1;  // CU_EVENT_RECORD_EXTERNAL: a recorded graph sets it when it runs
 
+// CUipcMemHandle: another process opens this one's memory with it.
+struct IpcHandle {
+  char reserved[64];
+};
+
+// CUstreamBatchMemOpParams of a wait for a word of memory, or of writing it.
+struct MemoryOperation {
+  int operation;
+  Pointer address;
+  unsigned long long value;
+  unsigned flags;
+  Pointer alias = 0;
+  unsigned long long unused = 0;
+};
+static_assert(sizeof(MemoryOperation) == 48);
+
 struct Driver {
   Status (*version)(int*);
   Status (*init)(unsigned);
@@ -61,6 +77,11 @@ struct Driver {
   Status (*wait_for_event)(EventObject*);
   Status (*record_event_in_graph)(EventObject*, StreamObject*, unsigned flags);
   Status (*elapsed)(float* milliseconds, EventObject* from, EventObject* to);
+  Status (*range_of)(Pointer* base, size_t* size, Pointer);
+  Status (*export_memory)(IpcHandle*, Pointer base);
+  Status (*open_memory)(Pointer*, IpcHandle, unsigned flags);
+  Status (*close_memory)(Pointer);
+  Status (*operate)(StreamObject*, unsigned count, MemoryOperation*, unsigned flags);
 };
 
 struct OpenedDriver {

@@ -97,7 +97,7 @@ NcclId make_nccl_id() {
   return id;
 }
 
-RankGpus::RankGpus(const NcclId& id, int rank, int size, std::function<void()> check_others)
+NcclGpus::NcclGpus(const NcclId& id, int rank, int size, std::function<void()> check_others)
     : check_others_(std::move(check_others)) {
   enter_here();
   int least = 0, greatest = 0;
@@ -108,7 +108,7 @@ RankGpus::RankGpus(const NcclId& id, int rank, int size, std::function<void()> c
   check(driver().make_event(&event_, kUntimed), "make an event");
 }
 
-RankGpus::~RankGpus() {
+NcclGpus::~NcclGpus() {
   if (std::uncaught_exceptions() > 0)
     give_up();  // the others wait for what does not come, and are not told yet
   try {
@@ -122,7 +122,7 @@ RankGpus::~RankGpus() {
 
 // Until `done` or an error, which ends what the ranks do together.
 template <class Done>
-void RankGpus::wait_until(Done done, const char* what) {
+void NcclGpus::wait_until(Done done, const char* what) {
   auto looked = std::chrono::steady_clock::now();
   try {
     while (!done()) {
@@ -141,7 +141,7 @@ void RankGpus::wait_until(Done done, const char* what) {
 }
 
 // What NCCL was told to do is under way on its stream, or done.
-void RankGpus::settle(NcclStatus status, const char* what) {
+void NcclGpus::settle(NcclStatus status, const char* what) {
   wait_until(
       [&] {
         if (status == kUnderWay) {
@@ -154,20 +154,20 @@ void RankGpus::settle(NcclStatus status, const char* what) {
       what);
 }
 
-void RankGpus::begin() {
+void NcclGpus::begin() {
   if (!group_) fail(ErrorKind::kResource, "[nccl] the ranks' GPUs are not joined any more");
   check(driver().record_event(event_, thread_stream()), "record an event");
   check(driver().wait_in_stream(stream_, event_, 0), "wait for an event");
 }
 
-void RankGpus::sum(float* data, size_t count) {
+void NcclGpus::sum(float* data, size_t count) {
   begin();
   settle(nccl().sum(data, data, count, kNcclFloat, kNcclSum, group_, stream_), "sum over the ranks");
 }
 
 // One call a rank that has something of its own, all under way together.
 template <class Call>
-void RankGpus::of_each(size_t ranks, Call call, const char* what) {
+void NcclGpus::of_each(size_t ranks, Call call, const char* what) {
   begin();
   check_nccl(nccl().begin_together(), what);
   for (size_t r = 0; r < ranks; ++r)
@@ -175,7 +175,7 @@ void RankGpus::of_each(size_t ranks, Call call, const char* what) {
   settle(nccl().end_together(), what);
 }
 
-void RankGpus::sum_to_each(std::span<const std::span<float>> of_rank) {
+void NcclGpus::sum_to_each(std::span<const std::span<float>> of_rank) {
   of_each(
       of_rank.size(),
       [&](size_t r) -> NcclStatus {
@@ -187,7 +187,7 @@ void RankGpus::sum_to_each(std::span<const std::span<float>> of_rank) {
       "sum over the ranks");
 }
 
-void RankGpus::share(std::span<const std::span<std::byte>> of_rank) {
+void NcclGpus::share(std::span<const std::span<std::byte>> of_rank) {
   of_each(
       of_rank.size(),
       [&](size_t r) -> NcclStatus {
@@ -198,9 +198,12 @@ void RankGpus::share(std::span<const std::span<std::byte>> of_rank) {
       "share among the ranks");
 }
 
-void RankGpus::wait() {
+void NcclGpus::join() {
   check(driver().record_event(event_, stream_), "record an event");
   check(driver().wait_in_stream(thread_stream(), event_, 0), "wait for an event");
+}
+
+void NcclGpus::settle() {
   wait_until(
       [] {
         const Status status = driver().ask_stream(thread_stream());
@@ -211,7 +214,7 @@ void RankGpus::wait() {
 }
 
 // Ends what runs: memory could not be freed under it.
-void RankGpus::give_up() {
+void NcclGpus::give_up() {
   if (group_) nccl().abort(group_);
   group_ = nullptr;
 }

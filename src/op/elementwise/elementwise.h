@@ -9,7 +9,8 @@ namespace flagscale::op {
 
 struct AddArgs {
   In a, b;
-  Out out;  // may be b itself
+  Out out;                 // may be b itself
+  void* stream = nullptr;  // of a GPU, where it is launched; null: the thread's
   auto operands() { return std::tie(a, b, out); }
 };
 inline constinit KernelSlot<AddArgs> kAdd{"add"};

@@ -13,15 +13,18 @@ template <int N, class Body>
 __global__ void each(int64_t rows, int64_t cols, Body body) {
   const int64_t packs = cols / N;
   for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < rows * packs;
-       i += int64_t{gridDim.x} * kThreads)
-    body(i / packs, i % packs * N);
+       i += int64_t{gridDim.x} * kThreads) {
+    const int64_t row = rows == 1 ? 0 : i / packs;  // a division takes as long as the rest
+    body(row, (i - row * packs) * N);
+  }
 }
 
 template <int N, class Body>
-void launch_each(const char* op, int64_t rows, int64_t cols, Body body) {
+void launch_each(const char* op, int64_t rows, int64_t cols, Body body,
+                 cudaStream_t stream = cudaStreamPerThread) {
   const int64_t blocks = divide_up(rows * (cols / N), kThreads);
   if (blocks == 0) return;
-  each<N><<<static_cast<unsigned>(blocks < 16384 ? blocks : 16384), kThreads>>>(rows, cols, body);
+  each<N><<<static_cast<unsigned>(blocks < 16384 ? blocks : 16384), kThreads, 0, stream>>>(rows, cols, body);
   check_launch(op);
 }
 
@@ -56,10 +59,11 @@ void add(KernelContext&, const AddArgs& args) {
     const auto a = rows_of<const T>(args.a), b = rows_of<const T>(args.b);
     const auto out = rows_of<T>(args.out);
     const int64_t rows = args.out.rows(), cols = args.out.cols();
+    const auto stream = args.stream ? static_cast<cudaStream_t>(args.stream) : cudaStreamPerThread;
     if (wide(args.a) && wide(args.b) && wide(args.out))
-      launch_each<kN>("add", rows, cols, AddBody<T, kN>{a, b, out});
+      launch_each<kN>("add", rows, cols, AddBody<T, kN>{a, b, out}, stream);
     else
-      launch_each<1>("add", rows, cols, AddBody<T, 1>{a, b, out});
+      launch_each<1>("add", rows, cols, AddBody<T, 1>{a, b, out}, stream);
   });
 }
 
