@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "device/cuda/peers.h"
 #include "model/packed_weights.h"
 #include "model/weights.h"
 #include "op/attention/attention.h"
@@ -48,6 +49,8 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
   attention_ =
       std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
+  if (!on_host() && options_.ranks == 2)
+    exchange_room_ = arena_.persistent("exchange", {cuda::PeerGpus::kRoom}, DType::kU8);
   if (may_step_whole()) loss_sum_ = arena_.persistent("loss sum", {1}, DType::kF32);
   trace_micro_batch();
   trace_update();
@@ -248,8 +251,11 @@ size_t TrainStep::graph_bytes() const {
   constexpr size_t kOfLaunch = 8 << 10, kPiece = 2 << 20;
   const int64_t most = options_.micro_batches;
   const auto micro_batches = static_cast<size_t>(steps_whole(most) ? most : std::min<int64_t>(most, 2));
+  // A piece that ranks exchange is some twelve, of 64 MiB or what one launch has made ready.
+  const size_t pieces =
+      options_.ranks == 1 ? 0 : ready_.size() + grads_.bytes() / (2 * cuda::PeerGpus::kSlot) + 1;
   const size_t launches = micro_batches * micro_.num_launches() + squares_.num_launches() +
-                          norm_.num_launches() + update_.num_launches();
+                          norm_.num_launches() + update_.num_launches() + 12 * pieces;
   return (launches * kOfLaunch + kPiece - 1) / kPiece * kPiece;
 }
 

@@ -132,7 +132,7 @@ class TrainStep {
   bool steps_whole(int64_t micro_batches, const cuda::RankGpus* ranks = nullptr) const;
   Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step, cuda::RankGpus* ranks = nullptr);
 
-  // What the GPUs of ranks read of one another.
+  // What the GPUs of two ranks read of one another, cuda::PeerGpus's room first.
   std::vector<std::span<std::byte>> exchanged() const;
 
   // Adds up what every rank has accumulated, in the host's memory: where ranks have shares, each its own.
@@ -289,7 +289,8 @@ class TrainStep {
   Tensor master_;   // what is updated: whole; where it has a copy, of this rank's from split_ on
   Tensor working_;  // its copy for the products, in bf16; undefined: they take master_
   Tensor grads_, block_squares_, norm_value_;
-  Tensor step_;  // scalars_ in the device's memory
+  Tensor exchange_room_;  // of two ranks on GPUs
+  Tensor step_;           // scalars_ in the device's memory
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<TrainedWeight> weights_;  // of each trained parameter
   std::vector<Tensor> kept_;            // the buckets that their slots are pieces of, without those offloaded

@@ -97,8 +97,21 @@ void TrainStep::run_micro_batch(const MicroGraphs::Values& values) {
   cuda::synchronize();
 }
 
+namespace {
+// Memory that is freed must not be in use.
+template <class Work>
+void all_or_nothing(cuda::RankGpus* ranks, Work work) {
+  try {
+    work();
+  } catch (...) {
+    if (ranks) ranks->give_up();
+    throw;
+  }
+}
+}  // namespace
+
 void TrainStep::run_with(cuda::RankGpus& ranks) {
-  start_with(ranks);
+  all_or_nothing(&ranks, [&] { start_with(ranks); });
   ranks.wait();
 }
 
@@ -166,7 +179,7 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   }
   scalars_ = step;
   std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);
-  whole_.run(values, [&] { launch_whole(values, ranks); });
+  all_or_nothing(ranks, [&] { whole_.run(values, [&] { launch_whole(values, ranks); }); });
   ranks ? ranks->settle() : cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();

@@ -28,6 +28,7 @@ class NcclGpus final : public RankGpus {
   void share(std::span<const std::span<std::byte>> of_rank) override;
   void join() override;
   void settle() override;
+  void give_up() override;
   bool recordable() const override { return false; }
 
  private:
@@ -37,7 +38,6 @@ class NcclGpus final : public RankGpus {
   void of_each(size_t ranks, Call call, const char* what);
   template <class Done>
   void wait_until(Done done, const char* what);
-  void give_up();
 
   std::function<void()> check_others_;
   struct StreamObject* stream_ = nullptr;  // of what the ranks do together

@@ -16,14 +16,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A room: words of each signal, as many ones, slots.
 constexpr size_t kWords = size_t{1} << 16;  // of kReady, and of kSummed: 2 TB in pieces
 constexpr size_t kAllWords = 2 * kWords + 1;
 constexpr size_t kOnes = kAllWords * sizeof(uint32_t);
-constexpr size_t kFirstSlot = size_t{2} << 20;
-constexpr size_t kSlot = size_t{32} << 20;  // a piece: short beside what is computed, long beside a signal
-constexpr double kPatience = 10;            // seconds, for what takes none
-static_assert(2 * kOnes <= kFirstSlot);
+constexpr double kPatience = 10;  // seconds, for what takes none
+static_assert(2 * kOnes <= PeerGpus::kFirstSlot);
 
 template <class T>
 void put(std::string& text, const T& value) {
@@ -40,7 +37,7 @@ T take(const std::string& text, size_t& at) {
 
 template <class T>
 std::span<T> piece_of(std::span<T> all, size_t piece) {
-  constexpr size_t kCount = kSlot / sizeof(T);
+  constexpr size_t kCount = PeerGpus::kSlot / sizeof(T);
   const size_t begin = std::min(piece * kCount, all.size());
   return all.subspan(begin, std::min(kCount, all.size() - begin));
 }
@@ -65,23 +62,21 @@ PeerGpus::PeerGpus(int rank, std::vector<std::span<std::byte>> memory, Add add,
     : rank_(static_cast<size_t>(rank)),
       memory_(std::move(memory)),
       add_(std::move(add)),
-      check_others_(std::move(check_others)) {}
+      check_others_(std::move(check_others)),
+      room_(address(memory_.front().data())) {}
 
 std::string PeerGpus::offer() {
   enter_here();
   const Driver& d = driver();
-  check(d.allocate(&room_, kFirstSlot + kSlots * kSlot), "take memory");
-  check(d.fill(room_, 0, kFirstSlot), "clear memory");
   const std::vector<uint32_t> ones(kAllWords, 1);
   check(d.copy(room_ + kOnes, address(ones.data()), kOnes), "copy memory");
-  check(d.synchronize(), "clear memory");
+  check(d.synchronize(), "copy memory");
 
   Pointer base = 0;
   size_t size = 0;
-  check(d.range_of(&base, &size, address(memory_.front().data())), "ask where memory begins");
-  IpcHandle of_memory{}, of_room{};
-  allow(d.export_memory(&of_memory, base), "let the other rank see this GPU's memory");
-  allow(d.export_memory(&of_room, room_), "let the other rank see this GPU's memory");
+  check(d.range_of(&base, &size, room_), "ask where memory begins");
+  IpcHandle handle{};
+  allow(d.export_memory(&handle, base), "let the other rank see this GPU's memory");
   int least = 0, greatest = 0;
   check(d.priorities(&least, &greatest), "ask for priorities");
   for (StreamObject** stream : {&taking_, &adding_, &giving_, &releasing_})
@@ -90,7 +85,7 @@ std::string PeerGpus::offer() {
   for (EventObject*& event : added_) check(d.make_event(&event, kUntimed), "make an event");
 
   std::string offer;
-  put(offer, of_memory), put(offer, of_room);
+  put(offer, handle);
   for (const std::span<std::byte> some : memory_)
     put(offer, size_t{address(some.data()) - base}), put(offer, some.size());
   return offer;
@@ -99,9 +94,7 @@ std::string PeerGpus::offer() {
 PeerGpus::~PeerGpus() {
   if (under_way_) give_up();  // what it waits for may not come
   const Driver& d = driver();
-  if (other_room_) d.close_memory(other_room_);
   if (other_memory_) d.close_memory(other_memory_);
-  if (room_) d.free(room_);
   for (EventObject* event : added_)
     if (event) d.free_event(event);
   if (event_) d.free_event(event_);
@@ -111,15 +104,15 @@ PeerGpus::~PeerGpus() {
 
 void PeerGpus::open(const std::string& offer) {
   size_t at = 0;
-  const auto of_memory = take<IpcHandle>(offer, at), of_room = take<IpcHandle>(offer, at);
+  const auto handle = take<IpcHandle>(offer, at);
   for (const std::span<std::byte> some : memory_) {
     other_offsets_.push_back(take<size_t>(offer, at));
     if (take<size_t>(offer, at) != some.size())
       fail(ErrorKind::kInvalidArgument, "the ranks' memory is laid out differently");
   }
   constexpr unsigned kEnableAccess = 1;  // CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
-  allow(driver().open_memory(&other_memory_, of_memory, kEnableAccess), "see the other GPU's memory");
-  allow(driver().open_memory(&other_room_, of_room, kEnableAccess), "see the other GPU's memory");
+  allow(driver().open_memory(&other_memory_, handle, kEnableAccess), "see the other GPU's memory");
+  other_room_ = of_other(memory_.front().data());
 }
 
 // One signal and one copy.

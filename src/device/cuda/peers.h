@@ -20,8 +20,8 @@ class PeerGpus final : public RankGpus {
   // Launches to[0, count) += from on a stream.
   using Add = std::function<void(float* to, const float* from, size_t count, void* stream)>;
 
-  // memory: of one allocation, all that sum() and share() are called with, in the same order and sizes on
-  // both ranks.
+  // memory: of one allocation, in the same order and sizes on both ranks: first kRoom bytes for this alone,
+  // all 0, then all that sum() and share() are called with.
   PeerGpus(int rank, std::vector<std::span<std::byte>> memory, Add add, std::function<void()> check_others);
   ~PeerGpus() override;
 
@@ -36,10 +36,14 @@ class PeerGpus final : public RankGpus {
   void share(std::span<const std::span<std::byte>> of_rank) override;
   void join() override;
   void settle() override;
+  void give_up() override;
   bool recordable() const override { return true; }
 
+  // Signals and ones, then slots for what comes to be added.
+  static constexpr size_t kSlots = 3, kSlot = size_t{32} << 20, kFirstSlot = size_t{2} << 20,
+                          kRoom = kFirstSlot + kSlots * kSlot;
+
  private:
-  static constexpr size_t kSlots = 3;
   enum class Signal { kReady, kSummed, kDone };
 
   void begin();
@@ -51,14 +55,12 @@ class PeerGpus final : public RankGpus {
   void exchange(std::span<float> mine, std::span<float> other, bool back);
   Pointer of_other(const void* here) const;
   void wait_for(StreamObject* stream, double seconds);
-  void give_up();
 
   size_t rank_;
   std::vector<std::span<std::byte>> memory_;
   Add add_;
   std::function<void()> check_others_;
-  Pointer room_ = 0;  // of this rank: signals, ones, slots for what comes to be added
-  Pointer other_room_ = 0, other_memory_ = 0;
+  Pointer room_, other_room_ = 0, other_memory_ = 0;
   std::vector<size_t> other_offsets_;  // of each of memory_, in the other's allocation
   StreamObject *taking_ = nullptr, *adding_ = nullptr, *giving_ = nullptr, *releasing_ = nullptr;
   EventObject* event_ = nullptr;

@@ -36,6 +36,9 @@ class RankGpus {
     settle();
   }
 
+  // Ends what is under way, which waits for what will not come: for an error between that and settle().
+  virtual void give_up() = 0;
+
   // Whether these may be part of a Graph.
   virtual bool recordable() const = 0;
 };
