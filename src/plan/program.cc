@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <iterator>
 
 #include "base/check.h"
 #include "base/interrupt.h"
@@ -14,19 +13,6 @@ namespace flagscale {
 namespace {
 constexpr size_t kNoBuffer = SIZE_MAX;
 size_t aligned(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
-
-size_t end_of(const TensorView& view) {
-  int64_t last = 0;
-  for (int i = 0; i < view.rank; ++i)
-    last += (view.dims[static_cast<size_t>(i)] - 1) * view.strides[static_cast<size_t>(i)];
-  return view.offset + static_cast<size_t>(last + 1) * size_of(view.dtype);
-}
-
-// Whether two uses must keep their order.
-bool collide(const Launch::Use& a, const Launch::Use& b) {
-  return a.view->storage == b.view->storage && (a.access != Access::kRead || b.access != Access::kRead) &&
-         a.view->offset < end_of(*b.view) && b.view->offset < end_of(*a.view);
-}
 }  // namespace
 
 Tensor Tracer::empty(const Shape& shape, DType dtype, const int64_t* live) {
@@ -46,29 +32,6 @@ void Tracer::launch(std::unique_ptr<Launch> launch) {
 void Program::keep(const Tensor& tensor) {
   const auto it = index_.find(tensor.storage().get());
   if (it != index_.end()) buffers_[it->second].last = INT32_MAX;
-}
-
-size_t Program::postpone(const Storage& to, double flops) {
-  if (launches_.empty()) return 0;
-  std::vector<Launch::Use> kept = launches_.back()->uses();  // of those that stay, so far
-  std::vector<std::unique_ptr<Launch>> moved;
-  for (size_t i = launches_.size() - 1; i-- > 0 && flops > 0;) {
-    const std::vector<Launch::Use> uses = launches_[i]->uses();
-    const bool may = std::all_of(uses.begin(), uses.end(), [&](const Launch::Use& use) {
-      return (use.access == Access::kRead || use.view->storage == &to) &&
-             std::none_of(kept.begin(), kept.end(),
-                          [&](const Launch::Use& other) { return collide(use, other); });
-    });
-    if (!may) {
-      kept.insert(kept.end(), uses.begin(), uses.end());
-      continue;
-    }
-    flops -= launches_[i]->cost.flops;
-    moved.push_back(std::move(launches_[i]));
-    launches_.erase(launches_.begin() + static_cast<std::ptrdiff_t>(i));
-  }
-  std::move(moved.rbegin(), moved.rend(), std::back_inserter(launches_));
-  return moved.size();
 }
 
 void Program::find_lifetimes() {

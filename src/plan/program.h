@@ -28,10 +28,6 @@ class Program {
 
   // A tensor of this program that stays readable after run().
   void keep(const Tensor& tensor);
-  // Before plan(): launches that write to this memory alone come behind the last one, from the end of the
-  // program on until they do so many operations, where nothing that they read or write is touched between.
-  // So what the last one writes is ready before all is done. Returns how many they are.
-  size_t postpone(const Storage& to, double flops);
   // Chooses kernels and lays the transient tensors and workspaces out. Throws Error{kUnsupported} for an
   // absent kernel.
   void plan(Isa isa, int threads);

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <ctime>
 #include <functional>
 #include <random>
@@ -135,50 +134,6 @@ TEST(Program, ReplaysInOneArenaAsEagerExecutionDoes) {
       ASSERT_EQ(sum.data<float>()[i], 11.f * static_cast<float>(i + rows));
   }
   EXPECT_EQ(allocator->peak(), arena.bytes());
-}
-
-// What the last launch writes comes before what only writes beside it, unless somebody in between changes
-// what that reads.
-TEST(Program, PostponesWhatWritesThereAlone) {
-  const auto allocator = make_cpu_allocator();
-  const Team team(1);
-  const auto sums = [&](double flops, size_t postponed) {
-    Program program("sums");
-    Arena arena;
-    const Tensor x = arena.persistent("x", {16}, DType::kF32), to = arena.persistent("to", {64}, DType::kF32);
-    std::vector<size_t> order;
-    {
-      Tracer tracer(program);
-      const auto part = [&](int64_t i) { return to.rows(16 * i, 16); };
-      const auto add = [&](const Tensor& a, const Tensor& b, const Tensor& out) {
-        tracer.launch(op::kAdd, {a, b, out}, {16, 0});
-      };
-      const Tensor twice = tracer.empty({16}, DType::kF32), more = tracer.empty({16}, DType::kF32);
-      add(x, x, twice);
-      add(twice, x, part(0));
-      add(twice, x, part(1));
-      add(twice, twice, more);
-      add(more, x, part(2));  // stays: the next one changes what it reads
-      add(x, more, more);
-      add(more, more, part(3));
-    }
-    EXPECT_EQ(program.postpone(*to.storage(), flops), postponed);
-    program.for_writes(*to.storage(),
-                       [&](size_t, const TensorView& view) { order.push_back(view.offset / 64); });
-    program.plan(machine_isa(), team.size());
-    arena.add(program);
-    arena.bind(*allocator);
-    for (int64_t i = 0; i < 16; ++i) x.data<float>()[i] = static_cast<float>(i);
-    program.run(team);
-    for (int64_t i = 0; i < 64; ++i) {
-      const std::array factors{3, 3, 5, 10};
-      EXPECT_EQ(to.data<float>()[i], static_cast<float>(factors[static_cast<size_t>(i / 16)] * (i % 16)));
-    }
-    return order;
-  };
-  EXPECT_EQ(sums(0, 0), (std::vector<size_t>{0, 1, 2, 3}));
-  EXPECT_EQ(sums(16, 1), (std::vector<size_t>{0, 2, 3, 1}));
-  EXPECT_EQ(sums(1e9, 2), (std::vector<size_t>{2, 3, 0, 1}));
 }
 
 }  // namespace

@@ -205,7 +205,7 @@ BenchResult bench_train(const BenchOptions& o) {
         if (i == 0) fill_random(inputs, o.batch, config.vocab_size, o.learnt, 1);
         return o.batch;
       };
-      sums = step.whole_step({1, 1, 0, fill}, scalars).sums;
+      sums = step.whole_step({1, 0, fill}, scalars).sums;
     } else {
       sums = step.micro_batch(o.batch, true, 1);
       step.gradient_norm();

@@ -200,7 +200,10 @@ void Ranks::take_from_first(Progression& progression, TrainStep& step, const io:
     if (progression.updates == 0) continue;  // nothing is kept yet
     for (const TrainStep::Kept& kept : state.kept) comm::broadcast(*group_, kept.bytes);
   }
-  if (!step.shares()) return step.weights_changed();
+  if (!step.shares()) {
+    if (!first()) step.weights_changed();
+    return;
+  }
   step.take_share();
   if (progression.updates > 0) take_kept(*group_, step, checkpoint);
 }

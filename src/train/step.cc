@@ -51,7 +51,7 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
       std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
   if (!on_host() && options_.ranks == 2)
     exchange_room_ = arena_.persistent("exchange", {cuda::PeerGpus::kRoom}, DType::kU8);
-  if (may_step_whole()) loss_sum_ = arena_.persistent("loss sum", {1}, DType::kF32);
+  if (replays()) loss_sum_ = arena_.persistent("loss sum", {1}, DType::kF32);
   trace_micro_batch();
   trace_update();
   if (options_.evaluation) trace_evaluation();
@@ -155,11 +155,6 @@ void TrainStep::trace_micro_batch() {
                decoder_->router_statistics(tracer)};
   micro_loss_ = forward(context, &grad_scale_, options_.recompute);
   tape.backward(tracer);
-  // What a GPU computes while its links exchange a gradient: 700 TFLOP/s, 280 GB/s.
-  constexpr double kBesideGradient = 1e4;
-  if (options_.ranks > 1)
-    postponed_ =
-        micro_.postpone(*grads_.storage(), kBesideGradient * static_cast<double>(trained_[0]->shape.numel()));
   micro_.keep(micro_loss_);
   if (loss_sum_.defined())
     tracer.launch(op::kBiasGrad, {micro_loss_.reshape({tokens_.dim(0), 1}), loss_sum_, &accumulate_}, {});
@@ -169,8 +164,7 @@ void TrainStep::trace_micro_batch() {
   if (!on_host()) find_ready();
 }
 
-// In pieces large enough for the speed of the links between GPUs. A weight as large is one by itself: an
-// embedding is ready before the products that were postponed for it.
+// In pieces large enough for the speed of the links between GPUs.
 void TrainStep::find_ready() {
   constexpr int64_t kPiece = 8 << 20;  // gradients
   std::vector<size_t> written(trained_.size());
@@ -179,16 +173,14 @@ void TrainStep::find_ready() {
     for (size_t i = 0; i < trained_.size(); ++i)
       if (offsets_[i] <= at && at < offsets_[i] + trained_[i]->shape.numel()) written[i] = launch + 1;
   });
-  Ready piece{};
+  size_t launches = 0;
+  int64_t begin = 0;
   for (size_t i = trained_.size(); i-- > 0;) {  // as place_parameters() has them
-    piece.launches = std::max(piece.launches, written[i]);
-    piece.elements.end = i > 0 ? offsets_[i - 1] : bucket_size_;
-    const bool last = i == 0 || trained_[i - 1]->shape.numel() >= kPiece;
-    if (!last && piece.elements.size() < kPiece) continue;
-    ready_.push_back(piece);
-    piece = {0, {piece.elements.end, piece.elements.end}};
+    launches = std::max(launches, written[i]);
+    const int64_t end = i > 0 ? offsets_[i - 1] : bucket_size_;
+    if (i > 0 && end - begin < kPiece) continue;
+    ready_.push_back({launches, begin = end});
   }
-  std::ranges::stable_sort(ready_, {}, &Ready::launches);
 }
 
 void TrainStep::trace_evaluation() {
@@ -247,15 +239,12 @@ MemoryUse TrainStep::memory() const {
 
 // Measured: 4 to 6 KB a launch, of 420 and of 1,900 in a graph, taken by 2 MiB.
 size_t TrainStep::graph_bytes() const {
-  if (!may_step_whole()) return 0;
+  if (!replays()) return 0;
   constexpr size_t kOfLaunch = 8 << 10, kPiece = 2 << 20;
   const int64_t most = options_.micro_batches;
   const auto micro_batches = static_cast<size_t>(steps_whole(most) ? most : std::min<int64_t>(most, 2));
-  // A piece that ranks exchange is some twelve, of 64 MiB or what one launch has made ready.
-  const size_t pieces =
-      options_.ranks == 1 ? 0 : ready_.size() + grads_.bytes() / (2 * cuda::PeerGpus::kSlot) + 1;
   const size_t launches = micro_batches * micro_.num_launches() + squares_.num_launches() +
-                          norm_.num_launches() + update_.num_launches() + 12 * pieces;
+                          norm_.num_launches() + update_.num_launches();
   return (launches * kOfLaunch + kPiece - 1) / kPiece * kPiece;
 }
 

@@ -58,7 +58,7 @@ struct StepOptions {
   uint64_t seed = 1234;                       // of dropout
   int rank = 0, ranks = 1;                    // of those that share each global batch
   bool distributed_optimizer = false;  // each of several ranks keeps a share of what the optimizer does
-  bool graphs = true;  // on a GPU: what comes again is a CUDA graph, of several ranks whole steps alone
+  bool graphs = true;  // on a GPU, one rank: micro-batches that come again and updates are CUDA graphs
   // Share of this rank's weights, whole ones in the order of the buckets until they are as much, whose
   // numbers of the optimizer lie in the host's memory; their fp32 master weights too.
   double offload = 0;
@@ -119,8 +119,8 @@ class TrainStep {
   // All of a global batch and its update behind one another, on a GPU: nothing is waited for in between, and
   // a step like the one before it is one graph. A loss or a norm that is not finite updates nothing.
   struct GlobalBatch {
-    int64_t micro_batches, of_all_ranks;  // this rank's; all
-    double batch_tokens;                  // micro_batch()'s
+    int64_t micro_batches;
+    double batch_tokens;  // micro_batch()'s
     // Fills the inputs of a micro-batch; returns num_seqs.
     std::function<int64_t(int64_t micro_batch, const data::MicroBatch&)> fill;
   };
@@ -128,9 +128,8 @@ class TrainStep {
     Sums sums;
     float norm;
   };
-  // ranks: micro_batch()'s; with them, where they may be part of a graph.
-  bool steps_whole(int64_t micro_batches, const cuda::RankGpus* ranks = nullptr) const;
-  Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step, cuda::RankGpus* ranks = nullptr);
+  bool steps_whole(int64_t micro_batches) const;
+  Whole whole_step(const GlobalBatch& batch, const op::StepScalars& step);
 
   // What the GPUs of two ranks read of one another, cuda::PeerGpus's room first.
   std::vector<std::span<std::byte>> exchanged() const;
@@ -151,7 +150,7 @@ class TrainStep {
 
   double parameters_norm() const;        // of what is trained, which is whole here
   double add_squares(double sum) const;  // goes on with a sum of the squares of weights: those of this share
-  double working_norm() const;           // of the products' weights
+  std::string weights_checksum() const;  // of what all ranks have of them
   double zero_gradients() const;         // how many gradients are 0, of this share
   int64_t trained_parameters() const;
   int64_t graphs_replayed() const { return graphs_.replayed(); }  // of micro-batches
@@ -163,8 +162,6 @@ class TrainStep {
   const Team& team() const { return team_; }
   const StepOptions& options() const { return options_; }
   double flops_per_step() const;  // of one micro-batch, as traced
-  // Launches of a micro-batch that wait until the embedding's gradient is ready, which ranks add beside them.
-  size_t postponed() const { return postponed_; }
 
   // What an optimizer keeps of a weight: "role:name" in checkpoints.
   struct Kept {
@@ -187,7 +184,8 @@ class TrainStep {
     std::vector<Range> of_rank = {};  // which bytes of the weight each rank has; empty: all have all
   };
   std::vector<State> states(bool gradients = false) const;
-  // The same to load into: weights whole, and where there are shares nothing of what the optimizer keeps.
+  // The same to load into, as last copied: weights whole, and where there are shares nothing of what the
+  // optimizer keeps.
   std::vector<State> loading() const;
   // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies. Where
   // there are shares, after what is kept did.
@@ -225,11 +223,6 @@ class TrainStep {
   void find_ready();
   void run_micro_batch(const MicroGraphs::Values& values);
   bool replays() const { return !on_host() && options_.graphs && options_.ranks == 1; }
-  // Whether it is planned for graphs of whole steps: of two ranks those may turn out to be none.
-  bool may_step_whole() const {
-    return !on_host() && options_.graphs && (options_.ranks == 1 || (options_.ranks == 2 && !shares()));
-  }
-  void start_with(cuda::RankGpus& ranks);
   void load_frozen(const io::WeightSet& weights);
   void run_with(cuda::RankGpus& ranks);
   void sum_on(cuda::RankGpus& ranks, Range elements);
@@ -241,9 +234,10 @@ class TrainStep {
                                 double batch_tokens) const;
   void take(const MicroGraphs::Values& values);
   size_t graph_bytes() const;
-  void launch_whole(const std::vector<MicroGraphs::Values>& values, cuda::RankGpus* ranks);
+  void launch_whole(const std::vector<MicroGraphs::Values>& values);
   double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
+  std::vector<State> states_at_host(bool gradients) const;  // as they were last copied there
   State whole_state(size_t parameter, size_t part, Range elements) const;
   template <class Body>
   void for_parts(Body body) const;
@@ -273,13 +267,12 @@ class TrainStep {
   int64_t bucket_size_ = 0;
   std::vector<Range> shares_;  // of each rank in the buckets; one where none share
   int64_t split_ = 0;          // where what is offloaded of this rank's ends in the buckets
-  // Gradients that are ready after so many launches of a micro-batch.
+  // Gradients up to `end` are ready after so many launches of a micro-batch.
   struct Ready {
     size_t launches;
-    Range elements;
+    int64_t end;
   };
-  std::vector<Ready> ready_;  // in order of launches
-  size_t postponed_ = 0;
+  std::vector<Ready> ready_;
   bool warm_ = false;
   MicroGraphs graphs_;
   ReplayedLaunches replayed_norm_, replayed_update_;

@@ -40,7 +40,6 @@ void TrainStep::sum_on(cuda::RankGpus& ranks, Range elements) {
 
 std::vector<std::span<std::byte>> TrainStep::exchanged() const {
   std::vector<std::span<std::byte>> memory{memory_of(exchange_room_), memory_of(grads_)};
-  if (loss_sum_.defined()) memory.push_back(memory_of(loss_sum_));
   if (!shares()) return memory;
   memory.push_back(memory_of(block_squares_));
   memory.push_back(memory_of(shares_weights() ? working_ : master_));

@@ -97,33 +97,24 @@ void TrainStep::run_micro_batch(const MicroGraphs::Values& values) {
   cuda::synchronize();
 }
 
-namespace {
-// Memory that is freed must not be in use.
-template <class Work>
-void all_or_nothing(cuda::RankGpus* ranks, Work work) {
-  try {
-    work();
-  } catch (...) {
-    if (ranks) ranks->give_up();
-    throw;
-  }
-}
-}  // namespace
-
 void TrainStep::run_with(cuda::RankGpus& ranks) {
-  all_or_nothing(&ranks, [&] { start_with(ranks); });
-  ranks.wait();
-}
-
-void TrainStep::start_with(cuda::RankGpus& ranks) {
   if (!std::exchange(warm_, true)) {  // products are timed when first met: nothing should run beside them
-    micro_.start(team_);
-    return sum_on(ranks, {0, bucket_size_});
+    micro_.run(team_);
+    sum_on(ranks, {0, bucket_size_});
+    return ranks.wait();
   }
   auto next = ready_.begin();
-  micro_.start(team_, [&](size_t launches) {
-    for (; next != ready_.end() && next->launches <= launches; ++next) sum_on(ranks, next->elements);
-  });
+  int64_t begin = 0;
+  try {
+    micro_.start(team_, [&](size_t launches) {
+      for (; next != ready_.end() && next->launches <= launches; begin = next++->end)
+        sum_on(ranks, {begin, next->end});
+    });
+  } catch (...) {
+    ranks.give_up();
+    throw;
+  }
+  ranks.wait();
 }
 
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
@@ -154,17 +145,14 @@ void TrainStep::update(const op::StepScalars& step) {
 }
 
 // What the host would have to know or say in between is left out.
-bool TrainStep::steps_whole(int64_t micro_batches, const cuda::RankGpus* ranks) const {
+bool TrainStep::steps_whole(int64_t micro_batches) const {
   constexpr size_t kMostLaunches = 1 << 14;  // of a graph, and of what Ctrl-C waits for
-  const bool alone = options_.ranks == 1;
-  return static_cast<size_t>(micro_batches) * micro_.num_launches() <= kMostLaunches && may_step_whole() &&
-         (alone || (ranks && ranks->recordable())) && !stream_ && !router_.wanted() &&
-         !(options_.lora && options_.lora->dropout > 0);
+  return static_cast<size_t>(micro_batches) * micro_.num_launches() <= kMostLaunches && replays() &&
+         !stream_ && !router_.wanted() && !(options_.lora && options_.lora->dropout > 0);
 }
 
-TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step,
-                                       cuda::RankGpus* ranks) {
-  FLAGSCALE_CHECK(steps_whole(batch.micro_batches, ranks) && step.skip == 0);
+TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepScalars& step) {
+  FLAGSCALE_CHECK(steps_whole(batch.micro_batches) && step.skip == 0);
   const auto count = static_cast<size_t>(batch.micro_batches);
   while (slots_.size() < count)
     slots_.emplace_back(*shared_allocator_,
@@ -174,13 +162,13 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   for (size_t m = 0; m < count; ++m) {
     const int64_t num_seqs = batch.fill(static_cast<int64_t>(m), slots_[m].inputs());
     const double tokens = slots_[m].learnt_tokens();
-    values.push_back(values_of(num_seqs, m == 0, batch.of_all_ranks, tokens, batch.batch_tokens));
+    values.push_back(values_of(num_seqs, m == 0, batch.micro_batches, tokens, batch.batch_tokens));
     result.sums.tokens += tokens;
   }
   scalars_ = step;
   std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);
-  all_or_nothing(ranks, [&] { whole_.run(values, [&] { launch_whole(values, ranks); }); });
-  ranks ? ranks->settle() : cuda::synchronize();
+  whole_.run(values, [&] { launch_whole(values); });
+  cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
   rounded_ = 1;
@@ -188,20 +176,13 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   return result;
 }
 
-void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values, cuda::RankGpus* ranks) {
+void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values) {
   cuda::copy_later(step_.place(), pinned_step_.raw(), pinned_step_.bytes());
   for (size_t m = 0; m < values.size(); ++m) {
     slots_[m].send();
     take(values[m]);
-    if (ranks && m + 1 == values.size())
-      start_with(*ranks);
-    else
-      micro_.start(team_);
+    micro_.start(team_);
     slots_[m].fetch_loss();
-  }
-  if (ranks) {  // a loss that is not finite is one of all
-    ranks->sum(loss_sum_.view().ptr<float>(), 1);
-    ranks->join();
   }
   squares_.start(team_);
   norm_.start(team_);

@@ -5,6 +5,7 @@
 
 #include "base/interrupt.h"
 #include "device/cuda/cuda.h"
+#include "io/xxh64.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 #include "train/step.h"
@@ -126,6 +127,10 @@ std::vector<TrainStep::State> TrainStep::states(bool gradients) const {
   to_host({&master_});
   if (gradients) to_host({&grads_});
   for (const Tensor& kept : kept_) to_host({&kept});
+  return states_at_host(gradients);
+}
+
+std::vector<TrainStep::State> TrainStep::states_at_host(bool gradients) const {
   std::vector<State> result;
   for_parts([&](size_t i, size_t part, Range elements) {
     State state = whole_state(i, part, elements);
@@ -152,7 +157,7 @@ std::vector<TrainStep::State> TrainStep::states(bool gradients) const {
 }
 
 std::vector<TrainStep::State> TrainStep::loading() const {
-  if (!shares()) return states();
+  if (!shares()) return states_at_host(false);
   std::vector<State> result;
   for_parts([&](size_t i, size_t part, Range elements) {
     result.push_back(whole_state(i, part, elements));
@@ -218,16 +223,13 @@ double TrainStep::add_squares(double sum) const {
 
 double TrainStep::parameters_norm() const { return std::sqrt(add_squares(0)); }
 
-double TrainStep::working_norm() const {
-  if (!shares_weights()) return parameters_norm();
-  to_host({&working_});
-  const BF16* w = host(working_).data<BF16>();
-  double sum = 0;
-  for (int64_t i = 0; i < bucket_size_; ++i) {
-    const auto value = static_cast<double>(to_float(w[i]));
-    sum += value * value;
-  }
-  return std::sqrt(sum);
+std::string TrainStep::weights_checksum() const {
+  const Tensor& whole = shares_weights() ? working_ : master_;
+  to_host({&whole});
+  io::Xxh64 hash;
+  for (const Tensor& weights : {shares_weights() ? Tensor() : offloaded_master_, host(whole)})
+    if (weights.defined()) hash.update({static_cast<const std::byte*>(weights.raw()), weights.bytes()});
+  return io::checksum_text(hash.digest());
 }
 
 }  // namespace flagscale::train

@@ -231,25 +231,21 @@ struct Trainer::Run {
 
   // Where nothing but what a GPU sees decides whether the update is made.
   bool steps_whole(int64_t micro_batches) const {
-    return micro_batches % ranks.size() == 0 &&
-           step->steps_whole(micro_batches / ranks.size(), ranks.gpus()) && !options.skip_spiky_loss;
+    return step->steps_whole(micro_batches) && !options.skip_spiky_loss;
   }
   // Batch and update at once. False when interrupted, and nothing was done.
   bool whole_step(int64_t micro_batches, RunLog::Outcome& outcome) {
     const double batch_tokens = tokens_of_batch(micro_batches);
-    if (ranks.any(interrupted())) return false;
+    if (interrupted()) return false;
     const auto fill = [&](int64_t m, const data::MicroBatch& inputs) {
-      const int64_t first =
-          at.consumed_samples + (m * ranks.size() + ranks.rank()) * options.micro_batch_size;
+      const int64_t first = at.consumed_samples + m * options.micro_batch_size;
       return data::fill_micro_batch(*data[data::kTrain], first, options.mask, inputs, &counts) - 1;
     };
-    const auto done = step->whole_step({micro_batches / ranks.size(), micro_batches, batch_tokens, fill},
-                                       next_scalars(), ranks.gpus());
+    const auto done = step->whole_step({micro_batches, batch_tokens, fill}, next_scalars());
     wait_for_save();  // of the host's copies, which only the next save changes
     router = {};
-    std::array sums{done.sums.loss, done.sums.tokens};
-    ranks.sum(sums);
-    outcome = settle(sums[0] / std::max(sums[1], 1.0), done.norm, micro_batches * options.micro_batch_size);
+    outcome = settle(done.sums.loss / std::max(done.sums.tokens, 1.0), done.norm,
+                     micro_batches * options.micro_batch_size);
     return true;
   }
 
@@ -306,8 +302,7 @@ struct Trainer::Run {
 
   void save() {
     if (!saves()) return;
-    ranks.agree_on("their weights, which should be the same",
-                   [this] { return fmt::format("the norm {}", step->working_norm()); });
+    ranks.agree_on("their weights, which should be the same", [this] { return step->weights_checksum(); });
     saved_iteration = at.iteration;
     beat(Phase::kSave, at.iteration);
     const auto start = Clock::now();

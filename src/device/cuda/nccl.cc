@@ -198,12 +198,9 @@ void NcclGpus::share(std::span<const std::span<std::byte>> of_rank) {
       "share among the ranks");
 }
 
-void NcclGpus::join() {
+void NcclGpus::wait() {
   check(driver().record_event(event_, stream_), "record an event");
   check(driver().wait_in_stream(thread_stream(), event_, 0), "wait for an event");
-}
-
-void NcclGpus::settle() {
   wait_until(
       [] {
         const Status status = driver().ask_stream(thread_stream());

@@ -26,10 +26,8 @@ class NcclGpus final : public RankGpus {
   void sum(float* data, size_t count) override;
   void sum_to_each(std::span<const std::span<float>> of_rank) override;
   void share(std::span<const std::span<std::byte>> of_rank) override;
-  void join() override;
-  void settle() override;
+  void wait() override;
   void give_up() override;
-  bool recordable() const override { return false; }
 
  private:
   void begin();

@@ -147,7 +147,7 @@ void PeerGpus::follow(StreamObject* later, StreamObject* earlier) {
 void PeerGpus::begin() {
   if (ended_) fail(ErrorKind::kResource, "the ranks' GPUs are not joined any more");
   for (StreamObject* stream : {taking_, adding_, giving_}) follow(stream, thread_stream());
-  begun_ = under_way_ = true;
+  under_way_ = true;
 }
 
 size_t PeerGpus::next_word() {
@@ -219,21 +219,17 @@ void PeerGpus::share(std::span<const std::span<std::byte>> of_rank) {
 }
 
 // The other may change what was taken from it once it is told.
-void PeerGpus::join() {
-  if (!begun_) return;
-  follow(giving_, taking_);
-  follow(giving_, adding_);
-  signal(giving_, Signal::kDone, 0);
-  await(giving_, Signal::kDone, 0);
-  follow(thread_stream(), giving_);
-  begun_ = false;
-  words_ = pieces_ = 0;
-}
-
-void PeerGpus::settle() {
-  under_way_ = true;  // what is launched may be a graph
+void PeerGpus::wait() {
+  if (under_way_) {
+    follow(giving_, taking_);
+    follow(giving_, adding_);
+    signal(giving_, Signal::kDone, 0);
+    await(giving_, Signal::kDone, 0);
+    follow(thread_stream(), giving_);
+  }
   wait_for(thread_stream(), std::numeric_limits<double>::infinity());
   under_way_ = false;
+  words_ = pieces_ = 0;
 }
 
 void PeerGpus::wait_for(StreamObject* stream, double seconds) {

@@ -4,7 +4,7 @@
 // other GPU. Each rank adds one half of a sum, and the other takes it from there.
 //
 // Signals are words of a GPU's memory: a copy engine sets one of the other GPU's to 1, whose stream waits for
-// that and clears it. A word is one step's, so a recorded graph may do the same again.
+// that and clears it.
 
 #include <functional>
 #include <string>
@@ -34,10 +34,8 @@ class PeerGpus final : public RankGpus {
   void sum(float* data, size_t count) override;
   void sum_to_each(std::span<const std::span<float>> of_rank) override;
   void share(std::span<const std::span<std::byte>> of_rank) override;
-  void join() override;
-  void settle() override;
+  void wait() override;
   void give_up() override;
-  bool recordable() const override { return true; }
 
   // Signals and ones, then slots for what comes to be added.
   static constexpr size_t kSlots = 3, kSlot = size_t{32} << 20, kFirstSlot = size_t{2} << 20,
@@ -65,11 +63,10 @@ class PeerGpus final : public RankGpus {
   StreamObject *taking_ = nullptr, *adding_ = nullptr, *giving_ = nullptr, *releasing_ = nullptr;
   EventObject* event_ = nullptr;
   EventObject* added_[kSlots] = {};
-  // Since the last join().
-  bool begun_ = false;
+  // Since the last wait().
+  bool under_way_ = false;
   size_t words_ = 0, pieces_ = 0;
-  bool under_way_ = false;  // since the last settle()
-  bool ended_ = false;      // nothing can be done together any more
+  bool ended_ = false;  // nothing can be done together any more
 };
 
 }  // namespace flagscale::cuda

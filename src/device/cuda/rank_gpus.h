@@ -27,20 +27,11 @@ class RankGpus {
   // Every rank's bytes of its own, [rank], come to all the others, in the same way.
   virtual void share(std::span<const std::span<std::byte>> of_rank) = 0;
 
-  // What this thread launches from here on comes behind these.
-  virtual void join() = 0;
-  // Waits for all that this thread has launched, and what that waits for.
-  virtual void settle() = 0;
-  void wait() {
-    join();
-    settle();
-  }
+  // Waits for these and for all that this thread has launched.
+  virtual void wait() = 0;
 
-  // Ends what is under way, which waits for what will not come: for an error between that and settle().
+  // Ends what is under way: for an error before wait(), since memory that is freed must not be in use.
   virtual void give_up() = 0;
-
-  // Whether these may be part of a Graph.
-  virtual bool recordable() const = 0;
 };
 
 }  // namespace flagscale::cuda
