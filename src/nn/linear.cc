@@ -65,10 +65,18 @@ std::vector<op::LoraSlots> lora_slots(const std::vector<LoraPart>& parts) {
   return slots;
 }
 
+bool Linear::takes_rounded() const {
+  return weight_->narrow.defined() && weight_->narrow.format == op::Narrow::kFp8Rows && !lora_;
+}
+
+Tensor Linear::operator()(Context& context, const op::Fp8Rows& x) const {
+  return op::fp8_linear(context, x, weight_->narrow, bias_ ? bias_->value : Tensor(), DType::kBF16);
+}
+
 Tensor Linear::of_gated(Context& context, const Tensor& gate, const Tensor& up) const {
-  const op::NarrowWeight& narrow = weight_->narrow;
-  if (narrow.defined() && narrow.format == op::Narrow::kFp8Rows && !lora_)
-    return op::fp8_gated_linear(context, gate, up, narrow, bias_ ? bias_->value : Tensor(), gate.dtype());
+  if (takes_rounded())
+    return op::fp8_gated_linear(context, gate, up, weight_->narrow, bias_ ? bias_->value : Tensor(),
+                                gate.dtype());
   return (*this)(context, op::swiglu(context, gate, up));
 }
 

@@ -8,6 +8,7 @@
 #include "autograd/context.h"
 #include "nn/lora.h"
 #include "nn/parameter.h"
+#include "op/fp8_linear/fp8_rows.h"
 
 namespace flagscale::nn {
 
@@ -17,6 +18,9 @@ class Linear {
   Linear(Parameter& weight, Parameter* bias) : weight_(&weight), bias_(bias) {}
   // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model).
   Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
+  // Of rows that are rounded already, of a linear that takes them: there is no adapter.
+  Tensor operator()(Context& context, const op::Fp8Rows& x) const;
+  bool takes_rounded() const;
   Tensor of_gated(Context& context, const Tensor& gate, const Tensor& up) const;  // of silu(gate) up
   const Parameter& weight() const { return *weight_; }
   Parameter& weight() { return *weight_; }

@@ -190,11 +190,11 @@ Tensor Decoder::router_statistics(Recorder& recorder) const {
   return recorder.empty({num_mixtures_, 2 * config_.moe.experts + 1}, DType::kF32);
 }
 
-Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& normed,
+Tensor Decoder::attend(Context& context, const Layer& layer, const nn::Normed& normed,
                        nn::AttentionContext& attention) {
   const auto& c = config_;
   const int64_t q_size = int64_t{c.num_heads} * c.head_dim, kv_size = int64_t{c.num_kv_heads} * c.head_dim;
-  const Tensor qkv = layer.qkv(context, partition_.enter_column(context, normed));
+  const Tensor qkv = nn::of_norm(context, partition_, layer.qkv, normed);
   Tensor q = qkv.columns(0, q_size), k = qkv.columns(q_size, kv_size);
   const Tensor v = qkv.columns(q_size + kv_size, kv_size);
   if (layer.q_norm) {
@@ -208,18 +208,12 @@ Tensor Decoder::attend(Context& context, const Layer& layer, const Tensor& norme
 Decoder::Stream Decoder::run_layer(Context& context, const Layer& layer, Stream stream,
                                    nn::AttentionContext& attention, const op::RouterLosses* router) {
   const float eps = config_.rms_norm_eps;
-  Tensor normed;
-  if (stream.delta.defined()) {
-    const auto n = op::add_rms_norm(context, stream.x, stream.delta, layer.input_norm->value, eps);
-    stream.x = n.sum;
-    normed = n.y;
-  } else {
-    normed = op::rms_norm(context, stream.x, layer.input_norm->value, eps);
-  }
-  const Tensor attended = attend(context, layer, normed, attention);
-  const auto n = op::add_rms_norm(context, stream.x, attended, layer.post_norm->value, eps);
-  if (layer.moe) return {n.sum, (*layer.moe)(context, partition_, n.y, router)};
-  return {n.sum, (*layer.mlp)(context, partition_, n.y)};
+  const nn::Normed in = nn::norm(context, stream.x, stream.delta, *layer.input_norm, eps, &layer.qkv);
+  const Tensor attended = attend(context, layer, in, attention);
+  const nn::Normed post =
+      nn::norm(context, in.sum, attended, *layer.post_norm, eps, layer.moe ? nullptr : &layer.mlp->gate_up);
+  if (layer.moe) return {post.sum, (*layer.moe)(context, partition_, post.y, router)};
+  return {post.sum, (*layer.mlp)(context, partition_, post)};
 }
 
 Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext& attention,
@@ -242,11 +236,8 @@ Tensor Decoder::hidden(Context& context, const Tensor& ids, nn::AttentionContext
     };
     stream = {context.tape->checkpoint(context.recorder, x, block), {}};
   }
-  const float eps = config_.rms_norm_eps;
-  const Tensor normed = stream.delta.defined()
-                            ? op::add_rms_norm(context, stream.x, stream.delta, norm_->value, eps).y
-                            : op::rms_norm(context, stream.x, norm_->value, eps);
-  return partition_.gather_tokens(context, normed);
+  const nn::Normed normed = nn::norm(context, stream.x, stream.delta, *norm_, config_.rms_norm_eps, nullptr);
+  return partition_.gather_tokens(context, normed.y);
 }
 
 Tensor Decoder::logits(Context& context, const Tensor& rows) {

@@ -9,6 +9,7 @@
 #include "nn/linear.h"
 #include "nn/mlp.h"
 #include "nn/moe.h"
+#include "nn/norm.h"
 #include "nn/parameter.h"
 #include "nn/partition.h"
 #include "op/cross_entropy/cross_entropy.h"
@@ -74,7 +75,8 @@ class Decoder {
   nn::Moe declare_moe(const std::string& layer, float out_std);
   Stream run_layer(Context& context, const Layer& layer, Stream stream, nn::AttentionContext& attention,
                    const op::RouterLosses* router);
-  Tensor attend(Context& context, const Layer& layer, const Tensor& normed, nn::AttentionContext& attention);
+  Tensor attend(Context& context, const Layer& layer, const nn::Normed& normed,
+                nn::AttentionContext& attention);
 
   DecoderConfig config_;
   nn::Partition& partition_;

@@ -5,12 +5,13 @@
 namespace flagscale::op {
 namespace {
 
-Tensor product(Context& c, const Tensor& x, const Tensor& up, const NarrowWeight& weight, const Tensor& bias,
-               DType out) {
+// x_scales, up: as in Fp8LinearArgs.
+Tensor product(Context& c, const Tensor& x, const Tensor& x_scales, const Tensor& up,
+               const NarrowWeight& weight, const Tensor& bias, DType out) {
   const int64_t rows = weight.out;
-  check_product("fp8_linear", x, weight, bias, true);
   const Tensor y = c.recorder.empty({x.dim(0), rows}, out, x.live());
-  Fp8LinearArgs args{x, {}, weight.data, weight.scales, {}, y};
+  Fp8LinearArgs args{x, {}, {}, weight.data, weight.scales, {}, y};
+  if (x_scales.defined()) args.x_scales = x_scales;
   if (up.defined()) args.up = up;
   if (bias.defined()) args.bias = bias;
   c.recorder.launch(
@@ -23,7 +24,19 @@ Tensor product(Context& c, const Tensor& x, const Tensor& up, const NarrowWeight
 }  // namespace
 
 Tensor fp8_linear(Context& c, const Tensor& x, const NarrowWeight& weight, const Tensor& bias, DType out) {
-  return product(c, x, {}, weight, bias, out);
+  check_product("fp8_linear", x, weight, bias, true);
+  return product(c, x, {}, {}, weight, bias, out);
+}
+
+Tensor fp8_linear(Context& c, const Fp8Rows& x, const NarrowWeight& weight, const Tensor& bias, DType out) {
+  if (weight.format != Narrow::kFp8Rows || x.in != weight.in ||
+      (bias.defined() && (bias.shape() != Shape{weight.out} || bias.dtype() != DType::kBF16)))
+    fail(
+        ErrorKind::kInvalidArgument,
+        "[fp8_linear] x has rows of {}, weight is {} [{}, {}], bias {}: a weight in rows of fp8 is expected, "
+        "and a bias of bf16",
+        x.in, name(weight.format), weight.out, weight.in, bias.defined() ? bias.shape().str() : "absent");
+  return product(c, x.numbers, x.scales, {}, weight, bias, out);
 }
 
 Tensor fp8_gated_linear(Context& c, const Tensor& gate, const Tensor& up, const NarrowWeight& weight,
@@ -31,7 +44,8 @@ Tensor fp8_gated_linear(Context& c, const Tensor& gate, const Tensor& up, const 
   if (gate.shape() != up.shape() || gate.dtype() != up.dtype())
     fail(ErrorKind::kInvalidArgument, "[fp8_linear] gate is {}, up is {}", gate.shape().str(),
          up.shape().str());
-  return product(c, gate, up, weight, bias, out);
+  check_product("fp8_linear", gate, weight, bias, true);
+  return product(c, gate, {}, up, weight, bias, out);
 }
 
 }  // namespace flagscale::op

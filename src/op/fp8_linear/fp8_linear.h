@@ -9,25 +9,25 @@
 #include <tuple>
 
 #include "autograd/context.h"
+#include "op/fp8_linear/fp8_rows.h"
 #include "op/narrow_linear/narrow_weight.h"
 
 namespace flagscale::op {
 
-// Also how long a sum of e4m3 products is, which Hopper's tensor cores add in some 14 bits, before it is
-// added to the others in fp32.
-constexpr int64_t kFp8Numbers = 1024;
-
 struct Fp8LinearArgs {
-  In x;             // [rows, in] bf16, row-strided
+  In x;             // [rows, in] bf16, row-strided; with x_scales the numbers of Fp8Rows
+  In x_scales;      // undefined, or the scales of Fp8Rows
   In up;            // undefined, or as x: the product is that of silu(x) up, rounded to bf16 (op/swiglu)
   In data, scales;  // as NarrowWeight has them, kFp8Rows
   In bias;          // [out] bf16 or undefined
   Out y;            // [rows, out] bf16 or fp32
-  auto operands() { return std::tie(x, up, data, scales, bias, y); }
+  auto operands() { return std::tie(x, x_scales, up, data, scales, bias, y); }
 };
 inline constinit KernelSlot<Fp8LinearArgs> kFp8Linear{"fp8_linear"};
 
 Tensor fp8_linear(Context& context, const Tensor& x, const NarrowWeight& weight, const Tensor& bias,
+                  DType out);
+Tensor fp8_linear(Context& context, const Fp8Rows& x, const NarrowWeight& weight, const Tensor& bias,
                   DType out);
 // Of silu(gate) up, which is never written to memory.
 Tensor fp8_gated_linear(Context& context, const Tensor& gate, const Tensor& up, const NarrowWeight& weight,

@@ -10,25 +10,16 @@ namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
 namespace {
 
-// Of a row of x: what stands for it, and a scale a slice.
+// A row of x: its numbers, and a scale a slice.
 struct Rounded {
-  std::vector<double> q;
-  std::vector<double> scales;
+  std::vector<uint8_t> q;
+  std::vector<float> scales;
 };
 
 Rounded rounded(const BF16* x, int64_t in) {
-  Rounded row{std::vector<double>(static_cast<size_t>(in)), {}};
-  for (int64_t begin = 0; begin < in; begin += kFp8Numbers) {
-    const int64_t end = std::min(in, begin + kFp8Numbers);
-    float largest = 0;
-    for (int64_t k = begin; k < end; ++k) largest = std::max(largest, std::fabs(to_float(x[k])));
-    row.scales.push_back(static_cast<double>(largest / 448));
-    if (largest == 0) continue;
-    const float inverse = 448 / largest;
-    for (int64_t k = begin; k < end; ++k)
-      row.q[static_cast<size_t>(k)] =
-          static_cast<double>(from_e4m3(to_e4m3(std::clamp(to_float(x[k]) * inverse, -448.f, 448.f))));
-  }
+  Rounded row{std::vector<uint8_t>(static_cast<size_t>(in)), {}};
+  for (int64_t k = 0; k < in; k += kFp8Numbers)
+    row.scales.push_back(round_to_fp8(x + k, std::min(kFp8Numbers, in - k), &row.q[static_cast<size_t>(k)]));
   return row;
 }
 
@@ -42,16 +33,26 @@ const BF16* row_of(const Fp8LinearArgs& args, int64_t i, std::vector<BF16>& gate
   return gated.data();
 }
 
+Rounded row_of(const Fp8LinearArgs& args, int64_t i, int64_t in) {
+  if (args.x_scales.defined()) {
+    const uint8_t* q = args.x.ptr<const uint8_t>() + i * args.x.row_stride();
+    const float* scales = args.x_scales.ptr<const float>() + i * args.x_scales.row_stride();
+    return {{q, q + in}, {scales, scales + args.x_scales.cols()}};
+  }
+  std::vector<BF16> gated(static_cast<size_t>(in));
+  return rounded(row_of(args, i, gated), in);
+}
+
 void run(KernelContext&, const Fp8LinearArgs& args) {
   const int64_t in = args.x.cols(), out = args.scales.dims[0], pitch = args.data.cols() / kPanelRows;
-  std::vector<BF16> gated(static_cast<size_t>(in));
   for (int64_t i = 0; i < args.x.rows(); ++i) {
-    const Rounded x = rounded(row_of(args, i, gated), in);
+    const Rounded x = row_of(args, i, in);
     for (int64_t j = 0; j < out; ++j) {
       const uint8_t* w = args.data.ptr<const uint8_t>() + j * pitch;
       double total = 0;
       for (int64_t k = 0; k < in; ++k)
-        total += x.scales[static_cast<size_t>(k / kFp8Numbers)] * x.q[static_cast<size_t>(k)] *
+        total += static_cast<double>(x.scales[static_cast<size_t>(k / kFp8Numbers)]) *
+                 static_cast<double>(from_e4m3(x.q[static_cast<size_t>(k)])) *
                  static_cast<double>(from_e4m3(w[k]));
       total *= static_cast<double>(to_float(args.scales.ptr<const BF16>()[j]));
       if (args.bias.defined()) total += static_cast<double>(to_float(args.bias.ptr<const BF16>()[j]));

@@ -6,13 +6,15 @@
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/fp8_linear/fp8_linear.h"
+#include "op/fp8_linear/fp8_round.cuh"
 #include "op/matmul/steady_cluster.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
+using namespace rounding;
 
-static_assert(kFp8Numbers == kFp8Slice);
+static_assert(kFp8Numbers == kFp8Slice && kFp8RowsRead == kFp8Read);
 
 constexpr int kFewRows = 16, kAtOnceRows = 2, kRoundThreads = 256;
 constexpr int kGroup = 128, kGroups = 4, kThreads = kGroup * kGroups;  // threads of a warpgroup; of a block
@@ -23,66 +25,6 @@ constexpr int kRead = 64 * kFp8Step;                                   // bytes 
 constexpr int kOfSlice = kFp8Slice / kFp8Step, kPartPitch = kPanel + 4;
 static_assert(kOfSlice % kSteps == 0);
 constexpr int kMostShared = 224 << 10, kMostSlices = 32;
-constexpr float kLargest = 448;
-
-__device__ uint16_t two_e4m3(float low, float high) {
-#if __CUDA_ARCH__ >= 890
-  uint16_t pair;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
-  return pair;
-#else
-  __trap();  // run() refuses it
-  return 0;
-#endif
-}
-
-// Eight neighbours of x from k on; zeros beyond `end`.
-struct Eight {
-  float at[8];
-  Eight() = default;
-  __device__ explicit Eight(const Pack<8, bf16>& pack) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) at[i] = as_float(pack.at[i]);
-  }
-  __device__ Eight(const bf16* x, int64_t k, int64_t end, bool wide) {
-    if (wide && k + 8 <= end) {
-      load(x + k, at);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) at[i] = k + i < end ? as_float(x[k + i]) : 0.f;
-    }
-  }
-  // What it gates, silu(x) up, rounded to bf16.
-  __device__ void gate(const Eight& up) {
-#pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-      const auto gated = [&](int j) { return __fdividef(at[j], 1.f + __expf(-at[j])) * up.at[j]; };
-      const float2 pair = __bfloat1622float2(__floats2bfloat162_rn(gated(i), gated(i + 1)));
-      at[i] = pair.x, at[i + 1] = pair.y;
-    }
-  }
-  __device__ float largest() const {
-    float most = 0;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) most = fmaxf(most, fabsf(at[i]));
-    return most;
-  }
-  __device__ uint2 rounded(float inverse) const {
-    uint16_t pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      pairs[i] = two_e4m3(__fmul_rn(at[2 * i], inverse), __fmul_rn(at[2 * i + 1], inverse));
-    return make_uint2(pairs[0] | uint32_t{pairs[1]} << 16, pairs[2] | uint32_t{pairs[3]} << 16);
-  }
-};
-
-__device__ float largest_of_warp(float own) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) own = fmaxf(own, __shfl_xor_sync(0xffffffffu, own, step));
-  return own;
-}
-__device__ float inverse_of(float largest) { return largest > 0 ? __fdiv_rn(kLargest, largest) : 0.f; }
-__device__ float scale_of(float largest) { return __fdiv_rn(largest, kLargest); }
 
 // A warp's slice of a row of x: number i of [first, after) goes to q(i), zeros from k on. wide: in packs of
 // 16 bytes. up: null, or x gates it.
@@ -338,6 +280,11 @@ struct Room {
         bytes(scales + static_cast<size_t>(divide_up(m, kFp8Read) * kFp8Read * pitch_of(args))) {}
 };
 
+void multiply_rounded(const Fp8LinearArgs& args, const uint8_t* q, const float* scales) {
+  if (is_few(args)) return multiply_few(args, q, scales);
+  multiply_fp8_by_warpgroups({q, args.data.data, pitch_of(args), scales, args.scales, args.bias, args.y});
+}
+
 void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
   const int64_t m = args.x.rows(), slices = slices_of(args);
   std::byte* room = context.workspace.data();
@@ -348,20 +295,24 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
                dim3(static_cast<unsigned>(divide_up(m * slices * 32, kRoundThreads))), kRoundThreads, 0,
                rows_of<const bf16>(args.x), gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{},
                wide(args.x) && wide(args.up), q, scales, m, args.x.cols(), pitch_of(args), slices);
-  if (is_few(args)) return multiply_few(args, q, scales);
-  multiply_fp8_by_warpgroups({q, args.data.data, pitch_of(args), scales, args.scales, args.bias, args.y});
+  multiply_rounded(args, q, scales);
 }
 
 void run(KernelContext& context, const Fp8LinearArgs& args) {
   if (args.x.rows() == 0) return;
   if (!on_hopper()) not_run_here("fp8_linear", "it is for GPUs of compute capability 9.0");
   const bool at_once = args.x.rows() <= kAtOnceRows && !args.up.defined() && wide(args.x) && is_few(args);
-  at_once ? multiply_few(args, nullptr, nullptr) : multiply_many(context, args);
+  if (args.x_scales.defined())
+    multiply_rounded(args, args.x.ptr<const uint8_t>(), args.x_scales.ptr<const float>());
+  else
+    at_once ? multiply_few(args, nullptr, nullptr) : multiply_many(context, args);
   check_launch("fp8_linear");
 }
 
 // For all rows that there may be.
-size_t workspace(const Fp8LinearArgs& args, int) { return Room(args.x.dims[0], args).bytes; }
+size_t workspace(const Fp8LinearArgs& args, int) {
+  return args.x_scales.defined() ? 0 : Room(args.x.dims[0], args).bytes;
+}
 
 const CudaKernel<Fp8LinearArgs> kKernel{kFp8Linear, &run, &workspace};
 

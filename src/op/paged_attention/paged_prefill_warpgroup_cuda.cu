@@ -198,13 +198,16 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroup, 1)
   extern __shared__ uint8_t unaligned[];
   auto& memory = *reinterpret_cast<Memory<D>*>(unaligned + (-shared_address(unaligned) & 1023));
   memory.init();
+  const auto kv_heads = static_cast<unsigned>(a.kv_heads);
+  const int from = first_of_many(a, sequences);
+  const unsigned before = static_cast<unsigned>(first_block_of<kRows>(a, from)) * kv_heads;
   const auto for_tiles = [&](auto&& body) {
     for (unsigned i = 0;; ++i) {
-      const unsigned tile = i * gridDim.x + (i % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
-      if (i * gridDim.x >= tiles) return;
+      const unsigned first = before + i * gridDim.x,
+                     tile = first + (i % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+      if (first >= tiles) return;
       if (tile >= tiles) continue;
-      const auto kv_heads = static_cast<unsigned>(a.kv_heads);
-      const RowsOfBlock<kRows> rows(a, sequences, tile / kv_heads, tile % kv_heads);
+      const RowsOfBlock<kRows> rows(a, sequences, tile / kv_heads, tile % kv_heads, from);
       if (!rows.none()) body(rows, Walk{rows.lowest / kKeys, rows.highest / kKeys});
     }
   };

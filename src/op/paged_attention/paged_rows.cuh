@@ -75,6 +75,23 @@ int64_t row_blocks(const PagedAttentionArgs& args, int64_t sequences) {
   return args.q.rows() * (args.shape.heads / args.shape.kv_heads) / kRows + sequences;
 }
 
+template <int kRows, class C>
+__device__ int64_t first_block_of(const Pages<C>& a, int64_t sequence) {
+  return int64_t{a.cu_seqlens[sequence]} * (a.heads / a.kv_heads) / kRows + sequence;
+}
+
+// The first sequence of more queries than one: those that generate come before it. By a warp.
+template <class C>
+__device__ int first_of_many(const Pages<C>& a, int64_t sequences) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  for (int64_t i = 0; i < sequences; i += 32) {
+    const bool many = i + lane < sequences && a.queries(i + lane) > 1;
+    if (const unsigned found = __ballot_sync(0xffffffffu, many))
+      return static_cast<int>(i) + __ffs(found) - 1;
+  }
+  return 0;
+}
+
 // The rows of one sequence and head of keys that a block of prefill has: the block's number of row_blocks(),
 // a sequence's last rows first, which see most. A warp has 16 of them, a lane two, 8 apart.
 template <int kRows>
@@ -85,12 +102,13 @@ struct RowsOfBlock {
   int lowest, highest;                              // that any row of the block sees
 
   template <class C>
-  __device__ RowsOfBlock(const Pages<C>& a, int64_t sequences, unsigned block, unsigned head)
+  __device__ RowsOfBlock(const Pages<C>& a, int64_t sequences, unsigned block, unsigned head,
+                         int from = 0)  // from: a sequence at or before the block's
       : kv(static_cast<int>(head)),
         group(a.heads / a.kv_heads),
         warp(static_cast<int>(threadIdx.x) / 32),
         lane(static_cast<int>(threadIdx.x) % 32) {
-    find(a, sequences, block);
+    find(a, sequences, block, from);
     if (none()) return;
     end = a.context_lens[s];
     token0 = a.cu_seqlens[s];
@@ -106,9 +124,9 @@ struct RowsOfBlock {
   }
   // By each warp for itself.
   template <class C>
-  __device__ void find(const Pages<C>& a, int64_t sequences, unsigned block) {
-    const auto first_block = [&](int64_t i) { return int64_t{a.cu_seqlens[i]} * group / kRows + i; };
-    for (int64_t i = 0; i < sequences; i += 32) {
+  __device__ void find(const Pages<C>& a, int64_t sequences, unsigned block, int from) {
+    const auto first_block = [&](int64_t i) { return first_block_of<kRows>(a, i); };
+    for (int64_t i = from; i < sequences; i += 32) {
       const int64_t own = i + lane;
       const bool its = own < sequences && first_block(own) <= block && block < first_block(own + 1);
       if (const unsigned found = __ballot_sync(0xffffffffu, its)) s = static_cast<int>(i) + __ffs(found) - 1;

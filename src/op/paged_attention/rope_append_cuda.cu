@@ -1,5 +1,6 @@
-// Bound by memory: q, k and v are read once, the rotated q and the cache's slots written once. A warp has
-// some heads of q of a token, so that many reads are under way, or one of k or v.
+// Bound by memory: q, k and v are read once, the rotated q and the cache's slots written once. Of few tokens,
+// and of sizes that do not fit, a warp has a head of a token; of many a block has a head of kTokens
+// neighbours, which mostly lie side by side in a page.
 #include "op/paged_attention/paged_cuda.cuh"
 
 namespace flagscale::op {
@@ -8,8 +9,8 @@ using namespace flagscale::cuda;
 
 constexpr int kMostDim = 512;  // as the op's
 constexpr int kWarps = 4;
-constexpr int64_t kFewTokens =
-    32;  // up to them a warp has one head of q, as there are multiprocessors for all
+constexpr int64_t kFewTokens = 32;
+constexpr int kTokens = static_cast<int>(kPageTokens);
 
 template <class T, class C>
 struct Append {
@@ -37,6 +38,23 @@ __device__ float* scale_at(C* head, int64_t elements, int64_t token) {
   return kScaled<C> ? reinterpret_cast<float*>(head + elements) + token : nullptr;
 }
 
+// What turns together, p and r, by an angle's cosine c and sine s: in every kernel the same bits.
+struct Turned {
+  float first, second;
+  __device__ Turned(float p, float r, float c, float s)
+      : first(__fmaf_rn(p, c, -__fmul_rn(r, s))), second(__fmaf_rn(r, c, __fmul_rn(p, s))) {}
+};
+
+// Of an int8 line whose largest magnitude is `most`.
+struct LineScale {
+  float scale, inverse;
+  __device__ explicit LineScale(float most)
+      : scale(__fdiv_rn(most, 127.f)), inverse(scale > 1e-30f ? __frcp_rn(scale) : 0) {}
+  __device__ int8_t operator()(float x) const {
+    return static_cast<int8_t>(__float2int_rn(__fmul_rn(x, inverse)));
+  }
+};
+
 // x[0, size) of the warp's lanes to its line: in int8 by max |x| / 127, as on a CPU.
 template <class C>
 __device__ void put_line(const Line<C>& to, const float* x, int size, int lane) {
@@ -48,10 +66,9 @@ __device__ void put_line(const Line<C>& to, const float* x, int size, int lane) 
     for (int i = lane; i < size; i += 32) most = fmaxf(most, fabsf(x[i]));
 #pragma unroll
     for (int step = 16; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
-    const float scale = __fdiv_rn(most, 127.f), inverse = scale > 1e-30f ? __frcp_rn(scale) : 0;
-    for (int i = lane; i < size; i += 32)
-      to.first[i * to.step] = static_cast<int8_t>(__float2int_rn(x[i] * inverse));
-    if (lane == 0) *to.scale = scale;
+    const LineScale scale(most);
+    for (int i = lane; i < size; i += 32) to.first[i * to.step] = scale(x[i]);
+    if (lane == 0) *to.scale = scale.scale;
   }
 }
 
@@ -71,40 +88,30 @@ __device__ int64_t second_of(const Append<T, C>& a, int64_t j) {
   return a.interleaved ? 2 * j + 1 : j + a.half;
 }
 
-template <int kOfQ, class T, class C>  // kOfQ heads from `head` on
-__device__ void rotate_heads(const Append<T, C>& a, int64_t token, int64_t head, int lane) {
+template <class T, class C>
+__device__ void rotate_head(const Append<T, C>& a, int64_t token, int64_t head, int lane) {
   const int64_t turn = turn_of(a, token), d = 2 * a.half;
   const T* x = a.q[token] + head * d;
   T* y = a.rotated[token] + head * d;
   for (int64_t j = lane; j < a.half; j += 32) {
     const int64_t first = first_of(a, j), second = second_of(a, j);
-    const float c = a.cos[turn + j], s = a.sin[turn + j];
-    float p[kOfQ], r[kOfQ];
-#pragma unroll
-    for (int i = 0; i < kOfQ; ++i) {
-      const int64_t at = head + i < a.heads ? i * d : 0;
-      p[i] = as_float(x[at + first]), r[i] = as_float(x[at + second]);
-    }
-#pragma unroll
-    for (int i = 0; i < kOfQ; ++i) {
-      if (head + i >= a.heads) break;
-      put(y + i * d + first, p[i] * c - r[i] * s);
-      put(y + i * d + second, r[i] * c + p[i] * s);
-    }
+    const Turned turned(as_float(x[first]), as_float(x[second]), a.cos[turn + j], a.sin[turn + j]);
+    put(y + first, turned.first);
+    put(y + second, turned.second);
   }
 }
 
-template <int kOfQ, class T, class C>
+template <class T, class C>
 __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
   let_next_start();
   wait_for_previous();
   __shared__ float lines[kWarps][kMostDim];
   constexpr int64_t kScales = kScaled<C> ? int64_t{sizeof(float)} * kPageTokens : 0;  // elements of a head
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t token = blockIdx.x, of_q = (a.heads + kOfQ - 1) / kOfQ;
+  const int64_t token = blockIdx.x;
   int64_t head = int64_t{blockIdx.y} * kWarps + warp;
-  if (head < of_q) return rotate_heads<kOfQ>(a, token, head * kOfQ, lane);
-  head -= of_q;
+  if (head < a.heads) return rotate_head(a, token, head, lane);
+  head -= a.heads;
   const int64_t d = 2 * a.half, slot = a.slots[token], page = slot / kPageTokens, offset = slot % kPageTokens;
   if (slot < 0 || head >= 2 * a.kv_heads) return;
   float* line = lines[warp];
@@ -119,13 +126,140 @@ __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
   const T* x = a.k[token] + head * d;
   for (int64_t j = lane; j < a.half; j += 32) {
     const int64_t first = first_of(a, j), second = second_of(a, j);
-    const float c = a.cos[turn + j], s = a.sin[turn + j], p = as_float(x[first]), r = as_float(x[second]);
-    line[first] = p * c - r * s;
-    line[second] = r * c + p * s;
+    const Turned turned(as_float(x[first]), as_float(x[second]), a.cos[turn + j], a.sin[turn + j]);
+    line[first] = turned.first;
+    line[second] = turned.second;
   }
   C* to = a.k_pages[page] + head * (d * kPageTokens + kScales);
   put_line(Line<C>{to + offset, kPageTokens, scale_at(to, d * kPageTokens, offset)}, line,
            static_cast<int>(d), lane);
+}
+
+// Four neighbours of each half of a head, which kLanes lanes have.
+template <class T>
+struct Halves {
+  float x[2][4];
+  __device__ void read(const T* head, int lane, int64_t half) {
+    load(head + lane * 4, x[0]);
+    load(head + half + lane * 4, x[1]);
+  }
+  __device__ void turn(const float* cos, const float* sin) {
+    float c[4], s[4];
+    load(cos, c), load(sin, s);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const Turned turned(x[0][i], x[1][i], c[i], s[i]);
+      x[0][i] = turned.first, x[1][i] = turned.second;
+    }
+  }
+  // As a line of the cache has them; *scale is set where its numbers have one.
+  template <int kLanes, class C>
+  __device__ void as_line(Pack<4, C> (&to)[2], float* scale) const {
+    if constexpr (!kScaled<C>) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) put(&to[i / 4].at[i % 4], x[i / 4][i % 4]);
+    } else {
+      float most = 0;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) most = fmaxf(most, fabsf(x[i / 4][i % 4]));
+#pragma unroll
+      for (int step = kLanes / 2; step > 0; step /= 2)
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+      const LineScale rule(most);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) to[i / 4].at[i % 4] = rule(x[i / 4][i % 4]);
+      *scale = rule.scale;
+    }
+  }
+};
+
+// A head (y: of k, of v, of q) of kTokens tokens, kLanes lanes each. Keys, whose numbers lie a page's tokens
+// apart, go through shared memory, so that neighbours' are written together.
+template <int kLanes, class T, class C>
+__global__ void __launch_bounds__(kWarps * 32) append_many(Append<T, C> a, int64_t tokens) {
+  constexpr int kAtOnce = kWarps * 32 / kLanes, kTurns = kTokens / kAtOnce, kDim = 8 * kLanes;
+  constexpr int64_t kElements = int64_t{kDim} * kPageTokens,
+                    kHead = kElements + (kScaled<C> ? int64_t{sizeof(float)} * kPageTokens : 0);
+  __shared__ C keys[kDim][kTokens];
+  let_next_start();
+  wait_for_previous();
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes;
+  const int64_t first = int64_t{blockIdx.x} * kTokens, kv_heads = a.kv_heads;
+  int64_t head = blockIdx.y;
+  const bool is_k = head < kv_heads, is_v = !is_k && head < 2 * kv_heads;
+  head -= is_k ? 0 : is_v ? kv_heads : 2 * kv_heads;
+  const Rows<const T>& from = is_k ? a.k : is_v ? a.v : a.q;
+  Halves<T> halves[kTurns];
+  int64_t slots[kTurns], turns[kTurns];
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int64_t token = first + i * kAtOnce + thread / kLanes, there = token < tokens ? token : tokens - 1;
+    halves[i].read(from[there] + head * kDim, lane, a.half);
+    turns[i] = turn_of(a, there);
+    slots[i] = token < tokens ? a.slots[token] : -1;
+  }
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int own = i * kAtOnce + thread / kLanes;
+    const int64_t offset = slots[i] % kPageTokens;
+    if (!is_v) halves[i].turn(a.cos + turns[i] + lane * 4, a.sin + turns[i] + lane * 4);
+    if (!is_k && !is_v) {
+      if (first + own >= tokens) continue;
+      T* to = a.rotated[first + own] + head * kDim + lane * 4;
+      store(to, halves[i].x[0]), store(to + a.half, halves[i].x[1]);
+      continue;
+    }
+    Pack<4, C> line[2];
+    float scale = 0;
+    halves[i].template as_line<kLanes>(line, &scale);
+    if (is_k)
+#pragma unroll
+      for (int j = 0; j < 8; ++j) keys[lane * 4 + j % 4 + j / 4 * (kDim / 2)][own] = line[j / 4].at[j % 4];
+    if (slots[i] < 0) continue;
+    C* page = (is_k ? a.k_pages : a.v_pages)[slots[i] / kPageTokens] + head * kHead;
+    if (kScaled<C> && lane == 0) *scale_at(page, kElements, offset) = scale;
+    if (is_k) continue;
+    C* to = page + offset * kDim + lane * 4;
+    *reinterpret_cast<Pack<4, C>*>(to) = line[0];
+    *reinterpret_cast<Pack<4, C>*>(to + kDim / 2) = line[1];
+  }
+  if (!is_k) return;
+  __syncthreads();
+  const int own = thread % kTokens;
+  const int64_t slot = first + own < tokens ? a.slots[first + own] : -1;
+  if (slot < 0) return;
+  C* to = a.k_pages[slot / kPageTokens] + head * kHead + slot % kPageTokens;
+#pragma unroll 8
+  for (int i = thread / kTokens; i < kDim; i += kWarps * 32 / kTokens) to[i * kPageTokens] = keys[i][own];
+}
+
+// False where sizes or places do not fit.
+template <class T, class C>
+bool launch_many(const Append<T, C>& a, const RopeAppendArgs& args, int64_t tokens) {
+  if (tokens <= kFewTokens || a.interleaved || a.pitch != 2 * a.half) return false;
+  for (const TensorView* view :
+       {static_cast<const TensorView*>(&args.q), static_cast<const TensorView*>(&args.k),
+        static_cast<const TensorView*>(&args.v), static_cast<const TensorView*>(&args.cos),
+        static_cast<const TensorView*>(&args.sin), static_cast<const TensorView*>(&args.rotated),
+        static_cast<const TensorView*>(&args.v_pages)})
+    if (!wide(*view)) return false;
+  const auto launch = [&](void (*kernel)(Append<T, C>, int64_t)) {
+    launch_early(kernel,
+                 dim3(static_cast<unsigned>(divide_up(tokens, kTokens)),
+                      static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
+                 kWarps * 32, 0, a, tokens);
+    return true;
+  };
+  switch (a.half) {
+    case 32:
+      return launch(append_many<8, T, C>);
+    case 64:
+      return launch(append_many<16, T, C>);
+    case 128:
+      return launch(append_many<32, T, C>);
+    default:
+      return false;
+  }
 }
 
 void run(KernelContext&, const RopeAppendArgs& args) {
@@ -149,14 +283,11 @@ void run(KernelContext&, const RopeAppendArgs& args) {
                            args.k.cols() / d,
                            args.cos.dims[0] - 1,
                            args.interleaved};
-      const auto launch = [&]<int kOfQ>(std::integral_constant<int, kOfQ>) {
-        const int64_t warps = divide_up(a.heads, kOfQ) + 2 * a.kv_heads;
-        launch_early(append_heads<kOfQ, T, C>,
-                     dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(divide_up(warps, kWarps))),
-                     kWarps * 32, 0, a);
-      };
-      tokens <= kFewTokens ? launch(std::integral_constant<int, 1>{})
-                           : launch(std::integral_constant<int, 8>{});
+      if (launch_many(a, args, tokens)) return;
+      launch_early(append_heads<T, C>,
+                   dim3(static_cast<unsigned>(tokens),
+                        static_cast<unsigned>(divide_up(a.heads + 2 * a.kv_heads, kWarps))),
+                   kWarps * 32, 0, a);
     });
   });
   check_launch("rope_append");

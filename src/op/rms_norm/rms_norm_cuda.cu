@@ -1,7 +1,8 @@
-// Bound by memory. One block a group of columns: x is read once from memory and again from L1. The weight's
-// gradient is summed over chunks of groups, each in a fixed order, then over chunks; where a warp's
-// registers hold a group, in the same pass as dx.
+// Bound by memory. One block a group of columns: x is read once from memory and again from L1, but for rows
+// of bf16, which stay in registers (norm_rows.cuh). The weight's gradient is summed over chunks of groups,
+// each in a fixed order, then over chunks; where a warp's registers hold a group, in the same pass as dx.
 #include "kernel/cuda/column_sums.cuh"
+#include "op/rms_norm/norm_rows.cuh"
 #include "op/rms_norm/rms_norm.h"
 
 namespace flagscale::op {
@@ -113,6 +114,18 @@ void launch_short_groups(const Forward<T>& a, int64_t count) {
                dim3(static_cast<unsigned>(divide_up(count, kThreads / kLanes))), kThreads, 0, a, count);
 }
 
+// Whole rows of bf16, all of a row on the way at once.
+__global__ void __launch_bounds__(32 * kMostNormSlices) forward_rows(NormRows a, Rows<bf16> y, float* rstd) {
+  const NormPlace at(a);
+  NormPack packs[kNormPacks];
+  const float own = normalise(a, at, packs);
+  if (at.row >= a.rows) return;
+  if (at.column(0) == 0) rstd[at.row] = own;
+#pragma unroll
+  for (int i = 0; i < kNormPacks; ++i)
+    if (at.column(i) < a.cols) *reinterpret_cast<NormPack*>(y[at.row] + at.column(i)) = packs[i];
+}
+
 void forward(KernelContext&, const RmsNormArgs& args) {
   const int64_t group = args.weight.cols(), groups = args.x.cols() / group, rows = args.x.rows();
   if (rows == 0) return;
@@ -132,7 +145,14 @@ void forward(KernelContext&, const RmsNormArgs& args) {
       launch_early(forward_groups<N, T>, dim3(static_cast<unsigned>(rows * groups)), row_threads(group, N), 0,
                    a);
     };
-    if (wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y))
+    const bool all_wide =
+        wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y);
+    if constexpr (std::is_same_v<T, bf16>)
+      if (all_wide && groups == 1 && group > 32 * kWide<T> && has_norm_rows(group))
+        return launch_norm(forward_rows,
+                           {a.x, a.delta, a.weight, a.sum, args.eps, static_cast<int>(group), rows}, a.y,
+                           a.rstd);
+    if (all_wide)
       run(std::integral_constant<int, kWide<T>>{});
     else
       run(std::integral_constant<int, 1>{});

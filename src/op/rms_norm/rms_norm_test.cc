@@ -43,6 +43,10 @@ TEST_P(RmsNormSets, AgreesWithScalarInDouble) {
   testing::expect_agrees(GetParam(), kPlain, {random_tensor({67, 96}, 1), random_tensor({32}, 2)});
   testing::expect_agrees(GetParam(), kFused,
                          {random_tensor({33, 48}, 1), random_tensor({33, 48}, 3), random_tensor({48}, 2)});
+  for (const int64_t cols : {600, 2056})  // a warp's, and several warps', on a GPU
+    testing::expect_agrees(
+        GetParam(), kFused,
+        {random_tensor({13, cols}, 1), random_tensor({13, cols}, 3), random_tensor({cols}, 2)});
 }
 
 TEST_P(RmsNormSets, GradientsInBf16AreRoundedOnce) {
