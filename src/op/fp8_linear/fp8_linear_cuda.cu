@@ -3,6 +3,8 @@
 // memory. x is the left factor, 64 rows of which all but the first are whatever lies behind them, and looked
 // at by nobody. Bound by reading weights. More rows: x is rounded into memory first, and the product is that
 // of op/matmul, with the same bits.
+#include <algorithm>
+
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/fp8_linear/fp8_linear.h"
@@ -12,11 +14,12 @@
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
-using namespace rounding;
 
 static_assert(kFp8Numbers == kFp8Slice && kFp8RowsRead == kFp8Read);
 
-constexpr int kFewRows = 16, kAtOnceRows = 2, kRoundThreads = 256;
+constexpr int kFewRows = 16, kAtOnceRows = 2, kRoundThreads = 128;
+template <bool kGated>
+constexpr int kRoundBlocks = kGated ? 3 : 5;                           // of a multiprocessor
 constexpr int kGroup = 128, kGroups = 4, kThreads = kGroup * kGroups;  // threads of a warpgroup; of a block
 constexpr int kPanel = 32;                                             // rows of W of a block
 constexpr int kSteps = 2, kStage = kSteps * kPanel * kFp8Step;         // of a bulk copy; its bytes
@@ -25,47 +28,6 @@ constexpr int kRead = 64 * kFp8Step;                                   // bytes 
 constexpr int kOfSlice = kFp8Slice / kFp8Step, kPartPitch = kPanel + 4;
 static_assert(kOfSlice % kSteps == 0);
 constexpr int kMostShared = 224 << 10, kMostSlices = 32;
-
-// A warp's slice of a row of x: number i of [first, after) goes to q(i), zeros from k on. wide: in packs of
-// 16 bytes. up: null, or x gates it.
-template <class Place>
-__device__ void round_slice(const bf16* x, const bf16* up, bool wide, int64_t first, int64_t after, int64_t k,
-                            float* scale, const Place& q) {
-  constexpr int kTurns = kFp8Slice / (32 * 8);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t last = after < k ? after : k;
-  Eight eights[kTurns];
-  if (wide && last - first == kFp8Slice) {  // all of it on the way at once
-    Pack<8, bf16> packs[kTurns], ups[kTurns];
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i) {
-      const int64_t at = first + (i * 32 + lane) * 8;
-      packs[i] = *reinterpret_cast<const Pack<8, bf16>*>(x + at);
-      if (up) ups[i] = *reinterpret_cast<const Pack<8, bf16>*>(up + at);
-    }
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i) {
-      eights[i] = Eight(packs[i]);
-      if (up) eights[i].gate(Eight(ups[i]));
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i) {
-      eights[i] = Eight(x, first + (i * 32 + lane) * 8, last, wide);
-      if (up) eights[i].gate(Eight(up, first + (i * 32 + lane) * 8, last, wide));
-    }
-  }
-  float largest = 0;
-#pragma unroll
-  for (int i = 0; i < kTurns; ++i) largest = fmaxf(largest, eights[i].largest());
-  largest = largest_of_warp(largest);
-  if (lane == 0) *scale = scale_of(largest);
-  const float inverse = inverse_of(largest);
-#pragma unroll
-  for (int i = 0; i < kTurns; ++i)
-    if (const int64_t at = first + (i * 32 + lane) * 8; at < after)
-      *reinterpret_cast<uint2*>(q(at)) = eights[i].rounded(inverse);
-}
 
 template <class C>
 struct Few {
@@ -100,8 +62,8 @@ __device__ void bring_rows(const Few<C>& p, uint8_t* x, float* scales) {
   for (int i = thread / 32; i < rows * slices; i += kThreads / 32) {
     const int64_t first = int64_t{i % slices} * kFp8Slice,
                   after = first + kFp8Slice < p.pitch ? first + kFp8Slice : p.pitch;
-    round_slice(p.x[i / slices], nullptr, true, first, after, p.k, scales + i,
-                [&](int64_t k) { return x_place<kX>(x, i / slices, k); });
+    fp8::round_slice(p.x[i / slices], nullptr, true, first, after, p.k, scales + i,
+                     [&](int64_t k) { return x_place<kX>(x, i / slices, k); });
   }
 }
 
@@ -208,19 +170,34 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows(const __grid_constant__ 
 #endif
 }
 
-// A warp: a slice of a row. q: rows of `pitch` numbers, zeros beyond k. Bound by memory.
+// A warp has one slice of a row after another, the next one on the way. q: rows of `pitch` numbers, zeros
+// beyond k. Bound by memory.
 template <bool kGated>
-__global__ void __launch_bounds__(kRoundThreads)
-    round_slices(Rows<const bf16> x, Rows<const bf16> up, bool wide, uint8_t* q, float* scales, int64_t m,
-                 int64_t k, int64_t pitch, int64_t slices) {
+__global__ void __launch_bounds__(kRoundThreads, kRoundBlocks<kGated>)
+    round_slices(Rows<const bf16> x, Rows<const bf16> up, bool wide, uint8_t* q, float* scales, int count,
+                 int64_t k, int64_t pitch, int slices) {
   let_next_start();
   wait_for_previous();
-  const int64_t at = (int64_t{blockIdx.x} * kRoundThreads + threadIdx.x) / 32, row = at / slices,
-                first = at % slices * kFp8Slice,
-                after = first + kFp8Slice < pitch ? first + kFp8Slice : pitch;
-  if (row < m)
-    round_slice(x[row], kGated ? up[row] : nullptr, wide, first, after, k, scales + at,
-                [&](int64_t i) { return q + row * pitch + i; });
+  const int warps = static_cast<int>(gridDim.x * kRoundThreads / 32);
+  int at = static_cast<int>(blockIdx.x * kRoundThreads + threadIdx.x) / 32;
+  const auto first_of = [&](int i) { return int64_t{i % slices} * kFp8Slice; };
+  const auto after_of = [&](int i) {
+    const int64_t after = first_of(i) + kFp8Slice;
+    return after < pitch ? after : pitch;
+  };
+  const auto read = [&](fp8::Slice& slice, int i) {
+    if (i < count)
+      slice.read(x[i / slices], kGated ? up[i / slices] : nullptr, wide, first_of(i), after_of(i), k);
+  };
+  fp8::Slice slice;
+  read(slice, at);
+  for (; at < count; at += warps) {
+    fp8::Slice next;
+    read(next, at + warps);
+    slice.round(kGated, first_of(at), after_of(at), scales + at,
+                [&](int64_t i) { return q + at / slices * pitch + i; });
+    slice = next;
+  }
 }
 
 int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
@@ -291,10 +268,13 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
   auto* scales = reinterpret_cast<float*>(room);
   auto* q = reinterpret_cast<uint8_t*>(room + Room(m, args).scales);
   const bool gated = args.up.defined();
-  launch_early(gated ? round_slices<true> : round_slices<false>,
-               dim3(static_cast<unsigned>(divide_up(m * slices * 32, kRoundThreads))), kRoundThreads, 0,
-               rows_of<const bf16>(args.x), gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{},
-               wide(args.x) && wide(args.up), q, scales, m, args.x.cols(), pitch_of(args), slices);
+  const int64_t blocks =
+      std::min<int64_t>(divide_up(m * slices * 32, kRoundThreads),
+                        int64_t{gated ? kRoundBlocks<true> : kRoundBlocks<false>} * processors());
+  launch_early(gated ? round_slices<true> : round_slices<false>, dim3(static_cast<unsigned>(blocks)),
+               kRoundThreads, 0, rows_of<const bf16>(args.x),
+               gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{}, wide(args.x) && wide(args.up), q,
+               scales, static_cast<int>(m * slices), args.x.cols(), pitch_of(args), static_cast<int>(slices));
   multiply_rounded(args, q, scales);
 }
 

@@ -6,7 +6,7 @@
 
 namespace flagscale::op {
 namespace {
-using namespace rounding;
+using namespace fp8;
 
 static_assert(kFp8Numbers == kNormSlice);
 
@@ -15,13 +15,9 @@ __global__ void __launch_bounds__(32 * kMostNormSlices)
   const NormPlace at(a);
   NormPack y[kNormPacks];
   normalise(a, at, y);
-  Eight eights[kNormPacks];
   float largest = 0;
 #pragma unroll
-  for (int i = 0; i < kNormPacks; ++i) {
-    eights[i] = Eight(y[i]);
-    largest = fmaxf(largest, eights[i].largest());
-  }
+  for (int i = 0; i < kNormPacks; ++i) largest = fmaxf(largest, Eight(y[i]).largest());
   largest = largest_of_warp(largest);
   if (at.row >= a.rows) return;
   if (at.lane == 0) scales[at.row * slices + at.slice] = scale_of(largest);
@@ -29,7 +25,7 @@ __global__ void __launch_bounds__(32 * kMostNormSlices)
 #pragma unroll
   for (int i = 0; i < kNormPacks; ++i)
     if (at.column(i) < pitch)
-      *reinterpret_cast<uint2*>(numbers + at.row * pitch + at.column(i)) = eights[i].rounded(inverse);
+      *reinterpret_cast<uint2*>(numbers + at.row * pitch + at.column(i)) = Eight(y[i]).rounded(inverse);
 }
 
 void run(KernelContext&, const Fp8RmsNormArgs& args) {

@@ -1,6 +1,7 @@
 // Bound by memory: q, k and v are read once, the rotated q and the cache's slots written once. Of few tokens,
 // and of sizes that do not fit, a warp has a head of a token; of many a block has a head of kTokens
 // neighbours, which mostly lie side by side in a page.
+
 #include "op/paged_attention/paged_cuda.cuh"
 
 namespace flagscale::op {
@@ -41,15 +42,19 @@ __device__ float* scale_at(C* head, int64_t elements, int64_t token) {
 // What turns together, p and r, by an angle's cosine c and sine s: in every kernel the same bits.
 struct Turned {
   float first, second;
-  __device__ Turned(float p, float r, float c, float s)
-      : first(__fmaf_rn(p, c, -__fmul_rn(r, s))), second(__fmaf_rn(r, c, __fmul_rn(p, s))) {}
+  __device__ Turned(float p, float r, float c, float s) {
+    first = __fmaf_rn(p, c, -__fmul_rn(r, s));
+    second = __fmaf_rn(r, c, __fmul_rn(p, s));
+  }
 };
 
 // Of an int8 line whose largest magnitude is `most`.
 struct LineScale {
   float scale, inverse;
-  __device__ explicit LineScale(float most)
-      : scale(__fdiv_rn(most, 127.f)), inverse(scale > 1e-30f ? __frcp_rn(scale) : 0) {}
+  __device__ explicit LineScale(float most) {
+    scale = __fdiv_rn(most, 127.f);
+    inverse = scale > 1e-30f ? __frcp_rn(scale) : 0;
+  }
   __device__ int8_t operator()(float x) const {
     return static_cast<int8_t>(__float2int_rn(__fmul_rn(x, inverse)));
   }
