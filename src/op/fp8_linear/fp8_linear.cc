@@ -8,15 +8,15 @@ namespace {
 // x_scales, up: as in Fp8LinearArgs.
 Tensor product(Context& c, const Tensor& x, const Tensor& x_scales, const Tensor& up,
                const NarrowWeight& weight, const Tensor& bias, DType out) {
-  const int64_t rows = weight.out;
-  const Tensor y = c.recorder.empty({x.dim(0), rows}, out, x.live());
+  const int64_t of_x = (x_scales.defined() ? x_scales : x).dim(0), rows = weight.out;
+  const Tensor y = c.recorder.empty({of_x, rows}, out, x.live());
   Fp8LinearArgs args{x, {}, {}, weight.data, weight.scales, {}, y};
   if (x_scales.defined()) args.x_scales = x_scales;
   if (up.defined()) args.up = up;
   if (bias.defined()) args.bias = bias;
   c.recorder.launch(
       kFp8Linear, args,
-      {2.0 * static_cast<double>(x.dim(0)) * static_cast<double>(rows) * static_cast<double>(weight.in),
+      {2.0 * static_cast<double>(of_x) * static_cast<double>(rows) * static_cast<double>(weight.in),
        static_cast<double>(x.bytes() + (up.defined() ? up.bytes() : 0) + weight.bytes() + y.bytes())});
   return y;
 }

@@ -102,6 +102,24 @@ TEST_P(Fp8RmsNormSets, ItsProductsAreThoseOfTheNormRounded) {
   }
 }
 
+// As a step has them: room for so many rows, of which some are in use.
+TEST(Fp8RmsNorm, AProductHasAsManyRowsAsTheNorm) {
+  const Team team(1);
+  EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);
+  Context c{recorder};
+  const int64_t live = 3, rows = 5, cols = 16;
+  const Tensor x = random_tensor({rows, cols}, 1, DType::kBF16),
+               norm = random_tensor({cols}, 2, DType::kBF16);
+  const NarrowWeight weight = fp8_weight(16, cols);
+  const Tensor got = fp8_linear(c, fp8_rms_norm(c, x.with_live(&live), {}, norm, kEps).y, weight, {},
+                                DType::kF32),
+               want =
+                   fp8_linear(c, fp8_rms_norm(c, x.rows(0, live), {}, norm, kEps).y, weight, {}, DType::kF32);
+  EXPECT_EQ(got.shape(), (Shape{rows, 16}));
+  EXPECT_EQ(got.live(), &live);
+  for (int64_t i = 0; i < live * 16; ++i) ASSERT_EQ(got.data<float>()[i], want.data<float>()[i]) << i;
+}
+
 TEST(Fp8RmsNorm, WhatDoesNotFitIsRefused) {
   const Team team(1);
   EagerRecorder recorder(testing::allocator(), team, Isa::kScalar);

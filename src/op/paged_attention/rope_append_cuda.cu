@@ -11,7 +11,7 @@ using namespace flagscale::cuda;
 constexpr int kMostDim = 512;  // as the op's
 constexpr int kWarps = 4;
 constexpr int64_t kFewTokens = 32;
-constexpr int kTokens = static_cast<int>(kPageTokens);
+constexpr int kTokens = static_cast<int>(kPageTokens), kHeads = 4;  // of a block; of q
 
 template <class T, class C>
 struct Append {
@@ -143,99 +143,151 @@ __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
 // Four neighbours of each half of a head, which kLanes lanes have.
 template <class T>
 struct Halves {
-  float x[2][4];
+  Pack<4, T> x[2];
   __device__ void read(const T* head, int lane, int64_t half) {
-    load(head + lane * 4, x[0]);
-    load(head + half + lane * 4, x[1]);
+    x[0] = *reinterpret_cast<const Pack<4, T>*>(head + lane * 4);
+    x[1] = *reinterpret_cast<const Pack<4, T>*>(head + half + lane * 4);
   }
-  __device__ void turn(const float* cos, const float* sin) {
-    float c[4], s[4];
-    load(cos, c), load(sin, s);
+};
+
+// Of those neighbours cosine and sine, and what they turn.
+struct Turn {
+  float c[4], s[4];
+  __device__ void read(const float* cos, const float* sin) { load(cos, c), load(sin, s); }
+  template <class T>
+  __device__ void operator()(const Halves<T>& from, float (&to)[2][4]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const Turned turned(x[0][i], x[1][i], c[i], s[i]);
-      x[0][i] = turned.first, x[1][i] = turned.second;
-    }
-  }
-  // As a line of the cache has them; *scale is set where its numbers have one.
-  template <int kLanes, class C>
-  __device__ void as_line(Pack<4, C> (&to)[2], float* scale) const {
-    if constexpr (!kScaled<C>) {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) put(&to[i / 4].at[i % 4], x[i / 4][i % 4]);
-    } else {
-      float most = 0;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) most = fmaxf(most, fabsf(x[i / 4][i % 4]));
-#pragma unroll
-      for (int step = kLanes / 2; step > 0; step /= 2)
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
-      const LineScale rule(most);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) to[i / 4].at[i % 4] = rule(x[i / 4][i % 4]);
-      *scale = rule.scale;
+      const Turned turned(as_float(from.x[0].at[i]), as_float(from.x[1].at[i]), c[i], s[i]);
+      to[0][i] = turned.first, to[1][i] = turned.second;
     }
   }
 };
 
-// A head (y: of k, of v, of q) of kTokens tokens, kLanes lanes each. Keys, whose numbers lie a page's tokens
-// apart, go through shared memory, so that neighbours' are written together.
+// The tokens of a block, a thread's at(i).
+template <int kLanes>
+struct TokensOfBlock {
+  static constexpr int kAtOnce = kWarps * 32 / kLanes, kTurns = kTokens / kAtOnce, kDim = 8 * kLanes;
+  int64_t first, tokens;
+  int lane;
+  __device__ explicit TokensOfBlock(int64_t all)
+      : first(int64_t{blockIdx.x} * kTokens), tokens(all), lane(static_cast<int>(threadIdx.x) % kLanes) {}
+  __device__ int own(int i) const { return i * kAtOnce + static_cast<int>(threadIdx.x) / kLanes; }
+  __device__ int64_t there(int i) const { return first + own(i) < tokens ? first + own(i) : tokens - 1; }
+};
+
+template <int kLanes, class T, class C>
+__device__ void rotate_some(const Append<T, C>& a, const TokensOfBlock<kLanes>& of, int64_t head) {
+  using Of = TokensOfBlock<kLanes>;
+  Halves<T> halves[Of::kTurns][kHeads];
+  Turn turns[Of::kTurns];
+#pragma unroll
+  for (int i = 0; i < Of::kTurns; ++i) {
+    const T* x = a.q[of.there(i)];
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h)
+      if (head + h < a.heads) halves[i][h].read(x + (head + h) * Of::kDim, of.lane, a.half);
+    const int64_t turn = turn_of(a, of.there(i)) + of.lane * 4;
+    turns[i].read(a.cos + turn, a.sin + turn);
+  }
+#pragma unroll
+  for (int i = 0; i < Of::kTurns; ++i) {
+    if (of.first + of.own(i) >= of.tokens) return;
+    T* y = a.rotated[of.first + of.own(i)] + of.lane * 4;
+#pragma unroll
+    for (int h = 0; h < kHeads; ++h) {
+      if (head + h >= a.heads) break;
+      float x[2][4];
+      turns[i](halves[i][h], x);
+      store(y + (head + h) * Of::kDim, x[0]), store(y + (head + h) * Of::kDim + a.half, x[1]);
+    }
+  }
+}
+
+// As a line of the cache has them; *scale is set where its numbers have one.
+template <int kLanes, class C>
+__device__ void as_line(const float (&x)[2][4], Pack<4, C> (&to)[2], float* scale) {
+  if constexpr (!kScaled<C>) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) put(&to[i / 4].at[i % 4], x[i / 4][i % 4]);
+  } else {
+    float most = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) most = fmaxf(most, fabsf(x[i / 4][i % 4]));
+#pragma unroll
+    for (int step = kLanes / 2; step > 0; step /= 2)
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, step));
+    const LineScale rule(most);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i / 4].at[i % 4] = rule(x[i / 4][i % 4]);
+    *scale = rule.scale;
+  }
+}
+
+// Heads of kTokens tokens, kLanes lanes each: y is one of k, one of v, kHeads of q. Keys, whose numbers lie a
+// page's tokens apart, go through shared memory: those of tokens that are neighbours in a page are written
+// side by side, of others a token's after another's.
 template <int kLanes, class T, class C>
 __global__ void __launch_bounds__(kWarps * 32) append_many(Append<T, C> a, int64_t tokens) {
-  constexpr int kAtOnce = kWarps * 32 / kLanes, kTurns = kTokens / kAtOnce, kDim = 8 * kLanes;
+  using Of = TokensOfBlock<kLanes>;
+  constexpr int kDim = Of::kDim, kThreads = kWarps * 32;
   constexpr int64_t kElements = int64_t{kDim} * kPageTokens,
                     kHead = kElements + (kScaled<C> ? int64_t{sizeof(float)} * kPageTokens : 0);
   __shared__ C keys[kDim][kTokens];
+  __shared__ int64_t slots[kTokens];
   let_next_start();
   wait_for_previous();
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes;
-  const int64_t first = int64_t{blockIdx.x} * kTokens, kv_heads = a.kv_heads;
+  const int thread = static_cast<int>(threadIdx.x);
+  const Of of(tokens);
   int64_t head = blockIdx.y;
-  const bool is_k = head < kv_heads, is_v = !is_k && head < 2 * kv_heads;
-  head -= is_k ? 0 : is_v ? kv_heads : 2 * kv_heads;
-  const Rows<const T>& from = is_k ? a.k : is_v ? a.v : a.q;
-  Halves<T> halves[kTurns];
-  int64_t slots[kTurns], turns[kTurns];
+  if (head >= 2 * a.kv_heads) return rotate_some(a, of, (head - 2 * a.kv_heads) * kHeads);
+  const bool is_k = head < a.kv_heads;
+  if (!is_k) head -= a.kv_heads;
+  if (thread < kTokens) slots[thread] = of.first + thread < tokens ? a.slots[of.first + thread] : -1;
+  Halves<T> halves[Of::kTurns];
+  Turn turns[Of::kTurns];
 #pragma unroll
-  for (int i = 0; i < kTurns; ++i) {
-    const int64_t token = first + i * kAtOnce + thread / kLanes, there = token < tokens ? token : tokens - 1;
-    halves[i].read(from[there] + head * kDim, lane, a.half);
-    turns[i] = turn_of(a, there);
-    slots[i] = token < tokens ? a.slots[token] : -1;
+  for (int i = 0; i < Of::kTurns; ++i) {
+    halves[i].read((is_k ? a.k : a.v)[of.there(i)] + head * kDim, of.lane, a.half);
+    const int64_t turn = turn_of(a, of.there(i)) + of.lane * 4;
+    if (is_k) turns[i].read(a.cos + turn, a.sin + turn);
   }
+  const auto page_of = [&](int64_t slot) {
+    return (is_k ? a.k_pages : a.v_pages)[slot / kPageTokens] + head * kHead;
+  };
+  const bool apart =
+      __syncthreads_count(thread > 0 && thread < kTokens && slots[thread] != slots[thread - 1] + 1) > 1;
 #pragma unroll
-  for (int i = 0; i < kTurns; ++i) {
-    const int own = i * kAtOnce + thread / kLanes;
-    const int64_t offset = slots[i] % kPageTokens;
-    if (!is_v) halves[i].turn(a.cos + turns[i] + lane * 4, a.sin + turns[i] + lane * 4);
-    if (!is_k && !is_v) {
-      if (first + own >= tokens) continue;
-      T* to = a.rotated[first + own] + head * kDim + lane * 4;
-      store(to, halves[i].x[0]), store(to + a.half, halves[i].x[1]);
-      continue;
+  for (int i = 0; i < Of::kTurns; ++i) {
+    const int own = of.own(i);
+    const int64_t slot = slots[own];
+    float x[2][4], scale = 0;
+    if (is_k) {
+      turns[i](halves[i], x);
+    } else {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) x[j / 4][j % 4] = as_float(halves[i].x[j / 4].at[j % 4]);
     }
     Pack<4, C> line[2];
-    float scale = 0;
-    halves[i].template as_line<kLanes>(line, &scale);
+    as_line<kLanes>(x, line, &scale);
     if (is_k)
 #pragma unroll
-      for (int j = 0; j < 8; ++j) keys[lane * 4 + j % 4 + j / 4 * (kDim / 2)][own] = line[j / 4].at[j % 4];
-    if (slots[i] < 0) continue;
-    C* page = (is_k ? a.k_pages : a.v_pages)[slots[i] / kPageTokens] + head * kHead;
-    if (kScaled<C> && lane == 0) *scale_at(page, kElements, offset) = scale;
+      for (int j = 0; j < 8; ++j) keys[of.lane * 4 + j % 4 + j / 4 * (kDim / 2)][own] = line[j / 4].at[j % 4];
+    if (slot < 0) continue;
+    if (kScaled<C> && of.lane == 0) *scale_at(page_of(slot), kElements, slot % kPageTokens) = scale;
     if (is_k) continue;
-    C* to = page + offset * kDim + lane * 4;
+    C* to = page_of(slot) + slot % kPageTokens * kDim + of.lane * 4;
     *reinterpret_cast<Pack<4, C>*>(to) = line[0];
     *reinterpret_cast<Pack<4, C>*>(to + kDim / 2) = line[1];
   }
   if (!is_k) return;
   __syncthreads();
-  const int own = thread % kTokens;
-  const int64_t slot = first + own < tokens ? a.slots[first + own] : -1;
-  if (slot < 0) return;
-  C* to = a.k_pages[slot / kPageTokens] + head * kHead + slot % kPageTokens;
 #pragma unroll 8
-  for (int i = thread / kTokens; i < kDim; i += kWarps * 32 / kTokens) to[i * kPageTokens] = keys[i][own];
+  for (int i = thread; i < kDim * kTokens; i += kThreads) {
+    const int own = apart ? i / kDim : i % kTokens, number = apart ? i % kDim : i / kTokens;
+    if (const int64_t slot = slots[own]; slot >= 0)
+      page_of(slot)[number * kPageTokens + slot % kPageTokens] = keys[number][own];
+  }
 }
 
 // False where sizes or places do not fit.
@@ -251,7 +303,7 @@ bool launch_many(const Append<T, C>& a, const RopeAppendArgs& args, int64_t toke
   const auto launch = [&](void (*kernel)(Append<T, C>, int64_t)) {
     launch_early(kernel,
                  dim3(static_cast<unsigned>(divide_up(tokens, kTokens)),
-                      static_cast<unsigned>(a.heads + 2 * a.kv_heads)),
+                      static_cast<unsigned>(divide_up(a.heads, kHeads) + 2 * a.kv_heads)),
                  kWarps * 32, 0, a, tokens);
     return true;
   };
