@@ -2,8 +2,9 @@
 
     python gpu_peer.py --shape 124m --batch 64 --seq 1024 --dtype bf16 --steps 50 [--lora 16]
 
-The model is compiled with max-autotune, and a whole step, its update too, is one CUDA graph. Products are cuBLAS's;
---gemm all: or Triton's where that is faster, timed one by one for many minutes. cuDNN's attention, then
+The model is compiled, and a whole step, its update too, is one CUDA graph. --tune says what torch.compile times first:
+nothing, its own kernels (max-autotune, products cuBLAS's), or with `all` products too, where Triton's may be faster,
+and each kernel's sizes step by step, which takes many minutes. cuDNN's attention, then
 FlashAttention's; fused AdamW; cross-entropy by chunks of rows, each with its gradient, so that logits are never all
 there. `bf16` holds weights, gradients and moments in bf16 alone; `autocast` keeps fp32 weights. --lora RANK: the
 weights are frozen in bf16, every projection has an adapter. Prints one JSON line; seconds count from process start.
@@ -13,7 +14,6 @@ import json
 import time
 
 import torch
-import torch._inductor.config
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "autocast"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--lora", type=int, default=0)
-    parser.add_argument("--gemm", default="aten", choices=("aten", "all"))
+    parser.add_argument("--tune", default="kernels", choices=("nothing", "kernels", "all"))
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -100,9 +100,9 @@ def main():
         model.adapt()
     learnt = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, lr=1e-4, fused=True, capturable=True)
-    if options.gemm == "aten":
-        torch._inductor.config.max_autotune_gemm_backends = "ATEN"
-    compiled = torch.compile(model, mode="max-autotune-no-cudagraphs")
+    compiled = torch.compile(model, options={
+        "max_autotune": options.tune != "nothing", "coordinate_descent_tuning": options.tune == "all",
+        "max_autotune_gemm_backends": "ATEN,TRITON" if options.tune == "all" else "ATEN"})
     tokens = torch.randint(0, SHAPES[options.shape][5], (options.batch, options.seq + 1))
     inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 

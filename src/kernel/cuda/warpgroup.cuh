@@ -138,6 +138,10 @@ FLAGSCALE_PRODUCTS(256, FLAGSCALE_SUMS128, FLAGSCALE_LIST128, "%128", "%129", "%
                  : SUMS                                                                              \
                  : "l"(left), "l"(right), "r"(int{keep}));                                           \
   }
+FLAGSCALE_FP8_PRODUCTS(8, FLAGSCALE_SUMS4(0), "%0,%1,%2,%3", "%4", "%5", "%6")
+#define FLAGSCALE_SUMS8 FLAGSCALE_SUMS4(0), FLAGSCALE_SUMS4(1)
+FLAGSCALE_FP8_PRODUCTS(16, FLAGSCALE_SUMS8, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", "%10")
+#undef FLAGSCALE_SUMS8
 FLAGSCALE_FP8_PRODUCTS(32, FLAGSCALE_SUMS16(0), FLAGSCALE_LIST16, "%16", "%17", "%18")
 FLAGSCALE_FP8_PRODUCTS(64, FLAGSCALE_SUMS32(0), FLAGSCALE_LIST32, "%32", "%33", "%34")
 #define FLAGSCALE_SUMS48 FLAGSCALE_SUMS32(0), FLAGSCALE_SUMS16(8)
