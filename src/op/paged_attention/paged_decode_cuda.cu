@@ -45,14 +45,16 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
     decode_chunks(const __grid_constant__ CUtensorMap values, Pages<C> a, float* parts, int64_t base,
                   int walked, int64_t of_sequence) {
   let_next_start();
-  wait_for_previous();
+  // Which keys there are comes with a step's inputs, before its first kernel.
   const int s = static_cast<int>(base + blockIdx.x), kv = static_cast<int>(blockIdx.y),
             end = a.context_lens[s];
   const Span of{s, kv, static_cast<int>(a.first_key(end - 1)), end};
   const int begin = of.first / kKeys, last = (end - 1) / kKeys;
   int c = begin + static_cast<int>(blockIdx.z) * walked;
   const int stop = c + walked < last + 1 ? c + walked : last + 1;
-  if (a.queries(s) != 1 || c >= stop) return;
+  const bool none = a.queries(s) != 1 || c >= stop;
+  wait_for_previous();
+  if (none) return;
   extern __shared__ uint4 shared[];
   auto& memory = *reinterpret_cast<Memory<C, kHalves, Chunks>*>(shared + to_boundary(shared) / sizeof(uint4));
   auto& chunks = memory.chunks;
@@ -186,9 +188,10 @@ __global__ void __launch_bounds__(kThreads, kScaled<C> ? 4 : 3)
 template <int D, class C>
 __global__ void fold_chunks(Pages<C> a, float* parts, int64_t base, int64_t chunks) {
   let_next_start();
-  wait_for_previous();
   const int64_t s = base + blockIdx.x, head = blockIdx.y, end = a.context_lens[s];
-  if (a.queries(s) != 1) return;
+  const bool none = a.queries(s) != 1;
+  wait_for_previous();
+  if (none) return;
   const int group = a.heads / a.kv_heads, i = static_cast<int>(head % group);
   const int64_t kv = head / group, first = a.first_key(end - 1) / kKeys,
                 count = (end - 1) / kKeys + 1 - first;

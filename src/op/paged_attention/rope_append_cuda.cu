@@ -77,6 +77,8 @@ __device__ void put_line(const Line<C>& to, const float* x, int size, int lane) 
   }
 }
 
+__device__ void ask_for(const float* p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
+
 // Where cos and sin of a token begin.
 template <class T, class C>
 __device__ int64_t turn_of(const Append<T, C>& a, int64_t token) {
@@ -94,8 +96,8 @@ __device__ int64_t second_of(const Append<T, C>& a, int64_t j) {
 }
 
 template <class T, class C>
-__device__ void rotate_head(const Append<T, C>& a, int64_t token, int64_t head, int lane) {
-  const int64_t turn = turn_of(a, token), d = 2 * a.half;
+__device__ void rotate_head(const Append<T, C>& a, int64_t token, int64_t head, int64_t turn, int lane) {
+  const int64_t d = 2 * a.half;
   const T* x = a.q[token] + head * d;
   T* y = a.rotated[token] + head * d;
   for (int64_t j = lane; j < a.half; j += 32) {
@@ -109,15 +111,18 @@ __device__ void rotate_head(const Append<T, C>& a, int64_t token, int64_t head, 
 template <class T, class C>
 __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
   let_next_start();
-  wait_for_previous();
   __shared__ float lines[kWarps][kMostDim];
   constexpr int64_t kScales = kScaled<C> ? int64_t{sizeof(float)} * kPageTokens : 0;  // elements of a head
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t token = blockIdx.x;
   int64_t head = int64_t{blockIdx.y} * kWarps + warp;
-  if (head < a.heads) return rotate_head(a, token, head, lane);
+  // Where a token is comes with a step's inputs, before its first kernel.
+  const int64_t turn = turn_of(a, token), slot = a.slots[token];
+  for (int64_t j = lane; j < a.half; j += 32) ask_for(a.cos + turn + j), ask_for(a.sin + turn + j);
+  wait_for_previous();
+  if (head < a.heads) return rotate_head(a, token, head, turn, lane);
   head -= a.heads;
-  const int64_t d = 2 * a.half, slot = a.slots[token], page = slot / kPageTokens, offset = slot % kPageTokens;
+  const int64_t d = 2 * a.half, page = slot / kPageTokens, offset = slot % kPageTokens;
   if (slot < 0 || head >= 2 * a.kv_heads) return;
   float* line = lines[warp];
   if (head >= a.kv_heads) {
@@ -127,7 +132,6 @@ __global__ void __launch_bounds__(kWarps * 32) append_heads(Append<T, C> a) {
     return put_line(Line<C>{to + offset * a.pitch, 1, scale_at(to, kPageTokens * a.pitch, offset)}, line,
                     static_cast<int>(a.pitch), lane);
   }
-  const int64_t turn = turn_of(a, token);
   const T* x = a.k[token] + head * d;
   for (int64_t j = lane; j < a.half; j += 32) {
     const int64_t first = first_of(a, j), second = second_of(a, j);
