@@ -1,15 +1,12 @@
 // x stays in shared memory, and each of two warpgroups of a block walks along 16 rows of W after another, the
 // next ones under way. W is the left factor: its 16 rows in four slices of k are 64 rows, and the same four
 // slices of each row of x are the columns of the right one; of what this gives, a slice's rows by its own
-// columns are taken. Bound by reading weights: a block leaves room for one of the product behind it, which
-// fetches its first weights meanwhile.
-#include "op/fp8_linear/fp8_few_cuda.h"
-
+// columns are taken. Bound by reading weights, of which the first are fetched while kernels before it run.
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
+#include "op/fp8_linear/fp8_few_cuda.h"
 #include "op/fp8_linear/fp8_round.cuh"
 #include "op/matmul/steady_cluster.cuh"
 
@@ -26,7 +23,7 @@ constexpr int kPanel = 16, kQuad = 4, kOfSlice = kFp8Slice / kFp8Step;  // rows 
 constexpr int kPartPitch = kPanel + 4;
 constexpr int kBox = kPanel * kFp8Step;                    // bytes of a step of a slice
 constexpr int kSteps = 2, kStage = kSteps * kQuad * kBox;  // of what is fetched at once
-constexpr int kLeastStages = 4, kMostStages = 12;          // of a block, half of them a warpgroup's
+constexpr int kLeastStages = 4, kMostStages = 10;          // of a block, half of them a warpgroup's
 constexpr size_t kFixed = 3 << 10;                         // shared memory of the kernel's own
 constexpr size_t kMostShared = (size_t{227} << 10) - kFixed;
 static_assert(kSteps == 2 && kOfSlice % kSteps == 0 && kPanel == kPanelRows);
@@ -60,7 +57,8 @@ template <int kX>
 __device__ uint8_t* x_place(uint8_t* x, Quads quads, int row, int64_t k) {
   const int slice = static_cast<int>(k / kFp8Slice), in_slice = static_cast<int>(k % kFp8Slice),
             quad = slice < quads.full() ? slice / kQuad : quads.whole(),
-            panel = quad * kOfSlice + in_slice / kFp8Step, line = (slice - quads.first_slice(quad)) * kX + row;
+            panel = quad * kOfSlice + in_slice / kFp8Step,
+            line = (slice - quads.first_slice(quad)) * kX + row;
   return x + (panel * kQuad * kX + line) * kFp8Step + (in_slice % kFp8Step / 16 ^ line % 8) * 16 +
          in_slice % 16;
 }
@@ -222,8 +220,8 @@ __device__ void multiply_panels(const Few<C>& p, Ring ring, const uint8_t* x, fl
   }
 }
 
-template <int kX, class C>  // at most kX rows of x
-__global__ void __launch_bounds__(kThreads, 2)
+template <int kX, class C>                      // at most kX rows of x
+__global__ void __launch_bounds__(kThreads, 2)  // registers that leave room for kernels before it
     few_rows(const __grid_constant__ CUtensorMap w, const __grid_constant__ Few<C> p) {
 #ifdef FLAGSCALE_HOPPER
   __shared__ Barrier arrived[kMostStages], read[kMostStages];
@@ -260,11 +258,10 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
-int64_t rows_of_y(const Fp8LinearArgs& args) { return args.y.rows(); }
 
 // Rows that a kernel has place for.
 int places_of(const Fp8LinearArgs& args) {
-  const int64_t rows = rows_of_y(args);
+  const int64_t rows = args.y.rows();
   return rows <= 2 ? 2 : rows <= 4 ? 4 : rows <= 8 ? 8 : kMostRows;
 }
 
@@ -274,12 +271,12 @@ struct Shared {
   explicit Shared(const Fp8LinearArgs& args)
       : x(Quads{static_cast<int>(divide_up(pitch_of(args), kFp8Step))}.count() * kQuad * kFp8Slice *
           places_of(args)),
-        parts(divide_up(pitch_of(args), kFp8Slice) * rows_of_y(args) * kPartPitch) {}
+        parts(divide_up(pitch_of(args), kFp8Slice) * args.y.rows() * kPartPitch) {}
   size_t bytes(int stages) const {
     return 1024 + static_cast<size_t>(stages * kStage + x + kGroups * 2 * parts * int64_t{sizeof(float)});
   }
   int stages() const {
-    int stages = getenv("FS_STAGES") ? atoi(getenv("FS_STAGES")) : 6;
+    int stages = kMostStages;
     while (stages > 0 && bytes(stages) > kMostShared) --stages;
     return stages;
   }
@@ -300,7 +297,7 @@ void launch_few(const Fp8LinearArgs& args, Few<C> p) {
 }  // namespace
 
 bool are_few(const Fp8LinearArgs& args) {
-  return rows_of_y(args) <= kMostRows && pitch_of(args) <= kMostSlices * kFp8Slice &&
+  return args.y.rows() <= kMostRows && pitch_of(args) <= kMostSlices * kFp8Slice &&
          Shared(args).stages() >= kLeastStages;
 }
 
@@ -310,7 +307,7 @@ void multiply_few(const Fp8LinearArgs& args, const uint8_t* rounded, const float
     Few<C> p{};
     p.to = {rows_of<C>(args.y),
             args.bias.defined() ? args.bias.ptr<const bf16>() : nullptr,
-            rows_of_y(args),
+            args.y.rows(),
             n,
             static_cast<int>(divide_up(pitch, kFp8Step)),
             kOfSlice,
@@ -321,10 +318,14 @@ void multiply_few(const Fp8LinearArgs& args, const uint8_t* rounded, const float
     p.k = args.x.cols(), p.pitch = pitch;
     p.panels = static_cast<int>(divide_up(n, kPanel));
     switch (places_of(args)) {
-      case 2: return launch_few<2>(args, p);
-      case 4: return launch_few<4>(args, p);
-      case 8: return launch_few<8>(args, p);
-      default: return launch_few<kMostRows>(args, p);
+      case 2:
+        return launch_few<2>(args, p);
+      case 4:
+        return launch_few<4>(args, p);
+      case 8:
+        return launch_few<8>(args, p);
+      default:
+        return launch_few<kMostRows>(args, p);
     }
   });
 }
