@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "autocast"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--lora", type=int, default=0)
-    parser.add_argument("--tune", default="kernels", choices=("nothing", "kernels", "all"))
+    parser.add_argument("--tune", default="nothing", choices=("nothing", "kernels", "all"))
     options = parser.parse_args()
 
     torch.manual_seed(0)
