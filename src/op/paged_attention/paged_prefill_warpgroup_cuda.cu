@@ -198,8 +198,9 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroup, 1)
   extern __shared__ uint8_t unaligned[];
   auto& memory = *reinterpret_cast<Memory<D>*>(unaligned + (-shared_address(unaligned) & 1023));
   memory.init();
+  let_next_start();
   const auto kv_heads = static_cast<unsigned>(a.kv_heads);
-  const int from = first_of_many(a, sequences);
+  const int from = first_of_many(a, sequences);  // which comes with a step's inputs, before its first kernel
   const unsigned before = static_cast<unsigned>(first_block_of<kRows>(a, from)) * kv_heads;
   const auto for_tiles = [&](auto&& body) {
     for (unsigned i = 0;; ++i) {
@@ -213,6 +214,7 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroup, 1)
   };
   const int group = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / kGroup, 0);
   Turn turn;
+  wait_for_previous();
   if (group == kGroups) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
     for_tiles([&](const RowsOfBlock<kRows>& rows, const Walk& walk) {
@@ -237,7 +239,8 @@ void launch(const Pages<C>& a, const PagedAttentionArgs& args, int64_t sequences
   (void)once;
   const int64_t tiles = row_blocks<kRows>(args, sequences) * a.kv_heads;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles, processors()));
-  prefill<D, C><<<blocks, (kGroups + 1) * kGroup, kBytes>>>(a, sequences, static_cast<unsigned>(tiles));
+  launch_early(prefill<D, C>, dim3(blocks), (kGroups + 1) * kGroup, kBytes, a, sequences,
+               static_cast<unsigned>(tiles));
 }
 
 }  // namespace

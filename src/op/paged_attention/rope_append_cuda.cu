@@ -1,7 +1,6 @@
 // Bound by memory: q, k and v are read once, the rotated q and the cache's slots written once. Of few tokens,
 // and of sizes that do not fit, a warp has a head of a token; of many a block has a head of kTokens
 // neighbours, which mostly lie side by side in a page.
-
 #include "op/paged_attention/paged_cuda.cuh"
 
 namespace flagscale::op {

@@ -45,7 +45,8 @@ struct NormPlace {
 
 // y: the lane's packs of the result, zeros beyond the row. Returns 1 / the root of the mean square.
 __device__ inline float normalise(const NormRows& a, const NormPlace& at, NormPack (&y)[kNormPacks]) {
-  __shared__ float partial[kMostNormSlices];
+  static_assert(kNormPacks == 4);
+  __shared__ float4 partial[kMostNormSlices];
   const bool live = at.row < a.rows;
   const auto is_there = [&](int i) { return live && at.column(i) < a.cols; };
   const auto read = [](const cuda::bf16* from) { return *reinterpret_cast<const NormPack*>(from); };
@@ -76,15 +77,18 @@ __device__ inline float normalise(const NormRows& a, const NormPlace& at, NormPa
       squares[i] = fmaf(v, v, squares[i]);
     }
   }
-  static_assert(kNormPacks == 4);
-  float total = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+  // In the order of a block whose threads have a pack each.
 #pragma unroll
-  for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
-  if (a.cols > kNormSlice) {
-    if (at.lane == 0) partial[at.slice] = total;
+  for (float& own : squares) own = cuda::warp_sum(own);
+  const auto add = [](float total, const float4& x) { return (((total + x.x) + x.y) + x.z) + x.w; };
+  const float4 own{squares[0], squares[1], squares[2], squares[3]};
+  float total = 0;
+  if (a.cols <= kNormSlice) {
+    total = add(total, own);
+  } else {
+    if (at.lane == 0) partial[at.slice] = own;
     __syncthreads();
-    total = 0;
-    for (int i = 0; i < static_cast<int>(blockDim.x) / 32; ++i) total += partial[i];
+    for (int i = 0; i < static_cast<int>(blockDim.x) / 32; ++i) total = add(total, partial[i]);
   }
   const float rstd = rsqrtf(total / static_cast<float>(a.cols) + a.eps);
 #pragma unroll

@@ -1,6 +1,7 @@
-// Bound by memory. One block a group of columns: x is read once from memory and again from L1, but for rows
-// of bf16, which stay in registers (norm_rows.cuh). The weight's gradient is summed over chunks of groups,
-// each in a fixed order, then over chunks; where a warp's registers hold a group, in the same pass as dx.
+// Bound by memory. One block a group of columns: x is read once from memory and again from L1, but for long
+// rows of bf16, which stay in registers (norm_rows.cuh). The weight's gradient is summed over chunks of
+// groups, each in a fixed order, then over chunks; where a warp's registers hold a group, in the same pass as
+// dx.
 #include "kernel/cuda/column_sums.cuh"
 #include "op/rms_norm/norm_rows.cuh"
 #include "op/rms_norm/rms_norm.h"
@@ -114,7 +115,7 @@ void launch_short_groups(const Forward<T>& a, int64_t count) {
                dim3(static_cast<unsigned>(divide_up(count, kThreads / kLanes))), kThreads, 0, a, count);
 }
 
-// Whole rows of bf16, all of a row on the way at once.
+// Long rows of bf16, all of a row on the way at once.
 __global__ void __launch_bounds__(32 * kMostNormSlices) forward_rows(NormRows a, Rows<bf16> y, float* rstd) {
   const NormPlace at(a);
   NormPack packs[kNormPacks];
@@ -148,7 +149,7 @@ void forward(KernelContext&, const RmsNormArgs& args) {
     const bool all_wide =
         wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y);
     if constexpr (std::is_same_v<T, bf16>)
-      if (all_wide && groups == 1 && group > 32 * kWide<T> && has_norm_rows(group))
+      if (all_wide && groups == 1 && group > kNormSlice && has_norm_rows(group))
         return launch_norm(forward_rows,
                            {a.x, a.delta, a.weight, a.sum, args.eps, static_cast<int>(group), rows}, a.y,
                            a.rstd);
