@@ -1,7 +1,5 @@
 // Few rows: fp8_few_cuda.cu. More: x is rounded into memory first, and the product is that of op/matmul, with
 // the same bits.
-#include <algorithm>
-
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/fp8_linear/fp8_few_cuda.h"
 #include "op/fp8_linear/fp8_round.cuh"
@@ -13,38 +11,21 @@ using namespace flagscale::cuda;
 
 static_assert(kFp8Numbers == kFp8Slice && kFp8RowsRead == kFp8Read);
 
-constexpr int kAtOnceRows = 2, kRoundThreads = 128;
-template <bool kGated>
-constexpr int kRoundBlocks = kGated ? 3 : 5;  // of a multiprocessor
+constexpr int kAtOnceRows = 2, kRoundThreads = 256;
 
-// A warp has one slice of a row after another, the next one on the way. q: rows of `pitch` numbers, zeros
-// beyond k. Bound by memory.
+// A warp: a slice of a row. q: rows of `pitch` numbers, zeros beyond k. Bound by memory.
 template <bool kGated>
-__global__ void __launch_bounds__(kRoundThreads, kRoundBlocks<kGated>)
-    round_slices(Rows<const bf16> x, Rows<const bf16> up, bool wide, uint8_t* q, float* scales, int count,
-                 int64_t k, int64_t pitch, int slices) {
+__global__ void __launch_bounds__(kRoundThreads)
+    round_slices(Rows<const bf16> x, Rows<const bf16> up, bool wide, uint8_t* q, float* scales, int64_t m,
+                 int64_t k, int64_t pitch, int64_t slices) {
   let_next_start();
   wait_for_previous();
-  const int warps = static_cast<int>(gridDim.x * kRoundThreads / 32);
-  int at = static_cast<int>(blockIdx.x * kRoundThreads + threadIdx.x) / 32;
-  const auto first_of = [&](int i) { return int64_t{i % slices} * kFp8Slice; };
-  const auto after_of = [&](int i) {
-    const int64_t after = first_of(i) + kFp8Slice;
-    return after < pitch ? after : pitch;
-  };
-  const auto read = [&](fp8::Slice& slice, int i) {
-    if (i < count)
-      slice.read(x[i / slices], kGated ? up[i / slices] : nullptr, wide, first_of(i), after_of(i), k);
-  };
-  fp8::Slice slice;
-  read(slice, at);
-  for (; at < count; at += warps) {
-    fp8::Slice next;
-    read(next, at + warps);
-    slice.round(kGated, first_of(at), after_of(at), scales + at,
-                [&](int64_t i) { return q + at / slices * pitch + i; });
-    slice = next;
-  }
+  const int64_t at = (int64_t{blockIdx.x} * kRoundThreads + threadIdx.x) / 32, row = at / slices,
+                first = at % slices * kFp8Slice,
+                after = first + kFp8Slice < pitch ? first + kFp8Slice : pitch;
+  if (row < m)
+    fp8::round_slice(x[row], kGated ? up[row] : nullptr, wide, first, after, k, scales + at,
+                     [&](int64_t i) { return q + row * pitch + i; });
 }
 
 int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
@@ -70,13 +51,10 @@ void multiply_many(KernelContext& context, const Fp8LinearArgs& args) {
   auto* scales = reinterpret_cast<float*>(room);
   auto* q = reinterpret_cast<uint8_t*>(room + Room(m, args).scales);
   const bool gated = args.up.defined();
-  const int64_t blocks =
-      std::min<int64_t>(divide_up(m * slices * 32, kRoundThreads),
-                        int64_t{gated ? kRoundBlocks<true> : kRoundBlocks<false>} * processors());
-  launch_early(gated ? round_slices<true> : round_slices<false>, dim3(static_cast<unsigned>(blocks)),
-               kRoundThreads, 0, rows_of<const bf16>(args.x),
-               gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{}, wide(args.x) && wide(args.up), q,
-               scales, static_cast<int>(m * slices), args.x.cols(), pitch_of(args), static_cast<int>(slices));
+  launch_early(gated ? round_slices<true> : round_slices<false>,
+               dim3(static_cast<unsigned>(divide_up(m * slices * 32, kRoundThreads))), kRoundThreads, 0,
+               rows_of<const bf16>(args.x), gated ? rows_of<const bf16>(args.up) : Rows<const bf16>{},
+               wide(args.x) && wide(args.up), q, scales, m, args.x.cols(), pitch_of(args), slices);
   multiply_rounded(args, q, scales);
 }
 

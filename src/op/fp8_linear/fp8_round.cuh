@@ -21,26 +21,29 @@ __device__ inline uint16_t two_e4m3(float low, float high) {
 }
 
 // Eight neighbours of x from k on; zeros beyond `end`.
-__device__ inline Eights eights_of(const bf16* x, int64_t k, int64_t end, bool wide) {
-  if (wide && k + 8 <= end) return *reinterpret_cast<const Eights*>(x + k);
-  Eights pack;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) pack.at[i] = k + i < end ? x[k + i] : __float2bfloat16_rn(0);
-  return pack;
-}
-
 struct Eight {
   float at[8];
+  Eight() = default;
   __device__ explicit Eight(const Eights& pack) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) at[i] = as_float(pack.at[i]);
   }
-  // What it gates, silu(x) up, rounded to bf16.
-  __device__ Eights gated(const Eight& up) const {
-    Eights pack;
+  __device__ Eight(const bf16* x, int64_t k, int64_t end, bool wide) {
+    if (wide && k + 8 <= end) {
+      load(x + k, at);
+    } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) put(&pack.at[i], __fdividef(at[i], 1.f + __expf(-at[i])) * up.at[i]);
-    return pack;
+      for (int i = 0; i < 8; ++i) at[i] = k + i < end ? as_float(x[k + i]) : 0.f;
+    }
+  }
+  // What it gates, silu(x) up, rounded to bf16.
+  __device__ void gate(const Eight& up) {
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      const auto gated = [&](int j) { return __fdividef(at[j], 1.f + __expf(-at[j])) * up.at[j]; };
+      const float2 pair = __bfloat1622float2(__floats2bfloat162_rn(gated(i), gated(i + 1)));
+      at[i] = pair.x, at[i + 1] = pair.y;
+    }
   }
   __device__ float largest() const {
     float most = 0;
@@ -65,53 +68,45 @@ __device__ inline float largest_of_warp(float own) {
 __device__ inline float inverse_of(float largest) { return largest > 0 ? __fdiv_rn(kLargest, largest) : 0.f; }
 __device__ inline float scale_of(float largest) { return __fdiv_rn(largest, kLargest); }
 
-// A warp's slice of a row of x: numbers [first, after), zeros from k on. wide: in packs of 16 bytes. up:
-// null, or x gates it.
-struct Slice {
-  static constexpr int kTurns = kFp8Numbers / (32 * 8);
-  Eights packs[kTurns], ups[kTurns];
-  __device__ static int64_t at(int64_t first, int i) {
-    return first + (i * 32 + static_cast<int>(threadIdx.x) % 32) * 8;
-  }
-  __device__ void read(const bf16* x, const bf16* up, bool wide, int64_t first, int64_t after, int64_t k) {
-    const int64_t last = after < k ? after : k;
-    if (wide && last - first == kFp8Numbers) {  // all of it on the way at once
-#pragma unroll
-      for (int i = 0; i < kTurns; ++i) {
-        packs[i] = *reinterpret_cast<const Eights*>(x + at(first, i));
-        if (up) ups[i] = *reinterpret_cast<const Eights*>(up + at(first, i));
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < kTurns; ++i) {
-        packs[i] = eights_of(x, at(first, i), last, wide);
-        if (up) ups[i] = eights_of(up, at(first, i), last, wide);
-      }
-    }
-  }
-  template <class Place>  // number i goes to q(i)
-  __device__ void round(bool gated, int64_t first, int64_t after, float* scale, const Place& q) {
-    if (gated)
-#pragma unroll
-      for (int i = 0; i < kTurns; ++i) packs[i] = Eight(packs[i]).gated(Eight(ups[i]));
-    float largest = 0;
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i) largest = fmaxf(largest, Eight(packs[i]).largest());
-    largest = largest_of_warp(largest);
-    if (threadIdx.x % 32 == 0) *scale = scale_of(largest);
-    const float inverse = inverse_of(largest);
-#pragma unroll
-    for (int i = 0; i < kTurns; ++i)
-      if (at(first, i) < after) *reinterpret_cast<uint2*>(q(at(first, i))) = Eight(packs[i]).rounded(inverse);
-  }
-};
-
+// A warp's slice of a row of x: number i of [first, after) goes to q(i), zeros from k on. wide: in packs of
+// 16 bytes. up: null, or x gates it.
 template <class Place>
 __device__ void round_slice(const bf16* x, const bf16* up, bool wide, int64_t first, int64_t after, int64_t k,
                             float* scale, const Place& q) {
-  Slice slice;
-  slice.read(x, up, wide, first, after, k);
-  slice.round(up != nullptr, first, after, scale, q);
+  constexpr int kTurns = kFp8Numbers / (32 * 8);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int64_t last = after < k ? after : k;
+  Eight eights[kTurns];
+  if (wide && last - first == kFp8Numbers) {  // all of it on the way at once
+    Eights packs[kTurns], ups[kTurns];
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int64_t at = first + (i * 32 + lane) * 8;
+      packs[i] = *reinterpret_cast<const Eights*>(x + at);
+      if (up) ups[i] = *reinterpret_cast<const Eights*>(up + at);
+    }
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      eights[i] = Eight(packs[i]);
+      if (up) eights[i].gate(Eight(ups[i]));
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      eights[i] = Eight(x, first + (i * 32 + lane) * 8, last, wide);
+      if (up) eights[i].gate(Eight(up, first + (i * 32 + lane) * 8, last, wide));
+    }
+  }
+  float largest = 0;
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) largest = fmaxf(largest, eights[i].largest());
+  largest = largest_of_warp(largest);
+  if (lane == 0) *scale = scale_of(largest);
+  const float inverse = inverse_of(largest);
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i)
+    if (const int64_t at = first + (i * 32 + lane) * 8; at < after)
+      *reinterpret_cast<uint2*>(q(at)) = eights[i].rounded(inverse);
 }
 
 }  // namespace flagscale::op::fp8
