@@ -7,6 +7,7 @@
 #include "app/bench_decode.h"
 #include "app/bench_rows.h"
 #include "app/bench_serve.h"
+#include "app/bench_throughput.h"
 #include "app/command.h"
 #include "app/numbers.h"
 #include "train/bench.h"
@@ -71,6 +72,7 @@ void setup(CLI::App& app) {
       "Examples:\n  flagscale bench train --shape 15m\n  flagscale bench decode SmolLM2.gguf --streams 1,8");
   add_bench_decode(app);
   add_bench_serve(app);
+  add_bench_throughput(app);
   add_bench_rows(app);
   auto* train = app.add_subcommand(
       "train", "tokens/s of a training step on random tokens, with its share of the ceiling");
