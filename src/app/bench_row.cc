@@ -17,6 +17,7 @@
 #include "launch/launcher/this_program.h"
 #include "launch/launcher/watched.h"
 #include "launch/placement.h"
+#include "serve/service_files.h"
 
 namespace flagscale::bench_rows {
 
@@ -152,6 +153,24 @@ std::string url_of(launch::Watched& server) {
   fail_as(server, server.wait());
 }
 
+// Output tokens a second of the engine that the row's YAML serves with, under the requests of `load`.
+double without_server(const BenchRow& row, const BenchRowsOptions& o, Words load) {
+  for (std::string& word : load)
+    if (word.starts_with("--random-")) word.erase(2, std::string("random-").size());
+  const serve::ServiceConfig served = serve::read_service_config(o.folder + "/serve/" + row.yaml, "");
+  const auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) load.insert(load.end(), {flag, value});
+  };
+  const auto text = [](const std::optional<int64_t>& n) { return n ? std::to_string(*n) : ""; };
+  add("--quantization", served.quantization);
+  add("--kv-cache-dtype", served.kv_cache_dtype);
+  add("--max-model-len", text(served.max_model_len));
+  add("--max-num-seqs", text(served.max_num_seqs));
+  add("--max-num-batched-tokens", text(served.max_num_batched_tokens));
+  return json_of(Words{"bench", "throughput", o.model, "--json", "--disable-tqdm", "--device", o.device} +
+                 load)["output_tokens_per_second"];
+}
+
 BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
   BenchRowResult result;
   Words load = row.words;
@@ -172,7 +191,7 @@ BenchRowResult run_serving(const BenchRow& row, const BenchRowsOptions& o) {
   }
   const Json alone = json_of(Words{"bench", "decode", o.model, "--json", "--device", o.device} + row.alone);
   const Json& step = row.prefill ? alone["prefill"] : alone["decode"].front();
-  result.alone = step["tokens_per_s"];
+  result.alone = row.loads_engine ? without_server(row, o, load) : step["tokens_per_s"].get<double>();
   if (!row.prefill)
     result.floor =
         step["bytes"].get<double>() / step["seconds"].get<double>() / alone["read_bytes_per_s"].get<double>();
@@ -276,6 +295,7 @@ const std::vector<BenchRow>& bench_row_list() {
                  "--random-output-len", "1000"},
        .yaml = "8b_fp8.yaml",
        .alone = fp8 + decode("256", "1500"),
+       .loads_engine = true,
        .needs_model = true},
       {.name = "8b-serve-512",
        .what = "8B in fp8, 1000/1000, 512 under way",
@@ -285,6 +305,7 @@ const std::vector<BenchRow>& bench_row_list() {
                  "--random-output-len", "1000"},
        .yaml = "8b_fp8_512.yaml",
        .alone = fp8 + decode("512", "1500"),
+       .loads_engine = true,
        .needs_model = true},
   };
   return kRows;

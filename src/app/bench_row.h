@@ -19,7 +19,8 @@ struct BenchRow {
   Unit unit = Unit::kTokens;
   std::vector<std::string> words{};  // kTrain, kStart: overrides; kServe: flags of `bench serve`
   std::string yaml{};                // kServe: in examples/speed/conf/serve
-  std::vector<std::string> alone{};  // kServe: flags of `bench decode`, the engine without HTTP
+  std::vector<std::string> alone{};  // kServe: flags of `bench decode`, steps without HTTP
+  bool loads_engine = false;         // kServe: `bench throughput` of the same requests is the engine alone
   bool prefill = false;              // kServe: prompts count, not answers
   bool needs_model = false;          // LLaMA-3-8B's folder
   int gpus = 1;
