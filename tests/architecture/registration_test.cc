@@ -45,7 +45,7 @@ TEST(Registration, EveryKernelSlotHasAScalarKernel) {
 
 // What a GPU trains and serves has kernels for it, in any build's sources. Those without are refused by name
 // (optimizers), or their work is done otherwise there: adapters by matmul, GGUF's blocks widened as they are
-// loaded, weights drawn before they are brought over, rows of the head computed for masked tokens too.
+// loaded, weights drawn before they are brought over.
 TEST(Registration, EveryKernelSlotButTheseHasAKernelForCuda) {
   const std::set<std::string> without = {"adafactor",
                                          "adamw8bit",
@@ -58,7 +58,6 @@ TEST(Registration, EveryKernelSlotButTheseHasAKernelForCuda) {
                                          "packed_linear_exact",
                                          "packed_linear_int8",
                                          "packed_rows",
-                                         "put_rows",
                                          "random_normal",
                                          "sgd",
                                          "thin_gradient",

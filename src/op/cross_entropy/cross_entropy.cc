@@ -20,19 +20,27 @@ int64_t head_loss_rows(int64_t tokens, int64_t vocab) {
   return std::clamp<int64_t>(rows, 64, std::max<int64_t>(tokens, 1));
 }
 
-LearntTokens::LearntTokens(Tensor memory, int64_t vocab)
+LearntTokens::LearntTokens(Tensor memory, int64_t vocab, bool few_counts)
     : memory_(std::move(memory)),
       chunk_(head_loss_rows(memory_.dim(0), vocab)),
+      piece_(few_counts ? std::max<int64_t>(chunk_ / 8 / 64 * 64, 64) : 1),
       live_(static_cast<size_t>((memory_.dim(0) + chunk_ - 1) / chunk_)) {}
 
-void LearntTokens::choose(const float* mask) {
-  auto* const tokens = memory_.data<int32_t>();
+int64_t LearntTokens::order(const float* mask, int32_t* tokens) const {
+  const int64_t all = memory_.dim(0);
   int64_t count = 0;
-  for (int64_t i = 0; i < memory_.dim(0); ++i)
+  for (int64_t i = 0; i < all; ++i)
     if (mask[i] != 0.f) tokens[count++] = static_cast<int32_t>(i);
+  for (int64_t i = 0, end = count; i < all; ++i)
+    if (mask[i] == 0.f) tokens[end++] = static_cast<int32_t>(i);
+  const int64_t rest = count % chunk_, filled = (rest + piece_ - 1) / piece_ * piece_;
+  return std::min(all, count - rest + std::min(filled, chunk_));
+}
+
+void LearntTokens::take(int64_t rows) {
   for (int64_t& live : live_) {
-    live = std::min(count, chunk_);
-    count -= live;
+    live = std::min(rows, chunk_);
+    rows -= live;
   }
 }
 

@@ -18,8 +18,7 @@ struct CrossEntropyArgs {
   Out loss;         // [rows] fp32 (fp64), already times mask
   Out dlogits;      // [rows, vocab] in a narrower dtype, or undefined; its rows may begin where logits' do
   const float* grad_scale;  // null: no gradient
-  In tokens{};  // [rows] int32: which of labels, mask and loss a row of logits is of; undefined: the same.
-                // The GPU's kernel does not read it.
+  In tokens{};  // [rows] int32: which of labels, mask and loss a row of logits is of; undefined: the same
   auto operands() { return std::tie(logits, labels, mask, loss, dlogits, tokens); }
 };
 inline constinit KernelSlot<CrossEntropyArgs> kCrossEntropy{"cross_entropy"};
@@ -35,17 +34,25 @@ inline constinit KernelSlot<PutRowsArgs> kPutRows{"put_rows"};
 // time, and nothing is traced again. Outlives what is traced with it.
 class LearntTokens {
  public:
-  // memory: int32 [tokens], in the host's reach; vocab: rows of the head.
-  LearntTokens(Tensor memory, int64_t vocab);
+  // memory: int32 [tokens]; vocab: rows of the head. few_counts: the last chunk that has any is filled up
+  // with masked tokens to one of about eight sizes, for products that are chosen by their size.
+  LearntTokens(Tensor memory, int64_t vocab, bool few_counts = false);
   LearntTokens(const LearntTokens&) = delete;
-  void choose(const float* mask);
+
+  // What memory has to hold for a mask: all tokens, those that are learnt first. Returns how many of them the
+  // head takes.
+  int64_t order(const float* mask, int32_t* tokens) const;
+  // Kernels that are launched from now on take so many.
+  void take(int64_t rows);
+  // Both, with memory in the host's reach.
+  void choose(const float* mask) { take(order(mask, memory_.data<int32_t>())); }
 
   // Of the chunk of head_loss() that begins at row `first`; its live count with it.
   Tensor chunk(int64_t first, int64_t rows) const;
 
  private:
   Tensor memory_;
-  int64_t chunk_;
+  int64_t chunk_, piece_;
   std::vector<int64_t> live_;  // of each chunk
 };
 

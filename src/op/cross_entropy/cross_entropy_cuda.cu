@@ -13,12 +13,14 @@ template <class D>
 struct Loss {
   Rows<float> logits;
   Rows<D> gradient;
-  const int32_t* labels;
+  const int32_t *labels, *tokens;
   const float* mask;
   float* loss;
   int64_t vocab;
   float scale;
   bool learn;
+  // Where labels, mask and loss have the block's row. Asked for again rather than kept in a register.
+  __device__ int64_t token() const { return tokens ? tokens[blockIdx.x] : blockIdx.x; }
 };
 
 constexpr float kLog2E = 1.4426950408889634f, kLowest = -1e30f;  // lower than any logit
@@ -78,14 +80,14 @@ __global__ void __launch_bounds__(kThreads) loss_rows(Loss<D> a) {
   constexpr int64_t kStep = int64_t{kThreads} * N * kAtOnce;
   const int64_t row = blockIdx.x;
   const float* x = a.logits[row];
-  const float mask = a.mask[row];
+  const float mask = a.mask[a.token()];
   if (mask == 0.f) {
-    if (threadIdx.x == 0) a.loss[row] = 0;
+    if (threadIdx.x == 0) a.loss[a.token()] = 0;
     if (a.learn)
       for (int64_t i = threadIdx.x; i < a.vocab; i += kThreads) put(a.gradient[row] + i, 0.f);
     return;
   }
-  const int32_t wanted = a.labels[row];
+  const int32_t wanted = a.labels[a.token()];
   const int64_t label = wanted >= 0 && wanted < a.vocab ? wanted : 0;
   const float at_label = x[label];
   float maximum = kLowest, sum = 0, packs[2][kAtOnce][N];
@@ -109,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) loss_rows(Loss<D> a) {
   });
   if (a.learn) read_packs(x, own, a.vocab, packs[0]);
   merge(maximum, sum);
-  if (threadIdx.x == 0) a.loss[row] = (maximum + logf(sum) - at_label) * mask;
+  if (threadIdx.x == 0) a.loss[a.token()] = (maximum + logf(sum) - at_label) * mask;
   if (!a.learn) return;
   const float scale = a.scale * mask, factor = scale / sum, scaled = maximum * kLog2E;
   for_slices(a.vocab, kStep, [&](int64_t first, auto turn) {
@@ -135,6 +137,7 @@ void launch(const CrossEntropyArgs& args, const TensorView& gradient) {
   const Loss<D> a{rows_of<float>(args.logits),
                   rows_of<D>(gradient),
                   args.labels.ptr<const int32_t>(),
+                  args.tokens.defined() ? args.tokens.ptr<const int32_t>() : nullptr,
                   args.mask.ptr<const float>(),
                   args.loss.ptr<float>(),
                   args.logits.cols(),
@@ -158,7 +161,29 @@ void run(KernelContext&, const CrossEntropyArgs& args) {
   check_launch("cross_entropy");
 }
 
+template <int N, class T>
+__global__ void copy_rows(Rows<const T> x, const int32_t* tokens, Rows<T> y, int64_t cols) {
+  using Some = Pack<N, T>;
+  const T* from = x[blockIdx.x];
+  T* to = y[tokens[blockIdx.x]];
+  for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N)
+    *reinterpret_cast<Some*>(to + i) = *reinterpret_cast<const Some*>(from + i);
+}
+
+void put_rows(KernelContext&, const PutRowsArgs& args) {
+  const int64_t rows = args.x.rows(), cols = args.x.cols();
+  if (rows == 0 || cols == 0) return;
+  for_float_type(args.x.dtype, "put_rows", [&]<class T>(T) {
+    const bool packs = wide(args.x) && wide(args.y);
+    const auto kernel = packs ? copy_rows<kWide<T>, T> : copy_rows<1, T>;
+    kernel<<<static_cast<unsigned>(rows), row_threads(cols, packs ? kWide<T> : 1)>>>(
+        rows_of<const T>(args.x), args.tokens.ptr<const int32_t>(), rows_of<T>(args.y), cols);
+  });
+  check_launch("put_rows");
+}
+
 const CudaKernel<CrossEntropyArgs> kKernel{kCrossEntropy, &run};
+const CudaKernel<PutRowsArgs> kPutRowsKernel{kPutRows, &put_rows};
 
 }  // namespace
 }  // namespace flagscale::op

@@ -57,7 +57,7 @@ void run(KernelContext& context, const MatmulArgs& args) {
   const int64_t m = args.trans_a ? args.a.dims[1] : rows, k = args.trans_a ? rows : args.a.dims[1];
   const int64_t n = args.b.dims[args.trans_b ? 0 : 1];
   const bool add = sums && (!args.accumulate || *args.accumulate != 0);
-  if (m == 0 || n == 0 || (add && add_thin_product(args))) return;
+  if (m == 0 || n == 0 || (add && (k == 0 || add_thin_product(args)))) return;
   if (k > 0 && aligned(args.a) && aligned(args.b) && aligned(c))
     return multiply({args.a.data, args.b.data, args.bias.defined() ? args.bias.data : nullptr, c.data, m, n,
                      k, args.a.row_stride(), args.b.row_stride(), c.row_stride(), args.trans_a, args.trans_b,
