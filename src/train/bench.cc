@@ -175,6 +175,7 @@ BenchResult bench_train(const BenchOptions& o) {
                             "kaiming",      "zero"};
   options.frozen = o.frozen;
   options.offload = o.offload;
+  options.masked = o.learnt < 1;
   if (o.offload > 0 && o.device == DeviceKind::kCpu)
     fail(ErrorKind::kInvalidArgument, "--offload concerns GPUs: on the CPU all is in main memory");
   if (o.recompute) options.recompute = {model::Recompute::kFull, -1};

@@ -43,9 +43,10 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
   mask_ = arena_.persistent("loss_mask", {tokens}, DType::kF32);
   positions_ = arena_.persistent("position_ids", {tokens}, DType::kI32);
-  if (on_host())
-    learnt_ = std::make_unique<op::LearntTokens>(arena_.persistent("learnt tokens", {tokens}, DType::kI32),
-                                                 decoder_->config().vocab_size);
+  if (on_host() || options_.masked) {
+    order_ = arena_.persistent("learnt tokens", {tokens}, DType::kI32);
+    learnt_ = std::make_unique<op::LearntTokens>(order_, decoder_->config().vocab_size, !on_host());
+  }
   cu_seqlens_ = arena_.persistent("cu_seqlens", {options_.cu_seqlens_capacity}, DType::kI32);
   attention_ =
       std::make_unique<nn::PackedAttention>(nn::PackedSequences{positions_, cu_seqlens_, &num_seqs_});
@@ -274,6 +275,8 @@ void TrainStep::allocate(Allocator& allocator) {
                   make_tensor(*host_allocator_, working_.shape(), working_.dtype()));
   for (const Tensor& kept : kept_)
     host_.emplace(kept.storage().get(), make_tensor(*host_allocator_, kept.shape(), kept.dtype()));
+  if (order_.defined())
+    host_.emplace(order_.storage().get(), make_tensor(*host_allocator_, order_.shape(), order_.dtype()));
   if (const Tensor& told = router_.statistics; told.defined())
     host_.emplace(told.storage().get(), make_tensor(*host_allocator_, told.shape(), told.dtype()));
   for (nn::Constant& constant : decoder_->parameters().constants()) {

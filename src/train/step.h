@@ -62,6 +62,9 @@ struct StepOptions {
   // Share of this rank's weights, whole ones in the order of the buckets until they are as much, whose
   // numbers of the optimizer lie in the host's memory; their fp32 master weights too.
   double offload = 0;
+  // Samples mask a part of their tokens: on a GPU the head then takes those that are learnt alone, each row
+  // of which is copied. A CPU always does.
+  bool masked = false;
 };
 
 // Of an fp32 or bf16 tensor in the host's memory.
@@ -230,12 +233,18 @@ class TrainStep {
   void gather_through_hosts(comm::ProcessGroup& group, const Tensor& of, const std::vector<Range>& of_rank);
   static Range blocks_of(Range share);
   Sums sums(const Tensor& loss, double tokens);
-  MicroGraphs::Values values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
+  struct Learnt {
+    double tokens;  // the sum of the mask
+    int64_t rows;   // of the head
+  };
+  // Of memory in the host's reach; which tokens they are is written to `order`.
+  Learnt find_learnt(const Tensor& mask, const Tensor& order) const;
+  void take_learnt(int64_t head_rows);
+  MicroGraphs::Values values_of(int64_t num_seqs, bool first, int64_t micro_batches, const Learnt& learnt,
                                 double batch_tokens) const;
   void take(const MicroGraphs::Values& values);
   size_t graph_bytes() const;
   void launch_whole(const std::vector<MicroGraphs::Values>& values);
-  double learnt_tokens() const;  // the sum of the mask; which ones they are is then known to the programs
   Kept kept(size_t parameter, size_t part, Range elements, size_t slot, const Slot& whole) const;
   std::vector<State> states_at_host(bool gradients) const;  // as they were last copied there
   State whole_state(size_t parameter, size_t part, Range elements) const;
@@ -298,7 +307,8 @@ class TrainStep {
   Tensor pinned_step_;         // on a GPU: on its way to step_
   std::vector<float> losses_;  // of the last micro-batch's tokens
   Tensor tokens_, labels_, mask_, positions_, cu_seqlens_;
-  std::unique_ptr<op::LearntTokens> learnt_;  // null on a GPU, whose kernels take all
+  Tensor order_;                              // of learnt_
+  std::unique_ptr<op::LearntTokens> learnt_;  // null: the head takes all
   Tensor micro_loss_, evaluation_loss_;
 
   // Read by kernels when they run.

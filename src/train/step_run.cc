@@ -11,13 +11,14 @@
 namespace flagscale::train {
 
 Tensor TrainStep::host(const Tensor& tensor) const {
-  return tensor.device().kind == DeviceKind::kCpu ? tensor : host_.at(tensor.storage().get());
+  return !tensor.defined() || tensor.device().kind == DeviceKind::kCpu ? tensor
+                                                                       : host_.at(tensor.storage().get());
 }
 
 void TrainStep::to_device(std::initializer_list<const Tensor*> tensors) const {
   if (on_host()) return;
   for (const Tensor* tensor : tensors)
-    if (tensor->bytes() > 0) copy_from_host(host(*tensor).raw(), *tensor);
+    if (tensor->defined() && tensor->bytes() > 0) copy_from_host(host(*tensor).raw(), *tensor);
 }
 
 void TrainStep::to_host(std::initializer_list<const Tensor*> tensors) const {
@@ -35,13 +36,15 @@ data::MicroBatch TrainStep::inputs() {
           {host(cu_seqlens_).data<int32_t>(), static_cast<size_t>(cu_seqlens_.dim(0))}};
 }
 
-double TrainStep::learnt_tokens() const {
-  const Tensor host_mask = host(mask_);
-  const float* mask = host_mask.data<float>();
-  if (learnt_) learnt_->choose(mask);
-  double tokens = 0;
-  for (int64_t i = 0; i < mask_.dim(0); ++i) tokens += static_cast<double>(mask[i]);
-  return tokens;
+TrainStep::Learnt TrainStep::find_learnt(const Tensor& mask, const Tensor& order) const {
+  const float* const values = mask.data<float>();
+  Learnt result{0, learnt_ ? learnt_->order(values, order.data<int32_t>()) : mask.dim(0)};
+  for (int64_t i = 0; i < mask.dim(0); ++i) result.tokens += static_cast<double>(values[i]);
+  return result;
+}
+
+void TrainStep::take_learnt(int64_t head_rows) {
+  if (learnt_) learnt_->take(head_rows);
 }
 
 TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
@@ -51,37 +54,39 @@ TrainStep::Sums TrainStep::sums(const Tensor& loss, double tokens) {
   return result;
 }
 
-MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t micro_batches, double tokens,
-                                         double batch_tokens) const {
+MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t micro_batches,
+                                         const Learnt& learnt, double batch_tokens) const {
   const bool drops = options_.lora && options_.lora->dropout > 0;
   const auto positions = static_cast<double>(tokens_.dim(0)), parts = static_cast<double>(micro_batches);
-  const double learnt = batch_tokens > 0 ? batch_tokens : std::max(tokens, 1.0) * parts;
+  const double tokens = batch_tokens > 0 ? batch_tokens : std::max(learnt.tokens, 1.0) * parts;
   return {num_seqs,
           first ? 0 : 1,
           drops ? dropout_rows_.first : 0,
           adapter_ && options_.fp8 ? rounded_ : 0,
-          static_cast<float>(1.0 / learnt),
+          learnt.rows,
+          static_cast<float>(1.0 / tokens),
           static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
 }
 
 void TrainStep::take(const MicroGraphs::Values& values) {
   num_seqs_ = values.num_seqs, accumulate_ = values.accumulate;
+  take_learnt(values.head_rows);
   grad_scale_ = values.grad_scale, router_scale_ = values.router_scale;
 }
 
 TrainStep::Sums TrainStep::micro_batch(int64_t num_seqs, bool first, int64_t micro_batches,
                                        int64_t first_sample, double batch_tokens, cuda::RankGpus* ranks) {
   dropout_rows_.first = first_sample * options_.sequence_length;
-  const double tokens = learnt_tokens();
-  const MicroGraphs::Values values = values_of(num_seqs, first, micro_batches, tokens, batch_tokens);
+  const Learnt learnt = find_learnt(host(mask_), host(order_));
+  const MicroGraphs::Values values = values_of(num_seqs, first, micro_batches, learnt, batch_tokens);
   take(values);
-  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
+  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_, &order_});
   if (ranks)
     run_with(*ranks);
   else
     run_micro_batch(values);
   rounded_ = 1;
-  Sums result = sums(micro_loss_, tokens);
+  Sums result = sums(micro_loss_, learnt.tokens);
   if (!router_.wanted()) return result;
   op::RouterLosses told = router_;
   told.statistics = host(router_.statistics);
@@ -120,11 +125,12 @@ void TrainStep::run_with(cuda::RankGpus& ranks) {
 TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
   FLAGSCALE_CHECK(options_.evaluation);
   num_seqs_ = num_seqs;
-  const double tokens = learnt_tokens();
-  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_});
+  const Learnt learnt = find_learnt(host(mask_), host(order_));
+  take_learnt(learnt.rows);
+  to_device({&tokens_, &labels_, &mask_, &positions_, &cu_seqlens_, &order_});
   evaluation_.run(team_);
   rounded_ = 1;
-  return sums(evaluation_loss_, tokens);
+  return sums(evaluation_loss_, learnt.tokens);
 }
 
 void TrainStep::update(const op::StepScalars& step) {
@@ -155,15 +161,15 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   FLAGSCALE_CHECK(steps_whole(batch.micro_batches) && step.skip == 0);
   const auto count = static_cast<size_t>(batch.micro_batches);
   while (slots_.size() < count)
-    slots_.emplace_back(*shared_allocator_,
-                        MicroSlot::Tensors{tokens_, labels_, mask_, positions_, cu_seqlens_, micro_loss_});
+    slots_.emplace_back(*shared_allocator_, MicroSlot::Tensors{tokens_, labels_, mask_, positions_,
+                                                               cu_seqlens_, order_, micro_loss_});
   std::vector<MicroGraphs::Values> values;
   Whole result{};
   for (size_t m = 0; m < count; ++m) {
     const int64_t num_seqs = batch.fill(static_cast<int64_t>(m), slots_[m].inputs());
-    const double tokens = slots_[m].learnt_tokens();
-    values.push_back(values_of(num_seqs, m == 0, batch.micro_batches, tokens, batch.batch_tokens));
-    result.sums.tokens += tokens;
+    const Learnt learnt = find_learnt(slots_[m].mask(), slots_[m].order());
+    values.push_back(values_of(num_seqs, m == 0, batch.micro_batches, learnt, batch.batch_tokens));
+    result.sums.tokens += learnt.tokens;
   }
   scalars_ = step;
   std::memcpy(pinned_step_.raw(), &scalars_, sizeof scalars_);

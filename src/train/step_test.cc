@@ -304,12 +304,14 @@ TEST(TrainStep, WholeStepsOnAGpuHaveTheBitsOfTheirParts) {
   FLAGSCALE_NEED_GPU();
   const auto tokens = json_of("train/tokens.json");
   const StateTypes narrow{DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
-  for (const StateTypes& types : {StateTypes{}, narrow}) {
+  for (const auto& [types, masked] :
+       {std::pair{StateTypes{}, false}, {StateTypes{}, true}, {narrow, false}}) {
     std::vector<std::vector<double>> told;
     std::vector<std::vector<float>> weights;
     for (const bool whole : {true, false}) {
       auto options = options_for(DType::kBF16, 4, 32);
       options.device = DeviceKind::kCuda, options.optimizer.types = types;
+      options.masked = masked;
       TrainStep step(config_of("llama3"), options);
       const auto allocator = make_allocator(DeviceKind::kCuda);
       step.allocate(*allocator);
@@ -350,11 +352,13 @@ TEST(TrainStep, WholeStepsOnAGpuHaveTheBitsOfTheirParts) {
   }
 }
 
-// One plan for every count of learnt tokens: after other masks each gives, to the bit, what it gives alone.
-TEST(TrainStep, MasksOfAnyCountServeFromOnePlan) {
+// One plan for every count of learnt tokens: after other masks each gives, to the bit, what it gives alone;
+// on a GPU whether it was launched, recorded or replayed.
+void expect_masks_of_any_count(DeviceKind device) {
   const auto tokens = json_of("train/tokens.json");
-  const auto options = options_for(DType::kF32, 4, 32);
-  const auto allocator = make_cpu_allocator();
+  auto options = options_for(DType::kF32, 4, 32);
+  options.device = device, options.masked = true;
+  const auto allocator = make_allocator(device);
   const auto make = [&] {
     auto step = std::make_unique<TrainStep>(config_of("llama3"), options);
     step->allocate(*allocator);
@@ -366,18 +370,99 @@ TEST(TrainStep, MasksOfAnyCountServeFromOnePlan) {
     fill(inputs, tokens[0], 0, 32);
     for (size_t i = 0; i < inputs.loss_mask.size(); ++i)
       inputs.loss_mask[i] = every > 0 && i % every == 0 ? 1.f : 0.f;
-    const TrainStep::Sums sums = step.micro_batch(4, true, 1);
+    const TrainStep::Sums sums = step.micro_batch(4, true, 1, 0, 128);  // of whatever count
     EXPECT_EQ(sums.tokens, every == 0 ? 0 : std::ceil(128.0 / static_cast<double>(every)));
-    EXPECT_EQ(step.evaluate(4).loss, sums.loss);
+    EXPECT_NEAR(step.evaluate(4).loss, sums.loss, device == DeviceKind::kCpu ? 0 : 1e-5 * sums.loss);
     return std::pair{sums.loss, step.gradient_norm()};
   };
   const auto kept = make();
-  for (const size_t every : {1u, 3u, 128u, 0u, 2u, 1u}) {
+  for (const size_t every : {1u, 3u, 128u, 0u, 2u, 2u, 1u, 1u, 3u}) {
     SCOPED_TRACE(every);
     const auto got = run(*kept, every);
     EXPECT_EQ(got, run(*make(), every));
     EXPECT_EQ(got.first > 0 && got.second > 0, every > 0);
   }
+  EXPECT_EQ(kept->graphs_replayed(), device == DeviceKind::kCpu ? 0 : 4);
+}
+
+TEST(TrainStep, MasksOfAnyCountServeFromOnePlan) { expect_masks_of_any_count(DeviceKind::kCpu); }
+
+TEST(TrainStep, MasksOfAnyCountServeFromOnePlanOnAGpu) {
+  FLAGSCALE_NEED_GPU();
+  expect_masks_of_any_count(DeviceKind::kCuda);
+}
+
+// Steps in which half of the labels are masked, of a micro-batch each.
+History train_halves(TrainStep& step, const nlohmann::json& tokens, int steps) {
+  History history;
+  for (int s = 0; s < steps; ++s) {
+    const data::MicroBatch inputs = step.inputs();
+    fill(inputs, tokens[static_cast<size_t>(s)], 0, 32);
+    for (size_t i = 0; i < inputs.loss_mask.size(); ++i) inputs.loss_mask[i] = i % 32 < 16 ? 0.f : 1.f;
+    const TrainStep::Sums sums = step.micro_batch(4, true, 1);
+    EXPECT_EQ(sums.tokens, 64);
+    history.loss.push_back(sums.loss / sums.tokens);
+    history.norm.push_back(static_cast<double>(step.gradient_norm()));
+    const float power = static_cast<float>(s + 1);
+    step.update({1e-3f, 0.1f, 1 - std::pow(0.9f, power), 1 - std::pow(0.95f, power), 1.f, 0, s + 1});
+  }
+  return history;
+}
+
+TEST(TrainStep, HalfOfTheLabelsMaskedOnAGpuIsTheCpus) {
+  FLAGSCALE_NEED_GPU();
+  const auto tokens = json_of("train/tokens.json");
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(name(compute));
+    const auto run = [&](DeviceKind device, bool masked) {
+      auto options = options_for(compute, 4, 32);
+      options.device = device, options.masked = masked, options.evaluation = false;
+      TrainStep step(config_of("llama3"), options);
+      const auto allocator = make_allocator(device);
+      step.allocate(*allocator);
+      step.initialise(7);
+      return train_halves(step, tokens, 6);
+    };
+    const History want = run(DeviceKind::kCpu, true);
+    for (const bool masked : {true, false}) {
+      SCOPED_TRACE(masked);
+      const History got = run(DeviceKind::kCuda, masked);
+      for (size_t s = 0; s < 6; ++s) {
+        EXPECT_NEAR(got.loss[s] / want.loss[s], 1, compute == DType::kF32 ? 1e-5 : 5e-3) << s;
+        EXPECT_NEAR(got.norm[s] / want.norm[s], 1, compute == DType::kF32 ? 1e-3 : 5e-2) << s;
+      }
+    }
+  }
+}
+
+// Two micro-batches whose masks share no token have the gradient of one that learns all.
+void expect_halves_to_add_up(DeviceKind device) {
+  const auto tokens = json_of("train/tokens.json");
+  auto options = options_for(DType::kF32, 4, 32);
+  options.device = device, options.masked = true, options.evaluation = false;
+  TrainStep step(config_of("llama3"), options);
+  const auto allocator = make_allocator(device);
+  step.allocate(*allocator);
+  step.initialise(7);
+  const data::MicroBatch inputs = step.inputs();
+  fill(inputs, tokens[0], 0, 32);
+  const double loss = step.micro_batch(4, true, 1, 0, 128).loss;
+  const float norm = step.gradient_norm();
+  double sum = 0;
+  for (const size_t half : {0u, 1u}) {
+    for (size_t i = 0; i < inputs.loss_mask.size(); ++i)
+      inputs.loss_mask[i] = (i % 32 < 11) == (half == 0) ? 1.f : 0.f;
+    sum += step.micro_batch(4, half == 0, 2, 0, 128).loss;
+  }
+  EXPECT_NEAR(sum / loss, 1, 1e-6);
+  EXPECT_NEAR(step.gradient_norm() / norm, 1, 1e-5);
+}
+
+TEST(TrainStep, HalvesOfAMaskAddUp) { expect_halves_to_add_up(DeviceKind::kCpu); }
+
+TEST(TrainStep, HalvesOfAMaskAddUpOnAGpu) {
+  FLAGSCALE_NEED_GPU();
+  expect_halves_to_add_up(DeviceKind::kCuda);
 }
 
 TEST(TrainStep, RepeatsToTheBitWhateverRanInBetween) { expect_repeats(DeviceKind::kCpu); }

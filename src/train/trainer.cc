@@ -63,6 +63,7 @@ StepOptions step_options(const TrainOptions& o, int rank, int ranks) {
   s.rank = rank, s.ranks = ranks;
   s.distributed_optimizer = o.distributed_optimizer;
   s.offload = o.offload;
+  s.masked = o.data.sft || o.data.separated_loss_mask;
   return s;
 }
 

@@ -17,11 +17,14 @@ namespace flagscale::train {
 class MicroSlot {
  public:
   struct Tensors {
-    Tensor tokens, labels, mask, positions, cu_seqlens, loss;
+    Tensor tokens, labels, mask, positions, cu_seqlens;
+    Tensor order;  // op::LearntTokens'; undefined: none
+    Tensor loss;
   };
   MicroSlot(Allocator& pinned, Tensors device);
   data::MicroBatch inputs() const;
-  double learnt_tokens() const;
+  const Tensor& mask() const { return host_.mask; }
+  const Tensor& order() const { return host_.order; }
   double loss() const;
   // Behind what this thread launched.
   void send() const;
