@@ -24,6 +24,15 @@ using testing::Line;
 using testing::Ran;
 using testing::run;
 
+TEST(Trainer, TellsTheStepOfDataWithMasks) {
+  TrainOptions o = testing::tiny_run(1);
+  EXPECT_FALSE(step_options(o).masked);
+  o.data.sft = true;
+  EXPECT_TRUE(step_options(o).masked);
+  o.data.sft = false, o.data.separated_loss_mask = true;
+  EXPECT_TRUE(step_options(o).masked);
+}
+
 TEST(Trainer, SaysWhereThereIsNoCheckpointToLoad) {
   const TemporaryFolder folder;
   TrainOptions o = testing::tiny_run(1);
