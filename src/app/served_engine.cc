@@ -22,6 +22,12 @@ void make_room_for_adapters(const serve::ServiceConfig& config, engine::RunnerOp
       options.max_adapter_rank = std::max(options.max_adapter_rank, model::open_peft(module.path).max_rank());
 }
 
+// What a step and its cache take less by.
+std::string lower_of(const serve::ServiceConfig& config, bool adapters) {
+  return std::string(config.num_kv_blocks > 0 ? "num_kv_blocks" : "max_model_len") +
+         (adapters ? ", max_loras" : "") + " or max_num_batched_tokens";
+}
+
 std::string format_of(const serve::ServiceConfig& config) {
   if (!config.quantization.empty() && config.quantization != "none") return config.quantization;
   if (config.dtype == "float" || config.dtype == "fp32") return "float32";
@@ -65,6 +71,7 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
   options.pages = static_cast<int32_t>(config.num_kv_blocks);
   options.threads = static_cast<int>(config.threads);
   make_room_for_adapters(config, options);
+  options.lower = lower_of(config, options.max_adapters > 0);
   return options;
 }
 

@@ -201,6 +201,7 @@ RunnerOptions with_room(RunnerOptions options, const StepBenchOptions& bench) {
   const int64_t chunk = options.device == DeviceKind::kCuda ? 8192 : 512;
   options.max_tokens = std::max<int64_t>({std::min<int64_t>(bench.prompt, chunk), most, 16});
   options.pages = static_cast<int32_t>(std::max(most * ((length + 15) / 16), (options.max_length + 15) / 16));
+  options.lower = "--streams, --depth or --prompt-tokens";
   return options;
 }
 

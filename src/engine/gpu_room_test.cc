@@ -34,10 +34,56 @@ TEST(GpuRoom, SaysByHowMuchASequenceDoesNotFit) {
   EXPECT_EQ(
       refusal_of(room),
       "the GPU has 79.5 GiB of 80.0 GiB free, 3.0 GiB too little: weights and a step take 50.0 GiB, the "
-      "cache "
-      "of one sequence of 4096 tokens 12.0 GiB, and gpu_memory_utilization=0.75 leaves 20.0 GiB free; lower "
-      "max_model_len or max_num_batched_tokens, or take fewer bits with quantization, or raise "
-      "gpu_memory_utilization to 0.79");
+      "cache of one sequence of 4096 tokens 12.0 GiB, and gpu_memory_utilization=0.75 leaves 20.0 GiB free; "
+      "lower max_model_len, or take fewer bits with quantization, or raise gpu_memory_utilization to 0.79");
+}
+
+// The share alone is what a small model does not find.
+TEST(GpuRoom, NamesUtilizationWhereItAloneBinds) {
+  EXPECT_TRUE(refusal_of({8 * kGib, 80 * kGib, 0.9, 1 << 20, 1 << 20, 64})
+                  .ends_with("leaves 8.0 GiB free; raise gpu_memory_utilization to 0.91"));
+  EXPECT_TRUE(refusal_of({80 * kGib, 80 * kGib, 1e-5, 1 << 20, 1 << 20, 64})
+                  .ends_with("; raise gpu_memory_utilization to 0.01"));
+}
+
+TEST(GpuRoom, NamesWhatTheCallerLowers) {
+  GpuRoom room{70 * kGib, 80 * kGib, 1, 60 * kGib, 12 * kGib, 4096};
+  room.lower = "--streams";
+  EXPECT_TRUE(refusal_of(room).ends_with("; lower --streams, or take fewer bits with quantization"));
+}
+
+TEST(GpuRoom, HasGraphsBesideTheCache) {
+  GpuRoom room{80 * kGib, 80 * kGib, 0.75, 10 * kGib, 40 * kGib, 4096};
+  const size_t without = room.for_cache();
+  room.graph = graph_bytes(320), room.most_graphs = 256;
+  EXPECT_EQ(room.graph, 320u << 13);
+  EXPECT_EQ(room.graphs(), 256u);
+  EXPECT_EQ(room.for_cache(), without - 256 * room.graph);
+  // What the cache leaves is as many graphs' again.
+  GpuRoom full = room;
+  full.model += room.for_cache(), full.sequence = 0;
+  EXPECT_EQ(full.graphs(), 256u);
+  // A 64th of the GPU at most.
+  room.graph = graph_bytes(2000);
+  EXPECT_EQ(room.graphs(), (80 * kGib / 64) / room.graph);
+  EXPECT_GT(room.graphs(), 70u);
+}
+
+TEST(GpuRoom, GivesASequenceTheRoomOfGraphs) {
+  GpuRoom room{80 * kGib, 80 * kGib, 1, 10 * kGib, 69 * kGib, 4096};
+  room.graph = kGib / 10, room.most_graphs = 256;
+  EXPECT_EQ(room.graphs(), 5u);
+  EXPECT_GE(room.for_cache(), room.sequence);
+  room.sequence += kGib / 2;
+  EXPECT_EQ(room.graphs(), 0u);
+  EXPECT_EQ(room.for_cache(), room.sequence);
+  EXPECT_EQ(refusal_of(room), "");
+}
+
+TEST(GpuRoom, CountsTheStepsThatMayComeAgain) {
+  EXPECT_EQ(useful_graphs(1, 16, false), 6u);  // 1, 2, 4, 8, 16 and one more
+  EXPECT_EQ(useful_graphs(2, 16, true), 24u);
+  EXPECT_EQ(useful_graphs(256, 4096, false), 256u);
 }
 
 // More of it would not help then.

@@ -4,20 +4,16 @@
 
 namespace flagscale::engine {
 
-namespace {
-
-constexpr size_t kMostGraphs = 256;
-
-}  // namespace
-
-GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results)
+GpuSteps::GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results,
+                   size_t most_graphs)
     : program_(program),
       team_(team),
       inputs_(std::move(inputs)),
       results_(std::move(results)),
       pinned_(make_shared_allocator(DeviceKind::kCuda)),
       host_logits_(pinned_->allocate(results_.logits.bytes())),
-      host_embeddings_(pinned_->allocate(results_.embeddings.bytes())) {
+      host_embeddings_(pinned_->allocate(results_.embeddings.bytes())),
+      graphs_(most_graphs) {
   for (Turn& turn : turns_) {
     turn.inputs = pinned_->allocate(inputs_.bytes());
     turn.drawn = pinned_->allocate(results_.drawn.bytes());
@@ -55,22 +51,12 @@ void GpuSteps::fetch(const std::shared_ptr<void>& to, const Tensor& rows, const 
                    static_cast<size_t>(range.count) * row);
 }
 
-// The first step of a size runs launch by launch: what it needs is loaded then, which a recording must not
-// wait for.
 bool GpuSteps::replay(const Step& step, int turn) {
   Turn& own = turns_[static_cast<size_t>(turn)];
-  own.replayed = false;
-  if (!step.single) return false;
-  const std::tuple key{step.tokens, step.context, step.adapted, own.watch ? turn : 0};
-  if (graphs_.size() >= kMostGraphs && !graphs_.contains(key)) {
-    cuda::synchronize();  // one of them may be under way
-    graphs_.clear();
-  }
-  const auto [at, is_new] = graphs_.try_emplace(key);
-  if (is_new) return false;
-  if (!at->second) at->second = std::make_unique<cuda::Graph>([&] { record(own); });
-  at->second->launch();
-  return own.replayed = true;
+  own.replayed =
+      step.single &&
+      graphs_.replay({step.tokens, step.context, step.adapted, own.watch ? turn : 0}, [&] { record(own); });
+  return own.replayed;
 }
 
 void GpuSteps::record(const Turn& turn) const {
@@ -80,7 +66,6 @@ void GpuSteps::record(const Turn& turn) const {
 }
 
 void GpuSteps::time_graphs(bool on) {
-  cuda::synchronize();
   graphs_.clear();
   for (Turn& turn : turns_) turn.watch = on ? std::make_unique<cuda::Stopwatch>() : nullptr;
 }

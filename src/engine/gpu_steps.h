@@ -4,14 +4,13 @@
 // own in the host's memory, so that the GPU goes from one to the next without the host.
 
 #include <array>
-#include <map>
 #include <memory>
 #include <span>
-#include <tuple>
 
 #include "device/cuda/cuda.h"
 #include "device/cuda/mark.h"
 #include "device/cuda/stopwatch.h"
+#include "engine/step_graphs.h"
 #include "plan/program.h"
 
 namespace flagscale::engine {
@@ -22,7 +21,7 @@ class GpuSteps {
   struct Results {
     Tensor logits, drawn, embeddings;  // fp32, int32, fp32
   };
-  GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results);
+  GpuSteps(const Program& program, const Team& team, Tensor inputs, Results results, size_t most_graphs);
   ~GpuSteps();  // waits for what is under way
   GpuSteps(const GpuSteps&) = delete;
   GpuSteps& operator=(const GpuSteps&) = delete;
@@ -65,7 +64,7 @@ class GpuSteps {
     std::unique_ptr<cuda::Stopwatch> watch;  // null: not timed
   };
   const Turn& turn_of(int turn) const { return turns_[static_cast<size_t>(turn)]; }
-  bool replay(const Step& step, int turn);  // as a graph, false where it is none yet
+  bool replay(const Step& step, int turn);  // as a graph, false where it is none
   void record(const Turn& turn) const;
   static void fetch(const std::shared_ptr<void>& to, const Tensor& rows, const RowRange& range);
 
@@ -76,8 +75,7 @@ class GpuSteps {
   std::unique_ptr<Allocator> pinned_;
   std::array<Turn, 2> turns_;
   std::shared_ptr<void> host_logits_, host_embeddings_;
-  // By tokens, context, adapted, and where steps are timed their turn. Null: was run once.
-  std::map<std::tuple<int64_t, int64_t, bool, int>, std::unique_ptr<cuda::Graph>> graphs_;
+  StepGraphs graphs_;
 };
 
 }  // namespace flagscale::engine

@@ -11,7 +11,6 @@
 #include "base/gib.h"
 #include "device/cuda/cuda.h"
 #include "engine/dense_weights.h"
-#include "engine/gpu_room.h"
 #include "engine/team_worth.h"
 #include "engine/weight_cache.h"
 #include "model/weights.h"
@@ -83,16 +82,10 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
   attention_->place(arena_, config_, options_.pages, *options_.cache);
   results_ = trace(program_, *attention_);
   arena_.add(program_);
-  const size_t available = available_memory(options_.device);
-  if (arena_.bytes() > available)
-    throw DoesNotFit(
-        fmt::format("the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too "
-                    "little; lower --max-model-len{}, or take fewer bits with --quantization",
-                    gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
-                    on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "",
-                    gib(arena_.bytes() - available), adapters_ ? " or --max-loras" : ""));
+  require_room();
+  const size_t graphs = on_gpu() ? graphs_beside(options.pages > 0) : 0;
   arena_.bind(*allocator_, options_.device);
-  load_model(weights);
+  load_model(weights, graphs);
   use_ = weight_use(*decoder_);
   if (on_gpu()) try_step();
 }
@@ -106,13 +99,24 @@ void Runner::place_model(const io::WeightSet& weights) {
   place_dense(arena_, *decoder_, weights, activations_, options_.weights);
 }
 
-void Runner::load_model(const io::WeightSet& weights) {
+void Runner::require_room() const {
+  const size_t available = available_memory(options_.device);
+  if (arena_.bytes() <= available) return;
+  throw DoesNotFit(
+      fmt::format("the model needs {} (weights, {} cache pages, one step), this {} has {} free{}, {} too "
+                  "little; lower {}, or take fewer bits with --quantization",
+                  gib(arena_.bytes()), options_.pages, on_gpu() ? "GPU" : "machine", gib(available),
+                  on_gpu() ? cuda::of_others(cuda::total_memory() - available) : "",
+                  gib(arena_.bytes() - available), options_.lower));
+}
+
+void Runner::load_model(const io::WeightSet& weights, size_t graphs) {
   model::warn_of_unused(weights, decoder_->parameters(), config_.tie_embeddings);
   if (on_gpu()) {
     upload_weights(*decoder_, weights, options_.device, team_);
-    gpu_ =
-        std::make_unique<GpuSteps>(program_, team_, inputs_.all,
-                                   GpuSteps::Results{results_.logits, results_.drawn, results_.embeddings});
+    gpu_ = std::make_unique<GpuSteps>(program_, team_, inputs_.all,
+                                      GpuSteps::Results{results_.logits, results_.drawn, results_.embeddings},
+                                      graphs);
     host_logits_ = gpu_->logits(), host_embeddings_ = gpu_->embeddings();
     return;
   }
@@ -144,14 +148,28 @@ void Runner::fit_cache() {
   options_.pages = static_cast<int32_t>(std::clamp<int64_t>(options_.pages, least, std::max(least, most)));
 }
 
+GpuRoom Runner::gpu_room(size_t model, size_t launches) const {
+  GpuRoom room{cuda::free_memory(), cuda::total_memory(), options_.memory_share, model};
+  room.length = options_.max_length, room.lower = options_.lower;
+  room.graph = graph_bytes(launches);
+  room.most_graphs = useful_graphs(options_.max_sequences, options_.max_length, adapters_ != nullptr);
+  return room;
+}
+
+// As they were planned with the cache; where its pages were given, in all that it leaves.
+size_t Runner::graphs_beside(bool given) const {
+  GpuRoom room = gpu_room(arena_.bytes(), program_.num_launches());
+  if (given) room.share = 1;
+  return room.graphs();
+}
+
 // On the CPU half of what weights leave free; of a GPU's share all, but for the driver's own and our graphs.
 size_t Runner::memory_for_cache() const {
   if (on_gpu()) {
+    const StepUse step = step_use();
+    GpuRoom room = gpu_room(arena_.persistent_bytes() + step.bytes, step.launches);
     const auto pages = static_cast<size_t>((options_.max_length + op::kPageTokens - 1) / op::kPageTokens);
-    const GpuRoom room{cuda::free_memory(),   cuda::total_memory(),
-                       options_.memory_share, arena_.persistent_bytes() + step_bytes(),
-                       pages * page_bytes(),  options_.max_length,
-                       adapters_ != nullptr};
+    room.sequence = pages * page_bytes();
     room.require_sequence();
     return room.for_cache();
   }
@@ -168,14 +186,14 @@ void Runner::try_step() {
   run({&chunk, 1});
 }
 
-// Of a step's transient tensors: traced with a cache of one page, since the pages' number changes none.
-size_t Runner::step_bytes() const {
+// Traced with a cache of one page, since the pages' number changes none of it.
+Runner::StepUse Runner::step_use() const {
   Arena arena;
   Attention attention = *attention_;
   attention.place(arena, config_, 1, *options_.cache);
   Program probe("probe");
   trace(probe, attention);
-  return probe.transient_bytes();
+  return {probe.transient_bytes(), probe.num_launches()};
 }
 
 // A page of all layers lies together, so that memory is touched as sequences grow and no further.

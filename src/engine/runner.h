@@ -7,10 +7,12 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "engine/adapters.h"
+#include "engine/gpu_room.h"
 #include "engine/gpu_steps.h"
 #include "engine/weights.h"
 #include "io/weights.h"
@@ -35,6 +37,7 @@ struct RunnerOptions {
   int threads = 0;
   int max_adapters = 0;  // LoRA adapters that may be loaded at once
   int64_t max_adapter_rank = 16;
+  std::string lower = "--max-model-len";  // GpuRoom::lower
 };
 
 // Consecutive tokens of one sequence in a step.
@@ -123,10 +126,16 @@ class Runner {
   };
   bool on_gpu() const { return options_.device == DeviceKind::kCuda; }
   void place_model(const io::WeightSet& weights);
-  void load_model(const io::WeightSet& weights);
+  void load_model(const io::WeightSet& weights, size_t graphs);
+  void require_room() const;
   void fit_cache();
   size_t memory_for_cache() const;
-  size_t step_bytes() const;
+  GpuRoom gpu_room(size_t model, size_t launches) const;
+  size_t graphs_beside(bool given) const;
+  struct StepUse {
+    size_t bytes, launches;  // of transient tensors
+  };
+  StepUse step_use() const;
   void place_inputs();
   Results trace(Program& program, Attention& attention) const;
   void try_step();

@@ -54,17 +54,23 @@ int cuMemsetD8_v2(unsigned long long at, unsigned char value, size_t bytes) {
 }
 int cuCtxSynchronize(void) { return said("FAKE_LOST", 0); }
 
+// Graphs, of which FAKE_GRAPHS find memory at once.
+static int graphs;
+int cuStreamBeginCapture_v2(void* stream, int mode) { return !stream || mode != 1; }
+int cuStreamEndCapture(void* stream, void** graph) { return *graph = stream, 0; }
+int cuGraphInstantiateWithFlags(void** run, void* graph, unsigned long long flags) {
+  if (graphs == said("FAKE_GRAPHS", 0)) return 2;
+  return ++graphs, *run = graph, (int)flags;
+}
+int cuGraphLaunch(void* run, void* stream) { return !run || !stream; }
+int cuGraphExecDestroy(void* run) { return graphs -= run != NULL, 0; }
+int cuGraphDestroy(void* graph) { return !graph; }
+
 // What is asked for by name and not called here.
 #define NOTHING(name) \
   int name(void) { return 999; }
 int cuCtxSetCurrent(void* context) { return !context; }
 NOTHING(cuMemcpyAsync)
-NOTHING(cuStreamBeginCapture_v2)
-NOTHING(cuStreamEndCapture)
-NOTHING(cuGraphInstantiateWithFlags)
-NOTHING(cuGraphLaunch)
-NOTHING(cuGraphExecDestroy)
-NOTHING(cuGraphDestroy)
 NOTHING(cuCtxGetStreamPriorityRange)
 NOTHING(cuStreamCreateWithPriority)
 NOTHING(cuStreamDestroy_v2)

@@ -76,6 +76,20 @@ TEST(Beside, APlanThatDoesNotFitNamesChangesThatSuffice) {
   EXPECT_EQ(plan.err.find("train a smaller model"), std::string::npos) << plan.err;
 }
 
+TEST(Beside, AModelThatDoesNotFitNamesOptionsOfItsCommand) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  const auto refusal = [](const std::vector<std::string>& words) {
+    const Result result = beside({"FAKE_FREE_MIB=1"}, words);
+    EXPECT_EQ(result.code, 3) << result.err;
+    return result.err;
+  };
+  const std::string bench = refusal({"bench", "decode", kModel, "--device", "cuda"});
+  EXPECT_NE(bench.find("; lower --streams, --depth or --prompt-tokens, or take"), std::string::npos) << bench;
+  const std::string serve = refusal({"serve", kModel, "--tokenizer", kTokenizer, "--num-kv-blocks", "9000"});
+  EXPECT_NE(serve.find("; lower num_kv_blocks or max_num_batched_tokens, or take"), std::string::npos)
+      << serve;
+}
+
 TEST(Beside, RanksThatShareAGpuAreToldSoInAPlan) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
   const std::vector<std::string> two{"train=1b", "train.model.global_batch_size=16",
