@@ -99,6 +99,24 @@ void fill_base(TrainStep& step) {
   }
 }
 
+// Options of `bench train`.
+constexpr PlanWords kWords{
+    .micro_batch = "--batch 1",
+    .accumulates = false,
+    .recompute = "--recompute",
+    .offloading = "--offload",
+    .offload = "--offload 1",
+    .offload_some = "--offload ",
+    .offload_share = "--offload ",
+    .no_offload = "--offload 0",
+    .eight_bits = "--optimizer adamw8bit",
+    .bf16_states =
+        "--main-params-dtype bf16 --main-grads-dtype bf16 --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16",
+    .shares = "",  // of one rank there are none
+    .sequence = "--seq ",
+    .of_tokens = "--batch or --seq",
+    .of_model = "--shape"};
+
 }  // namespace
 
 model::DecoderConfig named_shape(const std::string& name) {
@@ -180,9 +198,9 @@ BenchResult bench_train(const BenchOptions& o) {
     fail(ErrorKind::kInvalidArgument, "--offload concerns GPUs: on the CPU all is in main memory");
   if (o.recompute) options.recompute = {model::Recompute::kFull, -1};
   if (o.device == DeviceKind::kCuda) cuda::cublas_library();
-  require_weights(config, options, available_memory(o.device));
+  require_weights(config, options, available_memory(o.device), kWords);
   TrainStep step(config, options);
-  require_memory(config, options, step.memory(), available_memory(o.device), available_memory());
+  require_memory(config, options, step.memory(), available_memory(o.device), available_memory(), kWords);
   const auto allocator = make_allocator(o.device);
   step.allocate(*allocator);
   step.initialise(1234);

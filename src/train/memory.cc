@@ -19,16 +19,6 @@ std::string count(int64_t n, int decimals) {
                       : fmt::format("{:.1f}K", static_cast<double>(n) * 1e-3);
 }
 
-constexpr const char* kOffload = "++train.system.optimizer_cpu_offload=true";
-constexpr const char* kNoOffload = "++train.system.optimizer_cpu_offload=false ";
-constexpr const char* kFraction = "++train.system.optimizer_offload_fraction";
-constexpr const char* kPrecisionAware =
-    "++train.model.optimizer.use_precision_aware_optimizer=true "
-    "++train.model.optimizer.main_params_dtype=bf16 "
-    "++train.model.optimizer.main_grads_dtype=bf16 ++train.model.optimizer.exp_avg_dtype=bf16 "
-    "++train.model.optimizer.exp_avg_sq_dtype=bf16";
-constexpr const char* kShares = "++train.system.use_distributed_optimizer=true";
-
 // The plan with as much offloaded as `host` holds, in hundredths; nothing where that is not more than now.
 std::optional<std::pair<StepOptions, MemoryUse>> offloaded_as_fits(const model::DecoderConfig& config,
                                                                    const StepOptions& options, size_t host) {
@@ -47,9 +37,9 @@ std::optional<std::pair<StepOptions, MemoryUse>> offloaded_as_fits(const model::
   return std::pair{changed, use};
 }
 
-std::string offload_keys(double before, double share) {
-  if (before == 0 && share == 1) return kOffload;
-  return fmt::format("{}{}={:.2f}", before == 0 ? std::string(kOffload) + " " : "", kFraction, share);
+std::string offload_keys(const PlanWords& words, double before, double share) {
+  if (before == 0 && share == 1) return words.offload;
+  return fmt::format("{}{:.2f}", before == 0 ? words.offload_some : words.offload_share, share);
 }
 
 const char* who_computes(const StepOptions& options) {
@@ -68,45 +58,47 @@ std::string has_free(const StepOptions& options, size_t available) {
 using Change = std::function<std::string(StepOptions&)>;
 
 // The less a change costs, the earlier.
-std::vector<Change> changes(const model::DecoderConfig& config, size_t host) {
+std::vector<Change> changes(const model::DecoderConfig& config, size_t host, const PlanWords& words) {
   return {
-      [](StepOptions& o) -> std::string {
+      [words](StepOptions& o) -> std::string {
         if (o.micro_batch_size == 1) return {};
-        o.micro_batches *= std::exchange(o.micro_batch_size, 1);
+        const int64_t before = std::exchange(o.micro_batch_size, 1);
+        if (words.accumulates) o.micro_batches *= before;
         o.cu_seqlens_capacity = 0;
-        return "++train.model.micro_batch_size=1";
+        return words.micro_batch;
       },
-      [](StepOptions& o) -> std::string {
+      [words](StepOptions& o) -> std::string {
         if (o.recompute.granularity != model::Recompute::kNone) return {};
         o.recompute = {model::Recompute::kFull, -1};
-        return "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform";
+        return words.recompute;
       },
-      [config, host](StepOptions& o) -> std::string {
+      [config, host, words](StepOptions& o) -> std::string {
         if (o.device == DeviceKind::kCpu || o.offload == 1 || o.optimizer.types != StateTypes{}) return {};
         const auto offloaded = offloaded_as_fits(config, o, host);
         if (!offloaded) return {};
-        return offload_keys(std::exchange(o.offload, offloaded->first.offload), offloaded->first.offload);
+        const double before = std::exchange(o.offload, offloaded->first.offload);
+        return offload_keys(words, before, o.offload);
       },
-      [](StepOptions& o) -> std::string {
+      [words](StepOptions& o) -> std::string {
         OptimizerSpec smaller = o.optimizer;
         smaller.name = "adamw8bit";
         if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora) return {};
         if (make_optimizer(smaller)->runs_on(o.device)) {
           o.optimizer = smaller;
-          return "++train.model.optimizer.optimizer=adamw8bit";
+          return words.eight_bits;
         }
         if (o.compute != DType::kBF16 || o.offload > 0 || o.ranks > 1) return {};
         o.optimizer.types = {DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
-        return kPrecisionAware;
+        return words.bf16_states;
       },
-      [](StepOptions& o) -> std::string {
+      [words](StepOptions& o) -> std::string {
         if (o.ranks == 1 || std::exchange(o.distributed_optimizer, true)) return {};
-        return kShares;
+        return words.shares;
       },
-      [](StepOptions& o) -> std::string {
+      [words](StepOptions& o) -> std::string {
         if (o.sequence_length <= 512) return {};
         o.sequence_length /= 2;
-        return fmt::format("++train.model.seq_length={}", o.sequence_length);
+        return fmt::format("{}{}", words.sequence, o.sequence_length);
       },
   };
 }
@@ -159,32 +151,33 @@ Together take_together(const model::DecoderConfig& config, const StepOptions& op
 
 // What would have fewer of the optimizer's states in main memory.
 void require_host_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                         size_t available, size_t host) {
+                         size_t available, size_t host, const PlanWords& words) {
   if (use.offloaded <= host) return;
-  std::string text = fmt::format(
-      "optimizer_cpu_offload holds {} of what the optimizer keeps in main memory, which has {} free",
-      gib(use.offloaded), gib(host));
+  std::string text = fmt::format("{} holds {} of what the optimizer keeps in main memory, which has {} free",
+                                 words.offloading, gib(use.offloaded), gib(host));
   const auto less = offloaded_as_fits(config, options, host);
   const bool fits = less && less->first.offload < options.offload && less->second.total() <= available;
   if (less && less->first.offload < options.offload)
-    text += fmt::format("\n  {}={:.2f} holds {} there and needs {}; {} has {} free", kFraction,
+    text += fmt::format("\n  {}{:.2f} holds {} there and needs {}; {} has {} free", words.offload_share,
                         less->first.offload, gib(less->second.offloaded), gib(less->second.total()),
                         who_computes(options), gib(available));
   if (options.ranks > 1 && !options.distributed_optimizer) {
     StepOptions shared = options;
     shared.distributed_optimizer = true;
-    text += fmt::format("\n  {} holds {} there for each rank", kShares,
+    text += fmt::format("\n  {} holds {} there for each rank", words.shares,
                         gib(TrainStep(config, shared).memory().offloaded));
   }
   if (!fits) {
     StepOptions without = options;
     without.offload = 0;
-    const Together together = take_together(config, without, changes(config, host),
+    const Together together = take_together(config, without, changes(config, host, words),
                                             TrainStep(config, without).memory().total(), available);
     if (together.total <= available)
       text += fmt::format("\n  {}{}: {} in all",
-                          together.keys.find(kOffload) == std::string::npos ? kNoOffload : "", together.keys,
-                          gib(together.total));
+                          together.keys.find(words.offloading) == std::string::npos
+                              ? std::string(words.no_offload) + " "
+                              : "",
+                          together.keys, gib(together.total));
   }
   throw DoesNotFit(text);
 }
@@ -209,7 +202,8 @@ std::string describe_parameters(TrainStep& step) {
                      step.adapter()->spec().rank);
 }
 
-void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available) {
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available,
+                     const PlanWords& words) {
   constexpr double kGib = 1 << 30;
   const bool frozen = options.lora.has_value();
   const double tokens =
@@ -219,8 +213,8 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
   if (tokens > kTokensQuicklyPlanned && activation > static_cast<double>(available))
     throw DoesNotFit(
         fmt::format("a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
-                    "smaller micro_batch_size or seq_length",
-                    tokens, activation / kGib, has_free(options, available)));
+                    "smaller {}",
+                    tokens, activation / kGib, has_free(options, available), words.of_tokens));
   const StateTypes& types = options.optimizer.types;
   const auto bytes =
       static_cast<double>(frozen ? sizeof(BF16) : size_of(types.params) + size_of(types.grads));
@@ -229,17 +223,17 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
   if (config.num_layers <= kQuicklyPlanned || needed <= static_cast<double>(available)) return;
   throw DoesNotFit(
       fmt::format("training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, {}: "
-                  "train a smaller model (num_layers, hidden_size) or use a machine with more memory",
+                  "train a smaller model ({}) or use a machine with more memory",
                   needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config),
-                  has_free(options, available)));
+                  has_free(options, available), words.of_model));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available, size_t host) {
-  if (use.total() <= available) return require_host_memory(config, options, use, available, host);
+                    size_t available, size_t host, const PlanWords& words) {
+  if (use.total() <= available) return require_host_memory(config, options, use, available, host, words);
   std::string text = fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, available),
                                  describe(use));
-  const std::vector<Change> all = changes(config, host);
+  const std::vector<Change> all = changes(config, host, words);
   bool suffices = false;
   for (const Change& change : all) {
     StepOptions changed = options;
@@ -261,9 +255,10 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
   const size_t fixed = use.total() - use.activations - use.inputs - use.graphs;
   if (!suffices && fixed > available)
     text += fmt::format(
-        "\n  weights, gradients and optimizer alone need {}: train a smaller model (num_layers, hidden_size) "
-        "or use a machine with more memory",
-        gib(fixed));
+        "\n  weights, gradients and optimizer alone need {}: train a smaller model ({}) or use a machine "
+        "with "
+        "more memory",
+        gib(fixed), words.of_model);
   throw DoesNotFit(text);
 }
 

@@ -5,6 +5,28 @@
 
 namespace flagscale::train {
 
+// What makes a plan smaller, in the words of whoever asked for it: keys of a training's file.
+struct PlanWords {
+  const char* micro_batch = "++train.model.micro_batch_size=1";
+  bool accumulates = true;  // with smaller micro-batches there are more of them
+  const char* recompute = "++train.system.recompute_granularity=full ++train.system.recompute_method=uniform";
+  const char* offloading = "optimizer_cpu_offload";
+  const char* offload = "++train.system.optimizer_cpu_offload=true";
+  const char* offload_some =
+      "++train.system.optimizer_cpu_offload=true ++train.system.optimizer_offload_fraction=";
+  const char* offload_share = "++train.system.optimizer_offload_fraction=";  // where some is
+  const char* no_offload = "++train.system.optimizer_cpu_offload=false";
+  const char* eight_bits = "++train.model.optimizer.optimizer=adamw8bit";
+  const char* bf16_states =
+      "++train.model.optimizer.use_precision_aware_optimizer=true "
+      "++train.model.optimizer.main_params_dtype=bf16 ++train.model.optimizer.main_grads_dtype=bf16 "
+      "++train.model.optimizer.exp_avg_dtype=bf16 ++train.model.optimizer.exp_avg_sq_dtype=bf16";
+  const char* shares = "++train.system.use_distributed_optimizer=true";
+  const char* sequence = "++train.model.seq_length=";
+  const char* of_tokens = "micro_batch_size or seq_length";
+  const char* of_model = "num_layers, hidden_size";
+};
+
 // "weights 1.2 GiB, gradients 1.2 GiB, ..."
 std::string describe(const MemoryUse& use);
 // "134.5M parameters", and how many of an adapter are trained.
@@ -13,12 +35,13 @@ std::string describe_parameters(TrainStep& step);
 // Throws Error{kResource} when weights and gradients, or one activation of a micro-batch, alone
 // exceed `available` and the plan, which says more, would take long to make: thousands of layers, millions of
 // tokens.
-void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available);
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available,
+                     const PlanWords& words = {});
 
 // Throws Error{kResource} when `use` exceeds `available`, of the device, or what is offloaded `host`, of main
 // memory, saying what each of the changes that fit would save: those are traced too. `config` and `options`
 // are what was planned.
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available, size_t host);
+                    size_t available, size_t host, const PlanWords& words = {});
 
 }  // namespace flagscale::train
