@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/driver.h"
 
 namespace flagscale {
 namespace {
@@ -56,6 +57,17 @@ TEST(FakeGpu, ADriverThatIsTooOldIsNamed) {
       "the NVIDIA driver runs CUDA 12.4, this program needs 13.0: driver 580 or newer";
   expect_auto(old, (std::string("the CPU computes: ") + kWhy + "\n.*chosen: cpu").c_str());
   expect_refused(old, (std::string("unsupported: device cuda: ") + kWhy + "; leave --device away").c_str());
+}
+
+// As ./dev cuda asks for.
+TEST(FakeGpu, TheOldestDriverIsThatOfTheOldestToolkit) {
+  EXPECT_EQ(cuda::too_old(12080, 12),
+            "the NVIDIA driver runs CUDA 12.8, this program needs 12.9: driver 575 or newer");
+  EXPECT_EQ(cuda::too_old(12090, 12), "");
+  EXPECT_EQ(cuda::too_old(13000, 12), "");
+  EXPECT_EQ(cuda::too_old(12090, 13),
+            "the NVIDIA driver runs CUDA 12.9, this program needs 13.0: driver 580 or newer");
+  EXPECT_EQ(cuda::too_old(13000, 13), "");
 }
 
 TEST(FakeGpu, ADriverThatDoesNotStartIsNamedUnlessThereIsNoGpu) {

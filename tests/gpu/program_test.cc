@@ -113,5 +113,17 @@ TEST(Beside, TrainingAsksForCublasBeforeItTakesAnything) {
   EXPECT_NE(result.err.find("cuBLASLt is not found: "), std::string::npos) << result.err;
 }
 
+TEST(Beside, CublasBeforeCuda12Point9IsRefused) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  if (dlopen("libcublasLt.so.13", RTLD_LAZY)) GTEST_SKIP() << "this machine has a newer cuBLASLt";
+  Setting setting;
+  setting.environment = {"LD_LIBRARY_PATH=" FLAGSCALE_FAKE_DRIVER ":" FLAGSCALE_FAKE_CUBLAS};
+  const Result result = run({"bench", "train", "--shape", "15m", "--device", "cuda"}, setting);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("cuBLASLt is too old: it is 12.8; install cuBLAS of CUDA 12.9 or newer"),
+            std::string::npos)
+      << result.err;
+}
+
 }  // namespace
 }  // namespace flagscale::e2e

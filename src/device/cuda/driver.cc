@@ -61,20 +61,6 @@ const char* first_missing(void* library, Driver& d) {
   return nullptr;
 }
 
-// Kernels run with every driver of their CUDA's major version, and later ones. "" where `version` is one.
-std::string too_old(int version) {
-#ifdef FLAGSCALE_CUDA_VERSION
-  constexpr int kMajor = FLAGSCALE_CUDA_VERSION / 1000;
-  const char* driver = kMajor == 13 ? ": driver 580 or newer" : kMajor == 12 ? ": driver 525 or newer" : "";
-  if (version < 1000 * kMajor)
-    return fmt::format("the NVIDIA driver runs CUDA {}.{}, this program needs {}.0{}", version / 1000,
-                       version % 1000 / 10, kMajor, driver);
-#else
-  (void)version;  // without kernels none is needed
-#endif
-  return {};
-}
-
 OpenedDriver open_library() {
   OpenedDriver opened{};
   Driver& driver = opened.driver;
@@ -82,7 +68,9 @@ OpenedDriver open_library() {
   if (!library) return {driver, "no NVIDIA driver is installed (libcuda.so.1 is not found)", true};
   int version = 0;
   if (find_function(library, "cuDriverGetVersion", driver.version)) driver.version(&version);
-  opened.reason = too_old(version);
+#ifdef FLAGSCALE_CUDA_VERSION  // without kernels none is needed
+  opened.reason = too_old(version, FLAGSCALE_CUDA_VERSION / 1000);
+#endif
   if (!opened.reason.empty()) return opened;
   if (const char* name = first_missing(library, driver)) {
     opened.reason = std::string("the NVIDIA driver is too old: it lacks ") + name;
@@ -94,6 +82,14 @@ OpenedDriver open_library() {
 }
 
 }  // namespace
+
+std::string too_old(int version, int major) {
+  const int needed = major == 12 ? 12090 : 1000 * major;
+  if (version >= needed) return {};
+  const char* driver = major == 12 ? ": driver 575 or newer" : major == 13 ? ": driver 580 or newer" : "";
+  return fmt::format("the NVIDIA driver runs CUDA {}.{}, this program needs {}.{}{}", version / 1000,
+                     version % 1000 / 10, needed / 1000, needed % 1000 / 10, driver);
+}
 
 const OpenedDriver& open_driver() {
   static const OpenedDriver opened = open_library();

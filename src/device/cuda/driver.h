@@ -91,6 +91,10 @@ struct OpenedDriver {
 };
 const OpenedDriver& open_driver();
 
+// Why a driver of this CUDA (13000) does not run a program built with that major version of it; "" where it
+// does. Kernels run with every driver of their CUDA's major version from the oldest on that builds them.
+std::string too_old(int version, int major);
+
 // Throws Error{kUnsupported} where there is none.
 const Driver& driver();
 

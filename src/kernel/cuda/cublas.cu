@@ -103,24 +103,19 @@ void point(const Product& p, cublasLtMatmulDesc_t operation) {
   check(l.set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &second, sizeof second), p);
 }
 
-// How many share a scale: one a tensor where nothing is said, all that cuBLAS before 12.9 knows.
+static_assert(CUBLAS_VERSION >= kOldestCublas, "./dev cuda takes CUDA 12.9 or newer");
+
+// How many share a scale: one a tensor where nothing is said.
 void set_blocks(const Product& p, cublasLtMatmulDesc_t operation) {
   const Library& l = library();
-#if CUBLAS_VERSION >= 120900
   const auto mode_of = [](const Fp8Side& side) {
     return static_cast<int32_t>(side.shared == Fp8Scales::kRow128
                                     ? CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F
                                     : CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F);
   };
-  if (l.version() >= 120900) {
-    const int32_t first = mode_of(p.b_fp8), second = mode_of(p.a_fp8);
-    check(l.set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &first, sizeof first), p);
-    check(l.set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &second, sizeof second), p);
-    return;
-  }
-#endif
-  library_failed("cuBLASLt has no scales of blocks, which came with 12.9",
-                 ("this is " + std::to_string(l.version())).c_str());
+  const int32_t first = mode_of(p.b_fp8), second = mode_of(p.a_fp8);
+  check(l.set(operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &first, sizeof first), p);
+  check(l.set(operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &second, sizeof second), p);
 }
 
 // cuBLASLt's matrices are column-major: ours are their transposes, so c^T = op(b)^T op(a)^T.

@@ -1,5 +1,6 @@
 #pragma once
-// cuBLASLt, opened at run time (libcublasLt.so.13, then .12): products of row-major matrices.
+// cuBLASLt, opened at run time (libcublasLt.so.13, then .12 of 12.9 or newer): products of row-major
+// matrices.
 
 #include <cstddef>
 #include <cstdint>
@@ -28,8 +29,10 @@ struct Product {
   Fp8Side a_fp8{}, b_fp8{};  // with kU8, where trans_b is true and trans_a false
 };
 
-// The library, opened once. Throws Error{kUnsupported} where it is missing: whoever will multiply asks before
-// anything is read.
+constexpr size_t kOldestCublas = 120900;  // which has scales of blocks
+
+// The library, opened once. Throws Error{kUnsupported} where it is missing or older: whoever will multiply
+// asks before anything is read.
 void* cublas_library();
 
 constexpr size_t kProductWorkspace = (size_t{32} << 20) + 256;  // of any alignment

@@ -1,5 +1,7 @@
 #include <dlfcn.h>
+#include <fmt/format.h>
 
+#include "base/library_function.h"
 #include "kernel/cuda/cublas.h"
 #include "kernel/cuda/errors.h"
 
@@ -10,6 +12,10 @@ void* cublas_library() {
     void* library = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
     if (!library) library = dlopen("libcublasLt.so.12", RTLD_NOW | RTLD_LOCAL);
     if (!library) library_failed("cuBLASLt is not found", dlerror());
+    size_t (*version)() = nullptr;
+    const size_t is = find_function(library, "cublasLtGetVersion", version) ? version() : 0;
+    if (is < kOldestCublas)
+      library_failed("cuBLASLt is too old", fmt::format("it is {}.{}", is / 10000, is % 10000 / 100).c_str());
     return library;
   }();
   return opened;
