@@ -98,7 +98,7 @@ TEST(FakeGpu, WithoutKernelsForItIsRefused) {
   expect_error(two, use(2), "GPU 2 is asked for, there are 2");
 }
 
-TEST(FakeGpu, MemoryThatAnotherTookIsToldInGiB) {
+TEST(FakeGpu, MemoryThatIsNotThereIsToldInGiB) {
   const auto take = [](bool pinned) {
     return [pinned] {
       const auto allocator =
@@ -109,7 +109,8 @@ TEST(FakeGpu, MemoryThatAnotherTookIsToldInGiB) {
   };
   const Said full{{"FAKE_ALLOCATE", "2"}, {"FAKE_FREE_MIB", "200"}};
   expect_error(full, take(false),
-               "^resource: the GPU has 0.2 GiB of 80.0 GiB free, 13.0 GiB more are needed: another");
+               "^resource: the GPU has 0.2 GiB of 80.0 GiB free, 13.0 GiB more are needed in one piece; "
+               ".nvidia-smi. shows whether another");
   expect_error(full, take(true),
                "^resource: 13.0 GiB of main memory cannot be pinned for the GPU, .*iB are free");
   expect_error({{"FAKE_ALLOCATE", "999"}}, take(false), "^device: .cuda. take memory: CUDA_ERROR_UNKNOWN");

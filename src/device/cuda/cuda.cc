@@ -106,8 +106,8 @@ class DeviceAllocator final : public Allocator {
     const Status status = driver().allocate(&pointer, size);
     if (status == kNoMemory)
       fail(ErrorKind::kResource,
-           "the GPU has {} of {} free, {} more are needed: another process has taken memory since this one "
-           "was planned; `nvidia-smi` shows which",
+           "the GPU has {} of {} free, {} more are needed in one piece; `nvidia-smi` shows whether another "
+           "process has taken memory since this one was planned",
            gib(free_memory()), gib(total_memory()), gib(size));
     check(status, "take memory");
     check(driver().fill(pointer, 0, size), "clear memory");
