@@ -1,5 +1,5 @@
-// Attention of training on a GPU, forward and backward apart: TFLOP/s of the causal count, 4 operations a pair of
-// query and key forward and 10 backward. attention_peer.py runs it beside PyTorch's.
+// Attention of training on a GPU, forward and backward apart: TFLOP/s of the causal count, 4 operations a
+// pair of query and key forward and 10 backward. attention_peer.py runs it beside PyTorch's.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -31,7 +31,8 @@ Tensor empty(const Shape& shape, DType dtype) {
   return make_tensor(*gpu, shape, dtype);
 }
 
-// Normal numbers, since what a GPU multiplies decides its clocks. Some are drawn, and repeat where no row begins.
+// Normal numbers, since what a GPU multiplies decides its clocks. Some are drawn, and repeat where no row
+// begins.
 Tensor drawn(const Shape& shape, unsigned seed) {
   std::mt19937 engine(seed);
   std::normal_distribution<float> normal;
@@ -131,10 +132,7 @@ void backward(benchmark::State& state) {
 }
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"B", "T", "H", "K", "d"})
-      ->Unit(benchmark::kMillisecond)
-      ->UseManualTime()
-      ->Iterations(kRounds);
+  b->ArgNames({"B", "T", "H", "K", "d"})->Unit(benchmark::kMillisecond)->UseManualTime()->Iterations(kRounds);
   b->Args({64, 1024, 12, 12, 64});  // 124m
   b->Args({8, 4096, 32, 32, 64});
   b->Args({8, 4096, 32, 8, 64});  // 1b
