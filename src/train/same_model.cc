@@ -53,6 +53,7 @@ Differences changeable_differences(const model::DecoderConfig& wanted, const mod
   found.compare("rotary_base", wanted.rope.theta, saved.rope.theta);
   found.compare("use_rope_scaling", wanted.rope.type == "llama3", saved.rope.type == "llama3");
   found.compare("rope_scaling_factor", wanted.rope.factor, saved.rope.factor);
+  found.compare("window_size (tokens seen, 0: all)", wanted.sliding_window, saved.sliding_window);
   return found;
 }
 

@@ -67,7 +67,8 @@ TEST_P(TrainParity, TwentyStepsOnAGpuEqualPyTorchs) {
   expect_pytorchs_steps(GetParam(), DeviceKind::kCuda);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TrainParity, ::testing::Values("llama3", "qwen2", "qwen3_tied"),
+INSTANTIATE_TEST_SUITE_P(Models, TrainParity,
+                         ::testing::Values("llama3", "qwen2", "qwen3_tied", "qwen2_window"),
                          [](const auto& test) { return test.param; });
 
 // A real pretrained model: the quickstart fetches it, FLAGSCALE_SMOLLM2 names it elsewhere.

@@ -179,6 +179,7 @@ const std::vector<Sample>& table() {
       {"add_qkv_bias", "true", {}},
       {"disable_bias_linear", "false", {}},
       {"qk_layernorm", "true", {}},
+      {"window_size", "[1, 0]", {}},
       {"init_method_std", "0.01", {}},
       {"num_experts", "4", {}},
       {"moe_router_topk", "3", kMixture},

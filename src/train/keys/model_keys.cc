@@ -53,6 +53,11 @@ void add_switches(TrainSchema& keys) {
   keys.acts("qk_layernorm", FLAGSCALE_FIELD(model, qk_layernorm),
             {.doc = "a norm on each head's query and key before rotation"});
   keys.acts(
+      "window_size", FLAGSCALE_FIELD(model, window_size),
+      {.doc = "sliding-window attention in every layer: how many tokens before one it sees, and how many "
+              "behind it, which are 0; -1 before: all",
+       .least = -1});
+  keys.acts(
       "init_method_std", FLAGSCALE_FIELD(model, init_method_std),
       {.doc =
            "standard deviation of initial weights; output projections have it divided by sqrt(2 num_layers)",
@@ -101,6 +106,7 @@ void add_model_keys(TrainSchema& keys) {
                               "add_qkv_bias",
                               "disable_bias_linear",
                               "qk_layernorm",
+                              "window_size",
                               "hf_model_type",
                               "position_embedding_type",
                               "use_rotary_position_embeddings",
@@ -113,7 +119,6 @@ void add_model_keys(TrainSchema& keys) {
   keys.refused("apply_layernorm_1p", "norm weights stored as their difference from one");
   keys.refused("apply_residual_connection_post_layernorm", "residuals taken after the norm");
   keys.refused("use_mup", "maximal update parametrisation");
-  keys.refused("window_size", "sliding-window attention in training");
   keys.refused("squared_relu", "another activation");
 }
 

@@ -77,6 +77,9 @@ void compare_switches(const TrainConfig& config, const model::DecoderConfig& sou
     result.compare("disable_bias_linear", m.disable_bias_linear, !source.o_bias);
   if (m.add_qkv_bias || !source.o_bias) result.compare("add_qkv_bias", m.add_qkv_bias, source.qkv_bias);
   result.compare("qk_layernorm", m.qk_layernorm, source.qk_norm);
+  if (result.given("window_size") && window_of(m) != source.sliding_window)
+    result.add("window_size", fmt::format("[{}]", fmt::join(m.window_size, ", ")),
+               source.sliding_window > 0 ? fmt::format("[{}, 0]", source.sliding_window - 1) : "none");
   result.compare("hf_model_type", m.hf_model_type, source.model_type);
 }
 

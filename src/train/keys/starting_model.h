@@ -21,5 +21,8 @@ model::DecoderConfig starting_shape(const TrainConfig& config);
 
 // The width of a feed-forward layer by the keys, whose hidden_size may be the model's.
 int64_t ffn_width(const ModelKeys& keys);
+// Tokens that one sees by window_size, itself among them, as Hugging Face's sliding_window counts; 0: all.
+// Throws Error for what is no window of a causal model.
+int64_t window_of(const ModelKeys& keys);
 
 }  // namespace flagscale::train

@@ -69,6 +69,7 @@ TEST(StartingModel, GivenKeysMayNotAskForAnotherModel) {
            {"disable_bias_linear: false", "disable_bias_linear is false, the weights have true"},
            {"add_qkv_bias: true", "add_qkv_bias is true, the weights have false"},
            {"qk_layernorm: true", "qk_layernorm is true, the weights have false"},
+           {"window_size: [7, 0]", "window_size is [7, 0], the weights have none"},
            {"rope_theta: 5e5", "rope_theta is 500000.0, the weights have 10000.0"},
            {"use_rope_scaling: true, max_position_embeddings: 16384", "the weights have scaling 'default'"},
            {"hf_model_type: aquila", "hf_model_type is aquila, the weights have llama"}})

@@ -43,6 +43,7 @@ struct ModelKeys {
   bool add_qkv_bias = false;
   bool disable_bias_linear = false;
   bool qk_layernorm = false;
+  std::vector<int64_t> window_size;  // tokens before and behind one that it sees, -1: all; empty: none
   double init_method_std = 0.02;
   std::string hf_model_type;  // the family of an export; empty: chosen by the switches above
 };

@@ -104,6 +104,32 @@ TEST(TrainKeys, AMixturesFamilyFollowsFromItsSwitches) {
   EXPECT_EQ(model("qk_layernorm: true, moe_layer_freq: '[0]+[1]'").moe.dense, (std::vector<int>{0}));
 }
 
+TEST(TrainKeys, AWindowIsOneOfAFamilyThatHasIt) {
+  const auto model = [](const std::string& more) {
+    return train_options(read("window_size: [7, 0], " + more).config, {1000, 0}).model;
+  };
+  for (const auto& [more, family] : {std::pair{"lr: 1", "mistral"},
+                                     {"add_qkv_bias: true", "qwen2"},
+                                     {"qk_layernorm: true", "qwen3"},
+                                     {"num_experts: 4", "mixtral"},
+                                     {"num_experts: 4, qk_layernorm: true", "qwen3_moe"}}) {
+    const model::DecoderConfig got = model(more);
+    EXPECT_EQ(got.model_type, family);
+    EXPECT_EQ(got.sliding_window, 8) << family;  // itself and seven before it
+    EXPECT_EQ(model::parse_config(model::write_config(got, "float32")).sliding_window, 8) << family;
+  }
+  EXPECT_EQ(train_options(read("window_size: [-1, 0]").config, {1000, 0}).model.sliding_window, 0);
+  EXPECT_NE(refusal("window_size: [7]").find("expected two numbers"), std::string::npos);
+  EXPECT_NE(refusal("window_size: [7, 7]").find("a token sees none behind it, set [7, 0]"),
+            std::string::npos);
+  for (const char* other :
+       {"hf_model_type: llama", "disable_bias_linear: false", "hf_model_type: mistral, add_qkv_bias: true",
+        "num_experts: 4, moe_shared_expert_intermediate_size: 8, moe_shared_expert_gate: true"})
+    EXPECT_NE(refusal(std::string("window_size: [7, 0], ") + other).find("window_size is [7, 0], which a "),
+              std::string::npos)
+        << other << ": " << refusal(std::string("window_size: [7, 0], ") + other);
+}
+
 TEST(TrainKeys, LayersOfAMixtureAsMegatronWritesThem) {
   using Layers = std::vector<int>;
   EXPECT_EQ(dense_layers("1", 3), (Layers{}));
@@ -447,7 +473,7 @@ TEST(Explain, SaysTheDefaultAndTheClassOfWhatIsNotSet) {
   EXPECT_NE(config::to_json(explained("optimizer")).find("\"value\": \"adam\""), std::string::npos);
   EXPECT_NE(config::to_text(explained("use_flash_attn")).find("ignored: it changes nothing"),
             std::string::npos);
-  EXPECT_NE(config::to_text(explained("window_size")).find("refused: it would change"), std::string::npos);
+  EXPECT_NE(config::to_text(explained("use_mup")).find("refused: it would change"), std::string::npos);
 }
 
 // The order of samples follows from how many are asked for.

@@ -1,5 +1,7 @@
 // From the keys' units to the trainer's: everything in samples, sizes worked out, Megatron's derivations.
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -41,12 +43,30 @@ int as_int(const char* key, int64_t value) {
   return static_cast<int>(value);
 }
 
+// Some families have none, others not with every switch: refused now, not when the model is saved.
+void set_window(const TrainConfig& c, model::DecoderConfig& out) {
+  out.sliding_window = window_of(c.model);
+  if (out.sliding_window == 0) return;
+  model::validate(out);
+  const model::DecoderConfig written = model::parse_config(model::write_config(out, "float32"));
+  if (written.sliding_window == out.sliding_window && written.first_window_layer == out.first_window_layer &&
+      written.qkv_bias == out.qkv_bias && written.o_bias == out.o_bias && written.mlp_bias == out.mlp_bias &&
+      written.qk_norm == out.qk_norm)
+    return;
+  fail(ErrorKind::kUnsupported,
+       "{}, which {} as this one cannot be saved with: leave window_size out, or set hf_model_type and the "
+       "switches of mistral or mixtral (no biases), qwen2 (add_qkv_bias), qwen3 or qwen3_moe (qk_layernorm)",
+       found(c, "window_size", fmt::format("[{}]", fmt::join(c.model.window_size, ", "))),
+       "a " + out.model_type);
+}
+
 std::string family(const ModelKeys& m, const MoeKeys& moe) {
   if (!m.hf_model_type.empty()) return m.hf_model_type;
   if (moe.num_experts)
     return moe.moe_shared_expert_intermediate_size ? "qwen2_moe" : m.qk_layernorm ? "qwen3_moe" : "mixtral";
   if (m.qk_layernorm) return "qwen3";
-  return m.add_qkv_bias && m.disable_bias_linear ? "qwen2" : "llama";
+  if (m.add_qkv_bias && m.disable_bias_linear) return "qwen2";
+  return window_of(m) > 0 && m.disable_bias_linear ? "mistral" : "llama";
 }
 
 // Also of a model to start from, whose mixture the keys do not name.
@@ -154,6 +174,7 @@ model::DecoderConfig decoder(const TrainConfig& c, const TokenizerFacts& tokeniz
   if (tokenizer.end_of_document >= 0) out.eos_ids = {tokenizer.end_of_document};
   set_rope(m, out);
   set_mixture(c, out);
+  set_window(c, out);
   return out;
 }
 
@@ -426,6 +447,19 @@ TrainOptions options_of(const TrainConfig& config, const TokenizerFacts& tokeniz
 }  // namespace
 
 // FlagScale's rule for the LLaMA-like width; without multiple_of Megatron's.
+int64_t window_of(const ModelKeys& m) {
+  const std::vector<int64_t>& w = m.window_size;
+  if (w.empty()) return 0;
+  if (w.size() != 2)
+    fail(ErrorKind::kConfig, "window_size is [{}], expected two numbers, such as [4095, 0]",
+         fmt::join(w, ", "));
+  if (w[0] < 0) return 0;
+  if (w[1] != 0)
+    fail(ErrorKind::kUnsupported, "window_size is [{}]: a token sees none behind it, set [{}, 0]",
+         fmt::join(w, ", "), w[0]);
+  return w[0] + 1;
+}
+
 int64_t ffn_width(const ModelKeys& m) {
   if (m.ffn_hidden_size) return *m.ffn_hidden_size;
   auto width = static_cast<int64_t>(static_cast<double>(4 * m.hidden_size) * 2 / 3);

@@ -1,4 +1,4 @@
-"""Makes tests/golden/train/{tokens,llama3,qwen2,qwen3_tied}.json: 20 steps of training by PyTorch, and gradients/.
+"""Makes tests/golden/train/{tokens,llama3,qwen2,qwen3_tied,qwen2_window}.json: 20 steps by PyTorch, and gradients/.
 
     python tests/oracle/train/make_train.py
 
@@ -24,7 +24,7 @@ from transformers.utils import logging
 from reference_adamw import SETTINGS, train
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "golden"
-NAMES = ("llama3", "qwen2", "qwen3_tied")
+NAMES = ("llama3", "qwen2", "qwen3_tied", "qwen2_window")
 WITH_GRADIENTS = ("llama3", "qwen3_tied")
 STEPS, BATCH, MICRO, LENGTH, VOCABULARY = 20, 8, 4, 32, 128
 RUN = SETTINGS | {
