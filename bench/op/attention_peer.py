@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BACKENDS = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "FlashAttention 2": SDPBackend.FLASH_ATTENTION}
+NAMES = ["ours", *BACKENDS]
 SHAPES = [  # batch, tokens, heads, of keys, head_dim; those of attention_gpu_bench.cc
     (64, 1024, 12, 12, 64),
     (8, 4096, 32, 32, 64),
@@ -79,6 +80,19 @@ def peer(backend, shape):
                 "backward": seconds(lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True))}
 
 
+def rows(shape, times):
+    batch, length, *heads = shape
+    lines = []
+    for which in ("forward", "backward"):
+        medians = {name: statistics.median(t) for name, t in times.get((shape, which), {}).items()}
+        rates = [f"{operations(shape, which) / medians[n] / 1e12:.0f}" if n in medians else "-" for n in NAMES]
+        peers = [medians[n] for n in BACKENDS if n in medians]
+        ratio = f"{medians['ours'] / min(peers):.2f}" if "ours" in medians and peers else "-"
+        cells = [f"B{batch} T{length}, " + ", ".join(map(str, heads)), which, *rates, ratio]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program", nargs="?")
@@ -90,6 +104,9 @@ def main():
     torch.manual_seed(0)
     torch.set_default_device("cuda")
     torch.set_default_dtype(torch.bfloat16)
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
+    print("| heads, of them of keys, head_dim | pass | " + " | ".join(NAMES) + " | time, ours / fastest |")
+    print("|---" * (len(NAMES) + 3) + "|", flush=True)
     times = {}  # (shape, which): {who: [seconds]}
     for turn in range(options.rounds):
         if options.program:
@@ -104,20 +121,8 @@ def main():
                     continue
                 for which, time in measured.items():
                     times.setdefault((shape, which), {}).setdefault(name, []).append(time)
-
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
-    names = ["ours", *BACKENDS]
-    print("| heads, of them of keys, head_dim | pass | " + " | ".join(names) + " | time, ours / fastest |")
-    print("|---" * (len(names) + 3) + "|")
-    for which in ("forward", "backward"):
-        for shape in SHAPES:
-            medians = {name: statistics.median(t) for name, t in times.get((shape, which), {}).items()}
-            rates = [f"{operations(shape, which) / medians[n] / 1e12:.0f}" if n in medians else "-" for n in names]
-            peers = [medians[n] for n in BACKENDS if n in medians]
-            ratio = f"{medians['ours'] / min(peers):.2f}" if "ours" in medians and peers else "-"
-            batch, length, *heads = shape
-            label = f"B{batch} T{length}, " + ", ".join(map(str, heads))
-            print(f"| {label} | {which} | " + " | ".join(rates) + f" | {ratio} |")
+            if turn + 1 == options.rounds:
+                print(rows(shape, times), flush=True)
 
 
 if __name__ == "__main__":
