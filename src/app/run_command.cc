@@ -7,11 +7,13 @@
 #include "app/job.h"
 #include "app/launched.h"
 #include "app/model_argument.h"
+#include "app/served_engine.h"
 #include "app/serving.h"
 #include "app/submitted.h"
 #include "app/training.h"
 #include "app/ways_on.h"
 #include "base/error.h"
+#include "base/gib.h"
 #include "base/log.h"
 #include "config/experiment_keys.h"
 #include "hub/settings.h"
@@ -48,13 +50,19 @@ void run_service(const config::Composed& composed, bool json, const Begin& begin
     begin();
     return serve_model(config);
   }
-  // As a training's plan may be made before its data.
-  if (!config.model.empty() && !is_model_path(config.model) && example_conf(config.model).empty() &&
-      !hub::is_model_id(config.model))
-    warn("model: there is no {} yet", config.model);
-  const nlohmann::ordered_json out{{"model", config.model}, {"host", config.host}, {"port", config.port}};
+  nlohmann::ordered_json out{{"model", config.model}, {"host", config.host}, {"port", config.port}};
+  std::string needs;
+  if (is_model_path(config.model)) {
+    const ServedPlan plan = plan_served_engine(config);
+    out["device"] = name(plan.device), out["memory_bytes"] = plan.bytes, out["cache_tokens"] = plan.capacity;
+    needs = fmt::format(": {} for weights, a step and a cache of {} tokens, {} has {} free", gib(plan.bytes),
+                        plan.capacity, plan.device == DeviceKind::kCuda ? "the GPU" : "this machine",
+                        gib(plan.available));
+  } else if (!config.model.empty() && example_conf(config.model).empty() && !hub::is_model_id(config.model)) {
+    warn("model: there is no {} yet", config.model);  // as a training's plan may be made before its data
+  }
   if (json) return fmt::print("{}\n", out.dump());
-  fmt::print("would serve {} on {}:{}\n", config.model, config.host, config.port);
+  fmt::print("would serve {} on {}:{}{}\n", config.model, config.host, config.port, needs);
 }
 
 void run_other(const config::Composed& composed, const std::string& type, bool json, const Begin& begin) {

@@ -75,21 +75,33 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
   return options;
 }
 
+engine::LoadedModel load_served_model(const serve::ServiceConfig& config) {
+  engine::LoadedModel model = engine::load_model(model_path(config.model), config.tokenizer);
+  if (!model.tokenizer)
+    fail(ErrorKind::kNotFound,
+         "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
+  return model;
+}
+
 }  // namespace
 
 int64_t most_sequences(const serve::ServiceConfig& config, DeviceKind device) {
   return config.max_num_seqs.value_or(device == DeviceKind::kCuda ? 256 : 32);
 }
 
+ServedPlan plan_served_engine(const serve::ServiceConfig& config) {
+  const DeviceKind device = choose_device(config.device);
+  const engine::LoadedModel model = load_served_model(config);
+  const auto plan = engine::Runner::plan(model.config, *model.weights, runner_options(config, model, device));
+  return {device, plan.bytes, plan.available, int64_t{plan.pages} * 16};
+}
+
 ServedEngine load_served_engine(const serve::ServiceConfig& config) {
   ServedEngine result;
   const DeviceKind device =
       choose_device(config.device);  // what cannot be had is said before anything is read
-  result.model = engine::load_model(model_path(config.model), config.tokenizer);
+  result.model = load_served_model(config);
   const engine::LoadedModel& model = result.model;
-  if (!model.tokenizer)
-    fail(ErrorKind::kNotFound,
-         "{} brings no tokenizer: name one with --engine-args '{{\"tokenizer\": \"PATH\"}}'", model.path);
   const engine::RunnerOptions options = runner_options(config, model, device);
   engine::EngineOptions engine_options;
   engine_options.prefix_caching = config.enable_prefix_caching;

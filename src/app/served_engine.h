@@ -23,6 +23,14 @@ struct ServedEngine {
 // That are computed at once: a GPU has room for more.
 int64_t most_sequences(const serve::ServiceConfig& config, DeviceKind device);
 
+// What serving a model that is there would take; throws as loading it would, and loads nothing.
+struct ServedPlan {
+  DeviceKind device;
+  size_t bytes, available;
+  int64_t capacity;  // tokens of the cache
+};
+ServedPlan plan_served_engine(const serve::ServiceConfig& config);
+
 // Throws Error naming the model or the option.
 ServedEngine load_served_engine(const serve::ServiceConfig& config);
 

@@ -70,19 +70,8 @@ Runner::Runner(model::DecoderConfig config, const RunnerOptions& options)
 
 Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options)
     : Runner(std::move(config), options) {
-  attention_ = std::make_unique<Attention>();
   allocator_ = make_allocator(options_.device);
-  decoder_ = std::make_unique<model::Decoder>(config_, partition_);
-  place_model(weights);
-  place_inputs();
-  if (options_.max_adapters > 0)
-    adapters_ = std::make_unique<Adapters>(arena_, *decoder_, options_.max_adapters,
-                                           options_.max_adapter_rank, activations_, inputs_.adapters);
-  if (options.pages == 0) fit_cache();
-  attention_->place(arena_, config_, options_.pages, *options_.cache);
-  results_ = trace(program_, *attention_);
-  arena_.add(program_);
-  require_room();
+  place_all(weights, options.pages == 0);
   const size_t graphs = on_gpu() ? graphs_beside(options.pages > 0) : 0;
   arena_.bind(*allocator_, options_.device);
   load_model(weights, graphs);
@@ -91,6 +80,28 @@ Runner::Runner(model::DecoderConfig config, const io::WeightSet& weights, const 
 }
 
 Runner::~Runner() = default;
+
+Runner::Plan Runner::plan(model::DecoderConfig config, const io::WeightSet& weights,
+                          const RunnerOptions& options) {
+  Runner runner(std::move(config), options);
+  runner.place_all(weights, options.pages == 0);
+  return {runner.bytes(), available_memory(runner.options_.device), runner.pages()};
+}
+
+void Runner::place_all(const io::WeightSet& weights, bool fit) {
+  attention_ = std::make_unique<Attention>();
+  decoder_ = std::make_unique<model::Decoder>(config_, partition_);
+  place_model(weights);
+  place_inputs();
+  if (options_.max_adapters > 0)
+    adapters_ = std::make_unique<Adapters>(arena_, *decoder_, options_.max_adapters,
+                                           options_.max_adapter_rank, activations_, inputs_.adapters);
+  if (fit) fit_cache();
+  attention_->place(arena_, config_, options_.pages, *options_.cache);
+  results_ = trace(program_, *attention_);
+  arena_.add(program_);
+  require_room();
+}
 
 void Runner::place_model(const io::WeightSet& weights) {
   if (!on_gpu()) return place_weights(arena_, *decoder_, weights, options_.weights);

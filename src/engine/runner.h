@@ -77,6 +77,13 @@ class Runner {
   Runner(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options);
   virtual ~Runner();
 
+  // What that would take, and throws where there is too little. Nothing is allocated.
+  struct Plan {
+    size_t bytes, available;
+    int32_t pages;
+  };
+  static Plan plan(model::DecoderConfig config, const io::WeightSet& weights, const RunnerOptions& options);
+
   // At most max_sequences chunks of at most max_tokens tokens and max_rows rows in all.
   virtual void run(std::span<const StepChunk> chunks);
 
@@ -125,6 +132,7 @@ class Runner {
     Tensor logits, drawn, embeddings;  // drawn: on a GPU
   };
   bool on_gpu() const { return options_.device == DeviceKind::kCuda; }
+  void place_all(const io::WeightSet& weights, bool fit);
   void place_model(const io::WeightSet& weights);
   void load_model(const io::WeightSet& weights, size_t graphs);
   void require_room() const;

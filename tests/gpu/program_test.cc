@@ -76,6 +76,34 @@ TEST(Beside, APlanThatDoesNotFitNamesChangesThatSuffice) {
   EXPECT_EQ(plan.err.find("train a smaller model"), std::string::npos) << plan.err;
 }
 
+// As it would be served: on the fake GPU, or without kernels on the CPU.
+TEST(Beside, ADryRunOfAServerPlansItsMemory) {
+  const TemporaryFolder folder;
+  folder.put("serve.yaml", std::string("experiment: {exp_dir: out, task: {type: serve}}\n"
+                                       "serve: [{serve_id: m, engine_args: {model: ") +
+                               kModel + ", tokenizer: " + kTokenizer + ", max_num_seqs: 4}}]\n");
+  const auto plan = [&](const std::string& free, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"run",           "--config-path", folder.path,
+                                   "--config-name", "serve",         "action=dryrun"};
+    words.insert(words.end(), more.begin(), more.end());
+    return beside({"FAKE_FREE_MIB=" + free}, words);
+  };
+  const Result fits = plan("80000", {});
+  EXPECT_EQ(fits.code, 0) << fits.err;
+  EXPECT_NE(fits.out.find("MiB for weights, a step and a cache of 256 tokens, "), std::string::npos)
+      << fits.out;
+  EXPECT_NE(fits.out.find(built() ? "the GPU has 78.1 GiB free" : "this machine has "), std::string::npos)
+      << fits.out;
+  EXPECT_NE(plan("80000", {"--json"}).out.find("\"cache_tokens\":256"), std::string::npos);
+  const Result large = plan("80000", {"++serve.0.engine_args.num_kv_blocks=100000000"});
+  EXPECT_EQ(large.code, 3) << large.out << large.err;
+  EXPECT_NE(large.err.find("too little; lower num_kv_blocks"), std::string::npos) << large.err;
+  if (!built()) return;
+  const Result full = plan("8300", {});
+  EXPECT_EQ(full.code, 3) << full.out << full.err;
+  EXPECT_NE(full.err.find("; raise gpu_memory_utilization to 0.91"), std::string::npos) << full.err;
+}
+
 TEST(Beside, AModelThatDoesNotFitNamesOptionsOfItsCommand) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
   const auto refusal = [](const std::vector<std::string>& words) {
