@@ -27,6 +27,11 @@ foreach(architecture ${FLAGSCALE_CUDA_ARCHITECTURES})
   list(APPEND _architectures -gencode arch=compute_${architecture},code=sm_${architecture})
 endforeach()
 
+# 20012: defaulted functions with __device__. 177: what is not used, for GPUs before and after Hopper the parts of its kernels.
+set(_unheard -diag-suppress=20012)
+if(NOT FLAGSCALE_CUDA_ARCHITECTURES STREQUAL "90a")
+  list(APPEND _unheard -diag-suppress=177)
+endif()
 # As for the other sources (toolchain.cmake): of the host's compiler, of nvcc and of ptxas.
 set(_warnings)
 if(FLAGSCALE_WERROR)
@@ -43,7 +48,7 @@ function(flagscale_cuda name)
     file(MAKE_DIRECTORY ${folder})
     add_custom_command(OUTPUT ${object}
       COMMAND ${_launcher} ${FLAGSCALE_NVCC} -ccbin ${CMAKE_CXX_COMPILER} -std=c++20 -O3 ${_architectures} --expt-relaxed-constexpr
-              --fmad=true --default-stream per-thread -Xcompiler=-fPIE,-Wall,-Wextra ${_warnings} -diag-suppress=20012 -I${CMAKE_SOURCE_DIR}/src -isystem ${FLAGSCALE_CUBLAS_INCLUDE}
+              --fmad=true --default-stream per-thread -Xcompiler=-fPIE,-Wall,-Wextra ${_warnings} ${_unheard} -I${CMAKE_SOURCE_DIR}/src -isystem ${FLAGSCALE_CUBLAS_INCLUDE}
               -MD -MF ${object}.d -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d VERBATIM COMMENT "Compiling for the GPU: ${path}")
     list(APPEND objects ${object})

@@ -4,6 +4,9 @@
 # oracles' environment, which has lm-evaluation-harness beside PyTorch, or "" to leave that out).
 set -euo pipefail
 python=$1 program=$2 model=$3 modules=$4 oracle=$5
+for name in python modules; do  # from wherever a client runs
+  case ${!name} in /* | "") ;; */*) declare "$name=$PWD/${!name}" ;; esac
+done
 here=$(dirname "$(readlink -f "$0")")
 . "$here/server.sh"
 scratch=$(mktemp -d)

@@ -2,6 +2,7 @@
 start_server() {
   local program=$1 model=$2 log=$3
   shift 3
+  : >"$log"  # there before it is looked at
   "$program" serve "$model" --port 0 "$@" >"$log" 2>&1 &
   server_pid=$!
   for _ in $(seq 600); do
