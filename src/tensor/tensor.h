@@ -65,7 +65,10 @@ struct TensorView {
     for (int i = 0; i + 1 < rank; ++i) n *= i == 0 && live ? *live : dims[static_cast<size_t>(i)];
     return n;
   }
-  int64_t size() const { return rank == 1 ? (live ? *live : dims[0]) : rows() * cols(); }
+  // Never a function of its own: kernels of one instruction set must not share theirs with others.
+  [[gnu::always_inline]] int64_t size() const {
+    return rank == 1 ? (live ? *live : dims[0]) : rows() * cols();
+  }
   int64_t row_stride() const { return rank < 2 ? cols() : strides[static_cast<size_t>(rank - 2)]; }
 };
 
