@@ -222,6 +222,18 @@ const std::vector<BenchRow>& bench_row_list() {
   const auto decode = [](const char* streams, const char* depth) {
     return Words{"--prompt-tokens", "0", "--streams", streams, "--depth", depth, "--steps", "50"};
   };
+  const auto served = [&](const char* name, const std::string& under_way, const char* yaml) {
+    return BenchRow{.name = name,
+                    .what = "8B in fp8, 1000/1000, " + under_way + " under way",
+                    .kind = Kind::kServe,
+                    .goal = 17700,
+                    .words = {"--num-prompts", "REQUESTS", "--max-concurrency", under_way,
+                              "--random-input-len", "1000", "--random-output-len", "1000"},
+                    .yaml = yaml,
+                    .alone = fp8 + decode(under_way.c_str(), "1500"),
+                    .loads_engine = true,
+                    .needs_model = true};
+  };
   static const std::vector<BenchRow> kRows{
       {.name = "124m", .what = "124M, B64 T1024", .goal = 580e3, .words = {"train=124m"}},
       {.name = "1b", .what = "LLaMA-3.2-1B, B8 T4096", .goal = 71e3, .words = {"train=1b"}},
@@ -287,26 +299,8 @@ const std::vector<BenchRow>& bench_row_list() {
        .alone = fp8 + Words{"--prompt-tokens", "2048", "--streams", "1", "--steps", "1"},
        .prefill = true,
        .needs_model = true},
-      {.name = "8b-serve",
-       .what = "8B in fp8, 1000/1000, 256 under way",
-       .kind = Kind::kServe,
-       .goal = 17700,
-       .words = {"--num-prompts", "REQUESTS", "--max-concurrency", "256", "--random-input-len", "1000",
-                 "--random-output-len", "1000"},
-       .yaml = "8b_fp8.yaml",
-       .alone = fp8 + decode("256", "1500"),
-       .loads_engine = true,
-       .needs_model = true},
-      {.name = "8b-serve-512",
-       .what = "8B in fp8, 1000/1000, 512 under way",
-       .kind = Kind::kServe,
-       .goal = 17700,
-       .words = {"--num-prompts", "REQUESTS", "--max-concurrency", "512", "--random-input-len", "1000",
-                 "--random-output-len", "1000"},
-       .yaml = "8b_fp8_512.yaml",
-       .alone = fp8 + decode("512", "1500"),
-       .loads_engine = true,
-       .needs_model = true},
+      served("8b-serve", "256", "8b_fp8.yaml"),
+      served("8b-serve-512", "512", "8b_fp8_512.yaml"),
   };
   return kRows;
 }

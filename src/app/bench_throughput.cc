@@ -124,9 +124,8 @@ std::unique_ptr<engine::Runner> runner_of(const Options& o, const engine::Loaded
 engine::Engine engine_of(Options& o, const engine::LoadedModel& model) {
   engine::RunnerOptions options = runner_options(o.engine);
   options.max_length = length_of(o, model.config);
-  const bool gpu = options.device == DeviceKind::kCuda;
-  if (o.max_sequences == 0) o.max_sequences = gpu ? 256 : 32;
-  if (o.max_tokens == 0) o.max_tokens = gpu ? 2048 : 256;
+  if (o.max_sequences == 0) o.max_sequences = usual_sequences(options.device);
+  if (o.max_tokens == 0) o.max_tokens = usual_step_tokens(options.device);
   options.max_sequences = o.max_sequences;
   options.max_tokens = o.max_tokens = std::max(o.max_tokens, o.max_sequences);
   auto runner = runner_of(o, model, options);

@@ -87,8 +87,7 @@ std::unique_ptr<engine::Engine> make_engine(const engine::LoadedModel& model, co
         "texts end there",
         longest, model.config.max_positions);
   options.max_length = o.max_model_len > 0 ? o.max_model_len : std::max<int64_t>(longest, 16);
-  options.max_tokens =
-      std::clamp<int64_t>(longest, options.max_sequences, options.device == DeviceKind::kCuda ? 2048 : 256);
+  options.max_tokens = std::clamp<int64_t>(longest, options.max_sequences, usual_step_tokens(options.device));
   if (score) options.max_rows = options.max_tokens;
   auto runner = std::make_unique<engine::Runner>(model.config, *model.weights, options);
   if (!o.lora.empty()) runner->adapters()->load(o.lora, o.lora);

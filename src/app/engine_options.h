@@ -26,6 +26,10 @@ struct EngineOptions {
 
 void add_engine_options(CLI::App& app, EngineOptions& options);
 
+// What an engine takes where nothing is said: sequences at once, tokens of a step.
+inline int64_t usual_sequences(DeviceKind device) { return device == DeviceKind::kCuda ? 256 : 32; }
+inline int64_t usual_step_tokens(DeviceKind device) { return device == DeviceKind::kCuda ? 2048 : 256; }
+
 // Weights, cache and device of a runner; its capacities are the caller's.
 engine::RunnerOptions runner_options(const EngineOptions& options);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "app/engine_options.h"
 #include "app/model_argument.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -55,16 +56,15 @@ engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const e
   options.weights = engine::parse_weight_format(format_of(config));
   options.weights.compute = op::parse_compute(config.compute), options.weights.keep = true;
   options.device = device;
-  const bool gpu = device == DeviceKind::kCuda;
   options.memory_share = config.gpu_memory_utilization;
   if (config.kv_cache_dtype != "auto")
     options.cache = engine::parse_cache_dtype(config.kv_cache_dtype);
-  else if (!gpu)
+  else if (device != DeviceKind::kCuda)
     options.cache = config.compute == "exact" ? DType::kF32 : DType::kBF16;
   options.cache_bytes = static_cast<size_t>(config.kv_cache_memory_bytes);
   options.max_sequences = most_sequences(config, device);
   options.max_tokens =
-      std::max<int64_t>(config.max_num_batched_tokens.value_or(gpu ? 2048 : 256), options.max_sequences);
+      std::max(config.max_num_batched_tokens.value_or(usual_step_tokens(device)), options.max_sequences);
   options.max_length = length_of(config, model.config.max_positions);
   if (const int drafts = config.speculative_config.value.draft_tokens; drafts > 0)
     options.max_rows = std::min(options.max_tokens, options.max_sequences * (1 + drafts));
@@ -86,7 +86,7 @@ engine::LoadedModel load_served_model(const serve::ServiceConfig& config) {
 }  // namespace
 
 int64_t most_sequences(const serve::ServiceConfig& config, DeviceKind device) {
-  return config.max_num_seqs.value_or(device == DeviceKind::kCuda ? 256 : 32);
+  return config.max_num_seqs.value_or(usual_sequences(device));
 }
 
 ServedPlan plan_served_engine(const serve::ServiceConfig& config) {

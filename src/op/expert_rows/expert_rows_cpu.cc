@@ -27,7 +27,7 @@ size_t sort_workspace(const SortByExpertArgs& args, int) {
 }
 
 void expert_slots(KernelContext&, const ExpertSlotsArgs& args) {
-  if (args.rows.rows() == 0) return;
+  if (args.slots.size() == 0) return;
   const int64_t experts = args.counts.dims[0], top_k = args.choices.cols();
   const auto* const choices = args.choices.ptr<const int32_t>();
   for (int64_t e = 0, row = 0; e < experts; ++e)

@@ -257,8 +257,6 @@ __global__ void __launch_bounds__(kThreads, 2)  // registers that leave room for
 #endif
 }
 
-int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
-
 // Rows that a kernel has place for.
 int places_of(const Fp8LinearArgs& args) {
   const int64_t rows = args.y.rows();

@@ -4,6 +4,9 @@
 
 namespace flagscale::op {
 
+// Bytes of a row of W.
+inline int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
+
 // Whether multiply_few() takes them.
 bool are_few(const Fp8LinearArgs& args);
 

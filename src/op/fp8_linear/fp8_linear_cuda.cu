@@ -28,7 +28,6 @@ __global__ void __launch_bounds__(kRoundThreads)
                      [&](int64_t i) { return q + row * pitch + i; });
 }
 
-int64_t pitch_of(const Fp8LinearArgs& args) { return args.data.cols() / kPanelRows; }
 int64_t slices_of(const Fp8LinearArgs& args) { return divide_up(pitch_of(args), kFp8Slice); }
 
 // In the workspace: x's scales, then its numbers, on boundaries of what a bulk copy takes.
