@@ -19,9 +19,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import torch_peer
+from torch_peer import SHAPES, UNTIED
 
-SHAPES = {**torch_peer.SHAPES, "8b": (32, 4096, 32, 8, 14336, 128256)}
-UNTIED = {"8b"}
 CHUNKS = 8
 
 

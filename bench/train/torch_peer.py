@@ -21,7 +21,9 @@ SHAPES = {  # layers, hidden, heads, kv_heads, ffn, vocab: as in src/train/bench
     "124m": (12, 768, 12, 12, 2048, 50304),
     "135m": (30, 576, 9, 3, 1536, 49152),
     "1b": (16, 2048, 32, 8, 8192, 128256),
+    "8b": (32, 4096, 32, 8, 14336, 128256),
 }
+UNTIED = {"8b"}
 
 
 def process_age():

@@ -59,14 +59,15 @@ __device__ Work work_of(int ticket, const Turns& turns, const BackwardView<bf16>
 }
 
 struct Pipe {
-  Barrier k, v, q[kStages], dout[kStages], q_read[kStages], dout_read[kStages], sums[kGroups],
-      sums_read[kGroups];
+  Barrier k, v, q[kStages], dout[kStages], q_read[kStages], dout_read[kStages],
+      statistics_read[kStages], sums[kGroups], sums_read[kGroups];
   __device__ void init() {
     constexpr int kWarps = kGroups * kGroup / 32;
     init_barrier(&k, 1), init_barrier(&v, 1);
     for (int i = 0; i < kStages; ++i) {
       init_barrier(&q[i], 32), init_barrier(&dout[i], 32);  // the lanes of the warp that brings them
       init_barrier(&q_read[i], kWarps), init_barrier(&dout_read[i], kWarps);
+      init_barrier(&statistics_read[i], kGroups * kGroup);
     }
     for (int i = 0; i < kGroups; ++i)
       init_barrier(&sums[i], kWarps / kGroups), init_barrier(&sums_read[i], 1);
@@ -128,6 +129,7 @@ __device__ void bring(const Maps& maps, const BackwardView<bf16>& a, const Work&
   for (int step = 0; step < w.steps; ++step) {
     const int stage = step % kStages, phase = step / kStages % 2;
     wait(&pipe.q_read[stage], phase ^ 1);
+    wait(&pipe.statistics_read[stage], phase ^ 1);
 #pragma unroll
     for (int i = 0; i < kQ / 32; ++i) statistics.lse[stage][i * 32 + lane] = lse[i];
     tile_to(room.q(stage), maps.q, walk, &pipe.q[stage]);

@@ -131,6 +131,7 @@ __device__ void multiply_pairs(const BackwardView<bf16>& a, const Work& w, const
     commit_products();
     mix<D, kQ>(dk, of_scores, room.q(stage), step > 0);
     commit_products();
+    arrive(&pipe.statistics_read[stage]);  // every lane has read its own
     wait_for_products<2>();
     release(&pipe.dout_read[stage]);
     wait_for_products<1>();

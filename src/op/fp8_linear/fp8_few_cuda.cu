@@ -111,21 +111,16 @@ __device__ inline void fetch_stage(const CUtensorMap& w, Quads quads, int panel,
                        (quads.first_slice(quad) + slice) * kOfSlice + own, &ring.full[ring.at]);
 }
 
-// By a warp of its own; nobody writes weights, so they wait for nothing but room. `filled` is called when the
-// ring is full for the first time, or all has been asked for.
-template <class Filled>
-__device__ void fetch_all(const CUtensorMap& w, Quads quads, int panels, Ring ring, int group, int lane,
-                          const Filled& filled) {
-  bool told = false;
+// By a warp of its own; nobody writes weights, so they wait for nothing but room, which is there at first.
+__device__ inline void fetch_all(const CUtensorMap& w, Quads quads, int panels, Ring ring, int group,
+                                 int lane) {
   for (int panel = static_cast<int>(blockIdx.x + group * gridDim.x); panel < panels;
        panel += static_cast<int>(kGroups * gridDim.x))
     for (int quad = 0; quad < quads.count(); ++quad)
       for (int step = 0; step < quads.steps_of(quad); step += kSteps, ring.next()) {
-        if (ring.phase == 1 && !told) filled(), told = true;
-        if (told) wait(&ring.free[ring.at], ring.phase ^ 1);
+        wait(&ring.free[ring.at], ring.phase ^ 1);
         fetch_stage(w, quads, panel, quad, step, ring, lane);
       }
-  if (!told) filled();
 }
 
 // A batch: kCount steps of 64 rows of the left factor by kX rows of x of four slices.
@@ -245,12 +240,13 @@ __global__ void __launch_bounds__(kThreads, 2)  // registers that leave room for
       show_barriers();
     }
     __syncwarp();
-    return fetch_all(w, Quads{p.to.steps}, p.panels, ring, group, lane, [] { __syncthreads(); });
+    asm volatile("bar.arrive 3, %0;" ::"n"(kThreads) : "memory");  // who multiplies finds them
+    return fetch_all(w, Quads{p.to.steps}, p.panels, ring, group, lane);
   }
   wait_for_previous();
   bring_rows<kX>(p, x, scales);
   show_to_products();
-  __syncthreads();
+  asm volatile("bar.sync 3, %0;" ::"n"(kThreads) : "memory");
   multiply_panels<kX>(p, ring, x, parts + group * 2 * p.part_floats, scales, group);
 #else
   __trap();

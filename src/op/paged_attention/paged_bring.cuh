@@ -34,21 +34,18 @@ struct Memory {
   __device__ void init() {
     if (threadIdx.x == 0) {
       for (int i = 0; i < kStages; ++i)
-        init_barrier(&full[i], kPages), init_barrier(&empty[i], kGroups * kWarps);
+        init_barrier(&full[i], kPages * 32), init_barrier(&empty[i], kGroups * kGroup);
       show_barriers();
     }
     __syncthreads();
   }
-  // By each lane of a warp, when its share of a chunk lies there.
-  __device__ void give(int stage, int lane) {
+  // By each thread that brings, when its share of a chunk lies there.
+  __device__ void give(int stage) {
     show_to_products();
-    __syncwarp();
-    if (lane == 0) arrive(&full[stage]);
+    arrive(&full[stage]);
   }
-  __device__ void release(int stage, int lane) {
-    __syncwarp();
-    if (lane == 0) arrive(&empty[stage]);
-  }
+  // By each that multiplies, when it has read what it needs.
+  __device__ void release(int stage) { arrive(&empty[stage]); }
 };
 
 struct Turn {
@@ -104,7 +101,7 @@ struct Bringer<D, bf16> {
       commit_copies();
       if (c < walk.first + kBehind) continue;
       wait_for_copies<kBehind>();
-      memory.give(arrived.stage, lane);
+      memory.give(arrived.stage);
       arrived.next();
     }
   }
@@ -180,7 +177,7 @@ struct Bringer<D, int8_t> {
         widen_to(to + down, (to ^ 16) + down, v[m]);
         load(v[m], next_v, m);
       }
-      memory.give(turn.stage, lane);
+      memory.give(turn.stage);
     }
   }
 };

@@ -120,7 +120,7 @@ __device__ __forceinline__ void attend(Memory<D>& memory, const Pages<C>& a, con
   const auto pass_over = [&](int end) {
     for (; c < end; ++c, turn.next()) {
       wait(&memory.full[turn.stage], turn.phase);
-      memory.release(turn.stage, lane);
+      memory.release(turn.stage);
     }
   };
   float most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, mix[D / 8][4] = {};
@@ -153,7 +153,7 @@ __device__ __forceinline__ void attend(Memory<D>& memory, const Pages<C>& a, con
     sum[0] = folds[0](sum[0], ones[0]), sum[1] = folds[1](sum[1], ones[2]);
     wait_for_products<later()>();
     settle(part);
-    memory.release(turn.stage, lane);
+    memory.release(turn.stage);
 #pragma unroll
     for (int n = 0; n < D / 8; ++n)
 #pragma unroll

@@ -246,7 +246,10 @@ __global__ void __launch_bounds__(kWarps * 32) append_many(Append<T, C> a, int64
   if (head >= 2 * a.kv_heads) return rotate_some(a, of, (head - 2 * a.kv_heads) * kHeads);
   const bool is_k = head < a.kv_heads;
   if (!is_k) head -= a.kv_heads;
-  if (thread < kTokens) slots[thread] = of.first + thread < tokens ? a.slots[of.first + thread] : -1;
+  const int64_t slot_of_thread =
+      thread < kTokens && of.first + thread < tokens ? a.slots[of.first + thread] : -1;
+  if (thread < kTokens) slots[thread] = slot_of_thread;
+  const int64_t before = __shfl_up_sync(0xffffffffu, slot_of_thread, 1);
   Halves<T> halves[Of::kTurns];
   Turn turns[Of::kTurns];
 #pragma unroll
@@ -259,7 +262,7 @@ __global__ void __launch_bounds__(kWarps * 32) append_many(Append<T, C> a, int64
     return (is_k ? a.k_pages : a.v_pages)[slot / kPageTokens] + head * kHead;
   };
   const bool apart =
-      __syncthreads_count(thread > 0 && thread < kTokens && slots[thread] != slots[thread - 1] + 1) > 1;
+      __syncthreads_count(thread > 0 && thread < kTokens && slot_of_thread != before + 1) > 1;
 #pragma unroll
   for (int i = 0; i < Of::kTurns; ++i) {
     const int own = of.own(i);
