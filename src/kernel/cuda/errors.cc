@@ -29,7 +29,9 @@ void too_little_shared(const char* op, size_t needed, size_t given) {
 
 void library_failed(const char* what, const char* why) {
   fail(ErrorKind::kUnsupported,
-       "{}: {}; install cuBLAS of CUDA 12.9 or newer, or put its folder into LD_LIBRARY_PATH", what, why);
+       "{}: {}; install cuBLAS of CUDA 12.9 or newer (pip install nvidia-cublas, in an environment that is "
+       "activated), or put its folder into LD_LIBRARY_PATH",
+       what, why);
 }
 
 void product_failed(int64_t m, int64_t n, int64_t k, DType in, DType out, int status) {
