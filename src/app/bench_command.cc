@@ -37,6 +37,7 @@ void print_text(const train::BenchOptions& o, const train::BenchResult& r) {
                static_cast<double>(r.offloaded_bytes) * 1e-6);
   fmt::print("  start to step 1      {:.2f} s; step 1 takes {:.2f} times a later step ({:.0f} ms)\n",
              r.first_step_start_s, r.first_step_s / r.step_s, r.step_s * 1e3);
+  if (r.idle_s > 0) fmt::print("  GPU idle             {:.0f} us a step\n", r.idle_s * 1e6);
   for (const auto& [op, share] : r.profile) fmt::print("    {:24} {:5.1f} %\n", op, 100 * share);
 }
 
@@ -57,6 +58,7 @@ void print_json(const train::BenchOptions& o, const train::BenchResult& r) {
                               {"first_step_s", r.first_step_s},
                               {"step_s", r.step_s},
                               {"step_processor_s", r.step_processor_s},
+                              {"gpu_idle_s", r.idle_s},
                               {"planned_bytes", r.planned_bytes},
                               {"peak_bytes", r.peak_bytes},
                               {"offloaded_bytes", r.offloaded_bytes},

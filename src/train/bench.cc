@@ -208,7 +208,7 @@ BenchResult bench_train(const BenchOptions& o) {
   fill_random(step.inputs(), o.batch, config.vocab_size, o.learnt, 1);
   result.first_step_start_s = process_age();
 
-  std::vector<double> times, processor_times;
+  std::vector<double> times, processor_times, idle;
   op::StepScalars scalars{1e-4f, 0.01f, 1, 1, 1, 0};
   float power1 = 1, power2 = 1;
   for (int i = 0; i < o.steps + 2; ++i) {
@@ -235,9 +235,11 @@ BenchResult bench_train(const BenchOptions& o) {
     if (i < 2) continue;
     times.push_back(seconds_since(start));
     processor_times.push_back(processor_seconds() - processor_start);
+    if (const double gpu = step.gpu_seconds()) idle.push_back(times.back() - gpu);
   }
   result.step_s = median(times);
   result.step_processor_s = median(processor_times);
+  if (!idle.empty()) result.idle_s = median(idle);
   const auto tokens = static_cast<double>(o.batch * o.sequence_length);
   result.tokens_per_s = tokens / result.step_s;
   result.gflops = step.decoder().train_flops_per_token(o.sequence_length) * result.tokens_per_s * 1e-9;

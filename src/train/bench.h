@@ -37,6 +37,7 @@ struct BenchResult {
   double tokens_per_s = 0;         // median step
   double gflops = 0, ceiling = 0;  // achieved; of a large product in the same dtype on the same threads
   double first_step_start_s = 0;   // from process start to the start of step 1
+  double idle_s = 0;               // of a step, the GPU; 0: not a GPU, or a step is no graph
   double first_step_s = 0, step_s = 0;
   double step_processor_s =
       0;  // processor time of all threads in a step: what others do beside us counts less

@@ -52,7 +52,12 @@ void WholeStep::run(const std::vector<MicroGraphs::Values>& values, const std::f
   if (recorded_ != values || !graph_) {
     if (!again) return launches();
     graph_.reset();
-    graph_ = std::make_unique<cuda::Graph>(launches);
+    watch_ = std::make_unique<cuda::Stopwatch>();
+    graph_ = std::make_unique<cuda::Graph>([&] {
+      watch_->start();
+      launches();
+      watch_->stop();
+    });
     recorded_ = values;
   }
   graph_->launch();

@@ -8,6 +8,7 @@
 
 #include "data/train_data.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/stopwatch.h"
 #include "tensor/tensor.h"
 #include "train/micro_graphs.h"
 
@@ -40,9 +41,12 @@ class WholeStep {
   // but values may change what they launch.
   void run(const std::vector<MicroGraphs::Values>& values, const std::function<void()>& launches);
   int64_t replayed() const { return replayed_; }
+  // What the GPU took for the last one that was a graph, by its own clock, once that has ended; 0: none was.
+  double gpu_seconds() const { return watch_ ? watch_->seconds() : 0; }
 
  private:
   std::vector<MicroGraphs::Values> last_, recorded_;
+  std::unique_ptr<cuda::Stopwatch> watch_;  // in the graph
   std::unique_ptr<cuda::Graph> graph_;
   int64_t replayed_ = 0;
 };
