@@ -38,7 +38,10 @@ the command line or the configuration; 3 it does not fit in the memory that is f
 nothing was begun; 130 stopped by Ctrl-C. A job's own code is that of the rank that failed
 first.)";
 
+// Behind what was printed: a pipe has that only once it is flushed.
 int complain(const char* message, int code) {
+  std::fflush(stdout);
+  std::cout.flush();
   Progress::clear_line();
   fmt::print(stderr, "flagscale: error: {}\n", message);
   return code;

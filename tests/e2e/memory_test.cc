@@ -74,6 +74,18 @@ TEST_F(Memory, OurAquila7BIsRefused) {
   expect_refused(words, folder_, folder_ / "huge");
 }
 
+// In a file or a pipe, too.
+TEST_F(Memory, ThePlanComesBeforeTheRefusal) {
+  std::string command = "flagscale";
+  for (const std::string& word : training(
+           "order", {"train.model.hidden_size=16384", "action=dryrun", "train.model.ffn_hidden_size=655360"}))
+    command += " '" + word + "'";
+  const std::string said = shell(command + " 2>&1 | cat", folder_).out;
+  const size_t plan = said.find("\nplan: "), error = said.find("\nflagscale: error: ");
+  ASSERT_NE(error, std::string::npos) << said;
+  EXPECT_LT(plan, error) << said;
+}
+
 // The same keys as FlagScale's own file for Aquila-7B.
 TEST_F(Memory, AnAquila7BAsFlagScaleHasItIsRefused) {
   write_vocabulary_and_merges("examples/aquila/tokenizer");
