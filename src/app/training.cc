@@ -129,11 +129,11 @@ void compare(const train::TrainOptions& options, const train::StepOptions& step,
   const bool gpu = options.device == DeviceKind::kCuda;
   const size_t gpus = gpu ? cuda::found().gpus.size() : 1, of_gpu = (ranks + gpus - 1) / gpus;
   const size_t free = available_memory(options.device), each = free / of_gpu, host = available_memory();
-  train::require_memory(options.model, step, use, use.total() > free ? each : free,
+  train::require_memory(options.model, step, use, use.total() > train::usable(step, free) ? each : free,
                         use.offloaded > host ? host / ranks : host);
-  if (use.total() > each)
+  if (const size_t usable = train::usable(step, each); use.total() > usable)
     warn("{} ranks share {} here, which has {} free for each, {} too little: this machine would not run them",
-         of_gpu, gpu ? "a GPU" : "the memory", gib(each), gib(use.total() - each));
+         of_gpu, gpu ? "a GPU" : "the memory", gib(each), gib(use.total() - usable));
   else if (use.offloaded > host / ranks)
     warn(
         "{} ranks share the main memory here, which has {} free for each, {} too little for what is "
@@ -145,7 +145,7 @@ void compare(const train::TrainOptions& options, const train::StepOptions& step,
 // `planned`: ranks that share each global batch; the plan is of the first one.
 void dry_run(const train::TrainOptions& options, PlannedRanks planned, bool json) {
   const int ranks = planned.all;
-  train::validate(options);
+  train::validate(options, ranks);
   warn_of_missing_data(options.data);
   const train::StepOptions step = train::step_options(options, 0, ranks);
   train::require_weights(options.model, step, available_memory(options.device));

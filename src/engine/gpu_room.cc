@@ -14,13 +14,11 @@ namespace flagscale::engine {
 
 namespace {
 
-constexpr size_t kReserve = size_t{512} << 20;
-
 size_t kept_free(const GpuRoom& r) {
   return static_cast<size_t>(static_cast<double>(r.total) * (1 - r.share));
 }
 
-size_t taken(const GpuRoom& r) { return kept_free(r) + kReserve + r.model; }
+size_t taken(const GpuRoom& r) { return kept_free(r) + cuda::kReserve + r.model; }
 
 // Only what can help.
 std::string way_out(const GpuRoom& r, size_t missing) {
@@ -28,7 +26,7 @@ std::string way_out(const GpuRoom& r, size_t missing) {
       std::ceil(100 * (r.share + static_cast<double>(missing) / static_cast<double>(r.total))) / 100;
   const std::string raise =
       enough < 0.995 ? fmt::format("raise gpu_memory_utilization to {:.2g}", enough) : "";
-  if (!raise.empty() && r.free > 2 * (kReserve + r.model + r.sequence)) return raise;
+  if (!raise.empty() && r.free > 2 * (cuda::kReserve + r.model + r.sequence)) return raise;
   if (missing > r.model + r.sequence)
     return "end what else runs there" + (raise.empty() ? "" : ", or " + raise);
   return fmt::format("lower {}, or take fewer bits with quantization{}", r.lower,

@@ -100,22 +100,24 @@ void fill_base(TrainStep& step) {
 }
 
 // Options of `bench train`.
-constexpr PlanWords kWords{
-    .micro_batch = "--batch 1",
-    .accumulates = false,
-    .recompute = "--recompute",
-    .offloading = "--offload",
-    .offload = "--offload 1",
-    .offload_some = "--offload ",
-    .offload_share = "--offload ",
-    .no_offload = "--offload 0",
-    .eight_bits = "--optimizer adamw8bit",
-    .bf16_states =
-        "--main-params-dtype bf16 --main-grads-dtype bf16 --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16",
-    .shares = "",  // of one rank there are none
-    .sequence = "--seq ",
-    .of_tokens = "--batch or --seq",
-    .of_model = "--shape"};
+constexpr PlanWords kWords{.micro_batch = "--batch 1",
+                           .accumulates = false,
+                           .recompute = "--recompute",
+                           .offloading = "--offload",
+                           .offload = "--offload 1",
+                           .offload_some = "--offload ",
+                           .offload_share = "--offload ",
+                           .no_offload = "--offload 0",
+                           .eight_bits = "--optimizer adamw8bit",
+                           .typed_states = "",
+                           .params_type = "--main-params-dtype ",
+                           .grads_type = "--main-grads-dtype ",
+                           .exp_avg_type = "--exp-avg-dtype ",
+                           .exp_avg_sq_type = "--exp-avg-sq-dtype ",
+                           .shares = "",  // of one rank there are none
+                           .sequence = "--seq ",
+                           .of_tokens = "--batch or --seq",
+                           .of_model = "--shape"};
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include "train/memory.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <optional>
@@ -46,12 +47,27 @@ const char* who_computes(const StepOptions& options) {
   return options.device == DeviceKind::kCuda ? "the GPU" : "this machine";
 }
 
-// "the GPU has 16.0 GiB free, 63.1 GiB are other processes'"
-std::string has_free(const StepOptions& options, size_t available) {
+// "the GPU has 16.0 GiB free, of which 512.0 MiB are left to its driver, 63.1 GiB are other processes'"
+std::string has_free(const StepOptions& options, size_t free) {
   const bool gpu = options.device == DeviceKind::kCuda;
   return fmt::format(
-      "{} has {} free{}{}", who_computes(options), gib(available), options.ranks > 1 ? " for each rank" : "",
+      "{} has {} free{}{}{}", who_computes(options), gib(free), options.ranks > 1 ? " for each rank" : "",
+      gpu ? ", of which " + gib(cuda::kReserve) + " are left to its driver" : "",
       gpu && cuda::found().reason.empty() ? cuda::of_others(cuda::total_memory() - cuda::free_memory()) : "");
+}
+
+// The keys of those that change, a blank behind each.
+std::string set_types(StepOptions& options, const StateTypes& types, const PlanWords& words) {
+  std::string keys;
+  for (const auto& [member, key] : {std::pair{&StateTypes::params, words.params_type},
+                                    {&StateTypes::grads, words.grads_type},
+                                    {&StateTypes::exp_avg, words.exp_avg_type},
+                                    {&StateTypes::exp_avg_sq, words.exp_avg_sq_type}}) {
+    if (options.optimizer.types.*member == types.*member) continue;
+    options.optimizer.types.*member = types.*member;
+    keys += fmt::format("{}{} ", key, types.*member == DType::kBF16 ? "bf16" : "fp32");
+  }
+  return keys;
 }
 
 // Makes a plan smaller; returns the keys that do, "" where it has been done or cannot be.
@@ -73,23 +89,27 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host, con
         return words.recompute;
       },
       [config, host, words](StepOptions& o) -> std::string {
-        if (o.device == DeviceKind::kCpu || o.offload == 1 || o.optimizer.types != StateTypes{}) return {};
+        if (o.device == DeviceKind::kCpu || o.offload == 1) return {};
+        const std::string widened = set_types(o, StateTypes{}, words);
         const auto offloaded = offloaded_as_fits(config, o, host);
         if (!offloaded) return {};
         const double before = std::exchange(o.offload, offloaded->first.offload);
-        return offload_keys(words, before, o.offload);
+        return widened + offload_keys(words, before, o.offload);
       },
       [words](StepOptions& o) -> std::string {
         OptimizerSpec smaller = o.optimizer;
         smaller.name = "adamw8bit";
-        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora) return {};
-        if (make_optimizer(smaller)->runs_on(o.device)) {
+        if (o.optimizer.name != "adam" || o.lora) return {};
+        if (o.optimizer.types == StateTypes{} && make_optimizer(smaller)->runs_on(o.device)) {
           o.optimizer = smaller;
           return words.eight_bits;
         }
-        if (o.compute != DType::kBF16 || o.offload > 0 || o.ranks > 1) return {};
-        o.optimizer.types = {DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
-        return words.bf16_states;
+        if (o.compute != DType::kBF16 || o.offload > 0) return {};
+        StateTypes narrow{DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
+        if (o.ranks > 1) narrow.grads = DType::kF32;  // which they add up
+        std::string keys = set_types(o, narrow, words);
+        if (!keys.empty()) keys.pop_back();
+        return keys.empty() ? keys : words.typed_states + keys;
       },
       [words](StepOptions& o) -> std::string {
         if (o.ranks == 1 || std::exchange(o.distributed_optimizer, true)) return {};
@@ -202,8 +222,13 @@ std::string describe_parameters(TrainStep& step) {
                      step.adapter()->spec().rank);
 }
 
-void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available,
+size_t usable(const StepOptions& options, size_t free) {
+  return options.device == DeviceKind::kCuda ? free - std::min(free, cuda::kReserve) : free;
+}
+
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t free,
                      const PlanWords& words) {
+  const size_t available = usable(options, free);
   constexpr double kGib = 1 << 30;
   const bool frozen = options.lora.has_value();
   const double tokens =
@@ -214,7 +239,7 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
     throw DoesNotFit(
         fmt::format("a micro-batch of {:.4g} tokens needs {:.1f} GiB for its hidden states alone, {}: set a "
                     "smaller {}",
-                    tokens, activation / kGib, has_free(options, available), words.of_tokens));
+                    tokens, activation / kGib, has_free(options, free), words.of_tokens));
   const StateTypes& types = options.optimizer.types;
   const auto bytes =
       static_cast<double>(frozen ? sizeof(BF16) : size_of(types.params) + size_of(types.grads));
@@ -225,14 +250,15 @@ void require_weights(const model::DecoderConfig& config, const StepOptions& opti
       fmt::format("training needs {:.1f} GiB for the weights{} of {:.4g} parameters alone, {}: "
                   "train a smaller model ({}) or use a machine with more memory",
                   needed / kGib, frozen ? "" : " and gradients", model::parameter_count(config),
-                  has_free(options, available), words.of_model));
+                  has_free(options, free), words.of_model));
 }
 
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available, size_t host, const PlanWords& words) {
+                    size_t free, size_t host, const PlanWords& words) {
+  const size_t available = usable(options, free);
   if (use.total() <= available) return require_host_memory(config, options, use, available, host, words);
-  std::string text = fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, available),
-                                 describe(use));
+  std::string text =
+      fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, free), describe(use));
   const std::vector<Change> all = changes(config, host, words);
   bool suffices = false;
   for (const Change& change : all) {

@@ -17,10 +17,11 @@ struct PlanWords {
   const char* offload_share = "++train.system.optimizer_offload_fraction=";  // where some is
   const char* no_offload = "++train.system.optimizer_cpu_offload=false";
   const char* eight_bits = "++train.model.optimizer.optimizer=adamw8bit";
-  const char* bf16_states =
-      "++train.model.optimizer.use_precision_aware_optimizer=true "
-      "++train.model.optimizer.main_params_dtype=bf16 ++train.model.optimizer.main_grads_dtype=bf16 "
-      "++train.model.optimizer.exp_avg_dtype=bf16 ++train.model.optimizer.exp_avg_sq_dtype=bf16";
+  const char* typed_states = "++train.model.optimizer.use_precision_aware_optimizer=true ";
+  const char* params_type = "++train.model.optimizer.main_params_dtype=";
+  const char* grads_type = "++train.model.optimizer.main_grads_dtype=";
+  const char* exp_avg_type = "++train.model.optimizer.exp_avg_dtype=";
+  const char* exp_avg_sq_type = "++train.model.optimizer.exp_avg_sq_dtype=";
   const char* shares = "++train.system.use_distributed_optimizer=true";
   const char* sequence = "++train.model.seq_length=";
   const char* of_tokens = "micro_batch_size or seq_length";
@@ -32,16 +33,19 @@ std::string describe(const MemoryUse& use);
 // "134.5M parameters", and how many of an adapter are trained.
 std::string describe_parameters(TrainStep& step);
 
+// What a plan may take of the free memory: on a GPU its driver needs some too (cuda::kReserve).
+size_t usable(const StepOptions& options, size_t free);
+
 // Throws Error{kResource} when weights and gradients, or one activation of a micro-batch, alone
-// exceed `available` and the plan, which says more, would take long to make: thousands of layers, millions of
-// tokens.
-void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t available,
+// exceed what is usable of `free` and the plan, which says more, would take long to make: thousands of
+// layers, millions of tokens.
+void require_weights(const model::DecoderConfig& config, const StepOptions& options, size_t free,
                      const PlanWords& words = {});
 
-// Throws Error{kResource} when `use` exceeds `available`, of the device, or what is offloaded `host`, of main
-// memory, saying what each of the changes that fit would save: those are traced too. `config` and `options`
-// are what was planned.
+// Throws Error{kResource} when `use` exceeds what is usable of `free`, of the device, or what is offloaded
+// `host`, of main memory, saying what each of the changes that fit would save: those are traced too. `config`
+// and `options` are what was planned.
 void require_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                    size_t available, size_t host, const PlanWords& words = {});
+                    size_t free, size_t host, const PlanWords& words = {});
 
 }  // namespace flagscale::train

@@ -12,6 +12,17 @@
 
 namespace flagscale::train {
 
+// A graph or, from when the GPU has no memory for it on, none: a run is slower then, and does not end.
+class KeptGraph {
+ public:
+  // Records `launches` where there is none yet, or `anew`. False: nothing was launched.
+  bool launch(bool anew, const std::function<void()>& launches);
+
+ private:
+  std::unique_ptr<cuda::Graph> graph_;
+  bool without_ = false;
+};
+
 // Launches that read nothing of the host's memory which changes: their second run is recorded, and from then
 // on they are one.
 class ReplayedLaunches {
@@ -21,7 +32,7 @@ class ReplayedLaunches {
 
  private:
   bool met_ = false;
-  std::unique_ptr<cuda::Graph> graph_;
+  KeptGraph graph_;
   int64_t replayed_ = 0;
 };
 
@@ -45,7 +56,7 @@ class MicroGraphs {
  private:
   struct Kind {
     std::optional<Values> last, recorded;
-    std::unique_ptr<cuda::Graph> graph;
+    KeptGraph graph;
   } kinds_[2];
   int64_t replayed_ = 0;
 };

@@ -227,6 +227,34 @@ TEST(StateTypes, SharesOfSeveralRanksHaveTheBitsOfWholeUpdates) {
   }
 }
 
+// Some in bf16 already: the others are what may still change.
+TEST(StateTypes, APlanThatDoesNotFitNamesThoseNotYetInBf16) {
+  const std::string key = "++train.model.optimizer.";
+  const auto refusal_of = [](const StepOptions& options) {
+    const model::DecoderConfig model = testing::small_run().model;
+    const MemoryUse use = TrainStep(model, options).memory();
+    try {
+      require_memory(model, options, use, use.total() - 1, size_t{1} << 40);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  StepOptions options = testing::options_for(DType::kBF16, 1, 16);
+  options.optimizer.types = {DType::kF32, DType::kBF16, DType::kF32, DType::kF32};
+  const std::string three = key + "use_precision_aware_optimizer=true " + key + "main_params_dtype=bf16 " +
+                            key + "exp_avg_dtype=bf16 " + key + "exp_avg_sq_dtype=bf16 saves ";
+  const std::string refused = refusal_of(options);
+  EXPECT_NE(refused.find("\n  " + three), std::string::npos) << refused;
+  // Ranks add up gradients in fp32.
+  options.optimizer.types = {DType::kF32, DType::kF32, DType::kF32, DType::kBF16}, options.ranks = 2;
+  const std::string ranks = refusal_of(options);
+  EXPECT_NE(ranks.find("main_params_dtype=bf16 " + key + "exp_avg_dtype=bf16 saves "), std::string::npos)
+      << ranks;
+  options.optimizer.types = kNarrow, options.ranks = 1;
+  EXPECT_EQ(refusal_of(options).find("_dtype="), std::string::npos) << refusal_of(options);
+}
+
 TEST(StateTypes, WhatTheyDoNotGoWithIsRefusedByName) {
   const auto expect = [](TrainOptions o, const std::string& error, int ranks = 1) {
     const std::string said = testing::run_ranks(o, ranks)[0].error;

@@ -159,7 +159,7 @@ class TrainStep {
   int64_t graphs_replayed() const { return graphs_.replayed(); }  // of micro-batches
   int64_t updates_replayed() const { return replayed_update_.replayed(); }
   int64_t steps_replayed() const { return whole_.replayed(); }
-  double gpu_seconds() const { return whole_.gpu_seconds(); }  // of the last of those, WholeStep's
+  double gpu_seconds() const { return whole_.gpu_seconds(); }  // of the last step, WholeStep's
 
   model::Decoder& decoder() { return *decoder_; }
   const Adapter* adapter() const { return adapter_.get(); }  // null: the whole model is trained

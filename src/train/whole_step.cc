@@ -49,18 +49,18 @@ void MicroSlot::fetch_loss() const {
 void WholeStep::run(const std::vector<MicroGraphs::Values>& values, const std::function<void()>& launches) {
   const bool again = last_ == values;
   last_ = values;
-  if (recorded_ != values || !graph_) {
-    if (!again) return launches();
-    graph_.reset();
-    watch_ = std::make_unique<cuda::Stopwatch>();
-    graph_ = std::make_unique<cuda::Graph>([&] {
-      watch_->start();
-      launches();
-      watch_->stop();
-    });
-    recorded_ = values;
-  }
-  graph_->launch();
+  const bool anew = recorded_ != values;
+  timed_ = false;
+  if (anew && !again) return launches();
+  if (!watch_) watch_ = std::make_unique<cuda::Stopwatch>();
+  const auto between = [&] {
+    watch_->start();
+    launches();
+    watch_->stop();
+  };
+  if (!graph_.launch(anew, between)) return launches();
+  recorded_ = values;
+  timed_ = true;
   ++replayed_;
 }
 

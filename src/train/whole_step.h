@@ -41,13 +41,14 @@ class WholeStep {
   // but values may change what they launch.
   void run(const std::vector<MicroGraphs::Values>& values, const std::function<void()>& launches);
   int64_t replayed() const { return replayed_; }
-  // What the GPU took for the last one that was a graph, by its own clock, once that has ended; 0: none was.
-  double gpu_seconds() const { return watch_ ? watch_->seconds() : 0; }
+  // What the GPU took for the last one, by its own clock, once it has ended; 0: it was no graph.
+  double gpu_seconds() const { return timed_ ? watch_->seconds() : 0; }
 
  private:
   std::vector<MicroGraphs::Values> last_, recorded_;
   std::unique_ptr<cuda::Stopwatch> watch_;  // in the graph
-  std::unique_ptr<cuda::Graph> graph_;
+  KeptGraph graph_;
+  bool timed_ = false;
   int64_t replayed_ = 0;
 };
 

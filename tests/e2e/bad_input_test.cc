@@ -339,6 +339,19 @@ TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
   }
 }
 
+TEST_F(BadInput, ADryRunRefusesWhatItsRanksRefuse) {
+  for (const char* action : {"dryrun", "run"}) {
+    const Result result =
+        run(training("even", {"experiment.runner.nproc_per_node=2", "train.model.micro_batch_size=8",
+                              "train.model.global_batch_size=8", std::string("action=") + action}),
+            folder_);
+    EXPECT_NE(result.code, 0) << action;
+    EXPECT_NE(result.err.find("global_batch_size 8 is not a multiple of micro_batch_size 8 x 2"),
+              std::string::npos)
+        << action << result.err;
+  }
+}
+
 TEST_F(BadInput, ValidateKnowsTheKeysOfALaunch) {
   Words words = training("validated", {});
   words.erase(words.begin());

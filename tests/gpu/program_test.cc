@@ -76,6 +76,30 @@ TEST(Beside, APlanThatDoesNotFitNamesChangesThatSuffice) {
   EXPECT_EQ(plan.err.find("train a smaller model"), std::string::npos) << plan.err;
 }
 
+// With three of the four states in fp32, which is what else there is to change.
+TEST(Beside, APlanWithSomeStatesInBf16IsOfferedTheOthers) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  const Result plan = plan_beside({"FAKE_FREE_MIB=79000"}, {"train=8b_fp32"});
+  EXPECT_EQ(plan.code, 3) << plan.out << plan.err;
+  const size_t keys = plan.err.find("main_params_dtype=bf16 ++train.model.optimizer.exp_avg_dtype=bf16 ");
+  EXPECT_NE(keys, std::string::npos) << plan.err;
+  EXPECT_EQ(plan.err.find("train a smaller model"), std::string::npos) << plan.err;
+}
+
+// The driver's part is left free.
+TEST(Beside, APlanLeavesTheDriverItsPart) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  const Result plan = plan_beside({"FAKE_FREE_MIB=79000"}, {"train=124m", "--json"});
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  const size_t at = plan.out.find("\"total\":");
+  ASSERT_NE(at, std::string::npos) << plan.out;
+  const long total = std::stol(plan.out.substr(at + 8)) >> 20;
+  const Result full = plan_beside({"FAKE_FREE_MIB=" + std::to_string(total + 400)}, {"train=124m"});
+  EXPECT_EQ(full.code, 3) << full.out << full.err;
+  EXPECT_NE(full.err.find(" free, of which 512.0 MiB are left to its driver"), std::string::npos) << full.err;
+  EXPECT_EQ(plan_beside({"FAKE_FREE_MIB=" + std::to_string(total + 600)}, {"train=124m"}).code, 0);
+}
+
 // As it would be served: on the fake GPU, or without kernels on the CPU.
 TEST(Beside, ADryRunOfAServerPlansItsMemory) {
   const TemporaryFolder folder;

@@ -105,10 +105,8 @@ class DeviceAllocator final : public Allocator {
     const size_t size = bytes ? bytes : 1;
     const Status status = driver().allocate(&pointer, size);
     if (status == kNoMemory)
-      fail(ErrorKind::kResource,
-           "the GPU has {} of {} free, {} more are needed in one piece; `nvidia-smi` shows whether another "
-           "process has taken memory since this one was planned",
-           gib(free_memory()), gib(total_memory()), gib(size));
+      fail(ErrorKind::kResource, "the GPU has {} of {} free, {} more are needed in one piece; {}",
+           gib(free_memory()), gib(total_memory()), gib(size), kAskForOthers);
     check(status, "take memory");
     check(driver().fill(pointer, 0, size), "clear memory");
     return reinterpret_cast<void*>(pointer);  // NOLINT(performance-no-int-to-ptr): CUdeviceptr is an integer

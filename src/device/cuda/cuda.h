@@ -13,6 +13,12 @@ namespace flagscale::cuda {
 
 // What a message about a GPU that fails ends with.
 constexpr const char* kAskForXid = "`dmesg | grep -i xid` says whether the GPU itself failed";
+// The same of one that has no memory left.
+constexpr const char* kAskForOthers =
+    "`nvidia-smi` shows whether another process has taken memory since this one was planned";
+
+// What plans leave free: the driver's part of kernels as they are first met, and cuBLASLt's.
+constexpr size_t kReserve = size_t{512} << 20;
 
 // What the driver shows.
 struct Found {

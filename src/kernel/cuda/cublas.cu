@@ -11,6 +11,7 @@
 #include "base/library_function.h"
 #include "kernel/cuda/cublas.h"
 #include "kernel/cuda/errors.h"
+#include "kernel/cuda/no_memory.h"
 #include "kernel/cuda/product_table.h"
 
 namespace flagscale::cuda {
@@ -52,7 +53,9 @@ const Library& library() {
     find(file, "cublasLtMatmulAlgoConfigGetAttribute", l.look);
     find(file, "cublasLtMatmul", l.multiply);
     find(file, "cublasLtGetVersion", l.version);
-    if (l.create(&l.handle)) library_failed("cuBLASLt", "it does not start on this GPU");
+    const cublasStatus_t status = l.create(&l.handle);
+    if (status == CUBLAS_STATUS_ALLOC_FAILED) no_memory_for("cuBLASLt");
+    if (status != CUBLAS_STATUS_SUCCESS) library_failed("cuBLASLt", "it does not start on this GPU");
     return l;
   }();
   return opened;
