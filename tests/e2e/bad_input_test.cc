@@ -342,7 +342,7 @@ TEST_F(BadInput, ValidateRefusesWhatRunRefuses) {
 TEST_F(BadInput, ADryRunRefusesWhatItsRanksRefuse) {
   for (const char* action : {"dryrun", "run"}) {
     const Result result =
-        run(training("even", {"experiment.runner.nproc_per_node=2", "train.model.micro_batch_size=8",
+        run(training("even", {"++experiment.runner.nproc_per_node=2", "train.model.micro_batch_size=8",
                               "train.model.global_batch_size=8", std::string("action=") + action}),
             folder_);
     EXPECT_NE(result.code, 0) << action;

@@ -77,8 +77,9 @@ TEST_F(Memory, OurAquila7BIsRefused) {
 // In a file or a pipe, too.
 TEST_F(Memory, ThePlanComesBeforeTheRefusal) {
   std::string command = "flagscale";
-  for (const std::string& word : training(
-           "order", {"train.model.hidden_size=16384", "action=dryrun", "train.model.ffn_hidden_size=655360"}))
+  for (const std::string& word :
+       training("order", {"train.model.hidden_size=16384", "action=dryrun",
+                          "train.model.ffn_hidden_size=655360", "train.model.num_attention_heads=64"}))
     command += " '" + word + "'";
   const std::string said = shell(command + " 2>&1 | cat", folder_).out;
   const size_t plan = said.find("\nplan: "), error = said.find("\nflagscale: error: ");
