@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/driver.h"
+#include "tests/gpu/need_gpu.h"
 
 namespace flagscale {
 namespace {
@@ -68,6 +69,11 @@ TEST(FakeGpu, TheOldestDriverIsThatOfTheOldestToolkit) {
   EXPECT_EQ(cuda::too_old(12090, 13),
             "the NVIDIA driver runs CUDA 12.9, this program needs 13.0: driver 580 or newer");
   EXPECT_EQ(cuda::too_old(13000, 13), "");
+  EXPECT_EQ(
+      cuda::lacks("cuIt", 12),
+      "the NVIDIA driver is too old: it lacks cuIt, this program needs that of CUDA 12.9: driver 575 or "
+      "newer");
+  EXPECT_NE(cuda::lacks("cuIt", 13).find("CUDA 13.0: driver 580 or newer"), std::string::npos);
 }
 
 TEST(FakeGpu, ADriverThatDoesNotStartIsNamedUnlessThereIsNoGpu) {
@@ -96,6 +102,23 @@ TEST(FakeGpu, WithoutKernelsForItIsRefused) {
   EXPECT_EXIT(tell(two, use(0)), ::testing::ExitedWithCode(0), "^00000000000000000000000000000000\n");
   expect_error(two, use(1), "device cuda: GPU 1 has compute capability 9.1, this .*--architectures 91a");
   expect_error(two, use(2), "GPU 2 is asked for, there are 2");
+}
+
+// FLAGSCALE_NEED_GPU, of tests.
+TEST(FakeGpu, TestsMayNeedSoMany) {
+  const auto expect_missing = [](const Said& environment, const char* wanted, const char* words) {
+    EXPECT_EXIT(tell(environment, [wanted] { return "missing: " + missing_gpus(wanted); }),
+                ::testing::ExitedWithCode(0), words);
+  };
+  const Said two{{"FAKE_GPUS", "2"}}, none{{"FAKE_GPUS", "0"}};
+  expect_missing(none, "", "^missing: \n");
+  expect_missing(none, "0", "^missing: \n");
+  expect_missing(none, "1", "FLAGSCALE_NEED_GPU=1: no GPU can be used: the driver shows no GPU");
+  expect_missing({}, "1", "^missing: \n");
+  expect_missing({}, "2", "FLAGSCALE_NEED_GPU=2: here is 1\n");
+  expect_missing(two, "2", "^missing: \n");
+  expect_missing(two, "3", "FLAGSCALE_NEED_GPU=3: here are 2\n");
+  expect_missing(two, "both", "FLAGSCALE_NEED_GPU=both: it is how many");
 }
 
 TEST(FakeGpu, MemoryThatIsNotThereIsToldInGiB) {

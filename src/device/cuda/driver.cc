@@ -61,6 +61,20 @@ const char* first_missing(void* library, Driver& d) {
   return nullptr;
 }
 
+#ifdef FLAGSCALE_CUDA_VERSION
+constexpr int kMajor = FLAGSCALE_CUDA_VERSION / 1000;
+#else
+constexpr int kMajor = 12;  // the oldest that ./dev cuda takes
+#endif
+
+int oldest(int major) { return major == 12 ? 12090 : 1000 * major; }
+
+// "13.0: driver 580 or newer"
+std::string needed(int major) {
+  const char* driver = major == 12 ? ": driver 575 or newer" : major == 13 ? ": driver 580 or newer" : "";
+  return fmt::format("{}.{}{}", oldest(major) / 1000, oldest(major) % 1000 / 10, driver);
+}
+
 OpenedDriver open_library() {
   OpenedDriver opened{};
   Driver& driver = opened.driver;
@@ -69,11 +83,11 @@ OpenedDriver open_library() {
   int version = 0;
   if (find_function(library, "cuDriverGetVersion", driver.version)) driver.version(&version);
 #ifdef FLAGSCALE_CUDA_VERSION  // without kernels none is needed
-  opened.reason = too_old(version, FLAGSCALE_CUDA_VERSION / 1000);
+  opened.reason = too_old(version, kMajor);
 #endif
   if (!opened.reason.empty()) return opened;
   if (const char* name = first_missing(library, driver)) {
-    opened.reason = std::string("the NVIDIA driver is too old: it lacks ") + name;
+    opened.reason = lacks(name, kMajor);
   } else if (const Status status = driver.init(0)) {
     opened.reason = "the NVIDIA driver does not start: " + describe(driver, status);
     opened.absent = status == kNoDevice;
@@ -84,11 +98,14 @@ OpenedDriver open_library() {
 }  // namespace
 
 std::string too_old(int version, int major) {
-  const int needed = major == 12 ? 12090 : 1000 * major;
-  if (version >= needed) return {};
-  const char* driver = major == 12 ? ": driver 575 or newer" : major == 13 ? ": driver 580 or newer" : "";
-  return fmt::format("the NVIDIA driver runs CUDA {}.{}, this program needs {}.{}{}", version / 1000,
-                     version % 1000 / 10, needed / 1000, needed % 1000 / 10, driver);
+  if (version >= oldest(major)) return {};
+  return fmt::format("the NVIDIA driver runs CUDA {}.{}, this program needs {}", version / 1000,
+                     version % 1000 / 10, needed(major));
+}
+
+std::string lacks(const char* function, int major) {
+  return fmt::format("the NVIDIA driver is too old: it lacks {}, this program needs that of CUDA {}",
+                     function, needed(major));
 }
 
 const OpenedDriver& open_driver() {

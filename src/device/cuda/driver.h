@@ -94,6 +94,8 @@ const OpenedDriver& open_driver();
 // Why a driver of this CUDA (13000) does not run a program built with that major version of it; "" where it
 // does. Kernels run with every driver of their CUDA's major version from the oldest on that builds them.
 std::string too_old(int version, int major);
+// The same of one without a function.
+std::string lacks(const char* function, int major);
 
 // Throws Error{kUnsupported} where there is none.
 const Driver& driver();
