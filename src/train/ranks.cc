@@ -112,14 +112,18 @@ void Ranks::sum_gradients(TrainStep& step) {
   if (reducer_ && !gpus_) step.reduce_gradients(*reducer_);
 }
 
+void Ranks::warn_slow(const std::string& why) const {
+  if (first()) warn("gradients are added in main memory, which is slow: {}", why);
+}
+
 void Ranks::join_gpus(const TrainStep& step) {
   if (!group_) return;
   if (size() > 2)  // NCCL's order of more than two is not the ranks'
-    return info("gradients are added in main memory: {} ranks, and their order is kept only there", size());
+    return warn_slow(fmt::format("{} ranks, and their order is kept only there", size()));
   const std::string unseen = join_peers(step);
   if (unseen.empty()) return;
   const std::string why = why_apart(comm::gather(*group_, cuda::identity() + ' ' + cuda::nccl_missing()));
-  if (!why.empty()) return info("gradients are added in main memory: {}; {}", unseen, why);
+  if (!why.empty()) return warn_slow(fmt::format("{}; {}", unseen, why));
   info("gradients are added by NCCL: {}", unseen);
   cuda::NcclId id{};
   if (first()) id = cuda::make_nccl_id();

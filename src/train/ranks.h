@@ -68,6 +68,7 @@ class Ranks {
  private:
   std::string refused(const std::function<void()>& own) const;
   std::string join_peers(const TrainStep& step);
+  void warn_slow(const std::string& why) const;
   comm::ProcessGroup* group_;
   std::optional<comm::Reducer> reducer_;
   std::unique_ptr<cuda::RankGpus> gpus_;

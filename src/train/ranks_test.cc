@@ -5,15 +5,21 @@
 
 #include <cmath>
 #include <filesystem>
+#include <functional>
 
+#include "base/error.h"
 #include "base/temporary_folder_test_support.h"
+#include "io/checkpoint.h"
 #include "train/parity_test_support.h"
 #include "train/ranks_test_support.h"
 
 namespace flagscale::train {
 namespace {
 
+using testing::files_below;
+using testing::Groups;
 using testing::RankRun;
+using testing::run_printed;
 using testing::run_rank;
 using testing::run_ranks;
 using testing::small_run;
@@ -95,6 +101,67 @@ TEST(DataParallel, ResumesToTheBitFromRankZerosCheckpoint) {
   for (size_t r = 0; r < 2; ++r) {
     ASSERT_EQ(resumed[r].error, "");
     EXPECT_EQ(resumed[r].result.iteration, 6);
+    EXPECT_EQ(resumed[r].weights, whole[r].weights);
+  }
+}
+
+// Rank 0's place in a group, where its GPU fails when it is told so: then what waits for the GPU throws.
+class OnFailingGpu final : public comm::ProcessGroup {
+ public:
+  explicit OnFailingGpu(comm::ProcessGroup& group) : group_(group) {}
+  std::function<bool()> fails = [] { return false; };
+
+  int rank() const override { return group_.rank(); }
+  int size() const override { return group_.size(); }
+  void exchange(std::span<const std::span<const std::byte>> send,
+                std::span<const std::span<std::byte>> receive) override {
+    if (fails()) fail(ErrorKind::kDevice, "[cuda] a kernel failed: CUDA_ERROR_ECC_UNCORRECTABLE");
+    group_.exchange(send, receive);
+  }
+  void check_others() override { group_.check_others(); }
+  void abort(const std::string& what) noexcept override { group_.abort(what); }
+
+ private:
+  comm::ProcessGroup& group_;
+};
+
+TEST(DataParallel, AGpuThatIsLostLeavesCheckpointsToGoOnFrom) {
+  const TemporaryFolder folder;
+  TrainOptions o = small_run();
+  const std::vector<RankRun> whole = run_ranks(o, 2);
+  o.save = o.load = folder.path + "/c", o.save_interval = 2;
+  const auto expect_lost = [&](const std::function<bool()>& when, const std::string& way_on) {
+    const Groups groups = comm::make_local_groups(2);
+    RankRun other;
+    std::thread thread([&] { other = run_rank(o, groups[1].get()); });
+    const std::string told = "[cuda] a kernel failed: CUDA_ERROR_ECC_UNCORRECTABLE; " + way_on;
+    try {
+      OnFailingGpu group(*groups[0]);
+      Trainer trainer(o, &group);
+      group.fails = when;
+      run_printed(trainer);
+      ADD_FAILURE() << "it went on";
+    } catch (const Error& error) {
+      EXPECT_EQ(exit_code(error.kind()), 1);
+      EXPECT_EQ(error.what(), told);
+    }
+    thread.join();
+    EXPECT_NE(other.error.find(told), std::string::npos) << other.error;
+  };
+  const auto saved = [&] { return !io::newest_whole_checkpoint(o.save).empty(); };
+  expect_lost([] { return true; }, "the run has saved no checkpoint yet");
+  EXPECT_FALSE(saved());
+  const std::string goes_on = "started again, the run goes on from its last checkpoint";
+  expect_lost(saved, goes_on);
+  const auto left = files_below(o.save);
+  expect_lost([] { return true; }, goes_on);  // in the first step after that
+  EXPECT_EQ(files_below(o.save), left);
+  const io::Checkpoint checkpoint(o.save);
+  EXPECT_EQ(checkpoint.state().iteration, 2);
+  checkpoint.verify();
+  const std::vector<RankRun> resumed = run_ranks(o, 2);
+  for (size_t r = 0; r < 2; ++r) {
+    ASSERT_EQ(resumed[r].error, "");
     EXPECT_EQ(resumed[r].weights, whole[r].weights);
   }
 }
