@@ -36,10 +36,23 @@ std::string place(const config::FlatKey& key) {
   return where.empty() ? key.path : where + ": " + key.path;
 }
 
+constexpr const char* kDeviceFlag = "; the flag --device selects it (auto, cpu or cuda)";
+
 [[noreturn]] void unknown(const config::FlatKey& key) {
   const std::string near = train_schema().nearest_name(key.name);
   fail(ErrorKind::kConfig, "{} is no key of a training run{}", place(key),
-       near.empty() ? "" : "; did you mean '" + near + "'?");
+       key.name == "device" ? kDeviceFlag
+       : near.empty()       ? ""
+                            : "; did you mean '" + near + "'?");
+}
+
+// Beside the sections, where a `serve` file has it: without a word the run would take another one.
+void check_device(const config::Composed& composed) {
+  const config::NodePtr device = config::select_raw(composed.root(), "device");
+  if (!device || config::is_referred_to(*composed.root(), composed.hydra().get(), "device")) return;
+  const std::string place = describe(device->origin);
+  fail(ErrorKind::kConfig, "{}{}device is no key of a training run{}", place, place.empty() ? "" : ": ",
+       kDeviceFlag);
 }
 
 class Reader {
@@ -254,6 +267,7 @@ const config::Schema<TrainConfig>& train_schema() {
 TrainReading read_train_config(const config::Composed& composed, Isa isa, const std::string& weights) {
   config::check_experiment(composed);
   check_backend(composed);
+  check_device(composed);
   const config::NodePtr train = composed.value("train");
   if (!train || train->kind != config::Kind::kMap)
     fail(ErrorKind::kConfig, "the configuration has no 'train' mapping, so there is nothing to train");

@@ -349,7 +349,10 @@ TEST(TrainKeys, AMisspeltExperimentIsNamed) {
            {"+experiment.task.backend=quux", "'quux', which is no backend: it is one of native, megatron"},
            {"+acton=run", "acton is nothing that a task reads; did you mean 'action'?"},
            {"+experiment.task.backend=megatorn", "which is no backend; did you mean 'megatron'?"},
-           {"+trian.model.lr=1", "trian is nothing that a task reads; did you mean 'train'?"}})
+           {"+trian.model.lr=1", "trian is nothing that a task reads; did you mean 'train'?"},
+           {"++device=cuda", "device is no key of a training run; the flag --device selects it"},
+           {"++train.system.device=cuda",
+            "device is no key of a training run; the flag --device selects it"}})
     try {
       read_train_config(Tree(yaml("")).compose({given}));
       ADD_FAILURE() << given;
