@@ -102,8 +102,7 @@ class RanksOnGpus : public Ranks {
     return words;
   }
 
-  // Three pieces of gradients; three steps of two micro-batches each, of which the last are one graph where
-  // copies add. Losses and a checkpoint.
+  // Three pieces of gradients; three steps of two micro-batches each. Losses and a checkpoint.
   std::pair<std::vector<double>, std::string> train(const std::string& name, bool bf16, Adding adding,
                                                     bool shares) {
     Words command = words(name, 3, "cuda");
