@@ -6,7 +6,6 @@
 #include <mutex>
 #include <string>
 #include <tuple>
-#include <utility>
 
 #include "base/library_function.h"
 #include "kernel/cuda/cublas.h"
@@ -80,7 +79,8 @@ struct Plan {
   cublasLtMatmulDesc_t operation;
   cublasLtMatrixLayout_t a, b, c;
   cublasLtMatmulAlgo_t choices[kMostChoices];
-  int count;
+  int count, winner = 0;
+  bool settled = false;  // which wins
 };
 
 // Which family an algorithm is of, in how many pieces it cuts sums along k, and how it adds them.
@@ -198,7 +198,7 @@ ProductTable& table() {
 }
 
 // Which of the choices is the fastest here.
-int fastest(const Product& p, const Plan& plan, int choices, void* workspace) {
+int fastest(const Product& p, const Plan& plan, void* workspace) {
   cudaEvent_t begin{}, end{};
   cudaEventCreate(&begin);
   cudaEventCreate(&end);
@@ -216,7 +216,7 @@ int fastest(const Product& p, const Plan& plan, int choices, void* workspace) {
   constexpr float kEnough = 0.1f;  // ms that are timed, of short products by several launches
   float best = 0;
   int winner = 0;
-  for (int i = 0; i < choices; ++i) {
+  for (int i = 0; i < plan.count; ++i) {
     const float first = time(i, 1);
     if (first == 0) continue;
     const float took = time(i, std::clamp(static_cast<int>(kEnough / first), 1, 10));
@@ -248,43 +248,57 @@ std::string name_of(const Key& key) {
 
 // Of the choices of a large product, which is done again and again, the best stays: as an earlier run timed
 // them, or as they are timed now. All give the same bits, so that it does not matter which wins: sums cut
-// alike along k are chains of the same products in the same order.
+// alike along k are chains of the same products in the same order (cublas_cuda_test.cc holds them to it).
 void choose_by_time(const Product& p, const Key& key, Plan& plan, void* workspace) {
   constexpr double kLarge = 5e8;  // operations: 10 us and more of an adapter's, which memory binds
-  if (plan.count == 1 || p.add) return;
-  const int choices = std::exchange(plan.count, 1);
-  if (p.in == DType::kF32 ||
+  if (plan.settled || p.add) return;
+  plan.settled = true;
+  if (plan.count == 1 || p.in == DType::kF32 ||
       2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kLarge)
     return;
   const std::string product = name_of(key);
-  int winner = table().winner(product, choices);
+  int winner = table().winner(product, plan.count);
   if (winner < 0) {
     if (!running()) return;
-    winner = fastest(p, plan, choices, workspace);
-    table().keep(product, winner, choices);
+    winner = fastest(p, plan, workspace);
+    table().keep(product, winner, plan.count);
   }
-  plan.choices[0] = plan.choices[winner];
+  plan.winner = winner;
 }
 
-// One at a time: a plan points to what its last launch took.
-Plan& plan_of(const Product& p, void* workspace) {
+Key key_of(const Product& p) {
+  return {p.m,  p.n,   p.k,       p.a_stride, p.b_stride, p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr,
+          p.in, p.out, kind_of(p)};
+}
+
+std::mutex one_at_a_time;  // a plan points to what its last launch took
+
+Plan& plan_of(const Product& p, const Key& key) {
   static std::map<Key, Plan> plans;
-  const Key key{p.m,        p.n,       p.k,       p.a_stride,        p.b_stride,
-                p.c_stride, p.trans_a, p.trans_b, p.bias != nullptr, p.in,
-                p.out,      kind_of(p)};
   auto it = plans.find(key);
   if (it == plans.end()) it = plans.emplace(key, make_plan(p)).first;
-  if (it->second.count > 1) choose_by_time(p, key, it->second, workspace);
   return it->second;
 }
 
 }  // namespace
 
 void multiply(const Product& p, void* workspace) {
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  const Plan& plan = plan_of(p, workspace);
-  check(launch(p, plan, plan.choices[0], workspace), p);
+  const std::lock_guard lock(one_at_a_time);
+  const Key key = key_of(p);
+  Plan& plan = plan_of(p, key);
+  choose_by_time(p, key, plan, workspace);
+  check(launch(p, plan, plan.choices[plan.winner], workspace), p);
+}
+
+int product_choices(const Product& p) {
+  const std::lock_guard lock(one_at_a_time);
+  return plan_of(p, key_of(p)).count;
+}
+
+bool multiply_by(int choice, const Product& p, void* workspace) {
+  const std::lock_guard lock(one_at_a_time);
+  const Plan& plan = plan_of(p, key_of(p));
+  return launch(p, plan, plan.choices[choice], workspace) == CUBLAS_STATUS_SUCCESS;
 }
 
 }  // namespace flagscale::cuda

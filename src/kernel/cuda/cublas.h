@@ -43,4 +43,9 @@ constexpr size_t kProductWorkspace = (size_t{32} << 20) + 256;  // of any alignm
 // to do it.
 void multiply(const Product& product, void* workspace);
 
+// For tests: among how many algorithms multiply() chooses, and the product by one of them, 0 being cuBLASLt's
+// first choice. False where it does not run, as for some it does not.
+int product_choices(const Product& product);
+bool multiply_by(int choice, const Product& product, void* workspace);
+
 }  // namespace flagscale::cuda
