@@ -163,6 +163,7 @@ double without_server(const BenchRow& row, const BenchRowsOptions& o, Words load
   };
   const auto text = [](const std::optional<int64_t>& n) { return n ? std::to_string(*n) : ""; };
   add("--quantization", served.quantization);
+  if (served.quantize_lm_head) load.emplace_back("--quantize-lm-head");
   add("--kv-cache-dtype", served.kv_cache_dtype);
   add("--max-model-len", text(served.max_model_len));
   add("--max-num-seqs", text(served.max_num_seqs));

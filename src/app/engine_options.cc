@@ -16,7 +16,8 @@ engine::RunnerOptions runner_options(const EngineOptions& o) {
   if (!o.quantization.empty() && o.dtype != "auto")
     fail(ErrorKind::kInvalidArgument, "give --dtype or --quantization, not both");
   engine::RunnerOptions options;
-  options.weights = engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization);
+  options.weights =
+      engine::parse_weight_format(o.quantization.empty() ? o.dtype : o.quantization, o.quantize_lm_head);
   options.weights.compute = op::parse_compute(o.compute), options.weights.keep = o.weight_cache;
   if (o.cache != "auto") options.cache = engine::parse_cache_dtype(o.cache);
   options.device = choose_device(o.device);
@@ -42,6 +43,8 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
          "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU fp8 too (with "
          "--compute fast activations as well, where it multiplies fp8)")
       ->check(CLI::IsMember({"int8", "int4", "int4-32", "fp8"}));
+  app.add_flag("--quantize-lm-head,--quantize_lm_head", o.quantize_lm_head,
+               "with --quantization: hold the output head in eight bits on a GPU too (a CPU always does)");
   app.add_option("--compute", o.compute,
                  "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "
                  "fast: the fastest")

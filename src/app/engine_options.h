@@ -21,6 +21,7 @@ struct EngineOptions {
   double gpu_memory = 0.9;    // share of a GPU's memory
   int64_t max_model_len = 0;  // 0: as long as the longest request
   int threads = 0;
+  bool quantize_lm_head = false;
   bool json = false, weight_cache = true;
 };
 

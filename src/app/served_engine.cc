@@ -53,7 +53,7 @@ int64_t length_of(const serve::ServiceConfig& config, int64_t longest) {
 engine::RunnerOptions runner_options(const serve::ServiceConfig& config, const engine::LoadedModel& model,
                                      DeviceKind device) {
   engine::RunnerOptions options;
-  options.weights = engine::parse_weight_format(format_of(config));
+  options.weights = engine::parse_weight_format(format_of(config), config.quantize_lm_head);
   options.weights.compute = op::parse_compute(config.compute), options.weights.keep = true;
   options.device = device;
   options.memory_share = config.gpu_memory_utilization;

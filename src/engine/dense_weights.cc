@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/gib.h"
 #include "base/interrupt.h"
+#include "base/log.h"
 #include "device/cuda/cuda.h"
 #include "model/weights.h"
 
@@ -147,7 +149,15 @@ bool is_in_blocks(const nn::Parameter& p, const io::WeightSet& weights) {
   });
 }
 
-// None: embedding and head, which are looked up or precise. Experts' products widen their weights.
+// Not four bits: they cost a head much (docs/performance.md).
+std::optional<op::Narrow> head_type(const WeightOptions& options) {
+  if (!options.quantize_lm_head) return std::nullopt;
+  const auto format = narrow_type(options);
+  return format && options.packing ? op::Narrow::kInt8 : format;
+}
+
+// None: the embedding, which is looked up, what is precise, and the head, whose type is its own. Experts'
+// products widen their weights.
 std::optional<op::Narrow> narrow_type(const nn::Parameter& p, const io::WeightSet& weights,
                                       const WeightOptions& options) {
   auto format = narrow_type(options);
@@ -182,10 +192,14 @@ DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, co
 
 void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
                  const WeightOptions& options) {
+  const auto of_head = head_type(options);
+  const bool apart = of_head && &decoder.head() == &decoder.embedding();
+  if (apart) decoder.separate_head();  // rows of the embedding are looked up as they were
   for (nn::Parameter& p : decoder.parameters().parameters()) {
     for (const nn::Part& part : p.parts) model::check_shape(weights.info(part.name), p, part);
     p.steady = true;
-    if (const auto narrow = narrow_type(p, weights, options))
+    const bool head = of_head && &p == &decoder.head();
+    if (const auto narrow = head ? of_head : narrow_type(p, weights, options))
       p.narrow = {*narrow,
                   arena.persistent(p.name, op::narrow_shape(*narrow, p.shape[0], p.shape[1]), DType::kU8),
                   arena.persistent(p.name + ".scales", op::narrow_scales(*narrow, p.shape[0], p.shape[1]),
@@ -196,6 +210,11 @@ void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& wei
   }
   for (nn::Constant& c : decoder.parameters().constants())
     c.value = arena.persistent(c.name, c.shape, DType::kF32);
+  if (apart)
+    info(
+        "quantize_lm_head: lm_head is the embedding, which stays in {} to be looked up: its copy in {} takes "
+        "{}",
+        name(dtype), op::name(*of_head), gib(decoder.head().narrow.bytes()));
 }
 
 void upload_weights(model::Decoder& decoder, const io::WeightSet& weights, DeviceKind device,

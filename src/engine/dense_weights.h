@@ -10,7 +10,8 @@ namespace flagscale::engine {
 // else bf16. Throws Error{kUnsupported} naming a format that has no kernel there.
 DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options);
 
-// Gives every weight and constant its place. Throws Error naming the tensor that is missing or has another
+// Gives every weight and constant its place; a quantised head that is tied to the embedding becomes a weight
+// of its own. Throws Error naming the tensor that is missing or has another
 // shape.
 void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
                  const WeightOptions& options);

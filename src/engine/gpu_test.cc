@@ -169,6 +169,31 @@ TEST_P(NarrowOnGpu, NarrowWeightsStayNearTheCpu) {
   }
 }
 
+// The head in eight bits too: as the CPU's in int8, whose embedding has them as well.
+TEST_P(NarrowOnGpu, AQuantisedHeadStaysNear) {
+  const auto answer = [](RunnerOptions options, bool head) {
+    options.weights.quantize_lm_head = head;
+    Engine engine(runner_of(GetParam(), options));
+    Request request = sampled(0, 1);
+    request.sampling.temperature = 0, request.sampling.logprobs = request.sampling.prompt_logprobs = 0;
+    Answer result;
+    engine.add(request, gather_into(result));
+    while (engine.step()) {
+    }
+    return result;
+  };
+  for (const auto& [packing, compute] : {std::pair{std::optional(op::Packing::kInt8), op::Compute::kExact},
+                                         {std::optional(op::Packing::kInt4), op::Compute::kExact},
+                                         {std::optional<op::Packing>(), op::Compute::kExact},
+                                         {std::optional<op::Packing>(), op::Compute::kFast}}) {
+    const RunnerOptions options = options_of(DeviceKind::kCuda, packing, compute);
+    const Answer without = answer(options, false), with = answer(options, true);
+    ASSERT_EQ(with.prompt.size(), without.prompt.size());
+    EXPECT_LT(furthest(with.prompt, without.prompt), packing ? 0.2 : 1);
+    EXPECT_GT(furthest(with.prompt, without.prompt), 0);
+  }
+}
+
 TEST_P(OnGpu, EmbeddingsAreTheCpus) {
   for (const auto packing : {op::Packing::kF32, op::Packing::kBF16}) {
     const auto cpu = embedding(DeviceKind::kCpu, packing), gpu = embedding(DeviceKind::kCuda, packing);

@@ -37,11 +37,16 @@ op::Packing packing_of(std::string_view name) {
 
 }  // namespace
 
-WeightOptions parse_weight_format(std::string_view name) {
+WeightOptions parse_weight_format(std::string_view name, bool quantize_lm_head) {
   WeightOptions options;
   options.fp8 = name == "fp8";
-  if (name == "auto" || options.fp8) return options;
-  options.packing = packing_of(name);
+  if (name != "auto" && !options.fp8) options.packing = packing_of(name);
+  options.quantize_lm_head = quantize_lm_head;
+  if (quantize_lm_head && !options.fp8 && (!options.packing || op::info(*options.packing).bits == 0))
+    fail(
+        ErrorKind::kInvalidArgument,
+        "quantize_lm_head goes with weights that are quantised at load: give quantization fp8, int8, int4 or "
+        "int4-32 too");
   return options;
 }
 
@@ -92,7 +97,7 @@ WeightUse weight_use(model::Decoder& decoder) {
                          : p.shape.rank() == 2 && p.value.defined() ? p.value.bytes()
                                                                     : 0;
     use.bytes += bytes;
-    const bool looked_up = p.name == "model.embed_tokens.weight" && !decoder.config().tie_embeddings;
+    const bool looked_up = &p == &decoder.embedding() && &p != &decoder.head();
     const double share =
         p.groups == 1 ? 1 : static_cast<double>(decoder.config().moe.top_k) / static_cast<double>(p.groups);
     if (!looked_up) use.read_bytes += static_cast<size_t>(static_cast<double>(bytes) * share);
@@ -159,7 +164,10 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::string weight_formats(model::Decoder& decoder) {
-  if (const auto gpu = on_gpu(decoder)) return gpu->weights;
+  if (const auto gpu = on_gpu(decoder)) {
+    const op::NarrowWeight& head = decoder.head().narrow;
+    return gpu->weights + (head.defined() ? fmt::format(" (lm_head in {})", op::name(head.format)) : "");
+  }
   std::vector<std::string> names;
   for (const op::Packing packing : packings(decoder)) names.emplace_back(op::info(packing).name);
   return joined(names);

@@ -158,6 +158,8 @@ TEST(Formats, FastSaysWhatItIs) {
 
 TEST(Formats, UnknownOnesAreRefused) {
   EXPECT_THROW(parse_weight_format("int3"), Error);
+  for (const char* format : {"auto", "bfloat16", "float32"})
+    EXPECT_THROW(parse_weight_format(format, true), Error);
   EXPECT_THROW(Step({"fp8", "exact"}), Error);  // on a CPU
 }
 

@@ -49,6 +49,9 @@ void add_engine_keys(config::Schema<ServiceConfig>& keys) {
       {.doc = "weights quantised at load, in place of dtype; fp8 on a GPU alone: with compute fast it rounds "
               "activations too where the GPU multiplies fp8",
        .choices = {"none", "int8", "int4", "int4-32", "fp8"}});
+  keys.acts("quantize_lm_head", [](ServiceConfig& c) -> auto& { return c.quantize_lm_head; },
+            {.doc = "with quantization: the output head in eight bits on a GPU too, multiplied as the other "
+                    "weights are; on a CPU it has eight bits in any case"});
   keys.acts(
       "compute", [](ServiceConfig& c) -> auto& { return c.compute; },
       {.doc = "fast: int8 or bf16, as the weights are, in formats whose perplexity it keeps; exact: fp32; "

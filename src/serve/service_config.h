@@ -28,6 +28,7 @@ struct ServiceConfig {
   // Engine.
   std::string dtype = "auto", kv_cache_dtype = "auto";
   std::string quantization, compute = "fast";
+  bool quantize_lm_head = false;
   std::optional<int64_t> max_model_len;
   int64_t default_length = 8192;  // where max_model_len is not given and the model is not shorter
   std::string device = "auto";

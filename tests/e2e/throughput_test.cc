@@ -46,8 +46,9 @@ TEST(BenchThroughput, CountsWhatItServes) {
 }
 
 TEST(BenchThroughput, PrintsWhatVllmPrints) {
-  const Result result = run(throughput({"--num-prompts", "4", "--temperature", "0", "--disable-tqdm",
-                                        "--quantization", "int8", "--kv-cache-dtype", "int8"}));
+  const Result result =
+      run(throughput({"--num-prompts", "4", "--temperature", "0", "--disable-tqdm", "--quantization", "int8",
+                      "--quantize-lm-head", "--kv-cache-dtype", "int8"}));
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.err, "");
   EXPECT_TRUE(result.out.starts_with("Throughput: ")) << result.out;

@@ -44,15 +44,23 @@ Decoder::Decoder(DecoderConfig config, nn::Partition& partition)
   for (int i = 0; i < c.num_layers; ++i) declare_layer(i);
   norm_ = &list_.add(
       nn::Parameter{"model.norm.weight", {c.hidden_size}, Shard::kReplicated, kOnes, false, {}, {}, {}});
-  head_ = c.tie_embeddings ? embedding_
-                           : &list_.add(nn::Parameter{"lm_head.weight",
-                                                      {c.vocab_size, c.hidden_size},
-                                                      Shard::kVocabulary,
-                                                      normal(c.init_std),
-                                                      true,
-                                                      {},
-                                                      {},
-                                                      {}});
+  head_ = c.tie_embeddings ? embedding_ : declare_head("lm_head.weight");
+}
+
+nn::Parameter* Decoder::declare_head(const std::string& tensor) {
+  const auto& c = config_;
+  return &list_.add(nn::Parameter{"lm_head.weight",
+                                  {c.vocab_size, c.hidden_size},
+                                  Shard::kVocabulary,
+                                  normal(c.init_std),
+                                  true,
+                                  {{tensor, c.vocab_size}},
+                                  {},
+                                  {}});
+}
+
+void Decoder::separate_head() {
+  if (head_ == embedding_) head_ = declare_head(embedding_->name);
 }
 
 std::vector<nn::Linear*> Decoder::linears() {

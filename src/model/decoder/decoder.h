@@ -31,6 +31,11 @@ class Decoder {
   const DecoderConfig& config() const { return config_; }
   nn::ParameterList& parameters() { return list_; }
   const nn::ParameterList& parameters() const { return list_; }
+  const nn::Parameter& embedding() const { return *embedding_; }
+  const nn::Parameter& head() const { return *head_; }  // the embedding, where they are tied
+  // Gives a tied head a parameter of its own, read from the embedding's tensor: serving may hold it in fewer
+  // bits.
+  void separate_head();
   // The linears of its layers, in order: what adapters may add to.
   std::vector<nn::Linear*> linears();
   std::vector<nn::ExpertLinear*> expert_linears();
@@ -65,6 +70,7 @@ class Decoder {
   struct Stream {  // the residual stream and what the last block adds to it
     Tensor x, delta;
   };
+  nn::Parameter* declare_head(const std::string& tensor);  // as a file names it
   void declare_layer(int index);
   nn::Linear declare_linear(const std::string& prefix, const std::string& name, std::vector<nn::Part> parts,
                             int64_t in, bool bias, nn::Shard shard, float std);

@@ -1,7 +1,9 @@
 // Few rows: a warp has a slice of k, as in op/matmul/steady_cuda.cu; its weights come to registers as they
 // lie, 16 bytes a lane, and are widened there. Bound by reading them, four bits by that and by widening. Up
-// to kManyRows: warpgroups. More: the weight is widened into memory first, and the product is that of
-// op/matmul.
+// to kManyRows: warpgroups. More: the weight is widened into memory first, a large one part by part, and the
+// product is that of op/matmul.
+#include <algorithm>
+
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/matmul/steady_slices.cuh"
 #include "op/narrow_linear/narrow_cuda.cuh"
@@ -245,16 +247,36 @@ __global__ void widen_tiles(Panels w, bf16* to, const int32_t* counts, int64_t p
   }
 }
 
-// The whole weight, then a product that reads none of it before it is there.
+// Rows of the weight, whole tiles of them, that are widened at once: a head's 128 thousand would take 1 GB.
+int64_t rows_at_once(const NarrowLinearArgs& args) {
+  constexpr int64_t kMost = int64_t{256} << 20, kRows = 128;
+  const auto bytes = static_cast<int64_t>(widened_bytes(args.format, args.data, kRows));
+  return std::min(args.y.cols(), std::max<int64_t>(1, kMost / bytes) * kRows);
+}
+
+TensorView part_of(TensorView all, int dim, int64_t first, int64_t count) {
+  const auto i = static_cast<size_t>(dim);
+  all.data = all.ptr<std::byte>() + first * all.strides[i] * static_cast<int64_t>(size_of(all.dtype));
+  all.dims[i] = count;
+  return all;
+}
+
+// The weight, then a product that reads none of it before it is there; so many rows after so many.
 void multiply_many(KernelContext& context, const NarrowLinearArgs& args) {
-  MatmulArgs product;
-  static_cast<TensorView&>(product.a) = args.x;
-  static_cast<TensorView&>(product.b) =
-      widen_panels(context, args.format, args.data, args.scales, args.y.cols(), args.x.cols());
-  static_cast<TensorView&>(product.out) = args.y;
-  static_cast<TensorView&>(product.bias) = args.bias;
-  product.trans_b = product.steady = true;
-  multiply_steadily(product);
+  const int64_t n = args.y.cols(), most = rows_at_once(args);
+  const int64_t of_scales = columns_of_scale(args.format) == 0 ? 1 : kPanelRows;
+  for (int64_t first = 0; first < n; first += most) {
+    const int64_t count = std::min(most, n - first), panels = divide_up(count, kPanelRows);
+    MatmulArgs product;
+    static_cast<TensorView&>(product.a) = args.x;
+    static_cast<TensorView&>(product.b) = widen_panels(
+        context, args.format, part_of(args.data, 0, first / kPanelRows, panels),
+        part_of(args.scales, 0, first / of_scales, divide_up(count, of_scales)), count, args.x.cols());
+    static_cast<TensorView&>(product.out) = part_of(args.y, 1, first, count);
+    if (args.bias.defined()) static_cast<TensorView&>(product.bias) = part_of(args.bias, 0, first, count);
+    product.trans_b = product.steady = true;
+    multiply_steadily(product);
+  }
 }
 
 void run(KernelContext& context, const NarrowLinearArgs& args) {
@@ -272,7 +294,7 @@ void run(KernelContext& context, const NarrowLinearArgs& args) {
 }
 
 size_t workspace(const NarrowLinearArgs& args, int) {
-  return widened_bytes(args.format, args.data, args.y.cols());
+  return widened_bytes(args.format, args.data, rows_at_once(args));
 }
 
 const CudaKernel<NarrowLinearArgs> kKernel{kNarrowLinear, &run, &workspace};

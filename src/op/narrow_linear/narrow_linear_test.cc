@@ -158,5 +158,33 @@ TEST_P(NarrowLinearGpu, HasTheBitsOfASteadyProduct) {
     }
 }
 
+// Where it is widened part by part, the last of a few rows.
+TEST_P(NarrowLinearGpu, LargeWeightsHaveTheSameBitsForManyRows) {
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  Context c{recorder};
+  const int64_t n = 8192 + 85, k = 16384, rows = 300;
+  for (const Narrow format : {Narrow::kInt8, Narrow::kInt4}) {
+    NarrowWeight weight{format, make_tensor(testing::allocator(), narrow_shape(format, n, k), DType::kU8),
+                        make_tensor(testing::allocator(), narrow_scales(format, n, k), scale_type(format)), k,
+                        n};
+    uint64_t state = 7;
+    for (uint64_t& word : std::span(weight.data.data<uint64_t>(), weight.data.bytes() / 8))
+      word = state = state * 6364136223846793005u + 1442695040888963407u;
+    auto* scales = weight.scales.data<uint16_t>();
+    for (int64_t i = 0; i < weight.scales.shape().numel(); ++i)
+      scales[i] = format == Narrow::kInt8 ? to_bf16(0.001f * static_cast<float>(1 + i % 5)).bits
+                                          : to_f16(0.01f * static_cast<float>(1 + i % 5)).bits;
+    const Tensor x = random_tensor({rows, k}, 1, DType::kBF16), bias = random_tensor({n}, 3, DType::kBF16),
+                 got = narrow_linear(c, x, weight, bias, DType::kF32);
+    for (int64_t first = 0; first < rows; first += 100) {
+      const Tensor want = narrow_linear(c, x.rows(first, 9), weight, bias, DType::kF32);
+      for (int64_t i = 0; i < 9 * n; ++i)
+        ASSERT_EQ(got.data<float>()[first * n + i], want.data<float>()[i])
+            << name(format) << " " << first << " " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace flagscale::op
