@@ -43,7 +43,7 @@ void add_engine_options(CLI::App& app, EngineOptions& o) {
          "quantise the weights at load: int8, int4 (a scale for 128), int4-32; on a GPU fp8 too (with "
          "--compute fast activations as well, where it multiplies fp8)")
       ->check(CLI::IsMember({"int8", "int4", "int4-32", "fp8"}));
-  app.add_flag("--quantize-lm-head,--quantize_lm_head", o.quantize_lm_head,
+  app.add_flag("--quantize-lm-head", o.quantize_lm_head,
                "with --quantization: hold the output head in eight bits on a GPU too (a CPU always does)");
   app.add_option("--compute", o.compute,
                  "exact: fp32; int8: quantised activations on integer weights; bf16: rounded ones on bf16; "
