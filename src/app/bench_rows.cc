@@ -219,6 +219,8 @@ void run(Flags flags) {
   throw_if_interrupted();
   for (const Measured& m : all)
     if (m.failed) throw ExitCode{1};
+  if (std::none_of(all.begin(), all.end(), [](const Measured& m) { return m.result.skipped.empty(); }))
+    fail(ErrorKind::kResource, "none of these rows can be measured here, as is said above for each");
 }
 
 }  // namespace

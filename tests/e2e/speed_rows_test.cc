@@ -181,12 +181,13 @@ TEST(BenchRows, MeasuresWhatIsHereAndSaysWhyTheRestIsNot) {
   EXPECT_NE(unknown.err.find("did you mean 124m?"), std::string::npos) << unknown.err;
 }
 
-// What does not fit is not measured, and no failure; a mistake is one, whatever its words.
+// What does not fit is not measured, and no failure of a row; a mistake is one, whatever its words.
 TEST(BenchRows, TellsWhatDoesNotFitFromWhatFails) {
   const TemporaryFolder folder;
   const Words command{"bench", "rows", "--rows", "8b", "--steps", "1", "--device", "cpu", "--json"};
   const Result large = run(command + Words{"train.model.num_layers=400"}, folder.path);
-  EXPECT_EQ(large.code, 0) << large.err;
+  EXPECT_EQ(large.code, 1) << "nothing was measured";
+  EXPECT_NE(large.err.find("none of these rows can be measured here"), std::string::npos) << large.err;
   const json not_measured = json::parse(large.out)["rows"][0];
   EXPECT_NE(not_measured.value("not_measured", "").find("GiB free"), std::string::npos) << not_measured;
   const Result mistake = run(command + Words{"train.model.lr=some GiB free"}, folder.path);
