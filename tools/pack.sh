@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A folder that runs on any Linux x86-64 with the builder's glibc or newer (releases: 2.36), as an archive: the program,
-# stripped, the shared libraries that it links beside glibc's own, the examples and the device profiles:
-# tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]. More than FLAGSCALE_PACK_MIB (48) MiB are refused.
+# A folder that runs on any Linux x86-64 with the builder's glibc or newer, as an archive: the program, stripped, the shared
+# libraries that it links beside glibc's own, the examples and the device profiles:
+# tools/pack.sh PROGRAM ARCHIVE.tar.gz [MORE_PROGRAMS…]. Refused are more than FLAGSCALE_PACK_MIB (48) MiB and a newer glibc
+# than FLAGSCALE_PACK_GLIBC (2.36).
 set -euo pipefail
 program=$1 archive=$2
 shift 2
@@ -20,8 +21,9 @@ done
 # Not linked but loaded when a run is recorded.
 cp -L "$("${CXX:-c++}" -print-file-name=libsqlite3.so.0)" "$folder/$name/lib"
 glibc=$(objdump -T "$folder/$name"/bin/* "$folder/$name"/lib/* | sed -n 's/.*(\?GLIBC_\([0-9.]*[0-9]\).*/\1/p' | sort -uV | tail -1)
-printf '%s\n2.36\n' "$glibc" | sort --check=quiet --version-sort ||
-  echo "pack: the archive needs glibc $glibc: build it on a system that has 2.36 for one that runs anywhere" >&2
+oldest=${FLAGSCALE_PACK_GLIBC:-2.36}
+printf '%s\n%s\n' "$glibc" "$oldest" | sort --check=quiet --version-sort ||
+  die "the archive needs glibc $glibc: build it on a system that has $oldest, or set FLAGSCALE_PACK_GLIBC=$glibc for one that runs on systems like this"
 tar -C "$folder" -czf "$archive.partial" "$name"
 size=$(stat -c %s "$archive.partial") most=${FLAGSCALE_PACK_MIB:-48}
 [ "$size" -le $((most << 20)) ] || die "the archive has $(((size >> 20) + 1)) MiB, more than $most"

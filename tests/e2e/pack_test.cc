@@ -12,8 +12,8 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
   GTEST_SKIP() << "a program with sanitizers is larger than an archive may be";
 #endif
   const Result packed =
-      shell(FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM
-                                 " flagscale.tar.gz && tar -xf flagscale.tar.gz && mkdir elsewhere",
+      shell("FLAGSCALE_PACK_GLIBC=99 " FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM
+            " flagscale.tar.gz && tar -xf flagscale.tar.gz && mkdir elsewhere",
             folder_);
   ASSERT_EQ(packed.code, 0) << packed.out << packed.err;
   EXPECT_NE(packed.out.find(" MiB, for glibc 2."), std::string::npos) << packed.out;
@@ -37,17 +37,21 @@ TEST_F(Pack, FindsItsExamplesFromAnywhere) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "elsewhere/outputs/aquila/checkpoints/iter_0000002"));
 }
 
-TEST_F(Pack, LeavesNoArchiveThatIsTooLarge) {
+TEST_F(Pack, LeavesNoArchiveThatIsTooLargeOrForFewSystems) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a program with sanitizers is larger than an archive may be";
 #endif
-  const Result packed =
-      shell("FLAGSCALE_PACK_MIB=1 " FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM " large.tar.gz",
-            folder_);
-  EXPECT_EQ(packed.code, 1);
-  EXPECT_NE(packed.err.find("MiB, more than 1\n"), std::string::npos) << packed.err;
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "large.tar.gz"));
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "large.tar.gz.partial"));
+  const auto expect_refused = [&](const std::string& limits, const std::string& words) {
+    const Result packed = shell(
+        limits + " " FLAGSCALE_SOURCE_DIR "/tools/pack.sh " FLAGSCALE_PROGRAM " refused.tar.gz", folder_);
+    EXPECT_EQ(packed.code, 1) << limits;
+    EXPECT_NE(packed.err.find(words), std::string::npos) << packed.err;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "refused.tar.gz"));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "refused.tar.gz.partial"));
+  };
+  expect_refused("FLAGSCALE_PACK_GLIBC=99 FLAGSCALE_PACK_MIB=1", "MiB, more than 1\n");
+  expect_refused("FLAGSCALE_PACK_GLIBC=2.3",
+                 ": build it on a system that has 2.3, or set FLAGSCALE_PACK_GLIBC=2.");
 }
 
 }  // namespace

@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 die() { echo "wheel.sh: $*" >&2; exit 1; }
 
-"$root/tools/pack.sh" "$program" "$scratch/flagscale-x86_64.tar.gz"
+FLAGSCALE_PACK_GLIBC=99 "$root/tools/pack.sh" "$program" "$scratch/flagscale-x86_64.tar.gz"
 FLAGSCALE_ARCHIVE=$scratch/flagscale-x86_64.tar.gz "$python" -m pip wheel -q --no-deps -w "$scratch" "$root"
 wheel=$(compgen -G "$scratch/flagscale-*-py3-none-manylinux_2_*_x86_64.whl") || die "no wheel with a manylinux tag: $(ls "$scratch")"
 "$python" -m venv "$scratch/venv"

@@ -39,7 +39,9 @@ class Program(BuildHookInterface):
         given = os.environ.get("FLAGSCALE_ARCHIVE")
         if given:
             return given
-        subprocess.run([root / "dev", "pack"], cwd=root, check=True, stdin=subprocess.DEVNULL)
+        here = os.confstr("CS_GNU_LIBC_VERSION").split()[-1]  # newer than a release's perhaps; the wheel's tag tells it
+        subprocess.run([root / "dev", "pack"], cwd=root, check=True, stdin=subprocess.DEVNULL,
+                       env={"FLAGSCALE_PACK_GLIBC": here, **os.environ})
         version = self.metadata.version
         return root / "build" / f"flagscale-{version}-x86_64.tar.gz"
 
