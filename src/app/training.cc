@@ -130,7 +130,7 @@ void compare(const train::TrainOptions& options, const train::StepOptions& step,
   const size_t gpus = gpu ? cuda::found().gpus.size() : 1, of_gpu = (ranks + gpus - 1) / gpus;
   const size_t free = available_memory(options.device), each = free / of_gpu, host = available_memory();
   train::require_memory(options.model, step, use, use.total() > train::usable(step, free) ? each : free,
-                        use.offloaded > host ? host / ranks : host);
+                        use.offloaded + use.staging > host ? host / ranks : host);
   if (const size_t usable = train::usable(step, each); use.total() > usable)
     warn("{} ranks share {} here, which has {} free for each, {} too little: this machine would not run them",
          of_gpu, gpu ? "a GPU" : "the memory", gib(each), gib(use.total() - usable));
@@ -155,7 +155,8 @@ void dry_run(const train::TrainOptions& options, PlannedRanks planned, bool json
     const nlohmann::ordered_json memory{
         {"weights", use.weights},         {"gradients", use.gradients}, {"optimizer", use.optimizer},
         {"activations", use.activations}, {"inputs", use.inputs},       {"frozen", use.frozen},
-        {"graphs", use.graphs},           {"total", use.total()},       {"offloaded", use.offloaded}};
+        {"graphs", use.graphs},           {"total", use.total()},       {"offloaded", use.offloaded},
+        {"staging", use.staging},         {"save_copies", use.copies}};
     const nlohmann::ordered_json out{{"iterations", train::total_iterations(options)},
                                      {"global_batch_size", options.global_batch_size},
                                      {"micro_batch_size", options.micro_batch_size},
@@ -171,6 +172,9 @@ void dry_run(const train::TrainOptions& options, PlannedRanks planned, bool json
                options.micro_batch_size);
     fmt::print("plan{}: {}; {}\n", ranks > 1 ? fmt::format(" of each of {} ranks", ranks) : "",
                train::describe_parameters(plan), train::describe(use));
+    const std::string host = train::describe_host(
+        use, available_memory() / static_cast<size_t>(planned.of_host), !options.save.empty());
+    if (!host.empty()) fmt::print("{}\n", host);
   }
   compare(options, step, use, planned.of_host);
 }

@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -51,6 +52,10 @@ struct TensorSlice {
   DType dtype = DType::kF32;
   std::vector<int64_t> global_shape, start, size;
   std::span<const std::byte> data;
+  // Instead of data: reads what lies `at` bytes into the block, which must stay until the save is over.
+  std::function<void(size_t at, std::span<std::byte> to)> read = {};
+
+  size_t bytes() const;
 };
 TensorSlice whole_tensor(std::string name, DType dtype, std::vector<int64_t> shape,
                          std::span<const std::byte> data);
@@ -71,10 +76,11 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  void start(TrainingState state, std::vector<TensorSlice> snapshot);  // waits for a save in flight first
-  void wait();                                                         // rethrows what went wrong
-  bool busy() const;                                                   // a save is in flight
-  void save(TrainingState state, std::vector<TensorSlice> snapshot);   // start and wait
+  // Waits for a save in flight first; where slices are read, for this one too.
+  void start(TrainingState state, std::vector<TensorSlice> snapshot);
+  void wait();                                                        // rethrows what went wrong
+  bool busy() const;                                                  // a save is in flight
+  void save(TrainingState state, std::vector<TensorSlice> snapshot);  // start and wait
 
  private:
   struct State;

@@ -6,9 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "io/atomic_file.h"
 #include "io/io_test_support.h"
@@ -119,6 +121,28 @@ TEST(Checkpoint, ShardsAreCutBySizeAndSlicesJoin) {
   CheckpointWriter(folder.path, {.keep_last = 0, .max_file_bytes = 16}).save(state, snapshot);
   EXPECT_TRUE(fs::exists(folder.path + "/iter_0000001/rank_00000_00001.safetensors"));
   EXPECT_EQ(open_weights(folder.path)->read_f32("w"), (std::vector<float>{1, 2, 3, 4, 5, 6}));
+}
+
+// Of memory that start()'s caller may change: read once, and the save is over then.
+TEST(Checkpoint, SlicesMayBeReadInPieces) {
+  const TemporaryFolder folder;
+  constexpr size_t kCount = 600000;  // more than one piece
+  const Content content(3, kCount);
+  CheckpointWriter writer(folder.path + "/read"), plain(folder.path + "/plain");
+  std::vector<TensorSlice> slices = content.slices();
+  size_t read = 0;
+  for (TensorSlice& slice : slices)
+    slice.read = [&read, data = std::exchange(slice.data, {})](size_t at, std::span<std::byte> to) {
+      std::ranges::copy(data.subspan(at, to.size()), to.begin());
+      read += to.size();
+    };
+  writer.start(content.state, slices);
+  EXPECT_FALSE(writer.busy());
+  EXPECT_EQ(read, 2 * kCount * sizeof(float));
+  expect_content(folder.path + "/read", 3, kCount);
+  plain.save(content.state, content.slices());
+  const std::string file = "/iter_0000003/rank_00000_00000.safetensors";
+  EXPECT_EQ(read_file(folder.path + "/read" + file), read_file(folder.path + "/plain" + file));
 }
 
 TEST(Checkpoint, OneWriterAFolder) {

@@ -39,10 +39,15 @@ std::string name_in_file(const TensorSlice& slice) {
 }
 
 ManifestShard write_slice(AtomicFile& file, const std::string& file_name, const TensorSlice& slice) {
-  ManifestShard shard{slice.start, slice.size, file_name, file.written(), slice.data.size(), 0};
+  const size_t bytes = slice.bytes();
+  ManifestShard shard{slice.start, slice.size, file_name, file.written(), bytes, 0};
   Xxh64 hash;
-  for (size_t at = 0; at < slice.data.size(); at += kHashedAtOnce) {
-    const auto chunk = slice.data.subspan(at, std::min(kHashedAtOnce, slice.data.size() - at));
+  std::vector<std::byte> room(slice.read ? std::min(kHashedAtOnce, bytes) : 0);
+  for (size_t at = 0; at < bytes; at += kHashedAtOnce) {
+    const size_t size = std::min(kHashedAtOnce, bytes - at);
+    if (slice.read) slice.read(at, std::span(room).first(size));
+    const auto chunk =
+        slice.read ? std::span<const std::byte>(room).first(size) : slice.data.subspan(at, size);
     hash.update(chunk);
     file.write(chunk);
   }
@@ -62,8 +67,8 @@ std::vector<std::vector<TensorSlice>> cut(std::vector<TensorSlice> snapshot, uin
   std::vector<std::vector<TensorSlice>> files(1);
   uint64_t in_file = 0;
   for (TensorSlice& slice : snapshot) {
-    if (!files.back().empty() && in_file + slice.data.size() > max_bytes) files.emplace_back(), in_file = 0;
-    in_file += slice.data.size();
+    if (!files.back().empty() && in_file + slice.bytes() > max_bytes) files.emplace_back(), in_file = 0;
+    in_file += slice.bytes();
     files.back().push_back(std::move(slice));
   }
   return files;
@@ -214,11 +219,12 @@ CheckpointWriter::~CheckpointWriter() {
 
 void CheckpointWriter::start(TrainingState state, std::vector<TensorSlice> snapshot) {
   wait();
+  bool reads = false;
   for (const TensorSlice& slice : snapshot) {
-    uint64_t bytes = size_of(slice.dtype);
-    for (const int64_t dim : slice.size) bytes *= static_cast<uint64_t>(dim);
-    FLAGSCALE_CHECK(bytes == slice.data.size() && slice.size.size() == slice.global_shape.size() &&
+    FLAGSCALE_CHECK((slice.read || slice.bytes() == slice.data.size()) &&
+                    slice.size.size() == slice.global_shape.size() &&
                     slice.start.size() == slice.size.size());
+    reads = reads || slice.read;
   }
   state_->running = true;
   state_->thread = std::thread([this, state = std::move(state), snapshot = std::move(snapshot)]() mutable {
@@ -230,6 +236,7 @@ void CheckpointWriter::start(TrainingState state, std::vector<TensorSlice> snaps
     }
     state_->running = false;
   });
+  if (reads) wait();
 }
 
 void CheckpointWriter::wait() {
@@ -242,6 +249,12 @@ bool CheckpointWriter::busy() const { return state_->running; }
 void CheckpointWriter::save(TrainingState state, std::vector<TensorSlice> snapshot) {
   start(std::move(state), std::move(snapshot));
   wait();
+}
+
+size_t TensorSlice::bytes() const {
+  size_t bytes = size_of(dtype);
+  for (const int64_t dim : size) bytes *= static_cast<size_t>(dim);
+  return bytes;
 }
 
 TensorSlice whole_tensor(std::string name, DType dtype, std::vector<int64_t> shape,

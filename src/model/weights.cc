@@ -28,38 +28,22 @@ struct Piece {
   DType dtype;
 };
 
-std::vector<Piece> pieces_of(const io::WeightSet& weights, nn::ParameterList& list) {
-  std::vector<Piece> pieces;
-  for (nn::Parameter& parameter : list.parameters()) {
-    if (parameter.packed.defined()) continue;
-    const size_t row_bytes = parameter.value.bytes() / static_cast<size_t>(parameter.shape[0]);
-    const auto step = std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes));
-    auto* out = static_cast<std::byte*>(parameter.value.raw());
-    for (const nn::Part& part : parameter.parts) {
-      check_shape(weights.info(part.name), parameter, part);
-      for (int64_t begin = 0; begin < part.rows; begin += step) {
-        const int64_t rows = std::min(step, part.rows - begin);
-        pieces.push_back(
-            {&part, begin, rows, out, static_cast<size_t>(rows) * row_bytes, parameter.value.dtype()});
-        out += static_cast<size_t>(rows) * row_bytes;
-      }
+void add_pieces(const io::WeightSet& weights, const nn::Parameter& parameter, std::vector<Piece>& pieces) {
+  const size_t row_bytes = parameter.value.bytes() / static_cast<size_t>(parameter.shape[0]);
+  const auto step = std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes));
+  auto* out = static_cast<std::byte*>(parameter.value.raw());
+  for (const nn::Part& part : parameter.parts) {
+    check_shape(weights.info(part.name), parameter, part);
+    for (int64_t begin = 0; begin < part.rows; begin += step) {
+      const int64_t rows = std::min(step, part.rows - begin);
+      pieces.push_back(
+          {&part, begin, rows, out, static_cast<size_t>(rows) * row_bytes, parameter.value.dtype()});
+      out += static_cast<size_t>(rows) * row_bytes;
     }
   }
-  return pieces;
 }
 
-}  // namespace
-
-void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part) {
-  std::vector<int64_t> expected{part.rows};
-  if (parameter.shape.rank() == 2) expected.push_back(parameter.shape[1]);
-  if (info.shape != expected)
-    fail(ErrorKind::kCorrupt, "{}: {} is [{}], the configuration expects [{}]", info.file, info.name,
-         fmt::join(info.shape, ", "), fmt::join(expected, ", "));
-}
-
-void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team) {
-  const std::vector<Piece> pieces = pieces_of(weights, list);
+void read_pieces(const io::WeightSet& weights, const std::vector<Piece>& pieces, const Team& team) {
   std::mutex mutex;
   std::exception_ptr error;
   team.for_each(static_cast<int64_t>(pieces.size()), [&](int64_t i) {
@@ -73,10 +57,33 @@ void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const T
     }
   });
   if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+
+void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part) {
+  std::vector<int64_t> expected{part.rows};
+  if (parameter.shape.rank() == 2) expected.push_back(parameter.shape[1]);
+  if (info.shape != expected)
+    fail(ErrorKind::kCorrupt, "{}: {} is [{}], the configuration expects [{}]", info.file, info.name,
+         fmt::join(info.shape, ", "), fmt::join(expected, ", "));
+}
+
+void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team) {
+  std::vector<Piece> pieces;
+  for (const nn::Parameter& parameter : list.parameters())
+    if (!parameter.packed.defined()) add_pieces(weights, parameter, pieces);
+  read_pieces(weights, pieces, team);
   for (const nn::Parameter& parameter : list.parameters()) {
     throw_if_interrupted();
     if (parameter.packed.defined()) load_packed(parameter, weights, team);
   }
+}
+
+void load_weight(const io::WeightSet& weights, const nn::Parameter& parameter, const Team& team) {
+  std::vector<Piece> pieces;
+  add_pieces(weights, parameter, pieces);
+  read_pieces(weights, pieces, team);
 }
 
 std::vector<std::string> unused_tensors(const io::WeightSet& weights, const nn::ParameterList& list,

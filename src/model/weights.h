@@ -14,6 +14,9 @@ namespace flagscale::model {
 // are named by unused_tensors().
 void load_weights(const io::WeightSet& weights, nn::ParameterList& list, const Team& team);
 
+// The same of one dense parameter.
+void load_weight(const io::WeightSet& weights, const nn::Parameter& parameter, const Team& team);
+
 // Throws Error{kCorrupt} naming the tensor when the file's shape is not the part's.
 void check_shape(const io::TensorInfo& info, const nn::Parameter& parameter, const nn::Part& part);
 

@@ -171,10 +171,17 @@ Together take_together(const model::DecoderConfig& config, const StepOptions& op
 
 // What would have fewer of the optimizer's states in main memory.
 void require_host_memory(const model::DecoderConfig& config, const StepOptions& options, const MemoryUse& use,
-                         size_t available, size_t host, const PlanWords& words) {
-  if (use.offloaded <= host) return;
-  std::string text = fmt::format("{} holds {} of what the optimizer keeps in main memory, which has {} free",
-                                 words.offloading, gib(use.offloaded), gib(host));
+                         size_t available, size_t free, const PlanWords& words) {
+  if (use.offloaded + use.staging <= free) return;
+  if (use.offloaded == 0)
+    throw DoesNotFit(fmt::format(
+        "weights{} pass through main memory, {} at a time, which has {} free: end what else runs here",
+        options.ranks > 2 ? " and the ranks' gradients" : "", gib(use.staging), gib(free)));
+  const size_t host = free - std::min(free, use.staging);
+  std::string text = fmt::format(
+      "{} holds {} of what the optimizer keeps in main memory, which has {} free{}", words.offloading,
+      gib(use.offloaded), gib(free),
+      use.staging > 0 ? fmt::format(", {} of it for weights on their way", gib(use.staging)) : "");
   const auto less = offloaded_as_fits(config, options, host);
   const bool fits = less && less->first.offload < options.offload && less->second.total() <= available;
   if (less && less->first.offload < options.offload)
@@ -213,6 +220,18 @@ std::string describe(const MemoryUse& use) {
   return fmt::format("{}weights {}, gradients {}, optimizer {}, activations {}, inputs {}{}{}", frozen,
                      gib(use.weights), gib(use.gradients), gib(use.optimizer), gib(use.activations),
                      gib(use.inputs), graphs, offloaded);
+}
+
+std::string describe_host(const MemoryUse& use, size_t host, bool saves) {
+  if (use.staging == 0) return {};
+  const std::string taken = fmt::format(
+      "main memory, which has {} free: {}weights on their way {}", gib(host),
+      use.offloaded > 0 ? fmt::format("offloaded {}, ", gib(use.offloaded)) : "", gib(use.staging));
+  if (!saves) return taken;
+  if (use.copies_fit(host - std::min(host, use.offloaded)))
+    return fmt::format("{}, copies for a save {}", taken, gib(use.copies));
+  return fmt::format("{}; no room for copies of the {} that a save writes, so the training waits for each",
+                     taken, gib(use.copies));
 }
 
 std::string describe_parameters(TrainStep& step) {
@@ -259,7 +278,7 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
   if (use.total() <= available) return require_host_memory(config, options, use, available, host, words);
   std::string text =
       fmt::format("training needs {}, {} ({})", gib(use.total()), has_free(options, free), describe(use));
-  const std::vector<Change> all = changes(config, host, words);
+  const std::vector<Change> all = changes(config, host - std::min(host, use.staging), words);
   bool suffices = false;
   for (const Change& change : all) {
     StepOptions changed = options;

@@ -30,6 +30,9 @@ struct PlanWords {
 
 // "weights 1.2 GiB, gradients 1.2 GiB, ..."
 std::string describe(const MemoryUse& use);
+// Of a GPU's training: "main memory, which has 110.2 GiB free: weights on their way 2.0 GiB, copies for a
+// save 89.7 GiB", or what follows where it has no room for those. "" on the CPU.
+std::string describe_host(const MemoryUse& use, size_t host, bool saves);
 // "134.5M parameters", and how many of an adapter are trained.
 std::string describe_parameters(TrainStep& step);
 

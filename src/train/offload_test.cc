@@ -2,6 +2,7 @@
 // CPU pieces are copied within main memory, by the same schedule.
 #include <gtest/gtest.h>
 
+#include "base/does_not_fit.h"
 #include "base/error.h"
 #include "base/gib.h"
 #include "base/temporary_folder_test_support.h"
@@ -261,6 +262,32 @@ TEST(Memory, ChangesThatSufficeTogetherAreNamed) {
   EXPECT_NE(never.find("train a smaller model"), std::string::npos) << never;
 }
 
+// Of a GPU's training main memory sees one weight at a time, and copies for a save where it has room.
+TEST(Memory, MainMemoryOfAGpusTrainingIsInThePlan) {
+  const StepOptions options = testing::options_for(DType::kBF16, 1, 16);
+  MemoryUse use;
+  use.weights = 1000, use.staging = size_t{3} << 30, use.copies = size_t{4} << 30;
+  require_memory(wider(), options, use, 1000, use.staging);
+  try {
+    require_memory(wider(), options, use, 1000, use.staging - 1);
+    ADD_FAILURE() << "it was taken";
+  } catch (const DoesNotFit& error) {
+    EXPECT_STREQ(error.what(),
+                 "weights pass through main memory, 3.0 GiB at a time, which has 3.0 GiB free: end what else "
+                 "runs here");
+  }
+  const std::string taken = "main memory, which has 5.0 GiB free: weights on their way 3.0 GiB";
+  constexpr size_t kEnough = size_t{5} << 30;
+  EXPECT_EQ(describe_host(use, kEnough, false), taken);
+  EXPECT_EQ(describe_host(use, kEnough, true), taken + ", copies for a save 4.0 GiB");
+  EXPECT_TRUE(
+      describe_host(use, kEnough - 1, true).starts_with(taken + "; no room for copies of the 4.0 GiB "));
+  use.offloaded = 1 << 20;
+  EXPECT_NE(describe_host(use, kEnough, true).find("offloaded 1.0 MiB, weights"), std::string::npos);
+  EXPECT_NE(describe_host(use, kEnough, true).find("; no room for copies"), std::string::npos);
+  EXPECT_EQ(describe_host({}, kEnough, true), "");
+}
+
 // What does not fit on a GPU: the way out is named where main memory has room.
 TEST(Offload, OnGpuIsNamedWhereAPlanDoesNotFit) {
   FLAGSCALE_NEED_GPU();
@@ -270,9 +297,9 @@ TEST(Offload, OnGpuIsNamedWhereAPlanDoesNotFit) {
   options.offload = 1;
   const MemoryUse use = TrainStep(wider(), options).memory();
   options.offload = 0;
-  const std::string refused = refusal_of(options, needed - 1, use.offloaded);
+  const std::string refused = refusal_of(options, needed - 1, use.offloaded + use.staging);
   EXPECT_NE(refused.find("++train.system.optimizer_cpu_offload=true saves "), std::string::npos) << refused;
-  EXPECT_NE(refusal_of(options, needed - 1, use.offloaded * 6 / 10)
+  EXPECT_NE(refusal_of(options, needed - 1, use.offloaded * 6 / 10 + use.staging)
                 .find("optimizer_cpu_offload=true ++train.system.optimizer_offload_fraction=0."),
             std::string::npos);
   EXPECT_EQ(refusal_of(options, needed - 1, 1000).find("offload"), std::string::npos);

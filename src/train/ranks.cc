@@ -195,14 +195,23 @@ double Ranks::parameters_norm(const TrainStep& step) {
   return step.shares_weights() ? shared_norm(*group_, step) : step.parameters_norm();
 }
 
+void Ranks::broadcast_mirrored(const TrainStep& step, std::span<std::byte> bytes) const {
+  if (first()) step.mirrors().fetch(bytes);
+  comm::broadcast(*group_, bytes);
+  if (first())
+    step.mirrors().drop(bytes);
+  else
+    step.mirrors().put(bytes);
+}
+
 void Ranks::take_from_first(Progression& progression, TrainStep& step, const io::Checkpoint* checkpoint) {
   if (!group_) return;
   static_assert(std::is_trivially_copyable_v<Progression>);
   comm::broadcast(*group_, std::as_writable_bytes(std::span(&progression, 1)));
   for (const TrainStep::State& state : step.loading()) {
-    comm::broadcast(*group_, {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()});
+    broadcast_mirrored(step, {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()});
     if (progression.updates == 0) continue;  // nothing is kept yet
-    for (const TrainStep::Kept& kept : state.kept) comm::broadcast(*group_, kept.bytes);
+    for (const TrainStep::Kept& kept : state.kept) broadcast_mirrored(step, kept.bytes);
   }
   if (!step.shares()) {
     if (!first()) step.weights_changed();
@@ -216,7 +225,7 @@ std::vector<io::TensorSlice> Ranks::gather_snapshot(const TrainStep& step, bool 
                                                     const std::string& folder,
                                                     std::unique_ptr<io::AsideFile>& aside) {
   if (step.shares()) return train::gather_snapshot(*group_, step, optimizer, folder, aside);
-  return first() ? snapshot(step, optimizer) : std::vector<io::TensorSlice>();
+  return first() ? snapshot(step, optimizer, step.copies_fit()) : std::vector<io::TensorSlice>();
 }
 
 }  // namespace flagscale::train

@@ -67,6 +67,7 @@ class Ranks {
 
  private:
   std::string refused(const std::function<void()>& own) const;
+  void broadcast_mirrored(const TrainStep& step, std::span<std::byte> bytes) const;
   std::string join_peers(const TrainStep& step);
   void warn_slow(const std::string& why) const;
   comm::ProcessGroup* group_;

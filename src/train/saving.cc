@@ -190,6 +190,7 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
       std::copy(values.begin(), values.end(), state.weight.data<float>());
       loaded.insert(module);
     }
+    step.put(state);
   }
   for (const auto& [module, target] : left)
     if (!loaded.contains(module))
@@ -197,16 +198,20 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
   if (!step.shares()) step.weights_changed();
 }
 
-std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer) {
+std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer, bool copied) {
   std::vector<io::TensorSlice> slices;
-  for (const auto& state : step.states()) {
+  const auto add = [&](const std::string& name, DType dtype, const std::vector<int64_t>& shape,
+                       std::span<const std::byte> bytes) {
+    slices.push_back(io::whole_tensor(name, dtype, shape, bytes));
+    if (!copied) slices.back().read = step.mirrors().reader(bytes);
+  };
+  for (const auto& state : copied ? step.states() : step.uncopied()) {
     const DType dtype = state.weight.dtype();
-    slices.push_back(io::whole_tensor(state.name, dtype, state.shape, bytes_of(state.weight)));
-    for (const std::string& copy : state.copies)
-      slices.push_back(io::whole_tensor(copy, dtype, state.shape, bytes_of(state.weight)));
+    add(state.name, dtype, state.shape, bytes_of(state.weight));
+    for (const std::string& copy : state.copies) add(copy, dtype, state.shape, bytes_of(state.weight));
     if (!optimizer) continue;
     for (const TrainStep::Kept& kept : state.kept)
-      slices.push_back(io::whole_tensor(kept.role + ":" + state.name, kept.dtype, kept.shape, kept.bytes));
+      add(kept.role + ":" + state.name, kept.dtype, kept.shape, kept.bytes);
   }
   return slices;
 }
@@ -254,9 +259,10 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
   for (const auto& state : step.loading()) {
     saved_tensors.read(state.name, state.weight.dtype(), state.shape,
                        {static_cast<std::byte*>(state.weight.raw()), state.weight.bytes()});
-    if (!kept) continue;
-    for (const TrainStep::Kept& k : state.kept)
-      saved_tensors.read(k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
+    if (kept)
+      for (const TrainStep::Kept& k : state.kept)
+        saved_tensors.read(k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
+    step.put(state);
   }
   if (!options.finetune) saved_tensors.warn_if_rounded();
   if (!step.shares()) step.weights_changed();

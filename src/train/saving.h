@@ -21,8 +21,9 @@ struct Progression {
 // leave others out. Reads the first few.
 std::string data_order(const TrainOptions& options, const data::SampleSource& samples);
 
-// Slices of the live buckets: weights and, unless no_save_optim, what the optimizer keeps.
-std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer);
+// Slices of the live buckets: weights and, unless no_save_optim, what the optimizer keeps. Of a GPU's
+// `copied`, or read when their turn comes.
+std::vector<io::TensorSlice> snapshot(const TrainStep& step, bool optimizer, bool copied);
 io::TrainingState training_state(const TrainOptions& options, const TrainStep& step,
                                  const Progression& progression, const std::string& order);
 

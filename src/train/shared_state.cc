@@ -98,24 +98,31 @@ class SharedTensor {
 // The slices of a checkpoint, on rank 0.
 class Gathering {
  public:
-  Gathering(comm::ProcessGroup& group, const std::string& folder)
-      : first_(group.rank() == 0), room_(static_cast<size_t>(kGatheredAtOnce)) {
+  Gathering(comm::ProcessGroup& group, const TrainStep& step, const std::string& folder)
+      : first_(group.rank() == 0),
+        copies_(step.copies_fit()),
+        mirrors_(step.mirrors()),
+        room_(static_cast<size_t>(kGatheredAtOnce)) {
     if (first_) aside_ = std::make_unique<io::AsideFile>(folder);
   }
 
   // One tensor under each name, whole in this rank's memory.
   void add_whole(const std::vector<std::string>& names, DType dtype, const std::vector<int64_t>& shape,
-                 Bytes bytes) {
+                 std::span<std::byte> bytes) {
     if (!first_) return;
+    if (copies_) mirrors_.fetch(bytes);
+    const MirrorReader reader = copies_ ? MirrorReader() : mirrors_.reader(bytes);
     for (const std::string& name : names)
-      slices_.push_back({name, dtype, shape, std::vector<int64_t>(shape.size(), 0), shape, bytes});
+      slices_.push_back({name, dtype, shape, std::vector<int64_t>(shape.size(), 0), shape, bytes, reader});
   }
 
   void add(const std::vector<std::string>& names, DType dtype, const std::vector<int64_t>& shape,
            const SharedTensor& shared) {
     if (shared.is_firsts()) return add_whole(names, dtype, shape, shared.own());
     const int64_t begin = written();
+    mirrors_.fetch(shared.own());
     shared.gather(room_, aside_.get());
+    mirrors_.drop(shared.own());
     const size_t before = slices_.size();
     add_whole(names, dtype, shape, {});
     for (size_t i = before; i < slices_.size(); ++i) put_aside_.push_back({i, {begin, written()}});
@@ -132,7 +139,8 @@ class Gathering {
  private:
   int64_t written() const { return aside_ ? static_cast<int64_t>(aside_->written()) : 0; }
 
-  bool first_;
+  bool first_, copies_;
+  const HostMirrors& mirrors_;
   std::unique_ptr<io::AsideFile> aside_;
   std::vector<std::byte> room_;
   std::vector<io::TensorSlice> slices_;
@@ -152,11 +160,12 @@ void take_kept(comm::ProcessGroup& group, TrainStep& step, const io::Checkpoint*
     FLAGSCALE_CHECK(checkpoint != nullptr);
     saved.emplace(*checkpoint);
   }
-  for (const TrainStep::State& state : step.states())
+  for (const TrainStep::State& state : step.uncopied())
     for (const TrainStep::Kept& kept : state.kept) {
       Bytes whole;
       if (saved) whole = saved->bytes(kept.role + ":" + state.name, kept.dtype, kept.shape);
       SharedTensor(group, kept.of_rank, kept.bytes).take(whole);
+      step.mirrors().put(kept.bytes);
     }
   if (saved) saved->warn_if_rounded();
   step.weights_changed();
@@ -165,8 +174,8 @@ void take_kept(comm::ProcessGroup& group, TrainStep& step, const io::Checkpoint*
 std::vector<io::TensorSlice> gather_snapshot(comm::ProcessGroup& group, const TrainStep& step, bool optimizer,
                                              const std::string& folder,
                                              std::unique_ptr<io::AsideFile>& aside) {
-  Gathering gathering(group, folder);
-  const std::vector<TrainStep::State> states = step.states(), whole = step.loading();
+  Gathering gathering(group, step, folder);
+  const std::vector<TrainStep::State> states = step.uncopied(), whole = step.loading();
   for (size_t i = 0; i < states.size(); ++i) {
     const TrainStep::State& state = states[i];
     std::vector<std::string> names{state.name};

@@ -234,7 +234,7 @@ MemoryUse TrainStep::memory() const {
   }
   use.activations = arena_.transient_bytes();
   use.graphs = graph_bytes();
-  use.offloaded = pinned_arena_.bytes();
+  take_host_use(use);
   return use;
 }
 
@@ -261,24 +261,16 @@ void TrainStep::allocate(Allocator& allocator) {
     model::fill_constants(decoder_->parameters());
     return;
   }
-  host_allocator_ = make_cpu_allocator();
   shared_allocator_ = make_shared_allocator(options_.device);
   pinned_step_ = make_tensor(*shared_allocator_, step_.shape(), step_.dtype());
   pinned_norm_ = make_tensor(*shared_allocator_, norm_value_.shape(), norm_value_.dtype());
   for (Tensor* tensor : {&master_, &grads_, &tokens_, &labels_, &mask_, &positions_, &cu_seqlens_})
-    host_.emplace(tensor->storage().get(), make_tensor(*host_allocator_, tensor->shape(), tensor->dtype()));
-  if (shares())
-    host_.emplace(block_squares_.storage().get(),
-                  make_tensor(*host_allocator_, block_squares_.shape(), block_squares_.dtype()));
-  if (shares_weights())
-    host_.emplace(working_.storage().get(),
-                  make_tensor(*host_allocator_, working_.shape(), working_.dtype()));
-  for (const Tensor& kept : kept_)
-    host_.emplace(kept.storage().get(), make_tensor(*host_allocator_, kept.shape(), kept.dtype()));
-  if (order_.defined())
-    host_.emplace(order_.storage().get(), make_tensor(*host_allocator_, order_.shape(), order_.dtype()));
-  if (const Tensor& told = router_.statistics; told.defined())
-    host_.emplace(told.storage().get(), make_tensor(*host_allocator_, told.shape(), told.dtype()));
+    mirrors_.add(*tensor);
+  if (shares()) mirrors_.add(block_squares_);
+  if (shares_weights()) mirrors_.add(working_);
+  for (const Tensor& kept : kept_) mirrors_.add(kept);
+  if (order_.defined()) mirrors_.add(order_);
+  if (router_.statistics.defined()) mirrors_.add(router_.statistics);
   for (nn::Constant& constant : decoder_->parameters().constants()) {
     std::vector<float> values(static_cast<size_t>(constant.shape.numel()));
     constant.fill(values.data());

@@ -30,6 +30,7 @@
 #include "plan/program.h"
 #include "train/adapter.h"
 #include "train/fp8_spec.h"
+#include "train/host_mirrors.h"
 #include "train/micro_graphs.h"
 #include "train/optimizer/optimizer.h"
 #include "train/state_stream.h"
@@ -73,9 +74,12 @@ float number(const Tensor& tensor, int64_t at);
 // What a plan needs, before anything is allocated.
 struct MemoryUse {
   size_t weights = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0;
-  size_t frozen = 0;     // weights that are not trained
-  size_t graphs = 0;     // on a GPU: about what its driver keeps of the launches of CUDA graphs
-  size_t offloaded = 0;  // of weights and optimizer, in the host's memory: not in the total
+  size_t frozen = 0;  // weights that are not trained
+  size_t graphs = 0;  // on a GPU: about what its driver keeps of the launches of CUDA graphs
+  // In the host's memory, not in the total. `staging`: the largest of what passes through it; with more than
+  // two ranks on GPUs what they add up there. `copies`: for a save that the training does not wait for.
+  size_t offloaded = 0, staging = 0, copies = 0;
+  bool copies_fit(size_t host) const { return copies == 0 || copies + (size_t{1} << 30) <= host; }
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen + graphs; }
 };
 
@@ -188,11 +192,17 @@ class TrainStep {
     std::vector<Range> of_rank = {};  // which bytes of the weight each rank has; empty: all have all
   };
   std::vector<State> states(bool gradients = false) const;
-  // The same to load into, as last copied: weights whole, and where there are shares nothing of what the
-  // optimizer keeps.
+  // The same without copies: on a GPU mirrors() fetches and puts what they name.
+  std::vector<State> uncopied() const { return states_at_host(false); }
+  // The same to load into: weights whole, and where there are shares nothing of what the optimizer keeps.
   std::vector<State> loading() const;
-  // After weights or an optimizer's state changed from outside: refreshes a GPU's and the bf16 copies. Where
-  // there are shares, after what is kept did.
+  const HostMirrors& mirrors() const { return mirrors_; }
+  // To a GPU, what of loading() was filled, whose memory of the host is given back.
+  void put(const State& state) const;
+  // Whether main memory holds what a save copies, which has it from then on. Else it reads from the GPU.
+  bool copies_fit() const;
+  // After weights or an optimizer's state changed from outside: refreshes the bf16 copies. Where there are
+  // shares, after what is kept did.
   void weights_changed();
   // After what loading() names was filled, on each rank alike: takes this rank's share of it. Before the
   // first micro-batch.
@@ -228,6 +238,9 @@ class TrainStep {
   void run_micro_batch(const MicroGraphs::Values& values);
   bool replays() const { return !on_host() && options_.graphs && options_.ranks == 1; }
   void load_frozen(const io::WeightSet& weights);
+  template <class Body>
+  void for_stretches(const Tensor& bucket, Body body) const;
+  void take_host_use(MemoryUse& use) const;
   void run_with(cuda::RankGpus& ranks);
   void sum_on(cuda::RankGpus& ranks, Range elements);
   void gather(const RankLink& link, const Tensor& of, const std::vector<Range>& of_rank);
@@ -302,8 +315,9 @@ class TrainStep {
   Tensor offloaded_master_;
   std::unique_ptr<StateStream> stream_;  // null: nothing is offloaded
   std::unique_ptr<Lanes> lanes_;
-  std::unordered_map<const Storage*, Tensor> host_;  // on a GPU: copies of what the host fills and reads
-  std::unique_ptr<Allocator> host_allocator_, shared_allocator_;
+  HostMirrors mirrors_;          // on a GPU: of what the host fills and reads
+  mutable bool copied_ = false;  // those of a save have their memory
+  std::unique_ptr<Allocator> shared_allocator_;
   Tensor pinned_norm_;         // on a GPU: from norm_value_
   Tensor pinned_step_;         // on a GPU: on its way to step_
   std::vector<float> losses_;  // of the last micro-batch's tokens

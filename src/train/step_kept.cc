@@ -105,6 +105,19 @@ void TrainStep::trace_stream(const UpdateContext& context) {
   }
 }
 
+void TrainStep::take_host_use(MemoryUse& use) const {
+  use.offloaded = pinned_arena_.bytes();
+  if (on_host()) return;
+  for (const nn::Parameter* p : trained_)
+    use.staging = std::max(use.staging, static_cast<size_t>(p->shape.numel()) * sizeof(float));
+  if (adapter_)
+    for (const nn::Parameter& p : decoder_->parameters().parameters())
+      use.staging = std::max(use.staging, static_cast<size_t>(p.shape.numel()) * size_of(options_.compute));
+  if (options_.ranks > 2) use.staging += grads_.bytes();
+  use.copies = master_.bytes();
+  for (const Tensor& kept : kept_) use.copies += kept.bytes();
+}
+
 // The products' weights of master weights that are offloaded.
 void TrainStep::cast_offloaded() {
   if (!offloaded_master_.defined()) return;

@@ -11,8 +11,7 @@
 namespace flagscale::train {
 
 Tensor TrainStep::host(const Tensor& tensor) const {
-  return !tensor.defined() || tensor.device().kind == DeviceKind::kCpu ? tensor
-                                                                       : host_.at(tensor.storage().get());
+  return !tensor.defined() || tensor.device().kind == DeviceKind::kCpu ? tensor : mirrors_.of(tensor);
 }
 
 void TrainStep::to_device(std::initializer_list<const Tensor*> tensors) const {
@@ -194,19 +193,6 @@ void TrainStep::launch_whole(const std::vector<MicroGraphs::Values>& values) {
   norm_.start(team_);
   update_.start(team_);
   cuda::copy_later(pinned_norm_.raw(), norm_value_.place(), pinned_norm_.bytes());
-}
-
-double TrainStep::zero_gradients() const {
-  int64_t zeros = 0;
-  to_host({&grads_});
-  const Tensor grads = host(grads_);
-  for (size_t i = 0; i < trained_.size(); ++i) {
-    const Range here = common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own());
-    if (here.size() == 0) continue;
-    const Tensor some = stretch(grads, here);
-    for (int64_t at = 0; at < here.size(); ++at) zeros += number(some, at) == 0;
-  }
-  return static_cast<double>(zeros);
 }
 
 std::unordered_map<std::string, double> TrainStep::profile(int64_t num_seqs) {

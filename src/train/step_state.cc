@@ -21,6 +21,10 @@ std::vector<Range> times(std::vector<Range> ranges, DType dtype) {
   return ranges;
 }
 
+std::span<std::byte> raw_bytes(const Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.raw()), tensor.bytes()};
+}
+
 void round_to(const Tensor& bf16, const Tensor& from, const Team& team) {
   constexpr int64_t kBlock = 1 << 16;
   const int64_t size = from.shape().numel();
@@ -45,6 +49,7 @@ void TrainStep::initialise(uint64_t seed) {
     const Tensor values = rounded ? make_tensor(*memory, to.shape(), DType::kF32) : to;
     model::initialise(*trained_[i], seed, decoder_->config().norm_init, values, team_);
     if (rounded) round_to(to, values, team_);
+    mirrors_.put(raw_bytes(to));
   }
   if (!shares()) weights_changed();
 }
@@ -53,17 +58,12 @@ void TrainStep::initialise(uint64_t seed) {
 void TrainStep::load_frozen(const io::WeightSet& weights) {
   rounded_ = 0;
   if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
-  auto& parameters = decoder_->parameters().parameters();
   const auto memory = make_cpu_allocator();
-  std::vector<Tensor> values;
-  for (nn::Parameter& parameter : parameters) {
-    values.push_back(parameter.value);
-    parameter.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
-  }
-  model::load_weights(weights, decoder_->parameters(), team_);
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    copy_from_host(parameters[i].value.raw(), values[i]);
-    parameters[i].value = values[i];
+  for (const nn::Parameter& parameter : decoder_->parameters().parameters()) {
+    nn::Parameter here = parameter;
+    here.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
+    model::load_weight(weights, here, team_);
+    copy_from_host(here.value.raw(), parameter.value);
   }
 }
 
@@ -71,15 +71,12 @@ void TrainStep::load(const io::WeightSet& weights) {
   model::warn_of_unused(weights, decoder_->parameters(), decoder_->config().tie_embeddings);
   if (adapter_) return load_frozen(weights);
   // Files are read into the master weights: a parameter's value is a bf16 copy of them in bf16.
-  auto& parameters = decoder_->parameters().parameters();
-  std::vector<Tensor> values;
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    values.push_back(parameters[i].value);
-    const Shape& shape = parameters[i].shape;
-    parameters[i].value = loaded_into({offsets_[i], offsets_[i] + shape.numel()}).reshape(shape);
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    nn::Parameter here = *trained_[i];
+    here.value = loaded_into({offsets_[i], offsets_[i] + here.shape.numel()}).reshape(here.shape);
+    model::load_weight(weights, here, team_);
+    mirrors_.put(raw_bytes(here.value));
   }
-  model::load_weights(weights, decoder_->parameters(), team_);
-  for (size_t i = 0; i < parameters.size(); ++i) parameters[i].value = values[i];
   if (!shares()) weights_changed();
 }
 
@@ -186,9 +183,14 @@ void TrainStep::cast_to_working(const Tensor& weights, Range elements) {
   if (!on_host()) cuda::synchronize();
 }
 
+void TrainStep::put(const State& state) const {
+  if (state.weight.defined()) mirrors_.put(raw_bytes(state.weight));
+  for (const Kept& kept : state.kept) mirrors_.put(kept.bytes);
+}
+
+bool TrainStep::copies_fit() const { return copied_ = copied_ || memory().copies_fit(available_memory()); }
+
 void TrainStep::weights_changed() {
-  to_device({&master_});
-  for (const Tensor& kept : kept_) to_device({&kept});
   trained_changed();
   if (!working_.defined() || shares_weights()) return;
   cast_to_working(master_, {split_, own().end});
@@ -200,35 +202,60 @@ void TrainStep::take_share() {
   if (shares_weights()) {
     for (const Range& some : {Range{own().begin, split_}, Range{split_, own().end}})
       if (some.size() > 0) {
-        const Tensor share = stretch(host(grads_), some);
-        std::memcpy(master(some).raw(), share.raw(), share.bytes());
+        const bool offloaded = offloaded_master_.defined() && some.begin < split_;
+        copy_to_host(stretch(grads_, some), (offloaded ? master(some) : stretch(master_, some)).place());
       }
-    to_device({&grads_});
     cast_to_working(grads_, {0, bucket_size_});
   }
   weights_changed();
 }
 
-double TrainStep::add_squares(double sum) const {
-  to_host({&master_});
-  for (const Tensor& weights : {offloaded_master_, host(master_)}) {
-    if (!weights.defined()) continue;
-    for (int64_t i = 0; i < weights.dim(0); ++i) {
-      const auto w = static_cast<double>(number(weights, i));
-      sum += w * w;
-    }
+// A bucket, or some of it, in the host's memory, where it passes through in pieces.
+template <class Body>
+void TrainStep::for_stretches(const Tensor& bucket, Body body) const {
+  if (!bucket.defined() || bucket.bytes() == 0) return;
+  if (bucket.device().kind == DeviceKind::kCpu) return body(bucket);
+  constexpr int64_t kElements = 16 << 20;
+  const int64_t all = bucket.dim(0);
+  const auto memory = make_cpu_allocator();
+  const Tensor room = make_tensor(*memory, {std::min(kElements, all)}, bucket.dtype());
+  for (int64_t at = 0; at < all; at += kElements) {
+    const int64_t size = std::min(kElements, all - at);
+    copy_to_host(bucket.rows(at, size), room.raw());
+    body(room.rows(0, size));
   }
+}
+
+double TrainStep::add_squares(double sum) const {
+  for (const Tensor& weights : {offloaded_master_, master_})
+    for_stretches(weights, [&](const Tensor& some) {
+      for (int64_t i = 0; i < some.dim(0); ++i) {
+        const auto w = static_cast<double>(number(some, i));
+        sum += w * w;
+      }
+    });
   return sum;
+}
+
+double TrainStep::zero_gradients() const {
+  int64_t zeros = 0;
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const Range here = common({offsets_[i], offsets_[i] + trained_[i]->shape.numel()}, own());
+    if (here.size() == 0) continue;
+    for_stretches(stretch(grads_, here), [&](const Tensor& some) {
+      for (int64_t at = 0; at < some.dim(0); ++at) zeros += number(some, at) == 0;
+    });
+  }
+  return static_cast<double>(zeros);
 }
 
 double TrainStep::parameters_norm() const { return std::sqrt(add_squares(0)); }
 
 std::string TrainStep::weights_checksum() const {
-  const Tensor& whole = shares_weights() ? working_ : master_;
-  to_host({&whole});
   io::Xxh64 hash;
-  for (const Tensor& weights : {shares_weights() ? Tensor() : offloaded_master_, host(whole)})
-    if (weights.defined()) hash.update({static_cast<const std::byte*>(weights.raw()), weights.bytes()});
+  for (const Tensor& weights :
+       {shares_weights() ? Tensor() : offloaded_master_, shares_weights() ? working_ : master_})
+    for_stretches(weights, [&](const Tensor& some) { hash.update(raw_bytes(some)); });
   return io::checksum_text(hash.digest());
 }
 

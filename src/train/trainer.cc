@@ -104,9 +104,12 @@ struct Trainer::Run {
     require_memory(options.model, wanted, step->memory(), available, main_memory);
     log.emplace(options, *step, ranks.size(), ranks.first());
     info("plan: {}; {}", describe_parameters(*step), describe(step->memory()));
+    const MemoryUse use = step->memory();
+    if (const std::string host = describe_host(use, main_memory, saves() && ranks.first()); !host.empty())
+      info("{}", host);
     if (begin) begin();
-    const size_t planned =
-                     (options.device == DeviceKind::kCpu ? step->bytes() : 0) + step->memory().offloaded,
+    const size_t planned = (options.device == DeviceKind::kCpu ? step->bytes() : 0) + use.offloaded +
+                           use.staging + (saves() && use.copies_fit(main_memory) ? use.copies : 0),
                  free = available_memory();
     options.data.memory = free > planned ? free - planned : 0;
     data = data::build_datasets(options.data);
