@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/error.h"
@@ -79,6 +80,10 @@ void Tape::record_addition(const std::vector<Tensor>& inputs, const Tensor& outp
   if (nodes_.size() > before) std::rotate(maker, nodes_.end() - 1, nodes_.end());
 }
 
+void Tape::remakes(const Tensor& output) {
+  if (Value* value = find(output)) value->remade = true;
+}
+
 void Tape::seed(const Tensor& tensor, const Tensor& gradient) {
   Value* value = find(tensor);
   if (!value)
@@ -131,6 +136,7 @@ void Tape::backward(Recorder& recorder) {
     node->closure(context);
   }
   nodes_.clear();
+  for (const auto& [storage, value] : values_) FLAGSCALE_CHECK(value.waiting.empty());
 }
 
 Tensor Tape::checkpoint(Recorder& recorder, const Tensor& input, Function forward) {
@@ -196,6 +202,24 @@ Tensor Backward::sum(const Tensor& input) const {
     return r.begin <= region.begin && region.end <= r.end;
   });
   return all ? value->part(input) : Tensor();
+}
+
+void Backward::when_made_again(const Tensor& x, Use use) {
+  Tape::Value* value = tape_.find(x);
+  const bool whole = value && x.offset() == value->base.offset() && x.shape() == value->base.shape();
+  if (!whole || !value->remade) return use(*this, x);
+  value->waiting.push_back(std::move(use));
+}
+
+Tensor Backward::room_to_remake(const Tensor& x) {
+  const Tape::Value* value = tape_.find(x);
+  if (!value || value->waiting.empty()) return {};
+  return recorder.empty(x.shape(), x.dtype(), x.live());
+}
+
+void Backward::remade(const Tensor& x, const Tensor& again) {
+  if (!again.defined()) return;
+  for (const Use& use : std::exchange(tape_.find(x)->waiting, {})) use(*this, again);
 }
 
 Backward::Sink Backward::sink(const Tensor& parameter) {

@@ -44,6 +44,14 @@ class Backward {
   };
   Sink sink(const Tensor& parameter);
 
+  // Calls use(x) where x can be read: now, or where the op that made it writes it once more
+  // (Tape::remakes()); then x need not be kept. Of an op that gives x a gradient.
+  using Use = std::function<void(Backward&, const Tensor&)>;
+  void when_made_again(const Tensor& x, Use use);
+  // For the op that made x: memory for it, undefined where nobody waits; then those who do are called.
+  Tensor room_to_remake(const Tensor& x);
+  void remade(const Tensor& x, const Tensor& again);
+
  private:
   friend class Tape;
   Backward(Recorder& r, Tape& tape, std::vector<Tensor> grads)
@@ -70,6 +78,9 @@ class Tape {
   // The same of an op that added to `output` in place: its gradients are formed after those of the op that
   // made output, so that they may be added to them.
   void record_addition(const std::vector<Tensor>& inputs, const Tensor& output, Closure closure);
+
+  // Of an op that was recorded: its backward closure can write this output once more.
+  void remakes(const Tensor& output);
 
   // For an op that forms gradients during its forward pass.
   Backward early(Recorder& recorder) { return Backward(recorder, *this, {}); }
@@ -102,6 +113,8 @@ class Tape {
     Tensor base;         // the whole, for the geometry of the gradient
     Tensor gradient;     // undefined: none yet
     bool owned = false;  // ours to write into
+    bool remade = false;
+    std::vector<Backward::Use> waiting;  // for it to be made again
     std::vector<Region> written;
 
     Region region(const Tensor& tensor) const;  // which columns of base the tensor is

@@ -29,6 +29,11 @@ void Tracer::launch(std::unique_ptr<Launch> launch) {
   program_.launches_.push_back(std::move(launch));
 }
 
+void Program::take(const Tensor& tensor) {
+  const auto it = index_.find(tensor.storage().get());
+  if (it != index_.end()) buffers_[it->second].first = 0;
+}
+
 void Program::keep(const Tensor& tensor) {
   const auto it = index_.find(tensor.storage().get());
   if (it != index_.end()) buffers_[it->second].last = INT32_MAX;

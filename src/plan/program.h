@@ -26,6 +26,8 @@ class Program {
  public:
   explicit Program(std::string name) : name_(std::move(name)) {}
 
+  // A tensor of this program that the caller writes before run().
+  void take(const Tensor& tensor);
   // A tensor of this program that stays readable after run().
   void keep(const Tensor& tensor);
   // Chooses kernels and lays the transient tensors and workspaces out. Throws Error{kUnsupported} for an

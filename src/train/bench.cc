@@ -72,14 +72,14 @@ void fill_row(const nn::Parameter& p, int64_t row, std::vector<float>& values) {
 void fill_base(TrainStep& step) {
   const auto memory = make_cpu_allocator();
   for (const nn::Parameter& p : step.decoder().parameters().parameters()) {
-    const bool elsewhere = step.options().device != DeviceKind::kCpu;
-    const Tensor value = elsewhere ? make_tensor(*memory, p.shape, p.value.dtype()) : p.value;
+    const bool packed = p.packed.defined();
+    const Tensor value = packed ? Tensor() : make_tensor(*memory, p.shape, step.options().compute);
     std::vector<int64_t> firsts{0};  // row of each segment in its group
     for (const op::PackedSegment& s : p.packed.segments) firsts.push_back(firsts.back() + s.rows);
     step.team().for_each(p.shape[0], [&](int64_t row) {
       std::vector<float> values;
       fill_row(p, row, values);
-      if (!p.packed.defined()) {
+      if (!packed) {
         const auto at = static_cast<size_t>(row) * values.size();
         for (size_t i = 0; i < values.size(); ++i)
           if (value.dtype() == DType::kBF16)
@@ -95,7 +95,7 @@ void fill_base(TrainStep& step) {
       const int64_t origin = row / of_group * op::panels_of(to.rows) * op::kPanel;
       op::pack_row(to.data, to.packing, origin + in_group - firsts[s], values);
     });
-    if (elsewhere) copy_from_host(value.raw(), p.value);
+    if (!packed) step.take_frozen(p, value);
   }
 }
 

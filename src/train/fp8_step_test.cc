@@ -198,8 +198,7 @@ TEST(Fp8Step, AnAdapterOfABaseInFp8Learns) {
     Fp8Run base(fp8_options(DType::kBF16));
     auto& to = t.step.decoder().parameters().parameters();
     auto& from = base.step.decoder().parameters().parameters();
-    for (size_t i = 0; i < to.size(); ++i)
-      std::memcpy(to[i].value.raw(), from[i].value.raw(), to[i].value.bytes());
+    for (size_t i = 0; i < to.size(); ++i) t.step.take_frozen(to[i], from[i].value);
     return t.train(20, 1);
   };
   const std::vector<double> fp8 = losses(options);
@@ -208,6 +207,57 @@ TEST(Fp8Step, AnAdapterOfABaseInFp8Learns) {
   EXPECT_LT(fp8.back(), fp8.front());
   EXPECT_NE(fp8, bf16);
   for (size_t i = 0; i < bf16.size(); ++i) EXPECT_NEAR(fp8[i] / bf16[i], 1, 0.03) << "step " << i;
+}
+
+// Of an adapter's base the layers' projections are a byte a number, and nothing of them is kept besides.
+TEST(Fp8Step, AnAdaptersBaseIsHeldOnce) {
+  const model::DecoderConfig config = fp8_model();
+  StepOptions options = fp8_options(DType::kBF16);
+  options.lora = LoraSpec{{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"};
+  const size_t bf16 = TrainStep(config, options).memory().frozen;
+  for (const Recipe recipe : kFp8Recipes) {
+    options.fp8 = hybrid(recipe);
+    TrainStep step(config, options);
+    size_t numbers = 0;
+    for (nn::Linear* linear : step.decoder().linears()) {
+      EXPECT_FALSE(linear->weight().value.defined());
+      numbers += static_cast<size_t>(linear->weight().shape.numel());
+    }
+    EXPECT_LT(step.memory().frozen, bf16 - numbers + (size_t{4} << 10)) << op::name(recipe);  // scales
+  }
+}
+
+// What an adapter reads of SwiGLU's and the norms' results is made again; in bf16 on a CPU it is kept.
+TEST(Fp8Step, WhatAnAdapterReadsOfNormsAndSwigluIsNotKept) {
+  const auto activations = [](int layers, std::optional<Fp8Spec> fp8) {
+    model::DecoderConfig config = fp8_model();
+    config.num_layers = layers;
+    StepOptions options = fp8_options(DType::kBF16, fp8);
+    options.lora = LoraSpec{{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"};
+    return static_cast<int64_t>(TrainStep(config, options).memory().activations);
+  };
+  const auto of_layer = [&](std::optional<Fp8Spec> fp8) {
+    return (activations(9, fp8) - activations(5, fp8)) / 4;
+  };
+  const int64_t tokens = 2 * kFp8Length, numbers = 128 + 128 + 256;
+  EXPECT_EQ(of_layer({}) - of_layer(hybrid(Recipe::kTensorwise)), tokens * numbers * 2);
+}
+
+// What it is loaded from is rounded as a weight that is trained is, in the layers' ends in bf16 too.
+TEST(Fp8Step, AnAdaptersBaseIsLoadedFromAFile) {
+  const auto weights = io::open_weights(std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen2");
+  const model::DecoderConfig config = testing::config_of("qwen2");
+  for (const int64_t in_bf16 : {0, 1}) {
+    StepOptions options = fp8_options(DType::kBF16, hybrid(Recipe::kTensorwise));
+    options.fp8->first_in_bf16 = in_bf16;
+    options.lora = LoraSpec{{"all-linear"}, 4, 8, 0, false, "kaiming", "zero"};
+    Fp8Run adapted(options, config);
+    options.lora = {};
+    Fp8Run whole(options, config);
+    adapted.step.load(*weights), whole.step.load(*weights);
+    adapted.fill(1), whole.fill(1);
+    EXPECT_EQ(adapted.step.evaluate(2).loss, whole.step.evaluate(2).loss);  // B is zero
+  }
 }
 
 TEST(Fp8Step, WhatIsKeptForTheBackwardPassIsLess) {
@@ -276,6 +326,27 @@ TEST(Fp8Step, TwentyStepsOnAGpuAreTheCpus) {
       for (size_t i = 0; i < want.size(); ++i)
         EXPECT_NEAR(got[i] / want[i], 1, 1e-2) << op::name(recipe) << " " << name(format) << " step " << i;
     }
+}
+
+// The base from a file, both times.
+TEST(Fp8Step, AnAdapterOfABaseInFp8OnAGpuIsTheCpus) {
+  FLAGSCALE_NEED_FP8();
+  const auto weights = io::open_weights(std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/qwen2");
+  std::vector<std::vector<float>> on_gpu;
+  std::vector<double> losses[3];
+  for (const int run : {0, 1, 2}) {
+    StepOptions options = fp8_options(DType::kBF16, Fp8Spec{{Recipe::kTensorwise, Fp8::kE4M3}, 0, 0},
+                                      run == 0 ? DeviceKind::kCpu : DeviceKind::kCuda);
+    options.graphs = run == 1;
+    options.lora = LoraSpec{{"all-linear"}, 16, 32, 0, false, "gaussian", "gaussian"};
+    Fp8Run t(options, testing::config_of("qwen2"));
+    t.step.load(*weights);
+    losses[run] = t.train();
+    if (run > 0) on_gpu.push_back(t.weights());
+  }
+  for (size_t i = 0; i < losses[0].size(); ++i) EXPECT_NEAR(losses[1][i] / losses[0][i], 1, 1e-2) << i;
+  EXPECT_EQ(losses[1], losses[2]);
+  EXPECT_EQ(on_gpu[0], on_gpu[1]);
 }
 
 TEST(Fp8Step, RepeatsToTheBitOnAGpuByGraphsAndByLaunches) {

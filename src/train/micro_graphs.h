@@ -41,8 +41,7 @@ class MicroGraphs {
   // What the launches of a micro-batch read on the host.
   struct Values {
     int64_t num_seqs, accumulate, dropout_row;  // the last 0 where nothing is dropped
-    int64_t base_rounded;
-    int64_t head_rows;  // tokens whose logits are formed
+    int64_t head_rows;                          // tokens whose logits are formed
     float grad_scale, router_scale;
     bool operator==(const Values&) const = default;
   };

@@ -36,8 +36,8 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   for (nn::Parameter& p : (adapter_ ? adapter_->parameters() : decoder_->parameters()).parameters())
     trained_.push_back(&p);
   place_parameters();
-  if (adapter_) place_frozen();
   if (options_.fp8) place_fp8();
+  if (adapter_) place_frozen();
   const int64_t tokens = options_.micro_batch_size * options_.sequence_length;
   tokens_ = arena_.persistent("tokens", {tokens}, DType::kI32);
   labels_ = arena_.persistent("labels", {tokens}, DType::kI32);
@@ -56,6 +56,7 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
   trace_micro_batch();
   trace_update();
   if (options_.evaluation) trace_evaluation();
+  if (adapter_) trace_base();
 }
 
 TrainStep::~TrainStep() = default;
@@ -94,6 +95,7 @@ void TrainStep::place_frozen() {
          "a base in {} is not trained on a GPU yet: train without it, or with --device cpu",
          op::info(*options_.frozen).name);
   for (nn::Parameter& parameter : decoder_->parameters().parameters()) {
+    if (parameter.fp8.defined()) continue;
     const std::string name = "frozen " + parameter.name;
     if (!stays_packed(parameter)) {
       parameter.value = arena_.persistent(name, parameter.shape, options_.compute);
@@ -149,7 +151,7 @@ void TrainStep::trace_micro_batch() {
     tape.watch(trained_[i]->value, piece(grads_, i, trained_[i]->shape), &accumulate_);
   if (adapter_) adapter_->connect(true, on_host());
   Tracer tracer(micro_);
-  round_weights(tracer, adapter_ ? &rounded_ : &accumulate_);
+  round_weights(tracer, &accumulate_);
   Context context{tracer, &tape};
   if (decoder_->num_mixtures() > 0 && (options_.balance_loss != 0 || options_.z_loss != 0))
     router_ = {options_.balance_loss, options_.z_loss, false, &router_scale_,

@@ -11,7 +11,7 @@
 // (StepOptions::offload): an update takes it through the device's (state_stream.h).
 //
 // With a LoRA adapter only its matrices are trained; the model's weights are held once, in the type of the
-// products or packed in fewer bits, without gradients or moments.
+// products, fp8's too, or packed in fewer bits, without gradients or moments.
 
 #include <memory>
 #include <optional>
@@ -105,6 +105,8 @@ class TrainStep {
   // optimizer is distributed take_share() comes after.
   void initialise(uint64_t seed);
   void load(const io::WeightSet& weights);
+  // The same of one frozen weight that is not packed: of the products' type, in the host's memory.
+  void take_frozen(const nn::Parameter& parameter, const Tensor& values);
 
   // Where the next micro-batch's data goes.
   data::MicroBatch inputs();
@@ -217,7 +219,7 @@ class TrainStep {
   void place_frozen();
   void place_fp8();
   void round_weights(Recorder& recorder, const int64_t* keep) const;
-  void trained_changed();
+  void trace_base();
   int64_t offloaded_end() const;
   void require_passable(size_t parameter) const;
   void place_stream(const std::vector<Tensor>& offloaded);
@@ -281,6 +283,11 @@ class TrainStep {
   std::unique_ptr<Adapter> adapter_;
   std::vector<nn::Parameter*> trained_;  // in order of use
   std::vector<nn::Parameter*> fp8_;      // whose products are in fp8
+  struct BaseRounding {
+    std::unique_ptr<Program> program;
+    Tensor values;  // bf16, from outside
+  };
+  std::unordered_map<const nn::Parameter*, BaseRounding> base_roundings_;  // of an adapter's base
   std::unique_ptr<nn::PackedAttention> attention_;
   Arena arena_;
   Program micro_{"micro_batch"}, squares_{"gradient_squares"}, norm_{"gradient_norm"}, update_{"update"},

@@ -93,7 +93,7 @@ float TrainStep::gradient_norm(const RankLink* link) {
 
 void TrainStep::gather_weights(const RankLink& link) {
   gather(link, shares_weights() ? working_ : master_, shares_);
-  trained_changed();
+  rounded_ = 0;
 }
 
 // What each rank has of a tensor, on all of them.

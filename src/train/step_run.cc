@@ -61,7 +61,6 @@ MicroGraphs::Values TrainStep::values_of(int64_t num_seqs, bool first, int64_t m
   return {num_seqs,
           first ? 0 : 1,
           drops ? dropout_rows_.first : 0,
-          adapter_ && options_.fp8 ? rounded_ : 0,
           learnt.rows,
           static_cast<float>(1.0 / tokens),
           static_cast<float>(batch_tokens > 0 ? positions / batch_tokens : 1.0 / parts)};
@@ -135,7 +134,7 @@ TrainStep::Sums TrainStep::evaluate(int64_t num_seqs) {
 void TrainStep::update(const op::StepScalars& step) {
   scalars_ = step;
   if (step.skip != 0) return;
-  trained_changed();
+  rounded_ = 0;
   std::memcpy((on_host() ? step_ : pinned_step_).raw(), &scalars_, sizeof scalars_);
   if (!on_host()) cuda::copy_later(step_.place(), pinned_step_.raw(), sizeof scalars_);
   if (stream_) {
@@ -177,7 +176,7 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
   rounded_ = 1;
-  trained_changed();
+  rounded_ = 0;
   return result;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/interrupt.h"
 #include "device/cuda/cuda.h"
@@ -54,16 +55,16 @@ void TrainStep::initialise(uint64_t seed) {
   if (!shares()) weights_changed();
 }
 
-// On a GPU by way of the host's memory.
+// By way of the host's memory where it is held elsewhere or in another type.
 void TrainStep::load_frozen(const io::WeightSet& weights) {
-  rounded_ = 0;
-  if (on_host()) return model::load_weights(weights, decoder_->parameters(), team_);
+  if (on_host() && base_roundings_.empty())
+    return model::load_weights(weights, decoder_->parameters(), team_);
   const auto memory = make_cpu_allocator();
   for (const nn::Parameter& parameter : decoder_->parameters().parameters()) {
     nn::Parameter here = parameter;
-    here.value = make_tensor(*memory, parameter.shape, parameter.value.dtype());
+    here.value = make_tensor(*memory, parameter.shape, options_.compute);
     model::load_weight(weights, here, team_);
-    copy_from_host(here.value.raw(), parameter.value);
+    take_frozen(parameter, here.value);
   }
 }
 
@@ -191,7 +192,7 @@ void TrainStep::put(const State& state) const {
 bool TrainStep::copies_fit() const { return copied_ = copied_ || memory().copies_fit(available_memory()); }
 
 void TrainStep::weights_changed() {
-  trained_changed();
+  rounded_ = 0;
   if (!working_.defined() || shares_weights()) return;
   cast_to_working(master_, {split_, own().end});
   cast_offloaded();

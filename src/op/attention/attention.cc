@@ -51,6 +51,12 @@ Tensor attend(Context& c, const Tensor& q, const Tensor& k, const Tensor& rotate
   return out;
 }
 
+Tensor rotate_in_place(Recorder& recorder, const Tensor& x, const Rope& rope) {
+  recorder.launch(kRope, {x, rope.positions, rope.cos, rope.sin, x, rope.interleaved},
+                  {3.0 * static_cast<double>(x.shape().numel()), 2.0 * static_cast<double>(x.bytes())});
+  return x;
+}
+
 }  // namespace
 
 Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -62,6 +68,7 @@ Tensor rope_attention(Context& context, const Tensor& q, const Tensor& k, const 
                       const Tensor& cu_seqlens, const int64_t* sequences, const AttentionShape& shape) {
   Context untaped{context.recorder};
   const auto rotate = [&](const Tensor& x) {
+    if (rope.in_place) return rotate_in_place(context.recorder, x, rope);
     return op::rope(untaped, x, rope.positions, rope.cos, rope.sin, rope.interleaved);
   };
   return attend(context, q, k, rotate(q), rotate(k), v, rope, cu_seqlens, sequences, shape);

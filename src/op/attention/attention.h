@@ -49,6 +49,7 @@ Tensor attention(Context& context, const Tensor& q, const Tensor& k, const Tenso
 struct Rope {
   Tensor positions, cos, sin;
   bool interleaved;
+  bool in_place = false;  // q and k are rotated where they lie: nobody reads them as they were
 };
 Tensor rope_attention(Context& context, const Tensor& q, const Tensor& k, const Tensor& v, const Rope& rope,
                       const Tensor& cu_seqlens, const int64_t* sequences, const AttentionShape& shape);

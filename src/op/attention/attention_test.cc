@@ -177,6 +177,23 @@ TEST(Attention, GradientsOfWhatIsRotatedFirst) {
         inputs(12, {4, 2, 4, 0, 0}));
 }
 
+TEST_P(AttentionSets, RotatedWhereTheyLieAreTheSame) {
+  const AttentionShape shape{4, 2, 64, 0.125f, 0};
+  Rope rope = rope_of(197, 64, false);
+  std::vector<Tensor> in, copies;
+  for (const Tensor& x : inputs(197, shape)) {
+    in.push_back(testing::converted(x, DType::kBF16));
+    copies.push_back(testing::converted(x, DType::kBF16));
+  }
+  const std::vector<int32_t> ends{0, 70, 71, 197};
+  const auto apart = testing::run(rotate_and_attend(ends, shape, rope, false), in, GetParam());
+  rope.in_place = true;
+  const auto got = testing::run(rotate_and_attend(ends, shape, rope, false), copies, GetParam());
+  EXPECT_EQ(testing::relative_error(got.output, apart.output), 0);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(testing::relative_error(got.grads[i], apart.grads[i]), 0) << i;
+  EXPECT_GT(testing::relative_error(copies[0], in[0]), 0);
+}
+
 // Sizes that a GPU's kernels turn back as they write gradients, and others.
 TEST_P(AttentionSets, RotatedFirstAgrees) {
   const std::vector<int32_t> ends{0, 70, 71, 197};

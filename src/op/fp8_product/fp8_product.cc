@@ -78,14 +78,14 @@ void launch_product(Recorder& recorder, const Fp8Factor& a, const Fp8Factor& b, 
 
 void check(const Tensor& x, const Tensor& weight, const Fp8Weight& rounded, const Tensor& bias) {
   const int64_t multiple = fp8_multiple(rounded.training.recipe);
-  const bool fits = x.shape().rank() == 2 && weight.shape().rank() == 2 && x.dim(1) == weight.dim(1) &&
-                    x.dtype() == DType::kBF16 && weight.dtype() == DType::kBF16 && rounded.defined() &&
-                    rounded.forward.q.shape() == weight.shape() &&
-                    (!bias.defined() || bias.shape() == Shape{weight.dim(0)});
+  const Tensor& q = rounded.forward.q;
+  const bool of_weight = !weight.defined() || (weight.dtype() == DType::kBF16 && weight.shape() == q.shape());
+  const bool fits = x.shape().rank() == 2 && x.dtype() == DType::kBF16 && q.shape().rank() == 2 &&
+                    x.dim(1) == q.dim(1) && of_weight && (!bias.defined() || bias.shape() == Shape{q.dim(0)});
   if (!fits)
-    fail(ErrorKind::kInvalidArgument, "[fp8_product] x is {} {}, weight {} {}, bias {}",
-         flagscale::name(x.dtype()), x.shape().str(), flagscale::name(weight.dtype()), weight.shape().str(),
-         bias.defined() ? bias.shape().str() : "absent");
+    fail(ErrorKind::kInvalidArgument, "[fp8_product] x is {} {}, weight {}, its numbers {}, bias {}",
+         flagscale::name(x.dtype()), x.shape().str(), weight.defined() ? weight.shape().str() : "absent",
+         q.shape().str(), bias.defined() ? bias.shape().str() : "absent");
   if (x.dim(0) % multiple != 0)
     fail(ErrorKind::kUnsupported,
          "fp8_recipe: {} needs a multiple of {} tokens in a micro-batch, this one has {}: change "
@@ -94,12 +94,22 @@ void check(const Tensor& x, const Tensor& weight, const Fp8Weight& rounded, cons
          name(rounded.training.recipe), multiple, x.dim(0));
 }
 
+// As dy W takes the weight.
+Fp8Factor transposed(Recorder& recorder, const Fp8Weight& w) {
+  Fp8Factor along = w.backward;
+  if (along.defined()) return along;
+  const Tensor& q = w.forward.q;
+  along.q = recorder.empty({q.dim(1), q.dim(0)}, DType::kU8);
+  recorder.launch(kFp8Transpose, {q, along.q}, {0, 2 * static_cast<double>(q.bytes())});
+  return along;
+}
+
 }  // namespace
 
 const char* name(Fp8Recipe recipe) { return recipe == Fp8Recipe::kTensorwise ? "tensorwise" : "blockwise"; }
 
 Fp8Weight make_fp8_weight(const std::string& weight_name, const Shape& weight, Fp8Training training,
-                          const std::function<Tensor(const Shape&, DType)>& make) {
+                          const std::function<Tensor(const Shape&, DType)>& make, bool once) {
   const int64_t multiple = fp8_multiple(training.recipe);
   if (weight.rank() != 2 || weight[0] % multiple != 0 || weight[1] % multiple != 0)
     fail(ErrorKind::kUnsupported,
@@ -112,7 +122,7 @@ Fp8Weight make_fp8_weight(const std::string& weight_name, const Shape& weight, F
   Fp8Weight made{training, {}, {}};
   made.forward = {make(weight, DType::kU8), make(scales_shape(shared, weight[0], weight[1]), DType::kF32),
                   Fp8::kE4M3, shared};
-  made.backward = {make({weight[1], weight[0]}, DType::kU8),
+  made.backward = {once ? Tensor() : make({weight[1], weight[0]}, DType::kU8),
                    shared == Fp8Scales::kTensor
                        ? made.forward.scales
                        : make(scales_shape(shared, weight[1], weight[0]), DType::kF32),
@@ -130,10 +140,11 @@ Tensor fp8_training_linear(Context& c, const Tensor& x, const Tensor& weight, co
   const Fp8Training training = w.training;
   const bool keeps = c.tape && c.tape->needs(weight);
   const Rounded of_x = rounded(c.recorder, x, Fp8::kE4M3, training.recipe, true, keeps);
-  const Tensor y = c.recorder.empty({x.dim(0), weight.dim(0)}, DType::kBF16, x.live());
+  const Tensor y = c.recorder.empty({x.dim(0), w.forward.q.dim(0)}, DType::kBF16, x.live());
   launch_product(c.recorder, of_x.rows, w.forward, y, bias);
   if (!c.tape) return y;
-  std::vector<Tensor> inputs{x, weight};
+  std::vector<Tensor> inputs{x};
+  if (weight.defined()) inputs.push_back(weight);
   if (bias.defined()) inputs.push_back(bias);
   const Fp8Factor kept = of_x.columns;
   c.tape->record(inputs, {y}, [=](Backward& b) {
@@ -150,7 +161,7 @@ Tensor fp8_training_linear(Context& c, const Tensor& x, const Tensor& weight, co
     if (dweight.grad.defined()) launch_product(b.recorder, of_dy.columns, kept, {}, {}, &dweight);
     if (!wanted) return;
     const Tensor dx = b.buffer(x);
-    launch_product(b.recorder, of_dy.rows, w.backward, dx, {});
+    launch_product(b.recorder, of_dy.rows, transposed(b.recorder, w), dx, {});
     b.give(x, dx);
   });
   return y;

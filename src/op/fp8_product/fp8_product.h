@@ -36,6 +36,14 @@ struct Fp8RoundArgs {
 };
 inline constinit KernelSlot<Fp8RoundArgs> kFp8Round{"fp8_round"};
 
+// y = x transposed, of numbers of a byte; sizes are multiples of 16.
+struct Fp8TransposeArgs {
+  In x;   // uint8 [m, n]
+  Out y;  // uint8 [n, m]
+  auto operands() { return std::tie(x, y); }
+};
+inline constinit KernelSlot<Fp8TransposeArgs> kFp8Transpose{"fp8_transpose"};
+
 // A factor's numbers along the sum, [rows, k], and its scales.
 struct Fp8Factor {
   Tensor q, scales;
@@ -56,7 +64,8 @@ struct Fp8ProductArgs {
 };
 inline constinit KernelSlot<Fp8ProductArgs> kFp8Product{"fp8_product"};
 
-// A weight [out, in] as the two products take it: along `in`, and transposed along `out`.
+// A weight [out, in] as the two products take it: along `in`, and transposed along `out`. One that is held
+// once has no numbers of the latter, but scales: they are transposed for each product.
 struct Fp8Weight {
   Fp8Training training;
   Fp8Factor forward, backward;
@@ -66,17 +75,18 @@ struct Fp8Weight {
 // The sizes of a product are multiples of this.
 constexpr int64_t fp8_multiple(Fp8Recipe recipe) { return recipe == Fp8Recipe::kTensorwise ? 16 : 128; }
 
-// make(shape, dtype) gives the memory. Throws Error{kUnsupported} naming the weight where its sizes are no
-// multiples.
+// make(shape, dtype) gives the memory; once: as Fp8Weight says. Throws Error{kUnsupported} naming the weight
+// where its sizes are no multiples.
 Fp8Weight make_fp8_weight(const std::string& name, const Shape& weight, Fp8Training training,
-                          const std::function<Tensor(const Shape&, DType)>& make);
+                          const std::function<Tensor(const Shape&, DType)>& make, bool once = false);
 
 // keep: see Fp8RoundArgs.
 void round_fp8_weight(Recorder& recorder, const Tensor& weight, const Fp8Weight& rounded,
                       const int64_t* keep = nullptr);
 
-// y = x W^T + bias: x [rows, in] bf16, weight bf16, whose gradient is summed as op::linear's, `rounded` its
-// numbers, bias [out] or undefined. Of x the backward pass keeps fp8 numbers alone.
+// y = x W^T + bias: x [rows, in] bf16, `rounded` the weight's numbers, bias [out] or undefined. weight: bf16,
+// whose gradient is summed as op::linear's, or undefined: frozen. Of x the backward pass keeps fp8 numbers
+// alone, and of a frozen weight's none.
 Tensor fp8_training_linear(Context& context, const Tensor& x, const Tensor& weight, const Fp8Weight& rounded,
                            const Tensor& bias);
 

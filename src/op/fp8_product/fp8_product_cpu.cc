@@ -126,6 +126,14 @@ void multiply(KernelContext& context, const Fp8ProductArgs& args) {
   });
 }
 
+void transpose(KernelContext& context, const Fp8TransposeArgs& args) {
+  const int64_t m = args.x.dims[0], n = args.x.dims[1];
+  context.team.for_each(n, [&](int64_t j) {
+    for (int64_t i = 0; i < m; ++i) args.y.ptr<uint8_t>()[j * m + i] = args.x.ptr<const uint8_t>()[i * n + j];
+  });
+}
+
+const CpuKernel<Fp8TransposeArgs> kTransposeKernel{kFp8Transpose, kIsa, &transpose};
 const CpuKernel<Fp8RoundArgs> kRoundKernel{kFp8Round, kIsa, &round};
 const CpuKernel<Fp8ProductArgs> kProductKernel{kFp8Product, kIsa, &multiply};
 

@@ -155,6 +155,19 @@ TEST_P(Fp8Round, LeavesWhatIsToBeKept) {
               round(Isa::kScalar, x, Fp8::kE4M3, Fp8Scales::kTensor));
 }
 
+TEST_P(Fp8Round, TransposedBytesAreTheScalarKernels) {
+  const Team team(2);
+  for (const auto& [m, n] : {std::pair<int64_t, int64_t>{16, 16}, {128, 128}, {48, 592}, {400, 272}}) {
+    const Tensor x = bytes_tensor({m, n}, DType::kU8), y = bytes_tensor({n, m}, DType::kU8);
+    for (int64_t i = 0; i < m * n; ++i) x.data<uint8_t>()[i] = static_cast<uint8_t>(i * 37 + i / 251);
+    EagerRecorder recorder(testing::allocator(), team, GetParam());
+    recorder.launch(kFp8Transpose, {x, y});
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j)
+        ASSERT_EQ(y.data<uint8_t>()[j * m + i], x.data<uint8_t>()[i * n + j]) << m << " " << i << " " << j;
+  }
+}
+
 FLAGSCALE_TEST_SETS(Fp8Product, Isa::kScalar, Isa::kCuda);
 
 // Of random numbers; kRow128 by kRow128 is the gradient of a weight, kRow128 by kSquare128 the others.
@@ -264,6 +277,36 @@ TEST_P(Fp8Product, ALinearAndItsGradientsAreNearTheExactOnes) {
       EXPECT_LT(testing::relative_error(got.result.output, scalar.result.output), 1e-2);  // bf16
       EXPECT_LT(testing::relative_error(got.result.grads[0], scalar.result.grads[0]), 1e-2);
       EXPECT_LT(testing::relative_error(got.weight_gradient, scalar.weight_gradient), 1e-3);
+    }
+}
+
+// A frozen weight that is held once gives the bits of one held both ways, and needs none in bf16.
+TEST_P(Fp8Product, AWeightHeldOnceIsTransposedForItsGradient) {
+  if (GetParam() == Isa::kCuda && !cuda::multiplies_fp8())
+    GTEST_SKIP() << "this GPU multiplies no fp8 numbers";
+  const Team team(2);
+  const auto make = [](const Shape& shape, DType dtype) {
+    return make_tensor(testing::allocator(), shape, dtype);
+  };
+  const Tensor x = random_tensor({256, 384}, 1, DType::kBF16),
+               weight = random_tensor({128, 384}, 2, DType::kBF16);
+  for (const Fp8Recipe recipe : {Fp8Recipe::kTensorwise, Fp8Recipe::kBlockwise})
+    for (const Fp8 gradients : kFormats) {
+      EagerRecorder recorder(testing::allocator(), team, GetParam());
+      const Fp8Weight both = make_fp8_weight("w", weight.shape(), {recipe, gradients}, make);
+      round_fp8_weight(recorder, weight, both);
+      Fp8Weight once = make_fp8_weight("w", weight.shape(), {recipe, gradients}, make, true);
+      ASSERT_FALSE(once.backward.defined());
+      once.forward = both.forward, once.backward.scales = both.backward.scales;
+      const auto linear = [](const Fp8Weight& w, const Tensor& dense) -> testing::Function {
+        return [=](Context& c, const std::vector<Tensor>& in) {
+          return fp8_training_linear(c, in[0], dense, w, {});
+        };
+      };
+      const auto want = testing::run(linear(both, weight), {x}, GetParam()),
+                 got = testing::run(linear(once, {}), {x}, GetParam());
+      EXPECT_TRUE(same_bytes(got.output, want.output));
+      EXPECT_TRUE(same_bytes(got.grads[0], want.grads[0]));
     }
 }
 

@@ -100,8 +100,8 @@ struct LoraTarget {
 // y's columns [first, first + out) += scale B A x for each target, in place: x [rows, in], a [targets * rank,
 // in] with the rows of each target's A one after another, each b [out, rank] and y [rows, at least first +
 // out] of one type. y is the output of an op, whose own gradient stays as it is. Of the forward pass A x is
-// kept, rank numbers a row and target; what dropout left is made anew in backward. Several targets have no
-// dropout.
+// kept, rank numbers a row and target; what dropout left is made anew in backward, and x where it can be.
+// Several targets have no dropout.
 void train_lora(Context& context, const Tensor& x, const Tensor& a, const std::vector<LoraTarget>& targets,
                 const LoraTraining& training, const Tensor& y);
 

@@ -1,6 +1,7 @@
 #include "op/lora/lora.h"
 
 #include "base/error.h"
+#include "op/elementwise/elementwise.h"
 #include "op/expert_rows/expert_rows.h"
 #include "op/grouped_matmul/grouped_matmul.h"
 #include "op/lora/adapted_linear.h"
@@ -8,6 +9,8 @@
 #include "op/op_testing.h"
 #include "op/packed_linear/packed_weight_test_support.h"
 #include "op/packed_linear/unpacked_linear.h"
+#include "op/rms_norm/rms_norm.h"
+#include "op/swiglu/swiglu.h"
 
 namespace flagscale::op {
 namespace {
@@ -355,6 +358,38 @@ TEST(TrainLora, OverAFrozenProductOfAnInputWithoutGradient) {
   };
   const testing::Result alone = testing::run(frozen, {in[2], in[3]}, Isa::kScalar);
   for (size_t i = 0; i < 2; ++i) EXPECT_EQ(testing::relative_error(alone.grads[i], whole.grads[i + 2]), 0);
+}
+
+// An input that its op writes once more in the backward pass, beside one that is kept.
+TEST_P(TrainLoraSets, AnInputMadeAgainGivesTheSameBits) {
+  const auto adapted = [](bool norm, bool kept) -> testing::Function {
+    return [=](Context& c, const std::vector<Tensor>& in) {
+      const int64_t n = in[0].dim(1) / 2;
+      const Tensor left = in[0].columns(0, n), right = in[0].columns(n, n);
+      const AddRmsNorm normed = norm ? add_rms_norm(c, left, right, in[4], 1e-5f) : AddRmsNorm{};
+      Tensor x = norm ? normed.y : swiglu(c, left, right);
+      const Tensor zero = make_tensor(testing::allocator(), x.shape(), x.dtype());
+      for (int64_t i = 0; i < zero.shape().numel(); ++i) set(zero, i, 0);
+      if (kept) x = op::add(c, x, zero);
+      const Tensor y = linear(c, x, in[1], Tensor());
+      train_lora(c, x, in[2], {{in[3], 2}}, {1.5f}, y);
+      return y;
+    };
+  };
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const bool norm : {false, true})
+      for (const int64_t n : {24, 96, 320, 1040, 4096}) {
+        SCOPED_TRACE(std::to_string(n) + (norm ? " norm" : " swiglu"));
+        std::vector<Tensor> in;
+        for (const Tensor& t : {random_tensor({33, 2 * n}, 1), random_tensor({32, n}, 2),
+                                random_tensor({16, n}, 3), random_tensor({24, 16}, 4), random_tensor({n}, 5)})
+          in.push_back(testing::converted(t, dtype));
+        if (!norm) in.pop_back();
+        const testing::Result again = testing::run(adapted(norm, false), in, GetParam()),
+                              kept = testing::run(adapted(norm, true), in, GetParam());
+        EXPECT_EQ(testing::relative_error(again.grads[2], kept.grads[2]), 0);
+        EXPECT_EQ(testing::relative_error(again.grads[0], kept.grads[0]), 0);
+      }
 }
 
 // Two additions, with columns between them that have none, and where a tile has both.

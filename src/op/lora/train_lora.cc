@@ -62,7 +62,10 @@ void backward(Backward& back, const Tensor& x, const Tensor& a, const std::vecto
   }
   scale_in_place(r, dh, t.scale);
   if (const auto da = back.sink(a); da.grad.defined()) {
-    launch_matmul(r, {dh, before ? dropped(r, x, t) : x, {}, da.grad, true, false, da.accumulate, {}});
+    back.when_made_again(x, [=](Backward& b, const Tensor& again) {
+      const Tensor in = before ? dropped(b.recorder, again, t) : again;
+      launch_matmul(b.recorder, {dh, in, {}, da.grad, true, false, da.accumulate, {}});
+    });
   }
   if (!back.wants(x)) return;
   if (!before) {

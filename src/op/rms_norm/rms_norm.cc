@@ -40,11 +40,16 @@ AddRmsNorm normalise(Context& c, const Tensor& x, const Tensor& delta, const Ten
     const bool in_place = !delta.defined() && b.wants(x);
     const Tensor dx = in_place ? b.buffer(x) : b.recorder.empty(x.shape(), x.dtype(), x.live());
     const auto sink = b.sink(weight);
-    b.recorder.launch(kRmsNormBackward, {s, weight, rstd, b.grad(0), dsum, dx, sink.grad, sink.accumulate},
-                      {8.0 * static_cast<double>(x.shape().numel()), bytes * (dsum.defined() ? 4 : 3)});
+    const Tensor again = b.room_to_remake(y);
+    b.recorder.launch(kRmsNormBackward,
+                      {s, weight, rstd, b.grad(0), dsum, dx, sink.grad, sink.accumulate, again},
+                      {8.0 * static_cast<double>(x.shape().numel()),
+                       bytes * ((dsum.defined() ? 4 : 3) + (again.defined() ? 1 : 0))});
+    b.remade(y, again);
     b.give(x, dx);
     if (delta.defined()) b.give(delta, dx);
   });
+  c.tape->remakes(y);
   return {sum, y};
 }
 

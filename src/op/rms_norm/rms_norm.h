@@ -30,7 +30,8 @@ struct RmsNormBackwardArgs {
   Out dx;                     // gradient of x and of delta
   InOut dweight;              // [group] fp32, bf16 (fp64); undefined: frozen
   const int64_t* accumulate;  // see Backward::Sink
-  auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight); }
+  Out y{};                    // once more, as the forward pass had it; undefined: not wanted
+  auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight, y); }
 };
 inline constinit KernelSlot<RmsNormBackwardArgs> kRmsNormBackward{"rms_norm_backward"};
 

@@ -63,15 +63,17 @@ void backward_row(const RmsNormBackwardArgs& args, int64_t row, typename V::Scal
     for_lanes<V>(group, [&](int64_t i, int64_t n) {
       dot = V::fma(V::load_n(dy + i, n) * V::load_n(weight + i, n), V::load_n(s + i, n), dot);
     });
+    T* y = args.y.defined() ? args.y.ptr<T>() + row * args.y.row_stride() + g * group : nullptr;
     // dx = rstd * (w dy) - s * rstd^3 * mean(w dy s)
     const V scale = V::set(rstd), shrink = V::set(-rstd * rstd * rstd * dot.sum() / static_cast<S>(group));
     const T* dsum =
         args.dsum.defined() ? args.dsum.ptr<const T>() + row * args.dsum.row_stride() + g * group : nullptr;
     for_lanes<V>(group, [&](int64_t i, int64_t n) {
-      const V si = V::load_n(s + i, n), dyi = V::load_n(dy + i, n);
-      V d = V::fma(dyi * V::load_n(weight + i, n), scale, si * shrink);
+      const V si = V::load_n(s + i, n), dyi = V::load_n(dy + i, n), w = V::load_n(weight + i, n);
+      V d = V::fma(dyi * w, scale, si * shrink);
       if (dsum) d = d + V::load_n(dsum + i, n);
       d.store_n(dx + i, n);
+      if (y) (si * scale * w).store_n(y + i, n);
       if (partial) V::fma(dyi * si, scale, V::load_n(partial + i, n)).store_n(partial + i, n);
     });
   }

@@ -166,7 +166,7 @@ struct Backward {
   Rows<const T> s, dy, dsum;
   const T* weight;
   const float* rstd;
-  Rows<T> dx;
+  Rows<T> dx, y;                 // y: null, or once more
   float* partials;               // [chunks, group], or null: the weight is frozen
   int64_t group, groups, count;  // count: groups in all rows
   int64_t chunk;                 // groups of a block's
@@ -189,14 +189,18 @@ __global__ void backward_groups(Backward<T> a) {
   const float rstd = a.rstd[blockIdx.x];
   const float shrink = -rstd * rstd * rstd * block_sum(dot) / static_cast<float>(a.group);
   for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
-    float v[N], d[N], w[N], more[N] = {};
+    float v[N], d[N], w[N], more[N] = {}, again[N];
     load(s + i, v);
     load(dy + i, d);
     load(a.weight + i, w);
     if (a.dsum.data) load(a.dsum[row] + first + i, more);
 #pragma unroll
-    for (int j = 0; j < N; ++j) v[j] = fmaf(d[j] * w[j], rstd, v[j] * shrink) + more[j];
+    for (int j = 0; j < N; ++j) {
+      again[j] = v[j] * rstd * w[j];
+      v[j] = fmaf(d[j] * w[j], rstd, v[j] * shrink) + more[j];
+    }
     store(a.dx[row] + first + i, v);
+    if (a.y.data) store(a.y[row] + first + i, again);
   }
 }
 
@@ -263,6 +267,11 @@ __global__ void __launch_bounds__(kWarps * 32) backward_chunk(Backward<bf16> a) 
           dx[j] = fmaf(as_float(dy[p].at[j]) * w[j], rstd, as_float(s[p].at[j]) * shrink) +
                   (a.dsum.data ? as_float(more[p].at[j]) : 0.f);
         store(a.dx[row] + first + column(p), dx);
+        if (a.y.data) {
+#pragma unroll
+          for (int j = 0; j < N; ++j) dx[j] = as_float(s[p].at[j]) * rstd * w[j];
+          store(a.y[row] + first + column(p), dx);
+        }
       }
   }
 #pragma unroll
@@ -330,6 +339,11 @@ __global__ void __launch_bounds__(kRowThreads) backward_long_chunk(Backward<bf16
         dx[j] = fmaf(as_float(now.dy[p].at[j]) * weight[p][j], rstd, as_float(now.s[p].at[j]) * shrink) +
                 (a.dsum.data ? as_float(now.more[p].at[j]) : 0.f);
       store(a.dx[g / a.groups] + place(g) + column(p), dx);
+      if (a.y.data) {
+#pragma unroll
+        for (int j = 0; j < N; ++j) dx[j] = as_float(now.s[p].at[j]) * rstd * weight[p][j];
+        store(a.y[g / a.groups] + place(g) + column(p), dx);
+      }
     }
     now = next;
   }
@@ -367,13 +381,14 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
                         args.weight.ptr<const T>(),
                         args.rstd.ptr<const float>(),
                         rows_of<T>(args.dx),
+                        args.y.defined() ? rows_of<T>(args.y) : Rows<T>{},
                         partials,
                         group,
                         groups,
                         rows * groups,
                         chunk_of(args.s.dims[0] * groups)};
     const bool all_wide = wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) &&
-                          wide(args.dx) && group % 8 == 0;
+                          wide(args.dx) && wide(args.y) && group % 8 == 0;
     if constexpr (std::is_same_v<T, bf16>)
       if (partials && rows > 0 && all_wide && launch_backward_chunks(a, chunks)) return;
     // The weight's first: dx may take dy's place.

@@ -17,7 +17,8 @@ inline constinit KernelSlot<SwigluArgs> kSwiglu{"swiglu"};
 struct SwigluBackwardArgs {
   In gate, up, dy;
   Out dgate, dup;
-  auto operands() { return std::tie(gate, up, dy, dgate, dup); }
+  Out y{};  // once more, as the forward pass had it; undefined: not wanted
+  auto operands() { return std::tie(gate, up, dy, dgate, dup, y); }
 };
 inline constinit KernelSlot<SwigluBackwardArgs> kSwigluBackward{"swiglu_backward"};
 

@@ -38,10 +38,13 @@ void backward(KernelContext& context, const SwigluBackwardArgs& args) {
           const T* dy = args.dy.ptr<const T>() + row * args.dy.row_stride();
           T* dgate = args.dgate.ptr<T>() + row * args.dgate.row_stride();
           T* dup = args.dup.ptr<T>() + row * args.dup.row_stride();
+          T* y = args.y.defined() ? args.y.ptr<T>() + row * args.y.row_stride() : nullptr;
           for_lanes<V>(args.dy.cols(), [&](int64_t i, int64_t n) {
-            const V g = V::load_n(gate + i, n), d = V::load_n(dy + i, n), s = sigmoid(g);
+            const V g = V::load_n(gate + i, n), u = V::load_n(up + i, n), d = V::load_n(dy + i, n),
+                    s = sigmoid(g);
+            if (y) (g * s * u).store_n(y + i, n);
             // silu'(g) = s * (1 + g * (1 - s))
-            (d * V::load_n(up + i, n) * s * V::fma(g, V::set(1) - s, V::set(1))).store_n(dgate + i, n);
+            (d * u * s * V::fma(g, V::set(1) - s, V::set(1))).store_n(dgate + i, n);
             (d * g * s).store_n(dup + i, n);
           });
         },

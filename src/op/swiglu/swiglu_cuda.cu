@@ -32,23 +32,25 @@ __global__ void forward_rows(Rows<const T> gate, Rows<const T> up, Rows<T> y, in
 
 template <int N, class T>
 __global__ void backward_rows(Rows<const T> gate, Rows<const T> up, Rows<const T> dy, Rows<T> dgate,
-                              Rows<T> dup, int64_t cols) {
+                              Rows<T> dup, Rows<T> y, int64_t cols) {
   let_next_start();
   wait_for_previous();
   const int64_t row = blockIdx.x;
   for (int64_t i = int64_t{threadIdx.x} * N; i < cols; i += int64_t{blockDim.x} * N) {
-    float g[N], u[N], d[N];
+    float g[N], u[N], d[N], again[N];
     load(gate[row] + i, g);
     load(up[row] + i, u);
     load(dy[row] + i, d);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       const float s = sigmoid<T>(g[j]), slope = s * fmaf(g[j], 1.f - s, 1.f);  // silu'(g) = s (1 + g (1 - s))
+      again[j] = g[j] * s * u[j];
       u[j] = d[j] * u[j] * slope;
       d[j] = d[j] * g[j] * s;
     }
     store(dgate[row] + i, u);
     store(dup[row] + i, d);
+    if (y.data) store(y[row] + i, again);
   }
 }
 
@@ -78,9 +80,11 @@ void backward(KernelContext&, const SwigluBackwardArgs& args) {
     const auto run = [&]<int N>(std::integral_constant<int, N>) {
       launch_early(backward_rows<N, T>, dim3(static_cast<unsigned>(rows)), row_threads(cols, N), 0,
                    rows_of<const T>(args.gate), rows_of<const T>(args.up), rows_of<const T>(args.dy),
-                   rows_of<T>(args.dgate), rows_of<T>(args.dup), cols);
+                   rows_of<T>(args.dgate), rows_of<T>(args.dup),
+                   args.y.defined() ? rows_of<T>(args.y) : Rows<T>{}, cols);
     };
-    if (wide(args.gate) && wide(args.up) && wide(args.dy) && wide(args.dgate) && wide(args.dup))
+    if (wide(args.gate) && wide(args.up) && wide(args.dy) && wide(args.dgate) && wide(args.dup) &&
+        wide(args.y))
       run(std::integral_constant<int, kWide<T>>{});
     else
       run(std::integral_constant<int, 1>{});
