@@ -258,6 +258,12 @@ const std::vector<BenchRow>& bench_row_list() {
        .words = {"train=8b_lora"},
        .needs_model = true,
        .arithmetic = 2.0 / 3},  // frozen weights have no gradients
+      {.name = "8b-lora-fp8",
+       .what = "LLaMA-3-8B in fp8, LoRA r16, B1 T4096",
+       .goal = 1.3 * 14430,  // of PyTorch's, compiled, in bf16
+       .words = {"train=8b_lora_fp8"},
+       .needs_model = true,
+       .arithmetic = 2.0 / 3},
       {.name = "30b-a3b-8l",
        .what = "8 layers of Qwen3-30B-A3B, B8 T4096",
        .goal = 400,

@@ -73,7 +73,7 @@ TEST_P(SpeedRows, PlanAsTheyAreSaidToBe) {
   Words words{"run",           "--config-path", FLAGSCALE_SOURCE_DIR "/examples/speed/conf",
               "--config-name", row.file,        "action=dryrun"};
   if (std::string(row.file) == "train") words.push_back("data_path=none");
-  if (std::string(row.name) == "lora") {
+  if (std::string(row.name).starts_with("lora")) {
     write_llama_8b(folder.path + "/model");
     words.push_back("++train.system.checkpoint.pretrained_checkpoint=" + folder.path + "/model");
   }
@@ -112,6 +112,11 @@ INSTANTIATE_TEST_SUITE_P(
         PlannedRow{"lora",
                    "train",
                    {"train=8b_lora"},
+                   "1 samples of 4096 tokens",
+                   "8030.3M parameters, frozen, and 41.94M of an adapter of rank 16"},
+        PlannedRow{"lora_fp8",
+                   "train",
+                   {"train=8b_lora_fp8"},
                    "1 samples of 4096 tokens",
                    "8030.3M parameters, frozen, and 41.94M of an adapter of rank 16"},
         PlannedRow{
