@@ -84,6 +84,10 @@ void Tape::remakes(const Tensor& output) {
   if (Value* value = find(output)) value->remade = true;
 }
 
+void Tape::measures(const Tensor& output) {
+  if (Value* value = find(output)) value->measured = true;
+}
+
 void Tape::seed(const Tensor& tensor, const Tensor& gradient) {
   Value* value = find(tensor);
   if (!value)
@@ -169,6 +173,7 @@ Tensor Backward::buffer(const Tensor& input) {
 void Backward::give(const Tensor& input, const Tensor& gradient) {
   Tape::Value* value = tape_.find(input);
   if (!value) return;
+  value->largest = {};
   const auto region = value->region(input);
   const bool whole = region.begin == 0 && region.end == value->base.shape()[-1];
   if (value->owned && gradient.storage() == value->gradient.storage()) {
@@ -194,14 +199,36 @@ void Backward::give(const Tensor& input, const Tensor& gradient) {
   }
 }
 
-Tensor Backward::sum(const Tensor& input) const {
-  const Tape::Value* value = tape_.find(input);
+Tensor Backward::sum(const Tensor& input) {
+  Tape::Value* value = tape_.find(input);
   if (!value || !value->owned) return {};
+  value->largest = {};
   const auto region = value->region(input);
   const bool all = std::any_of(value->written.begin(), value->written.end(), [&](Tape::Region r) {
     return r.begin <= region.begin && region.end <= r.end;
   });
   return all ? value->part(input) : Tensor();
+}
+
+bool Backward::is_measured(std::initializer_list<Tensor> inputs) const {
+  const Tape::Value* value = tape_.find(*inputs.begin());
+  if (!value || !value->measured || value->gradient.defined()) return false;
+  int64_t columns = 0;
+  for (const Tensor& input : inputs) {
+    if (tape_.find(input) != value) return false;
+    const auto region = value->region(input);
+    columns += region.end - region.begin;
+  }
+  return columns == value->base.shape()[-1];
+}
+
+void Backward::give_largest(const Tensor& input, const Tensor& largest) {
+  if (largest.defined()) tape_.find(input)->largest = largest;
+}
+
+Tensor Backward::largest(const Tensor& output) const {
+  const Tape::Value* value = tape_.find(output);
+  return value ? value->largest : Tensor();
 }
 
 void Backward::when_made_again(const Tensor& x, Use use) {

@@ -7,6 +7,7 @@
 // gradients accumulate in memory that the caller gives to watch() (flat buckets), across micro-batches too.
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <vector>
 
@@ -33,7 +34,7 @@ class Backward {
   void give(const Tensor& input, const Tensor& gradient);
   // What input's gradient is so far, for a kernel that adds to it in place, instead of buffer() and give();
   // undefined where there is none yet or it is not the tape's own.
-  Tensor sum(const Tensor& input) const;
+  Tensor sum(const Tensor& input);
 
   // Where a weight's gradient accumulates: a leaf's memory, else a gradient that the tape owns. The kernel
   // overwrites when *accumulate is 0 and adds when it is not, or when accumulate is null. undefined grad:
@@ -43,6 +44,12 @@ class Backward {
     const int64_t* accumulate = nullptr;
   };
   Sink sink(const Tensor& parameter);
+
+  // Of a gradient's numbers, for who asked Tape::measures(): the largest magnitude, as the op layer has it.
+  // Whether it is asked of the gradient of these, which are a whole tensor together and have none yet.
+  bool is_measured(std::initializer_list<Tensor> inputs) const;
+  void give_largest(const Tensor& input, const Tensor& largest);  // after the gradient
+  Tensor largest(const Tensor& output) const;                     // undefined: nobody found it
 
   // Calls use(x) where x can be read: now, or where the op that made it writes it once more
   // (Tape::remakes()); then x need not be kept. Of an op that gives x a gradient.
@@ -82,6 +89,9 @@ class Tape {
   // Of an op that was recorded: its backward closure can write this output once more.
   void remakes(const Tensor& output);
 
+  // Of an op that was recorded, whose backward closure asks for the largest magnitude of this gradient.
+  void measures(const Tensor& output);
+
   // For an op that forms gradients during its forward pass.
   Backward early(Recorder& recorder) { return Backward(recorder, *this, {}); }
 
@@ -113,7 +123,8 @@ class Tape {
     Tensor base;         // the whole, for the geometry of the gradient
     Tensor gradient;     // undefined: none yet
     bool owned = false;  // ours to write into
-    bool remade = false;
+    bool remade = false, measured = false;
+    Tensor largest;                      // of the gradient
     std::vector<Backward::Use> waiting;  // for it to be made again
     std::vector<Region> written;
 

@@ -11,13 +11,14 @@
 
 namespace flagscale::nn {
 
-Tensor Linear::product(Context& context, const Tensor& x, DType out) const {
+Tensor Linear::product(Context& context, const Tensor& x, DType out, const Tensor& largest) const {
   const Tensor bias = bias_ ? bias_->value : Tensor();
   const op::PackedWeight& packed = weight_->packed;
   if (const op::NarrowWeight& narrow = weight_->narrow; narrow.defined())
     return narrow.format == op::Narrow::kFp8Rows ? op::fp8_linear(context, x, narrow, bias, out)
                                                  : op::narrow_linear(context, x, narrow, bias, out);
-  if (weight_->fp8.defined()) return op::fp8_training_linear(context, x, weight_->value, weight_->fp8, bias);
+  if (weight_->fp8.defined())
+    return op::fp8_training_linear(context, x, weight_->value, weight_->fp8, bias, largest);
   if (!packed.defined()) return op::linear(context, x, weight_->value, bias, out, weight_->steady);
   if (weight_->unpacked) return op::unpacked_linear(context, x, packed, bias, out);
   return op::packed_linear(context, x, packed, bias);
@@ -32,7 +33,8 @@ bool Linear::is_one_product(const Tensor& x, DType out) const {
          parts[0].training.on_host && parts[0].training.dropout == 0;
 }
 
-Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out) const {
+Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType> out,
+                          const Tensor& largest) const {
   if (is_one_product(x, out.value_or(x.dtype()))) {
     Tensor y;
     lora_->for_targets(
@@ -45,11 +47,11 @@ Tensor Linear::operator()(Context& context, const Tensor& x, std::optional<DType
   if (lora_ && lora_->slots.defined()) {
     const std::vector<op::LoraSlots> parts = lora_slots(lora_->parts);
     const op::LoraHidden hidden = op::lora_down(context, x, lora_->slots, parts);
-    const Tensor y = product(context, x, out.value_or(x.dtype()));
+    const Tensor y = product(context, x, out.value_or(x.dtype()), largest);
     op::lora_up(context, x, hidden, lora_->slots, parts, y);
     return y;
   }
-  const Tensor y = product(context, x, out.value_or(x.dtype()));
+  const Tensor y = product(context, x, out.value_or(x.dtype()), largest);
   if (lora_)
     lora_->for_targets(
         [&](const Tensor& a, const std::vector<op::LoraTarget>& targets, const op::LoraTraining& training) {
@@ -77,7 +79,9 @@ Tensor Linear::of_gated(Context& context, const Tensor& gate, const Tensor& up) 
   if (takes_rounded())
     return op::fp8_gated_linear(context, gate, up, weight_->narrow, bias_ ? bias_->value : Tensor(),
                                 gate.dtype());
-  return (*this)(context, op::swiglu(context, gate, up));
+  Tensor largest;
+  const Tensor gated = op::swiglu(context, gate, up, measures() ? &largest : nullptr);
+  return (*this)(context, gated, {}, largest);
 }
 
 std::vector<LoraPart> Linear::lora_parts() const {

@@ -16,8 +16,11 @@ class Linear {
  public:
   // bias null: none.
   Linear(Parameter& weight, Parameter* bias) : weight_(&weight), bias_(bias) {}
-  // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model).
-  Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {}) const;
+  // out: the type of y where it shall differ from x's (fp32 logits of a bf16 model). largest: of x, where it
+  // is known, of a linear that measures x.
+  Tensor operator()(Context& context, const Tensor& x, std::optional<DType> out = {},
+                    const Tensor& largest = {}) const;
+  bool measures() const { return weight_->fp8.measures(); }
   // Of rows that are rounded already, of a linear that takes them: there is no adapter.
   Tensor operator()(Context& context, const op::Fp8Rows& x) const;
   bool takes_rounded() const;
@@ -31,7 +34,7 @@ class Linear {
   void adapt(const Lora* lora) { lora_ = lora; }
 
  private:
-  Tensor product(Context& context, const Tensor& x, DType out) const;
+  Tensor product(Context& context, const Tensor& x, DType out, const Tensor& largest) const;
   bool is_one_product(const Tensor& x, DType out) const;
 
   Parameter* weight_;

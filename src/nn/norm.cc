@@ -10,14 +10,18 @@ Normed norm(Context& context, const Tensor& x, const Tensor& delta, const Parame
     const op::Fp8RmsNorm n = op::fp8_rms_norm(context, x, delta, weight.value, eps);
     return {n.sum, {}, n.y};
   }
-  if (!delta.defined()) return {x, op::rms_norm(context, x, weight.value, eps), {}};
-  const op::AddRmsNorm n = op::add_rms_norm(context, x, delta, weight.value, eps);
-  return {n.sum, n.y, {}};
+  Tensor largest, *const measured = reader && reader->measures() ? &largest : nullptr;
+  if (!delta.defined()) {
+    const Tensor y = op::rms_norm(context, x, weight.value, eps, measured);
+    return {x, y, {}, largest};
+  }
+  const op::AddRmsNorm n = op::add_rms_norm(context, x, delta, weight.value, eps, measured);
+  return {n.sum, n.y, {}, largest};
 }
 
 Tensor of_norm(Context& context, Partition& partition, const Linear& reader, const Normed& x) {
   return x.rounded.defined() ? reader(context, x.rounded)
-                             : reader(context, partition.enter_column(context, x.y));
+                             : reader(context, partition.enter_column(context, x.y), {}, x.largest);
 }
 
 }  // namespace flagscale::nn

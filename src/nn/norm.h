@@ -10,6 +10,7 @@ struct Normed {
   Tensor sum;           // x + delta
   Tensor y;             // the result, or
   op::Fp8Rows rounded;  // what a product of fp8 takes in its place
+  Tensor largest{};     // of y, where the reader measures it
 };
 
 // delta: undefined, or added to x. reader: null, or the linear that alone reads the result.

@@ -24,9 +24,10 @@ Fp8Scales shared_by(Fp8Recipe recipe, bool weight) {
 }
 
 void launch_round(Recorder& recorder, const Tensor& x, const Fp8Factor& rows, const Fp8Factor& columns,
-                  const int64_t* keep = nullptr) {
+                  const int64_t* keep = nullptr, const Tensor& largest = {}) {
   const Fp8Factor& any = rows.defined() ? rows : columns;
-  Fp8RoundArgs args{x, {}, {}, any.scales, {}, any.format, any.shared, keep};
+  Fp8RoundArgs args{x, {}, {}, any.scales, {}, any.format, any.shared, keep, {}};
+  if (any.shared == Fp8Scales::kTensor && largest.defined()) args.largest = largest;
   if (rows.defined()) args.rows = rows.q;
   if (columns.defined()) args.columns = columns.q;
   if (any.shared != Fp8Scales::kTensor) {
@@ -35,7 +36,8 @@ void launch_round(Recorder& recorder, const Tensor& x, const Fp8Factor& rows, co
   }
   const auto n = static_cast<double>(x.shape().numel());
   const double copies = (rows.defined() ? 1 : 0) + (columns.defined() ? 1 : 0);
-  recorder.launch(kFp8Round, args, {0, n * (2 * (any.shared == Fp8Scales::kTensor ? 2 : 1) + copies)});
+  const bool looks = any.shared == Fp8Scales::kTensor && !args.largest.defined();
+  recorder.launch(kFp8Round, args, {0, n * (2 * (looks ? 2 : 1) + copies)});
 }
 
 struct Rounded {
@@ -43,7 +45,8 @@ struct Rounded {
 };
 
 // x or dy of a product, for one or both of its uses.
-Rounded rounded(Recorder& recorder, const Tensor& x, Fp8 format, Fp8Recipe recipe, bool rows, bool columns) {
+Rounded rounded(Recorder& recorder, const Tensor& x, Fp8 format, Fp8Recipe recipe, bool rows, bool columns,
+                const Tensor& largest) {
   const Fp8Scales shared = shared_by(recipe, false);
   const int64_t m = x.dim(0), n = x.dim(1);
   Rounded made;
@@ -56,7 +59,7 @@ Rounded rounded(Recorder& recorder, const Tensor& x, Fp8 format, Fp8Recipe recip
                         ? made.rows.scales
                         : recorder.empty(scales_shape(shared, n, m), DType::kF32),
                     format, shared};
-  launch_round(recorder, x, made.rows, made.columns);
+  launch_round(recorder, x, made.rows, made.columns, nullptr, largest);
   return made;
 }
 
@@ -135,11 +138,11 @@ void round_fp8_weight(Recorder& recorder, const Tensor& weight, const Fp8Weight&
 }
 
 Tensor fp8_training_linear(Context& c, const Tensor& x, const Tensor& weight, const Fp8Weight& w,
-                           const Tensor& bias) {
+                           const Tensor& bias, const Tensor& largest) {
   check(x, weight, w, bias);
   const Fp8Training training = w.training;
   const bool keeps = c.tape && c.tape->needs(weight);
-  const Rounded of_x = rounded(c.recorder, x, Fp8::kE4M3, training.recipe, true, keeps);
+  const Rounded of_x = rounded(c.recorder, x, Fp8::kE4M3, training.recipe, true, keeps, largest);
   const Tensor y = c.recorder.empty({x.dim(0), w.forward.q.dim(0)}, DType::kBF16, x.live());
   launch_product(c.recorder, of_x.rows, w.forward, y, bias);
   if (!c.tape) return y;
@@ -156,14 +159,15 @@ Tensor fp8_training_linear(Context& c, const Tensor& x, const Tensor& weight, co
                           {0, static_cast<double>(dy.bytes())});
     const bool wanted = b.wants(x);
     if (!wanted && !dweight.grad.defined()) return;
-    const Rounded of_dy =
-        rounded(b.recorder, dy, training.gradients, training.recipe, wanted, dweight.grad.defined());
+    const Rounded of_dy = rounded(b.recorder, dy, training.gradients, training.recipe, wanted,
+                                  dweight.grad.defined(), b.largest(y));
     if (dweight.grad.defined()) launch_product(b.recorder, of_dy.columns, kept, {}, {}, &dweight);
     if (!wanted) return;
     const Tensor dx = b.buffer(x);
     launch_product(b.recorder, of_dy.rows, transposed(b.recorder, w), dx, {});
     b.give(x, dx);
   });
+  if (w.measures()) c.tape->measures(y);
   return y;
 }
 

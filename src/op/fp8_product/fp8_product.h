@@ -32,7 +32,8 @@ struct Fp8RoundArgs {
   Fp8 format;
   Fp8Scales scales;
   const int64_t* keep = nullptr;  // not null, and not 0 when the kernel runs: all is as it should be already
-  auto operands() { return std::tie(x, rows, columns, row_scales, column_scales); }
+  In largest{};                   // kTensor: of x, as largest.h has it; undefined: the kernel looks for it
+  auto operands() { return std::tie(x, rows, columns, row_scales, column_scales, largest); }
 };
 inline constinit KernelSlot<Fp8RoundArgs> kFp8Round{"fp8_round"};
 
@@ -70,6 +71,8 @@ struct Fp8Weight {
   Fp8Training training;
   Fp8Factor forward, backward;
   bool defined() const { return forward.defined(); }
+  // Whether what is multiplied with it has a scale for the whole tensor, of its largest magnitude.
+  bool measures() const { return defined() && training.recipe == Fp8Recipe::kTensorwise; }
 };
 
 // The sizes of a product are multiples of this.
@@ -86,8 +89,8 @@ void round_fp8_weight(Recorder& recorder, const Tensor& weight, const Fp8Weight&
 
 // y = x W^T + bias: x [rows, in] bf16, `rounded` the weight's numbers, bias [out] or undefined. weight: bf16,
 // whose gradient is summed as op::linear's, or undefined: frozen. Of x the backward pass keeps fp8 numbers
-// alone, and of a frozen weight's none.
+// alone, and of a frozen weight's none. largest: of x, where it is known (largest.h).
 Tensor fp8_training_linear(Context& context, const Tensor& x, const Tensor& weight, const Fp8Weight& rounded,
-                           const Tensor& bias);
+                           const Tensor& bias, const Tensor& largest = {});
 
 }  // namespace flagscale::op

@@ -1,6 +1,7 @@
 // The meaning, to the bit for rounding: a processor has no such products, so sums are in double.
 #include "kernel/simd.h"
 #include "op/fp8_product/fp8_product.h"
+#include "op/fp8_product/largest.h"
 
 namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 using namespace flagscale::FLAGSCALE_ISA;
@@ -37,9 +38,17 @@ float round_block(const Fp8RoundArgs& args, const Block& b, float magnitude, con
   return 1 / factor;
 }
 
+float largest_told(const TensorView& largest) {
+  int32_t most = 0;
+  for (int64_t i = 0; i < kLargestParts; ++i)
+    if (const int32_t part = largest.ptr<const int32_t>()[i]; part > most) most = part;
+  return to_float(BF16{static_cast<uint16_t>(most)});
+}
+
 void round_tensor(const Team& team, const Fp8RoundArgs& args) {
   const int64_t m = args.x.rows(), n = args.x.cols();
-  const float magnitude = largest_magnitude(args.x, {0, m, 0, n});
+  const float magnitude =
+      args.largest.defined() ? largest_told(args.largest) : largest_magnitude(args.x, {0, m, 0, n});
   team.for_each(m, [&](int64_t i) {
     if (args.rows.defined()) round_block(args, {i, 1, 0, n}, magnitude, args.rows, false);
     if (args.columns.defined()) round_block(args, {i, 1, 0, n}, magnitude, args.columns, true);

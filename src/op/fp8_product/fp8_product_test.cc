@@ -11,8 +11,11 @@
 
 #include "base/error.h"
 #include "device/cuda/cuda.h"
+#include "op/elementwise/elementwise.h"
 #include "op/matmul/matmul.h"
 #include "op/op_testing.h"
+#include "op/rms_norm/rms_norm.h"
+#include "op/swiglu/swiglu.h"
 
 namespace flagscale::op {
 namespace {
@@ -308,6 +311,52 @@ TEST_P(Fp8Product, AWeightHeldOnceIsTransposedForItsGradient) {
       EXPECT_TRUE(same_bytes(got.output, want.output));
       EXPECT_TRUE(same_bytes(got.grads[0], want.grads[0]));
     }
+}
+
+// Norms and SwiGLU, and their gradients, tell the largest magnitude of what they make: all bits are those of
+// looking for it.
+TEST_P(Fp8Product, LargestMagnitudesFoundWhereNumbersAreMadeChangeNoBit) {
+  if (GetParam() == Isa::kCuda && !cuda::multiplies_fp8())
+    GTEST_SKIP() << "this GPU multiplies no fp8 numbers";
+  const Team team(2);
+  EagerRecorder recorder(testing::allocator(), team, GetParam());
+  const auto make = [](const Shape& shape, DType dtype) {
+    return make_tensor(testing::allocator(), shape, dtype);
+  };
+  const auto rounded = [&](const Shape& shape, unsigned seed) {
+    const Tensor weight = random_tensor(shape, seed, DType::kBF16);
+    const Fp8Weight w = make_fp8_weight("w", shape, {Fp8Recipe::kTensorwise, Fp8::kE5M2}, make);
+    round_fp8_weight(recorder, weight, w);
+    return w;
+  };
+  for (const int64_t n : {64, 528, 2064}) {
+    const Fp8Weight first = rounded({n, n}, 1), both = rounded({96, n}, 2), last = rounded({n, 48}, 3);
+    const Tensor norm = random_tensor({n}, 4, DType::kBF16);
+    const auto layer = [&](bool told) -> testing::Function {
+      return [=](Context& c, const std::vector<Tensor>& in) {
+        const auto linear = [&](const Tensor& x, const Fp8Weight& w, const Tensor& largest) {
+          const Tensor y = fp8_training_linear(c, x, {}, w, {}, told ? largest : Tensor());
+          if (told) return y;
+          const Tensor zero = make(y.shape(), y.dtype());
+          std::memset(zero.raw(), 0, zero.bytes());
+          return add(c, y, zero);
+        };
+        Tensor of_norm, of_gated;
+        const Tensor delta = linear(in[0], first, {});
+        const AddRmsNorm normed = add_rms_norm(c, in[0], delta, norm, 1e-5f, told ? &of_norm : nullptr);
+        const Tensor gate_up = linear(normed.y, both, of_norm);
+        const Tensor gated =
+            swiglu(c, gate_up.columns(0, 48), gate_up.columns(48, 48), told ? &of_gated : nullptr);
+        EXPECT_EQ(of_norm.defined() && of_gated.defined(), told);
+        return add(c, normed.sum, linear(gated, last, of_gated));
+      };
+    };
+    const std::vector<Tensor> x{random_tensor({80, n}, 5, DType::kBF16)};
+    const auto got = testing::run(layer(true), x, GetParam()),
+               want = testing::run(layer(false), x, GetParam());
+    EXPECT_EQ(testing::relative_error(got.output, want.output), 0) << n;
+    EXPECT_EQ(testing::relative_error(got.grads[0], want.grads[0]), 0) << n;
+  }
 }
 
 // Whole numbers scrambled, in [-0.5, 0.5), as the reference makes them.

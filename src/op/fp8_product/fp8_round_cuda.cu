@@ -4,13 +4,14 @@
 
 #include "kernel/cuda/cuda.cuh"
 #include "op/fp8_product/fp8_product.h"
+#include "op/fp8_product/largest.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
 constexpr int kTile = 128, kThreads = 256, kWarps = kThreads / 32;
-constexpr int kPartials = 512;  // largest magnitudes of parts of a tensor
+constexpr int kPartials = kLargestParts;
 
 struct Round {
   Rows<const bf16> x;
@@ -71,7 +72,7 @@ struct alignas(16) Eight {
 
 // kFlat: rows follow one another. Four loads are under way at once.
 template <bool kFlat>
-__global__ void __launch_bounds__(kThreads) find_largest(Round p, uint32_t* partials) {
+__global__ void __launch_bounds__(kThreads) look_for_largest(Round p, uint32_t* partials) {
   constexpr int kLoads = 4;
   const int64_t packs_of_row = p.n / 8, packs = p.m * packs_of_row, step = int64_t{gridDim.x} * kThreads;
   uint32_t most = 0;
@@ -243,19 +244,38 @@ void run(KernelContext& context, const Fp8RoundArgs& args) {
           args.column_scales.defined() ? args.column_scales.cols() : 0,
           reinterpret_cast<const uint32_t*>(context.workspace.data())};
   if (args.scales == Fp8Scales::kTensor) {
-    auto* partials = reinterpret_cast<uint32_t*>(context.workspace.data());
-    p.x.stride == p.n ? find_largest<true><<<kPartials, kThreads>>>(p, partials)
-                      : find_largest<false><<<kPartials, kThreads>>>(p, partials);
+    if (args.largest.defined())
+      p.partials = args.largest.ptr<const uint32_t>();
+    else
+      find_largest(args.x, reinterpret_cast<uint32_t*>(context.workspace.data()));
   }
   args.format == Fp8::kE4M3 ? launch<Fp8::kE4M3>(p, args.scales) : launch<Fp8::kE5M2>(p, args.scales);
   check_launch("fp8_round");
 }
 
 size_t workspace(const Fp8RoundArgs& args, int) {
-  return args.scales == Fp8Scales::kTensor ? kPartials * sizeof(uint32_t) : 0;
+  return args.scales == Fp8Scales::kTensor && !args.largest.defined() ? kPartials * sizeof(uint32_t) : 0;
 }
 
 const CudaKernel<Fp8RoundArgs> kKernel{kFp8Round, &run, &workspace};
 
+__global__ void __launch_bounds__(kPartials) clear_parts(uint32_t* parts) {
+  let_next_start();
+  wait_for_previous();
+  parts[threadIdx.x] = 0;
+}
+
 }  // namespace
+
+void clear_largest(uint32_t* parts) {
+  launch_early(clear_parts, dim3(1), kPartials, 0, parts);
+  check_launch("fp8_round");
+}
+
+void find_largest(const TensorView& x, uint32_t* parts) {
+  Round p{rows_of<const bf16>(x), x.rows(), x.cols(), nullptr, nullptr, nullptr, nullptr, 0, 0, nullptr};
+  p.x.stride == p.n ? look_for_largest<true><<<kPartials, kThreads>>>(p, parts)
+                    : look_for_largest<false><<<kPartials, kThreads>>>(p, parts);
+  check_launch("fp8_round");
+}
 }  // namespace flagscale::op

@@ -20,7 +20,8 @@ struct RmsNormArgs {
   Out y;      // [rows, cols]
   Out rstd;   // [rows, cols / group] fp32 (fp64 for fp64)
   float eps;
-  auto operands() { return std::tie(x, delta, weight, sum, y, rstd); }
+  Out largest{};  // of y in bf16 (op/fp8_product/largest.h); undefined: not wanted
+  auto operands() { return std::tie(x, delta, weight, sum, y, rstd, largest); }
 };
 inline constinit KernelSlot<RmsNormArgs> kRmsNorm{"rms_norm"};
 
@@ -31,16 +32,19 @@ struct RmsNormBackwardArgs {
   InOut dweight;              // [group] fp32, bf16 (fp64); undefined: frozen
   const int64_t* accumulate;  // see Backward::Sink
   Out y{};                    // once more, as the forward pass had it; undefined: not wanted
-  auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight, y); }
+  Out largest{};              // of dx
+  auto operands() { return std::tie(s, weight, rstd, dy, dsum, dx, dweight, y, largest); }
 };
 inline constinit KernelSlot<RmsNormBackwardArgs> kRmsNormBackward{"rms_norm_backward"};
 
-Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float eps);
+// largest: not null: of the result.
+Tensor rms_norm(Context& context, const Tensor& x, const Tensor& weight, float eps,
+                Tensor* largest = nullptr);
 
 struct AddRmsNorm {
   Tensor sum, y;
 };
 AddRmsNorm add_rms_norm(Context& context, const Tensor& x, const Tensor& delta, const Tensor& weight,
-                        float eps);
+                        float eps, Tensor* largest = nullptr);
 
 }  // namespace flagscale::op

@@ -2,6 +2,7 @@
 // passes. The weight's gradient is summed over blocks of kRows rows, each block in row order, then over
 // blocks in order.
 #include "kernel/simd.h"
+#include "op/fp8_product/largest.h"
 #include "op/rms_norm/rms_norm.h"
 
 namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
@@ -47,6 +48,7 @@ void forward(KernelContext& context, const RmsNormArgs& args) {
   for_float_type(args.x.dtype, [&]<class V, class T>(V, T) {
     context.team.for_each(args.x.rows(), [&](int64_t row) { forward_row<V, T>(args, row); }, 16);
   });
+  write_largest(args.largest, args.y);
 }
 
 template <class V, class T>
@@ -107,6 +109,7 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
       for (int64_t row = block * kRows; row < rows && row < (block + 1) * kRows; ++row)
         backward_row<V, T>(args, row, partial);
     });
+    write_largest(args.largest, args.dx);
     if (!partials) return;
     if (args.dweight.dtype == DType::kBF16)
       reduce_weight<V, BF16>(context, args, partials, blocks);

@@ -3,6 +3,7 @@
 // groups, each in a fixed order, then over chunks; where a warp's registers hold a group, in the same pass as
 // dx.
 #include "kernel/cuda/column_sums.cuh"
+#include "op/fp8_product/largest.cuh"
 #include "op/rms_norm/norm_rows.cuh"
 #include "op/rms_norm/rms_norm.h"
 
@@ -116,7 +117,8 @@ void launch_short_groups(const Forward<T>& a, int64_t count) {
 }
 
 // Long rows of bf16, all of a row on the way at once.
-__global__ void __launch_bounds__(32 * kMostNormSlices) forward_rows(NormRows a, Rows<bf16> y, float* rstd) {
+__global__ void __launch_bounds__(32 * kMostNormSlices)
+    forward_rows(NormRows a, Rows<bf16> y, float* rstd, uint32_t* largest) {
   const NormPlace at(a);
   NormPack packs[kNormPacks];
   const float own = normalise(a, at, packs);
@@ -125,10 +127,18 @@ __global__ void __launch_bounds__(32 * kMostNormSlices) forward_rows(NormRows a,
 #pragma unroll
   for (int i = 0; i < kNormPacks; ++i)
     if (at.column(i) < a.cols) *reinterpret_cast<NormPack*>(y[at.row] + at.column(i)) = packs[i];
+  if (!largest) return;
+  uint32_t most = 0;
+#pragma unroll
+  for (const NormPack& pack : packs)
+#pragma unroll
+    for (const bf16 one : pack.at) take_larger(most, as_float(one));
+  add_largest(largest, most);
 }
 
 void forward(KernelContext&, const RmsNormArgs& args) {
   const int64_t group = args.weight.cols(), groups = args.x.cols() / group, rows = args.x.rows();
+  uint32_t* largest = largest_parts(args.largest);
   if (rows == 0) return;
   for_float_type(args.x.dtype, "rms_norm", [&]<class T>(T) {
     const Forward<T> a{rows_of<const T>(args.x),
@@ -149,14 +159,17 @@ void forward(KernelContext&, const RmsNormArgs& args) {
     const bool all_wide =
         wide(args.x) && wide(args.delta) && wide(args.weight) && wide(args.sum) && wide(args.y);
     if constexpr (std::is_same_v<T, bf16>)
-      if (all_wide && groups == 1 && group > kNormSlice && has_norm_rows(group))
+      if (all_wide && groups == 1 && group > kNormSlice && has_norm_rows(group)) {
+        if (largest) clear_largest(largest);
         return launch_norm(forward_rows,
                            {a.x, a.delta, a.weight, a.sum, args.eps, static_cast<int>(group), rows}, a.y,
-                           a.rstd);
+                           a.rstd, largest);
+      }
     if (all_wide)
       run(std::integral_constant<int, kWide<T>>{});
     else
       run(std::integral_constant<int, 1>{});
+    if (largest) find_largest(args.y, largest);
   });
   check_launch("rms_norm");
 }
@@ -170,6 +183,7 @@ struct Backward {
   float* partials;               // [chunks, group], or null: the weight is frozen
   int64_t group, groups, count;  // count: groups in all rows
   int64_t chunk;                 // groups of a block's
+  uint32_t* largest = nullptr;   // of dx
 };
 
 // dx = rstd * (w dy) - s * rstd^3 * mean(w dy s)
@@ -188,6 +202,7 @@ __global__ void backward_groups(Backward<T> a) {
   }
   const float rstd = a.rstd[blockIdx.x];
   const float shrink = -rstd * rstd * rstd * block_sum(dot) / static_cast<float>(a.group);
+  uint32_t most = 0;
   for (int64_t i = int64_t{threadIdx.x} * N; i < a.group; i += int64_t{blockDim.x} * N) {
     float v[N], d[N], w[N], more[N] = {}, again[N];
     load(s + i, v);
@@ -198,10 +213,12 @@ __global__ void backward_groups(Backward<T> a) {
     for (int j = 0; j < N; ++j) {
       again[j] = v[j] * rstd * w[j];
       v[j] = fmaf(d[j] * w[j], rstd, v[j] * shrink) + more[j];
+      take_larger(most, v[j]);
     }
     store(a.dx[row] + first + i, v);
     if (a.y.data) store(a.y[row] + first + i, again);
   }
+  if (a.largest) add_largest(a.largest, most);
 }
 
 template <class T>
@@ -374,23 +391,28 @@ void backward(KernelContext& context, const RmsNormBackwardArgs& args) {
   const int64_t group = args.weight.cols(), groups = args.s.cols() / group, rows = args.s.rows();
   auto* partials = args.dweight.defined() ? reinterpret_cast<float*>(context.workspace.data()) : nullptr;
   const int64_t chunks = chunks_of(args, rows);
+  uint32_t* largest = largest_parts(args.largest);
   for_float_type(args.s.dtype, "rms_norm_backward", [&]<class T>(T) {
-    const Backward<T> a{rows_of<const T>(args.s),
-                        rows_of<const T>(args.dy),
-                        args.dsum.defined() ? rows_of<const T>(args.dsum) : Rows<const T>{},
-                        args.weight.ptr<const T>(),
-                        args.rstd.ptr<const float>(),
-                        rows_of<T>(args.dx),
-                        args.y.defined() ? rows_of<T>(args.y) : Rows<T>{},
-                        partials,
-                        group,
-                        groups,
-                        rows * groups,
-                        chunk_of(args.s.dims[0] * groups)};
+    Backward<T> a{rows_of<const T>(args.s),
+                  rows_of<const T>(args.dy),
+                  args.dsum.defined() ? rows_of<const T>(args.dsum) : Rows<const T>{},
+                  args.weight.ptr<const T>(),
+                  args.rstd.ptr<const float>(),
+                  rows_of<T>(args.dx),
+                  args.y.defined() ? rows_of<T>(args.y) : Rows<T>{},
+                  partials,
+                  group,
+                  groups,
+                  rows * groups,
+                  chunk_of(args.s.dims[0] * groups)};
     const bool all_wide = wide(args.s) && wide(args.dy) && wide(args.dsum) && wide(args.weight) &&
                           wide(args.dx) && wide(args.y) && group % 8 == 0;
     if constexpr (std::is_same_v<T, bf16>)
-      if (partials && rows > 0 && all_wide && launch_backward_chunks(a, chunks)) return;
+      if (partials && rows > 0 && all_wide && launch_backward_chunks(a, chunks)) {
+        if (largest) find_largest(args.dx, largest);
+        return;
+      }
+    if (largest) clear_largest(a.largest = largest);
     // The weight's first: dx may take dy's place.
     const int threads = row_threads(group, 1) < 256 ? row_threads(group, 1) : 256;
     if (partials && rows > 0)

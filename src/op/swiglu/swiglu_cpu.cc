@@ -1,5 +1,6 @@
 // Bound by memory and by one exponential an element.
 #include "kernel/simd.h"
+#include "op/fp8_product/largest.h"
 #include "op/swiglu/swiglu.h"
 
 namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
@@ -26,6 +27,7 @@ void forward(KernelContext& context, const SwigluArgs& args) {
         },
         8);
   });
+  write_largest(args.largest, args.y);
 }
 
 void backward(KernelContext& context, const SwigluBackwardArgs& args) {
@@ -50,6 +52,7 @@ void backward(KernelContext& context, const SwigluBackwardArgs& args) {
         },
         8);
   });
+  write_largest(args.largest, args.dgate, &args.dup);
 }
 
 const CpuKernel<SwigluArgs> kForward{kSwiglu, kIsa, &forward};
