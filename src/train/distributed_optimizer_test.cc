@@ -58,14 +58,21 @@ TEST(DistributedOptimizer, AdamWHasTheBitsOfWholeUpdates) {
     }
 }
 
-TEST(DistributedOptimizer, AnyOptimizerHasTheBitsOfWholeUpdates) {
+void expect_any_optimizer(DeviceKind device) {
   for (const std::string& optimizer : optimizer_names())
     for (const DType compute : {DType::kF32, DType::kBF16}) {
       SCOPED_TRACE(optimizer + " " + std::string(name(compute)));
       TrainOptions o = run_of(optimizer, compute);
       o.model.hidden_size = 64, o.model.head_dim = o.model.rope.head_dim = 16;  // matrices of 8-bit moments
+      o.device = device;
       expect_equal_runs(o, 3);
     }
+}
+
+TEST(DistributedOptimizer, AnyOptimizerHasTheBitsOfWholeUpdates) { expect_any_optimizer(DeviceKind::kCpu); }
+TEST(DistributedOptimizer, AnyOptimizerOnASharedGpuHasTheBitsOfWholeUpdates) {
+  FLAGSCALE_NEED_GPU();
+  expect_any_optimizer(DeviceKind::kCuda);
 }
 
 TEST(DistributedOptimizer, ExpertsAndTiedWeightsHaveTheBitsOfWholeUpdates) {

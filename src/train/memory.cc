@@ -97,19 +97,18 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host, con
         return widened + offload_keys(words, before, o.offload);
       },
       [words](StepOptions& o) -> std::string {
-        OptimizerSpec smaller = o.optimizer;
-        smaller.name = "adamw8bit";
-        if (o.optimizer.name != "adam" || o.lora) return {};
-        if (o.optimizer.types == StateTypes{} && make_optimizer(smaller)->runs_on(o.device)) {
-          o.optimizer = smaller;
-          return words.eight_bits;
-        }
-        if (o.compute != DType::kBF16 || o.offload > 0) return {};
+        if (o.optimizer.name != "adam" || o.lora || o.compute != DType::kBF16 || o.offload > 0) return {};
+        if (o.device == DeviceKind::kCpu && o.optimizer.types == StateTypes{}) return {};
         StateTypes narrow{DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
         if (o.ranks > 1) narrow.grads = DType::kF32;  // which they add up
         std::string keys = set_types(o, narrow, words);
         if (!keys.empty()) keys.pop_back();
         return keys.empty() ? keys : words.typed_states + keys;
+      },
+      [words](StepOptions& o) -> std::string {
+        if (o.optimizer.name != "adam" || o.optimizer.types != StateTypes{} || o.lora) return {};
+        o.optimizer.name = "adamw8bit";
+        return words.eight_bits;
       },
       [words](StepOptions& o) -> std::string {
         if (o.ranks == 1 || std::exchange(o.distributed_optimizer, true)) return {};

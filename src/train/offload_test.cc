@@ -63,15 +63,21 @@ TEST(Offload, OnGpuHasTheBitsOfAnUpdateAtHome) {
   expect_the_same_runs(DeviceKind::kCuda);
 }
 
-TEST(Offload, EveryOptimizerWithANumberAnElementPasses) {
+void expect_others_to_pass(DeviceKind device) {
   for (const char* optimizer : {"lion", "sgd"})
     for (const double momentum : {0.9, 0.0})
       for (const DType compute : {DType::kF32, DType::kBF16}) {
         SCOPED_TRACE(std::string(optimizer) + " " + std::string(name(compute)) + std::to_string(momentum));
-        TrainOptions o = offloaded_run(compute, DeviceKind::kCpu, 1);
+        TrainOptions o = offloaded_run(compute, device, 1);
         o.optimizer.name = optimizer, o.optimizer.sgd_momentum = momentum;
         expect_the_same_run(o, 1);
       }
+}
+
+TEST(Offload, EveryOptimizerWithANumberAnElementPasses) { expect_others_to_pass(DeviceKind::kCpu); }
+TEST(Offload, OnGpuEveryOptimizerWithANumberAnElementPasses) {
+  FLAGSCALE_NEED_GPU();
+  expect_others_to_pass(DeviceKind::kCuda);
 }
 
 TEST(Offload, OtherOptimizersAreRefusedByName) {

@@ -24,10 +24,6 @@ TrainStep::TrainStep(model::DecoderConfig config, const StepOptions& options)
          "kv_channels (head_dim) is {}: at most {} are trained on a GPU; set a smaller one, or use --device "
          "cpu",
          head_dim, op::kMostHeadDimOnCuda);
-  if (!optimizer_->runs_on(options_.device))
-    fail(ErrorKind::kUnsupported,
-         "optimizer: {} has no kernels for {} yet: set optimizer: adam, or use --device cpu",
-         options_.optimizer.name, name(options_.device));
   require_state_types(options_.optimizer,
                       {options_.compute, options_.lora.has_value(), options_.offload, options_.ranks});
   if (options_.cu_seqlens_capacity == 0) options_.cu_seqlens_capacity = options_.micro_batch_size + 1;
@@ -209,7 +205,7 @@ void TrainStep::trace_update() {
   if (loss_sum_.defined()) norm.loss = loss_sum_;
   Tracer(norm_).launch(op::kGradNorm, norm, {});
   Tracer tracer(update_);
-  const UpdateContext context{tracer, norm_value_, step_, &scalars_};
+  const UpdateContext context{tracer, norm_value_, step_};
   for (size_t i = weights_.size(); i-- > 0;)
     if (weights_[i].held.size() > 0 && !is_offloaded(i)) optimizer_->update(context, weights_[i]);
   if (stream_) trace_stream(context);

@@ -19,11 +19,11 @@ struct AdafactorArgs {
   In grad;            // fp32, of the parameter's shape
   In norm;            // [1] fp32; not finite: nothing is updated
   Out copy;           // bf16 working weights, or undefined
-  const StepScalars* step;
+  In step;            // a StepScalars, as bytes
   float decay_rate, clip_threshold;
   bool scale_parameter;
   bool decay;  // false for biases and norm weights
-  auto operands() { return std::tie(param, row, column, grad, norm, copy); }
+  auto operands() { return std::tie(param, row, column, grad, norm, copy, step); }
 };
 inline constinit KernelSlot<AdafactorArgs> kAdafactor{"adafactor"};
 

@@ -157,7 +157,7 @@ struct Update {
   }
 
   void apply(const KernelContext& context, float mean) const {
-    const StepScalars& step = *args.step;
+    const StepScalars& step = step_of(args.step);
     const auto excess = static_cast<float>(rms(room.update)) / args.clip_threshold;
     float lr = step.lr;
     if (args.scale_parameter) {
@@ -180,10 +180,10 @@ struct Update {
 
 void adafactor(KernelContext& context, const AdafactorArgs& args) {
   float scale = 1;
-  if (!gradient_scale(*args.step, args.norm, scale)) return;
+  if (!gradient_scale(step_of(args.step), args.norm, scale)) return;
   const Cut cut(args);
   const auto beta = static_cast<float>(
-      1 - std::pow(static_cast<double>(args.step->update), static_cast<double>(args.decay_rate)));
+      1 - std::pow(static_cast<double>(step_of(args.step).update), static_cast<double>(args.decay_rate)));
   const Update update{args, cut, Room(context.workspace.data(), cut), scale, beta};
   const bool matrix = args.column.defined();
   matrix ? update.moments(context) : update.vector_moment(context);

@@ -75,7 +75,7 @@ void update(KernelContext& context, const AdamWArgs& args, const StepScalars& st
 }
 
 void adamw(KernelContext& context, const AdamWArgs& args) {
-  const StepScalars& step = *args.step.ptr<const StepScalars>();
+  const StepScalars& step = step_of(args.step);
   const int64_t size = args.param.size();
   float clip = 1;
   if (!gradient_scale(step, args.norm, clip)) return;

@@ -1,23 +1,11 @@
 // Bound by memory: in fp32 28 bytes a weight, 30 with the bf16 copy; all in bf16 14.
-#include "kernel/cuda/cuda.cuh"
-#include "op/adamw/adamw.h"
+#include "op/adamw/step_cuda.cuh"
 
 namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kThreads = 256;
-
-__device__ double block_sum_of_doubles(double x) {
-  __shared__ double partial[kThreads];
-  partial[threadIdx.x] = x;
-  for (int step = kThreads / 2; step > 0; step /= 2) {
-    __syncthreads();
-    if (threadIdx.x < step) partial[threadIdx.x] += partial[threadIdx.x + step];
-  }
-  __syncthreads();
-  return partial[0];
-}
+constexpr int kThreads = kUpdateThreads;
 
 template <class T>
 __global__ void square_blocks(const T* grads, int64_t size, double* partials) {
@@ -75,10 +63,9 @@ template <int kN, class P, class M, class V, class G>
 __global__ void update_weights(Update<P, M, V, G> a) {
   let_next_start();
   wait_for_previous();
-  const float norm = *a.norm;
   const StepScalars step = *a.step;
-  if (step.skip != 0 || !(norm - norm == 0.f)) return;  // inf - inf and nan are not 0
-  const float clip = step.clip > 0 && step.clip < norm + 1e-6f ? step.clip / (norm + 1e-6f) : 1.f;
+  float clip = 1;
+  if (!gradient_scale(step, a.norm, clip)) return;
   const float keep = a.decay ? 1.f - step.lr * step.weight_decay : 1.f;
   const float inv1 = 1.f / step.bias1, inv2 = 1.f / step.bias2;
   const auto update = [&](float& param, float& m, float& v, float grad) {
@@ -113,14 +100,6 @@ __global__ void update_weights(Update<P, M, V, G> a) {
   }
 }
 
-// Whether n numbers of each may be read at a time.
-bool by_packs(const AdamWArgs& args, size_t n) {
-  const auto on = [&](const TensorView& view) {
-    return !view.defined() || reinterpret_cast<uintptr_t>(view.data) % (n * size_of(view.dtype)) == 0;
-  };
-  return on(args.param) && on(args.m) && on(args.v) && on(args.grad) && on(args.copy);
-}
-
 template <class P, class M, class V, class G>
 void launch(const AdamWArgs& args) {
   // 16 bytes of what is fp32, or of what is bf16.
@@ -137,7 +116,7 @@ void launch(const AdamWArgs& args) {
                              args.beta2,
                              args.eps,
                              args.decay,
-                             by_packs(args, kN)};
+                             by_packs(kN, {&args.param, &args.m, &args.v, &args.grad, &args.copy})};
   const int64_t blocks = divide_up(a.size, kThreads * (a.wide ? kN : 1));
   launch_early(update_weights<kN, P, M, V, G>, dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
                kThreads, 0, a);

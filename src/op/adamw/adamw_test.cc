@@ -1,6 +1,6 @@
 #include "op/adamw/adamw.h"
 
-#include "op/op_testing.h"
+#include "op/adamw/step_testing.h"
 
 namespace flagscale::op {
 namespace {
@@ -29,9 +29,8 @@ struct State {
     EagerRecorder recorder(testing::allocator(), team, isa);
     recorder.launch(kGradSquares, {grad, sums});
     recorder.launch(kGradNorm, {sums, norm, {}});
-    const Tensor scalars = make_tensor(testing::allocator(), {sizeof step}, DType::kU8);
-    copy_from_host(&step, scalars);
-    recorder.launch(kAdamW, {param, m, v, grad, norm, copy, scalars, 0.9f, 0.95f, 1e-8f, true});
+    recorder.launch(kAdamW,
+                    {param, m, v, grad, norm, copy, testing::tensor_of(step), 0.9f, 0.95f, 1e-8f, true});
   }
 };
 

@@ -7,6 +7,8 @@
 namespace flagscale::op::FLAGSCALE_ISA {
 using namespace flagscale::FLAGSCALE_ISA;
 
+static inline const StepScalars& step_of(const In& step) { return *step.ptr<const StepScalars>(); }
+
 // Sets what the gradient is multiplied by, to clip it. False: nothing is to be updated.
 static inline bool gradient_scale(const StepScalars& step, const In& norm, float& scale) {
   const float n = *norm.ptr<const float>();

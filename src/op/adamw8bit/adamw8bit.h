@@ -11,7 +11,7 @@
 namespace flagscale::op {
 
 constexpr int64_t kStateBlock = 256;
-inline int64_t state_blocks(int64_t elements) { return (elements + kStateBlock - 1) / kStateBlock; }
+constexpr int64_t state_blocks(int64_t elements) { return (elements + kStateBlock - 1) / kStateBlock; }
 
 struct AdamW8bitArgs {
   InOut param;             // [n] fp32
@@ -20,10 +20,10 @@ struct AdamW8bitArgs {
   In grad;                 // [n] fp32
   In norm;                 // [1] fp32; not finite: nothing is updated
   Out copy;                // [n] bf16 working weights, or undefined
-  const StepScalars* step;
+  In step;                 // a StepScalars, as bytes
   float beta1, beta2, eps;
   bool decay;  // false for biases and norm weights
-  auto operands() { return std::tie(param, m, v, m_scale, v_scale, grad, norm, copy); }
+  auto operands() { return std::tie(param, m, v, m_scale, v_scale, grad, norm, copy, step); }
 };
 inline constinit KernelSlot<AdamW8bitArgs> kAdamW8bit{"adamw8bit"};
 

@@ -37,17 +37,17 @@ uint8_t encode_with_sign(float x) {
 
 struct Step {
   F32 scale, b1, c1, b2, c2, inverse1, inverse2, eps, rate, keep;
-  Step(const AdamW8bitArgs& args, float clip)
+  Step(const AdamW8bitArgs& args, const StepScalars& now, float clip)
       : scale(F32::set(clip)),
         b1(F32::set(args.beta1)),
         c1(F32::set(1.f - args.beta1)),
         b2(F32::set(args.beta2)),
         c2(F32::set(1.f - args.beta2)),
-        inverse1(F32::set(1.f / args.step->bias1)),
-        inverse2(F32::set(1.f / args.step->bias2)),
+        inverse1(F32::set(1.f / now.bias1)),
+        inverse2(F32::set(1.f / now.bias2)),
         eps(F32::set(args.eps)),
-        rate(F32::set(-args.step->lr)),
-        keep(F32::set(args.decay ? 1.f - args.step->lr * args.step->weight_decay : 1.f)) {}
+        rate(F32::set(-now.lr)),
+        keep(F32::set(args.decay ? 1.f - now.lr * now.weight_decay : 1.f)) {}
 };
 
 void update_block(const AdamW8bitArgs& args, const Step& step, int64_t block, int64_t first, int64_t count) {
@@ -85,9 +85,10 @@ void update_block(const AdamW8bitArgs& args, const Step& step, int64_t block, in
 }
 
 void adamw8bit(KernelContext& context, const AdamW8bitArgs& args) {
+  const StepScalars& now = step_of(args.step);
   float clip = 1;
-  if (!gradient_scale(*args.step, args.norm, clip)) return;
-  const Step step(args, clip);
+  if (!gradient_scale(now, args.norm, clip)) return;
+  const Step step(args, now, clip);
   const int64_t size = args.param.size();
   context.team.for_each(
       state_blocks(size),

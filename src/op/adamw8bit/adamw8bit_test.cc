@@ -1,13 +1,14 @@
 #include "op/adamw8bit/adamw8bit.h"
 
+#include "op/adamw/step_testing.h"
 #include "op/adamw8bit/dynamic_map.h"
-#include "op/op_testing.h"
 
 namespace flagscale::op {
 namespace {
 
 using testing::get;
 using testing::random_tensor;
+using testing::tensor_of;
 
 constexpr DynamicMap kMap;
 
@@ -52,7 +53,7 @@ struct State {
   }
 };
 
-FLAGSCALE_EVERY_CPU_SET(AdamW8bitSets);
+FLAGSCALE_EVERY_SET(AdamW8bitSets);
 TEST_P(AdamW8bitSets, DecodeMoveAndEncodeToTheNearestCode) {
   constexpr int64_t kSize = 70001;
   const StepScalars step{1e-2f, 0.1f, 1 - 0.9f, 1 - 0.95f, 0, 0};
@@ -67,7 +68,7 @@ TEST_P(AdamW8bitSets, DecodeMoveAndEncodeToTheNearestCode) {
                            after.grad,
                            after.norm,
                            {},
-                           &step,
+                           tensor_of(step),
                            0.9f,
                            0.95f,
                            1e-8f,
@@ -121,12 +122,36 @@ TEST(AdamW8bit, ExtremeGradientsStayFinite) {
                                state.grad,
                                state.norm,
                                {},
-                               &step,
+                               tensor_of(step),
                                0.9f,
                                0.95f,
                                1e-8f,
                                true});
     for (int64_t i = 0; i < 600; ++i) ASSERT_TRUE(std::isfinite(get(state.param, i))) << value;
+  }
+}
+
+FLAGSCALE_TEST_SETS(AdamW8bitOnGpu, Isa::kCuda);
+TEST_P(AdamW8bitOnGpu, HasTheBitsOfTheCpu) {
+  constexpr int64_t kSize = 10007;
+  const Tensor scalars = tensor_of({1e-2f, 0.1f, 1 - 0.9f, 1 - 0.95f, 1.0f, 0}), norm = testing::one(4);
+  for (const int64_t first : {0, 3}) {  // read eight at a time, and one by one
+    const auto update = [&](Isa isa) {
+      const State state(first + kSize);
+      std::vector<Tensor> changed;
+      for (const Tensor& whole : {state.param, state.m, state.v}) changed.push_back(whole.rows(first, kSize));
+      changed.push_back(random_tensor({first + kSize}, 4, DType::kBF16).rows(first, kSize));
+      for (const Tensor& scale : {state.m_scale, state.v_scale})
+        changed.push_back(scale.rows(0, state_blocks(kSize)));
+      const Tensor grad = state.grad.rows(first, kSize);
+      const Team team(2);
+      for (int i = 0; i < 3; ++i)
+        EagerRecorder(testing::allocator(), team, isa)
+            .launch(kAdamW8bit, {changed[0], changed[1], changed[2], changed[4], changed[5], grad, norm,
+                                 changed[3], scalars, 0.9f, 0.95f, 1e-8f, true});
+      return changed;
+    };
+    testing::expect_same_bits(update(Isa::kCuda), update(machine_isa()));
   }
 }
 

@@ -12,7 +12,7 @@ F32 sign(F32 x) {
 }
 
 void lion(KernelContext& context, const LionArgs& args) {
-  const StepScalars step = *args.step;
+  const StepScalars step = step_of(args.step);
   float clip = 1;
   if (!gradient_scale(step, args.norm, clip)) return;
   const F32 scale = F32::set(clip), lr = F32::set(-step.lr);

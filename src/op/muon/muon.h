@@ -20,10 +20,10 @@ struct MuonDirectionArgs {
   In grad;  // fp32, of its shape
   In norm;  // [1] fp32, of all gradients; not finite: m stays and the direction is 0
   Out direction;
-  const StepScalars* step;
+  In step;  // a StepScalars, as bytes
   float momentum;
   bool nesterov;
-  auto operands() { return std::tie(m, grad, norm, direction); }
+  auto operands() { return std::tie(m, grad, norm, direction, step); }
 };
 inline constinit KernelSlot<MuonDirectionArgs> kMuonDirection{"muon_direction"};
 
@@ -41,10 +41,10 @@ struct MuonApplyArgs {
   In direction;  // fp32 or bf16, orthogonal
   In norm;       // [1] fp32; not finite: nothing is updated
   Out copy;      // bf16 working weights, or undefined
-  const StepScalars* step;
+  In step;       // a StepScalars, as bytes
   float scale;
   bool decay;
-  auto operands() { return std::tie(param, direction, norm, copy); }
+  auto operands() { return std::tie(param, direction, norm, copy, step); }
 };
 inline constinit KernelSlot<MuonApplyArgs> kMuonApply{"muon_apply"};
 

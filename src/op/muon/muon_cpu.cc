@@ -13,7 +13,7 @@ void direction(KernelContext& context, const MuonDirectionArgs& args) {
   float *const m = args.m.ptr<float>(), *const d = args.direction.ptr<float>();
   const float* const g = args.grad.ptr<const float>();
   float clip = 1;
-  if (!gradient_scale(*args.step, args.norm, clip)) {
+  if (!gradient_scale(step_of(args.step), args.norm, clip)) {
     std::memset(d, 0, static_cast<size_t>(size) * sizeof(float));
     return;
   }
@@ -64,7 +64,7 @@ void sum(KernelContext& context, const MuonSumArgs& args) {
 }
 
 void apply(KernelContext& context, const MuonApplyArgs& args) {
-  const StepScalars step = *args.step;
+  const StepScalars step = step_of(args.step);
   float unused = 1;
   if (!gradient_scale(step, args.norm, unused)) return;
   const F32 rate = F32::set(-step.lr * args.scale);

@@ -1,12 +1,13 @@
 #include "op/muon/muon.h"
 
-#include "op/op_testing.h"
+#include "op/adamw/step_testing.h"
 
 namespace flagscale::op {
 namespace {
 
 using testing::get;
 using testing::random_tensor;
+using testing::tensor_of;
 using Matrix = std::vector<std::vector<double>>;
 
 Matrix product(const Matrix& a, const Matrix& b) {
@@ -52,9 +53,9 @@ void expect_formula(Isa isa, int64_t rows, int64_t columns, bool nesterov, DType
   const Team team(2);
   EagerRecorder recorder(testing::allocator(), team, isa);
   const Tensor direction = recorder.empty(shape, DType::kF32);
-  recorder.launch(kMuonDirection, {m, grad, norm, direction, &step, 0.9f, nesterov});
+  recorder.launch(kMuonDirection, {m, grad, norm, direction, tensor_of(step), 0.9f, nesterov});
   const Tensor flat = orthogonalize(recorder, direction, 5, type);
-  recorder.launch(kMuonApply, {param, flat, norm, {}, &step, 2.5f, true});
+  recorder.launch(kMuonApply, {param, flat, norm, {}, tensor_of(step), 2.5f, true});
 
   Matrix d(static_cast<size_t>(rows), std::vector<double>(static_cast<size_t>(columns)));
   double squares = 0;
@@ -75,7 +76,7 @@ void expect_formula(Isa isa, int64_t rows, int64_t columns, bool nesterov, DType
   }
 }
 
-FLAGSCALE_EVERY_CPU_SET(MuonSets);
+FLAGSCALE_EVERY_SET(MuonSets);
 TEST_P(MuonSets, MatchTheFormulaInDoubleWhateverTheShape) {
   for (const bool nesterov : {false, true})
     for (const DType type : {DType::kF32, DType::kBF16}) {
@@ -85,7 +86,7 @@ TEST_P(MuonSets, MatchTheFormulaInDoubleWhateverTheShape) {
     }
 }
 
-TEST(Muon, ASkippedUpdateKeepsTheMomentumAndNothingMoves) {
+TEST_P(MuonSets, ASkippedUpdateKeepsTheMomentumAndNothingMoves) {
   StepScalars step{1e-2f, 0.1f, 1, 1, 1.0f, 1};
   for (const bool spike : {true, false}) {
     step.skip = spike;
@@ -96,15 +97,41 @@ TEST(Muon, ASkippedUpdateKeepsTheMomentumAndNothingMoves) {
                  norm = make_tensor(testing::allocator(), {1}, DType::kF32);
     norm.data<float>()[0] = spike ? 1 : INFINITY;
     const Team team(2);
-    EagerRecorder recorder(testing::allocator(), team);
+    EagerRecorder recorder(testing::allocator(), team, GetParam());
     const Tensor direction = recorder.empty({8, 9}, DType::kF32);
-    recorder.launch(kMuonDirection, {m, grad, norm, direction, &step, 0.9f, true});
-    recorder.launch(kMuonApply, {param, orthogonalize(recorder, direction, 5), norm, {}, &step, 1.f, true});
+    recorder.launch(kMuonDirection, {m, grad, norm, direction, tensor_of(step), 0.9f, true});
+    recorder.launch(kMuonApply,
+                    {param, orthogonalize(recorder, direction, 5), norm, {}, tensor_of(step), 1.f, true});
     for (int64_t i = 0; i < 72; ++i) {
       EXPECT_EQ(get(m, i), get(m_before, i));
       EXPECT_EQ(get(param, i), get(before, i));
     }
   }
+}
+
+FLAGSCALE_TEST_SETS(MuonOnGpu, Isa::kCuda);
+TEST_P(MuonOnGpu, WhatGoesItsOwnWayHasTheBitsOfTheCpu) {
+  constexpr int64_t kSize = 10007;
+  const Tensor scalars = tensor_of({1e-2f, 0.1f, 1, 1, 1.0f, 0}), norm = testing::one(4);
+  for (const DType type : {DType::kF32, DType::kBF16})
+    for (const int64_t first : {0, 3}) {  // read some at a time, and one by one
+      const auto update = [&](Isa isa) {
+        const auto random = [&](unsigned seed, DType dtype) {
+          return random_tensor({first + kSize}, seed, dtype).rows(first, kSize);
+        };
+        const Tensor m = random(1, DType::kF32), grad = random(2, DType::kF32),
+                     param = random(3, DType::kF32), x = random(4, type), y = random(5, type),
+                     copy = random(6, DType::kBF16);
+        const Team team(2);
+        EagerRecorder recorder(testing::allocator(), team, isa);
+        const Tensor direction = recorder.empty({kSize}, DType::kF32), sum = recorder.empty({kSize}, type);
+        recorder.launch(kMuonDirection, {m, grad, norm, direction, scalars, 0.9f, true});
+        recorder.launch(kMuonSum, {x, y, sum, 3.4445f, -4.775f});
+        recorder.launch(kMuonApply, {param, x, norm, copy, scalars, 2.5f, true});
+        return std::vector{m, sum, param, copy};
+      };
+      testing::expect_same_bits(update(Isa::kCuda), update(machine_isa()));
+    }
 }
 
 }  // namespace

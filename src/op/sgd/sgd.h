@@ -15,10 +15,10 @@ struct SgdArgs {
   In grad;      // [n] fp32
   In norm;      // [1] fp32; not finite: nothing is updated
   Out copy;     // [n] bf16 working weights, or undefined
-  const StepScalars* step;
+  In step;      // a StepScalars, as bytes
   float momentum;
   bool decay;  // false for biases and norm weights
-  auto operands() { return std::tie(param, m, grad, norm, copy); }
+  auto operands() { return std::tie(param, m, grad, norm, copy, step); }
 };
 inline constinit KernelSlot<SgdArgs> kSgd{"sgd"};
 

@@ -6,7 +6,7 @@ namespace flagscale::op::FLAGSCALE_ISA::FLAGSCALE_FILE {
 namespace {
 
 void sgd(KernelContext& context, const SgdArgs& args) {
-  const StepScalars step = *args.step;
+  const StepScalars step = step_of(args.step);
   float clip = 1;
   if (!gradient_scale(step, args.norm, clip)) return;
   const F32 scale = F32::set(clip), lr = F32::set(-step.lr), momentum = F32::set(args.momentum);

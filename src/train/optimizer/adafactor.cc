@@ -31,7 +31,7 @@ class Adafactor final : public Optimizer {
                              w.rows(w.gradient, row, rows),
                              context.norm,
                              {},
-                             context.step,
+                             context.scalars,
                              static_cast<float>(spec_.adafactor_decay_rate),
                              static_cast<float>(spec_.adafactor_clip_threshold),
                              spec_.adafactor_scale_parameter,

@@ -12,7 +12,6 @@ class Adam final : public Optimizer {
         beta2_(static_cast<float>(spec.adam_beta2)),
         eps_(static_cast<float>(spec.adam_eps)),
         types_(spec.types) {}
-  bool runs_on(DeviceKind) const override { return true; }
   std::vector<Slot> slots(const nn::Parameter& parameter, const Shape& part) const override;
   void update(const UpdateContext& context, const TrainedWeight& weight) const override;
 

@@ -57,7 +57,7 @@ class AdamW8bit final : public Optimizer {
                            gradient,
                            context.norm,
                            {},
-                           context.step,
+                           context.scalars,
                            static_cast<float>(spec_.adam_beta1),
                            static_cast<float>(spec_.adam_beta2),
                            static_cast<float>(spec_.adam_eps),

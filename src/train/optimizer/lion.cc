@@ -15,8 +15,8 @@ class Lion final : public Optimizer {
   }
 
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    op::LionArgs args{w.value,      w.whole(0), w.gradient, context.norm,      {},
-                      context.step, beta1_,     beta2_,     w.parameter->decay};
+    op::LionArgs args{w.value,         w.whole(0), w.gradient, context.norm,      {},
+                      context.scalars, beta1_,     beta2_,     w.parameter->decay};
     if (w.copy.defined()) args.copy = w.copy;
     const auto elements = static_cast<double>(w.value.shape().numel());
     context.recorder.launch(op::kLion, args, {10 * elements, (w.copy.defined() ? 22 : 20) * elements});

@@ -74,14 +74,14 @@ class Muon final : public Optimizer {
     Tensor direction = context.recorder.empty({rows, columns}, DType::kF32);
     context.recorder.launch(
         op::kMuonDirection,
-        {w.rows(w.whole(0), row, rows), w.rows(w.gradient, row, rows), context.norm, direction, context.step,
-         static_cast<float>(spec_.muon_momentum), spec_.muon_use_nesterov},
+        {w.rows(w.whole(0), row, rows), w.rows(w.gradient, row, rows), context.norm, direction,
+         context.scalars, static_cast<float>(spec_.muon_momentum), spec_.muon_use_nesterov},
         {7 * elements, 24 * elements});
     direction = op::orthogonalize(context.recorder, direction, static_cast<int>(spec_.muon_num_ns_steps),
                                   w.copy.defined() ? DType::kBF16 : DType::kF32);
     const double scale = scale_of(spec_.muon_scale_mode, rows, columns) * spec_.muon_extra_scale_factor;
     op::MuonApplyArgs args{
-        value, direction, context.norm, {}, context.step, static_cast<float>(scale), w.parameter->decay};
+        value, direction, context.norm, {}, context.scalars, static_cast<float>(scale), w.parameter->decay};
     if (w.copy.defined()) args.copy = w.rows(w.copy, row, rows);
     context.recorder.launch(op::kMuonApply, args, {3 * elements, (w.copy.defined() ? 14 : 12) * elements});
   }

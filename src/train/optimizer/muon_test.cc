@@ -48,15 +48,17 @@ double distance(const nlohmann::json& want, DType type) {
   norm.data<float>()[0] = 1;
   op::StepScalars step;
   step.lr = 0.02f, step.weight_decay = 0.1f, step.clip = 0;
+  const Tensor scalars = recorder.empty({sizeof step}, DType::kU8);
+  copy_from_host(&step, scalars);
   const double rows = want["rows"], columns = want["columns"];
   const auto scale = static_cast<float>(std::sqrt(std::max(1.0, rows / columns)));
   for (int s = 0; s < 5; ++s) {
     numbers.fill(grad);
     const Tensor direction = recorder.empty(shape, DType::kF32);
     recorder.launch(op::kMuonDirection,
-                    {m, grad, norm, direction, &step, 0.9f, want["nesterov"].get<bool>()});
+                    {m, grad, norm, direction, scalars, 0.9f, want["nesterov"].get<bool>()});
     const Tensor flat = op::orthogonalize(recorder, direction, 5, type);
-    recorder.launch(op::kMuonApply, {param, flat, norm, {}, &step, scale, true});
+    recorder.launch(op::kMuonApply, {param, flat, norm, {}, scalars, scale, true});
   }
   const auto& end = want[type == DType::kF32 ? "fp32" : "bf16"];
   double apart = 0, moved = 0;

@@ -86,15 +86,12 @@ struct TrainedWeight {
 struct UpdateContext {
   Recorder& recorder;
   Tensor norm;     // of all gradients
-  Tensor scalars;  // `step` in the device's memory
-  const op::StepScalars* step;
+  Tensor scalars;  // op::StepScalars in the device's memory
 };
 
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // Whether it has kernels there.
-  virtual bool runs_on(DeviceKind device) const { return device == DeviceKind::kCpu; }
   // Where shares of a parameter may end: from its first element to its last. By default every element goes
   // its own way.
   virtual std::vector<Piece> pieces(const nn::Parameter& parameter) const;

@@ -15,9 +15,7 @@
 #include "base/temporary_folder_test_support.h"
 #include "io/checkpoint.h"
 #include "model/decoder/config.h"
-#include "train/golden_test_support.h"
-#include "train/schedule.h"
-#include "train/step.h"
+#include "train/parity_test_support.h"
 #include "train/trainer.h"
 
 namespace flagscale::train::optimizers {
@@ -51,14 +49,14 @@ OptimizerSpec spec_of(const nlohmann::json& settings) {
 // the border between two codes is encoded either way.
 double tolerance(const std::string& optimizer) { return optimizer == "adamw8bit" ? 2e-3 : 1e-5; }
 
-void expect_reference(const nlohmann::json& want, const nlohmann::json& tokens) {
+void expect_reference(const nlohmann::json& want, const nlohmann::json& tokens, DeviceKind device) {
   const nlohmann::json& settings = want["settings"];
   StepOptions options;
   options.micro_batch_size = 4, options.sequence_length = 32, options.threads = 2;
-  options.optimizer = spec_of(settings);
+  options.optimizer = spec_of(settings), options.device = device;
   TrainStep step(config_of(want["model"]), options);
   const size_t planned = step.bytes();
-  const auto allocator = make_cpu_allocator();
+  const auto allocator = make_allocator(device);
   step.allocate(*allocator);
   EXPECT_EQ(allocator->peak(), planned);
   step.load(*io::open_weights(kGolden + "model/" + want["model"].get<std::string>()));
@@ -94,15 +92,21 @@ void expect_reference(const nlohmann::json& want, const nlohmann::json& tokens) 
   }
 }
 
-TEST(Optimizers, TwentyStepsEqualTheirReferences) {
+void expect_references(DeviceKind device) {
   const auto cases = json_of("train/optimizers.json"), tokens = json_of("train/tokens.json");
   std::set<std::string> seen{"adam"};  // step_test.cc has it
   for (const auto& want : cases) {
     SCOPED_TRACE(want["keys"].dump() + " " + want["model"].get<std::string>());
-    expect_reference(want, tokens);
+    expect_reference(want, tokens, device);
     seen.insert(want["keys"]["optimizer"].get<std::string>());
   }
   for (const std::string& name : optimizer_names()) EXPECT_TRUE(seen.contains(name)) << name;
+}
+
+TEST(Optimizers, TwentyStepsEqualTheirReferences) { expect_references(DeviceKind::kCpu); }
+TEST(Optimizers, TwentyStepsOnAGpuEqualTheirReferences) {
+  FLAGSCALE_NEED_GPU();
+  expect_references(DeviceKind::kCuda);
 }
 
 TEST(Optimizers, WhatTheyKeepIsInThePlan) {
@@ -137,22 +141,6 @@ TEST(Optimizers, AnUnknownNameIsNamedWithTheNearest) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("did you mean adamw8bit?"), std::string::npos) << error.what();
-  }
-}
-
-TEST(Optimizers, AreRefusedByNameWhereTheyHaveNoKernels) {
-  for (const std::string& name : optimizer_names()) {
-    if (name == "adam") continue;
-    StepOptions options;
-    options.device = DeviceKind::kCuda, options.optimizer.name = name;
-    try {
-      const TrainStep step(config_of("llama3"), options);
-      FAIL() << name;
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find("optimizer: " + name + " has no kernels for cuda yet"),
-                std::string::npos)
-          << error.what();
-    }
   }
 }
 
@@ -216,7 +204,7 @@ void expect_goes_on(TrainOptions o, const std::string& folder) {
   EXPECT_NE(first, whole);
 }
 
-TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdapters) {
+void expect_all_go_on(DeviceKind device) {
   const TemporaryFolder folder;
   TrainOptions base = tiny("adam");
   base.train_iters = 1, base.save = folder.path + "/base";
@@ -225,6 +213,7 @@ TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdapters) {
     for (const bool bf16 : {false, true}) {
       SCOPED_TRACE(name + (bf16 ? " bf16" : " fp32"));
       TrainOptions o = tiny(name);
+      o.device = device;
       o.compute = bf16 ? DType::kBF16 : DType::kF32;
       expect_goes_on(o, fmt::format("{}/{}{}", folder.path, name, bf16));
       o.init_from = base.save;
@@ -233,16 +222,29 @@ TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdapters) {
     }
 }
 
+TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdapters) { expect_all_go_on(DeviceKind::kCpu); }
+TEST(Optimizers, GoOnToTheBitInWholeModelsAndAdaptersOnAGpu) {
+  FLAGSCALE_NEED_GPU();
+  expect_all_go_on(DeviceKind::kCuda);
+}
+
 // Experts are one weight, whose matrices are each expert's own.
-TEST(Optimizers, GoOnToTheBitInMixtures) {
+void expect_mixtures_go_on(DeviceKind device) {
   const TemporaryFolder folder;
   for (const std::string& name : optimizer_names()) {
     SCOPED_TRACE(name);
     TrainOptions o = tiny(name);
     o.model.model_type = "mixtral";
     o.model.moe.experts = 4, o.model.moe.top_k = 2, o.model.moe.size = o.model.intermediate_size;
+    o.device = device;
     expect_goes_on(o, folder.path + "/" + name);
   }
+}
+
+TEST(Optimizers, GoOnToTheBitInMixtures) { expect_mixtures_go_on(DeviceKind::kCpu); }
+TEST(Optimizers, GoOnToTheBitInMixturesOnAGpu) {
+  FLAGSCALE_NEED_GPU();
+  expect_mixtures_go_on(DeviceKind::kCuda);
 }
 
 TEST(Optimizers, ACheckpointOfAnotherIsRefusedUnlessItsStateIsLeft) {

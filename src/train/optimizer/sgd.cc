@@ -15,7 +15,8 @@ class Sgd final : public Optimizer {
   }
 
   void update(const UpdateContext& context, const TrainedWeight& w) const override {
-    op::SgdArgs args{w.value, {}, w.gradient, context.norm, {}, context.step, momentum_, w.parameter->decay};
+    op::SgdArgs args{w.value,         {},        w.gradient,        context.norm, {},
+                     context.scalars, momentum_, w.parameter->decay};
     if (momentum_ != 0) args.m = w.whole(0);
     if (w.copy.defined()) args.copy = w.copy;
     const auto elements = static_cast<double>(w.value.shape().numel());
