@@ -280,14 +280,19 @@ bool for_tensor_cores(const AttentionShape& shape, std::initializer_list<const T
                      [](const TensorView* v) { return v->dtype == DType::kBF16 && wide(*v); });
 }
 
-void forward(KernelContext&, const AttentionArgs& args) {
+void forward(KernelContext& context, const AttentionArgs& args) {
   const Sequences sequences = sequences_of(args.cu_seqlens, args.sequences);
   for_float_type(args.q.dtype, "attention", [&]<class T>(T) {
     for_head_dim("attention", args.shape.head_dim, [&]<int D>(std::integral_constant<int, D>) {
-      const ForwardView<T> a{rows_of<const T>(args.q), rows_of<const T>(args.k),
-                             rows_of<const T>(args.v), rows_of<T>(args.out),
-                             args.lse.ptr<float>(),    sequences,
-                             args.lse.dims[1],         args.shape};
+      const ForwardView<T> a{rows_of<const T>(args.q),
+                             rows_of<const T>(args.k),
+                             rows_of<const T>(args.v),
+                             rows_of<T>(args.out),
+                             args.lse.ptr<float>(),
+                             reinterpret_cast<unsigned*>(context.workspace.data()),
+                             sequences,
+                             args.lse.dims[1],
+                             args.shape};
       if constexpr (std::is_same_v<T, bf16>)
         if (for_tensor_cores(args.shape, {&args.q, &args.k, &args.v, &args.out}))
           return attend_on_tensor_cores(a, args.q.dims[0]);
@@ -359,7 +364,9 @@ size_t backward_workspace(const AttentionBackwardArgs& args, int) {
   return delta_bytes(args) + (one_pass ? one_pass_bytes(args.shape, args.lse.dims[1]) : 0);
 }
 
-const CudaKernel<AttentionArgs> kForward{kAttention, &forward};
+size_t forward_workspace(const AttentionArgs&, int) { return sizeof(unsigned); }
+
+const CudaKernel<AttentionArgs> kForward{kAttention, &forward, &forward_workspace};
 const CudaKernel<AttentionBackwardArgs> kBackward{kAttentionBackward, &backward, &backward_workspace};
 
 }  // namespace

@@ -13,23 +13,6 @@ namespace {
 using namespace flagscale::cuda;
 using namespace one_pass;
 
-// Row `half` of the lane's two in pieces of 16 bytes; all lanes call it, rows that are not wanted have to =
-// null.
-template <int kN>
-__device__ void put_wide_row(bf16* to, const float (&sum)[kN / 8][4], int half, float factor, int lane,
-                             int dim) {
-#pragma unroll
-  for (int j = 0; j < kN / 8; j += 4) {
-    uint32_t r[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      r[i] = pair_of(sum[j + i][2 * half] * factor, sum[j + i][2 * half + 1] * factor);
-    gather_eights(r, lane);
-    const int d = (j + lane % 4) * 8;
-    if (to && d < dim) *reinterpret_cast<uint4*>(to + d) = make_uint4(r[0], r[1], r[2], r[3]);
-  }
-}
-
 // The lane's pairs of columns of eight, of a row of numbers in shared memory.
 template <int kN>
 __device__ void read_pairs(float2 (&to)[kN / 8], const float* from, int lane) {

@@ -69,6 +69,7 @@ struct ForwardView {
   cuda::Rows<const T> q, k, v;
   cuda::Rows<T> out;
   float* lse;
+  unsigned* ticket;  // which attend_by_turns() counts with
   Sequences sequences;
   int64_t tokens;
   AttentionShape shape;
@@ -101,6 +102,8 @@ void attend_backward_on_tensor_cores(const BackwardView<cuda::bf16>& view,
 // The same by Hopper's warpgroups; false, and nothing is launched, on another GPU.
 bool attend_by_warpgroups(const ForwardView<cuda::bf16>& view, int64_t capacity);
 bool attend_backward_by_warpgroups(const BackwardView<cuda::bf16>& view, int64_t capacity);
+// The former by blocks that stay, of two or three warpgroups. ticket has to be there.
+void attend_by_turns(const ForwardView<cuda::bf16>& view, int64_t capacity);
 // The latter in one walk over the pairs, and the memory that it needs on this GPU.
 void attend_backward_in_one_pass(const BackwardView<cuda::bf16>& view, int64_t capacity);
 // Whether those need no deltas beforehand, and whether they turn dq and dk back.

@@ -58,6 +58,23 @@ __device__ __forceinline__ void mix(float (&sum)[D / 8][4], const cuda::Fragment
     cuda::multiply<true>(sum, weights[n], cuda::after(rows, n * 16 * cuda::kPanelColumns), keep || n > 0);
 }
 
+// Row `half` of the lane's two in pieces of 16 bytes; all lanes call it, rows that are not wanted have to =
+// null.
+template <int kN>
+__device__ void put_wide_row(cuda::bf16* to, const float (&sum)[kN / 8][4], int half, float factor, int lane,
+                             int dim) {
+#pragma unroll
+  for (int j = 0; j < kN / 8; j += 4) {
+    uint32_t r[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      r[i] = cuda::pair_of(sum[j + i][2 * half] * factor, sum[j + i][2 * half + 1] * factor);
+    cuda::gather_eights(r, lane);
+    const int d = (j + lane % 4) * 8;
+    if (to && d < dim) *reinterpret_cast<uint4*>(to + d) = make_uint4(r[0], r[1], r[2], r[3]);
+  }
+}
+
 __device__ inline cuda::bf16* on_boundary(uint8_t* memory) {
   return reinterpret_cast<cuda::bf16*>((reinterpret_cast<uintptr_t>(memory) + 1023) & ~uintptr_t{1023});
 }

@@ -10,8 +10,9 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kThreads = 128, kOwn = kGroupRows;
-constexpr int kSmall = 64;       // heads whose backward pass is in two walks where sequences are short
-constexpr int64_t kLong = 2048;  // tokens of the average sequence, for the backward pass in one walk
+constexpr int kSmall = 64;        // heads whose backward pass is in two walks where sequences are short
+constexpr int64_t kLong = 2048;   // tokens of the average sequence, for the backward pass in one walk
+constexpr int64_t kMedium = 256;  // the same, for the forward pass by turns
 
 // Two stages of pairs of tiles, and what is there from the start.
 struct Arrivals {
@@ -323,6 +324,11 @@ void backward(const BackwardView<bf16>& view, int64_t tokens) {
          bytes_of<kSmall>(2, 2, 64), maps_of(view, tokens, 64, kOwn), view);
 }
 
+// Where sequences are short, tiles of 128 rows and keys have too much that nobody sees.
+bool by_turns(const ForwardView<bf16>& view, int64_t capacity) {
+  return view.shape.head_dim > kSmall && capacity >= kMedium * view.sequences.count;
+}
+
 // Of short sequences with small heads, blocks that own 128 keys take too long to begin and to end.
 bool in_two_walks(const BackwardView<bf16>& view, int64_t capacity) {
   return view.shape.head_dim <= kSmall && capacity < kLong * view.sequences.count;
@@ -332,7 +338,10 @@ bool in_two_walks(const BackwardView<bf16>& view, int64_t capacity) {
 
 bool attend_by_warpgroups(const ForwardView<bf16>& view, int64_t capacity) {
   if (!on_hopper()) return false;
-  view.shape.head_dim <= 64 ? forward<64>(view, capacity) : forward<128>(view, capacity);
+  if (by_turns(view, capacity))
+    attend_by_turns(view, capacity);
+  else
+    view.shape.head_dim <= kSmall ? forward<kSmall>(view, capacity) : forward<128>(view, capacity);
   return true;
 }
 
