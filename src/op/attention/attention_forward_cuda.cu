@@ -233,7 +233,7 @@ void forward_in_turns(const ForwardView<bf16>& view, int64_t tokens) {
 }  // namespace
 
 void attend_by_turns(const ForwardView<bf16>& view, int64_t capacity) {
-  forward_in_turns<128>(view, capacity);
+  view.shape.head_dim <= 64 ? forward_in_turns<64>(view, capacity) : forward_in_turns<128>(view, capacity);
 }
 
 }  // namespace flagscale::op

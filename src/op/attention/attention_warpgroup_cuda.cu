@@ -10,9 +10,9 @@ namespace {
 using namespace flagscale::cuda;
 
 constexpr int kThreads = 128, kOwn = kGroupRows;
-constexpr int kSmall = 64;        // heads whose backward pass is in two walks where sequences are short
-constexpr int64_t kLong = 2048;   // tokens of the average sequence, for the backward pass in one walk
-constexpr int64_t kMedium = 256;  // the same, for the forward pass by turns
+constexpr int kSmall = 64;        // heads for which short sequences go other ways than long ones
+constexpr int64_t kLong = 2048;   // tokens of the average sequence, for those heads
+constexpr int64_t kMedium = 256;  // the same for larger heads' forward pass
 
 // Two stages of pairs of tiles, and what is there from the start.
 struct Arrivals {
@@ -324,9 +324,10 @@ void backward(const BackwardView<bf16>& view, int64_t tokens) {
          bytes_of<kSmall>(2, 2, 64), maps_of(view, tokens, 64, kOwn), view);
 }
 
-// Where sequences are short, tiles of 128 rows and keys have too much that nobody sees.
+// Where sequences are short, tiles of 128 rows or more by 128 keys have too much that nobody sees.
 bool by_turns(const ForwardView<bf16>& view, int64_t capacity) {
-  return view.shape.head_dim > kSmall && capacity >= kMedium * view.sequences.count;
+  const int64_t enough = view.shape.head_dim > kSmall ? kMedium : kLong;
+  return capacity >= enough * view.sequences.count;
 }
 
 // Of short sequences with small heads, blocks that own 128 keys take too long to begin and to end.
