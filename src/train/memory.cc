@@ -47,7 +47,7 @@ const char* who_computes(const StepOptions& options) {
   return options.device == DeviceKind::kCuda ? "the GPU" : "this machine";
 }
 
-// "the GPU has 16.0 GiB free, of which 512.0 MiB are left to its driver, 63.1 GiB are other processes'"
+// "the GPU has 16.0 GiB free, of which 0.5 GiB are left to its driver, 63.1 GiB are other processes'"
 std::string has_free(const StepOptions& options, size_t free) {
   const bool gpu = options.device == DeviceKind::kCuda;
   return fmt::format(

@@ -96,7 +96,7 @@ TEST(Beside, APlanLeavesTheDriverItsPart) {
   const long total = std::stol(plan.out.substr(at + 8)) >> 20;
   const Result full = plan_beside({"FAKE_FREE_MIB=" + std::to_string(total + 400)}, {"train=124m"});
   EXPECT_EQ(full.code, 3) << full.out << full.err;
-  EXPECT_NE(full.err.find(" free, of which 512.0 MiB are left to its driver"), std::string::npos) << full.err;
+  EXPECT_NE(full.err.find(" free, of which 0.5 GiB are left to its driver"), std::string::npos) << full.err;
   EXPECT_EQ(plan_beside({"FAKE_FREE_MIB=" + std::to_string(total + 600)}, {"train=124m"}).code, 0);
 }
 
