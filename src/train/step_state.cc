@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <utility>
 
 #include "base/interrupt.h"
 #include "device/cuda/cuda.h"
 #include "io/xxh64.h"
+#include "model/packed_weights.h"
 #include "model/weights.h"
 #include "op/elementwise/elementwise.h"
 #include "train/step.h"
@@ -57,12 +57,15 @@ void TrainStep::initialise(uint64_t seed) {
 
 // By way of the host's memory where it is held elsewhere or in another type.
 void TrainStep::load_frozen(const io::WeightSet& weights) {
-  if (on_host() && base_roundings_.empty())
-    return model::load_weights(weights, decoder_->parameters(), team_);
   const auto memory = make_cpu_allocator();
   for (const nn::Parameter& parameter : decoder_->parameters().parameters()) {
+    if (parameter.packed.defined()) {
+      model::load_packed(parameter, weights, team_);
+      continue;
+    }
     nn::Parameter here = parameter;
-    here.value = make_tensor(*memory, parameter.shape, options_.compute);
+    if (!on_host() || parameter.fp8.defined())
+      here.value = make_tensor(*memory, parameter.shape, options_.compute);
     model::load_weight(weights, here, team_);
     take_frozen(parameter, here.value);
   }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "op/attention/attention_tiles.cuh"
+#include "op/attention/attention_tiles_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -6,7 +6,7 @@
 // Every sum has one owner and one order: runs repeat bit for bit.
 #include <algorithm>
 
-#include "op/attention/attention_forward.cuh"
+#include "op/attention/attention_forward_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

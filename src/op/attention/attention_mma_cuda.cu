@@ -3,7 +3,7 @@
 // meanwhile. The backward pass forms the scores twice, once for dq and once for dk and dv, so that every sum
 // has one owner and one order: runs repeat bit for bit. Bound by arithmetic: 4 head_dim operations a visible
 // pair forward, 14 backward.
-#include "op/attention/attention_rows.cuh"
+#include "op/attention/attention_rows_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -6,7 +6,7 @@
 // started, so one of them can always go on. All walk down from the last queries, and so follow one another.
 #include <algorithm>
 
-#include "op/attention/attention_one_pass.cuh"
+#include "op/attention/attention_one_pass_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -3,7 +3,7 @@
 // copy engine brings; several blocks share a multiprocessor, so that one's exponentials run beside another's
 // products. Rows beyond a sequence are the next one's, and count as unseen. Every sum has one owner and one
 // order: runs repeat bit for bit.
-#include "op/attention/attention_warpgroup.cuh"
+#include "op/attention/attention_warpgroup_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kChunk)
   choice_of_row[row] = static_cast<int32_t>(begin + threadIdx.x);
 }
 
-// All of them are one chunk. Nothing starts before it ends (grouped_few.cuh).
+// All of them are one chunk. Nothing starts before it ends (grouped_few_cuda.cuh).
 __global__ void __launch_bounds__(kChunk)
     sort_one_chunk(const int32_t* expert_of, int choices, int experts, int32_t* counts, int32_t* rows,
                    int32_t* choice_of_row) {

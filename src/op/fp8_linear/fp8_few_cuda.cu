@@ -7,8 +7,8 @@
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/fp8_linear/fp8_few_cuda.h"
-#include "op/fp8_linear/fp8_round.cuh"
-#include "op/matmul/steady_cluster.cuh"
+#include "op/fp8_linear/fp8_round_cuda.cuh"
+#include "op/matmul/steady_cluster_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

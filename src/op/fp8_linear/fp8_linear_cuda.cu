@@ -2,7 +2,7 @@
 // the same bits.
 #include "kernel/cuda/warpgroup.cuh"
 #include "op/fp8_linear/fp8_few_cuda.h"
-#include "op/fp8_linear/fp8_round.cuh"
+#include "op/fp8_linear/fp8_round_cuda.cuh"
 #include "op/matmul/steady_cuda.h"
 
 namespace flagscale::op {

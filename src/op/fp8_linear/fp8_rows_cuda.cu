@@ -1,8 +1,8 @@
 // RMSNorm whose result a warp rounds where it has it. Bound by memory.
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/fp8_linear/fp8_round.cuh"
+#include "op/fp8_linear/fp8_round_cuda.cuh"
 #include "op/fp8_linear/fp8_rows.h"
-#include "op/rms_norm/norm_rows.cuh"
+#include "op/rms_norm/norm_rows_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "kernel/cuda/cuda.cuh"
 #include "op/fp8_product/fp8_product.h"
-#include "op/fp8_product/largest.cuh"
+#include "op/fp8_product/largest_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

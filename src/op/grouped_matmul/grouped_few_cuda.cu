@@ -1,6 +1,6 @@
-// Few rows an expert, weights of bf16 (grouped_few.cuh).
+// Few rows an expert, weights of bf16 (grouped_few_cuda.cuh).
 #include "op/grouped_matmul/grouped_cuda.cuh"
-#include "op/grouped_matmul/grouped_few.cuh"
+#include "op/grouped_matmul/grouped_few_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

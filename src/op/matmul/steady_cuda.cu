@@ -10,7 +10,7 @@
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/tensor_cores.cuh"
 #include "op/matmul/steady_cuda.h"
-#include "op/matmul/steady_slices.cuh"
+#include "op/matmul/steady_slices_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

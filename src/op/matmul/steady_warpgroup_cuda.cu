@@ -8,8 +8,8 @@
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/matmul/steady_cluster.cuh"
-#include "op/matmul/steady_tile.cuh"
+#include "op/matmul/steady_cluster_cuda.cuh"
+#include "op/matmul/steady_tile_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

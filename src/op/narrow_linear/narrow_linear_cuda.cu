@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/matmul/steady_slices.cuh"
+#include "op/matmul/steady_slices_cuda.cuh"
 #include "op/narrow_linear/narrow_cuda.cuh"
 
 namespace flagscale::op {

@@ -4,7 +4,7 @@
 // cores.
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/matmul/steady_cluster.cuh"
+#include "op/matmul/steady_cluster_cuda.cuh"
 #include "op/narrow_linear/narrow_cuda.cuh"
 
 namespace flagscale::op {

@@ -3,7 +3,7 @@
 // position: for one query of a sequence by paged_decode_cuda.cu, for more here, 64 rows a block, and on
 // Hopper by paged_prefill_warpgroup_cuda.cu. All do the same operations in the same order on a row, so it
 // gets the same bits in any way. Decode is bound by memory, prefill by arithmetic.
-#include "op/paged_attention/paged_chunks.cuh"
+#include "op/paged_attention/paged_chunks_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -3,7 +3,7 @@
 // warp does, paged_decode_warps_cuda.cu); else some, and what each chunk gives is folded by a second kernel.
 // The operations on a row and their order are the same, prefill's too. Bound by memory: the next chunk, of
 // int8 on Hopper the next two, are on their way while one is worked on.
-#include "op/paged_attention/paged_decode_chunks.cuh"
+#include "op/paged_attention/paged_decode_chunks_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

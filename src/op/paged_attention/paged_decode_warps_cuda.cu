@@ -7,7 +7,7 @@
 // Bound by memory.
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/paged_attention/paged_chunks.cuh"
+#include "op/paged_attention/paged_chunks_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

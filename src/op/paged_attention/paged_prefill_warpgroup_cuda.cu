@@ -5,7 +5,7 @@
 // own instructions take one after the other: registers hold no third warpgroup of rows.
 #include <algorithm>
 
-#include "op/paged_attention/paged_bring.cuh"
+#include "op/paged_attention/paged_bring_cuda.cuh"
 
 namespace flagscale::op {
 namespace {

@@ -1,5 +1,5 @@
 #pragma once
-// Which rows a GPU's norm of whole rows takes (norm_rows.cuh), whatever it writes.
+// Which rows a GPU's norm of whole rows takes (norm_rows_cuda.cuh), whatever it writes.
 
 #include <cstdint>
 

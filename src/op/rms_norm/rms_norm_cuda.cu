@@ -1,10 +1,10 @@
 // Bound by memory. One block a group of columns: x is read once from memory and again from L1, but for long
-// rows of bf16, which stay in registers (norm_rows.cuh). The weight's gradient is summed over chunks of
+// rows of bf16, which stay in registers (norm_rows_cuda.cuh). The weight's gradient is summed over chunks of
 // groups, each in a fixed order, then over chunks; where a warp's registers hold a group, in the same pass as
 // dx.
 #include "kernel/cuda/column_sums.cuh"
-#include "op/fp8_product/largest.cuh"
-#include "op/rms_norm/norm_rows.cuh"
+#include "op/fp8_product/largest_cuda.cuh"
+#include "op/rms_norm/norm_rows_cuda.cuh"
 #include "op/rms_norm/rms_norm.h"
 
 namespace flagscale::op {

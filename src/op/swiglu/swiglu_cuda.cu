@@ -1,7 +1,7 @@
 // Bound by memory: forward reads two numbers and writes one, backward reads three and writes two. In bf16 the
 // exponential and the division are the processor's short ones, or arithmetic would bind.
 #include "kernel/cuda/cuda.cuh"
-#include "op/fp8_product/largest.cuh"
+#include "op/fp8_product/largest_cuda.cuh"
 #include "op/swiglu/swiglu.h"
 
 namespace flagscale::op {

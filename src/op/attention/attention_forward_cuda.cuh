@@ -2,7 +2,7 @@
 // Of attention's forward pass by warpgroups (attention_forward_cuda.cu): which rows a block has next, what
 // lies where, and the warp that brings tiles.
 
-#include "op/attention/attention_warpgroup.cuh"
+#include "op/attention/attention_warpgroup_cuda.cuh"
 
 namespace flagscale::op::forward_pass {
 using namespace cuda;

@@ -2,7 +2,7 @@
 // Of attention's backward pass in one walk (attention_one_pass_cuda.cu): which keys a block owns and which
 // queries it meets, what lies where, and the warps that bring tiles and add to dq.
 
-#include "op/attention/attention_warpgroup.cuh"
+#include "op/attention/attention_warpgroup_cuda.cuh"
 
 namespace flagscale::op::one_pass {
 using namespace cuda;

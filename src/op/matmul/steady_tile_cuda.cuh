@@ -2,7 +2,7 @@
 // What becomes of a warpgroup's sums of a tile (Hopper).
 #include "kernel/cuda/cuda.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/matmul/steady_cluster.cuh"
+#include "op/matmul/steady_cluster_cuda.cuh"
 
 namespace flagscale::op {
 

@@ -3,7 +3,7 @@
 
 #include "kernel/cuda/bulk_copy.cuh"
 #include "kernel/cuda/warpgroup.cuh"
-#include "op/attention/attention_rows.cuh"
+#include "op/attention/attention_rows_cuda.cuh"
 
 namespace flagscale::op {
 

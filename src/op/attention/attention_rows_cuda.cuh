@@ -3,7 +3,7 @@
 // with mma and with wgmma share.
 
 #include "kernel/cuda/tensor_cores.cuh"
-#include "op/attention/attention_tiles.cuh"
+#include "op/attention/attention_tiles_cuda.cuh"
 
 namespace flagscale::op {
 

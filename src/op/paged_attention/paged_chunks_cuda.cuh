@@ -3,7 +3,7 @@
 // one of two places in turn and, where pages are int8, widened from there. Numbers of int8 are whole in bf16;
 // their tokens' scales are applied where sums of a token are at hand (scores), or its weight (values).
 
-#include "op/paged_attention/paged_rows.cuh"
+#include "op/paged_attention/paged_rows_cuda.cuh"
 
 namespace flagscale::op {
 
