@@ -53,7 +53,8 @@ TEST(Files, VendorHeadersStayWithTheirOwner) {
       {std::regex(".*intrin\\.h"),
        std::regex("src/kernel/.*|src/.*_(cpu|simd)\\.(cc|h)|src/text/.*|src/io/xxh64\\.cc|bench/.*")},
       {std::regex("cuda.*|cudnn.*|cublas.*|nccl.*"),
-       std::regex("src/(device/cuda|kernel/cuda)/.*|src/(kernel|op)/.*_cuda\\.(cu|cuh|cc|h)|src/comm/.*cuda.*")},
+       std::regex(
+           "src/(device/cuda|kernel/cuda)/.*|src/(kernel|op)/.*_cuda\\.(cu|cuh|cc|h)|src/comm/.*cuda.*")},
   };
   for (const std::string folder : {"src", "bench"})
     for (const fs::path& file : files(folder, {".h", ".cc", ".cu", ".cuh"}))

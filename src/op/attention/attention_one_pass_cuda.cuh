@@ -59,8 +59,8 @@ __device__ Work work_of(int ticket, const Turns& turns, const BackwardView<bf16>
 }
 
 struct Pipe {
-  Barrier k, v, q[kStages], dout[kStages], q_read[kStages], dout_read[kStages],
-      statistics_read[kStages], sums[kGroups], sums_read[kGroups];
+  Barrier k, v, q[kStages], dout[kStages], q_read[kStages], dout_read[kStages], statistics_read[kStages],
+      sums[kGroups], sums_read[kGroups];
   __device__ void init() {
     constexpr int kWarps = kGroups * kGroup / 32;
     init_barrier(&k, 1), init_barrier(&v, 1);

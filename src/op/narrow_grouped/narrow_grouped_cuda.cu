@@ -1,5 +1,5 @@
-// Few rows an expert: a warp's panel comes as it lies and is widened in registers (grouped_few_cuda.cuh). More:
-// the weights of experts that have rows are widened into memory first, and the product is that of
+// Few rows an expert: a warp's panel comes as it lies and is widened in registers (grouped_few_cuda.cuh).
+// More: the weights of experts that have rows are widened into memory first, and the product is that of
 // op/grouped_matmul. Either way a sum is one chain along k.
 #include "op/grouped_matmul/grouped_cuda.cuh"
 #include "op/grouped_matmul/grouped_few_cuda.cuh"

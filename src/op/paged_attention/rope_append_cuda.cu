@@ -261,8 +261,7 @@ __global__ void __launch_bounds__(kWarps * 32) append_many(Append<T, C> a, int64
   const auto page_of = [&](int64_t slot) {
     return (is_k ? a.k_pages : a.v_pages)[slot / kPageTokens] + head * kHead;
   };
-  const bool apart =
-      __syncthreads_count(thread > 0 && thread < kTokens && slot_of_thread != before + 1) > 1;
+  const bool apart = __syncthreads_count(thread > 0 && thread < kTokens && slot_of_thread != before + 1) > 1;
 #pragma unroll
   for (int i = 0; i < Of::kTurns; ++i) {
     const int own = of.own(i);
