@@ -3,7 +3,6 @@
 
 #include "tests/e2e/program.h"
 
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 
 #include "base/temporary_folder_test_support.h"
@@ -158,21 +157,20 @@ TEST(Beside, RanksThatShareAGpuAreToldSoInAPlan) {
 
 TEST(Beside, TrainingAsksForCublasBeforeItTakesAnything) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
-  if (dlopen("libcublasLt.so.13", RTLD_LAZY) || dlopen("libcublasLt.so.12", RTLD_LAZY))
-    GTEST_SKIP() << "this machine has cuBLASLt";
-  const Result result = beside({"FAKE_FREE_MIB=1"}, {"bench", "train", "--shape", "15m"});
+  const Result result = beside({"FAKE_FREE_MIB=1", "FLAGSCALE_CUBLAS=/nowhere/libcublasLt.so.13"},
+                               {"bench", "train", "--shape", "15m"});
   EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("cuBLASLt is not found: "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("cuBLASLt is not found: /nowhere/libcublasLt.so.13"), std::string::npos)
+      << result.err;
+  EXPECT_NE(result.err.find("pip install nvidia-cublas"), std::string::npos) << result.err;
 }
 
 TEST(Beside, CublasBeforeCuda12Point9IsRefused) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
-  if (dlopen("libcublasLt.so.13", RTLD_LAZY)) GTEST_SKIP() << "this machine has a newer cuBLASLt";
-  Setting setting;
-  setting.environment = {"LD_LIBRARY_PATH=" FLAGSCALE_FAKE_DRIVER ":" FLAGSCALE_FAKE_CUBLAS};
-  const Result result = run({"bench", "train", "--shape", "15m", "--device", "cuda"}, setting);
+  const Result result = beside({"FLAGSCALE_CUBLAS=" FLAGSCALE_FAKE_CUBLAS "/libcublasLt.so.12"},
+                               {"bench", "train", "--shape", "15m", "--device", "cuda"});
   EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("cuBLASLt is too old: it is 12.8; install cuBLAS of CUDA 12.9 or newer"),
+  EXPECT_NE(result.err.find("libcublasLt.so.12 is 12.8; install cuBLAS of CUDA 12.9 or newer"),
             std::string::npos)
       << result.err;
 }

@@ -7,22 +7,35 @@
 #include "kernel/cuda/errors.h"
 
 namespace flagscale::cuda {
+namespace {
+
+size_t version_of(void* library) {
+  size_t (*version)() = nullptr;
+  return find_function(library, "cublasLtGetVersion", version) ? version() : 0;
+}
+
+// The first that is new enough.
+void* open_cublas() {
+  std::string missing, old;
+  for (const std::string& file : cublas_places()) {
+    void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+      if (const char* why = dlerror(); missing.empty() || file.starts_with('/')) missing = why;
+    } else if (const size_t is = version_of(library); is >= kOldestCublas) {
+      return library;
+    } else {
+      if (old.empty()) old = fmt::format("{} is {}.{}", file, is / 10000, is % 10000 / 100);
+      dlclose(library);
+    }
+  }
+  if (!old.empty()) library_failed("cuBLASLt is too old", old.c_str());
+  library_failed("cuBLASLt is not found", missing.c_str());
+}
+
+}  // namespace
 
 void* cublas_library() {
-  static void* const opened = [] {
-    void* library = nullptr;
-    std::string why;  // of the newest, which is what ./dev cuda and pip bring
-    for (const std::string& file : cublas_places()) {
-      if ((library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL))) break;
-      if (const char* said = dlerror(); why.empty() || file.starts_with('/')) why = said;
-    }
-    if (!library) library_failed("cuBLASLt is not found", why.c_str());
-    size_t (*version)() = nullptr;
-    const size_t is = find_function(library, "cublasLtGetVersion", version) ? version() : 0;
-    if (is < kOldestCublas)
-      library_failed("cuBLASLt is too old", fmt::format("it is {}.{}", is / 10000, is % 10000 / 100).c_str());
-    return library;
-  }();
+  static void* const opened = open_cublas();
   return opened;
 }
 

@@ -27,5 +27,12 @@ TEST(CublasPlaces, AreTheLoadersThenOnesOwn) {
   for (const std::string& place : places) EXPECT_EQ(place.find("so.11"), std::string::npos) << place;
 }
 
+TEST(CublasPlaces, AFileThatIsNamedIsTheOnlyOne) {
+  setenv("FLAGSCALE_CUBLAS", "/here/libcublasLt.so.13", 1);
+  const std::vector<std::string> places = cublas_places();
+  unsetenv("FLAGSCALE_CUBLAS");
+  EXPECT_EQ(places, std::vector<std::string>{"/here/libcublasLt.so.13"});
+}
+
 }  // namespace
 }  // namespace flagscale::cuda
