@@ -260,7 +260,7 @@ const std::vector<BenchRow>& bench_row_list() {
        .arithmetic = 2.0 / 3},  // frozen weights have no gradients
       {.name = "8b-lora-fp8",
        .what = "LLaMA-3-8B in fp8, LoRA r16, B1 T4096",
-       .goal = 1.3 * 14430,  // of PyTorch's, compiled, in bf16
+       .goal = 1.3 * 14430,  // of the fastest peer's in bf16: bench/train/gpu_peer.py
        .words = {"train=8b_lora_fp8"},
        .needs_model = true,
        .arithmetic = 2.0 / 3},

@@ -134,11 +134,11 @@ void compare(const train::TrainOptions& options, const train::StepOptions& step,
   if (const size_t usable = train::usable(step, each); use.total() > usable)
     warn("{} ranks share {} here, which has {} free for each, {} too little: this machine would not run them",
          of_gpu, gpu ? "a GPU" : "the memory", gib(each), gib(use.total() - usable));
-  else if (use.offloaded > host / ranks)
+  else if (const size_t there = use.offloaded + use.staging; there > host / ranks)
     warn(
         "{} ranks share the main memory here, which has {} free for each, {} too little for what is "
-        "offloaded",
-        ranks, gib(host / ranks), gib(use.offloaded - host / ranks));
+        "offloaded and for weights on their way",
+        ranks, gib(host / ranks), gib(there - host / ranks));
 }
 
 // What would run, planned and compared with the memory there is; nothing is allocated or written.

@@ -11,8 +11,7 @@ namespace flagscale::engine {
 DType dense_type(const model::Decoder& decoder, const io::WeightSet& weights, const WeightOptions& options);
 
 // Gives every weight and constant its place; a quantised head that is tied to the embedding becomes a weight
-// of its own. Throws Error naming the tensor that is missing or has another
-// shape.
+// of its own. Throws Error naming the tensor that is missing or has another shape.
 void place_dense(Arena& arena, model::Decoder& decoder, const io::WeightSet& weights, DType dtype,
                  const WeightOptions& options);
 

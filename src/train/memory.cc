@@ -20,22 +20,32 @@ std::string count(int64_t n, int decimals) {
                       : fmt::format("{:.1f}K", static_cast<double>(n) * 1e-3);
 }
 
+// What a changed step takes; nothing where it may not be changed so.
+std::optional<MemoryUse> planned(const model::DecoderConfig& config, const StepOptions& changed) {
+  try {
+    return TrainStep(config, changed).memory();
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted) throw;
+    return {};
+  }
+}
+
 // The plan with as much offloaded as `host` holds, in hundredths; nothing where that is not more than now.
 std::optional<std::pair<StepOptions, MemoryUse>> offloaded_as_fits(const model::DecoderConfig& config,
                                                                    const StepOptions& options, size_t host) {
   StepOptions changed = options;
   changed.offload = 1;
-  MemoryUse use = TrainStep(config, changed).memory();
+  std::optional<MemoryUse> use = planned(config, changed);
   // The last of the whole weights goes beyond the share.
   for (const int beyond : {0, 2, 5, 10, 20}) {
-    if (use.offloaded <= host) break;
-    const double all = static_cast<double>(use.offloaded) / changed.offload;
+    if (!use || use->offloaded <= host) break;
+    const double all = static_cast<double>(use->offloaded) / changed.offload;
     changed.offload = std::max(0.0, std::floor(100 * static_cast<double>(host) / all) - beyond) / 100;
     if (changed.offload == 0) return {};
-    use = TrainStep(config, changed).memory();
+    use = planned(config, changed);
   }
-  if (use.offloaded > host || changed.offload == options.offload) return {};
-  return std::pair{changed, use};
+  if (!use || use->offloaded > host || changed.offload == options.offload) return {};
+  return std::pair{changed, *use};
 }
 
 std::string offload_keys(const PlanWords& words, double before, double share) {
@@ -122,16 +132,6 @@ std::vector<Change> changes(const model::DecoderConfig& config, size_t host, con
   };
 }
 
-// What a changed step takes; nothing where it may not be changed so.
-std::optional<size_t> planned(const model::DecoderConfig& config, const StepOptions& changed) {
-  try {
-    return TrainStep(config, changed).memory().total();
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::kInterrupted) throw;
-    return std::nullopt;
-  }
-}
-
 struct Together {
   std::string keys;
   int count = 0;
@@ -149,9 +149,9 @@ Together take_all_but(const Change* left_out, const model::DecoderConfig& config
     const std::string keys = change(changed);
     if (keys.empty()) continue;
     const auto less = planned(config, changed);
-    if (!less || *less >= taken.total) continue;
+    if (!less || less->total() >= taken.total) continue;
     options = changed;
-    taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, *less};
+    taken = {taken.keys + (taken.count ? " " : "") + keys, taken.count + 1, less->total()};
   }
   return taken;
 }
@@ -227,8 +227,7 @@ std::string describe_host(const MemoryUse& use, size_t host, bool saves) {
       "main memory, which has {} free: {}weights on their way {}", gib(host),
       use.offloaded > 0 ? fmt::format("offloaded {}, ", gib(use.offloaded)) : "", gib(use.staging));
   if (!saves) return taken;
-  if (use.copies_fit(host - std::min(host, use.offloaded)))
-    return fmt::format("{}, copies for a save {}", taken, gib(use.copies));
+  if (use.copies_fit(host)) return fmt::format("{}, copies for a save {}", taken, gib(use.copies));
   return fmt::format("{}; no room for copies of the {} that a save writes, so the training waits for each",
                      taken, gib(use.copies));
 }
@@ -283,10 +282,11 @@ void require_memory(const model::DecoderConfig& config, const StepOptions& optio
     StepOptions changed = options;
     const std::string keys = change(changed);
     if (keys.empty()) continue;
-    const auto total = planned(config, changed);
-    if (!total || *total >= use.total()) continue;
-    text += fmt::format("\n  {} saves {}: {} in all", keys, gib(use.total() - *total), gib(*total));
-    suffices = suffices || *total <= available;
+    const auto less = planned(config, changed);
+    if (!less || less->total() >= use.total()) continue;
+    text +=
+        fmt::format("\n  {} saves {}: {} in all", keys, gib(use.total() - less->total()), gib(less->total()));
+    suffices = suffices || less->total() <= available;
   }
   if (!suffices) {
     const Together together = take_together(config, options, all, use.total(), available);

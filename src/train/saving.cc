@@ -190,7 +190,7 @@ void load_adapter(const model::PeftAdapter& files, const std::string& folder, Tr
       std::copy(values.begin(), values.end(), state.weight.data<float>());
       loaded.insert(module);
     }
-    step.put(state);
+    step.put(state, false);
   }
   for (const auto& [module, target] : left)
     if (!loaded.contains(module))
@@ -262,7 +262,7 @@ Progression restore(const io::Checkpoint& checkpoint, const TrainOptions& option
     if (kept)
       for (const TrainStep::Kept& k : state.kept)
         saved_tensors.read(k.role + ":" + state.name, k.dtype, k.shape, k.bytes);
-    step.put(state);
+    step.put(state, kept);
   }
   if (!options.finetune) saved_tensors.warn_if_rounded();
   if (!step.shares()) step.weights_changed();

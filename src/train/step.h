@@ -79,7 +79,10 @@ struct MemoryUse {
   // In the host's memory, not in the total. `staging`: the largest of what passes through it; with more than
   // two ranks on GPUs what they add up there. `copies`: for a save that the training does not wait for.
   size_t offloaded = 0, staging = 0, copies = 0;
-  bool copies_fit(size_t host) const { return copies == 0 || copies + (size_t{1} << 30) <= host; }
+  // Of main memory that has so much free before any of it is taken: copies, and 1 GiB more.
+  bool copies_fit(size_t host) const {
+    return copies == 0 || offloaded + staging + copies + (size_t{1} << 30) <= host;
+  }
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen + graphs; }
 };
 
@@ -199,8 +202,9 @@ class TrainStep {
   // The same to load into: weights whole, and where there are shares nothing of what the optimizer keeps.
   std::vector<State> loading() const;
   const HostMirrors& mirrors() const { return mirrors_; }
-  // To a GPU, what of loading() was filled, whose memory of the host is given back.
-  void put(const State& state) const;
+  // To a GPU, what of loading() was filled, whose memory of the host is given back: the weight and, if
+  // with_kept, what is kept of it.
+  void put(const State& state, bool with_kept) const;
   // Whether main memory holds what a save copies, which has it from then on. Else it reads from the GPU.
   bool copies_fit() const;
   // After weights or an optimizer's state changed from outside: refreshes the bf16 copies. Where there are

@@ -59,7 +59,7 @@ void TrainStep::require_passable(size_t i) const {
   if (passable) return;
   fail(ErrorKind::kUnsupported,
        "optimizer_cpu_offload: what {} keeps of {} does not pass through a GPU's memory in pieces: set "
-       "optimizer: adam, or leave optimizer_cpu_offload out",
+       "optimizer: adam, lion or sgd, or leave optimizer_cpu_offload out",
        options_.optimizer.name, parameter.name);
 }
 
@@ -113,7 +113,8 @@ void TrainStep::take_host_use(MemoryUse& use) const {
   if (adapter_)
     for (const nn::Parameter& p : decoder_->parameters().parameters())
       use.staging = std::max(use.staging, static_cast<size_t>(p.shape.numel()) * size_of(options_.compute));
-  if (options_.ranks > 2) use.staging += grads_.bytes();
+  if (options_.ranks > 2)  // what they exchange there
+    use.staging += grads_.bytes() + (shares() ? (shares_weights() ? working_ : master_).bytes() : 0);
   use.copies = master_.bytes();
   for (const Tensor& kept : kept_) use.copies += kept.bytes();
 }

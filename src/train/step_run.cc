@@ -175,7 +175,6 @@ TrainStep::Whole TrainStep::whole_step(const GlobalBatch& batch, const op::StepS
   cuda::synchronize();
   for (size_t m = 0; m < count; ++m) result.sums.loss += slots_[m].loss();
   result.norm = *pinned_norm_.data<float>();
-  rounded_ = 1;
   rounded_ = 0;
   return result;
 }

@@ -187,12 +187,17 @@ void TrainStep::cast_to_working(const Tensor& weights, Range elements) {
   if (!on_host()) cuda::synchronize();
 }
 
-void TrainStep::put(const State& state) const {
+void TrainStep::put(const State& state, bool with_kept) const {
   if (state.weight.defined()) mirrors_.put(raw_bytes(state.weight));
+  if (!with_kept) return;
   for (const Kept& kept : state.kept) mirrors_.put(kept.bytes);
 }
 
-bool TrainStep::copies_fit() const { return copied_ = copied_ || memory().copies_fit(available_memory()); }
+bool TrainStep::copies_fit() const {
+  MemoryUse use = memory();
+  use.offloaded = use.staging = 0;  // which are taken, or were
+  return copied_ = copied_ || use.copies_fit(available_memory());
+}
 
 void TrainStep::weights_changed() {
   rounded_ = 0;

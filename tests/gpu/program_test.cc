@@ -155,6 +155,18 @@ TEST(Beside, RanksThatShareAGpuAreToldSoInAPlan) {
   EXPECT_NE(refused.err.find("the GPU has 29.3 GiB free for each rank"), std::string::npos) << refused.err;
 }
 
+// What cannot lie in main memory is not among what would help, and is no mistake of who did not ask for it.
+TEST(Beside, APlanOfAnyOptimizerThatDoesNotFitSaysWhatWould) {
+  if (!built()) GTEST_SKIP() << "this program has no kernels";
+  for (const char* optimizer : {"adam", "lion", "adamw8bit", "adafactor", "muon"}) {
+    const Result refused =
+        plan_beside({"FAKE_FREE_MIB=6000"},
+                    {"train=124m", std::string("++train.model.optimizer.optimizer=") + optimizer});
+    EXPECT_EQ(refused.code, 3) << optimizer << ": " << refused.err;
+    EXPECT_NE(refused.err.find(" saves "), std::string::npos) << optimizer << ": " << refused.err;
+  }
+}
+
 TEST(Beside, TrainingAsksForCublasBeforeItTakesAnything) {
   if (!built()) GTEST_SKIP() << "this program has no kernels";
   const Result result = beside({"FAKE_FREE_MIB=1", "FLAGSCALE_CUBLAS=/nowhere/libcublasLt.so.13"},

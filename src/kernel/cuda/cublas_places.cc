@@ -30,7 +30,7 @@ void add_environment(const fs::path& environment, std::vector<std::string>& to) 
 }  // namespace
 
 std::vector<std::string> cublas_places() {
-  if (const char* chosen = std::getenv("FLAGSCALE_CUBLAS")) return {chosen};
+  if (const char* chosen = std::getenv("FLAGSCALE_CUBLAS"); chosen && *chosen) return {chosen};
   std::vector<std::string> places{"libcublasLt.so.13", "libcublasLt.so.12"};
   for (const char* variable : {"CUDA_HOME", "CUDA_PATH"})
     if (const char* root = std::getenv(variable)) add_found(std::string(root) + "/lib64" + kFile, places);

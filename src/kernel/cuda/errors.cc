@@ -41,7 +41,7 @@ void too_little_shared(const char* op, size_t needed, size_t given) {
 void library_failed(const char* what, const char* why) {
   fail(ErrorKind::kUnsupported,
        "{}: {}; install cuBLAS of CUDA 12.9 or newer (pip install nvidia-cublas, in an environment that is "
-       "activated), or put its folder into LD_LIBRARY_PATH",
+       "activated), put its folder into LD_LIBRARY_PATH, or name its file in FLAGSCALE_CUBLAS",
        what, why);
 }
 

@@ -25,7 +25,7 @@ struct Factors {
   __device__ float beta() const {
     return static_cast<float>(1 - pow(static_cast<double>(step->update), static_cast<double>(decay_rate)));
   }
-  // Its first and its last element but one.
+  // Where it begins, and what is one past its last element.
   __device__ int64_t begin(int64_t r) const { return r * columns; }
   __device__ int64_t end(int64_t r) const { return (r + 1) * columns < size ? (r + 1) * columns : size; }
   // What u is of an element, of row `r` and so far along it; `of_row` is row_factor(r).
