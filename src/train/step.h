@@ -79,10 +79,8 @@ struct MemoryUse {
   // In the host's memory, not in the total. `staging`: the largest of what passes through it; with more than
   // two ranks on GPUs what they add up there. `copies`: for a save that the training does not wait for.
   size_t offloaded = 0, staging = 0, copies = 0;
-  // Of main memory that has so much free before any of it is taken: copies, and 1 GiB more.
-  bool copies_fit(size_t host) const {
-    return copies == 0 || offloaded + staging + copies + (size_t{1} << 30) <= host;
-  }
+  // Of main memory that has so much free at the start: beside what is offloaded, and 1 GiB more.
+  bool copies_fit(size_t host) const { return copies == 0 || offloaded + copies + (size_t{1} << 30) <= host; }
   size_t total() const { return weights + gradients + optimizer + inputs + activations + frozen + graphs; }
 };
 

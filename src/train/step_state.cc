@@ -195,7 +195,7 @@ void TrainStep::put(const State& state, bool with_kept) const {
 
 bool TrainStep::copies_fit() const {
   MemoryUse use = memory();
-  use.offloaded = use.staging = 0;  // which are taken, or were
+  use.offloaded = 0;  // which is taken
   return copied_ = copied_ || use.copies_fit(available_memory());
 }
 

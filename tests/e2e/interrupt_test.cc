@@ -115,8 +115,10 @@ TEST_F(Interrupt, SaysWhatItWaitsForAndWaitsForNothingTheSecondTime) {
 TEST_F(Interrupt, TheTerminalsEndIsAStopInOrder) {
   const Words words = training("hung", {"train.model.train_iters=1000000", "train.model.eval_iters=0"});
   Child child(program(words), {.folder = folder_});
-  for (int i = 0; i < 600 && !fs::exists(folder_ / "hung/tensorboard"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const auto trains = [&] { return child.said().find("lm loss") != std::string::npos; };
+  for (int i = 0; i < 6000 && child.running() && !trains(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_TRUE(trains());
   child.signal(SIGHUP);
   child.signal(SIGHUP);
   const Result result = child.wait();
