@@ -5,26 +5,21 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <random>
-#include <sstream>
 
 #include "base/error.h"
 #include "engine/answer.h"
 #include "engine/hash_runner_test_support.h"
 #include "engine/sampler.h"
+#include "model/config_at.h"
 
 namespace flagscale::engine {
 namespace {
 
 const std::string kGolden = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
 
-model::DecoderConfig config_of(const std::string& name) {
-  std::ostringstream text;
-  text << std::ifstream(kGolden + name + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
+model::DecoderConfig config_of(const std::string& name) { return model::config_of_folder(kGolden + name); }
 
 std::unique_ptr<Runner> runner_for(const std::string& name, int64_t max_tokens = 64, int32_t pages = 0) {
   RunnerOptions options;

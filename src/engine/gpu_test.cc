@@ -3,24 +3,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <sstream>
 
 #include "base/error.h"
 #include "engine/adapters.h"
 #include "engine/answer.h"
 #include "engine/engine.h"
+#include "model/config_at.h"
 
 namespace flagscale::engine::gpu_test {
 namespace {
 
 const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
 
-model::DecoderConfig config_of(const std::string& model) {
-  std::ostringstream text;
-  text << std::ifstream(kModels + model + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
+model::DecoderConfig config_of(const std::string& model) { return model::config_of_folder(kModels + model); }
 
 // packing: none is fp8.
 RunnerOptions options_of(DeviceKind device, std::optional<op::Packing> packing,

@@ -3,23 +3,18 @@
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "engine/dense_weights.h"
 #include "engine/runner.h"
 #include "kernel/eager.h"
+#include "model/config_at.h"
 
 namespace flagscale::engine::lm_head_test {
 namespace {
 
 const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
 
-model::DecoderConfig config_of(const std::string& model) {
-  std::ostringstream text;
-  text << std::ifstream(kModels + model + "/config.json").rdbuf();
-  return model::parse_config(text.str());
-}
+model::DecoderConfig config_of(const std::string& model) { return model::config_of_folder(kModels + model); }
 
 // A decoder placed as a GPU's is, in the CPU's memory.
 struct Placed {

@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include "base/error.h"
 #include "kernel/eager.h"
 #include "model/block_weights_test_support.h"
+#include "model/config_at.h"
 #include "op/packed_linear/unpacked_linear.h"
 #include "train/step.h"
 
@@ -20,9 +19,7 @@ namespace {
 const std::string kModels = std::string(FLAGSCALE_SOURCE_DIR) + "/tests/golden/model/";
 
 model::DecoderConfig golden_config(const std::string& name) {
-  std::ostringstream text;
-  text << std::ifstream(kModels + name + "/config.json").rdbuf();
-  return model::parse_config(text.str());
+  return model::config_of_folder(kModels + name);
 }
 
 // Rows of a whole Q4_K block.

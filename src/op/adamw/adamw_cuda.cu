@@ -5,14 +5,12 @@ namespace flagscale::op {
 namespace {
 using namespace flagscale::cuda;
 
-constexpr int kThreads = kUpdateThreads;
-
 template <class T>
 __global__ void square_blocks(const T* grads, int64_t size, double* partials) {
   const int64_t first = int64_t{blockIdx.x} * kNormBlock,
                 end = first + kNormBlock < size ? first + kNormBlock : size;
   double sum = 0;
-  for (int64_t i = first + threadIdx.x; i < end; i += kThreads) {
+  for (int64_t i = first + threadIdx.x; i < end; i += kUpdateThreads) {
     const auto g = static_cast<double>(as_float(grads[i]));
     sum += g * g;
   }
@@ -22,7 +20,7 @@ __global__ void square_blocks(const T* grads, int64_t size, double* partials) {
 
 __global__ void root_of_sum(const double* partials, int64_t blocks, const float* loss, float* norm) {
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += partials[i];
+  for (int64_t i = threadIdx.x; i < blocks; i += kUpdateThreads) sum += partials[i];
   sum = block_sum_of_doubles(sum);
   if (threadIdx.x != 0) return;
   if (const float none = loss ? *loss - *loss : 0.f; none != 0.f) sum = none;  // NaN
@@ -31,16 +29,16 @@ __global__ void root_of_sum(const double* partials, int64_t blocks, const float*
 
 void grad_squares(KernelContext&, const GradSquaresArgs& args) {
   for_float_type(args.grads.dtype, "grad_squares", [&]<class T>(T) {
-    square_blocks<<<static_cast<unsigned>(args.sums.size()), kThreads>>>(
+    square_blocks<<<static_cast<unsigned>(args.sums.size()), kUpdateThreads>>>(
         args.grads.ptr<const T>(), args.grads.size(), args.sums.ptr<double>());
   });
   check_launch("grad_squares");
 }
 
 void grad_norm(KernelContext&, const GradNormArgs& args) {
-  root_of_sum<<<1, kThreads>>>(args.sums.ptr<const double>(), args.sums.size(),
-                               args.loss.defined() ? args.loss.ptr<const float>() : nullptr,
-                               args.norm.ptr<float>());
+  root_of_sum<<<1, kUpdateThreads>>>(args.sums.ptr<const double>(), args.sums.size(),
+                                     args.loss.defined() ? args.loss.ptr<const float>() : nullptr,
+                                     args.norm.ptr<float>());
   check_launch("grad_norm");
 }
 
@@ -66,6 +64,7 @@ __global__ void update_weights(Update<P, M, V, G> a) {
   const StepScalars step = *a.step;
   float clip = 1;
   if (!gradient_scale(step, a.norm, clip)) return;
+  // One operation, not kept_share()'s two: runs keep the bits that they had.
   const float keep = a.decay ? 1.f - step.lr * step.weight_decay : 1.f;
   const float inv1 = 1.f / step.bias1, inv2 = 1.f / step.bias2;
   const auto update = [&](float& param, float& m, float& v, float grad) {
@@ -74,8 +73,8 @@ __global__ void update_weights(Update<P, M, V, G> a) {
     v = fmaf(a.beta2, v, (1.f - a.beta2) * (g * g));
     param = fmaf(-step.lr, m * inv1 / (sqrtf(v * inv2) + a.eps), param * keep);
   };
-  const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x,
-                threads = int64_t{gridDim.x} * kThreads, packs = a.wide ? a.size / kN : 0;
+  const int64_t thread = int64_t{blockIdx.x} * kUpdateThreads + threadIdx.x,
+                threads = int64_t{gridDim.x} * kUpdateThreads, packs = a.wide ? a.size / kN : 0;
   for (int64_t pack = thread; pack < packs; pack += threads) {
     const int64_t i = pack * kN;
     float p[kN], m[kN], v[kN], g[kN];
@@ -117,9 +116,7 @@ void launch(const AdamWArgs& args) {
                              args.eps,
                              args.decay,
                              by_packs(kN, {&args.param, &args.m, &args.v, &args.grad, &args.copy})};
-  const int64_t blocks = divide_up(a.size, kThreads * (a.wide ? kN : 1));
-  launch_early(update_weights<kN, P, M, V, G>, dim3(static_cast<unsigned>(blocks < 65536 ? blocks : 65536)),
-               kThreads, 0, a);
+  launch_early(update_weights<kN, P, M, V, G>, update_blocks(a.size, a.wide ? kN : 1), kUpdateThreads, 0, a);
 }
 
 void adamw(KernelContext&, const AdamWArgs& args) {
